@@ -1,0 +1,82 @@
+//! Bucket bounds, and what bounds have to be.
+
+/// Seconds that a whole request takes: from a cached answer to half an hour of reasoning.
+pub const DURATION: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    1800.0,
+];
+
+/// Seconds until something arrives: vLLM's bounds up to 640 s.
+pub const FIRST_TOKEN: &[f64] = &[
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+    160.0, 640.0,
+];
+
+/// Seconds a token: from speculative decoding on a large GPU to a small CPU.
+pub const PER_TOKEN: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
+    20.0,
+];
+
+/// Token counts: powers of two up to a million.
+pub const TOKENS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0,
+    65536.0, 131_072.0, 262_144.0, 524_288.0, 1_048_576.0,
+];
+
+/// Seconds of silence inside a stream.
+pub const GAP: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+
+/// What is wrong with a list of bucket bounds.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidBuckets {
+    /// There is no bound.
+    #[error("a histogram needs at least one bucket bound")]
+    Empty,
+    /// A bound is infinite or not a number. `+Inf` is always there and is not to be listed.
+    #[error("bucket bound {bound} is not finite; leave +Inf out, it is always there")]
+    NotFinite {
+        /// The bound.
+        bound: f64,
+    },
+    /// A bound is not above the one before it.
+    #[error("bucket bound {bound} comes after {before}: list each bound once, in rising order")]
+    NotRising {
+        /// The bound.
+        bound: f64,
+        /// The one before it.
+        before: f64,
+    },
+}
+
+/// Checks that `bounds` can be the buckets of a histogram.
+///
+/// # Errors
+/// When the list is empty, has a bound that is not finite, or does not rise.
+pub fn validate(bounds: &[f64]) -> Result<(), InvalidBuckets> {
+    if bounds.is_empty() {
+        return Err(InvalidBuckets::Empty);
+    }
+    if let Some(&bound) = bounds.iter().find(|bound| !bound.is_finite()) {
+        return Err(InvalidBuckets::NotFinite { bound });
+    }
+    match bounds.windows(2).find(|pair| pair[0] >= pair[1]) {
+        Some(pair) => Err(InvalidBuckets::NotRising { bound: pair[1], before: pair[0] }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_that_cannot_be_buckets_are_refused_with_the_reason() {
+        assert_eq!(validate(&[]), Err(InvalidBuckets::Empty));
+        assert!(matches!(validate(&[1.0, f64::NAN]), Err(InvalidBuckets::NotFinite { .. })));
+        assert_eq!(validate(&[1.0, f64::INFINITY]), Err(InvalidBuckets::NotFinite { bound: f64::INFINITY }));
+        assert_eq!(validate(&[1.0, 1.0]), Err(InvalidBuckets::NotRising { bound: 1.0, before: 1.0 }));
+        assert_eq!(validate(&[0.5, 1.0]), Ok(()));
+    }
+}

@@ -1,0 +1,58 @@
+//! The catalogue as Markdown, for `docs/METRICS.md`.
+
+use std::fmt::Write;
+
+use super::{Kind, Section, labels::LabelDef};
+
+/// Renders sections as Markdown: a table a section, then the labels, then the buckets.
+///
+/// The output is deterministic, so that a test can hold a committed copy against it.
+#[must_use]
+pub fn markdown(sections: &[Section], labels: &[LabelDef]) -> String {
+    let mut page = String::new();
+    for section in sections {
+        write_section(&mut page, section);
+    }
+    write_labels(&mut page, labels);
+    write_buckets(&mut page, sections);
+    page
+}
+
+fn write_section(page: &mut String, section: &Section) {
+    let _ = writeln!(page, "## {}\n", section.title);
+    let _ = writeln!(page, "| metric | type | unit | labels | meaning | OpenTelemetry | vLLM |");
+    let _ = writeln!(page, "| --- | --- | --- | --- | --- | --- | --- |");
+    for row in section.metrics {
+        let labels = row.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let alias = |name: Option<&str>| name.map_or_else(String::new, |name| format!("`{name}`"));
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {labels} | {} | {} | {} |",
+            row.name,
+            row.kind.as_str(),
+            row.unit.as_str(),
+            row.help,
+            alias(row.otel),
+            alias(row.vllm)
+        );
+    }
+    page.push('\n');
+}
+
+fn write_labels(page: &mut String, labels: &[LabelDef]) {
+    page.push_str("## Labels\n\n| label | meaning | values |\n| --- | --- | --- |\n");
+    for label in labels {
+        let values = label.values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(page, "| `{}` | {} | {values} |", label.name, label.help);
+    }
+    page.push('\n');
+}
+
+fn write_buckets(page: &mut String, sections: &[Section]) {
+    page.push_str("## Buckets\n\n| histogram | upper bounds, beside `+Inf` |\n| --- | --- |\n");
+    let histograms = sections.iter().flat_map(|section| section.metrics).filter(|row| row.kind == Kind::Histogram);
+    for row in histograms {
+        let bounds = row.buckets.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
+        let _ = writeln!(page, "| `{}` | {bounds} |", row.name);
+    }
+}

@@ -1,0 +1,215 @@
+//! The metric catalogue: every metric, once.
+//!
+//! A row holds the name, kind, unit, HELP text, labels, buckets and the names that other dialects have for it. What
+//! describes metrics to a recorder, binds buckets in an exporter, or prints `docs/METRICS.md` reads these rows, so that
+//! none of them can disagree with another.
+//!
+//! ```
+//! use llm_metrics::catalog;
+//!
+//! let row = catalog::TIME_TO_FIRST_TOKEN;
+//! assert_eq!(row.name, "llm_time_to_first_token_seconds");
+//! assert!(row.buckets.is_sorted());
+//! assert!(catalog::all().any(|other| other.name == row.name));
+//! ```
+//!
+//! # Rules that every row keeps
+//! - base units, with the unit as a suffix, and `_total` on counters;
+//! - no histogram ends in `_count`, `_sum` or `_bucket` (the exporter would break the family);
+//! - every histogram has explicit buckets: without, an exporter makes a summary of it, which cannot be aggregated;
+//! - every label value is from a closed set or has passed a bounded policy.
+
+pub mod buckets;
+pub mod document;
+pub mod labels;
+mod naming;
+mod table;
+
+pub use naming::{InvalidPrefix, Naming};
+pub use table::*;
+
+use metrics::{Recorder, SharedString};
+
+/// What a metric measures over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Only rises, until the process restarts.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts observations in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The name that Prometheus has for it in `# TYPE` lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// The unit of a metric's values. All are base units: seconds, not milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Things: requests, errors, choices.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// Tokens, as the model's own tokenizer counts them.
+    Tokens,
+    /// Bytes.
+    Bytes,
+    /// Bytes a second.
+    BytesPerSecond,
+    /// A share, from 0 to 1.
+    Ratio,
+    /// Watts.
+    Watts,
+    /// Joules.
+    Joules,
+    /// Hertz.
+    Hertz,
+    /// Degrees Celsius.
+    Celsius,
+    /// Seconds since 1970-01-01 UTC.
+    UnixSeconds,
+}
+
+impl Unit {
+    /// The unit in a word, for documentation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Seconds => "seconds",
+            Self::Tokens => "tokens",
+            Self::Bytes => "bytes",
+            Self::BytesPerSecond => "bytes per second",
+            Self::Ratio => "ratio",
+            Self::Watts => "watts",
+            Self::Joules => "joules",
+            Self::Hertz => "hertz",
+            Self::Celsius => "degrees Celsius",
+            Self::UnixSeconds => "Unix seconds",
+        }
+    }
+
+    const fn facade(self) -> Option<metrics::Unit> {
+        match self {
+            Self::Count | Self::Tokens => Some(metrics::Unit::Count),
+            Self::Seconds | Self::UnixSeconds => Some(metrics::Unit::Seconds),
+            Self::Bytes => Some(metrics::Unit::Bytes),
+            _ => None,
+        }
+    }
+}
+
+/// One row of a catalogue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MetricDef {
+    /// The name in the `llm` dialect. Its first word is the prefix that [`Naming`] can replace.
+    pub name: &'static str,
+    /// What it measures over time.
+    pub kind: Kind,
+    /// The unit of its values.
+    pub unit: Unit,
+    /// The HELP text: what is measured, from where to where.
+    pub help: &'static str,
+    /// The labels that every series of it has.
+    pub labels: &'static [&'static str],
+    /// The upper bounds of its buckets; empty unless it is a histogram.
+    pub buckets: &'static [f64],
+    /// What OpenTelemetry's semantic conventions call it, where they know it.
+    pub otel: Option<&'static str>,
+    /// What vLLM calls it, where it has it.
+    pub vllm: Option<&'static str>,
+}
+
+impl MetricDef {
+    /// A counter without labels.
+    #[must_use]
+    pub const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Self {
+        Self::new(name, Kind::Counter, unit, help)
+    }
+
+    /// A gauge without labels.
+    #[must_use]
+    pub const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Self {
+        Self::new(name, Kind::Gauge, unit, help)
+    }
+
+    /// A histogram without labels.
+    #[must_use]
+    pub const fn histogram(name: &'static str, unit: Unit, help: &'static str, buckets: &'static [f64]) -> Self {
+        let mut row = Self::new(name, Kind::Histogram, unit, help);
+        row.buckets = buckets;
+        row
+    }
+
+    const fn new(name: &'static str, kind: Kind, unit: Unit, help: &'static str) -> Self {
+        Self { name, kind, unit, help, labels: &[], buckets: &[], otel: None, vllm: None }
+    }
+
+    /// Sets the labels.
+    #[must_use]
+    pub const fn with_labels(mut self, labels: &'static [&'static str]) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Sets the name that OpenTelemetry has for it.
+    #[must_use]
+    pub const fn otel(mut self, name: &'static str) -> Self {
+        self.otel = Some(name);
+        self
+    }
+
+    /// Sets the name that vLLM has for it.
+    #[must_use]
+    pub const fn vllm(mut self, name: &'static str) -> Self {
+        self.vllm = Some(name);
+        self
+    }
+
+    /// Tells `recorder` the name, unit and HELP text.
+    pub fn describe(&self, naming: &Naming, recorder: &dyn Recorder) {
+        let name = naming.key_name(self);
+        let (unit, help) = (self.unit.facade(), SharedString::const_str(self.help));
+        match self.kind {
+            Kind::Counter => recorder.describe_counter(name, unit, help),
+            Kind::Gauge => recorder.describe_gauge(name, unit, help),
+            Kind::Histogram => recorder.describe_histogram(name, unit, help),
+        }
+    }
+}
+
+/// A part of a catalogue that belongs together.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Section {
+    /// The headline in the documentation.
+    pub title: &'static str,
+    /// Its rows.
+    pub metrics: &'static [MetricDef],
+}
+
+impl Section {
+    /// A section of the given rows.
+    #[must_use]
+    pub const fn new(title: &'static str, metrics: &'static [MetricDef]) -> Self {
+        Self { title, metrics }
+    }
+}
+
+/// Every row of this crate's catalogue.
+pub fn all() -> impl Iterator<Item = &'static MetricDef> {
+    SECTIONS.iter().flat_map(|section| section.metrics)
+}
