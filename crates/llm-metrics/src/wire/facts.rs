@@ -1,0 +1,326 @@
+//! From values at their place to what a [`Sink`] is told: the part that all protocols share.
+
+use std::time::Duration;
+
+use super::json::{Broken, Place, Scalar, Visitor};
+use super::{Sink, TextKind};
+use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
+
+/// Names over this many bytes are refused by the label policy.
+const LONGEST_NAME: usize = 128;
+/// More tokens than any model could have read or written. The counters are u64, and wrap.
+const IMPLAUSIBLE: u64 = 1 << 30;
+/// What stands for a model name that is no UTF-8: a name that the label policy refuses.
+const UNREADABLE: &str = "\0";
+
+/// What a value in an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    /// An object for each choice.
+    Choice,
+    ChoiceIndex,
+    FinishReason,
+    /// The object with token counts.
+    Usage,
+    InputTokens,
+    CachedInputTokens,
+    OutputTokens,
+    ReasoningTokens,
+    Model,
+    Error,
+    /// The object with the engine's own times.
+    Timings,
+    PrefillMilliseconds,
+    DecodeMilliseconds,
+}
+
+/// What is known of the choice at hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Choice {
+    /// Which one it is in its event, for those that do not say `index`.
+    ordinal: u32,
+    index: Option<u32>,
+    told: bool,
+    open: bool,
+    finish: Option<FinishReason>,
+    /// The key under which reasoning came, plus one: some servers send it twice, under its old and its new name.
+    reasoning: u8,
+}
+
+/// What is known of the body and of the event at hand.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) choice: Choice,
+    counts: [Option<u32>; 4],
+    times: [Option<Duration>; 2],
+    failures: u8,
+    model_told: bool,
+    error_told: bool,
+    /// The event told of something that another event with the same envelope would have to tell again.
+    pub(super) noteworthy: bool,
+}
+
+impl Facts {
+    pub(super) fn begin_event(&mut self) {
+        self.choice = Choice::default();
+        self.error_told = false;
+        self.noteworthy = false;
+    }
+
+    pub(super) fn fail(&mut self, kind: InspectionFailure, sink: &mut impl Sink) {
+        let bit = 1 << kind as u8;
+        self.noteworthy = true;
+        if self.failures & bit == 0 {
+            self.failures |= bit;
+            sink.failure(kind);
+        }
+    }
+
+    pub(super) fn error(&mut self, sink: &mut impl Sink) {
+        self.noteworthy = true;
+        if !std::mem::replace(&mut self.error_told, true) {
+            sink.error();
+        }
+    }
+
+    /// Ends the choice at hand, if there is one.
+    pub(super) fn end_choice(&mut self, sink: &mut impl Sink) {
+        if !self.choice.open {
+            return;
+        }
+        self.noteworthy |= !self.choice.told;
+        self.tell_choice(sink);
+        if let Some(reason) = self.choice.finish {
+            self.noteworthy = true;
+            sink.finish_reason(self.choice_index(), reason);
+        }
+        self.choice = Choice { ordinal: self.choice.ordinal + 1, ..Choice::default() };
+    }
+
+    fn choice_index(&self) -> u32 {
+        self.choice.index.unwrap_or(self.choice.ordinal)
+    }
+
+    fn tell_choice(&mut self, sink: &mut impl Sink) {
+        if !std::mem::replace(&mut self.choice.told, true) {
+            sink.choice(self.choice_index());
+        }
+    }
+
+    fn count(&mut self, which: usize, value: Scalar<'_>, sink: &mut impl Sink) {
+        self.counts[which] = match value.integer() {
+            Some(tokens) if tokens > IMPLAUSIBLE => {
+                self.fail(InspectionFailure::Implausible, sink);
+                None
+            }
+            tokens => tokens.map(|tokens| tokens as u32),
+        };
+    }
+}
+
+/// A text that may become the varying part of a template.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) begins: usize,
+    pub(super) place: Place,
+    pub(super) choice: Choice,
+    pub(super) ends: usize,
+}
+
+/// Tells a sink what the scanner finds, and notes what the template needs to know.
+pub(super) struct Interpreter<'a, S> {
+    pub(super) facts: &'a mut Facts,
+    sink: &'a mut S,
+    phase: Phase,
+    /// Nothing but envelope was seen so far.
+    plain: bool,
+    candidate: Option<Mark>,
+    /// The first text that is not empty, if only envelope came before it.
+    pub(super) mark: Option<Mark>,
+    /// Only envelope came after it.
+    pub(super) plain_tail: bool,
+    pub(super) complete: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    BeforeText,
+    InText,
+    AfterText,
+}
+
+impl<'a, S: Sink> Interpreter<'a, S> {
+    pub(super) fn new(facts: &'a mut Facts, sink: &'a mut S) -> Self {
+        Self {
+            facts,
+            sink,
+            phase: Phase::BeforeText,
+            plain: true,
+            candidate: None,
+            mark: None,
+            plain_tail: true,
+            complete: false,
+        }
+    }
+
+    /// Goes on after the first text.
+    pub(super) fn after_text(facts: &'a mut Facts, sink: &'a mut S) -> Self {
+        Self { phase: Phase::AfterText, ..Self::new(facts, sink) }
+    }
+
+    /// This is not envelope.
+    fn not_plain(&mut self) {
+        self.plain = false;
+        self.plain_tail &= self.phase == Phase::BeforeText;
+    }
+}
+
+impl<S: Sink> Visitor for Interpreter<'_, S> {
+    type Fact = Fact;
+
+    fn enter(&mut self, object: Fact) {
+        match object {
+            Fact::Choice => self.facts.choice.open = true,
+            Fact::Usage => self.facts.counts = [None; 4],
+            Fact::Timings => self.facts.times = [None; 2],
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, object: Fact) {
+        match object {
+            Fact::Choice => self.facts.end_choice(self.sink),
+            Fact::Usage => {
+                let [input, cached_input, output, reasoning] = self.facts.counts.map(|count| count.map(u64::from));
+                let usage = Usage { input, cached_input, output, reasoning };
+                if usage != Usage::new() {
+                    self.facts.noteworthy = true;
+                    self.sink.usage(usage);
+                }
+            }
+            Fact::Timings => {
+                let [prefill, decode] = self.facts.times;
+                if prefill.is_some() || decode.is_some() {
+                    self.facts.noteworthy = true;
+                    self.sink.timings(prefill, decode);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn scalar(&mut self, fact: Fact, value: Scalar<'_>) {
+        let facts = &mut *self.facts;
+        match fact {
+            Fact::ChoiceIndex if !facts.choice.told => {
+                facts.choice.index = value.integer().and_then(|index| u32::try_from(index).ok());
+            }
+            Fact::FinishReason => facts.choice.finish = value.string().and_then(finish_reason),
+            Fact::InputTokens => facts.count(0, value, self.sink),
+            Fact::CachedInputTokens => facts.count(1, value, self.sink),
+            Fact::OutputTokens => facts.count(2, value, self.sink),
+            Fact::ReasoningTokens => facts.count(3, value, self.sink),
+            Fact::PrefillMilliseconds => facts.times[0] = milliseconds(value),
+            Fact::DecodeMilliseconds => facts.times[1] = milliseconds(value),
+            Fact::Model => {
+                if let Some(name) = value.string().filter(|name| !name.is_empty() && !facts.model_told) {
+                    facts.model_told = true;
+                    self.sink.model(model_name(name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn present(&mut self, fact: Fact) {
+        if fact == Fact::Error {
+            self.facts.error(self.sink);
+        }
+    }
+
+    fn text_begins(&mut self, begins: usize, place: Place) {
+        if self.phase == Phase::BeforeText {
+            let plain = self.plain && !self.facts.noteworthy;
+            self.candidate = plain.then(|| Mark { begins, place, choice: self.facts.choice, ends: 0 });
+        }
+    }
+
+    fn text(&mut self, kind: TextKind, key: u8, fragment: &[u8]) {
+        if kind == TextKind::Reasoning {
+            let choice = &mut self.facts.choice;
+            if choice.reasoning == 0 {
+                choice.reasoning = key + 1;
+            } else if choice.reasoning != key + 1 {
+                return self.not_plain();
+            }
+        }
+        match self.phase {
+            Phase::BeforeText => {
+                self.mark = self.candidate;
+                self.phase = Phase::InText;
+            }
+            Phase::InText => {}
+            Phase::AfterText => self.plain_tail = false,
+        }
+        self.facts.tell_choice(self.sink);
+        self.sink.text(self.facts.choice_index(), kind, fragment);
+    }
+
+    fn text_ends(&mut self, offset: usize) {
+        if self.phase == Phase::InText {
+            self.phase = Phase::AfterText;
+            if let Some(mark) = &mut self.mark {
+                mark.ends = offset;
+            }
+        }
+    }
+
+    fn passed_over(&mut self) {
+        self.not_plain();
+    }
+
+    fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    fn broken(&mut self, why: Broken) {
+        let kind = match why {
+            Broken::Malformed => InspectionFailure::Malformed,
+            Broken::TooLarge => InspectionFailure::TooLarge,
+        };
+        self.facts.fail(kind, self.sink);
+    }
+}
+
+/// The words of all protocols; nothing said is nothing finished.
+fn finish_reason(word: &[u8]) -> Option<FinishReason> {
+    Some(match word {
+        b"" => return None,
+        b"stop" | b"end_turn" | b"stop_sequence" | b"eos" | b"eos_token" => FinishReason::Stop,
+        b"length" | b"max_tokens" => FinishReason::Length,
+        b"tool_calls" | b"function_call" | b"tool_use" => FinishReason::ToolCalls,
+        b"content_filter" => FinishReason::ContentFilter,
+        b"refusal" => FinishReason::Refusal,
+        b"repetition" => FinishReason::Repetition,
+        b"pause" | b"pause_turn" => FinishReason::Pause,
+        b"abort" | b"canceled" | b"cancelled" => FinishReason::Abort,
+        b"error" => FinishReason::Error,
+        _ => FinishReason::Other,
+    })
+}
+
+/// A name as the label policy is to see it: one that is too long stays too long, however it is cut.
+pub(super) fn model_name(name: &[u8]) -> &str {
+    let Ok(name) = std::str::from_utf8(name).or_else(|error| {
+        let valid = name.get(..error.valid_up_to()).unwrap_or_default();
+        if valid.len() > LONGEST_NAME { std::str::from_utf8(valid) } else { Err(error) }
+    }) else {
+        return UNREADABLE;
+    };
+    let cut = (LONGEST_NAME + 1..name.len()).find(|at| name.is_char_boundary(*at)).unwrap_or(name.len());
+    &name[..cut]
+}
+
+fn milliseconds(value: Scalar<'_>) -> Option<Duration> {
+    Duration::try_from_secs_f64(value.float()? / 1000.0).ok()
+}

@@ -1,0 +1,222 @@
+//! A stream of events, each of which is a JSON document.
+
+use super::Sink;
+use super::facts::{Choice, Fact, Facts, Interpreter};
+use super::json::{Place, SCRATCH, Scanner, Shape};
+use super::sse::{Extent, Framing, Lines};
+use super::template::Template;
+use crate::vocabulary::InspectionFailure;
+
+/// What the data of the event at hand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Payload {
+    /// Nothing yet.
+    Nothing,
+    Json,
+    /// So many bytes of `[DONE]`.
+    Done(u8),
+    /// A text for people: an error.
+    Plain,
+}
+
+const DONE: &[u8] = b"[DONE]";
+
+#[derive(Debug)]
+pub(super) struct EventStream {
+    framing: Framing,
+    events: Events,
+}
+
+impl EventStream {
+    pub(super) fn new(shape: &'static Shape<Fact>) -> Self {
+        let events = Events {
+            scanner: Scanner::new(shape),
+            facts: Facts::default(),
+            template: Template::new(),
+            payload: Payload::Nothing,
+            dirty: false,
+            #[cfg(test)]
+            templates: true,
+        };
+        Self { framing: Framing::new(), events }
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
+        self.framing.read(bytes, &mut Told { events: &mut self.events, sink });
+    }
+
+    pub(super) fn end(&mut self, sink: &mut impl Sink) {
+        self.framing.end(&mut Told { events: &mut self.events, sink });
+    }
+}
+
+#[derive(Debug)]
+struct Events {
+    scanner: Scanner<Fact>,
+    facts: Facts,
+    template: Template,
+    payload: Payload,
+    /// The event has told something, if only that it is an error.
+    dirty: bool,
+    #[cfg(test)]
+    templates: bool,
+}
+
+struct Told<'a, S> {
+    events: &'a mut Events,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Lines for Told<'_, S> {
+    #[inline]
+    fn data(&mut self, line: &[u8], from: usize, extent: Extent) {
+        let Self { events, sink } = self;
+        if events.payload == Payload::Nothing && extent.begins {
+            if let Some((begins, place, choice)) = events.known(line) {
+                events.payload = Payload::Json;
+                events.facts.choice = choice;
+                events.scanner.resume_in_text(place);
+                return events.varying(&line[begins..], extent.ends, *sink);
+            }
+        }
+        if events.payload == Payload::Json && extent.begins {
+            // Several data lines are one document with line feeds in it.
+            events.json(b"\n", 0, false, *sink);
+        }
+        events.payload(line, from, extent, *sink);
+    }
+
+    fn error(&mut self) {
+        self.events.dirty = true;
+        self.events.facts.error(self.sink);
+    }
+
+    #[inline]
+    fn event_ends(&mut self) {
+        self.events.event_ends(self.sink);
+    }
+}
+
+impl Events {
+    #[inline]
+    fn known(&self, line: &[u8]) -> Option<(usize, Place, Choice)> {
+        #[cfg(test)]
+        if !self.templates {
+            return None;
+        }
+        self.template.matches(line)
+    }
+
+    /// What follows a known prefix: a text, and what comes after it.
+    #[inline]
+    fn varying(&mut self, rest: &[u8], whole: bool, sink: &mut impl Sink) {
+        let mut interpreter = Interpreter::new(&mut self.facts, sink);
+        let ends = self.scanner.read_text(rest, &mut interpreter);
+        let tail = &rest[ends..];
+        if whole && self.template.ends_with(tail) && !self.scanner.is_in_text() {
+            self.scanner.finish();
+            self.facts.end_choice(sink);
+            return;
+        }
+        let mut interpreter = Interpreter::after_text(&mut self.facts, sink);
+        self.scanner.read(tail, self.template.scratch(), &mut interpreter);
+        let plain = interpreter.plain_tail && interpreter.complete && !interpreter.facts.noteworthy;
+        if self.scanner.touched_scratch() {
+            self.template.forget();
+        } else if whole && plain {
+            self.template.learn_tail(tail);
+        }
+    }
+
+    fn payload(&mut self, line: &[u8], from: usize, extent: Extent, sink: &mut impl Sink) {
+        let mut at = from;
+        while let Some(byte) = line.get(at) {
+            match self.payload {
+                Payload::Json => return self.json(line, at, extent.begins && extent.ends, sink),
+                Payload::Plain => return,
+                Payload::Nothing if matches!(byte, b' ' | b'\t') => {}
+                Payload::Nothing if *byte == b'{' => {
+                    self.payload = Payload::Json;
+                    continue;
+                }
+                Payload::Nothing if *byte == DONE[0] => self.payload = Payload::Done(1),
+                Payload::Done(6) if matches!(byte, b' ' | b'\t') => {}
+                Payload::Done(read) if DONE.get(usize::from(read)) == Some(byte) => {
+                    self.payload = Payload::Done(read + 1);
+                    if usize::from(read) + 1 == DONE.len() {
+                        sink.done();
+                    }
+                }
+                Payload::Nothing | Payload::Done(_) => {
+                    self.payload = Payload::Plain;
+                    self.facts.error(sink);
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// `whole`: all of the data line is at hand.
+    fn json(&mut self, line: &[u8], from: usize, whole: bool, sink: &mut impl Sink) {
+        let mut interpreter = Interpreter::new(&mut self.facts, sink);
+        self.scanner.read(&line[from..], self.template.scratch(), &mut interpreter);
+        let Interpreter { mark, plain_tail, complete, .. } = interpreter;
+        if self.scanner.touched_scratch() {
+            self.template.forget();
+        }
+        let Some(mark) = mark.filter(|mark| whole && complete && mark.ends > 0) else { return };
+        self.template.learn(line, from + mark.begins, &mark);
+        if plain_tail && !self.facts.noteworthy {
+            self.template.learn_tail(&line[from + mark.ends..]);
+        }
+    }
+
+    #[inline]
+    fn event_ends(&mut self, sink: &mut impl Sink) {
+        match self.payload {
+            Payload::Nothing if !self.dirty => return,
+            Payload::Json => {
+                if !self.scanner.is_settled() {
+                    self.facts.fail(InspectionFailure::Malformed, sink);
+                }
+                self.scanner.restart();
+            }
+            // `[DONE` and no more.
+            Payload::Done(read) if usize::from(read) < DONE.len() => self.facts.error(sink),
+            _ => {}
+        }
+        self.payload = Payload::Nothing;
+        self.dirty = false;
+        self.facts.begin_event();
+        sink.event_end();
+    }
+}
+
+/// One JSON document that is the whole body.
+#[derive(Debug)]
+pub(super) struct Document {
+    scanner: Scanner<Fact>,
+    facts: Facts,
+    scratch: [u8; SCRATCH],
+}
+
+impl Document {
+    pub(super) fn new(shape: &'static Shape<Fact>) -> Self {
+        Self { scanner: Scanner::new(shape), facts: Facts::default(), scratch: [0; SCRATCH] }
+    }
+
+    pub(super) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
+        let mut interpreter = Interpreter::new(&mut self.facts, sink);
+        self.scanner.read(bytes, &mut self.scratch, &mut interpreter);
+        if interpreter.complete {
+            sink.event_end();
+        }
+    }
+
+    pub(super) fn end(&mut self, sink: &mut impl Sink) {
+        if !self.scanner.is_settled() {
+            self.facts.fail(InspectionFailure::Malformed, sink);
+        }
+    }
+}

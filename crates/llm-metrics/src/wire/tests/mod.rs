@@ -1,0 +1,4 @@
+//! What the readers must hold to, whatever the bytes.
+
+mod samples;
+mod support;
