@@ -187,9 +187,10 @@ words! {
 }
 
 words! {
-    /// The wire formats that are read.
+    /// What speaks about a request: the wire formats that are read, and the handle.
     pub(crate) enum Protocol {
         OpenAi = "openai",
+        Handle = "handle",
     }
 }
 

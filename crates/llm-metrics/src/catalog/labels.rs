@@ -1,8 +1,8 @@
 //! Label names, and what values each can have.
 
 use crate::vocabulary::{
-    DiscardReason, Endpoint, ErrorType, FinishReason, Flag, InspectionFailure, Operation, Outcome, Phase, Protocol,
-    SkipReason, Thinking, UsageSource,
+    Endpoint, ErrorType, FinishReason, Flag, InspectionFailure, Operation, Outcome, Phase, Protocol, Thinking,
+    UsageSource,
 };
 
 /// The value that stands for every value over a label's cap.
@@ -35,8 +35,12 @@ pub struct LabelDef {
     pub values: &'static [&'static str],
 }
 
+macro_rules! status_codes {
+    ($($code:literal),+ $(,)?) => { [$(($code, stringify!($code))),+] };
+}
+
 /// HTTP status codes that are told apart; `other` for the rest, `none` where there was no response.
-pub(crate) const STATUS_CODES: &[u16] = &[
+pub(crate) const STATUS_CODES: &[(u16, &str)] = &status_codes![
     200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411,
     412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 498, 499, 500, 501, 502, 503,
     504, 505, 507, 508, 511, 520, 521, 522, 523, 524, 525, 529, 530, 598, 599,
@@ -69,7 +73,7 @@ labels! {
     REASON = "reason": &["client_disconnect", "stream_error", "stream_truncated", "timeout", "compressed", "content_type", "too_large"];
     /// The name of the label whose cap was reached.
     LABEL = "label": &[];
-    /// The wire format that was being read.
+    /// The wire format that was being read, or `handle` for what was reported by the request's handle.
     PROTOCOL = "protocol": Protocol::WORDS;
     /// What could not be read.
     KIND = "kind": InspectionFailure::WORDS;
@@ -88,6 +92,7 @@ labels! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::{DiscardReason, SkipReason};
 
     #[test]
     fn the_documented_reasons_are_those_that_are_emitted() {

@@ -1,0 +1,227 @@
+//! What two sides know about one request: the bodies on the wire, and the handler that does the work.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    record::{LlmMetrics, RawLabels, Series},
+    vocabulary::{ErrorType, InspectionFailure, Protocol, Usage},
+    wire::RequestFacts,
+};
+
+/// No model has produced more in one request; what is above would only break counters.
+const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
+
+/// A request's handle for the one who does the work: what it reports is engine truth, and wins over what the wire shows.
+///
+/// The layer puts one into the extensions of every request that it measures.
+///
+/// ```
+/// use axum::{Extension, Json};
+/// use llm_metrics::{InferenceHandle, Usage};
+///
+/// async fn chat(Extension(request): Extension<InferenceHandle>) -> Json<serde_json::Value> {
+///     request.queue_time(std::time::Duration::from_millis(3));
+///     // … the engine runs …
+///     request.usage(Usage::new().input(9).output(18));
+///     Json(serde_json::json!({ "choices": [] }))
+/// }
+/// ```
+///
+/// It does not keep the request open: the request is settled when its body ends or is dropped, whatever clones exist, and
+/// calls after that do nothing. Times of tokens are the wire's; the handle never overrides them.
+#[derive(Clone)]
+pub struct InferenceHandle(pub(super) Arc<Shared>);
+
+impl InferenceHandle {
+    /// Sets the model's name, instead of the one in the request. Call it before the response's head goes out: what is
+    /// recorded under a name stays there.
+    pub fn model(&self, name: &str) {
+        self.0.report(|engine| engine.model = Some(name.into()));
+    }
+
+    /// Says that the engine has just produced `count` more output tokens, over all choices. They are counted as they
+    /// come; from then on events on the wire are not.
+    pub fn tokens(&self, count: u64) {
+        self.0.add_tokens(count);
+    }
+
+    /// Sets token counts. Fields that are `None` leave what is known.
+    pub fn usage(&self, usage: Usage) {
+        let usage = self.0.plausible(usage);
+        self.0.report(|engine| engine.usage = usage.or(engine.usage));
+    }
+
+    /// Says why the request failed or was rejected, when the status alone would not tell.
+    pub fn error(&self, error: ErrorType) {
+        self.0.report(|engine| engine.error = Some(error));
+    }
+
+    /// Sets the time that the request waited in the engine before its prompt was processed.
+    pub fn queue_time(&self, time: Duration) {
+        self.0.report(|engine| engine.queue = Some(time));
+    }
+
+    /// Sets the time that the engine spent on the prompt.
+    pub fn prefill_time(&self, time: Duration) {
+        self.0.report(|engine| engine.prefill = Some(time));
+    }
+
+    /// Sets the time that the engine spent on the output after its first token.
+    pub fn decode_time(&self, time: Duration) {
+        self.0.report(|engine| engine.decode = Some(time));
+    }
+}
+
+impl fmt::Debug for InferenceHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InferenceHandle").field("settled", &self.0.is_settled()).finish_non_exhaustive()
+    }
+}
+
+/// The part of a request's state that several owners write: its body going in, its handler, and its body coming out.
+pub(crate) struct Shared {
+    pub(super) metrics: LlmMetrics,
+    settled: AtomicBool,
+    /// Output tokens that the engine has reported so far.
+    tokens: AtomicU64,
+    /// Output tokens that are in the counter already.
+    published: AtomicU64,
+    series: OnceLock<Arc<Series>>,
+    sides: Mutex<Sides>,
+}
+
+#[derive(Default)]
+pub(super) struct Sides {
+    pub(super) asked: Asked,
+    /// The embedder's own labels, from the request's head.
+    pub(super) labels: Option<RawLabels>,
+    engine: Option<Box<EngineReport>>,
+}
+
+/// What the request asked for, as far as it was read.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub(super) model: Option<Box<str>>,
+    pub(super) stream: Option<bool>,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) thinking: Option<bool>,
+}
+
+/// What the handler said.
+#[derive(Clone, Default)]
+pub(super) struct EngineReport {
+    pub(super) model: Option<Box<str>>,
+    pub(super) usage: Usage,
+    pub(super) error: Option<ErrorType>,
+    pub(super) queue: Option<Duration>,
+    pub(super) prefill: Option<Duration>,
+    pub(super) decode: Option<Duration>,
+}
+
+impl Shared {
+    pub(super) fn new(metrics: LlmMetrics, labels: Option<RawLabels>) -> Self {
+        Self {
+            metrics,
+            settled: AtomicBool::new(false),
+            tokens: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            series: OnceLock::new(),
+            sides: Mutex::new(Sides { labels, ..Sides::default() }),
+        }
+    }
+
+    /// Takes over what was read of the request so far.
+    pub(crate) fn asked(&self, facts: &RequestFacts) {
+        let asked = &mut self.sides().asked;
+        if asked.model.is_none() {
+            asked.model = facts.model.as_ref().map(|name| name.as_str().into());
+        }
+        asked.stream = facts.stream;
+        asked.max_tokens = facts.max_tokens;
+        asked.thinking = facts.thinking;
+    }
+
+    pub(super) fn sides(&self) -> MutexGuard<'_, Sides> {
+        self.sides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn series(&self) -> &OnceLock<Arc<Series>> {
+        &self.series
+    }
+
+    pub(super) fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_tokens(&self, count: u64) {
+        if self.is_settled() || count == 0 {
+            return;
+        }
+        if count > MAX_PLAUSIBLE_TOKENS {
+            return self.implausible();
+        }
+        let total = self.tokens.fetch_add(count, Ordering::Relaxed) + count;
+        if let Some(series) = self.series.get() {
+            self.publish(series, total);
+        }
+    }
+
+    /// Brings the counter of output tokens up to `total` for this request, and never down.
+    pub(super) fn publish(&self, series: &Series, total: u64) {
+        let before = self.published.fetch_max(total, Ordering::Relaxed);
+        if total > before {
+            series.output_tokens.increment(total - before);
+        }
+    }
+
+    /// `usage` without the counts that cannot be true.
+    pub(super) fn plausible(&self, mut usage: Usage) -> Usage {
+        let mut implausible = false;
+        for count in [&mut usage.input, &mut usage.cached_input, &mut usage.output, &mut usage.reasoning] {
+            if count.is_some_and(|count| count > MAX_PLAUSIBLE_TOKENS) {
+                *count = None;
+                implausible = true;
+            }
+        }
+        if implausible {
+            self.implausible();
+        }
+        usage
+    }
+
+    /// Whether nothing more can be said about the request.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// Closes the request for its handles, and takes what they said.
+    pub(super) fn settle(&self) -> Option<Box<EngineReport>> {
+        self.settled.store(true, Ordering::Release);
+        self.sides().engine.take()
+    }
+
+    pub(super) fn implausible(&self) {
+        self.metrics.0.fixed().failure(Protocol::Handle, InspectionFailure::Implausible).increment(1);
+    }
+
+    fn report(&self, say: impl FnOnce(&mut EngineReport)) {
+        let mut sides = self.sides();
+        if !self.is_settled() {
+            say(sides.engine.get_or_insert_default());
+        }
+    }
+}
+
+impl Sides {
+    /// The name that requests are recorded under: the handler's word, else the request's.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.engine.as_ref().and_then(|engine| engine.model.as_deref()).or(self.asked.model.as_deref())
+    }
+}

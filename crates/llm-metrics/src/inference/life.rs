@@ -1,0 +1,507 @@
+//! One request's life: facts in, observations out at the right moment, and a guard that loses nothing.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    choices::Choices,
+    handle::{EngineReport, InferenceHandle, Shared},
+    tags::ThinkTags,
+    verdict::{End, Ending, Inspection, Verdict},
+};
+use crate::{
+    catalog::labels::STATUS_CODES,
+    record::{LlmMetrics, RawLabels, Series},
+    vocabulary::{
+        DiscardReason, Endpoint, ErrorType, FinishReason, InspectionFailure, Operation, Outcome, Phase, Protocol,
+        SkipReason, Thinking, Usage, UsageSource,
+    },
+};
+
+/// At most so many samples of inter-token latency for one event.
+const MAX_SAMPLES_AN_EVENT: u64 = 64;
+
+/// A request from its arrival to its end. Dropping it settles it.
+pub(crate) struct Life {
+    pub(super) shared: Arc<Shared>,
+    started: Instant,
+    door: Door,
+    proxy: bool,
+    phase: Phase,
+    /// The status of the response's head, once there is one.
+    status: Option<u16>,
+    accepted: bool,
+    inspection: Inspection,
+    /// Whether the answer is streamed; what the request asked for until the answer shows.
+    stream: Option<bool>,
+    clock: Clock,
+    answer_model: Option<Box<str>>,
+    tags: ThinkTags,
+    reasoned: bool,
+    produced: bool,
+    choices: Choices,
+    in_band_error: bool,
+    done: bool,
+    usage: Usage,
+    prefill: Option<Duration>,
+    decode: Option<Duration>,
+    event: Event,
+    settled: bool,
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy)]
+pub(crate) struct Door {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) operation: Operation,
+    pub(crate) protocol: Protocol,
+}
+
+/// When tokens came.
+#[derive(Default)]
+struct Clock {
+    first: Option<Instant>,
+    last: Option<Instant>,
+    /// The first text of the answer, unless a tag that comes later says that it was reasoning.
+    answer: Option<Instant>,
+    /// Such text has come in this frame, whose time is not known yet.
+    answered: bool,
+    max_gap: Option<Duration>,
+    /// Events that bore a token.
+    events: u64,
+    /// Output tokens reported by the handle, and by cumulative usage, when the last of these events ended.
+    engine_tokens: u64,
+    usage_tokens: Option<u64>,
+}
+
+/// What the event at hand has shown so far.
+#[derive(Default)]
+struct Event {
+    bears_token: bool,
+    answers: bool,
+    usage_tokens: Option<u64>,
+}
+
+impl Life {
+    pub(crate) fn start(metrics: &LlmMetrics, door: Door, labels: Option<RawLabels>, proxy: bool) -> Self {
+        let fixed = metrics.0.fixed();
+        fixed.started(door.operation, door.endpoint).increment(1);
+        fixed.in_flight(door.operation, Phase::Waiting).increment(1.0);
+        Self {
+            shared: Arc::new(Shared::new(metrics.clone(), labels)),
+            started: Instant::now(),
+            door,
+            proxy,
+            phase: Phase::Waiting,
+            status: None,
+            accepted: false,
+            inspection: Inspection::None,
+            stream: None,
+            clock: Clock::default(),
+            answer_model: None,
+            tags: ThinkTags::default(),
+            reasoned: false,
+            produced: false,
+            choices: Choices::default(),
+            in_band_error: false,
+            done: false,
+            usage: Usage::new(),
+            prefill: None,
+            decode: None,
+            event: Event::default(),
+            settled: false,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn handle(&self) -> InferenceHandle {
+        InferenceHandle(Arc::clone(&self.shared))
+    }
+
+    /// The response's head came.
+    pub(crate) fn head(&mut self, status: u16, stream: Option<bool>, inspection: Inspection) {
+        self.status = Some(status);
+        self.stream = stream;
+        self.inspection = inspection;
+        if (200..300).contains(&status) {
+            self.accept();
+            if self.shared.sides().model().is_some() {
+                self.series();
+                self.publish_live();
+            }
+        }
+    }
+
+    /// The request is being served: its model's name may be learnt.
+    pub(super) fn accept(&mut self) {
+        self.accepted = true;
+    }
+
+    pub(super) fn streams(&mut self, stream: bool) {
+        self.stream = Some(stream);
+    }
+
+    /// What follows of the body cannot be read: from here on, transport decides.
+    pub(crate) fn blind(&mut self, reason: SkipReason) {
+        self.inspection = Inspection::None;
+        self.skipped(reason);
+    }
+
+    pub(crate) fn skipped(&self, reason: SkipReason) {
+        self.shared.metrics.0.fixed().skipped(reason).increment(1);
+    }
+
+    pub(super) fn failure(&self, kind: InspectionFailure) {
+        self.shared.metrics.0.fixed().failure(self.door.protocol, kind).increment(1);
+    }
+
+    /// Whether everything that was to come has come.
+    fn is_terminal(&self) -> bool {
+        self.done || self.choices.all_finished()
+    }
+
+    pub(super) fn answer_model(&mut self, name: &str) {
+        if self.answer_model.is_none() {
+            self.answer_model = Some(name.into());
+        }
+    }
+
+    pub(super) fn choice(&mut self, index: u32) {
+        self.choices.seen(index);
+    }
+
+    pub(super) fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
+        self.choices.finished(choice, reason);
+        self.in_band_error |= matches!(reason, FinishReason::Error | FinishReason::Abort);
+    }
+
+    pub(super) fn in_band_error(&mut self) {
+        self.in_band_error = true;
+    }
+
+    pub(super) fn done(&mut self) {
+        self.done = true;
+    }
+
+    pub(super) fn timings(&mut self, prefill: Option<Duration>, decode: Option<Duration>) {
+        self.prefill = prefill.or(self.prefill);
+        self.decode = decode.or(self.decode);
+    }
+
+    /// Text of an answer as its reader sees it, tags and all.
+    pub(super) fn answer_text(&mut self, choice: u32, fragment: &[u8]) {
+        self.produce();
+        if choice > 0 {
+            return;
+        }
+        let found = self.tags.read(fragment);
+        self.reasoned |= found.reasoning;
+        if found.reclassified {
+            self.clock.answer = None;
+            self.clock.answered = false;
+            self.event.answers = false;
+        }
+        self.event.answers |= found.answer;
+    }
+
+    /// A tool call, or a refusal.
+    pub(super) fn answer_part(&mut self) {
+        self.produce();
+        self.event.answers = true;
+    }
+
+    pub(super) fn reasoning_text(&mut self, fragment: &[u8]) {
+        self.produce();
+        self.reasoned = self.reasoned || !fragment.iter().all(u8::is_ascii_whitespace);
+    }
+
+    fn produce(&mut self) {
+        self.produced = true;
+        self.event.bears_token = true;
+    }
+
+    /// Token counts as the wire has them so far.
+    pub(super) fn wire_usage(&mut self, usage: Usage) {
+        self.usage = usage.or(self.usage);
+        self.event.usage_tokens = usage.output.or(self.event.usage_tokens);
+    }
+
+    /// Ends the event at hand, and tells how many tokens it bore: 0 for an event that bore none.
+    pub(super) fn end_event(&mut self) -> u64 {
+        let event = std::mem::take(&mut self.event);
+        self.done |= self.inspection == Inspection::Document;
+        let before = match event.usage_tokens {
+            Some(tokens) => self.clock.usage_tokens.replace(tokens),
+            None => None,
+        };
+        if !event.bears_token {
+            return 0;
+        }
+        self.clock.events += 1;
+        self.clock.answered |= event.answers;
+        let reported = event.usage_tokens.zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
+        reported.clamp(1, MAX_SAMPLES_AN_EVENT)
+    }
+
+    /// Tokens came: `tokens` of them in `events` events that arrived together.
+    pub(super) fn tick(&mut self, now: Instant, tokens: u64, events: u64) {
+        if std::mem::take(&mut self.clock.answered) {
+            self.clock.answer.get_or_insert(now);
+        }
+        let before = self.clock.last.replace(now);
+        if self.stream != Some(true) {
+            return;
+        }
+        let engine = self.shared.tokens();
+        let reported = engine.saturating_sub(std::mem::replace(&mut self.clock.engine_tokens, engine));
+        let Some(before) = before else {
+            self.clock.first = Some(now);
+            self.enter(Phase::Streaming);
+            let series = self.series();
+            series.time_to_first_token().record((now - self.started).as_secs_f64());
+            return self.publish_live();
+        };
+        let gap = now - before;
+        self.clock.max_gap = self.clock.max_gap.max(Some(gap));
+        let tokens = if reported > 0 { reported.min(MAX_SAMPLES_AN_EVENT * events) } else { tokens };
+        let options = &self.shared.metrics.0.options;
+        let (stalled, sampled) = (gap > options.stall, options.inter_token_latency);
+        let series = self.series();
+        if stalled {
+            series.stalls.increment(1);
+        }
+        if sampled {
+            let histogram = series.inter_token_latency();
+            if tokens == 1 {
+                histogram.record(gap.as_secs_f64());
+            } else {
+                histogram.record_many(gap.as_secs_f64() / tokens as f64, tokens as usize);
+            }
+        }
+        self.publish_live();
+    }
+
+    /// Publishes output tokens as they become known.
+    pub(super) fn publish_live(&mut self) {
+        let total = if self.shared.tokens() > 0 {
+            self.shared.tokens()
+        } else if let Some(output) = self.usage.output {
+            output
+        } else if self.shared.metrics.0.options.live_tokens {
+            self.clock.events
+        } else {
+            return;
+        };
+        self.shared.publish(self.series(), total);
+    }
+
+    /// The handles to record with. The model's name is settled here, once.
+    fn series(&self) -> &Arc<Series> {
+        self.shared.series().get_or_init(|| {
+            let sides = self.shared.sides();
+            let model = sides.model().or(self.answer_model.as_deref());
+            self.shared.metrics.0.series(
+                self.door.endpoint,
+                self.door.operation,
+                model,
+                sides.labels.as_ref(),
+                self.accepted,
+            )
+        })
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        let fixed = self.shared.metrics.0.fixed();
+        fixed.in_flight(self.door.operation, self.phase).decrement(1.0);
+        fixed.in_flight(self.door.operation, phase).increment(1.0);
+        self.phase = phase;
+    }
+
+    /// Ends the request and records what is known at the end. Later calls do nothing.
+    pub(crate) fn settle(&mut self, end: End) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let now = Instant::now();
+        self.shared.metrics.0.fixed().in_flight(self.door.operation, self.phase).decrement(1.0);
+        let engine = self.shared.settle().unwrap_or_default();
+        let (asked_stream, asked_thinking, max_tokens) = {
+            let asked = &self.shared.sides().asked;
+            (asked.stream, asked.thinking, asked.max_tokens)
+        };
+        let ending = Ending {
+            end,
+            status: self.status,
+            inspection: self.inspection,
+            terminal: self.is_terminal(),
+            in_band_error: self.in_band_error,
+            reported: engine.error,
+            proxy: self.proxy,
+        };
+        let verdict = ending.verdict();
+        let stream = self.stream.or(asked_stream).unwrap_or(false);
+        let (usage, output) = self.count(&engine, stream);
+        let thinking = self.thinking(usage, asked_thinking);
+        if stream && !ending.terminal {
+            self.trailing_silence(now);
+        }
+
+        let series = self.series();
+        series.requests(stream, thinking, verdict.outcome).increment(1);
+        series.duration(thinking, verdict.outcome).record((now - self.started).as_secs_f64());
+        if let Some(error) = verdict.error {
+            series.error(error, status_word(self.status)).increment(1);
+        }
+        if !self.accepted {
+            return;
+        }
+        self.record_choices(series, verdict);
+        self.record_stream(series, thinking, output);
+        self.record_tokens(series, usage, output, verdict, stream);
+        if let Some(limit) = max_tokens {
+            match self.shared.plausible(Usage::new().output(limit)).output {
+                Some(limit) => series.request_max_tokens().record(limit as f64),
+                None => {}
+            }
+        }
+        self.record_engine(series, &engine);
+    }
+
+    /// Token counts by order of trust, and where the count of output tokens comes from.
+    fn count(&self, engine: &EngineReport, stream: bool) -> (Usage, Output) {
+        let usage = engine.usage.or(self.usage);
+        let live = Some(self.shared.tokens()).filter(|tokens| *tokens > 0);
+        let output = if let Some(tokens) = engine.usage.output.or(live) {
+            Output { tokens, source: UsageSource::Engine }
+        } else if let Some(tokens) = self.usage.output {
+            Output { tokens, source: UsageSource::Upstream }
+        } else if stream && self.clock.events > 0 {
+            Output { tokens: self.clock.events, source: UsageSource::Estimated }
+        } else {
+            Output { tokens: 0, source: UsageSource::Missing }
+        };
+        (usage, output)
+    }
+
+    fn thinking(&self, usage: Usage, asked: Option<bool>) -> Thinking {
+        if self.reasoned || usage.reasoning.is_some_and(|tokens| tokens > 0) {
+            return Thinking::True;
+        }
+        let produced = self.produced || usage.output.is_some_and(|tokens| tokens > 0) || self.shared.tokens() > 0;
+        match asked {
+            _ if produced => Thinking::False,
+            Some(true) => Thinking::True,
+            Some(false) => Thinking::False,
+            None => Thinking::Unknown,
+        }
+    }
+
+    /// Nobody saw a token after the last one, and the stream was not complete: the silence before its end counts.
+    fn trailing_silence(&mut self, now: Instant) {
+        let Some(last) = self.clock.last.filter(|_| self.clock.first.is_some()) else { return };
+        let gap = now - last;
+        self.clock.max_gap = self.clock.max_gap.max(Some(gap));
+        if gap > self.shared.metrics.0.options.stall {
+            self.series().stalls.increment(1);
+        }
+    }
+
+    fn record_choices(&self, series: &Series, verdict: Verdict) {
+        for (reason, count) in self.choices.reasons() {
+            series.finish_reason(reason).increment(count);
+        }
+        let ended_open = verdict.outcome == Outcome::Success || verdict.error == Some(ErrorType::StreamTruncated);
+        if ended_open {
+            series.finish_reason(FinishReason::Missing).increment(self.choices.open());
+        }
+    }
+
+    fn record_stream(&self, series: &Series, thinking: Thinking, output: Output) {
+        let Clock { first: Some(first), last: Some(last), answer, max_gap, .. } = self.clock else { return };
+        if let Some(answer) = answer {
+            series.time_to_first_answer_token().record((answer - self.started).as_secs_f64());
+            if self.reasoned {
+                series.reasoning_duration().record((answer - first).as_secs_f64());
+            }
+        }
+        // Tokens that all came at once have no time between them that could be told.
+        if output.tokens > 1 && last > first {
+            let each = (last - first).as_secs_f64() / (output.tokens - 1) as f64;
+            series.time_per_output_token(thinking).record(each);
+        }
+        if let Some(gap) = max_gap {
+            series.max_gap().record(gap.as_secs_f64());
+        }
+    }
+
+    fn record_tokens(&self, series: &Series, usage: Usage, output: Output, verdict: Verdict, stream: bool) {
+        series.usage_report(stream, output.source).increment(1);
+        if let Some(tokens) = usage.input {
+            series.input_tokens.increment(tokens);
+            series.request_input_tokens().record(tokens as f64);
+        }
+        if let Some(tokens) = usage.cached_input {
+            series.input_cached_tokens.increment(tokens);
+        }
+        if let Some(tokens) = usage.reasoning {
+            series.output_reasoning_tokens.increment(tokens);
+        }
+        let live = self.shared.metrics.0.options.live_tokens;
+        let known = matches!(output.source, UsageSource::Engine | UsageSource::Upstream);
+        if known || (live && output.source == UsageSource::Estimated) {
+            self.shared.publish(series, output.tokens);
+        }
+        if known && verdict.outcome == Outcome::Success {
+            series.request_output_tokens().record(output.tokens as f64);
+        }
+        if let Some(reason) = discarded(verdict) {
+            series.discarded(reason).increment(output.tokens);
+        }
+    }
+
+    fn record_engine(&self, series: &Series, engine: &EngineReport) {
+        if let Some(time) = engine.queue {
+            series.queue().record(time.as_secs_f64());
+        }
+        if let Some(time) = engine.prefill.or(self.prefill) {
+            series.prefill().record(time.as_secs_f64());
+        }
+        if let Some(time) = engine.decode.or(self.decode) {
+            series.decode().record(time.as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.settle(End::Dropped { panicking: std::thread::panicking() });
+    }
+}
+
+/// How many output tokens, and who says so.
+#[derive(Clone, Copy)]
+struct Output {
+    tokens: u64,
+    source: UsageSource,
+}
+
+fn discarded(verdict: Verdict) -> Option<DiscardReason> {
+    match (verdict.outcome, verdict.error) {
+        (Outcome::Cancelled, _) => Some(DiscardReason::ClientDisconnect),
+        (_, Some(ErrorType::StreamError)) => Some(DiscardReason::StreamError),
+        (_, Some(ErrorType::StreamTruncated)) => Some(DiscardReason::StreamTruncated),
+        (_, Some(ErrorType::Timeout)) => Some(DiscardReason::Timeout),
+        _ => None,
+    }
+}
+
+/// The status as a label: the codes that servers use, so that an odd one cannot add series.
+fn status_word(status: Option<u16>) -> &'static str {
+    let Some(status) = status else { return "none" };
+    STATUS_CODES.iter().find(|(code, _)| *code == status).map_or("other", |(_, word)| word)
+}

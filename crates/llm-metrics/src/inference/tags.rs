@@ -1,0 +1,152 @@
+//! `<think>` … `</think>` inside answer text.
+
+use memchr::memchr;
+
+const OPEN: &[u8] = b"<think>";
+const CLOSE: &[u8] = b"</think>";
+
+/// Follows the tags of one choice through its text, fragment by fragment.
+///
+/// Models whose template opens the block in the prompt (Qwen3 Thinking-2507, QwQ, R1) send a closing tag alone: what came
+/// before it was reasoning after all.
+#[derive(Debug, Default)]
+pub(super) struct ThinkTags {
+    inside: bool,
+    /// How much of a tag the text so far ends with, and of which.
+    matched: u8,
+    closing: bool,
+}
+
+/// What a fragment held, once its tags were followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// A closing tag stood alone: all text before it was reasoning.
+    pub(super) reclassified: bool,
+    /// Text of the answer that is not blank, after such a tag if there was one.
+    pub(super) answer: bool,
+    /// Reasoning that is not blank.
+    pub(super) reasoning: bool,
+}
+
+impl ThinkTags {
+    pub(super) fn read(&mut self, fragment: &[u8]) -> Found {
+        let mut found = Found::default();
+        let mut rest = fragment;
+        while !rest.is_empty() {
+            if self.matched == 0 {
+                let Some(at) = memchr(b'<', rest) else {
+                    self.text(rest, &mut found);
+                    break;
+                };
+                self.text(&rest[..at], &mut found);
+                self.matched = 1;
+                self.closing = false;
+                rest = &rest[at + 1..];
+            } else if self.matches(rest[0]) {
+                self.matched += 1;
+                rest = &rest[1..];
+                self.complete(&mut found);
+            } else {
+                // No tag after all; what looked like one is text, and the byte may begin another.
+                self.matched = 0;
+                self.text(b"<", &mut found);
+            }
+        }
+        found
+    }
+
+    fn matches(&mut self, byte: u8) -> bool {
+        if self.matched == 1 && byte == b'/' {
+            self.closing = true;
+            return true;
+        }
+        let tag = if self.closing { CLOSE } else { OPEN };
+        tag[usize::from(self.matched)] == byte
+    }
+
+    fn complete(&mut self, found: &mut Found) {
+        let tag = if self.closing { CLOSE } else { OPEN };
+        if usize::from(self.matched) < tag.len() {
+            return;
+        }
+        self.matched = 0;
+        if self.closing && !self.inside {
+            *found = Found { reclassified: true, answer: false, reasoning: true };
+        }
+        self.inside = !self.closing;
+    }
+
+    fn text(&self, text: &[u8], found: &mut Found) {
+        if !text.iter().all(u8::is_ascii_whitespace) {
+            if self.inside {
+                found.reasoning = true;
+            } else {
+                found.answer = true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(fragments: &[&str]) -> Found {
+        let mut tags = ThinkTags::default();
+        fragments.iter().fold(Found::default(), |before, fragment| {
+            let now = tags.read(fragment.as_bytes());
+            let kept = if now.reclassified { Found::default() } else { before };
+            Found {
+                reclassified: before.reclassified | now.reclassified,
+                answer: kept.answer | now.answer,
+                reasoning: before.reasoning | now.reasoning,
+            }
+        })
+    }
+
+    /// The same at every split into two fragments, and byte by byte.
+    #[track_caller]
+    fn assert_found(text: &str, expected: Found) {
+        for at in 0..=text.len() {
+            assert_eq!(found(&[&text[..at], &text[at..]]), expected, "{text:?} split at {at}");
+        }
+        let bytes: Vec<&str> = text.split_inclusive(|_: char| true).collect();
+        assert_eq!(found(&bytes), expected, "{text:?} byte by byte");
+    }
+
+    const ANSWER: Found = Found { reclassified: false, answer: true, reasoning: false };
+    const REASONING: Found = Found { reclassified: false, answer: false, reasoning: true };
+    const BOTH: Found = Found { reclassified: false, answer: true, reasoning: true };
+
+    #[test]
+    fn a_block_is_reasoning_and_what_follows_is_the_answer() {
+        assert_found("<think>hm", REASONING);
+        assert_found("<think>\nhm\n</think>\n\n", REASONING);
+        assert_found("<think>hm</think>\n\nYes", BOTH);
+    }
+
+    #[test]
+    fn an_empty_block_is_no_reasoning() {
+        assert_found("<think>\n\n</think>\n\nYes", ANSWER);
+    }
+
+    #[test]
+    fn a_closing_tag_alone_makes_reasoning_of_what_came_before() {
+        assert_found("hm</think>", Found { reclassified: true, answer: false, reasoning: true });
+        assert_found("hm</think>\n\nYes", Found { reclassified: true, answer: true, reasoning: true });
+    }
+
+    #[test]
+    fn what_only_looks_like_a_tag_is_text() {
+        for text in ["a < b", "<thinking>", "</thin", "<<", "<b>bold</b>", "<", "</"] {
+            let expected = if ["</thin", "<", "</"].contains(&text) { Found::default() } else { ANSWER };
+            assert_found(text, expected);
+        }
+        assert_found("<<think>hm</think>", BOTH);
+    }
+
+    #[test]
+    fn blank_text_is_nothing() {
+        assert_found(" \n\t ", Found::default());
+    }
+}

@@ -1,0 +1,144 @@
+//! A request under observation: its life, and the reader of its answer.
+
+use std::{io::IoSlice, sync::Arc};
+
+use bytes::Buf;
+use http::{HeaderMap, Response, header};
+
+use crate::{
+    inference::{Door, End, InferenceHandle, Inspection, Life, Shared},
+    record::{LlmMetrics, RawLabels},
+    vocabulary::{ErrorType, SkipReason},
+    wire::{Reader, Route},
+};
+
+pub(super) struct Observation {
+    life: Life,
+    route: &'static Route,
+    reader: Option<Reader>,
+    pub(super) proxy: bool,
+}
+
+impl Observation {
+    pub(super) fn start(
+        metrics: &LlmMetrics,
+        route: &'static Route,
+        labels: Option<RawLabels>,
+        proxy: bool,
+    ) -> Box<Self> {
+        let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
+        let life = Life::start(metrics, door, labels, proxy);
+        Box::new(Self { life, route, reader: None, proxy })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(self.life.shared())
+    }
+
+    pub(super) fn handle(&self) -> InferenceHandle {
+        self.life.handle()
+    }
+
+    pub(super) fn skipped(&self, reason: SkipReason) {
+        self.life.skipped(reason);
+    }
+
+    /// The response's head came; `empty` says that no body will follow it.
+    pub(super) fn head<B>(&mut self, response: &Response<B>, empty: bool) {
+        let status = response.status();
+        if !status.is_success() {
+            return self.life.head(status.as_u16(), None, Inspection::None);
+        }
+        let kind = BodyKind::of(response.headers());
+        let stream = Some(kind == BodyKind::Events);
+        let skip = if is_encoded(response.headers()) {
+            Some(SkipReason::Compressed)
+        } else if kind == BodyKind::Other {
+            Some(SkipReason::ContentType)
+        } else {
+            None
+        };
+        if empty || skip.is_some() {
+            self.life.head(status.as_u16(), stream, Inspection::None);
+            if let Some(reason) = skip.filter(|_| !empty) {
+                self.life.skipped(reason);
+            }
+            return;
+        }
+        let (reader, inspection) = match kind {
+            BodyKind::Events => (self.route.stream_reader(), Inspection::Stream),
+            _ => (self.route.unary_reader(), Inspection::Document),
+        };
+        self.reader = Some(reader);
+        self.life.head(status.as_u16(), stream, inspection);
+    }
+
+    /// Reads a frame's data as it passes.
+    pub(super) fn read(&mut self, data: &impl Buf) {
+        let Some(reader) = &mut self.reader else { return };
+        let mut frame = self.life.frame();
+        let complete = for_each_slice(data, |bytes| reader.read(bytes, &mut frame));
+        frame.end();
+        if !complete {
+            self.reader = None;
+            self.life.blind(SkipReason::TooLarge);
+        }
+    }
+
+    pub(super) fn end(mut self: Box<Self>, end: End) {
+        if let Some(reader) = self.reader.as_mut().filter(|_| end == End::Complete) {
+            let mut frame = self.life.frame();
+            reader.end(&mut frame);
+            frame.end();
+        }
+        self.life.settle(end);
+    }
+
+    pub(super) fn service_failed(mut self: Box<Self>, error: ErrorType) {
+        self.life.settle(End::ServiceError(error));
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyKind {
+    Events,
+    Document,
+    Other,
+}
+
+impl BodyKind {
+    fn of(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+            return Self::Other;
+        };
+        let media_type = value.split(';').next().unwrap_or(value).trim();
+        if media_type.eq_ignore_ascii_case("text/event-stream") {
+            Self::Events
+        } else if media_type.eq_ignore_ascii_case("application/json") || media_type.ends_with("+json") {
+            Self::Document
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Whether a body is encoded in a way that its bytes are not what they say.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Shows every slice of a buffer without consuming it; `false` if there were more than can be shown.
+pub(super) fn for_each_slice(data: &impl Buf, mut show: impl FnMut(&[u8])) -> bool {
+    let first = data.chunk();
+    if first.len() == data.remaining() {
+        show(first);
+        return true;
+    }
+    let mut slices = [IoSlice::new(&[]); 32];
+    let shown = data.chunks_vectored(&mut slices);
+    let complete = slices[..shown].iter().map(|slice| slice.len()).sum::<usize>() == data.remaining();
+    if complete {
+        slices[..shown].iter().for_each(|slice| show(slice));
+    }
+    complete
+}

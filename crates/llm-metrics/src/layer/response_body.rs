@@ -1,0 +1,90 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::observation::Observation;
+use crate::inference::End;
+
+pin_project! {
+    /// An answer's body, read as it passes. Frames, trailers, size hint and errors are the inner body's, unchanged.
+    ///
+    /// The request ends at the first of: `None`, an error, a frame after which the inner body says that it is at its
+    /// end (hyper does not poll on when the length is exact), and drop.
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        observation: Option<Box<Observation>>,
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) fn passing(inner: B) -> Self {
+        Self { inner, observation: None }
+    }
+
+    pub(super) fn observed(inner: B, observation: Box<Observation>) -> Self
+    where
+        B: Body,
+    {
+        let mut observation = Some(observation);
+        if inner.is_end_stream() {
+            end(&mut observation, End::Complete);
+        }
+        Self { inner, observation }
+    }
+}
+
+impl<B: Body> Body for ResponseBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if let Some(observation) = this.observation {
+            match &frame {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        observation.read(data);
+                    }
+                    if this.inner.is_end_stream() {
+                        end(this.observation, End::Complete);
+                    }
+                }
+                Some(Err(_)) => end(this.observation, End::Failed),
+                None => end(this.observation, End::Complete),
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn end(observation: &mut Option<Box<Observation>>, end: End) {
+    if let Some(observation) = observation.take() {
+        observation.end(end);
+    }
+}
+
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::passing(B::default())
+    }
+}
+
+impl<B> std::fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseBody").field("observed", &self.observation.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+use std::{io, sync::Arc};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+
+use super::{Exporter, worker::Worker};
+use crate::catalog::{
+    self, Kind, Naming, Section,
+    buckets::{self, InvalidBuckets},
+};
+
+/// Settings for an [`Exporter`].
+///
+/// ```
+/// use llm_metrics::prometheus::Exporter;
+///
+/// let (recorder, exporter) = Exporter::builder()
+///     .constant_label("service", "assistant")
+///     .buckets("llm_time_to_first_token_seconds", [0.1, 0.2, 0.5, 1.0, 2.0])
+///     .build()?;
+/// # let _ = (recorder, exporter);
+/// # Ok::<(), llm_metrics::prometheus::Error>(())
+/// ```
+#[must_use = "a builder does nothing until `install` or `build`"]
+pub struct ExporterBuilder {
+    naming: Naming,
+    catalogues: Vec<(&'static [Section], Naming)>,
+    overrides: Vec<(String, Vec<f64>)>,
+    process_metrics: bool,
+    exporter: PrometheusBuilder,
+}
+
+impl Default for ExporterBuilder {
+    fn default() -> Self {
+        Self {
+            naming: Naming::new(),
+            catalogues: Vec::new(),
+            overrides: Vec::new(),
+            process_metrics: true,
+            exporter: PrometheusBuilder::new(),
+        }
+    }
+}
+
+impl ExporterBuilder {
+    /// Spells the names as `naming` says: the same as [`LlmMetrics`](crate::LlmMetrics) was given.
+    pub fn naming(mut self, naming: Naming) -> Self {
+        self.naming = naming;
+        self
+    }
+
+    /// Binds the buckets of another catalogue as well, `llm-metrics-gpu`'s for example.
+    pub fn catalogue(mut self, sections: &'static [Section], naming: Naming) -> Self {
+        self.catalogues.push((sections, naming));
+        self
+    }
+
+    /// Gives a histogram other upper bounds than the catalogue's. `metric` is its name in the catalogue, whatever the
+    /// prefix.
+    pub fn buckets(mut self, metric: impl Into<String>, bounds: impl Into<Vec<f64>>) -> Self {
+        self.overrides.push((metric.into(), bounds.into()));
+        self
+    }
+
+    /// Adds a label with the same value to every series, process metrics included.
+    pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.exporter = self.exporter.add_global_label(name, value);
+        self
+    }
+
+    /// Whether `process_…` metrics are exported. They are by default.
+    pub fn process_metrics(mut self, on: bool) -> Self {
+        self.process_metrics = on;
+        self
+    }
+
+    /// Changes the settings of the exporter underneath, to bind buckets for metrics of your own, for example.
+    ///
+    /// Do not set an idle timeout: handles that are cached, as ours are, would record into nothing afterwards.
+    pub fn configure(mut self, change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder) -> Self {
+        self.exporter = change(self.exporter);
+        self
+    }
+
+    /// Builds the exporter and installs its recorder for the whole process. Do this before the first request: what is
+    /// recorded before is lost.
+    ///
+    /// # Errors
+    /// When the buckets cannot be, the process has a recorder already, or no thread can be started.
+    pub fn install(self) -> Result<Exporter, Error> {
+        let (recorder, exporter) = self.build()?;
+        metrics::set_global_recorder(recorder).map_err(|_| Error::AlreadyInstalled)?;
+        Ok(exporter)
+    }
+
+    /// Builds the exporter without installing its recorder: hand it to
+    /// [`LlmMetrics::builder().recorder(…)`](crate::Builder::recorder).
+    ///
+    /// # Errors
+    /// When the buckets cannot be, or no thread can be started.
+    pub fn build(self) -> Result<(Arc<PrometheusRecorder>, Exporter), Error> {
+        let mut exporter = self.exporter;
+        let mut overrides = self.overrides;
+        let own = (catalog::SECTIONS, self.naming);
+        for (sections, naming) in std::iter::once(&own).chain(&self.catalogues) {
+            let rows = sections.iter().flat_map(|section| section.metrics).filter(|row| row.kind == Kind::Histogram);
+            for row in rows {
+                let mut bounds = row.buckets.to_vec();
+                while let Some(at) = overrides.iter().position(|(metric, _)| metric == row.name) {
+                    bounds = overrides.remove(at).1;
+                }
+                buckets::validate(&bounds)
+                    .map_err(|source| Error::InvalidBuckets { metric: row.name.into(), source })?;
+                exporter = exporter
+                    .set_buckets_for_metric(Matcher::Full(naming.name(row).into_owned()), &bounds)
+                    .map_err(|_| Error::InvalidBuckets { metric: row.name.into(), source: InvalidBuckets::Empty })?;
+            }
+        }
+        if let Some((metric, _)) = overrides.into_iter().next() {
+            return Err(Error::UnknownHistogram { metric });
+        }
+        let recorder = Arc::new(exporter.build_recorder());
+        let worker = Worker::start(Arc::clone(&recorder), self.process_metrics).map_err(Error::Thread)?;
+        Ok((recorder, Exporter { worker }))
+    }
+}
+
+impl std::fmt::Debug for ExporterBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExporterBuilder")
+            .field("naming", &self.naming)
+            .field("overrides", &self.overrides)
+            .field("process_metrics", &self.process_metrics)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an exporter could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Bounds that cannot be the buckets of a histogram.
+    #[error("the buckets of {metric} cannot be used: {source}")]
+    InvalidBuckets {
+        /// The histogram.
+        metric: String,
+        /// What is wrong with them.
+        source: InvalidBuckets,
+    },
+    /// Buckets were given for what is no histogram of the catalogue.
+    #[error(
+        "{metric:?} is no histogram of the catalogue: see docs/METRICS.md for the names, or use `configure` for metrics of your own"
+    )]
+    UnknownHistogram {
+        /// The name.
+        metric: String,
+    },
+    /// The process has a global recorder.
+    #[error(
+        "a global recorder is installed already: use `build` and hand the recorder to `LlmMetrics::builder().recorder(…)`"
+    )]
+    AlreadyInstalled,
+    /// The thread for upkeep could not be started.
+    #[error("the exporter's thread could not be started")]
+    Thread(#[source] io::Error),
+}

@@ -1,0 +1,68 @@
+//! The exporter, set up so that the known mistakes cannot happen. Needs the feature `prometheus`.
+//!
+//! - Every histogram of the catalogue has its buckets bound by its full name. One that is missed becomes a summary without
+//!   a word, and summaries cannot be aggregated.
+//! - Upkeep runs every second, on a thread that the [`Exporter`] owns and stops. Without, each sample stays in memory for
+//!   ever: 15.6 bytes each.
+//! - Rendering happens on that thread, not on an async worker: with many series it takes tens of milliseconds.
+//! - The content type is the one of the text format, version included.
+//! - Process metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes` …) come along.
+//!
+//! ```
+//! use axum::{Router, routing::post};
+//! use llm_metrics::{LlmMetrics, prometheus::Exporter};
+//!
+//! # async fn chat() {}
+//! # fn main() -> Result<(), llm_metrics::prometheus::Error> {
+//! let exporter = Exporter::builder().install()?; // keep it: dropping it stops the exporter
+//! let metrics = LlmMetrics::new();
+//! let app: Router = Router::new()
+//!     .route("/v1/chat/completions", post(chat))
+//!     .layer(metrics.layer())
+//!     .route_service("/metrics", exporter.service());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! For a port of its own, see [`Exporter::serve`].
+
+mod builder;
+mod serve;
+mod service;
+mod worker;
+
+pub use builder::{Error, ExporterBuilder};
+pub use service::MetricsService;
+
+use worker::Worker;
+
+/// The content type of what is rendered: Prometheus' text format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A running exporter: it owns the thread that does upkeep and renders. Dropping it stops the thread.
+#[derive(Debug)]
+#[must_use = "dropping it stops the exporter"]
+pub struct Exporter {
+    worker: Worker,
+}
+
+impl Exporter {
+    /// Settings, with every bucket of the catalogue bound.
+    pub fn builder() -> ExporterBuilder {
+        ExporterBuilder::default()
+    }
+
+    /// What a scrape would get now.
+    ///
+    /// Blocks until it is rendered: in async code, use [`service`](Self::service) or [`serve`](Self::serve).
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.worker.render()
+    }
+
+    /// A service that answers `GET` and `HEAD` with the metrics, whatever the path: mount it where you like.
+    #[must_use]
+    pub fn service(&self) -> MetricsService {
+        MetricsService::new(self.worker.scraper())
+    }
+}

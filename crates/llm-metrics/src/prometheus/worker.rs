@@ -1,0 +1,114 @@
+//! The one thread of the exporter.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
+use tokio::sync::oneshot;
+
+/// How often samples are taken out of the recorder: the memory that they take meanwhile is a second's worth.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+enum Job {
+    Render(oneshot::Sender<Bytes>),
+    Stop,
+}
+
+/// Owns the thread that does upkeep and renders.
+#[derive(Debug)]
+pub(super) struct Worker {
+    jobs: Sender<Job>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Asks the thread to render.
+#[derive(Clone, Debug)]
+pub(super) struct Scraper(Sender<Job>);
+
+impl Worker {
+    pub(super) fn start(recorder: Arc<PrometheusRecorder>, process_metrics: bool) -> io::Result<Self> {
+        let (jobs, inbox) = mpsc::channel();
+        let process = process_metrics.then(metrics_process::Collector::default);
+        let thread = thread::Builder::new()
+            .name("llm-metrics".to_owned())
+            .spawn(move || Exposition { handle: recorder.handle(), recorder, process }.run(&inbox))?;
+        Ok(Self { jobs, thread: Some(thread) })
+    }
+
+    pub(super) fn scraper(&self) -> Scraper {
+        Scraper(self.jobs.clone())
+    }
+
+    pub(super) fn render(&self) -> String {
+        let (reply, page) = oneshot::channel();
+        let _ = self.jobs.send(Job::Render(reply));
+        page.blocking_recv().map(|page| String::from_utf8_lossy(&page).into_owned()).unwrap_or_default()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.jobs.send(Job::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Scraper {
+    /// What a scrape gets, or `None` once the exporter has stopped.
+    pub(super) async fn render(&self) -> Option<Bytes> {
+        let (reply, page) = oneshot::channel();
+        self.0.send(Job::Render(reply)).ok()?;
+        page.await.ok()
+    }
+}
+
+struct Exposition {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    process: Option<metrics_process::Collector>,
+}
+
+impl Exposition {
+    fn run(&self, inbox: &Receiver<Job>) {
+        self.with_process(metrics_process::Collector::describe);
+        let mut upkeep = Instant::now() + UPKEEP;
+        loop {
+            let job = inbox.recv_timeout(upkeep.saturating_duration_since(Instant::now()));
+            match job {
+                Ok(Job::Render(scraper)) => {
+                    // A scraper that has gone meanwhile needs no page.
+                    if !scraper.is_closed() {
+                        let _ = scraper.send(self.render());
+                    }
+                }
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.handle.run_upkeep();
+                    upkeep = Instant::now() + UPKEEP;
+                }
+            }
+        }
+    }
+
+    fn render(&self) -> Bytes {
+        self.with_process(metrics_process::Collector::collect);
+        self.handle.render().into()
+    }
+
+    /// Process metrics go through the macros, hence to the recorder of the thread.
+    fn with_process(&self, act: impl FnOnce(&metrics_process::Collector)) {
+        if let Some(process) = &self.process {
+            metrics::with_local_recorder(&self.recorder, || act(process));
+        }
+    }
+}

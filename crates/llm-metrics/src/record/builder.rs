@@ -1,0 +1,233 @@
+//! Settings, checked before anything runs.
+
+use std::{
+    sync::{Arc, OnceLock, RwLock},
+    time::Duration,
+};
+
+use http::request::Parts;
+use metrics::{Label, Recorder, SharedString};
+
+use super::{ExtraLabel, Inner, LabelPolicy, LabelValues, LlmMetrics, Options, Registrar};
+use crate::catalog::{Naming, labels};
+
+/// Settings for [`LlmMetrics`].
+///
+/// ```
+/// use llm_metrics::{LabelPolicy, LlmMetrics, catalog::Naming};
+///
+/// let metrics = LlmMetrics::builder()
+///     .naming(Naming::new().prefix("qwen")?)
+///     .models(["Qwen3-4B", "Qwen3-14B"])
+///     .constant_label("service", "assistant")
+///     .request_label("tenant", LabelPolicy::first_accepted(100), |parts| {
+///         Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned())
+///     })
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    recorder: Option<Arc<dyn Recorder + Send + Sync>>,
+    naming: Naming,
+    models: LabelPolicy,
+    constant: Vec<Label>,
+    extra: Vec<ExtraLabel>,
+    options: Options,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            recorder: None,
+            naming: Naming::new(),
+            models: LabelPolicy::default(),
+            constant: Vec::new(),
+            extra: Vec::new(),
+            options: Options { live_tokens: false, inter_token_latency: true, stall: Duration::from_secs(5) },
+        }
+    }
+}
+
+impl Builder {
+    /// Records with `recorder` instead of the global one: for tests, for several services in one process, and to be
+    /// independent of the order of start-up.
+    pub fn recorder(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        self.recorder = Some(Arc::new(recorder));
+        self
+    }
+
+    /// Spells the names as `naming` says. The exporter has to be given the same.
+    pub fn naming(mut self, naming: Naming) -> Self {
+        self.naming = naming;
+        self
+    }
+
+    /// Uses exactly these names as values of `model`; every other name counts under `other`.
+    ///
+    /// Short for [`model_labels`](Self::model_labels) with [`LabelPolicy::only`]. Their series exist at 0 from
+    /// construction.
+    pub fn models<I>(self, models: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<Arc<str>>,
+    {
+        self.model_labels(LabelPolicy::only(models))
+    }
+
+    /// Decides which names become values of `model`. The default is the first 64 names of accepted requests.
+    pub fn model_labels(mut self, policy: LabelPolicy) -> Self {
+        self.models = policy;
+        self
+    }
+
+    /// Adds a label with the same value to every series: service, region …
+    pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.constant.push(Label::new(name.into(), value.into()));
+        self
+    }
+
+    /// Adds a label whose value `read` takes from the head of each request: tenant, priority …
+    ///
+    /// It is added to every series that has the labels `model` and `operation`, `endpoint` or `stream` of a request, and
+    /// multiplies their number, hence a policy of its own: what is over the cap counts under `other`, what is absent
+    /// under `unknown`.
+    pub fn request_label(
+        mut self,
+        name: impl Into<String>,
+        policy: LabelPolicy,
+        read: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let name = SharedString::from(name.into());
+        self.extra.push(ExtraLabel { name, values: LabelValues::new(policy), read: Box::new(read) });
+        self
+    }
+
+    /// Counts a silence inside a stream as a stall when it is longer than this. The default is 5 s, long enough for the
+    /// pauses of a model that reasons.
+    pub fn stall_threshold(mut self, threshold: Duration) -> Self {
+        self.options.stall = threshold;
+        self
+    }
+
+    /// Whether `llm_output_tokens_total` grows with each event that bears a token where nothing better is known before
+    /// the end. Off by default: one event is *about* one token, so what the counter shows meanwhile, and for ever where
+    /// usage never comes, is an estimate.
+    pub fn live_tokens(mut self, on: bool) -> Self {
+        self.options.live_tokens = on;
+        self
+    }
+
+    /// Whether every gap between tokens is recorded: the one cost that is paid for each token. On by default.
+    pub fn inter_token_latency(mut self, on: bool) -> Self {
+        self.options.inter_token_latency = on;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use.
+    pub fn build(self) -> Result<LlmMetrics, BuildError> {
+        let own = self.constant.iter().map(Label::key).chain(self.extra.iter().map(|label| label.name.as_ref()));
+        let mut seen: Vec<&str> = Vec::new();
+        for name in own {
+            if !is_label_name(name) {
+                return Err(BuildError::LabelName { name: name.to_owned() });
+            }
+            if labels::ALL.iter().any(|label| label.name == name) || seen.contains(&name) {
+                return Err(BuildError::LabelTaken { name: name.to_owned() });
+            }
+            seen.push(name);
+        }
+        let metrics = LlmMetrics(Arc::new(self.into_inner()));
+        if metrics.0.registrar.recorder.is_some() || !metrics.0.models.declared().is_empty() {
+            metrics.register();
+        }
+        Ok(metrics)
+    }
+
+    pub(super) fn into_inner(self) -> Inner {
+        Inner {
+            options: self.options,
+            registrar: Arc::new(Registrar { recorder: self.recorder, naming: self.naming, constant: self.constant }),
+            models: LabelValues::new(self.models),
+            extra_names: self.extra.iter().map(|label| label.name.clone()).collect(),
+            extra: self.extra,
+            fixed: OnceLock::new(),
+            series: RwLock::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("naming", &self.naming)
+            .field("models", &self.models)
+            .field("constant", &self.constant)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Prometheus would refuse the name.
+    #[error(
+        "{name:?} cannot be a label name: use letters, digits and underscores, begin with a letter, and not with two underscores"
+    )]
+    LabelName {
+        /// The name.
+        name: String,
+    },
+    /// The catalogue or another setting has a label of that name.
+    #[error("the label {name:?} is in use already: give yours another name")]
+    LabelTaken {
+        /// The name.
+        name: String,
+    },
+}
+
+fn is_label_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && !name.starts_with("__")
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(builder: Builder) -> BuildError {
+        builder.build().unwrap_err()
+    }
+
+    #[test]
+    fn a_label_name_that_prometheus_refuses_is_refused() {
+        for name in ["", "1st", "a-b", "__name__", "größe"] {
+            assert_eq!(
+                error(LlmMetrics::builder().constant_label(name, "x")),
+                BuildError::LabelName { name: name.to_owned() }
+            );
+        }
+    }
+
+    #[test]
+    fn a_label_name_that_is_in_use_is_refused() {
+        for name in ["model", "outcome"] {
+            assert_eq!(
+                error(LlmMetrics::builder().constant_label(name, "x")),
+                BuildError::LabelTaken { name: name.to_owned() }
+            );
+        }
+        let twice = LlmMetrics::builder().constant_label("tenant", "x").request_label(
+            "tenant",
+            LabelPolicy::first_accepted(1),
+            |_| None,
+        );
+        assert_eq!(error(twice), BuildError::LabelTaken { name: "tenant".to_owned() });
+    }
+}

@@ -1,0 +1,238 @@
+//! The handles of one set of labels.
+
+use std::{collections::HashMap, hash::Hash, sync::Arc};
+
+use metrics::{Counter, Histogram, Label, SharedString};
+
+use super::registrar::{LazyHistogram, Registrar};
+use crate::{
+    catalog::{self, MetricDef, labels},
+    vocabulary::{DiscardReason, Endpoint, ErrorType, FinishReason, Flag, Operation, Outcome, Thinking, UsageSource},
+};
+
+/// What tells one series of requests from another.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SeriesKey {
+    pub(crate) model: Arc<str>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) operation: Operation,
+    /// Values of the embedder's own labels, in their order.
+    pub(crate) extra: Option<Arc<[Arc<str>]>>,
+}
+
+/// Handles for everything that is recorded about requests with the same key. They are resolved once, not once a request.
+///
+/// Counters whose labels form a closed set exist at 0 from the start: an error series that does not exist yet makes an
+/// error *ratio* empty.
+pub(crate) struct Series {
+    registrar: Arc<Registrar>,
+    model: Label,
+    operation: Label,
+    endpoint: Label,
+    extra: Vec<Label>,
+
+    requests: Box<[Counter]>,
+    finish_reasons: Box<[Counter]>,
+    usage_reports: Box<[Counter]>,
+    discarded: Box<[Counter]>,
+    errors: std::sync::Mutex<HashMap<(ErrorType, &'static str), Counter>>,
+    pub(crate) stalls: Counter,
+    pub(crate) input_tokens: Counter,
+    pub(crate) input_cached_tokens: Counter,
+    pub(crate) output_tokens: Counter,
+    pub(crate) output_reasoning_tokens: Counter,
+
+    durations: [LazyHistogram; Thinking::ALL.len() * Outcome::ALL.len()],
+    times_per_output_token: [LazyHistogram; Thinking::ALL.len()],
+    time_to_first_token: LazyHistogram,
+    time_to_first_answer_token: LazyHistogram,
+    reasoning_duration: LazyHistogram,
+    inter_token_latency: LazyHistogram,
+    max_gap: LazyHistogram,
+    request_input_tokens: LazyHistogram,
+    request_output_tokens: LazyHistogram,
+    request_max_tokens: LazyHistogram,
+    queue: LazyHistogram,
+    prefill: LazyHistogram,
+    decode: LazyHistogram,
+}
+
+/// One accessor a histogram whose labels are the model and the operation.
+macro_rules! histograms {
+    ($($field:ident = $row:ident;)+) => {
+        $(pub(crate) fn $field(&self) -> &Histogram {
+            self.$field.resolve(|| {
+                self.registrar.histogram(&catalog::$row, self.labels(&[self.model.clone(), self.operation.clone()]))
+            })
+        })+
+    };
+}
+
+impl Series {
+    pub(crate) fn new(registrar: &Arc<Registrar>, key: &SeriesKey, extra_names: &[SharedString]) -> Self {
+        let value = |name, value: &Arc<str>| Label::new::<SharedString, _>(name, Arc::clone(value));
+        let model = Label::new(labels::MODEL, Arc::clone(&key.model));
+        let operation = Label::from_static_parts(labels::OPERATION, key.operation.as_str());
+        let endpoint = Label::from_static_parts(labels::ENDPOINT, key.endpoint.as_str());
+        let extra: Vec<Label> = extra_names
+            .iter()
+            .zip(key.extra.iter().flat_map(|values| values.iter()))
+            .map(|(name, extra)| value(name.clone(), extra))
+            .collect();
+
+        let counter =
+            |row: &MetricDef, own: &[Label]| registrar.counter(row, own.iter().chain(&extra).cloned().collect());
+        let by_operation = |row: &MetricDef| counter(row, &[model.clone(), operation.clone()]);
+        let requests = product3(Flag::WORDS, Thinking::WORDS, Outcome::WORDS)
+            .map(|(stream, thinking, outcome)| {
+                let closed = [
+                    Label::from_static_parts(labels::STREAM, stream),
+                    Label::from_static_parts(labels::THINKING, thinking),
+                    Label::from_static_parts(labels::OUTCOME, outcome),
+                ];
+                let [stream, thinking, outcome] = closed;
+                let own = [model.clone(), operation.clone(), endpoint.clone(), stream, thinking, outcome];
+                counter(&catalog::REQUESTS, &own)
+            })
+            .collect();
+        let finish_reasons = FinishReason::WORDS
+            .iter()
+            .map(|reason| {
+                let reason = Label::from_static_parts(labels::FINISH_REASON, reason);
+                counter(&catalog::FINISH_REASONS, &[model.clone(), operation.clone(), reason])
+            })
+            .collect();
+        let usage_reports = Flag::WORDS
+            .iter()
+            .flat_map(|stream| UsageSource::WORDS.iter().map(move |source| (stream, source)))
+            .map(|(stream, source)| {
+                let stream = Label::from_static_parts(labels::STREAM, stream);
+                let source = Label::from_static_parts(labels::SOURCE, source);
+                counter(&catalog::USAGE_REPORTS, &[model.clone(), stream, source])
+            })
+            .collect();
+        let discarded = DiscardReason::WORDS
+            .iter()
+            .map(|reason| {
+                let reason = Label::from_static_parts(labels::REASON, reason);
+                counter(&catalog::DISCARDED_TOKENS, &[model.clone(), reason])
+            })
+            .collect();
+        Self {
+            requests,
+            finish_reasons,
+            usage_reports,
+            discarded,
+            errors: std::sync::Mutex::default(),
+            stalls: by_operation(&catalog::STREAM_STALLS),
+            input_tokens: by_operation(&catalog::INPUT_TOKENS),
+            input_cached_tokens: by_operation(&catalog::INPUT_CACHED_TOKENS),
+            output_tokens: by_operation(&catalog::OUTPUT_TOKENS),
+            output_reasoning_tokens: by_operation(&catalog::OUTPUT_REASONING_TOKENS),
+            durations: Default::default(),
+            times_per_output_token: Default::default(),
+            time_to_first_token: LazyHistogram::default(),
+            time_to_first_answer_token: LazyHistogram::default(),
+            reasoning_duration: LazyHistogram::default(),
+            inter_token_latency: LazyHistogram::default(),
+            max_gap: LazyHistogram::default(),
+            request_input_tokens: LazyHistogram::default(),
+            request_output_tokens: LazyHistogram::default(),
+            request_max_tokens: LazyHistogram::default(),
+            queue: LazyHistogram::default(),
+            prefill: LazyHistogram::default(),
+            decode: LazyHistogram::default(),
+            registrar: Arc::clone(registrar),
+            model,
+            operation,
+            endpoint,
+            extra,
+        }
+    }
+
+    pub(crate) fn requests(&self, stream: bool, thinking: Thinking, outcome: Outcome) -> &Counter {
+        let row = usize::from(stream) * Thinking::ALL.len() + thinking as usize;
+        &self.requests[row * Outcome::ALL.len() + outcome as usize]
+    }
+
+    pub(crate) fn finish_reason(&self, reason: FinishReason) -> &Counter {
+        &self.finish_reasons[reason as usize]
+    }
+
+    pub(crate) fn usage_report(&self, stream: bool, source: UsageSource) -> &Counter {
+        &self.usage_reports[usize::from(stream) * UsageSource::ALL.len() + source as usize]
+    }
+
+    pub(crate) fn discarded(&self, reason: DiscardReason) -> &Counter {
+        &self.discarded[reason as usize]
+    }
+
+    /// Errors exist from their first sight on: every kind with every status would be hundreds of series a model.
+    pub(crate) fn error(&self, error: ErrorType, status: &'static str) -> Counter {
+        let mut errors = self.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let register = || {
+            let error = Label::from_static_parts(labels::ERROR_TYPE, error.as_str());
+            let status = Label::from_static_parts(labels::STATUS, status);
+            let own = [self.model.clone(), self.operation.clone(), self.endpoint.clone(), error, status];
+            self.registrar.counter(&catalog::REQUEST_ERRORS, self.labels(&own))
+        };
+        errors.entry((error, status)).or_insert_with(register).clone()
+    }
+
+    pub(crate) fn duration(&self, thinking: Thinking, outcome: Outcome) -> &Histogram {
+        self.durations[thinking as usize * Outcome::ALL.len() + outcome as usize].resolve(|| {
+            let thinking = Label::from_static_parts(labels::THINKING, thinking.as_str());
+            let outcome = Label::from_static_parts(labels::OUTCOME, outcome.as_str());
+            let own = [self.model.clone(), self.operation.clone(), thinking, outcome];
+            self.registrar.histogram(&catalog::REQUEST_DURATION, self.labels(&own))
+        })
+    }
+
+    pub(crate) fn time_per_output_token(&self, thinking: Thinking) -> &Histogram {
+        self.times_per_output_token[thinking as usize].resolve(|| {
+            let thinking = Label::from_static_parts(labels::THINKING, thinking.as_str());
+            let own = [self.model.clone(), self.operation.clone(), thinking];
+            self.registrar.histogram(&catalog::TIME_PER_OUTPUT_TOKEN, self.labels(&own))
+        })
+    }
+
+    histograms! {
+        time_to_first_token = TIME_TO_FIRST_TOKEN;
+        time_to_first_answer_token = TIME_TO_FIRST_ANSWER_TOKEN;
+        reasoning_duration = REASONING_DURATION;
+        inter_token_latency = INTER_TOKEN_LATENCY;
+        max_gap = STREAM_MAX_GAP;
+        request_input_tokens = REQUEST_INPUT_TOKENS;
+        request_output_tokens = REQUEST_OUTPUT_TOKENS;
+        request_max_tokens = REQUEST_MAX_TOKENS;
+    }
+
+    pub(crate) fn queue(&self) -> &Histogram {
+        self.queue.resolve(|| self.by_model(&catalog::REQUEST_QUEUE))
+    }
+
+    pub(crate) fn prefill(&self) -> &Histogram {
+        self.prefill.resolve(|| self.by_model(&catalog::REQUEST_PREFILL))
+    }
+
+    pub(crate) fn decode(&self) -> &Histogram {
+        self.decode.resolve(|| self.by_model(&catalog::REQUEST_DECODE))
+    }
+
+    fn by_model(&self, row: &MetricDef) -> Histogram {
+        self.registrar.histogram(row, self.labels(&[self.model.clone()]))
+    }
+
+    fn labels(&self, own: &[Label]) -> Vec<Label> {
+        own.iter().chain(&self.extra).cloned().collect()
+    }
+}
+
+/// Every combination, in the order in which `requests` is indexed.
+fn product3(
+    first: &'static [&'static str],
+    second: &'static [&'static str],
+    third: &'static [&'static str],
+) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    first.iter().flat_map(move |a| second.iter().flat_map(move |b| third.iter().map(move |c| (*a, *b, *c))))
+}
