@@ -1,0 +1,44 @@
+//! `POST /v1/completions`.
+
+use super::answer::Call;
+use super::error::ApiError;
+use super::fields::Fields;
+use super::messages::ToolUse;
+use super::settings::Settings;
+use super::wire::Shape;
+use crate::engine::{Engine, Prompt};
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+pub(super) fn parse(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError> {
+    let text = match fields.take("prompt")? {
+        Some(OneOrMore::One(text)) => text,
+        Some(OneOrMore::More(mut texts)) if texts.len() == 1 => texts.remove(0),
+        Some(OneOrMore::More(_)) => {
+            return Err(ApiError::unsupported("prompt", "Several prompts need several requests."));
+        }
+        None => return Err(ApiError::invalid("prompt", "`prompt` is missing.")),
+    };
+    if text.is_empty() {
+        return Err(ApiError::invalid("prompt", "`prompt` is empty."));
+    }
+    fields.refuse("suffix", &json!(""), "the model cannot fill in the middle")?;
+    fields.refuse("best_of", &json!(1), "ask for `n` choices and take the best")?;
+    fields.refuse("logprobs", &json!(0), "mistral.rs 0.8.1 reports them wrongly")?;
+    let echo = if fields.take("echo")?.unwrap_or(false) { text.clone() } else { String::new() };
+    Ok(Call {
+        shape: Shape::Text,
+        prompt: Prompt::Text(text),
+        prompt_field: "prompt",
+        echo,
+        settings: Settings::take(&mut fields, engine.facts(), engine.capacity())?,
+        tools: ToolUse::None,
+    })
+}

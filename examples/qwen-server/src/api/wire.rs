@@ -1,0 +1,219 @@
+//! The JSON of answers.
+
+use super::text::Delta;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Which of the two endpoints answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Chat,
+    Text,
+}
+
+/// What all frames of one answer have in common.
+pub(super) struct Envelope {
+    shape: Shape,
+    id: String,
+    created: u64,
+    model: String,
+}
+
+/// A part of a tool call: the first part has the id and the name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CallDelta {
+    pub(super) index: usize,
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) arguments: String,
+}
+
+/// The engine's counts, for the answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) prompt: u64,
+    pub(super) output: u64,
+    pub(super) reasoning: u64,
+}
+
+#[derive(Serialize)]
+struct Frame<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Value>,
+}
+
+impl Envelope {
+    pub(super) fn new(shape: Shape, model: &str) -> Self {
+        let prefix = match shape {
+            Shape::Chat => "chatcmpl-",
+            Shape::Text => "cmpl-",
+        };
+        Self { shape, id: unique_id(prefix), created: unix_seconds(), model: model.to_owned() }
+    }
+
+    /// The first chunk of a chat choice, which has the role and no text.
+    pub(super) fn role_chunk(&self, index: usize) -> Option<Vec<u8>> {
+        (self.shape == Shape::Chat).then(|| {
+            let delta = json!({"role": "assistant", "content": ""});
+            self.chunk(json!([{"index": index, "delta": delta, "finish_reason": null}]), None)
+        })
+    }
+
+    pub(super) fn delta_chunk(&self, index: usize, delta: &Delta) -> Vec<u8> {
+        let choice = match self.shape {
+            Shape::Text => json!({"index": index, "text": delta.content, "logprobs": null,
+                "finish_reason": delta.finish_reason}),
+            Shape::Chat => json!({"index": index, "delta": chat_fields(delta, true),
+                "finish_reason": delta.finish_reason}),
+        };
+        self.chunk(json!([choice]), None)
+    }
+
+    /// The last chunk for clients that asked for usage: it has no choices.
+    pub(super) fn usage_chunk(&self, counts: Counts) -> Vec<u8> {
+        self.chunk(json!([]), Some(usage(counts)))
+    }
+
+    /// A whole answer, one gathered [`Delta`] a choice.
+    pub(super) fn answer(&self, choices: &[Delta], counts: Counts) -> Vec<u8> {
+        let choices = choices.iter().enumerate().map(|(index, all)| match self.shape {
+            Shape::Text => json!({"index": index, "text": all.content, "logprobs": null,
+                "finish_reason": all.finish_reason}),
+            Shape::Chat => {
+                let mut message = chat_fields(all, false);
+                message.insert("role".into(), json!("assistant"));
+                message.entry("content").or_insert(Value::Null);
+                json!({"index": index, "message": message, "logprobs": null, "finish_reason": all.finish_reason})
+            }
+        });
+        let object = match self.shape {
+            Shape::Chat => "chat.completion",
+            Shape::Text => "text_completion",
+        };
+        self.frame(object, choices.collect(), Some(usage(counts)))
+    }
+
+    fn chunk(&self, choices: Value, usage: Option<Value>) -> Vec<u8> {
+        let object = match self.shape {
+            Shape::Chat => "chat.completion.chunk",
+            Shape::Text => "text_completion",
+        };
+        self.frame(object, choices, usage)
+    }
+
+    fn frame(&self, object: &'static str, choices: Value, usage: Option<Value>) -> Vec<u8> {
+        let frame = Frame { id: &self.id, object, created: self.created, model: &self.model, choices, usage };
+        // Strings, numbers and values: nothing here can fail to serialise.
+        serde_json::to_vec(&frame).unwrap_or_default()
+    }
+}
+
+/// The fields of a chat delta or message. In a stream the calls carry their index.
+fn chat_fields(delta: &Delta, streamed: bool) -> Map<String, Value> {
+    let mut fields = Map::new();
+    if !delta.content.is_empty() || (!streamed && delta.calls.is_empty()) {
+        fields.insert("content".into(), json!(delta.content));
+    }
+    if !delta.reasoning.is_empty() {
+        fields.insert("reasoning_content".into(), json!(delta.reasoning));
+    }
+    if !delta.calls.is_empty() {
+        let calls: Vec<Value> = delta.calls.iter().map(|call| call_json(call, streamed)).collect();
+        fields.insert("tool_calls".into(), json!(calls));
+    }
+    fields
+}
+
+fn call_json(call: &CallDelta, streamed: bool) -> Value {
+    let mut json = json!({"function": {"arguments": call.arguments}});
+    if let (Some(id), Some(name)) = (&call.id, &call.name) {
+        json["id"] = json!(id);
+        json["type"] = json!("function");
+        json["function"]["name"] = json!(name);
+    }
+    if streamed {
+        json["index"] = json!(call.index);
+    }
+    json
+}
+
+fn usage(counts: Counts) -> Value {
+    json!({
+        "prompt_tokens": counts.prompt,
+        "completion_tokens": counts.output,
+        "total_tokens": counts.prompt + counts.output,
+        "completion_tokens_details": {"reasoning_tokens": counts.reasoning},
+    })
+}
+
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Unique in this process, and all but certainly among processes.
+pub(super) fn unique_id(prefix: &str) -> String {
+    static START: OnceLock<u64> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let start = START.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64);
+    format!("{prefix}{start:016x}{:08x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(frame: &[u8]) -> Value {
+        serde_json::from_slice(frame).unwrap()
+    }
+
+    fn call() -> Delta {
+        let call = CallDelta { index: 0, id: Some("call_1".into()), name: Some("f".into()), arguments: "{}".into() };
+        Delta { calls: vec![call], finish_reason: Some("tool_calls"), ..Delta::default() }
+    }
+
+    #[test]
+    fn a_chat_answer_has_a_message_and_usage() {
+        let delta = Delta { content: "hi".into(), finish_reason: Some("stop"), ..Delta::default() };
+        let counts = Counts { prompt: 3, output: 5, reasoning: 2 };
+        let answer = parsed(&Envelope::new(Shape::Chat, "m").answer(&[delta], counts));
+        assert_eq!(answer["object"], "chat.completion");
+        assert_eq!(answer["choices"][0]["message"], json!({"role": "assistant", "content": "hi"}));
+        assert_eq!(answer["usage"]["total_tokens"], 8);
+        assert_eq!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], 2);
+    }
+
+    #[test]
+    fn a_chunk_has_no_usage_and_the_usage_chunk_no_choices() {
+        let envelope = Envelope::new(Shape::Text, "m");
+        let chunk = parsed(&envelope.delta_chunk(1, &Delta { content: "a".into(), ..Delta::default() }));
+        assert_eq!(chunk["choices"][0], json!({"index": 1, "text": "a", "logprobs": null, "finish_reason": null}));
+        assert!(chunk.get("usage").is_none());
+        assert_eq!(parsed(&envelope.usage_chunk(Counts::default()))["choices"], json!([]));
+    }
+
+    #[test]
+    fn a_tool_call_has_an_index_only_in_a_stream() {
+        let envelope = Envelope::new(Shape::Chat, "m");
+        let streamed = parsed(&envelope.delta_chunk(0, &call()))["choices"][0]["delta"].take();
+        assert_eq!(streamed["tool_calls"][0]["index"], 0);
+        let message = parsed(&envelope.answer(&[call()], Counts::default()))["choices"][0]["message"].take();
+        assert_eq!(message["content"], Value::Null);
+        assert_eq!(
+            message["tool_calls"],
+            json!([{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}])
+        );
+    }
+
+    #[test]
+    fn ids_differ() {
+        assert_ne!(unique_id("x-"), unique_id("x-"));
+    }
+}

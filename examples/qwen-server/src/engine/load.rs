@@ -1,0 +1,113 @@
+//! Loading a model: from a directory, from the Hugging Face hub, or from a GGUF file.
+
+use super::probe::ThinkTags;
+use super::{Engine, Facts};
+use crate::telemetry::EngineGauges;
+use mistralrs::core::{MistralRsBuilder, paged_attn_supported};
+use mistralrs::model_builder_trait::{build_gguf_pipeline, build_text_pipeline};
+use mistralrs::{GgufModelBuilder, PagedAttentionMetaBuilder, TextModelBuilder};
+use std::path::PathBuf;
+
+/// Prefixes that the engine keeps for prompts that begin alike.
+const CACHED_PREFIXES: usize = 16;
+
+/// Where the model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The tiny Qwen3 that the server writes itself.
+    Tiny,
+    /// A directory with `config.json`, `tokenizer.json` and `*.safetensors`.
+    Directory(PathBuf),
+    /// A Hugging Face id; downloaded once, then taken from the cache.
+    HuggingFace(String),
+    /// A GGUF file: its name, and the directory or Hugging Face id where it lies.
+    Gguf { location: String, file: String },
+}
+
+/// How to run it.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Sequences that run together.
+    pub(crate) max_seqs: usize,
+    /// Sequences that may wait beside them.
+    pub(crate) max_queue: usize,
+    pub(crate) prefix_cache: bool,
+}
+
+/// Why a model did not load.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error("the tiny model could not be written to {}: {error}", path.display())]
+    Tiny { path: PathBuf, error: std::io::Error },
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// Loads the model. Blocks the thread for as long as that takes, so give it one of its own.
+pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineGauges) -> Result<Engine, LoadError> {
+    let built = match source {
+        Source::Tiny => {
+            let path = crate::tiny::default_cache();
+            let directory = crate::tiny::ensure_in(&path)
+                .or_else(|_| crate::tiny::ensure_in(&std::env::temp_dir().join("qwen-server")))
+                .map_err(|error| LoadError::Tiny { path, error })?;
+            text_pipeline(&directory.to_string_lossy(), options).await
+        }
+        Source::Directory(path) => text_pipeline(&path.to_string_lossy(), options).await,
+        Source::HuggingFace(id) => text_pipeline(id, options).await,
+        Source::Gguf { location, file } => {
+            let mut builder = GgufModelBuilder::new(location, vec![file]).with_max_num_seqs(options.max_seqs);
+            if let Some(paged) = paged_attention()? {
+                builder = builder.with_paged_attn(paged);
+            }
+            build_gguf_pipeline(builder).await.map_err(|error| describe(&format!("{error:#}")))
+        }
+    };
+    let (pipeline, scheduler, _) = built?;
+
+    let facts = {
+        let pipeline = pipeline.lock().await;
+        let metadata = pipeline.get_metadata();
+        let id = |tag: &str| pipeline.tokenizer().and_then(|tokenizer| tokenizer.token_to_id(tag));
+        Facts {
+            context_length: metadata.max_seq_len,
+            has_chat_template: pipeline.get_chat_template().is_some_and(|template| template.has_chat_template()),
+            defaults: pipeline.generation_defaults().unwrap_or_default(),
+            ends: metadata.eos_tok.clone().into(),
+            think_tags: id("<think>").zip(id("</think>")).map(|(open, close)| ThinkTags { open, close }),
+        }
+    };
+    let runner = MistralRsBuilder::new(pipeline, scheduler, false, None)
+        .with_no_prefix_cache(!options.prefix_cache)
+        .with_prefix_cache_n(CACHED_PREFIXES)
+        .build()
+        .await;
+    Ok(Engine::new(runner, facts, gauges, options.max_seqs + options.max_queue))
+}
+
+async fn text_pipeline(model: &str, options: &Options) -> Result<Built, LoadError> {
+    let mut builder = TextModelBuilder::new(model).with_max_num_seqs(options.max_seqs);
+    if let Some(paged) = paged_attention()? {
+        builder = builder.with_paged_attn(paged);
+    }
+    build_text_pipeline(builder).await.map_err(|error| describe(&format!("{error:#}")))
+}
+
+/// What mistral.rs builds: the pipeline, its scheduler's configuration, and a rest that is not needed.
+type Built = (
+    std::sync::Arc<tokio::sync::Mutex<dyn mistralrs::core::Pipeline>>,
+    mistralrs::SchedulerConfig,
+    mistralrs::core::AddModelConfig,
+);
+
+/// On a GPU; the CPU has no such kernels.
+fn paged_attention() -> Result<Option<mistralrs::PagedAttentionConfig>, LoadError> {
+    paged_attn_supported()
+        .then(|| PagedAttentionMetaBuilder::default().build())
+        .transpose()
+        .map_err(|error| describe(&format!("{error:#}")))
+}
+
+fn describe(message: &str) -> LoadError {
+    LoadError::Engine(super::generation::summary(message))
+}

@@ -1,0 +1,200 @@
+//! mistral.rs, with its rough edges filed off.
+//!
+//! Version 0.8.1 panics when the receiver of a non-streaming request is gone, stops altogether while one receiver is
+//! full, drops chunks of requests with more than one choice, has no sensible end at the end of the context, and
+//! treats a failed tool call as a failure of the whole batch. So every choice is a streaming request of its own with
+//! a channel that never fills, the limit on tokens always fits the context, and tool calls are read outside.
+
+mod generation;
+mod load;
+mod probe;
+mod steering;
+
+pub(crate) use generation::{Finish, Generation, Piece};
+pub(crate) use load::{LoadError, Options, Source, load};
+pub(crate) use steering::Steering;
+
+use crate::telemetry::{EngineGauges, Handle};
+use either::Either;
+use indexmap::IndexMap;
+use mistralrs::core::{MistralRs, TokenizationRequest};
+use mistralrs::{
+    Constraint, MessageContent, ModelGenerationDefaults, NormalRequest, Request, RequestMessage, SamplingParams, Tool,
+    ToolChoice,
+};
+use probe::{Load, Presence, Probe, Tally, ThinkTags};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A chat message as the chat template sees it.
+pub(crate) type Message = IndexMap<String, MessageContent>;
+
+/// What the model is to continue.
+#[derive(Clone)]
+pub(crate) enum Prompt {
+    Chat { messages: Vec<Message>, tools: Vec<Tool>, enable_thinking: Option<bool> },
+    Text(String),
+}
+
+/// One request to the engine.
+pub(crate) struct Job {
+    pub(crate) prompt: Prompt,
+    pub(crate) sampling: SamplingParams,
+    pub(crate) constraint: Constraint,
+    pub(crate) steering: Steering,
+    pub(crate) choices: usize,
+    /// At least 1, and no more than the context has room for after the prompt.
+    pub(crate) max_tokens: usize,
+}
+
+/// What is known about the loaded model.
+pub(crate) struct Facts {
+    pub(crate) context_length: usize,
+    pub(crate) has_chat_template: bool,
+    /// From `generation_config.json`, which the engine reads but does not apply.
+    pub(crate) defaults: ModelGenerationDefaults,
+    pub(crate) ends: Arc<[u32]>,
+    think_tags: Option<ThinkTags>,
+}
+
+/// Why the engine did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the model failed: {0}")]
+    Failed(String),
+    #[error("the engine stopped and is being restarted; try again")]
+    Gone,
+}
+
+/// A loaded model.
+pub(crate) struct Engine {
+    runner: Arc<MistralRs>,
+    facts: Facts,
+    load: Arc<Load>,
+    slots: Arc<Semaphore>,
+    capacity: usize,
+}
+
+impl Engine {
+    fn new(runner: Arc<MistralRs>, facts: Facts, gauges: EngineGauges, capacity: usize) -> Self {
+        Self {
+            runner,
+            facts,
+            load: Arc::new(Load::new(gauges)),
+            slots: Arc::new(Semaphore::new(capacity)),
+            capacity,
+        }
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// How many choices may be in the engine at a time, running or waiting.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// A place for each of `choices`, or `None` if the engine is full.
+    pub(crate) fn admit(&self, choices: usize) -> Option<OwnedSemaphorePermit> {
+        let choices = u32::try_from(choices).ok()?;
+        Arc::clone(&self.slots).try_acquire_many_owned(choices).ok()
+    }
+
+    /// The prompt's length in tokens, after the chat template.
+    pub(crate) async fn prompt_tokens(&self, prompt: Prompt) -> Result<usize, Fault> {
+        let (text, tools, enable_thinking) = match prompt {
+            Prompt::Chat { messages, tools, enable_thinking } => (Either::Left(messages), Some(tools), enable_thinking),
+            Prompt::Text(text) => (Either::Right(text), None, None),
+        };
+        let (response, mut tokens) = mpsc::channel(1);
+        self.send(Request::Tokenize(TokenizationRequest {
+            text,
+            tools,
+            add_generation_prompt: true,
+            add_special_tokens: true,
+            enable_thinking,
+            reasoning_effort: None,
+            response,
+        }))
+        .await?;
+        // 0.8.1 panics if nobody takes the answer, so the receiver must outlive a client that leaves meanwhile.
+        let answer = tokio::spawn(async move { tokens.recv().await }).await;
+        match answer.ok().flatten() {
+            Some(Ok(tokens)) => Ok(tokens.len()),
+            Some(Err(error)) => Err(Fault::Invalid(generation::summary(&error.to_string()))),
+            None => Err(Fault::Gone),
+        }
+    }
+
+    /// Hands the job over and returns at once.
+    pub(crate) async fn start(
+        &self,
+        job: Job,
+        slots: OwnedSemaphorePermit,
+        handle: &Handle,
+    ) -> Result<Generation, Fault> {
+        let presence = Arc::new(Presence::enter(Arc::clone(&self.load), slots));
+        let steering = Arc::new(job.steering);
+        let (messages, tools) = match job.prompt {
+            Prompt::Chat { messages, tools, enable_thinking } => {
+                (RequestMessage::Chat { messages, enable_thinking, reasoning_effort: None }, tools)
+            }
+            Prompt::Text(text) => (RequestMessage::Completion { text, echo_prompt: false, best_of: None }, Vec::new()),
+        };
+        let sampling = SamplingParams { max_len: Some(job.max_tokens), n_choices: 1, ..job.sampling };
+
+        let mut choices = Vec::with_capacity(job.choices);
+        let mut engine = None;
+        for _ in 0..job.choices {
+            // One chunk a token, and an error at most.
+            let (response, responses) = mpsc::channel(job.max_tokens + 1);
+            let tally = Arc::new(Tally::default());
+            let probe = Probe {
+                tally: Arc::clone(&tally),
+                presence: Arc::clone(&presence),
+                steering: Arc::clone(&steering),
+                tags: self.facts.think_tags,
+                handle: handle.clone(),
+            };
+            let request = NormalRequest {
+                is_streaming: true,
+                constraint: job.constraint.clone(),
+                logits_processors: Some(vec![Arc::new(probe)]),
+                // The template shows the tools; the engine's own reading of the answer fails whole batches.
+                tool_choice: Some(ToolChoice::None),
+                tools: (!tools.is_empty()).then(|| tools.clone()),
+                ..NormalRequest::new_simple(
+                    messages.clone(),
+                    sampling.clone(),
+                    response,
+                    self.runner.next_request_id(),
+                    None,
+                    None,
+                )
+            };
+            engine = Some(self.send(Request::Normal(Box::new(request))).await?);
+            choices.push(generation::Choice { responses, tally, max_tokens: job.max_tokens, finish: None });
+        }
+        let engine = engine.ok_or_else(|| Fault::Invalid("no choices were asked for".into()))?;
+        Ok(Generation { choices, engine, next: 0 })
+    }
+
+    /// Sends to the engine's current incarnation: `get_sender` restarts a dead one, once its thread is over.
+    async fn send(&self, mut request: Request) -> Result<Sender<Request>, Fault> {
+        const ATTEMPTS: usize = 40;
+        for _ in 0..ATTEMPTS {
+            let engine = self.runner.get_sender(None).map_err(|_| Fault::Gone)?;
+            match engine.send(request).await {
+                Ok(()) => return Ok(engine),
+                Err(mpsc::error::SendError(returned)) => request = returned,
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        Err(Fault::Gone)
+    }
+}

@@ -1,0 +1,138 @@
+//! One run of the server, from the sockets to the drain.
+
+use crate::cli::{Args, Model, ModelError};
+use crate::engine::{self, Engine, LoadError, Options};
+use crate::server::{self, App};
+use crate::telemetry::{EngineGauges, Telemetry, TelemetryError, model_loaded};
+use llm_metrics::LoadedModel;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// How often a model that takes long says that it is still coming.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("the metrics could not be set up: {0}")]
+    Telemetry(#[from] TelemetryError),
+    #[error("the model could not be loaded: {0}")]
+    Load(#[from] LoadError),
+    #[error("the server stopped: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Serves until Ctrl-C, SIGTERM, or a failure.
+///
+/// Prints `listening on http://ADDRESS`, and `metrics on http://ADDRESS/metrics`, as its only lines on standard output.
+pub(crate) async fn run(args: Args) -> Result<(), RunError> {
+    let model = args.model()?;
+    let listener = bind(args.listen).await?;
+    let scrapes = match args.metrics_addr {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let telemetry = Telemetry::install(&model.name)?;
+    let app = App::new(model.name.clone(), crate::api::unix_seconds(), args.limits());
+
+    let address = listener.local_addr()?;
+    println!("listening on http://{address}");
+    let scrape = match scrapes {
+        Some(listener) => {
+            println!("metrics on http://{}/metrics", listener.local_addr()?);
+            tokio::spawn(telemetry.exporter.serve(listener));
+            None
+        }
+        None => {
+            println!("metrics on http://{address}/metrics");
+            Some(telemetry.exporter.service())
+        }
+    };
+    let router = server::router(&app, &telemetry.metrics, scrape);
+    let (stop, stopped) = oneshot::channel();
+    let serving = tokio::spawn(server::serve(listener, router, async {
+        let _ = stopped.await;
+    }));
+
+    let work = async {
+        let started = Instant::now();
+        let engine = load(&model, args.options(), telemetry.metrics.engine(&model.name)).await?;
+        let context = engine.facts().context_length;
+        tracing::info!("serving {} with a context of {context} tokens, loaded in {:?}", model.name, started.elapsed());
+        let guard: LoadedModel =
+            model_loaded(&telemetry.metrics, &model.name, &model.quantization, context, started.elapsed());
+        app.model_is_loaded(engine);
+        std::future::pending::<()>().await;
+        drop(guard);
+        Ok(())
+    };
+    // Pinned out here, so that the model counts as loaded until the drain is over.
+    let (mut work, mut serving) = (pin!(work), pin!(serving));
+    tokio::select! {
+        failed = &mut work => return failed,
+        ended = &mut serving => return Ok(ended.map_err(std::io::Error::other)??),
+        () = interrupt() => {}
+    }
+
+    tracing::info!("shutting down: running requests may go on for {:?}; interrupt again to stop now", args.drain_timeout);
+    app.start_draining();
+    let _ = stop.send(());
+    tokio::select! {
+        ended = &mut serving => Ok(ended.map_err(std::io::Error::other)??),
+        () = tokio::time::sleep(args.drain_timeout) => {
+            tracing::warn!("some requests did not end in time, and are cut off");
+            Ok(())
+        }
+        () = interrupt() => {
+            tracing::warn!("interrupted again: stopping now");
+            Ok(())
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })
+}
+
+/// Loads on a thread of its own, as mistral.rs blocks, and tells every few seconds that it still does.
+async fn load(model: &Model, options: Options, gauges: EngineGauges) -> Result<Engine, LoadError> {
+    let started = Instant::now();
+    let source = model.source.clone();
+    let runtime = Handle::current();
+    let loading = tokio::task::spawn_blocking(move || runtime.block_on(engine::load(&source, &options, gauges)));
+    let mut loading = pin!(loading);
+    loop {
+        tokio::select! {
+            loaded = &mut loading => return loaded.unwrap_or_else(|_| {
+                Err(LoadError::Engine("mistral.rs gave up on it; see above".to_owned()))
+            }),
+            () = tokio::time::sleep(PROGRESS) => {
+                tracing::info!("still loading {}, for {} s now", model.name, started.elapsed().as_secs());
+            }
+        }
+    }
+}
+
+/// Ctrl-C or, on Unix, SIGTERM.
+async fn interrupt() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

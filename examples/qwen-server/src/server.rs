@@ -1,0 +1,96 @@
+//! The HTTP side: routes, sockets, and a shutdown that lets running requests end.
+
+use crate::api;
+use crate::engine::Engine;
+use crate::health;
+use crate::telemetry::MetricsService;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use llm_metrics::LlmMetrics;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// What every handler sees.
+pub(crate) struct App {
+    /// The name under which the model is served.
+    pub(crate) name: String,
+    /// When the server started, in Unix seconds.
+    pub(crate) created: u64,
+    pub(crate) limits: Limits,
+    engine: OnceLock<Engine>,
+    draining: AtomicBool,
+}
+
+/// What a request may cost.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) request_timeout: Option<Duration>,
+    /// Tokens a choice.
+    pub(crate) max_tokens: Option<usize>,
+    /// Bytes of a request body.
+    pub(crate) body: usize,
+}
+
+impl App {
+    pub(crate) fn new(name: String, created: u64, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { name, created, limits, engine: OnceLock::new(), draining: AtomicBool::new(false) })
+    }
+
+    /// The engine, once the model is loaded.
+    pub(crate) fn engine(&self) -> Option<&Engine> {
+        self.engine.get()
+    }
+
+    pub(crate) fn model_is_loaded(&self, engine: Engine) {
+        // There is one loader, so the place is free.
+        let _ = self.engine.set(engine);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// All routes. The metrics layer lies around everything that may refuse a request, so that refusals count: the time
+/// limit, the queue limit and the body limit are the handlers' own. `/metrics` and `/health` are no traffic.
+pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics, scrape: Option<MetricsService>) -> Router {
+    let router = Router::new()
+        .route("/v1/chat/completions", post(api::chat_completions))
+        .route("/v1/completions", post(api::completions))
+        .route("/v1/models", get(api::models))
+        .route("/v1/models/{*id}", get(api::model))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .fallback(api::not_found)
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .layer(DefaultBodyLimit::max(app.limits.body))
+        .layer(metrics.layer())
+        .with_state(Arc::clone(app));
+    match scrape {
+        Some(scrape) => router.route_service("/metrics", scrape),
+        None => router,
+    }
+}
+
+/// Serves until `shutdown`, then lets what runs end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    // A stream of small chunks stalls for 40 ms at a time while Nagle's algorithm waits for the client's delayed ACK.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!("TCP_NODELAY could not be set: {error}");
+        }
+    });
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+}

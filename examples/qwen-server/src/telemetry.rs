@@ -1,0 +1,93 @@
+//! Everything that the server tells llm-metrics.
+
+use axum::extract::Request;
+use llm_metrics::prometheus::{Error, Exporter};
+use llm_metrics::{BuildError, ErrorType, InferenceHandle, LlmMetrics, LoadedModel, ModelInfo, Usage};
+use std::time::Duration;
+
+pub(crate) use llm_metrics::EngineGauges;
+pub(crate) use llm_metrics::prometheus::MetricsService;
+
+/// The exporter and the metrics of this process.
+pub(crate) struct Telemetry {
+    pub(crate) exporter: Exporter,
+    pub(crate) metrics: LlmMetrics,
+}
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TelemetryError {
+    #[error(transparent)]
+    Exporter(#[from] Error),
+    #[error(transparent)]
+    Metrics(#[from] BuildError),
+}
+
+impl Telemetry {
+    /// Installs the exporter first: what is recorded before it is there is lost.
+    pub(crate) fn install(model: &str) -> Result<Self, TelemetryError> {
+        let exporter = Exporter::builder().install()?;
+        let metrics = LlmMetrics::builder().models([model]).build()?;
+        Ok(Self { exporter, metrics })
+    }
+}
+
+/// Publishes that the model is there; dropping the guard says that it is gone.
+pub(crate) fn model_loaded(
+    metrics: &LlmMetrics,
+    model: &str,
+    quantization: &str,
+    context_length: usize,
+    took: Duration,
+) -> LoadedModel {
+    let info = ModelInfo::new(model)
+        .engine("mistral.rs")
+        .engine_version("0.8.1")
+        .quantization(quantization)
+        .context_length(context_length as u64);
+    metrics.model_loaded(info, took)
+}
+
+/// The request's [`InferenceHandle`], if the metrics layer is there.
+#[derive(Clone, Default)]
+pub(crate) struct Handle(Option<InferenceHandle>);
+
+impl Handle {
+    pub(crate) fn of(request: &Request) -> Self {
+        Self(request.extensions().get().cloned())
+    }
+
+    pub(crate) fn model(&self, name: &str) {
+        self.with(|handle| handle.model(name));
+    }
+
+    /// Tokens that the engine has just sampled.
+    pub(crate) fn tokens(&self, count: u64) {
+        self.with(|handle| handle.tokens(count));
+    }
+
+    /// Known before the first token, and so also for requests that nobody waits for in the end.
+    pub(crate) fn prompt_tokens(&self, prompt: u64) {
+        self.with(|handle| handle.usage(Usage::new().input(prompt)));
+    }
+
+    pub(crate) fn usage(&self, prompt: u64, output: u64, reasoning: u64) {
+        self.with(|handle| handle.usage(Usage::new().input(prompt).output(output).reasoning(reasoning)));
+    }
+
+    /// The request ran into the server's time limit, whatever its status says.
+    pub(crate) fn timed_out(&self) {
+        self.with(|handle| handle.error(ErrorType::Timeout));
+    }
+
+    /// The engine failed after the response's head had said 200.
+    pub(crate) fn failed(&self) {
+        self.with(|handle| handle.error(ErrorType::Internal));
+    }
+
+    fn with(&self, tell: impl FnOnce(&InferenceHandle)) {
+        if let Some(handle) = &self.0 {
+            tell(handle);
+        }
+    }
+}
