@@ -179,7 +179,8 @@ fn last_part(path: &Path) -> String {
 fn gguf_quantization(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let part = stem.rsplit(['-', '.']).next().unwrap_or_default();
-    let looks_right = part.starts_with(['Q', 'q', 'I', 'i', 'F', 'f', 'B', 'b']) && part.contains(|c: char| c.is_ascii_digit());
+    let looks_right =
+        part.starts_with(['Q', 'q', 'I', 'i', 'F', 'f', 'B', 'b']) && part.contains(|c: char| c.is_ascii_digit());
     if looks_right { part.to_owned() } else { "gguf".to_owned() }
 }
 

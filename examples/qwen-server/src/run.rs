@@ -82,7 +82,10 @@ pub(crate) async fn run(args: Args) -> Result<(), RunError> {
         () = interrupt() => {}
     }
 
-    tracing::info!("shutting down: running requests may go on for {:?}; interrupt again to stop now", args.drain_timeout);
+    tracing::info!(
+        "shutting down: running requests may go on for {:?}; interrupt again to stop now",
+        args.drain_timeout
+    );
     app.start_draining();
     let _ = stop.send(());
     tokio::select! {

@@ -23,10 +23,7 @@ pub(super) fn parse(mut fields: Fields, engine: &Engine) -> Result<Call, ApiErro
     };
     let messages = messages::translate(list)?;
     if !engine.facts().has_chat_template {
-        return Err(ApiError::unsupported(
-            "messages",
-            "This model has no chat template; use /v1/completions.",
-        ));
+        return Err(ApiError::unsupported("messages", "This model has no chat template; use /v1/completions."));
     }
     let tools: Vec<Tool> = fields.take("tools")?.unwrap_or_default();
     let tool_use = messages::tool_use(fields.take("tool_choice")?, &tools)?;

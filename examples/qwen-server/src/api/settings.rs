@@ -160,9 +160,7 @@ fn constraint(fields: &mut Fields) -> Result<Constraint, ApiError> {
             Err(ApiError::invalid("grammar", "`grammar` and `response_format` exclude each other."))
         }
         (Some(ResponseFormat::JsonObject), None) => Ok(Constraint::JsonSchema(json!({"type": "object"}))),
-        (Some(ResponseFormat::JsonSchema { json_schema }), None) => {
-            schema("response_format", json_schema.schema)
-        }
+        (Some(ResponseFormat::JsonSchema { json_schema }), None) => schema("response_format", json_schema.schema),
         (_, Some(Grammar::JsonSchema(value))) => schema("grammar", value),
         (_, Some(Grammar::Regex(regex))) => Ok(Constraint::Regex(regex)),
         (_, Some(Grammar::Lark(lark))) => Ok(Constraint::Lark(lark)),

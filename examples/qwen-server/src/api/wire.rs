@@ -162,7 +162,8 @@ pub(crate) fn unix_seconds() -> u64 {
 pub(super) fn unique_id(prefix: &str) -> String {
     static START: OnceLock<u64> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let start = START.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64);
+    let start =
+        START.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64);
     format!("{prefix}{start:016x}{:08x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 

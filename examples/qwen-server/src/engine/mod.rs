@@ -81,13 +81,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     fn new(runner: Arc<MistralRs>, facts: Facts, gauges: EngineGauges, capacity: usize) -> Self {
-        Self {
-            runner,
-            facts,
-            load: Arc::new(Load::new(gauges)),
-            slots: Arc::new(Semaphore::new(capacity)),
-            capacity,
-        }
+        Self { runner, facts, load: Arc::new(Load::new(gauges)), slots: Arc::new(Semaphore::new(capacity)), capacity }
     }
 
     pub(crate) fn facts(&self) -> &Facts {

@@ -73,8 +73,8 @@ fn ensure_file(path: &Path, contents: &[u8]) -> io::Result<()> {
 }
 
 fn vocabulary() -> Vocabulary {
-    let roles = ["system", "user", "assistant", "tool", "\n\n"];
-    Vocabulary::train(corpus::ANSWERS.lines().chain(corpus::THOUGHTS.lines()).chain(roles))
+    let markup = ["system", "user", "assistant", "\n\n"];
+    Vocabulary::train(corpus::ANSWERS.lines().chain(corpus::THOUGHTS.lines()), &markup)
 }
 
 fn files() -> Vec<File> {
@@ -108,19 +108,16 @@ fn files() -> Vec<File> {
         text("generation_config.json", generation_config),
         text("tokenizer.json", vocabulary.to_json()),
         text("tokenizer_config.json", tokenizer_config),
-        File {
-            name: "model.safetensors",
-            contents: safetensors::encode(&weights::tensors(&chain, vocabulary.rows())),
-        },
+        File { name: "model.safetensors", contents: safetensors::encode(&weights::tensors(&chain, vocabulary.rows())) },
     ]
 }
 
 /// FNV-1a, 64 bits.
 fn fingerprint(files: &[File]) -> u64 {
-    files.iter().flat_map(|file| file.name.bytes().chain(file.contents.iter().copied())).fold(
-        0xcbf2_9ce4_8422_2325,
-        |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3),
-    )
+    files
+        .iter()
+        .flat_map(|file| file.name.bytes().chain(file.contents.iter().copied()))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// What greedy decoding says: the reasoning, and the answer.

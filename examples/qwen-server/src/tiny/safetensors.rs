@@ -16,10 +16,8 @@ pub(super) fn encode(tensors: &[Tensor]) -> Vec<u8> {
     let mut start = 0;
     for tensor in tensors {
         let end = start + tensor.values.len() * 2;
-        header.insert(
-            tensor.name.clone(),
-            json!({"dtype": "BF16", "shape": tensor.shape, "data_offsets": [start, end]}),
-        );
+        header
+            .insert(tensor.name.clone(), json!({"dtype": "BF16", "shape": tensor.shape, "data_offsets": [start, end]}));
         start = end;
     }
     let mut header = Value::Object(header).to_string().into_bytes();

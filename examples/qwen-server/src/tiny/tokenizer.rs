@@ -28,19 +28,20 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Merges the commonest pair until every word of `lines` is one token.
-    pub(super) fn train<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+    /// Merges the commonest pair until every word of `lines`, and each of `whole`, is one token.
+    pub(super) fn train<'a>(lines: impl Iterator<Item = &'a str>, whole: &[&str]) -> Self {
         let alphabet = byte_alphabet();
         let pieces: Vec<String> = alphabet.iter().map(char::to_string).collect();
         let ids = pieces.iter().enumerate().map(|(id, piece)| (piece.clone(), id)).collect();
         let mut vocabulary = Self { pieces, ids, merges: Vec::new(), alphabet };
 
         let mut corpus: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
+        let mut count = |word: &str| *corpus.entry(word.bytes().map(usize::from).collect()).or_default() += 1;
+        whole.iter().copied().for_each(&mut count);
         for line in lines {
             // A sentence starts a reply (`The`) or follows another one (` The`).
-            for word in words(line).into_iter().chain(words(&format!(" {line}")).into_iter().take(1)) {
-                *corpus.entry(word.bytes().map(usize::from).collect()).or_default() += 1;
-            }
+            let after_another = words(&format!(" {line}"));
+            words(line).iter().chain(after_another.first()).for_each(|word| count(word));
         }
         while let Some(pair) = commonest_pair(&corpus) {
             let merged = vocabulary.merge(pair);
@@ -104,9 +105,7 @@ impl Vocabulary {
 fn byte_alphabet() -> Vec<char> {
     let printable = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut substitutes = '\u{100}'..;
-    (0..=255u8)
-        .map(|b| if printable(b) { char::from(b) } else { substitutes.next().unwrap_or_default() })
-        .collect()
+    (0..=255u8).map(|b| if printable(b) { char::from(b) } else { substitutes.next().unwrap_or_default() }).collect()
 }
 
 /// The pair with the highest count; among equals the one with the smallest ids, so that the result is always the same.
@@ -141,8 +140,9 @@ mod tests {
 
     #[test]
     fn every_word_becomes_one_token_and_every_byte_stays_one() {
-        let vocabulary = Vocabulary::train(["The gap between tokens.", "A gap."].into_iter());
-        for word in ["The", " The", " gap", " between", " tokens", ".", "A", "\n", "z", "<think>", "<|im_end|>"] {
+        let vocabulary = Vocabulary::train(["The gap between tokens.", "A gap."].into_iter(), &["\n\n"]);
+        for word in ["\n\n", "The", " The", " gap", " between", " tokens", ".", "A", "\n", "z", "<think>", "<|im_end|>"]
+        {
             assert!(vocabulary.id(word).is_some(), "{word:?}");
         }
         assert_eq!(vocabulary.id(" unheard"), None);
