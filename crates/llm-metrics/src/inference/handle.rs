@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// No model has produced more in one request; what is above would only break counters.
-const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
+pub(super) const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
 
 /// A request's handle for the one who does the work: what it reports is engine truth, and wins over what the wire shows.
 ///
@@ -102,7 +102,7 @@ pub(super) struct Sides {
     pub(super) asked: Asked,
     /// The embedder's own labels, from the request's head.
     pub(super) labels: Option<RawLabels>,
-    engine: Option<Box<EngineReport>>,
+    pub(super) engine: Option<Box<EngineReport>>,
 }
 
 /// What the request asked for, as far as it was read.
@@ -115,7 +115,7 @@ pub(super) struct Asked {
 }
 
 /// What the handler said.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct EngineReport {
     pub(super) model: Option<Box<str>>,
     pub(super) usage: Usage,
@@ -201,10 +201,9 @@ impl Shared {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// Closes the request for its handles, and takes what they said.
-    pub(super) fn settle(&self) -> Option<Box<EngineReport>> {
+    /// Closes the request for its handles.
+    pub(super) fn settle(&self) {
         self.settled.store(true, Ordering::Release);
-        self.sides().engine.take()
     }
 
     pub(super) fn implausible(&self) {

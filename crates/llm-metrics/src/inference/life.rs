@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     choices::Choices,
-    handle::{EngineReport, InferenceHandle, Shared},
+    handle::{EngineReport, InferenceHandle, MAX_PLAUSIBLE_TOKENS, Shared},
     tags::ThinkTags,
     verdict::{End, Ending, Inspection, Verdict},
 };
@@ -329,10 +329,11 @@ impl Life {
         }
         let now = Instant::now();
         self.shared.metrics.0.fixed().in_flight(self.door.operation, self.phase).decrement(1.0);
-        let engine = self.shared.settle().unwrap_or_default();
-        let (asked_stream, asked_thinking, max_tokens) = {
-            let asked = &self.shared.sides().asked;
-            (asked.stream, asked.thinking, asked.max_tokens)
+        self.shared.settle();
+        self.series();
+        let (asked, engine) = {
+            let mut sides = self.shared.sides();
+            (std::mem::take(&mut sides.asked), sides.engine.take().unwrap_or_default())
         };
         let ending = Ending {
             end,
@@ -344,9 +345,9 @@ impl Life {
             proxy: self.proxy,
         };
         let verdict = ending.verdict();
-        let stream = self.stream.or(asked_stream).unwrap_or(false);
+        let stream = self.stream.or(asked.stream).unwrap_or(false);
         let (usage, output) = self.count(&engine, stream);
-        let thinking = self.thinking(usage, asked_thinking);
+        let thinking = self.thinking(usage, asked.thinking);
         if stream && !ending.terminal {
             self.trailing_silence(now);
         }
@@ -363,11 +364,10 @@ impl Life {
         self.record_choices(series, verdict);
         self.record_stream(series, thinking, output);
         self.record_tokens(series, usage, output, verdict, stream);
-        if let Some(limit) = max_tokens {
-            match self.shared.plausible(Usage::new().output(limit)).output {
-                Some(limit) => series.request_max_tokens().record(limit as f64),
-                None => {}
-            }
+        match asked.max_tokens {
+            Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
+            Some(limit) => series.request_max_tokens().record(limit as f64),
+            None => {}
         }
         self.record_engine(series, &engine);
     }
