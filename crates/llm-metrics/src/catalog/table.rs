@@ -23,8 +23,7 @@ catalogue! {
         /// Requests that reached the layer, counted before the body is read.
         REQUESTS_STARTED = counter("llm_requests_started_total", Count)[OPERATION, ENDPOINT];
         /// Requests that ended, counted once each when the body has ended or nobody waits for it any more.
-        REQUESTS = counter("llm_requests_total", Count)[MODEL, OPERATION, ENDPOINT, STREAM, THINKING, OUTCOME]
-            .vllm("vllm:request_success_total");
+        REQUESTS = counter("llm_requests_total", Count)[MODEL, OPERATION, ENDPOINT, STREAM, THINKING, OUTCOME];
         /// Requests that were rejected or failed, by cause, also those that failed inside a stream that began with status 200.
         REQUEST_ERRORS = counter("llm_request_errors_total", Count)[MODEL, OPERATION, ENDPOINT, ERROR_TYPE, STATUS];
         /// Requests in flight, waiting for their first token or past it. What is not streamed waits to its end.

@@ -46,7 +46,6 @@ use crate::record::LlmMetrics;
 
 impl LlmMetrics {
     /// A layer that measures the requests of a service, or of a client.
-    #[must_use]
     pub fn layer(&self) -> LlmMetricsLayer {
         LlmMetricsLayer { metrics: self.clone(), proxy: false, classify: ServerError }
     }

@@ -91,7 +91,6 @@ impl LlmMetrics {
     }
 
     /// Starts from default settings.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }

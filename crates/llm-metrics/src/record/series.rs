@@ -220,7 +220,7 @@ impl Series {
     }
 
     fn by_model(&self, row: &MetricDef) -> Histogram {
-        self.registrar.histogram(row, self.labels(&[self.model.clone()]))
+        self.registrar.histogram(row, self.labels(std::slice::from_ref(&self.model)))
     }
 
     fn labels(&self, own: &[Label]) -> Vec<Label> {

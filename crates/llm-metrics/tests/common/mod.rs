@@ -22,7 +22,9 @@ pub const CHAT: &str = "/v1/chat/completions";
 pub const COMPLETIONS: &str = "/v1/completions";
 
 /// What a recorder was told. A snapshot consumes, so there is one, taken once.
-pub struct Recorded(Vec<(String, Vec<(String, String)>, DebugValue)>);
+pub struct Recorded(Vec<Series>);
+
+type Series = (String, Vec<(String, String)>, DebugValue);
 
 pub struct Recording {
     pub metrics: LlmMetrics,
