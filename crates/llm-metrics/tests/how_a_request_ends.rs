@@ -160,9 +160,25 @@ async fn a_stream_whose_body_fails_is_truncated() {
 
 #[tokio::test]
 async fn an_empty_stream_is_truncated() {
-    let recording = Recording::new();
-    exchange(&recording, post(CHAT, ASK), stream([])).await.unwrap();
-    recording.take().assert_ended("error", Some(("stream_truncated", "200")));
+    for body in [Steps::new([]), Steps::new([]).exact()] {
+        let recording = Recording::new();
+        let response =
+            Response::builder().header("content-type", "text/event-stream").body(body.boxed_unsync()).unwrap();
+        exchange(&recording, post(CHAT, ASK), response).await.unwrap();
+        recording.take().assert_ended("error", Some(("stream_truncated", "200")));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_is_judged_by_its_status() {
+    for (status, outcome, error) in [(204, "success", None), (404, "rejected", Some(("not_found", "404")))] {
+        let recording = Recording::new();
+        let response = Response::builder().status(status).body(Steps::new([]).exact().boxed_unsync()).unwrap();
+        exchange(&recording, post(CHAT, ASK), response).await.unwrap();
+        let recorded = recording.take();
+        recorded.assert_ended(outcome, error);
+        assert_eq!(recorded.counter("llm_metrics_bodies_skipped_total", &[]), 0, "there was nothing to skip");
+    }
 }
 
 /// Reads `frames` frames of the answer and hangs up.

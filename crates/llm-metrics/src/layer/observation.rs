@@ -58,7 +58,8 @@ impl Observation {
         } else {
             None
         };
-        if empty || skip.is_some() {
+        // A stream that holds nothing is a stream that was cut short.
+        if skip.is_some() || (empty && kind != BodyKind::Events) {
             self.life.head(status.as_u16(), stream, Inspection::None);
             if let Some(reason) = skip.filter(|_| !empty) {
                 self.life.skipped(reason);
