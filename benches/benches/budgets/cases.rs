@@ -1,0 +1,185 @@
+//! What is measured.
+
+use std::{error::Error, hint::black_box, sync::Arc};
+
+use bytes::Bytes;
+use http_body::Body;
+use llm_metrics::LlmMetrics;
+use llm_metrics_benches::{
+    measure::{Case, Measured, nanoseconds, rounds},
+    sample,
+    script::{Script, read},
+    serve::{self, Exported, Handler, call, layered},
+    typed,
+};
+use metrics::{Key, Label, Level, Metadata, Recorder};
+
+use crate::table::Row;
+
+/// Chunks that are read in one go.
+const STREAM: usize = 512;
+/// Requests in one go.
+const REQUESTS: u32 = 256;
+
+pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+    let free = serve::free()?;
+    let exported = Exported::new()?;
+    let mut cases = Vec::new();
+    units(&mut cases, &exported);
+    chunks(&mut cases, &free, &exported);
+    requests(&mut cases, &free, &exported);
+    bodies(&mut cases, &free);
+    Ok(rows(&rounds(count, &mut cases)))
+}
+
+/// One increment, and one sample, of a handle that is at hand.
+fn units<'a>(cases: &mut Vec<Case<'a>>, exported: &'a Exported) {
+    const METADATA: Metadata<'static> = Metadata::new("benches", Level::INFO, None);
+    let labels = || vec![Label::new("model", sample::MODEL), Label::new("operation", "chat")];
+    let counter = exported.recorder.register_counter(&Key::from_parts("unit_total", labels()), &METADATA);
+    let name = "llm_inter_token_latency_seconds";
+    let histogram = exported.recorder.register_histogram(&Key::from_parts(name, labels()), &METADATA);
+    cases.push(Case::repeated("unit", 20_000, move || black_box(&counter).increment(black_box(1))));
+    cases.push(Case::new("sample", move || {
+        let time = nanoseconds(|| {
+            (0..10_000).for_each(|_| black_box(&histogram).record(black_box(0.03)));
+            exported.drain();
+        });
+        time / 10_000.0
+    }));
+}
+
+fn chunks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a Exported) {
+    let question = Script::whole(&sample::question(true), 8192);
+    let kinds: [(Vec<Bytes>, [&'static str; 5]); 3] = [
+        (sample::text_chunks(), ["230 B bare", "230 B free", "230 B exported", "230 B Value", "230 B typed"]),
+        (sample::logprob_chunks(), ["1.2 KB bare", "1.2 KB free", "1.2 KB exported", "1.2 KB Value", "1.2 KB typed"]),
+        (sample::usage_chunks(), ["usage bare", "usage free", "usage exported", "usage Value", "usage typed"]),
+    ];
+    for (chunks, [bare, ours, all_in, value, typed]) in kinds {
+        let script = Script::stream(chunks, STREAM + 16);
+        let handler = Handler::streaming(&script);
+        let stream = |name, mut service: Handler, show: fn(&Bytes)| {
+            let question = Arc::clone(&question);
+            Case::new(name, move || {
+                let response = call(&mut service, serve::chat(&question));
+                a_chunk(response.into_body(), show)
+            })
+        };
+        cases.push(stream(bare, handler.clone(), pass));
+        let mut service = layered(free, &handler);
+        let asked = Arc::clone(&question);
+        cases.push(Case::new(ours, move || a_chunk(call(&mut service, serve::chat(&asked)).into_body(), pass)));
+        let mut service = layered(&exported.metrics, &handler);
+        let asked = Arc::clone(&question);
+        cases.push(Case::new(all_in, move || {
+            let streams = 16;
+            let each: f64 =
+                (0..streams).map(|_| a_chunk(call(&mut service, serve::chat(&asked)).into_body(), pass)).sum();
+            each / f64::from(streams) + nanoseconds(|| exported.drain()) / (f64::from(streams) * STREAM as f64)
+        }));
+        cases.push(stream(value, handler.clone(), typed::value));
+        cases.push(stream(typed, handler, typed::typed));
+    }
+}
+
+fn pass(data: &Bytes) {
+    black_box(data);
+}
+
+/// The time for one chunk in the middle of a stream.
+fn a_chunk<B>(mut body: B, show: fn(&Bytes)) -> f64
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    read(&mut body, 8, show);
+    let time = nanoseconds(|| {
+        read(&mut body, STREAM, show);
+    });
+    read(&mut body, usize::MAX, pass);
+    time / STREAM as f64
+}
+
+fn requests<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a Exported) {
+    let unary = Script::whole(&sample::document(), usize::MAX);
+    let streamed = Script::stream(sample::text_chunks(), 2);
+    let kinds = [
+        (sample::question(false), Handler::unary(&unary), ["unary bare", "unary free", "unary exported"]),
+        (sample::question(true), Handler::streaming(&streamed), ["stream bare", "stream free", "stream exported"]),
+    ];
+    for (question, handler, [bare, ours, all_in]) in kinds {
+        let question = Script::whole(&question, 8192);
+        let (mut service, asked) = (handler.clone(), Arc::clone(&question));
+        cases.push(Case::repeated(bare, REQUESTS, move || serve::request(&mut service, serve::chat(&asked))));
+        let (mut service, asked) = (layered(free, &handler), Arc::clone(&question));
+        cases.push(Case::repeated(ours, REQUESTS, move || serve::request(&mut service, serve::chat(&asked))));
+        let (mut service, asked) = (layered(&exported.metrics, &handler), question);
+        cases.push(Case::new(all_in, move || {
+            let requests = 4 * REQUESTS;
+            let time = nanoseconds(|| {
+                (0..requests).for_each(|_| serve::request(&mut service, serve::chat(&asked)));
+                exported.drain();
+            });
+            time / f64::from(requests)
+        }));
+    }
+    let empty = Script::whole(&Bytes::new(), 1);
+    let handler = Handler::unary(&unary);
+    let (mut service, asked) = (handler.clone(), Arc::clone(&empty));
+    cases.push(Case::repeated("other bare", 4 * REQUESTS, move || serve::request(&mut service, serve::other(&asked))));
+    let mut service = layered(free, &handler);
+    cases.push(Case::repeated("other free", 4 * REQUESTS, move || serve::request(&mut service, serve::other(&empty))));
+}
+
+/// Megabytes that flow into a service.
+fn bodies<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics) {
+    let answer = Script::whole(&sample::document(), usize::MAX);
+    let handler = Handler::unary(&answer);
+    for (name, body) in [("picture", sample::picture(1 << 20)), ("conversation", sample::conversation(1 << 20))] {
+        let length = body.len() as f64;
+        let body = Script::whole(&body, 64 << 10);
+        let mut service = layered(free, &handler);
+        cases.push(Case::new(name, move || {
+            nanoseconds(|| (0..4).for_each(|_| serve::request(&mut service, serve::chat(&body)))) / (4.0 * length)
+        }));
+    }
+}
+
+fn rows(measured: &Measured) -> Vec<Row> {
+    let times = |name: &str| measured.times(name);
+    let unit = times("unit");
+    let alone = |what, name| Row::units(what, &times(name), &unit);
+    let beside = |what, name, bare| Row::units(what, &times(name).beside(&times(bare)), &unit);
+    let speed = |what, name| Row::new(what, times(name).map(|time| 1.0 / time), "GB/s");
+    // What the two chunks of the short stream cost in the middle of a long one is theirs.
+    let head_and_tail = |what, name: &str, chunk: &str| {
+        let chunk = times(chunk).beside(&times("230 B bare"));
+        let request = times(name).beside(&times("stream bare"));
+        Row::units(what, &request.with(&chunk, |request, chunk| request - 2.0 * chunk), &unit)
+    };
+    vec![
+        alone("one cached counter increment: the unit", "unit"),
+        alone("one cached histogram sample, sorted into its bucket", "sample"),
+        alone("chunk of 230 B: bare body", "230 B bare"),
+        beside("chunk of 230 B: ours", "230 B free", "230 B bare").at_most(6.0),
+        beside("chunk of 230 B: with the exporter", "230 B exported", "230 B bare").at_most(14.0),
+        beside("chunk of 230 B: `serde_json`, typed", "230 B typed", "230 B bare"),
+        beside("chunk of 230 B: `serde_json::Value`", "230 B Value", "230 B bare"),
+        beside("chunk of 290 B with usage in each: ours", "usage free", "usage bare"),
+        beside("chunk of 290 B with usage in each: with the exporter", "usage exported", "usage bare"),
+        beside("chunk of 290 B with usage in each: `serde_json`, typed", "usage typed", "usage bare"),
+        alone("chunk of 1.2 KB with logprobs: bare body", "1.2 KB bare"),
+        beside("chunk of 1.2 KB with logprobs: ours", "1.2 KB free", "1.2 KB bare").at_most(15.0),
+        beside("chunk of 1.2 KB with logprobs: with the exporter", "1.2 KB exported", "1.2 KB bare"),
+        beside("chunk of 1.2 KB with logprobs: `serde_json`, typed", "1.2 KB typed", "1.2 KB bare"),
+        beside("chunk of 1.2 KB with logprobs: `serde_json::Value`", "1.2 KB Value", "1.2 KB bare"),
+        beside("unary request: ours", "unary free", "unary bare").at_most(40.0),
+        beside("unary request: with the exporter", "unary exported", "unary bare").at_most(80.0),
+        head_and_tail("streamed request beside its chunks: ours", "stream free", "230 B free").at_most(40.0),
+        head_and_tail("streamed request beside its chunks: with the exporter", "stream exported", "230 B exported")
+            .at_most(120.0),
+        beside("request that is no LLM call", "other free", "other bare").at_most(2.0),
+        speed("request of 1 MB with a picture in base64", "picture").at_least(2.0),
+        speed("request of 1 MB with thousands of short messages", "conversation").at_least(0.5),
+    ]
+}

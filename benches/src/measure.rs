@@ -1,0 +1,119 @@
+//! Many short rounds, each of which measures everything once.
+//!
+//! The machine is seldom quiet. So what is compared is measured turn by turn, by the processor time of the thread and not
+//! by the clock on the wall, and compared within its round: what slows a round down slows all of it down.
+
+use std::collections::HashMap;
+
+use cpu_time::ThreadTime;
+
+/// Nanoseconds of processor time that this thread spends on `work`.
+pub fn nanoseconds(work: impl FnOnce()) -> f64 {
+    let start = ThreadTime::now();
+    work();
+    start.elapsed().as_secs_f64() * 1e9
+}
+
+/// One thing that is measured.
+pub struct Case<'a> {
+    name: &'static str,
+    /// Runs it for a while, and says how many nanoseconds one of it took.
+    run: Box<dyn FnMut() -> f64 + 'a>,
+}
+
+impl<'a> Case<'a> {
+    /// A case that measures itself.
+    pub fn new(name: &'static str, run: impl FnMut() -> f64 + 'a) -> Self {
+        Self { name, run: Box::new(run) }
+    }
+
+    /// A case that does the same thing `times` times.
+    pub fn repeated(name: &'static str, times: u32, mut work: impl FnMut() + 'a) -> Self {
+        Self::new(name, move || nanoseconds(|| (0..times).for_each(|_| work())) / f64::from(times))
+    }
+}
+
+impl std::fmt::Debug for Case<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Case").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What the rounds have shown, in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Measured(HashMap<&'static str, Vec<f64>>);
+
+/// Measures all cases in turn, after one round that does not count.
+pub fn rounds(count: usize, cases: &mut [Case<'_>]) -> Measured {
+    let mut measured = Measured::default();
+    for round in 0..=count {
+        for case in &mut *cases {
+            let time = (case.run)();
+            if round > 0 {
+                measured.0.entry(case.name).or_default().push(time);
+            }
+        }
+    }
+    measured
+}
+
+impl Measured {
+    /// The time of `name` in each round.
+    ///
+    /// # Panics
+    /// When nothing of that name was measured.
+    #[must_use]
+    pub fn times(&self, name: &str) -> Spread {
+        Spread(self.0.get(name).unwrap_or_else(|| panic!("{name} was not measured")).clone())
+    }
+}
+
+/// One figure of each round.
+#[derive(Clone, Debug)]
+pub struct Spread(Vec<f64>);
+
+impl Spread {
+    /// Figures that were taken elsewhere.
+    #[must_use]
+    pub fn new(figures: Vec<f64>) -> Self {
+        Self(figures)
+    }
+
+    /// Round by round.
+    #[must_use]
+    pub fn with(&self, other: &Self, both: impl Fn(f64, f64) -> f64) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(a, b)| both(*a, *b)).collect())
+    }
+
+    /// What is left of each round's figure without `other`'s.
+    #[must_use]
+    pub fn beside(&self, other: &Self) -> Self {
+        self.with(other, |a, b| a - b)
+    }
+
+    /// Each round's figure in terms of `other`'s.
+    #[must_use]
+    pub fn in_terms_of(&self, other: &Self) -> Self {
+        self.with(other, |a, b| a / b)
+    }
+
+    /// Each round's figure, changed.
+    #[must_use]
+    pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().map(|figure| change(*figure)).collect())
+    }
+
+    /// The figure that so large a share of the rounds is below: 0.5 for the median.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get((share * sorted.len() as f64) as usize).or(sorted.last()).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The median.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+}

@@ -1,0 +1,155 @@
+//! A service that answers at once, with and without the layer.
+
+use std::{
+    convert::Infallible,
+    future::{self, Ready},
+    hint::black_box,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::Body;
+use llm_metrics::{
+    LlmMetrics,
+    prometheus::{Error, Exporter},
+};
+use metrics_exporter_prometheus::PrometheusRecorder;
+use tower::{Layer, Service};
+
+use crate::script::{Chunks, Script, read};
+
+/// Reads the whole request, and answers with what the script says.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    script: Arc<Script>,
+    content_type: HeaderValue,
+}
+
+impl Handler {
+    /// Answers with a stream of events.
+    #[must_use]
+    pub fn streaming(script: &Arc<Script>) -> Self {
+        Self { script: Arc::clone(script), content_type: HeaderValue::from_static("text/event-stream") }
+    }
+
+    /// Answers in one piece.
+    #[must_use]
+    pub fn unary(script: &Arc<Script>) -> Self {
+        Self { script: Arc::clone(script), content_type: HeaderValue::from_static("application/json") }
+    }
+}
+
+impl<B> Service<Request<B>> for Handler
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Response = Response<Chunks>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        read(request.body_mut(), usize::MAX, |data| {
+            black_box(data);
+        });
+        let mut response = Response::new(Chunks::new(&self.script));
+        response.headers_mut().insert(header::CONTENT_TYPE, self.content_type.clone());
+        future::ready(Ok(response))
+    }
+}
+
+/// Puts a request to a service, and waits for the head of the answer.
+pub fn call<S, B>(service: &mut S, request: Request<Chunks>) -> Response<B>
+where
+    S: Service<Request<Chunks>, Response = Response<B>, Error = Infallible>,
+{
+    let mut context = Context::from_waker(Waker::noop());
+    let mut answer = pin!(service.call(request));
+    match answer.as_mut().poll(&mut context) {
+        Poll::Ready(Ok(response)) => response,
+        Poll::Ready(Err(never)) => match never {},
+        Poll::Pending => unreachable!("the handler answers at once"),
+    }
+}
+
+/// Puts a request to a service, and reads the answer to its end.
+pub fn request<S, B>(service: &mut S, request: Request<Chunks>)
+where
+    S: Service<Request<Chunks>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut response = call(service, request);
+    read(response.body_mut(), usize::MAX, |data| {
+        black_box(data);
+    });
+}
+
+/// A request for a chat.
+#[must_use]
+pub fn chat(body: &Arc<Script>) -> Request<Chunks> {
+    post("/v1/chat/completions", body)
+}
+
+/// A request that has nothing to do with language models.
+#[must_use]
+pub fn other(body: &Arc<Script>) -> Request<Chunks> {
+    let mut request = post("/v1/models", body);
+    *request.method_mut() = Method::GET;
+    request
+}
+
+fn post(path: &'static str, body: &Arc<Script>) -> Request<Chunks> {
+    let mut request = Request::new(Chunks::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = http::Uri::from_static(path);
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request
+}
+
+/// Metrics whose recorder costs nothing: what is left is our own work.
+///
+/// # Errors
+/// Never, as long as the defaults are good.
+pub fn free() -> Result<LlmMetrics, llm_metrics::BuildError> {
+    LlmMetrics::builder().recorder(metrics::NoopRecorder).build()
+}
+
+/// Metrics with an exporter behind them.
+#[derive(Debug)]
+pub struct Exported {
+    /// What the layer comes from.
+    pub metrics: LlmMetrics,
+    /// Holds the samples until [`drain`](Self::drain).
+    pub recorder: Arc<PrometheusRecorder>,
+    /// Renders them.
+    pub exporter: Exporter,
+}
+
+impl Exported {
+    /// All as an embedder would have it, but for the process metrics.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let (recorder, exporter) = Exporter::builder().process_metrics(false).build().map_err(Box::<Error>::from)?;
+        let metrics = LlmMetrics::builder().recorder(Arc::clone(&recorder)).build()?;
+        Ok(Self { metrics, recorder, exporter })
+    }
+
+    /// Sorts the samples into their buckets, which is part of what a sample costs. The exporter's thread does it once a
+    /// second; here it is the measured thread's work, so that it is not forgotten.
+    pub fn drain(&self) {
+        self.recorder.handle().run_upkeep();
+    }
+}
+
+/// The handler behind the layer.
+pub fn layered(metrics: &LlmMetrics, handler: &Handler) -> <llm_metrics::LlmMetricsLayer as Layer<Handler>>::Service {
+    metrics.layer().layer(handler.clone())
+}

@@ -1,0 +1,1 @@
+//! hyper over loopback, with and without the layer.
