@@ -1,0 +1,125 @@
+//! The functions that only the fake has: a test finds them by name in the same library.
+
+use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
+
+use crate::{
+    abi::{INVALID_ARGUMENT, SUCCESS, exports, put_text},
+    state::{EVENT, RING, State, lock},
+};
+
+const PROFILES: &[(&str, &str)] = &[
+    ("gb10", include_str!("../profiles/gb10.json")),
+    ("h100-mig", include_str!("../profiles/h100-mig.json")),
+    ("h200", include_str!("../profiles/h200.json")),
+    ("l40s", include_str!("../profiles/l40s.json")),
+    ("old-driver", include_str!("../profiles/old-driver.json")),
+    ("rtx4090", include_str!("../profiles/rtx4090.json")),
+    ("two-mixed", include_str!("../profiles/two-mixed.json")),
+];
+
+/// The state that the environment asks for; with `FAKE_NVML_LIVE` set, under a load that comes and goes. What cannot be read is said on standard error, and is a machine without GPUs.
+pub(crate) fn state_from_environment() -> State {
+    let json = if let Ok(name) = std::env::var("FAKE_NVML_PROFILE") {
+        let Some(json) = profile(&name) else {
+            let known = PROFILES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            eprintln!("fake-nvml: there is no profile {name:?}; there are {known}");
+            return State::default();
+        };
+        json.to_owned()
+    } else if let Ok(path) = std::env::var("FAKE_NVML_STATE") {
+        match std::fs::read_to_string(&path) {
+            Ok(json) => json,
+            Err(error) => {
+                eprintln!("fake-nvml: cannot read FAKE_NVML_STATE {path:?}: {error}");
+                return State::default();
+            }
+        }
+    } else {
+        return State::default();
+    };
+    let mut state = parse(&json).unwrap_or_default();
+    if std::env::var_os("FAKE_NVML_LIVE").is_some() {
+        state.devices.iter_mut().for_each(|device| device.live = true);
+    }
+    state
+}
+
+fn profile(name: &str) -> Option<&'static str> {
+    PROFILES.iter().find(|(known, _)| *known == name).map(|(_, json)| *json)
+}
+
+fn parse(json: &str) -> Option<State> {
+    serde_json::from_str(json).map_err(|error| eprintln!("fake-nvml: not a state: {error}")).ok()
+}
+
+/// # Safety
+/// `text` is null or a C string.
+unsafe fn text_of<'a>(text: *const c_char) -> Option<&'a str> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: by the contract of this function.
+    unsafe { CStr::from_ptr(text) }.to_str().ok()
+}
+
+exports! {
+    fn fake_nvml_set_state(json: *const c_char) {
+        // SAFETY: a C string by contract.
+        let Some(state) = unsafe { text_of(json) }.and_then(parse) else { return INVALID_ARGUMENT };
+        lock().state = state;
+        SUCCESS
+    }
+
+    fn fake_nvml_set_profile(name: *const c_char) {
+        // SAFETY: a C string by contract.
+        let Some(state) = unsafe { text_of(name) }.and_then(profile).and_then(parse) else { return INVALID_ARGUMENT };
+        lock().state = state;
+        SUCCESS
+    }
+
+    fn fake_nvml_push_xid(device: c_uint, xid: c_ulonglong) {
+        lock().events.push_back((device as usize, xid));
+        EVENT.notify_all();
+        SUCCESS
+    }
+
+    /// Appends to the ring of utilisation samples, which forgets its oldest.
+    fn fake_nvml_push_sample(device: c_uint, timestamp: c_ulonglong, percent: c_uint) {
+        let mut inner = lock();
+        let Some(device) = inner.state.devices.get_mut(device as usize) else { return INVALID_ARGUMENT };
+        let ring = device.samples.get_or_insert_default();
+        ring.push_back((timestamp, percent));
+        while ring.len() > RING {
+            ring.pop_front();
+        }
+        SUCCESS
+    }
+
+    /// How often a function was called; all of NVML's together for an empty name.
+    fn fake_nvml_calls(function: *const c_char) -> c_ulonglong {
+        // SAFETY: a C string by contract.
+        let Some(name) = (unsafe { text_of(function) }) else { return 0 };
+        let inner = lock();
+        if name.is_empty() { inner.calls.values().sum() } else { inner.calls.get(name).copied().unwrap_or(0) }
+    }
+
+    fn fake_nvml_reset_calls() {
+        lock().calls.clear();
+        SUCCESS
+    }
+
+    /// Initialisations that were not shut down.
+    fn fake_nvml_initialised() -> c_ulonglong { lock().initialised.max(0) as c_ulonglong }
+
+    fn fake_nvml_event_sets() -> c_ulonglong { lock().event_sets.len() as c_ulonglong }
+
+    fn fake_nvml_gpm_samples() -> c_ulonglong { lock().gpm_samples.len() as c_ulonglong }
+
+    /// What the program did that the real library does not survive, a line each; cut to the buffer.
+    fn fake_nvml_violations(buffer: *mut c_char, length: c_uint) {
+        let mut text = lock().violations.join("\n");
+        text.truncate((length as usize).saturating_sub(1));
+        // SAFETY: the buffer has that length by contract.
+        unsafe { put_text(buffer, length, &text) }
+    }
+}

@@ -1,0 +1,343 @@
+//! What is published of one device: gauges that do not go stale, and counters that keep rising.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use llm_metrics::catalog::Unit;
+use metrics::{Counter, Gauge, Label};
+
+use crate::{
+    catalog,
+    load::LoadMeter,
+    sink::{Own, Sink},
+    source::{ErrorKind, GpuIdentity, Part, Readings, Series, Value},
+};
+
+/// XIDs that mean a device or its memory is broken, in NVIDIA's catalogue: they exist at 0, so that the first one shows as
+/// an increase.
+const GRAVE_XIDS: [u64; 8] = [48, 62, 64, 74, 79, 95, 119, 120];
+/// How many kinds of XID a device has series for.
+const XIDS: usize = 32;
+
+/// A device's series. It outlives sessions, so that counters rise on after a driver was loaded anew.
+pub(crate) struct Device {
+    identity: GpuIdentity,
+    labels: [Label; 2],
+    up: bool,
+    gauges: HashMap<Series, GaugeSlot>,
+    counters: HashMap<Series, CounterSlot>,
+    xids: BTreeMap<String, Xid>,
+    load: LoadMeter,
+    round: u64,
+}
+
+struct GaugeSlot {
+    handle: Gauge,
+    value: f64,
+    part: Part,
+    round: u64,
+}
+
+struct CounterSlot {
+    handle: Counter,
+    count: RisingCount,
+}
+
+struct Xid {
+    count: Counter,
+    last: Option<(Gauge, f64)>,
+}
+
+impl Device {
+    pub(crate) fn new(identity: GpuIdentity, sink: &Sink, window: Duration) -> Self {
+        let labels =
+            [Label::new("gpu", identity.index.to_string()), Label::new("gpu_uuid", identity.uuid.clone())];
+        let mut device = Self {
+            identity,
+            labels,
+            up: false,
+            gauges: HashMap::new(),
+            counters: HashMap::new(),
+            xids: BTreeMap::new(),
+            load: LoadMeter::new(window),
+            round: 0,
+        };
+        for xid in GRAVE_XIDS {
+            device.xid_slot(xid, sink);
+        }
+        device
+    }
+
+    pub(crate) const fn index(&self) -> u32 {
+        self.identity.index
+    }
+
+    pub(crate) const fn since(&self) -> u64 {
+        self.load.since()
+    }
+
+    /// The device answers. A driver may have given it another number, or be another version, since it was last seen.
+    pub(crate) fn found(&mut self, identity: GpuIdentity, sink: &Sink) {
+        if self.identity != identity {
+            self.silence();
+            sink.gauge(&catalog::INFO, &self.info_labels()).set(0.0);
+            if self.identity.index != identity.index {
+                sink.gauge(&catalog::UP, &self.labels).set(0.0);
+            }
+            self.labels[0] = Label::new("gpu", identity.index.to_string());
+            self.identity = identity;
+            self.renew(sink);
+        }
+        self.up = true;
+        self.publish_state(sink);
+    }
+
+    /// The device is gone: every gauge becomes NaN, once.
+    pub(crate) fn lost(&mut self, sink: &Sink) {
+        if self.up {
+            self.silence();
+            self.up = false;
+            self.publish_state(sink);
+        }
+    }
+
+    /// Publishes what was read of a part, and makes NaN of what was not.
+    pub(crate) fn take(&mut self, part: Part, readings: &Readings, sink: &Sink, own: &Own) {
+        self.round += 1;
+        for &(series, value) in &readings.values {
+            let accepted = match value {
+                Value::Gauge(value) => plausible(series.row.unit, value).map(|value| self.gauge(series, value, part, sink)),
+                Value::Count { count, per_unit } => {
+                    plausible_count(count).then(|| self.count(series, count, per_unit, sink))
+                }
+            };
+            if accepted.is_none() {
+                own.error(ErrorKind::OutOfRange, 1);
+            }
+        }
+        if let Some((gauge, ring)) = &readings.utilization {
+            let load = self.load.take(readings.now(), *gauge, ring);
+            own.error(ErrorKind::OutOfRange, load.implausible as u64);
+            for (row, value) in [(&catalog::UTILIZATION, load.mean), (&catalog::UTILIZATION_MAX, load.max)] {
+                if let Some(value) = value {
+                    self.gauge(Series::new(row, &[]), value, part, sink);
+                }
+            }
+            self.counter(Series::new(&catalog::BUSY, &[]), sink).handle.increment(load.busy_seconds);
+        }
+        for kind in &readings.failures {
+            own.error(*kind, 1);
+        }
+        let round = self.round;
+        for slot in self.gauges.values_mut().filter(|slot| slot.part == part && slot.round != round) {
+            slot.silence();
+        }
+    }
+
+    /// Counts an error that the driver reported.
+    pub(crate) fn xid(&mut self, xid: u64, sink: &Sink) {
+        let labels = &self.labels;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let (name, labels) = {
+            let known = xid.to_string();
+            let name = if self.xids.len() < XIDS || self.xids.contains_key(&known) { known } else { "other".into() };
+            let labels = [labels[0].clone(), labels[1].clone(), Label::new("xid", name.clone())];
+            (name, labels)
+        };
+        let slot = self
+            .xids
+            .entry(name)
+            .or_insert_with(|| Xid { count: sink.counter(&catalog::XID_ERRORS, &labels), last: None });
+        slot.count.increment(1);
+        let last = slot.last.get_or_insert_with(|| (sink.gauge(&catalog::XID_LAST, &labels), now));
+        last.1 = now;
+        last.0.set(now);
+    }
+
+    /// Registers every series anew, and says again what each gauge said.
+    pub(crate) fn renew(&mut self, sink: &Sink) {
+        for (series, slot) in &mut self.gauges {
+            if !slot.value.is_nan() {
+                slot.handle = sink.gauge(series.row, &labels_of(&self.labels, series));
+                slot.handle.set(slot.value);
+            }
+        }
+        for (series, slot) in &mut self.counters {
+            slot.handle = sink.counter(series.row, &labels_of(&self.labels, series));
+            slot.handle.increment(0);
+        }
+        for (xid, slot) in &mut self.xids {
+            let labels = [self.labels[0].clone(), self.labels[1].clone(), Label::new("xid", xid.clone())];
+            slot.count = sink.counter(&catalog::XID_ERRORS, &labels);
+            slot.count.increment(0);
+            if let Some((handle, at)) = &mut slot.last {
+                *handle = sink.gauge(&catalog::XID_LAST, &labels);
+                handle.set(*at);
+            }
+        }
+        self.publish_state(sink);
+    }
+
+    fn publish_state(&self, sink: &Sink) {
+        let up = if self.up { 1.0 } else { 0.0 };
+        sink.gauge(&catalog::UP, &self.labels).set(up);
+        sink.gauge(&catalog::INFO, &self.info_labels()).set(up);
+    }
+
+    fn silence(&mut self) {
+        self.gauges.values_mut().for_each(GaugeSlot::silence);
+        self.load.interrupt();
+    }
+
+    fn gauge(&mut self, series: Series, value: f64, part: Part, sink: &Sink) {
+        let round = self.round;
+        let register = |labels: &[Label; 2]| sink.gauge(series.row, &labels_of(labels, &series));
+        let slot = self.gauges.entry(series).or_insert_with(|| GaugeSlot {
+            handle: register(&self.labels),
+            value: f64::NAN,
+            part,
+            round,
+        });
+        if slot.value.is_nan() {
+            // It may have been away for long enough to be thrown out.
+            slot.handle = register(&self.labels);
+        }
+        (slot.value, slot.part, slot.round) = (value, part, round);
+        slot.handle.set(value);
+    }
+
+    fn count(&mut self, series: Series, count: u64, per_unit: u64, sink: &Sink) {
+        let slot = self.counter(series, sink);
+        slot.handle.increment(slot.count.advance(count, per_unit));
+    }
+
+    fn counter(&mut self, series: Series, sink: &Sink) -> &mut CounterSlot {
+        let labels = &self.labels;
+        self.counters.entry(series).or_insert_with(|| {
+            let handle = sink.counter(series.row, &labels_of(labels, &series));
+            CounterSlot { handle, count: RisingCount::default() }
+        })
+    }
+
+    fn xid_slot(&mut self, xid: u64, sink: &Sink) {
+        let labels = [self.labels[0].clone(), self.labels[1].clone(), Label::new("xid", xid.to_string())];
+        let count = sink.counter(&catalog::XID_ERRORS, &labels);
+        count.increment(0);
+        self.xids.insert(xid.to_string(), Xid { count, last: None });
+    }
+
+    fn info_labels(&self) -> Vec<Label> {
+        let identity = &self.identity;
+        let facts = [
+            ("name", &identity.name),
+            ("driver_version", &identity.driver_version),
+            ("cuda_version", &identity.cuda_version),
+            ("pci_bus_id", &identity.pci_bus_id),
+        ];
+        let facts = facts.into_iter().map(|(name, value)| Label::new(name, value.clone()));
+        self.labels.iter().cloned().chain(facts).collect()
+    }
+}
+
+impl GaugeSlot {
+    fn silence(&mut self) {
+        if !self.value.is_nan() {
+            self.value = f64::NAN;
+            self.handle.set(f64::NAN);
+        }
+    }
+}
+
+fn labels_of(device: &[Label; 2], series: &Series) -> Vec<Label> {
+    let own = series.labels.iter().map(|&(name, value)| Label::from_static_parts(name, value));
+    device.iter().cloned().chain(own).collect()
+}
+
+/// A driver's count, which may fall back, as one that does not.
+///
+/// It begins with the driver's own figure: a restart of this process is then no jump, and what a device has collected over
+/// its life is not forgotten. A figure below the last one may be a glitch: only the second in a row is a new beginning.
+#[derive(Debug, Default)]
+struct RisingCount {
+    last: Option<u64>,
+    carried: u64,
+    fell: bool,
+}
+
+impl RisingCount {
+    /// How many whole units to add.
+    fn advance(&mut self, count: u64, per_unit: u64) -> u64 {
+        let risen = match self.last {
+            Some(last) if count < last && !self.fell => {
+                self.fell = true;
+                return 0;
+            }
+            Some(last) if count < last => count,
+            Some(last) => count - last,
+            None => count,
+        };
+        (self.last, self.fell) = (Some(count), false);
+        let total = self.carried + risen;
+        self.carried = total % per_unit;
+        total / per_unit
+    }
+}
+
+/// What a device of this decade can say, by unit; drivers use the largest integers for "unknown".
+fn plausible(unit: Unit, value: f64) -> Option<f64> {
+    const ROUNDING: f64 = 0.01;
+    let most = match unit {
+        // A quotient of two counters may come out a little above.
+        Unit::Ratio if value > 1.0 && value <= 1.0 + ROUNDING => return Some(1.0),
+        Unit::Ratio => 1.0,
+        Unit::Celsius => 250.0,
+        Unit::Watts => 100_000.0,
+        Unit::Hertz => 1e11,
+        Unit::BytesPerSecond => 1e14,
+        Unit::Bytes => 1e15,
+        _ => 1e9,
+    };
+    (0.0..=most).contains(&value).then_some(value)
+}
+
+fn plausible_count(count: u64) -> bool {
+    count != u64::from(u32::MAX) && count < 1 << 62
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_falls_back_goes_on_rising() {
+        let mut count = RisingCount::default();
+        let published: u64 = [1000, 5000, 200, 300, 700].map(|n| count.advance(n, 1)).iter().sum();
+        assert_eq!(published, 5000 + 700);
+    }
+
+    #[test]
+    fn a_count_that_dips_once_is_not_counted_twice() {
+        let mut count = RisingCount::default();
+        let published: u64 = [1000, 5000, 0, 5100].map(|n| count.advance(n, 1)).iter().sum();
+        assert_eq!(published, 5100);
+    }
+
+    #[test]
+    fn fractions_of_a_unit_are_carried() {
+        let mut count = RisingCount::default();
+        let published: u64 = (1..=10).map(|n| count.advance(n * 700, 1000)).sum();
+        assert_eq!(published, 7);
+    }
+
+    #[test]
+    fn words_for_unknown_are_not_values() {
+        assert_eq!(plausible(Unit::Ratio, 42_949_672.95), None);
+        assert_eq!(plausible(Unit::Count, f64::from(u32::MAX)), None);
+        assert_eq!(plausible(Unit::Bytes, u64::MAX as f64), None);
+        assert_eq!(plausible(Unit::Celsius, f64::NAN), None);
+        assert_eq!(plausible(Unit::Ratio, 1.004), Some(1.0));
+        assert!(!plausible_count(u64::MAX) && !plausible_count(9_223_372_036_854_775_794) && plausible_count(0));
+    }
+}

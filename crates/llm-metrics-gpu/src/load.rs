@@ -1,0 +1,271 @@
+//! Utilisation over time: the integral and the maximum of the driver's own samples.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::source::{Ring, Sample};
+
+/// How long the ring may be silent before the gauge is trusted instead: the ring of an idle device goes dark.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long before the ring's clock is thought to have been set back, so that all samples look old.
+const RESYNC: Duration = Duration::from_secs(30);
+/// No two samples are further apart; a larger step is the driver's clock being set.
+const STEP: u64 = 4_000_000;
+
+/// What a tick adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Load {
+    /// The mean since the last tick; nothing if there is no figure at all.
+    pub(crate) mean: Option<f64>,
+    /// The maximum within the window.
+    pub(crate) max: Option<f64>,
+    /// Whole seconds of busy time that are to be published now.
+    pub(crate) busy_seconds: u64,
+    /// Samples that no device can have.
+    pub(crate) implausible: usize,
+}
+
+/// Follows one device.
+///
+/// Busy time is the sum of each sample times its distance from the one before. What is below a second is carried to the
+/// next tick, so that nothing is lost between two scrapes.
+#[derive(Debug)]
+pub(crate) struct LoadMeter {
+    window: Duration,
+    last_sample: u64,
+    last_tick: Option<Instant>,
+    /// How long the ring has been silent, and how much of that has not been accounted for.
+    silent: Duration,
+    uncounted: Duration,
+    /// Microseconds that the gauge has accounted for while the ring was silent: not to be counted again.
+    covered: u64,
+    busy_micros: f64,
+    /// The maxima of the window, falling: the first is the window's.
+    maxima: VecDeque<(Instant, f64)>,
+}
+
+impl LoadMeter {
+    pub(crate) const fn new(window: Duration) -> Self {
+        Self {
+            window,
+            last_sample: 0,
+            last_tick: None,
+            silent: Duration::ZERO,
+            uncounted: Duration::ZERO,
+            covered: 0,
+            busy_micros: 0.0,
+            maxima: VecDeque::new(),
+        }
+    }
+
+    /// The timestamp of the last sample.
+    pub(crate) const fn since(&self) -> u64 {
+        self.last_sample
+    }
+
+    /// The device was away: time passed that nobody saw.
+    pub(crate) fn interrupt(&mut self) {
+        (self.last_sample, self.last_tick) = (0, None);
+        self.heard();
+        self.maxima.clear();
+    }
+
+    /// Takes in what a tick found.
+    pub(crate) fn take(&mut self, now: Instant, gauge: Option<f64>, ring: &Ring) -> Load {
+        let elapsed = self.last_tick.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.last_tick = Some(now);
+        let plausible = gauge.filter(|ratio| (0.0..=1.0).contains(ratio));
+        let mut load = Load { implausible: usize::from(gauge != plausible), ..Load::default() };
+        let mean = match ring {
+            Ring::New(samples) => self.take_samples(now, samples, &mut load),
+            Ring::Empty => {
+                self.wait(elapsed, plausible);
+                None
+            }
+            Ring::Unsupported => {
+                self.busy_micros += plausible.unwrap_or(0.0) * micros(elapsed) as f64;
+                None
+            }
+        };
+        if let Some(ratio) = plausible {
+            self.remember(now, ratio);
+        }
+        load.mean = mean.or(plausible);
+        while self.maxima.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= self.window) {
+            self.maxima.pop_front();
+        }
+        load.max = self.maxima.front().map(|(_, ratio)| *ratio);
+        let whole = (self.busy_micros / 1e6).floor();
+        self.busy_micros -= whole * 1e6;
+        load.busy_seconds = whole as u64;
+        load
+    }
+
+    fn take_samples(&mut self, now: Instant, samples: &[Sample], load: &mut Load) -> Option<f64> {
+        let (mut weighted, mut total) = (0.0, 0.0);
+        // The first batch is history from before this collector, good only to begin from.
+        let first = self.last_sample == 0;
+        for sample in samples.iter().filter(|sample| sample.timestamp > 0) {
+            let step = sample.timestamp.saturating_sub(self.last_sample);
+            if step == 0 {
+                continue;
+            }
+            self.last_sample = sample.timestamp;
+            if !(0.0..=1.0).contains(&sample.utilization) {
+                load.implausible += 1;
+                continue;
+            }
+            if first {
+                continue;
+            }
+            let covered = self.covered.min(step);
+            self.covered -= covered;
+            self.busy_micros += sample.utilization * (step - covered).min(STEP) as f64;
+            self.remember(now, sample.utilization);
+            let weight = step.min(STEP) as f64;
+            weighted += sample.utilization * weight;
+            total += weight;
+        }
+        self.heard();
+        (total > 0.0).then(|| weighted / total)
+    }
+
+    /// Nothing new in the ring: soon the gauge stands in, and after a while the ring is read from its beginning again.
+    fn wait(&mut self, elapsed: Duration, gauge: Option<f64>) {
+        self.silent += elapsed;
+        self.uncounted += elapsed;
+        if self.silent > GRACE {
+            let due = micros(std::mem::take(&mut self.uncounted));
+            self.busy_micros += gauge.unwrap_or(0.0) * due as f64;
+            self.covered += due;
+        }
+        if self.silent > RESYNC {
+            self.last_sample = 0;
+            self.heard();
+        }
+    }
+
+    fn heard(&mut self) {
+        (self.silent, self.uncounted, self.covered) = (Duration::ZERO, Duration::ZERO, 0);
+    }
+
+    fn remember(&mut self, now: Instant, ratio: f64) {
+        while self.maxima.back().is_some_and(|(_, smaller)| *smaller <= ratio) {
+            self.maxima.pop_back();
+        }
+        self.maxima.push_back((now, ratio));
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Samples every 200 ms, in percent, that end at `last`.
+    fn ring(last: u64, percent: &[u32]) -> Ring {
+        let first = last - (percent.len() as u64 - 1) * 200_000;
+        let samples = percent.iter().zip(0..).map(|(p, n)| Sample::new(first + n * 200_000, f64::from(*p) / 100.0));
+        Ring::New(samples.collect())
+    }
+
+    /// A meter that has seen one sample at 10 s, and the time of that.
+    fn begun() -> (LoadMeter, Instant) {
+        let (mut meter, now) = (LoadMeter::new(SECOND * 60), Instant::now());
+        assert_eq!(meter.take(now, Some(0.0), &ring(10_000_000, &[100])).busy_seconds, 0, "history does not count");
+        (meter, now)
+    }
+
+    #[test]
+    fn a_spike_between_two_ticks_shows_in_the_maximum_and_in_busy_time() {
+        let (mut meter, start) = begun();
+        let load = meter.take(start + SECOND, Some(0.0), &ring(11_000_000, &[0, 0, 100, 0, 0]));
+        assert_eq!((load.max, load.mean), (Some(1.0), Some(0.2)));
+        assert_eq!((meter.busy_micros, load.busy_seconds), (200_000.0, 0));
+    }
+
+    #[test]
+    fn whole_seconds_are_published_and_the_rest_is_carried() {
+        let (mut meter, start) = begun();
+        let mut published = 0;
+        for second in 1..=10 {
+            let now = start + SECOND * second;
+            let ring = ring(10_000_000 + u64::from(second) * 1_000_000, &[70; 5]);
+            published += meter.take(now, Some(0.7), &ring).busy_seconds;
+        }
+        let total = published as f64 + meter.busy_micros / 1e6;
+        assert_eq!((published, (total * 1000.0).round()), (7, 7000.0));
+    }
+
+    #[test]
+    fn the_maximum_is_held_for_the_window_and_then_forgotten() {
+        let (mut meter, start) = begun();
+        meter.take(start + SECOND, Some(0.0), &ring(11_000_000, &[0, 90, 0, 0, 0]));
+        let at = |meter: &mut LoadMeter, seconds| meter.take(start + SECOND * seconds, Some(0.1), &Ring::Empty).max;
+        assert_eq!(at(&mut meter, 60), Some(0.9));
+        assert_eq!(at(&mut meter, 61), Some(0.1));
+    }
+
+    #[test]
+    fn the_gauge_stands_in_for_a_silent_ring_and_is_not_counted_twice() {
+        let (mut meter, start) = begun();
+        let mut busy = 0;
+        for second in 1..=10 {
+            busy += meter.take(start + SECOND * second, Some(0.5), &Ring::Empty).busy_seconds;
+        }
+        assert_eq!(busy, 5);
+        // The ring wakes up and its first sample spans the silence.
+        let samples = Ring::New(vec![Sample::new(20_200_000, 1.0)]);
+        let load = meter.take(start + SECOND * 11, Some(0.5), &samples);
+        assert_eq!((load.busy_seconds, meter.busy_micros), (0, 200_000.0));
+    }
+
+    #[test]
+    fn a_ring_that_comes_in_late_batches_is_counted_in_full() {
+        let (mut meter, start) = begun();
+        meter.take(start + SECOND, Some(0.0), &Ring::Empty);
+        meter.take(start + SECOND * 2, Some(0.0), &ring(12_000_000, &[0, 0, 0, 0, 0, 0, 0, 100, 0, 0]));
+        assert_eq!(meter.busy_micros, 200_000.0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_costs_seconds_not_hours() {
+        let (mut meter, start) = begun();
+        for second in 1..=31 {
+            meter.take(start + SECOND * second, Some(0.0), &Ring::Empty);
+        }
+        assert_eq!(meter.since(), 0, "asks for everything again");
+        meter.take(start + SECOND * 32, Some(0.0), &ring(5_000_000, &[100]));
+        meter.take(start + SECOND * 33, Some(0.0), &ring(6_000_000, &[100; 5]));
+        assert_eq!(meter.busy_micros, 0.0 + 1e6 - 1e6, "a whole second was published");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_adds_no_hours() {
+        let (mut meter, start) = begun();
+        let load = meter.take(start + SECOND, Some(1.0), &Ring::New(vec![Sample::new(3_600_000_000, 1.0)]));
+        assert!(load.busy_seconds <= 4, "{load:?}");
+    }
+
+    #[test]
+    fn figures_that_no_device_can_have_are_dropped_and_counted() {
+        let (mut meter, start) = begun();
+        let load = meter.take(start + SECOND, Some(42_949_672.95), &ring(11_000_000, &[0, 180, 0, 0, 0]));
+        assert_eq!((load.implausible, load.max), (2, Some(0.0)));
+    }
+
+    #[test]
+    fn without_a_ring_the_gauge_is_integrated_over_time() {
+        let mut meter = LoadMeter::new(SECOND * 60);
+        let start = Instant::now();
+        let busy: u64 = (0..=10).map(|n| meter.take(start + SECOND * n, Some(0.5), &Ring::Unsupported).busy_seconds).sum();
+        assert_eq!(busy, 5);
+    }
+}

@@ -1,0 +1,380 @@
+//! The one thread: opens the driver, ticks, waits, and begins again when the driver goes away.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    device::Device,
+    select::Selection,
+    sink::{Own, Sink},
+    source::{Enumeration, ErrorKind, GpuEvent, GpuSession, GpuSource, Part, ReadError, Readings, SourceError},
+};
+
+/// The longest sleep in the driver: how long a stop may take.
+const SLICE: Duration = Duration::from_millis(100);
+/// A tick that takes longer is counted as slow.
+const SLOW_TICK: Duration = Duration::from_secs(1);
+/// Events taken in between two ticks; a storm of them must not become a busy loop.
+const EVENTS: usize = 256;
+/// After so many looks for a lost device the driver's library is opened anew.
+const LOOKS: u32 = 10;
+
+/// How often what is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Rhythm {
+    pub(crate) fast: Duration,
+    pub(crate) slow: Duration,
+    pub(crate) window: Duration,
+    pub(crate) retry: (Duration, Duration),
+    pub(crate) look_again: Duration,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self {
+            fast: Duration::from_secs(1),
+            slow: Duration::from_secs(10),
+            window: Duration::from_secs(60),
+            retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            look_again: Duration::from_secs(30),
+        }
+    }
+}
+
+pub(crate) struct Sampler {
+    rhythm: Rhythm,
+    selection: Selection,
+    sink: Sink,
+    stop: Arc<AtomicBool>,
+    own: Own,
+    /// By UUID, over all sessions.
+    devices: BTreeMap<String, Device>,
+    readings: Readings,
+    /// What was last said in the log, so that it is said once.
+    said: Option<SourceError>,
+    warned: Option<String>,
+    worked: bool,
+    last_success: Option<f64>,
+    renew_at: Option<Instant>,
+}
+
+/// What a session watches.
+pub(crate) struct Generation {
+    watched: Vec<Watched>,
+    missing: usize,
+    looks: u32,
+    look_at: Instant,
+}
+
+struct Watched {
+    uuid: String,
+    index: u32,
+    lost: bool,
+    /// Nothing was read yet: everything is, at once.
+    fresh: bool,
+    slow_part: usize,
+    slow_at: Instant,
+}
+
+impl Sampler {
+    pub(crate) fn new(rhythm: Rhythm, selection: Selection, sink: Sink, stop: Arc<AtomicBool>) -> Self {
+        let own = Own::register(&sink);
+        Self {
+            rhythm,
+            selection,
+            own,
+            sink,
+            stop,
+            devices: BTreeMap::new(),
+            readings: Readings::new(Instant::now()),
+            said: None,
+            warned: None,
+            worked: false,
+            last_success: None,
+            renew_at: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(&mut self, mut source: Box<dyn GpuSource>) {
+        self.sink.describe();
+        self.own.up.set(0.0);
+        let (first, most) = self.rhythm.retry;
+        let mut pause = first;
+        while !self.stopped() {
+            let began = Instant::now();
+            let mut end = Ok(());
+            let opened = source.session(&mut |session| end = self.session(session));
+            if let Err(error) = opened.and(end) {
+                self.down(&error);
+            }
+            if self.stopped() {
+                break;
+            }
+            if began.elapsed() > most {
+                pause = first;
+            }
+            self.sleep(pause);
+            pause = (pause * 2).min(most);
+            self.renew(Instant::now());
+        }
+    }
+
+    /// One session, from the first look for devices until the driver goes away or the collector is stopped.
+    fn session(&mut self, session: &mut dyn GpuSession) -> Result<(), SourceError> {
+        let mut generation = self.begin(session, Instant::now())?;
+        let mut due = Instant::now();
+        while !self.stopped() {
+            let now = Instant::now();
+            self.tick(&mut generation, session, now)?;
+            due += self.rhythm.fast;
+            if due < now {
+                // What was missed is not made up for.
+                due = now + self.rhythm.fast;
+            }
+            self.wait_until(due, &generation, session);
+        }
+        Ok(())
+    }
+
+    /// Looks for devices for the first time in a session.
+    pub(crate) fn begin(&mut self, session: &mut dyn GpuSession, now: Instant) -> Result<Generation, SourceError> {
+        let look_at = now + self.rhythm.look_again;
+        let mut generation = Generation { watched: Vec::new(), missing: 0, looks: 0, look_at };
+        let found = session.enumerate()?;
+        self.admit(found, &mut generation, now);
+        if std::mem::replace(&mut self.worked, true) {
+            self.own.reinits.increment(1);
+        }
+        self.own.up.set(1.0);
+        let (gpus, missing) = (generation.watched.len(), generation.missing);
+        tracing::info!(gpus, missing, "collecting GPU metrics");
+        self.said = None;
+        Ok(generation)
+    }
+
+    /// Reads every device once.
+    pub(crate) fn tick(
+        &mut self,
+        generation: &mut Generation,
+        session: &mut dyn GpuSession,
+        now: Instant,
+    ) -> Result<(), SourceError> {
+        let began = Instant::now();
+        self.renew(now);
+        self.look_again(generation, session, now)?;
+        let parts = session.slow_parts().max(1);
+        let mut answered = false;
+        for watched in generation.watched.iter_mut().filter(|watched| !watched.lost) {
+            match self.read(watched, session, parts, now) {
+                Ok(()) => answered = true,
+                Err(ReadError::Lost) => {
+                    watched.lost = true;
+                    generation.look_at = generation.look_at.max(now + self.rhythm.look_again);
+                    self.own.error(ErrorKind::GpuLost, 1);
+                    if let Some(device) = self.devices.get_mut(&watched.uuid) {
+                        tracing::warn!(gpu = device.index(), uuid = watched.uuid, "a GPU is lost; looking out for it");
+                        device.lost(&self.sink);
+                    }
+                }
+                Err(ReadError::Source(error)) => return Err(error),
+            }
+        }
+        let took = began.elapsed();
+        self.own.tick.record(took.as_secs_f64());
+        if took > SLOW_TICK {
+            self.own.error(ErrorKind::SlowTick, 1);
+        }
+        if answered {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            self.last_success = Some(now);
+            self.own.last_success.set(now);
+        } else if !generation.watched.is_empty() {
+            return Err(SourceError::AllLost);
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        watched: &mut Watched,
+        session: &mut dyn GpuSession,
+        parts: usize,
+        now: Instant,
+    ) -> Result<(), ReadError> {
+        let fresh = std::mem::take(&mut watched.fresh);
+        if fresh {
+            self.read_part(watched, Part::Static, session, now)?;
+            for part in 0..parts {
+                self.read_part(watched, Part::Slow(part), session, now)?;
+            }
+            watched.slow_at = now + self.rhythm.slow / parts as u32;
+        }
+        self.read_part(watched, Part::Fast, session, now)?;
+        for _ in 0..parts {
+            if watched.slow_at > now {
+                break;
+            }
+            let part = watched.slow_part;
+            watched.slow_part = (part + 1) % parts;
+            watched.slow_at += self.rhythm.slow / parts as u32;
+            self.read_part(watched, Part::Slow(part), session, now)?;
+        }
+        watched.slow_at = watched.slow_at.max(now);
+        Ok(())
+    }
+
+    fn read_part(
+        &mut self,
+        watched: &Watched,
+        part: Part,
+        session: &mut dyn GpuSession,
+        now: Instant,
+    ) -> Result<(), ReadError> {
+        let Some(device) = self.devices.get_mut(&watched.uuid) else { return Ok(()) };
+        self.readings.start(now, device.since());
+        let result = session.read(watched.index, part, &mut self.readings);
+        match &result {
+            Ok(()) => device.take(part, &self.readings, &self.sink, &self.own),
+            Err(_) => self.readings.failures.iter().for_each(|kind| self.own.error(*kind, 1)),
+        }
+        result
+    }
+
+    /// Looks for devices that are missing, from time to time.
+    fn look_again(
+        &mut self,
+        generation: &mut Generation,
+        session: &mut dyn GpuSession,
+        now: Instant,
+    ) -> Result<(), SourceError> {
+        let none_missing = generation.missing == 0 && generation.watched.iter().all(|watched| !watched.lost);
+        if now < generation.look_at || (none_missing && !generation.watched.is_empty()) {
+            return Ok(());
+        }
+        generation.look_at = now + self.rhythm.look_again;
+        generation.looks += 1;
+        let found = session.enumerate()?;
+        self.admit(found, generation, now);
+        let still_missing = generation.missing > 0 || generation.watched.iter().any(|watched| watched.lost);
+        if generation.looks >= LOOKS && still_missing {
+            let detail = String::from("a GPU stays lost; opening the driver anew");
+            return Err(SourceError::Failed { detail });
+        }
+        Ok(())
+    }
+
+    /// Takes in what a look for devices found: new devices, and lost ones that are back.
+    fn admit(&mut self, found: Enumeration, generation: &mut Generation, now: Instant) {
+        generation.missing = found.missing;
+        let chosen = self.selection.choose(found);
+        if let Some(warning) = chosen.warning.filter(|warning| self.warned.as_ref() != Some(warning)) {
+            tracing::warn!("{warning}");
+            self.warned = Some(warning);
+        }
+        for gpu in chosen.gpus {
+            let (uuid, index) = (gpu.uuid.clone(), gpu.index);
+            let known = generation.watched.iter_mut().find(|watched| watched.uuid == uuid);
+            if known.as_ref().is_some_and(|watched| !watched.lost && watched.index == index) {
+                continue;
+            }
+            let device = self.devices.entry(uuid.clone());
+            let device = device.or_insert_with(|| Device::new(gpu.clone(), &self.sink, self.rhythm.window));
+            device.found(gpu, &self.sink);
+            let fresh = Watched { uuid, index, lost: false, fresh: true, slow_part: 0, slow_at: now };
+            match known {
+                Some(watched) => {
+                    tracing::info!(gpu = index, uuid = fresh.uuid, "a GPU is back");
+                    *watched = fresh;
+                }
+                None => generation.watched.push(fresh),
+            }
+        }
+    }
+
+    /// Sleeps inside the driver, in slices, and takes events in as they come.
+    fn wait_until(&mut self, due: Instant, generation: &Generation, session: &mut dyn GpuSession) {
+        let mut events = 0;
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stopped() {
+                return;
+            }
+            if events >= EVENTS {
+                thread::park_timeout(left.min(SLICE));
+            } else if let Some(event) = session.wait(left.min(SLICE)) {
+                events += 1;
+                self.event(event, generation);
+            }
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: GpuEvent, generation: &Generation) {
+        let GpuEvent::Xid { index, xid } = event;
+        let watched = generation.watched.iter().find(|watched| watched.index == index);
+        if let Some(device) = watched.and_then(|watched| self.devices.get_mut(&watched.uuid)) {
+            tracing::warn!(gpu = index, xid, "the GPU driver reported an error");
+            device.xid(xid, &self.sink);
+        }
+    }
+
+    /// The driver went away, or never was there.
+    fn down(&mut self, error: &SourceError) {
+        self.devices.values_mut().for_each(|device| device.lost(&self.sink));
+        self.own.up.set(0.0);
+        self.own.error(error.kind(), 1);
+        let news = self.said.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(error));
+        if news && !self.worked && matches!(error, SourceError::NoLibrary { .. }) {
+            tracing::info!(%error, "no GPU metrics for now; a driver will be picked up when one appears");
+        } else if news {
+            tracing::warn!(%error, "no GPU metrics for now; trying again from time to time");
+        }
+        self.said = Some(error.clone());
+    }
+
+    /// Registers all series anew once in a slow period.
+    fn renew(&mut self, now: Instant) {
+        if self.renew_at.is_none_or(|at| at <= now) {
+            if self.renew_at.is_some() {
+                let up = self.said.is_none() && self.worked;
+                self.own = Own::register(&self.sink);
+                self.own.up.set(if up { 1.0 } else { 0.0 });
+                if let Some(at) = self.last_success {
+                    self.own.last_success.set(at);
+                }
+                self.devices.values_mut().for_each(|device| device.renew(&self.sink));
+            }
+            self.renew_at = Some(now + self.rhythm.slow);
+        }
+    }
+
+    fn sleep(&self, pause: Duration) {
+        let due = Instant::now() + pause;
+        while !self.stopped() {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::park_timeout(left);
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Sampler {
+    /// Whatever ended it: nothing that it said stays as if it were true.
+    fn drop(&mut self) {
+        self.devices.values_mut().for_each(|device| device.lost(&self.sink));
+        self.own.up.set(0.0);
+    }
+}

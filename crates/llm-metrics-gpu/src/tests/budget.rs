@@ -1,0 +1,98 @@
+//! What a tick costs, and that nothing adds up.
+
+use serde_json::{Value, json};
+
+use super::{
+    by_hand,
+    support::{Fake, device, machine},
+};
+
+#[test]
+fn a_tick_makes_at_most_ten_calls_a_device() {
+    for (profile, most) in [("h200", 10), ("rtx4090", 8), ("l40s", 8), ("h100-mig", 8), ("gb10", 8), ("old-driver", 8)] {
+        by_hand(&Fake::profile(profile), |hand| {
+            // The first ticks read everything, and learn what is not supported.
+            hand.ticks(3);
+            let mut worst = 0;
+            let mut total = 0;
+            for _ in 0..60 {
+                hand.fake.reset_calls();
+                hand.ticks(1);
+                worst = worst.max(hand.fake.calls(""));
+                total += hand.fake.calls("");
+            }
+            println!("{profile}: {worst} calls in the worst tick, {:.1} in the mean", total as f64 / 60.0);
+            assert!(worst <= most, "{profile}: {worst} calls in a tick");
+        });
+    }
+}
+
+#[test]
+fn calls_grow_with_devices_and_not_faster() {
+    let gpus: Vec<Value> = (0..8).map(|n| device(&format!("GPU-{n}"), json!({}))).collect();
+    by_hand(&Fake::state(&machine(&gpus)), |hand| {
+        hand.ticks(3);
+        for _ in 0..60 {
+            hand.fake.reset_calls();
+            hand.ticks(1);
+            assert!(hand.fake.calls("") <= 80);
+        }
+    });
+}
+
+#[test]
+fn unsupported_calls_are_made_once() {
+    by_hand(&Fake::profile("gb10"), |hand| {
+        hand.ticks(60);
+        for call in ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetEnforcedPowerLimit"] {
+            assert_eq!(hand.fake.calls(call), 1, "{call}");
+        }
+        assert_eq!(hand.fake.calls("nvmlDeviceGetPcieThroughput"), 0, "opt-in");
+        assert_eq!(hand.fake.calls("nvmlDeviceGetComputeRunningProcesses_v3"), 0, "opt-in");
+    });
+}
+
+#[test]
+fn two_thousand_ticks_leave_nothing_behind() {
+    let fake = Fake::profile("h200");
+    by_hand(&fake, |hand| {
+        hand.ticks(20);
+        let (series, memory) = (hand.page.samples().len(), resident_kib());
+        for second in 0..2000 {
+            hand.fake.push_sample(0, 1_000_000 * (second + 1), (second % 100) as u32);
+            hand.ticks(1);
+        }
+        assert_eq!(hand.page.samples().len(), series, "series");
+        assert!(hand.fake.number("fake_nvml_gpm_samples") <= 2);
+        assert_eq!(hand.fake.number("fake_nvml_event_sets"), 1);
+        let grown = resident_kib().saturating_sub(memory);
+        assert!(grown < 16 * 1024, "{grown} KiB more");
+    });
+    for left in ["fake_nvml_initialised", "fake_nvml_gpm_samples", "fake_nvml_event_sets"] {
+        assert_eq!(fake.number(left), 0, "{left}");
+    }
+}
+
+#[test]
+fn labels_do_not_grow_over_a_thousand_xids() {
+    use crate::source::GpuEvent;
+
+    by_hand(&Fake::profile("h200"), |hand| {
+        hand.ticks(1);
+        for xid in 0..1000 {
+            hand.sampler.event(GpuEvent::Xid { index: 0, xid }, &hand.generation);
+        }
+        let xids: Vec<_> =
+            hand.page.samples().into_iter().filter(|(key, _)| key.starts_with("gpu_xid_errors_total")).collect();
+        assert_eq!(xids.len(), 33);
+        assert_eq!(xids.iter().map(|(_, count)| count).sum::<f64>(), 1000.0);
+        assert!(hand.value("gpu_xid_errors_total", &["xid=\"other\""]).is_some_and(|count| count > 900.0));
+        assert_eq!(hand.value("gpu_xid_errors_total", &["xid=\"79\""]), Some(1.0));
+    });
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,72 @@
+//! The whole page of each profile, as it was once looked at and found right. `BLESS=1` writes it anew.
+
+use std::{fs, io::Write, path::PathBuf, process::{Command, Stdio}};
+
+use super::{by_hand, support::Fake};
+
+const PROFILES: [&str; 7] = ["gb10", "h100-mig", "h200", "l40s", "old-driver", "rtx4090", "two-mixed"];
+
+#[test]
+fn the_page_of_each_profile_is_as_it_was() {
+    for profile in PROFILES {
+        let mut page = String::new();
+        by_hand(&Fake::profile(profile), |hand| {
+            hand.ticks(12);
+            page = without_times(&hand.page.text());
+        });
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{profile}.txt"));
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, &page).unwrap();
+        }
+        let golden = fs::read_to_string(&path).unwrap_or_default();
+        assert!(page == golden, "{profile} differs from {}:\n{}", path.display(), difference(&golden, &page));
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_to_say_about_the_page() {
+    if Command::new("promtool").arg("--version").output().is_err() {
+        let required = std::env::var("LLM_METRICS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+        assert!(!required, "promtool is required and not installed");
+        println!("skipped: promtool is not installed");
+        return;
+    }
+    for profile in PROFILES {
+        by_hand(&Fake::profile(profile), |hand| {
+            hand.ticks(12);
+            let mut promtool = Command::new("promtool");
+            promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = promtool.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(hand.page.text().as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            assert!(output.status.success(), "{profile}: {}", String::from_utf8_lossy(&said));
+        });
+    }
+}
+
+/// The page in a fixed order, with what depends on the time of day or the speed of the machine left out.
+fn without_times(page: &str) -> String {
+    let vary = |line: &&str| {
+        !line.starts_with("gpu_collector_tick_seconds") && !line.starts_with("gpu_collector_last_success")
+    };
+    let mut families: Vec<Vec<&str>> = Vec::new();
+    for line in page.lines().filter(vary).filter(|line| !line.is_empty()) {
+        if line.starts_with("# HELP") || families.is_empty() {
+            families.push(Vec::new());
+        }
+        families.last_mut().unwrap().push(line);
+    }
+    families.sort();
+    for family in &mut families {
+        let samples = family.iter().position(|line| !line.starts_with('#')).unwrap_or(family.len());
+        family[samples..].sort_unstable();
+    }
+    families.iter().flatten().map(|line| format!("{line}\n")).collect()
+}
+
+fn difference(before: &str, after: &str) -> String {
+    let gone = before.lines().filter(|line| !after.lines().any(|other| other == *line)).map(|line| format!("- {line}\n"));
+    let new = after.lines().filter(|line| !before.lines().any(|other| other == *line)).map(|line| format!("+ {line}\n"));
+    gone.chain(new).collect()
+}

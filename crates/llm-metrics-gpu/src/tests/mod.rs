@@ -1,0 +1,71 @@
+//! Ticks driven by hand, over the real `nvml-wrapper` and its FFI, with a clock that the test holds.
+
+mod budget;
+mod golden;
+mod nvml;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use llm_metrics::catalog::Naming;
+use support::{Fake, Page};
+
+use crate::{
+    sampler::{Generation, Rhythm, Sampler},
+    select::Selection,
+    sink::Sink,
+    source::{GpuSession, GpuSource, SourceError},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A sampler inside one session, and the time.
+struct Hand<'a> {
+    sampler: Sampler,
+    generation: Generation,
+    session: &'a mut dyn GpuSession,
+    fake: &'a Fake,
+    page: Page,
+    now: Instant,
+}
+
+impl Hand<'_> {
+    fn tick(&mut self) -> Result<(), SourceError> {
+        let result = self.sampler.tick(&mut self.generation, self.session, self.now);
+        self.now += SECOND;
+        result
+    }
+
+    fn ticks(&mut self, count: usize) {
+        (0..count).for_each(|_| self.tick().unwrap());
+    }
+
+    /// The value of the series of the only device.
+    fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        self.page.value(name, labels)
+    }
+}
+
+/// Runs `body` in a session with the fake driver.
+fn by_hand(fake: &Fake, body: impl FnMut(&mut Hand<'_>)) {
+    by_hand_from(fake.source(), fake, body);
+}
+
+fn by_hand_from(mut source: impl GpuSource, fake: &Fake, mut body: impl FnMut(&mut Hand<'_>)) {
+    let opened = source.session(&mut |session| {
+        let (recorder, page) = support::page();
+        let sink =
+            Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
+        sink.describe();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut sampler = Sampler::new(Rhythm::default(), Selection::All, sink, stop);
+        let now = Instant::now();
+        let generation = sampler.begin(session, now).unwrap();
+        body(&mut Hand { sampler, generation, session, fake, page, now });
+    });
+    opened.unwrap();
+}

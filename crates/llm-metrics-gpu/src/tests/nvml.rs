@@ -1,0 +1,241 @@
+//! What NVML's answers become.
+
+use serde_json::json;
+
+use super::{
+    by_hand, by_hand_from,
+    support::{Fake, device, machine},
+};
+
+#[test]
+fn values_come_out_in_base_units() {
+    by_hand(&Fake::profile("h200"), |hand| {
+        hand.ticks(2);
+        for (name, labels, expected) in [
+            ("gpu_up", &[][..], 1.0),
+            ("gpu_utilization_ratio", &[], 0.41),
+            ("gpu_memory_controller_utilization_ratio", &[], 0.18),
+            ("gpu_memory_used_bytes", &[], 119_185_342_464.0),
+            ("gpu_memory_reserved_bytes", &[], 643_825_664.0),
+            ("gpu_memory_total_bytes", &[], 150_754_820_096.0),
+            ("gpu_power_watts", &["reading=\"instant\""], 431.26),
+            ("gpu_power_watts", &["reading=\"average_1s\""], 402.7),
+            ("gpu_power_limit_watts", &["kind=\"enforced\""], 700.0),
+            ("gpu_energy_joules_total", &[], 88_123_456.0),
+            ("gpu_clock_hertz", &["domain=\"sm\""], 1.98e9),
+            ("gpu_temperature_celsius", &["sensor=\"memory\""], 52.0),
+            ("gpu_temperature_limit_celsius", &["kind=\"slowdown\""], 89.0),
+            ("gpu_sm_active_ratio", &[], 0.365),
+            ("gpu_tensor_active_ratio", &[], 0.1875),
+            ("gpu_pcie_bytes_per_second", &["direction=\"tx\""], 114.0 * 1_048_576.0),
+            ("gpu_ecc_errors_total", &["severity=\"corrected\"", "counter=\"aggregate\""], 3.0),
+            ("gpu_recovery_action", &[], 0.0),
+            ("gpu_collector_errors_total", &["kind=\"call_failed\""], 0.0),
+        ] {
+            assert_eq!(hand.value(name, labels), Some(expected), "{name} {labels:?}");
+        }
+    });
+}
+
+#[test]
+fn nvlink_is_counted_over_all_links() {
+    by_hand(&Fake::profile("h200"), |hand| {
+        hand.ticks(1);
+        let rx = hand.value("gpu_nvlink_bytes_total", &["direction=\"rx\""]);
+        assert_eq!(rx, Some(2.0 * 2_097_152.0 * 1024.0));
+    });
+}
+
+#[test]
+fn fields_that_newer_drivers_renumbered_are_asked_for_by_their_new_number() {
+    use crate::source::nvml::throttle_nanoseconds;
+
+    for driver in ["570.86.16", "580.95.05", "590.48.01"] {
+        let gpu = device("GPU-a", json!({ "clock_event_ns": { "74": 1, "251": 7, "252": 8, "253": 9 } }));
+        let fake = Fake::state(&json!({ "driver_version": driver, "devices": [gpu] }));
+        assert_eq!(throttle_nanoseconds(fake.path()), [Some(1), None, Some(7), Some(8), Some(9)], "{driver}");
+    }
+}
+
+#[test]
+fn the_first_version_of_the_memory_call_stands_in_for_the_second() {
+    // By a code that says so, by one without a name (25), and by a library that has no such symbol.
+    let coded = |code: u32| {
+        let mut state = machine(&[device("GPU-a", json!({}))]);
+        state["force"] = json!({ "nvmlDeviceGetMemoryInfo_v2": code });
+        Fake::state(&state)
+    };
+    let symbolless = Fake::without(&["nvmlDeviceGetMemoryInfo_v2"]);
+    symbolless.set(&machine(&[device("GPU-a", json!({}))]));
+    for fake in [coded(13), coded(25), coded(999), symbolless] {
+        by_hand(&fake, |hand| {
+            hand.ticks(3);
+            assert_eq!(hand.value("gpu_memory_used_bytes", &[]), Some(400.0), "the first version counts the reserve");
+            assert_eq!(hand.value("gpu_memory_reserved_bytes", &[]), None);
+        });
+    }
+}
+
+#[test]
+fn a_second_version_that_fails_once_is_not_replaced_by_the_first() {
+    let state = machine(&[device("GPU-a", json!({}))]);
+    by_hand(&Fake::state(&state), |hand| {
+        hand.ticks(1);
+        let mut failing = state.clone();
+        failing["force"] = json!({ "nvmlDeviceGetMemoryInfo_v2": 999 });
+        hand.fake.set(&failing);
+        hand.ticks(1);
+        assert!(hand.value("gpu_memory_used_bytes", &[]).unwrap().is_nan(), "not a figure with another meaning");
+        assert_eq!(hand.value("gpu_collector_errors_total", &["kind=\"call_failed\""]), Some(1.0));
+        hand.fake.set(&state);
+        hand.ticks(1);
+        assert_eq!(hand.value("gpu_memory_used_bytes", &[]), Some(300.0));
+    });
+}
+
+#[test]
+fn what_a_device_does_not_support_is_absent() {
+    by_hand(&Fake::profile("rtx4090"), |hand| {
+        hand.ticks(12);
+        for absent in ["gpu_ecc_errors_total", "gpu_remapped_rows", "gpu_sm_active_ratio", "gpu_nvlink_bytes_total"] {
+            assert!(!hand.page.text().lines().any(|line| line.starts_with(absent)), "{absent}");
+        }
+        assert_eq!(hand.value("gpu_temperature_celsius", &["sensor=\"memory\""]), None);
+    });
+}
+
+#[test]
+fn the_constant_zero_of_unified_memory_is_not_published() {
+    by_hand(&Fake::profile("gb10"), |hand| {
+        hand.ticks(2);
+        assert_eq!(hand.value("gpu_utilization_ratio", &[]), Some(0.55));
+        assert_eq!(hand.value("gpu_memory_controller_utilization_ratio", &[]), None);
+        assert_eq!(hand.value("gpu_memory_used_bytes", &[]), None);
+    });
+}
+
+#[test]
+fn symbols_that_an_old_library_lacks_cost_their_metrics_and_no_more() {
+    let fake = Fake::without(&[
+        "nvmlDeviceGetMemoryInfo_v2",
+        "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetSamples",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlGpmQueryDeviceSupport",
+        "nvmlGpmSampleFree",
+        "nvmlEventSetFree",
+        "nvmlSystemGetCudaDriverVersion_v2",
+        "nvmlDeviceGetMigMode",
+    ]);
+    fake.set(&serde_json::from_str(include_str!("../../../fake-nvml/profiles/old-driver.json")).unwrap());
+    by_hand(&fake, |hand| {
+        hand.ticks(12);
+        assert_eq!(hand.value("gpu_power_watts", &[]), Some(31.0));
+        assert_eq!(hand.value("gpu_clock_event_active", &["reason=\"sw_power_cap\""]), Some(1.0));
+        assert_eq!(hand.value("gpu_utilization_ratio", &[]), Some(0.23));
+        assert_eq!(hand.value("gpu_busy_seconds_total", &[]), Some(2.0), "23 % of 11 s, from the gauge");
+        assert_eq!(hand.value("gpu_energy_joules_total", &[]), None);
+        assert_eq!(hand.value("gpu_collector_errors_total", &["kind=\"call_failed\""]), Some(0.0));
+    });
+    assert_eq!(fake.violations(), "");
+}
+
+#[test]
+fn return_codes_without_a_name_do_no_harm() {
+    for code in [23, 24, 25, 26, 27, 29, 30, 77] {
+        let mut state = machine(&[device("GPU-a", json!({}))]);
+        state["force"] = json!({ "nvmlDeviceGetUtilizationRates": code, "nvmlDeviceGetSamples": code });
+        by_hand(&Fake::state(&state), |hand| {
+            hand.ticks(3);
+            assert_eq!(hand.value("gpu_up", &[]), Some(1.0), "code {code}");
+            assert_eq!(hand.value("gpu_utilization_ratio", &[]), None, "code {code}");
+        });
+    }
+}
+
+#[test]
+fn a_device_that_fails_every_call_is_lost() {
+    let state = machine(&[device("GPU-a", json!({})), device("GPU-b", json!({}))]);
+    by_hand(&Fake::state(&state), |hand| {
+        hand.ticks(1);
+        let calls = [
+            "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMemoryInfo",
+            "nvmlDeviceGetSamples", "nvmlDeviceGetFieldValues", "nvmlDeviceGetClockInfo",
+            "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetPowerUsage",
+        ];
+        let unknown: serde_json::Map<_, _> = calls.iter().map(|call| ((*call).into(), json!(999))).collect();
+        let mut failing = state.clone();
+        failing["devices"][0]["force"] = unknown.into();
+        hand.fake.set(&failing);
+        hand.ticks(1);
+        assert_eq!(hand.value("gpu_up", &["GPU-a"]), Some(0.0));
+        assert_eq!(hand.value("gpu_up", &["GPU-b"]), Some(1.0));
+    });
+}
+
+#[test]
+fn a_driver_that_goes_away_ends_the_session() {
+    let state = machine(&[device("GPU-a", json!({}))]);
+    by_hand(&Fake::state(&state), |hand| {
+        hand.ticks(1);
+        let mut failing = state.clone();
+        failing["force"] = json!({ "nvmlDeviceGetUtilizationRates": 9 });
+        hand.fake.set(&failing);
+        assert!(hand.tick().is_err());
+    });
+}
+
+#[test]
+fn values_out_of_range_are_dropped_and_counted() {
+    let good = machine(&[device("GPU-a", json!({ "temperature": 40 }))]);
+    by_hand(&Fake::state(&good), |hand| {
+        hand.ticks(1);
+        let bad = json!({
+            "utilization": [180, 4_294_967_295_u32], "samples": [[1, 0], [200_000, 4_294_967_295_u32]],
+            "memory": { "total": 1000, "reserved": 100, "used": u64::MAX - 5000 }, "power": { "instant": u32::MAX },
+            "energy_mj": u64::MAX,
+        });
+        hand.fake.set(&machine(&[device("GPU-a", bad)]));
+        hand.ticks(11);
+        for name in ["gpu_utilization_ratio", "gpu_memory_controller_utilization_ratio", "gpu_memory_used_bytes"] {
+            assert!(hand.value(name, &[]).unwrap().is_nan(), "{name}");
+        }
+        assert_eq!(hand.value("gpu_power_watts", &["reading=\"instant\""]), None);
+        assert!(hand.value("gpu_collector_errors_total", &["kind=\"out_of_range\""]).unwrap() >= 5.0);
+    });
+}
+
+#[test]
+fn a_mig_parent_shows_what_it_has() {
+    by_hand(&Fake::profile("h100-mig"), |hand| {
+        hand.ticks(3);
+        assert_eq!(hand.value("gpu_up", &[]), Some(1.0));
+        assert_eq!(hand.value("gpu_power_watts", &["reading=\"instant\""]), Some(190.01));
+        for absent in ["gpu_utilization_ratio", "gpu_memory_used_bytes", "gpu_remapped_rows", "gpu_sm_active_ratio"] {
+            assert_eq!(hand.value(absent, &[]), None, "{absent}");
+        }
+        assert_eq!(hand.value("gpu_collector_errors_total", &["kind=\"permission\""]), Some(2.0), "said once a call");
+    });
+}
+
+#[test]
+fn own_memory_is_told_from_that_of_others() {
+    let fake = Fake::state(&machine(&[device("GPU-a", json!({ "processes": [[4242, 100], [1, 20], [2, 3]] }))]));
+    by_hand_from(fake.source().process_memory(true).host_pid(4242), &fake, |hand| {
+        hand.ticks(1);
+        assert_eq!(hand.value("gpu_process_memory_bytes", &["scope=\"self\""]), Some(100.0));
+        assert_eq!(hand.value("gpu_process_memory_bytes", &["scope=\"other\""]), Some(23.0));
+    });
+}
+
+#[test]
+fn pcie_throughput_is_measured_when_asked_for_and_gpm_does_not_tell() {
+    let fake = Fake::profile("rtx4090");
+    by_hand_from(fake.source().pcie_throughput(true), &fake, |hand| {
+        hand.ticks(1);
+        assert_eq!(hand.value("gpu_pcie_bytes_per_second", &["direction=\"rx\""]), Some(1_250_000.0));
+    });
+    let fake = Fake::profile("h200");
+    by_hand_from(fake.source().pcie_throughput(true), &fake, |hand| hand.ticks(30));
+    assert!(fake.calls("nvmlDeviceGetPcieThroughput") <= 2, "GPM tells it from the second tick on");
+}

@@ -1,0 +1,218 @@
+//! The fake driver, and a recorder whose series can be asked for.
+
+#![allow(dead_code, unreachable_pub, unsafe_code, reason = "each test binary uses its part; controls are found by name")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CString, c_char},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use libloading::{Library, Symbol};
+use llm_metrics_gpu::{catalog, source::NvmlSource};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use serde_json::{Value, json};
+
+/// Builds the fake driver once, and says where it is. Also works where nothing was built before.
+pub fn fake_library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "-q", "-p", "fake-nvml", "--message-format=json"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+        let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let files = messages.filter(|message| message["target"]["name"] == "fake_nvml");
+        let mut files = files.flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
+        let file = files.find_map(|file| file.as_str().filter(|file| file.ends_with(".so")).map(PathBuf::from));
+        file.expect("the fake driver is a library")
+    })
+}
+
+/// A driver of its own: a copy of the library, hence with its own state, so that tests run side by side.
+pub struct Fake {
+    library: Library,
+    path: PathBuf,
+}
+
+impl Fake {
+    pub fn profile(name: &str) -> Self {
+        let fake = Self::without(&[]);
+        fake.text_call("fake_nvml_set_profile", name);
+        fake
+    }
+
+    pub fn state(state: &Value) -> Self {
+        let fake = Self::without(&[]);
+        fake.set(state);
+        fake
+    }
+
+    /// A driver without these symbols, as an older one is: their names are overwritten in the copy.
+    pub fn without(symbols: &[&str]) -> Self {
+        static COPIES: AtomicUsize = AtomicUsize::new(0);
+        let copy = COPIES.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("fake-nvml-{}-{copy}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("libnvidia-ml.so.1");
+        let mut bytes = fs::read(fake_library()).unwrap();
+        for symbol in symbols {
+            let name = [b"\0", symbol.as_bytes(), b"\0"].concat();
+            let places: Vec<_> =
+                bytes.windows(name.len()).enumerate().filter(|(_, w)| *w == name).map(|(at, _)| at + 1).collect();
+            assert!(!places.is_empty(), "{symbol} is not a symbol");
+            places.into_iter().for_each(|at| bytes[at] = b'X');
+        }
+        fs::write(&path, bytes).unwrap();
+        // SAFETY: it is our own library, whose initialisers do nothing.
+        let library = unsafe { Library::new(&path) }.unwrap();
+        Self { library, path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn source(&self) -> NvmlSource {
+        NvmlSource::new().library_path(&self.path)
+    }
+
+    pub fn set(&self, state: &Value) {
+        self.text_call("fake_nvml_set_state", &state.to_string());
+    }
+
+    pub fn push_xid(&self, device: u32, xid: u64) {
+        // SAFETY: the function has that type.
+        unsafe { self.symbol::<unsafe extern "C" fn(u32, u64) -> u32>("fake_nvml_push_xid")(device, xid) };
+    }
+
+    pub fn push_sample(&self, device: u32, timestamp: u64, percent: u32) {
+        // SAFETY: the function has that type.
+        unsafe {
+            self.symbol::<unsafe extern "C" fn(u32, u64, u32) -> u32>("fake_nvml_push_sample")(
+                device, timestamp, percent,
+            );
+        }
+    }
+
+    /// How often a function was called; all together for an empty name.
+    pub fn calls(&self, function: &str) -> u64 {
+        let name = CString::new(function).unwrap();
+        // SAFETY: the function has that type.
+        unsafe { self.symbol::<unsafe extern "C" fn(*const c_char) -> u32>("fake_nvml_calls")(name.as_ptr()) }.into()
+    }
+
+    pub fn reset_calls(&self) {
+        self.number("fake_nvml_reset_calls");
+    }
+
+    pub fn number(&self, function: &str) -> u64 {
+        // SAFETY: the function has that type.
+        unsafe { self.symbol::<unsafe extern "C" fn() -> u32>(function)() }.into()
+    }
+
+    pub fn violations(&self) -> String {
+        let mut buffer = vec![0_u8; 4096];
+        // SAFETY: the function has that type, and the buffer that length.
+        unsafe {
+            self.symbol::<unsafe extern "C" fn(*mut c_char, u32) -> u32>("fake_nvml_violations")(
+                buffer.as_mut_ptr().cast(),
+                4096,
+            );
+        }
+        String::from_utf8_lossy(&buffer).trim_end_matches('\0').to_owned()
+    }
+
+    fn text_call(&self, function: &str, text: &str) {
+        let text = CString::new(text).unwrap();
+        // SAFETY: the function has that type.
+        let code = unsafe { self.symbol::<unsafe extern "C" fn(*const c_char) -> u32>(function)(text.as_ptr()) };
+        assert_eq!(code, 0, "{function} refused {text:?}");
+    }
+
+    fn symbol<T>(&self, name: &str) -> Symbol<'_, T> {
+        // SAFETY: the callers name the type that the function has.
+        unsafe { self.library.get(name.as_bytes()) }.unwrap()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.path.parent().unwrap());
+    }
+}
+
+/// A state with the devices that are given, on a driver of today.
+pub fn machine(devices: &[Value]) -> Value {
+    json!({ "driver_version": "590.48.01", "cuda_version": 13010, "devices": devices })
+}
+
+/// A device that answers only a few questions; `extra` is merged into it.
+pub fn device(uuid: &str, extra: Value) -> Value {
+    let mut device = json!({
+        "uuid": uuid, "name": "Fake", "bus_id": "00000000:01:00.0", "utilization": [50, 20],
+        "memory": { "total": 1000, "reserved": 100, "used": 300 },
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        device[key] = value.clone();
+    }
+    device
+}
+
+/// What is on `/metrics`.
+pub struct Page {
+    handle: PrometheusHandle,
+}
+
+/// A recorder, and the page that shows what it was told.
+pub fn page() -> (PrometheusRecorder, Page) {
+    let builder = PrometheusBuilder::new();
+    let name = catalog::TICK.name.to_owned();
+    let recorder = builder.set_buckets_for_metric(Matcher::Full(name), catalog::TICK_BUCKETS).unwrap().build_recorder();
+    let handle = recorder.handle();
+    (recorder, Page { handle })
+}
+
+impl Page {
+    pub fn text(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    pub fn samples(&self) -> BTreeMap<String, f64> {
+        let text = self.text();
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(key, v)| (key.to_owned(), v.parse().unwrap())).collect()
+    }
+
+    /// The value of the one series of that name that has all these labels, each written as `name="value"`.
+    pub fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let matches = |key: &str| {
+            let (found, rest) = key.split_once('{').unwrap_or((key, ""));
+            found == name && labels.iter().all(|label| rest.contains(label))
+        };
+        let found: Vec<_> = self.samples().into_iter().filter(|(key, _)| matches(key)).collect();
+        assert!(found.len() <= 1, "{name} {labels:?} is not one series: {found:?}");
+        found.first().map(|(_, value)| *value)
+    }
+
+    /// Waits for something to become true, for as long as a busy machine may take.
+    pub fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !condition(self) {
+            assert!(began.elapsed() < Duration::from_secs(60), "never: {what}\n{}", self.text());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
