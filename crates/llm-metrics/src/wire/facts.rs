@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::json::{Broken, Place, Scalar, Visitor};
+use super::json::{Broken, Place, Scalar, Skipped, Visitor};
 use super::{Sink, TextKind};
 use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
 
@@ -127,6 +127,16 @@ pub(super) struct Mark {
     pub(super) ends: usize,
 }
 
+/// A value after that text which was passed over and may differ the next time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) what: Skipped,
+    /// How many containers are open around it.
+    pub(super) levels: u8,
+}
+
 /// Tells a sink what the scanner finds, and notes what the template needs to know.
 pub(super) struct Interpreter<'a, S> {
     pub(super) facts: &'a mut Facts,
@@ -137,9 +147,13 @@ pub(super) struct Interpreter<'a, S> {
     candidate: Option<Mark>,
     /// The first text that is not empty, if only envelope came before it.
     pub(super) mark: Option<Mark>,
-    /// Only envelope came after it.
+    /// Only envelope came after it, but for the gap.
     pub(super) plain_tail: bool,
+    /// The one value after it that was passed over.
+    pub(super) gap: Option<Gap>,
     pub(super) complete: bool,
+    /// The document is no event of a stream, but all there is.
+    whole_body: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +173,15 @@ impl<'a, S: Sink> Interpreter<'a, S> {
             candidate: None,
             mark: None,
             plain_tail: true,
+            gap: None,
             complete: false,
+            whole_body: false,
         }
+    }
+
+    /// For a document that is the whole body.
+    pub(super) fn of_body(facts: &'a mut Facts, sink: &'a mut S) -> Self {
+        Self { whole_body: true, ..Self::new(facts, sink) }
     }
 
     /// Goes on after the first text.
@@ -275,12 +296,27 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
         }
     }
 
-    fn passed_over(&mut self) {
-        self.not_plain();
+    fn skips(&mut self, from: usize, what: Skipped, levels: u8) {
+        match (self.phase, what) {
+            (Phase::BeforeText, Skipped::Padding) => {}
+            (Phase::AfterText, Skipped::Object | Skipped::Padding) if self.gap.is_none() => {
+                self.gap = Some(Gap { from, to: from, what, levels });
+            }
+            _ => self.not_plain(),
+        }
+    }
+
+    fn skipped(&mut self, to: usize) {
+        if let Some(gap) = self.gap.as_mut().filter(|gap| gap.to == gap.from) {
+            gap.to = to;
+        }
     }
 
     fn complete(&mut self) {
         self.complete = true;
+        if self.whole_body {
+            self.sink.event_end();
+        }
     }
 
     fn broken(&mut self, why: Broken) {

@@ -33,8 +33,10 @@ pub(super) enum Shape<F: 'static> {
     Scalar(F),
     /// Anything but `null`: only that it is there is told.
     Present(F),
-    /// Known to matter to nobody and to hold nothing that a model or a user wrote.
+    /// Known to matter to nobody, and to hold nothing that a model or a user wrote.
     Envelope,
+    /// The same, and known to differ from one document to the next.
+    Padding,
 }
 
 impl<F> Shape<F> {
@@ -104,12 +106,23 @@ pub(super) trait Visitor {
     fn text(&mut self, _kind: TextKind, _key: u8, _fragment: &[u8]) {}
     /// The text ended before `offset`, right after its closing quote.
     fn text_ends(&mut self, _offset: usize) {}
-    /// Something was passed over that the shape does not name and that may hold what a model or a user wrote.
-    fn passed_over(&mut self) {}
+    /// A value that is more than a number or a word is passed over, from `offset` on. `levels` containers are open.
+    fn skips(&mut self, _offset: usize, _what: Skipped, _levels: u8) {}
+    /// It was passed over, up to `offset`.
+    fn skipped(&mut self, _offset: usize) {}
     /// The document is complete.
     fn complete(&mut self) {}
     /// The document is given up; nothing more is told of it.
     fn broken(&mut self, _why: Broken) {}
+}
+
+/// What is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skipped {
+    Object,
+    Array,
+    String,
+    Padding,
 }
 
 /// Where a value stands in the shape.
@@ -286,7 +299,8 @@ impl<F: Copy + 'static> Scanner<F> {
             }
             (b'[', Some(shape @ Shape::Array(_))) => self.open(shape, State::FirstElement),
             (b'{' | b'[', _) => {
-                visitor.passed_over();
+                let what = if byte == b'{' { Skipped::Object } else { Skipped::Array };
+                visitor.skips(at, what, self.place.levels);
                 if let Some(Shape::Scalar(fact)) = shape {
                     visitor.scalar(*fact, Scalar::Other);
                 }
@@ -299,8 +313,10 @@ impl<F: Copy + 'static> Scanner<F> {
             }
             (b'"', Some(Shape::Scalar(_))) => self.begin_string(Use::Scalar),
             (b'"', _) => {
-                if !matches!(shape, Some(Shape::Envelope)) {
-                    visitor.passed_over();
+                match shape {
+                    Some(Shape::Envelope) => {}
+                    Some(Shape::Padding) => visitor.skips(at, Skipped::Padding, self.place.levels),
+                    _ => visitor.skips(at, Skipped::String, self.place.levels),
                 }
                 self.begin_string(Use::Nothing);
             }
@@ -360,6 +376,7 @@ impl<F: Copy + 'static> Scanner<F> {
     fn skipped<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, visitor: &mut V) -> usize {
         let end = self.skip.read(&bytes[at..]);
         if self.skip.depth() == 0 {
+            visitor.skipped(at + end);
             self.after_value(visitor);
         } else if self.skip.depth() >= MAX_SKIPPED_DEPTH {
             self.give_up(Broken::TooLarge, visitor);
@@ -442,7 +459,10 @@ impl<F: Copy + 'static> Scanner<F> {
     #[inline]
     fn end_string<V: Visitor<Fact = F>>(&mut self, piece: &[u8], at: usize, scratch: &mut [u8], visitor: &mut V) {
         match self.used_for {
-            Use::Nothing => return self.after_value(visitor),
+            Use::Nothing => {
+                visitor.skipped(at);
+                return self.after_value(visitor);
+            }
             Use::Text => {
                 self.piece(piece, scratch, visitor);
                 self.lone_surrogate(scratch, visitor);

@@ -2,7 +2,7 @@
 
 use super::TextKind::{Answer, Reasoning, Refusal, ToolCall};
 use super::facts::Fact;
-use super::json::Shape::{self, Array, Envelope, Object, Present, Scalar, Text};
+use super::json::Shape::{self, Array, Envelope, Object, Padding, Present, Scalar, Text};
 use super::request::Asked;
 
 type Keys = &'static [(&'static str, Shape<Fact>)];
@@ -28,7 +28,7 @@ const fn root(choice: &'static Shape<Fact>) -> [(&'static str, Shape<Fact>); 12]
         ("service_tier", Envelope),
         ("provider", Envelope),
         // OpenAI's padding, of random letters.
-        ("obfuscation", Envelope),
+        ("obfuscation", Padding),
     ]
 }
 

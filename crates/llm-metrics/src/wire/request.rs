@@ -103,8 +103,8 @@ impl RequestScan {
 #[derive(Debug, Default)]
 struct Collected {
     facts: RequestFacts,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
+    /// The limit was set by the key that wins over the older one.
+    newer_limit: bool,
     format: Option<Format>,
     grammar: Option<Format>,
     switch: Option<bool>,
@@ -123,8 +123,12 @@ impl Visitor for Collected {
                     .map(|name| Name::new(super::facts::model_name(name)));
             }
             Asked::Stream => self.facts.stream = value.boolean(),
-            Asked::MaxTokens => self.max_tokens = value.integer(),
-            Asked::MaxCompletionTokens => self.max_completion_tokens = value.integer(),
+            Asked::MaxTokens if self.newer_limit => {}
+            Asked::MaxTokens => self.facts.max_tokens = value.integer(),
+            Asked::MaxCompletionTokens => {
+                self.newer_limit = value.integer().is_some();
+                self.facts.max_tokens = value.integer().or(self.facts.max_tokens);
+            }
             Asked::Choices => self.facts.choices = value.integer(),
             Asked::Format => self.format = value.string().and_then(format),
             Asked::Thinking => self.switch = value.boolean().or(self.switch),
@@ -138,7 +142,6 @@ impl Visitor for Collected {
             Asked::Effort => self.effort = value.string().map(|effort| effort != b"none"),
             Asked::Grammar | Asked::JsonSchema | Asked::Tool => {}
         }
-        self.facts.max_tokens = self.max_completion_tokens.or(self.max_tokens);
         self.facts.thinking = self.switch.or(self.effort);
         self.settle_format();
     }

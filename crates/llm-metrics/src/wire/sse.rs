@@ -9,8 +9,8 @@ const LONGEST: usize = 5;
 
 /// Who is told what the lines hold.
 pub(super) trait Lines {
-    /// A piece of a data line, from `from` in `line` on; what is before is the field's name.
-    fn data(&mut self, line: &[u8], from: usize, extent: Extent);
+    /// A piece of what is in a data line.
+    fn data(&mut self, data: &[u8], extent: Extent);
     /// The event says of itself that it is an error.
     fn error(&mut self);
     /// A blank line: the event is over.
@@ -102,11 +102,9 @@ impl Framing {
             if whole && line.is_empty() {
                 return lines.event_ends();
             }
-            if line.starts_with(b"data: ") {
-                self.state = State::Data { begun: line.len() > 6 };
-                if line.len() > 6 {
-                    lines.data(line, 6, Extent { begins: true, ends: whole });
-                }
+            if let Some(data @ [_, ..]) = line.strip_prefix(b"data: ") {
+                self.state = State::Data { begun: true };
+                lines.data(data, Extent { begins: true, ends: whole });
                 return self.line_ends(whole, lines);
             }
         }
@@ -146,7 +144,7 @@ impl Framing {
                 from + usize::from(byte == b' ')
             }
             State::Data { begun } => {
-                lines.data(line, from, Extent { begins: !begun, ends: whole });
+                lines.data(&line[from..], Extent { begins: !begun, ends: whole });
                 self.state = State::Data { begun: true };
                 line.len()
             }

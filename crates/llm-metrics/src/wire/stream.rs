@@ -1,8 +1,8 @@
 //! A stream of events, each of which is a JSON document.
 
 use super::Sink;
-use super::facts::{Choice, Fact, Facts, Interpreter};
-use super::json::{Place, SCRATCH, Scanner, Shape};
+use super::facts::{Fact, Facts, Interpreter};
+use super::json::{SCRATCH, Scanner, Shape};
 use super::sse::{Extent, Framing, Lines};
 use super::template::Template;
 use crate::vocabulary::InspectionFailure;
@@ -35,10 +35,13 @@ impl EventStream {
             template: Template::new(),
             payload: Payload::Nothing,
             dirty: false,
-            #[cfg(test)]
-            templates: true,
         };
         Self { framing: Framing::new(), events }
+    }
+
+    #[cfg(test)]
+    pub(super) fn template(&mut self) -> &mut Template {
+        &mut self.events.template
     }
 
     #[inline]
@@ -59,8 +62,6 @@ struct Events {
     payload: Payload,
     /// The event has told something, if only that it is an error.
     dirty: bool,
-    #[cfg(test)]
-    templates: bool,
 }
 
 struct Told<'a, S> {
@@ -70,21 +71,21 @@ struct Told<'a, S> {
 
 impl<S: Sink> Lines for Told<'_, S> {
     #[inline]
-    fn data(&mut self, line: &[u8], from: usize, extent: Extent) {
+    fn data(&mut self, data: &[u8], extent: Extent) {
         let Self { events, sink } = self;
         if events.payload == Payload::Nothing && extent.begins {
-            if let Some((begins, place, choice)) = events.known(line) {
+            if let Some((begins, place, choice)) = events.template.matches(data) {
                 events.payload = Payload::Json;
                 events.facts.choice = choice;
                 events.scanner.resume_in_text(place);
-                return events.varying(&line[begins..], extent.ends, *sink);
+                return events.varying(&data[begins..], extent.ends, *sink);
             }
         }
         if events.payload == Payload::Json && extent.begins {
             // Several data lines are one document with line feeds in it.
-            events.json(b"\n", 0, false, *sink);
+            events.json(b"\n", false, *sink);
         }
-        events.payload(line, from, extent, *sink);
+        events.payload(data, extent, *sink);
     }
 
     fn error(&mut self) {
@@ -99,46 +100,40 @@ impl<S: Sink> Lines for Told<'_, S> {
 }
 
 impl Events {
-    #[inline]
-    fn known(&self, line: &[u8]) -> Option<(usize, Place, Choice)> {
-        #[cfg(test)]
-        if !self.templates {
-            return None;
-        }
-        self.template.matches(line)
-    }
-
     /// What follows a known prefix: a text, and what comes after it.
     #[inline]
     fn varying(&mut self, rest: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         let ends = self.scanner.read_text(rest, &mut interpreter);
         let tail = &rest[ends..];
-        if whole && self.template.ends_with(tail) && !self.scanner.is_in_text() {
+        if whole && self.template.ends(tail) && !self.scanner.is_in_text() {
+            #[cfg(test)]
+            self.template.probe.count();
             self.scanner.finish();
             self.facts.end_choice(sink);
             return;
         }
         let mut interpreter = Interpreter::after_text(&mut self.facts, sink);
         self.scanner.read(tail, self.template.scratch(), &mut interpreter);
-        let plain = interpreter.plain_tail && interpreter.complete && !interpreter.facts.noteworthy;
+        let Interpreter { gap, plain_tail, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
-        } else if whole && plain {
-            self.template.learn_tail(tail);
+        } else if whole && complete && plain_tail && !self.facts.noteworthy {
+            self.template.learn_tail(tail, 0, gap);
         }
     }
 
-    fn payload(&mut self, line: &[u8], from: usize, extent: Extent, sink: &mut impl Sink) {
-        let mut at = from;
-        while let Some(byte) = line.get(at) {
+    fn payload(&mut self, data: &[u8], extent: Extent, sink: &mut impl Sink) {
+        let whole = extent.begins && extent.ends;
+        for byte in data {
             match self.payload {
-                Payload::Json => return self.json(line, at, extent.begins && extent.ends, sink),
+                Payload::Json => return self.json(data, whole, sink),
                 Payload::Plain => return,
                 Payload::Nothing if matches!(byte, b' ' | b'\t') => {}
+                // What comes before is white space, in JSON too.
                 Payload::Nothing if *byte == b'{' => {
                     self.payload = Payload::Json;
-                    continue;
+                    return self.json(data, whole, sink);
                 }
                 Payload::Nothing if *byte == DONE[0] => self.payload = Payload::Done(1),
                 Payload::Done(6) if matches!(byte, b' ' | b'\t') => {}
@@ -153,22 +148,21 @@ impl Events {
                     self.facts.error(sink);
                 }
             }
-            at += 1;
         }
     }
 
     /// `whole`: all of the data line is at hand.
-    fn json(&mut self, line: &[u8], from: usize, whole: bool, sink: &mut impl Sink) {
+    fn json(&mut self, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
-        self.scanner.read(&line[from..], self.template.scratch(), &mut interpreter);
-        let Interpreter { mark, plain_tail, complete, .. } = interpreter;
+        self.scanner.read(data, self.template.scratch(), &mut interpreter);
+        let Interpreter { mark, gap, plain_tail, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
         }
         let Some(mark) = mark.filter(|mark| whole && complete && mark.ends > 0) else { return };
-        self.template.learn(line, from + mark.begins, &mark);
+        self.template.learn(data, &mark);
         if plain_tail && !self.facts.noteworthy {
-            self.template.learn_tail(&line[from + mark.ends..]);
+            self.template.learn_tail(data, mark.ends, gap);
         }
     }
 
@@ -207,11 +201,8 @@ impl Document {
     }
 
     pub(super) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
-        let mut interpreter = Interpreter::new(&mut self.facts, sink);
+        let mut interpreter = Interpreter::of_body(&mut self.facts, sink);
         self.scanner.read(bytes, &mut self.scratch, &mut interpreter);
-        if interpreter.complete {
-            sink.event_end();
-        }
     }
 
     pub(super) fn end(&mut self, sink: &mut impl Sink) {

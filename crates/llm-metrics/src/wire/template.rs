@@ -5,9 +5,11 @@
 //! same holds for what follows the text. Nothing is guessed: bytes that differ are read.
 //!
 //! Only an envelope is remembered: what the shape knows to hold neither a fact nor anything that a model or user wrote.
+//! In what follows the text, one value may be different each time: padding, or an object that nobody looks at, such as
+//! log probabilities. See [`Template::ends`] for why that is safe.
 
-use super::facts::{Choice, Mark};
-use super::json::{Place, SCRATCH};
+use super::facts::{Choice, Gap, Mark};
+use super::json::{Place, SCRATCH, Skipped};
 
 const LONGEST_PREFIX: usize = 320;
 const LONGEST_TAIL: usize = 128;
@@ -17,12 +19,32 @@ const LONGEST_TAIL: usize = 128;
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: [u8; LONGEST_PREFIX + LONGEST_TAIL],
-    /// 0: no template.
+    /// How long the part before the text is; 0: no template.
     prefix: u16,
-    /// `None`: what follows differs each time.
+    /// How long the part after it is, up to the gap if there is one. `None`: it is different each time.
     tail: Option<u8>,
+    /// How long the part after the gap is.
+    end: u8,
+    gap: Option<Skipped>,
     place: Place,
     choice: Choice,
+    #[cfg(test)]
+    pub(super) probe: Probe,
+}
+
+/// For tests: whether templates are in use, and how many events were known from their first byte to their last.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    pub(super) off: bool,
+    pub(super) known: u8,
+}
+
+#[cfg(test)]
+impl Probe {
+    pub(super) fn count(&mut self) {
+        self.known = self.known.saturating_add(1);
+    }
 }
 
 impl Template {
@@ -31,9 +53,18 @@ impl Template {
             bytes: [0; LONGEST_PREFIX + LONGEST_TAIL],
             prefix: 0,
             tail: None,
+            end: 0,
+            gap: None,
             place: Place::default(),
             choice: Choice::default(),
+            #[cfg(test)]
+            probe: Probe::default(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(super) fn scratch(&mut self) -> &mut [u8] {
@@ -44,40 +75,87 @@ impl Template {
         self.prefix = 0;
     }
 
-    /// Where the text begins in this line, and the state to go on from, if the line begins as the last one did.
+    /// Where the text begins in this data, and the state to go on from, if it begins as the last did.
     #[inline]
-    pub(super) fn matches(&self, line: &[u8]) -> Option<(usize, Place, Choice)> {
+    pub(super) fn matches(&self, data: &[u8]) -> Option<(usize, Place, Choice)> {
+        #[cfg(test)]
+        if self.probe.off {
+            return None;
+        }
         let length = usize::from(self.prefix);
-        let same = length > 0 && line.starts_with(&self.bytes[..length]);
+        let same = length > 0 && data.starts_with(&self.bytes[..length]);
         same.then_some((length, self.place, self.choice))
     }
 
-    /// Whether this is what followed the last text.
+    /// Whether `rest` says what followed the last text: that the document is complete, and not a fact.
+    ///
+    /// Without a gap it does if it is the same. With one, this has to be shown: what is in the place of the gap is one
+    /// whole value, for then the reader would pass over it and come to the same end.
+    ///
+    /// - Padding: a string is whole if there is no quote and no backslash in it.
+    /// - An object: it cannot have ended early, because after the end of a member's value comes `}` or `,"`, and here each
+    ///   closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of a string. Neither can it go on, because the end that is known has
+    ///   just the brackets that close what is around the object (see [`Self::learn_tail`]), and none for the object.
+    ///   That holds for whatever is JSON; a line that is not may go unnoticed.
     #[inline]
-    pub(super) fn ends_with(&self, rest: &[u8]) -> bool {
-        self.tail.is_some_and(|length| rest == &self.bytes[LONGEST_PREFIX..LONGEST_PREFIX + usize::from(length)])
+    pub(super) fn ends(&self, rest: &[u8]) -> bool {
+        let Some(tail) = self.tail.map(usize::from) else { return false };
+        let known = &self.bytes[LONGEST_PREFIX..];
+        let Some(gap) = self.gap else { return rest == &known[..tail] };
+        let (head, end) = (&known[..tail], &known[tail..tail + usize::from(self.end)]);
+        let gap_value = rest.strip_prefix(head).and_then(|rest| rest.strip_suffix(end));
+        match (gap, gap_value) {
+            (Skipped::Padding, Some([b'"', padding @ .., b'"'])) => memchr::memchr2(b'"', b'\\', padding).is_none(),
+            (Skipped::Object, Some([b'{', members @ .., b'}'])) => !could_end_in(members),
+            _ => false,
+        }
     }
 
-    /// Remembers what came before a text. `begins`: where it begins in `line`.
-    pub(super) fn learn(&mut self, line: &[u8], begins: usize, mark: &Mark) {
+    /// Remembers what came before a text.
+    pub(super) fn learn(&mut self, data: &[u8], mark: &Mark) {
         self.tail = None;
         self.prefix = 0;
-        if let (Some(from), Some(prefix)) = (self.bytes.get_mut(..begins), line.get(..begins)) {
-            if begins <= LONGEST_PREFIX {
-                from.copy_from_slice(prefix);
-                self.prefix = begins as u16;
-                self.place = mark.place;
-                self.choice = mark.choice;
-            }
-        }
+        let Some(prefix) = data.get(..mark.begins).filter(|prefix| prefix.len() <= LONGEST_PREFIX) else { return };
+        self.bytes[..prefix.len()].copy_from_slice(prefix);
+        self.prefix = prefix.len() as u16;
+        self.place = mark.place;
+        self.choice = mark.choice;
     }
 
-    /// Remembers what came after it.
-    pub(super) fn learn_tail(&mut self, rest: &[u8]) {
+    /// Remembers what came after it, from `from` in `data` on.
+    pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, gap: Option<Gap>) {
         self.tail = None;
-        if rest.len() <= LONGEST_TAIL {
-            self.bytes[LONGEST_PREFIX..LONGEST_PREFIX + rest.len()].copy_from_slice(rest);
-            self.tail = Some(rest.len() as u8);
+        let (head, end) = match gap {
+            None => (data.get(from..), Some(&[][..])),
+            Some(gap) => (data.get(from..gap.from), data.get(gap.to..).filter(|end| brackets(end) == gap.levels)),
+        };
+        let (Some(head), Some(end)) = (head, end) else { return };
+        if head.len() + end.len() <= LONGEST_TAIL {
+            let known = &mut self.bytes[LONGEST_PREFIX..];
+            known[..head.len()].copy_from_slice(head);
+            known[head.len()..head.len() + end.len()].copy_from_slice(end);
+            self.tail = Some(head.len() as u8);
+            self.end = end.len() as u8;
+            self.gap = gap.map(|gap| gap.what);
         }
     }
+}
+
+/// Whether an object that holds these members can have ended among them; without branches, so that it is done for many
+/// bytes at once.
+#[inline]
+fn could_end_in(members: &[u8]) -> bool {
+    let [.., before, last] = members else { return true };
+    let triples = members.iter().zip(&members[1..]).zip(&members[2..]);
+    let early = triples.fold(0, |early, ((byte, next), after)| {
+        let goes_on =
+            u8::from(*next == b']') | u8::from(*next == b'"') | (u8::from(*next == b',') & u8::from(*after == b'{'));
+        early | (u8::from(*byte == b'}') & (goes_on ^ 1))
+    });
+    early != 0 || *last == b'}' || (*before == b'}' && !matches!(last, b']' | b'"'))
+}
+
+/// How many containers could be closed here, if no string held a bracket.
+fn brackets(end: &[u8]) -> u8 {
+    end.iter().filter(|byte| matches!(byte, b'}' | b']')).count() as u8
 }

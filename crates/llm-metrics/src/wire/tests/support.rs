@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
-use crate::wire::{Reader, Sink, TextKind, route};
+use crate::wire::template::Template;
+use crate::wire::{Framing, Reader, Sink, TextKind, route};
 
 /// What a sink was told, the pieces of one text put together.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +73,19 @@ pub(super) fn chat_document() -> Reader {
 
 pub(super) fn completion_stream() -> Reader {
     route(&http::Method::POST, "/v1/completions").unwrap().stream_reader()
+}
+
+/// A reader that reads every event from its first byte to its last.
+pub(super) fn without_templates(mut reader: Reader) -> Reader {
+    template(&mut reader).probe.off = true;
+    reader
+}
+
+pub(super) fn template(reader: &mut Reader) -> &mut Template {
+    match &mut reader.framing {
+        Framing::Events(events) => events.template(),
+        Framing::Document(_) => panic!("a document has no template"),
+    }
 }
 
 /// What a reader tells of these pieces of a body.

@@ -1,0 +1,184 @@
+//! Bytes that nobody should send.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::generated::{cut, pieces, stream};
+use super::support::{Recorder, Told, chat_document, chat_stream, completion_stream, text, told, without_templates};
+use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
+use crate::wire::TextKind::{Answer, ToolCall};
+use crate::wire::json::Shape;
+use crate::wire::{ROUTES, Reader, RequestScan, Sink, route};
+
+struct Nobody;
+
+impl Sink for Nobody {}
+
+fn soup() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = vec(prop::sample::select(b"{}[]\",:\\u\n\r dataevnt0123.-truefalsn\xF0\x9F\x98\x80".to_vec()), 0..200);
+    let words = vec(
+        prop::sample::select(vec![
+            "data: ",
+            "data:",
+            "event: error",
+            "\n",
+            "\r\n",
+            "\r",
+            "{\"choices\":[{\"delta\":{\"content\":\"",
+            "\"}}]}",
+            "\\ud83d",
+            "\\ude00",
+            "\\",
+            "[DONE]",
+            "\"usage\":{",
+            "}",
+            "null",
+            ",",
+            "1e9",
+            "\u{FEFF}",
+            ":",
+        ]),
+        0..30,
+    )
+    .prop_map(|words| words.concat().into_bytes());
+    prop_oneof![vec(any::<u8>(), 0..200), bytes, words]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_told_alike_however_they_are_cut(soup in soup(), lengths in pieces()) {
+        for reader in [chat_stream, chat_document, completion_stream] {
+            prop_assert_eq!(told(reader(), cut(&soup, &lengths)), told(reader(), [&soup[..]]));
+        }
+        let mut scan = route(&http::Method::POST, "/v1/completions").unwrap().request_scan();
+        scan.read(&soup);
+    }
+
+    #[test]
+    fn damaged_streams_are_told_alike_however_they_are_cut(
+        stream in stream(), lengths in pieces(), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+    ) {
+        let mut stream = stream;
+        for (at, byte) in damage {
+            if !stream.is_empty() {
+                let at = at.index(stream.len());
+                stream[at] = byte;
+            }
+        }
+        let expected = told(without_templates(chat_stream()), [&stream[..]]);
+        prop_assert_eq!(told(without_templates(chat_stream()), cut(&stream, &lengths)), expected);
+    }
+}
+
+#[test]
+fn depth_has_an_end_but_no_cost() {
+    let deep = |depth: usize| {
+        format!("{{\"x\":{}{},\"usage\":{{\"prompt_tokens\":1}}}}", "[".repeat(depth), "]".repeat(depth))
+    };
+    assert_eq!(told(chat_document(), [deep(50_000).as_bytes()]), [Told::Usage(Usage::new().input(1)), Told::EventEnd]);
+    assert_eq!(told(chat_document(), [deep(1_000_000).as_bytes()]), [Told::Failure(InspectionFailure::TooLarge)]);
+    let stream = format!("data: {}\n\ndata: [DONE]\n\n", deep(1_000_000));
+    let expected = [Told::Failure(InspectionFailure::TooLarge), Told::EventEnd, Told::Done, Told::EventEnd];
+    assert_eq!(told(chat_stream(), [stream.as_bytes()]), expected);
+}
+
+#[test]
+fn long_lines_and_long_values_are_read_in_place() {
+    let long = "x".repeat(1 << 20);
+    let stream = format!(
+        ": {long}\n{long}: {long}\ndata: {{\"{long}\":\"{long}\",\"choices\":[{{\"delta\":{{\"content\":\"{long}\"}},\"finish_reason\":\"{long}\"}}],\"usage\":{{\"prompt_tokens\":{}}}}}\n\n",
+        "7".repeat(1 << 20)
+    );
+    for step in [1, 1460, stream.len()] {
+        let told = told(chat_stream(), stream.as_bytes().chunks(step));
+        assert_eq!(
+            told,
+            [Told::Choice(0), text(0, Answer, &long), Told::Finish(0, FinishReason::Other), Told::EventEnd]
+        );
+    }
+}
+
+#[test]
+fn a_failure_is_told_once_for_each_kind() {
+    let stream =
+        "data: {\"a\" 1}\n\ndata: {\"a\":\n\ndata: {}}\n\ndata: {\"usage\":{\"prompt_tokens\":9999999999}}\n\n"
+            .repeat(3);
+    let told = told(chat_stream(), [stream.as_bytes()]);
+    let failures: Vec<_> = told.iter().filter(|told| matches!(told, Told::Failure(_))).collect();
+    let expected = [&Told::Failure(InspectionFailure::Malformed), &Told::Failure(InspectionFailure::Implausible)];
+    assert_eq!(failures, expected);
+    assert_eq!(told.iter().filter(|told| matches!(told, Told::EventEnd)).count(), 12);
+}
+
+#[test]
+fn keys_in_tool_arguments_are_only_text() {
+    let arguments = r#"{\"usage\":{\"prompt_tokens\":1},\"error\":\"x\",\"finish_reason\":\"stop\"}"#;
+    let stream = format!(
+        concat!(
+            r#"data: {{"choices":[{{"index":0,"delta":{{"tool_calls":[{{"index":1,"id":"a","type":"function","function":{{"name":"f","arguments":"{}"}}}}]}}}}]}}"#,
+            "\n\n",
+            r#"data: {{"choices":[{{"index":0,"delta":{{"tool_calls":[{{"function":{{"arguments":{{"usage":{{"prompt_tokens":1}},"error":1,"content":"x"}}}}}}]}}}}]}}"#,
+            "\n\n",
+        ),
+        arguments
+    );
+    let plain = format!("f{}", arguments.replace("\\\"", "\""));
+    let expected = [Told::Choice(0), text(0, ToolCall, &plain), Told::EventEnd, Told::Choice(0), Told::EventEnd];
+    assert_eq!(told(chat_stream(), [stream.as_bytes()]), expected);
+}
+
+#[test]
+fn half_a_character_is_replaced() {
+    for (escaped, plain) in [
+        (r"\ud83d", "\u{FFFD}"),
+        (r"\ude00", "\u{FFFD}"),
+        (r"\ud83d\ud83d\ude00", "\u{FFFD}😀"),
+        (r"\ud83dx\ude00", "\u{FFFD}x\u{FFFD}"),
+        (r"\ud83d\n", "\u{FFFD}\n"),
+        (r"\uD83D\uDE00\u00e9", "😀é"),
+    ] {
+        let stream = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{escaped}\"}}}}]}}\n\n");
+        let expected = [Told::Choice(0), text(0, Answer, plain), Told::EventEnd];
+        assert_eq!(told(chat_stream(), [stream.as_bytes()]), expected, "{escaped}");
+        assert_eq!(told(chat_stream(), stream.as_bytes().chunks(1)), expected, "{escaped} byte by byte");
+    }
+}
+
+#[test]
+fn state_is_small_and_of_one_size() {
+    assert!(size_of::<Reader>() <= 640, "{}", size_of::<Reader>());
+    assert!(size_of::<RequestScan>() <= 384, "{}", size_of::<RequestScan>());
+}
+
+#[test]
+fn no_shape_is_deeper_than_a_place_can_say() {
+    fn depth<F>(shape: &Shape<F>) -> usize {
+        match shape {
+            Shape::Object(_, keys) => {
+                assert!(keys.len() < 255, "a slot is a byte");
+                1 + keys.iter().map(|(_, shape)| depth(shape)).max().unwrap_or(0)
+            }
+            Shape::Array(element) => 1 + depth(element),
+            _ => 0,
+        }
+    }
+    for route in &ROUTES {
+        assert!(depth(route.event).max(depth(route.document)).max(depth(route.request)) <= 8);
+    }
+}
+
+#[test]
+fn a_million_bytes_one_by_one_leave_nothing_behind() {
+    let event =
+        b"data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"word\"}}],\"usage\":{\"prompt_tokens\":5}}\n\n";
+    let mut reader = chat_stream();
+    for byte in event.iter().cycle().take(event.len() * (1_000_000 / event.len())) {
+        reader.read(std::slice::from_ref(byte), &mut Nobody);
+    }
+    let mut recorder = Recorder::default();
+    reader.read(event, &mut recorder);
+    let expected = [Told::Choice(0), text(0, Answer, "word"), Told::Usage(Usage::new().input(5)), Told::EventEnd];
+    assert_eq!(recorder.0, expected);
+}

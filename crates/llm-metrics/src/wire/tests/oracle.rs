@@ -1,0 +1,170 @@
+//! The readers agree with a plain implementation on `serde_json::Value`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::generated::{chat, cut, layout, pieces, stream};
+use super::support::{Told, chat_document, chat_stream, told, without_templates};
+use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
+use crate::wire::TextKind;
+
+/// One event, without the order in which its facts were told.
+#[derive(Debug, Default, PartialEq)]
+struct Event {
+    /// For each choice: its texts by kind, and why it finished.
+    choices: BTreeMap<u32, (BTreeMap<u8, Vec<u8>>, Vec<FinishReason>)>,
+    usage: Option<Usage>,
+    timings: Option<(Option<Duration>, Option<Duration>)>,
+    error: bool,
+    done: bool,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Body {
+    events: Vec<Event>,
+    model: Option<String>,
+    implausible: bool,
+}
+
+fn seen(told: Vec<Told>) -> Body {
+    let mut body = Body::default();
+    let mut event = Event::default();
+    for what in told {
+        match what {
+            Told::Choice(index) => {
+                event.choices.entry(index).or_default();
+            }
+            Told::Text(choice, kind, text) => {
+                let texts = &mut event.choices.get_mut(&choice).expect("a choice is told before its text").0;
+                texts.entry(kind as u8).or_default().extend(text);
+            }
+            Told::Finish(choice, reason) => event.choices.get_mut(&choice).unwrap().1.push(reason),
+            Told::Usage(usage) => event.usage = Some(usage),
+            Told::Model(name) => assert!(body.model.replace(name).is_none(), "the model was told twice"),
+            Told::Error => assert!(!std::mem::replace(&mut event.error, true), "an error was told twice"),
+            Told::Done => event.done = true,
+            Told::Timings(prefill, decode) => event.timings = Some((prefill, decode)),
+            Told::EventEnd => body.events.push(std::mem::take(&mut event)),
+            Told::Failure(InspectionFailure::Implausible) => body.implausible = true,
+            Told::Failure(kind) => panic!("{kind:?} was told of a body that is whole"),
+        }
+    }
+    assert_eq!(event, Event::default(), "something was told after the last event");
+    body
+}
+
+/// What a JSON document says; `message` is `delta` in a stream.
+fn read_document(document: &Value, message: &str, body: &mut Body, event: &mut Event) {
+    if let Some(name) = document["model"].as_str().filter(|name| !name.is_empty()) {
+        body.model.get_or_insert_with(|| name.to_owned());
+    }
+    event.error |= !document["error"].is_null();
+    let mut count = |value: &Value| {
+        let count = value.as_u64()?;
+        body.implausible |= count > 1 << 30;
+        (count <= 1 << 30).then_some(count)
+    };
+    let usage = &document["usage"];
+    let usage = Usage {
+        input: count(&usage["prompt_tokens"]),
+        cached_input: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+        output: count(&usage["completion_tokens"]),
+        reasoning: count(&usage["completion_tokens_details"]["reasoning_tokens"]),
+    };
+    event.usage = (usage != Usage::new()).then_some(usage);
+    if document["timings"].is_object() {
+        let time = |key| Some(Duration::from_secs_f64(document["timings"][key].as_f64()? / 1000.0));
+        event.timings = Some((time("prompt_ms"), time("predicted_ms")));
+    }
+    for (ordinal, choice) in document["choices"].as_array().into_iter().flatten().enumerate() {
+        let index = choice["index"].as_u64().unwrap_or(ordinal as u64) as u32;
+        let (texts, finish) = event.choices.entry(index).or_default();
+        let mut add = |kind: TextKind, value: &Value| {
+            if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
+                texts.entry(kind as u8).or_default().extend(text.as_bytes());
+            }
+        };
+        let message = &choice[message];
+        add(TextKind::Answer, &message["content"]);
+        add(TextKind::Reasoning, &message["reasoning_content"]);
+        add(TextKind::Refusal, &message["refusal"]);
+        for call in message["tool_calls"].as_array().into_iter().flatten() {
+            add(TextKind::ToolCall, &call["function"]["name"]);
+            add(TextKind::ToolCall, &call["function"]["arguments"]);
+        }
+        match choice["finish_reason"].as_str() {
+            None | Some("") => {}
+            Some("stop") => finish.push(FinishReason::Stop),
+            Some("length") => finish.push(FinishReason::Length),
+            Some("tool_calls") => finish.push(FinishReason::ToolCalls),
+            Some(_) => finish.push(FinishReason::Other),
+        }
+    }
+}
+
+/// The specification of server-sent events, word for word, on a whole stream.
+fn read_stream(stream: &[u8]) -> Body {
+    let stream = std::str::from_utf8(stream).unwrap();
+    let stream = stream.strip_prefix('\u{FEFF}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
+    let mut body = Body::default();
+    let (mut data, mut name) = (None::<String>, String::new());
+    for line in stream.split('\n') {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            _ if line.is_empty() => {
+                let payload = data.take().unwrap_or_default();
+                let mut event = Event { error: std::mem::take(&mut name) == "error", ..Event::default() };
+                if payload.is_empty() && !event.error {
+                    continue;
+                }
+                match payload.as_str() {
+                    "" => {}
+                    "[DONE]" => event.done = true,
+                    json if json.trim_start().starts_with('{') => {
+                        read_document(&serde_json::from_str(json).unwrap(), "delta", &mut body, &mut event);
+                    }
+                    _ => event.error = true,
+                }
+                body.events.push(event);
+            }
+            "data" => {
+                data = Some(data.map_or_else(|| value.to_owned(), |data| format!("{data}\n{value}")));
+            }
+            "event" => name = value.to_owned(),
+            _ => {}
+        }
+    }
+    body
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn streams_are_read_as_serde_reads_them_however_they_are_cut(stream in stream(), lengths in pieces()) {
+        let expected = read_stream(&stream);
+        prop_assert_eq!(&seen(told(chat_stream(), [&stream[..]])), &expected);
+        prop_assert_eq!(&seen(told(chat_stream(), cut(&stream, &lengths))), &expected);
+        prop_assert_eq!(
+            told(chat_stream(), cut(&stream, &lengths)),
+            told(without_templates(chat_stream()), [&stream[..]])
+        );
+    }
+
+    #[test]
+    fn answers_are_read_as_serde_reads_them_however_they_are_cut(
+        answer in chat("message"), layout in layout(), lengths in pieces(),
+    ) {
+        let answer = answer.render(layout);
+        let mut expected = Body::default();
+        let mut event = Event::default();
+        read_document(&serde_json::from_str(&answer).unwrap(), "message", &mut expected, &mut event);
+        expected.events.push(event);
+        prop_assert_eq!(&seen(told(chat_document(), [answer.as_bytes()])), &expected);
+        prop_assert_eq!(&seen(told(chat_document(), cut(answer.as_bytes(), &lengths))), &expected);
+    }
+}

@@ -1,0 +1,211 @@
+//! Events that are alike are not read again, and that never changes what is told.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::generated::{Json, Layout, cut, junk, pieces, text};
+use super::support::{Recorder, Told, chat_stream, completion_stream, template, told, without_templates};
+
+/// What stands before and after the text in the events of some servers; `@` is what differs each time.
+const ENVELOPES: [(&str, &str); 8] = [
+    (
+        r#"{"id":"chatcmpl-7f3c2a9b","object":"chat.completion.chunk","created":1753000000,"model":"Qwen/Qwen3-0.6B","choices":[{"index":0,"delta":{"content":"#,
+        r#"},"logprobs":null,"finish_reason":null,"token_ids":null}]}"#,
+    ),
+    // llama.cpp: the envelope comes last.
+    (
+        r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"content":"#,
+        r#"}}],"created":1753000000,"id":"chatcmpl-7f3c2a9b","model":"q","system_fingerprint":"b1-x","object":"chat.completion.chunk"}"#,
+    ),
+    // SGLang: reasoning.
+    (
+        r#"{"id":"1","choices":[{"index":0,"delta":{"role":null,"content":null,"reasoning_content":"#,
+        r#","tool_calls":null},"logprobs":null,"finish_reason":null,"matched_stop":null}],"usage":null}"#,
+    ),
+    // Tool arguments.
+    (
+        r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"#,
+        r#"}}]},"logprobs":null,"finish_reason":null}]}"#,
+    ),
+    // Two choices in one event.
+    (
+        r#"{"choices":[{"index":0,"delta":{"content":"#,
+        r#"},"finish_reason":null},{"index":1,"delta":{"content":"x"},"finish_reason":@}]}"#,
+    ),
+    // OpenAI: padding.
+    (
+        r#"{"id":"1","choices":[{"index":0,"delta":{"content":"#,
+        r#"},"finish_reason":null}],"usage":null,"obfuscation":@}"#,
+    ),
+    // vLLM: log probabilities; cumulative usage. These have an object after the text.
+    (r#"{"choices":[{"index":0,"delta":{"content":"#, r#"},"logprobs":@,"finish_reason":null}]}"#),
+    (
+        r#"{"id":"1","choices":[{"index":1,"delta":{"content":"#,
+        r#"},"finish_reason":null}],"usage":{"prompt_tokens":9,"completion_tokens":@}}"#,
+    ),
+];
+
+/// What a hostile or broken server could put in the place of log probabilities.
+const HOSTILE: [&str; 14] = [
+    r#"null,"finish_reason":"stop""#,
+    r#"{"content":[]},"finish_reason":"length""#,
+    r#"{"content":[{"token":"a"}]}},{"index":1,"delta":{"content":"x"},"logprobs":{"content":[]}"#,
+    r#"{"a":1}},{"index":2,"logprobs":{}"#,
+    r#"{"a":1} },{"index":2,"logprobs":{"b":[]}"#,
+    r#"{"a":1} , "delta":{"refusal":"no"},"logprobs":{"b":[]}"#,
+    r#"{"a":1}, "delta":{"refusal":"no"},"logprobs":{"b":[]}"#,
+    r#"{"a":[{"b":1}]},"delta":{"content":"x"},"x":[{"b":[1]}]"#,
+    r#"{"a":1}}],"usage":{"prompt_tokens":3},"choices":[{"index":0,"x":{"b":[1]}"#,
+    r#"{"a":"},\"delta\":{\"content\":\"x\"}"}"#,
+    r#"{"a":"}}\"","b":"{"}"#,
+    r#"{}"#,
+    r#"[{"a":{}}]"#,
+    r#""},{""#,
+];
+
+fn varying() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => prop::sample::select(HOSTILE.to_vec()).prop_map(str::to_owned),
+        3 => vec((text(), 0..99_u8), 0..4).prop_map(|tokens| {
+            let tokens = tokens.into_iter().map(|(token, byte)| {
+                format!(r#"{{"token":{},"bytes":[{byte}]}}"#, token.render(Layout::Compact))
+            });
+            format!(r#"{{"content":[{}]}}"#, tokens.collect::<Vec<_>>().join(","))
+        }),
+        2 => junk().prop_map(|junk| junk.render(Layout::Compact)),
+        2 => (0..9_u8).prop_map(|count| count.to_string()),
+        2 => "\"[a-zA-Z0-9]{0,20}\"",
+        1 => Just("null".to_owned()),
+    ]
+}
+
+/// Events of one envelope, each with a text and something else that differs.
+fn alike(
+    envelopes: &[(&'static str, &'static str)],
+    varying: impl Strategy<Value = String> + 'static,
+) -> impl Strategy<Value = Vec<String>> {
+    let event = (text(), varying);
+    (prop::sample::select(envelopes.to_vec()), vec(event, 1..8)).prop_map(|((prefix, tail), events)| {
+        let event = |(text, varying): (Json, String)| {
+            format!("data: {prefix}{}{}\n\n", text.render(Layout::Compact), tail.replace('@', &varying))
+        };
+        events.into_iter().map(event).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn known_events_are_told_as_if_they_were_read(events in alike(&ENVELOPES, varying()), lengths in pieces()) {
+        let all_json = events.iter().all(|event| serde_json::from_str::<Value>(&event["data: ".len()..]).is_ok());
+        prop_assume!(all_json);
+        let whole: Vec<_> = events.iter().map(String::as_bytes).collect();
+        let expected = told(without_templates(chat_stream()), whole.iter().copied());
+        prop_assert_eq!(&told(chat_stream(), whole.iter().copied()), &expected);
+        prop_assert_eq!(&told(chat_stream(), cut(&whole.concat(), &lengths)), &expected);
+    }
+
+    #[test]
+    fn damaged_events_are_told_as_if_they_were_read(
+        // Without an object after the text: that one is safe only in what is JSON.
+        events in prop_oneof![alike(&ENVELOPES[..5], varying()), alike(&ENVELOPES[5..6], "\"[a-z]{0,9}\"")],
+        damage in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 0..6),
+    ) {
+        let mut events: Vec<_> = events.into_iter().map(String::into_bytes).collect();
+        for (event, at, byte, kind) in damage {
+            let event = event.get_mut(&mut events);
+            if event.is_empty() {
+                continue;
+            }
+            let at = at.index(event.len());
+            match kind {
+                0 => event[at] = byte,
+                1 => event.insert(at, byte),
+                _ => event.truncate(at),
+            }
+        }
+        let expected = told(without_templates(chat_stream()), events.iter().map(Vec::as_slice));
+        prop_assert_eq!(told(chat_stream(), events.iter().map(Vec::as_slice)), expected);
+    }
+}
+
+fn known(events: &[String]) -> u8 {
+    let mut reader = chat_stream();
+    let mut recorder = Recorder::default();
+    for event in events {
+        reader.read(event.as_bytes(), &mut recorder);
+    }
+    template(&mut reader).probe.known
+}
+
+#[test]
+fn events_that_are_alike_are_read_once() {
+    for (prefix, tail) in [0, 1, 2, 3, 5, 6].map(|at| ENVELOPES[at]) {
+        let events: Vec<_> = (0..100_u8)
+            .map(|turn| {
+                let varying = if tail.contains("obfuscation") {
+                    format!("\"{}\"", "x".repeat(usize::from(turn % 7)))
+                } else {
+                    format!(r#"{{"content":[{{"token":"\"t{turn}","bytes":[{turn}]}},{{"token":"}}","top":[{{}}]}}]}}"#)
+                };
+                format!("data: {prefix}\"t{turn}\\n é\"{}\n\n", tail.replace('@', &varying))
+            })
+            .collect();
+        let known = known(&events);
+        assert!(known >= 98, "only {known} of 100 events were known: {}", events[1]);
+    }
+}
+
+#[test]
+fn text_is_not_kept() {
+    let secret = "a-secret-of-the-user";
+    let events = [
+        format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"content":"x"}},"logprobs":{{"a":"{secret}"}},"finish_reason":null}}]}}"#
+        ),
+        format!(r#"{{"choices":[{{"index":0,"logprobs":{{"a":"{secret}"}},"delta":{{"content":"x"}}}}]}}"#),
+        format!(r#"{{"choices":[{{"index":0,"delta":{{"reasoning":"{secret}","content":"{secret}"}}}}]}}"#),
+        format!(r#"{{"choices":[{{"index":0,"delta":{{"reasoning":"{secret}","reasoning_content":"{secret}"}}}}]}}"#),
+        format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"content":"{secret}"}}}},{{"index":1,"delta":{{"content":"{secret}"}}}}]}}"#
+        ),
+        format!(r#"{{"text":"{secret}","choices":[{{"index":0,"delta":{{"content":"x"}}}}]}}"#),
+        format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"x"}}}}],"text":"{secret}"}}"#),
+        format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"content":"x","tool_calls":[{{"function":{{"name":"{secret}"}}}}]}}}}]}}"#
+        ),
+    ];
+    for event in events {
+        let mut reader = chat_stream();
+        for _ in 0..3 {
+            reader.read(format!("data: {event}\n\n").as_bytes(), &mut Recorder::default());
+        }
+        let debug = format!("{:?}", template(&mut reader).bytes());
+        let needle = format!("{:?}", secret.as_bytes());
+        assert!(!debug.contains(needle.trim_matches(['[', ']'])), "the text was kept: {event}");
+    }
+}
+
+#[test]
+fn completions_have_templates_too() {
+    let events = (0..50).map(|turn| {
+        format!("data: {{\"id\":\"cmpl-1\",\"choices\":[{{\"index\":0,\"text\":\"t{turn}\",\"logprobs\":null,\"finish_reason\":null}}],\"usage\":null}}\n\n")
+    });
+    let mut reader = completion_stream();
+    let mut recorder = Recorder::default();
+    for event in events {
+        reader.read(event.as_bytes(), &mut recorder);
+    }
+    assert_eq!(template(&mut reader).probe.known, 49);
+    assert_eq!(recorder.0.iter().filter(|told| matches!(told, Told::EventEnd)).count(), 50);
+}
+
+#[test]
+fn a_known_event_inside_another_line_is_not_known() {
+    let event: &[u8] = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    // The value of the second data line is `data: {…`, which is no JSON.
+    let pieces = [event, b"data:", event];
+    assert_eq!(told(chat_stream(), pieces), told(without_templates(chat_stream()), [&pieces.concat()[..]]));
+}
