@@ -154,6 +154,28 @@ async fn the_handle_wins_over_the_wire() {
 }
 
 #[tokio::test]
+async fn what_the_engine_produced_for_a_client_that_left_before_the_head_is_counted() {
+    let recording = Recording::new();
+    let service = ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(
+        |request: Request<llm_metrics::layer::RequestBody<http_body_util::Full<bytes::Bytes>>>| async {
+            let handle = request.extensions().get::<InferenceHandle>().unwrap().clone();
+            read(request).await;
+            handle.tokens(50);
+            std::future::pending::<Result<Answer, Infallible>>().await
+        },
+    );
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(10), service.oneshot(post(CHAT, ASK))).await;
+    assert!(waited.is_err());
+    let recorded = recording.take();
+    recorded.assert_ended("cancelled", None);
+    assert_eq!(recorded.counter("llm_output_tokens_total", &[("model", MODEL)]), 50);
+    assert_eq!(
+        recorded.counter("llm_discarded_tokens_total", &[("model", MODEL), ("reason", "client_disconnect")]),
+        50
+    );
+}
+
+#[tokio::test]
 async fn the_handle_says_why_a_request_failed() {
     let recorded = handled(|handle| handle.error(llm_metrics::ErrorType::Timeout)).await;
     recorded.assert_ended("error", Some(("timeout", "200")));

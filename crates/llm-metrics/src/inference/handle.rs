@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use super::life::Door;
 use crate::{
     record::{LlmMetrics, RawLabels, Series},
     vocabulary::{ErrorType, InspectionFailure, Protocol, Usage},
@@ -88,6 +89,7 @@ impl fmt::Debug for InferenceHandle {
 /// The part of a request's state that several owners write: its body going in, its handler, and its body coming out.
 pub(crate) struct Shared {
     pub(super) metrics: LlmMetrics,
+    pub(super) door: Door,
     settled: AtomicBool,
     /// Output tokens that the engine has reported so far.
     tokens: AtomicU64,
@@ -126,9 +128,10 @@ pub(super) struct EngineReport {
 }
 
 impl Shared {
-    pub(super) fn new(metrics: LlmMetrics, labels: Option<RawLabels>) -> Self {
+    pub(super) fn new(metrics: LlmMetrics, door: Door, labels: Option<RawLabels>) -> Self {
         Self {
             metrics,
+            door,
             settled: AtomicBool::new(false),
             tokens: AtomicU64::new(0),
             published: AtomicU64::new(0),
@@ -152,8 +155,18 @@ impl Shared {
         self.sides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn series(&self) -> &OnceLock<Arc<Series>> {
-        &self.series
+    /// The handles to record with. The model's name is settled by the first call: the handler's word for it, else the
+    /// request's, else the answer's.
+    pub(super) fn series(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
+        self.series.get_or_init(|| {
+            let sides = self.sides();
+            let model = sides.model().or(answer_model);
+            self.metrics.0.series(self.door.endpoint, self.door.operation, model, sides.labels.as_ref(), accepted)
+        })
+    }
+
+    pub(super) fn knows_model(&self) -> bool {
+        self.sides().model().is_some()
     }
 
     pub(super) fn tokens(&self) -> u64 {
@@ -168,8 +181,9 @@ impl Shared {
             return self.implausible();
         }
         let total = self.tokens.fetch_add(count, Ordering::Relaxed) + count;
-        if let Some(series) = self.series.get() {
-            self.publish(series, total);
+        // An engine that works on a request has accepted it, whether or not its response's head is out.
+        if self.series.get().is_some() || self.knows_model() {
+            self.publish(self.series(None, true), total);
         }
     }
 

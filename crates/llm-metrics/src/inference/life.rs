@@ -1,5 +1,7 @@
 //! One request's life: facts in, observations out at the right moment, and a guard that loses nothing.
 
+mod settle;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -7,17 +9,13 @@ use std::{
 
 use super::{
     choices::Choices,
-    handle::{EngineReport, InferenceHandle, MAX_PLAUSIBLE_TOKENS, Shared},
+    handle::{InferenceHandle, Shared},
     tags::ThinkTags,
-    verdict::{End, Ending, Inspection, Verdict},
+    verdict::{End, Inspection},
 };
 use crate::{
-    catalog::labels::STATUS_CODES,
     record::{LlmMetrics, RawLabels, Series},
-    vocabulary::{
-        DiscardReason, Endpoint, ErrorType, FinishReason, InspectionFailure, Operation, Outcome, Phase, Protocol,
-        SkipReason, Thinking, Usage, UsageSource,
-    },
+    vocabulary::{Endpoint, FinishReason, InspectionFailure, Operation, Phase, Protocol, SkipReason, Usage},
 };
 
 /// At most so many samples of inter-token latency for one event.
@@ -27,7 +25,6 @@ const MAX_SAMPLES_AN_EVENT: u64 = 64;
 pub(crate) struct Life {
     pub(super) shared: Arc<Shared>,
     started: Instant,
-    door: Door,
     proxy: bool,
     phase: Phase,
     /// The status of the response's head, once there is one.
@@ -90,9 +87,8 @@ impl Life {
         fixed.started(door.operation, door.endpoint).increment(1);
         fixed.in_flight(door.operation, Phase::Waiting).increment(1.0);
         Self {
-            shared: Arc::new(Shared::new(metrics.clone(), labels)),
+            shared: Arc::new(Shared::new(metrics.clone(), door, labels)),
             started: Instant::now(),
-            door,
             proxy,
             phase: Phase::Waiting,
             status: None,
@@ -130,7 +126,7 @@ impl Life {
         self.inspection = inspection;
         if (200..300).contains(&status) {
             self.accept();
-            if self.shared.sides().model().is_some() {
+            if self.shared.knows_model() {
                 self.series();
                 self.publish_live();
             }
@@ -157,7 +153,7 @@ impl Life {
     }
 
     pub(super) fn failure(&self, kind: InspectionFailure) {
-        self.shared.metrics.0.fixed().failure(self.door.protocol, kind).increment(1);
+        self.shared.metrics.0.fixed().failure(self.shared.door.protocol, kind).increment(1);
     }
 
     /// Whether everything that was to come has come.
@@ -300,180 +296,15 @@ impl Life {
         self.shared.publish(self.series(), total);
     }
 
-    /// The handles to record with. The model's name is settled here, once.
-    fn series(&self) -> &Arc<Series> {
-        self.shared.series().get_or_init(|| {
-            let sides = self.shared.sides();
-            let model = sides.model().or(self.answer_model.as_deref());
-            self.shared.metrics.0.series(
-                self.door.endpoint,
-                self.door.operation,
-                model,
-                sides.labels.as_ref(),
-                self.accepted,
-            )
-        })
+    fn series(&self) -> &Series {
+        self.shared.series(self.answer_model.as_deref(), self.accepted)
     }
 
     fn enter(&mut self, phase: Phase) {
         let fixed = self.shared.metrics.0.fixed();
-        fixed.in_flight(self.door.operation, self.phase).decrement(1.0);
-        fixed.in_flight(self.door.operation, phase).increment(1.0);
+        fixed.in_flight(self.shared.door.operation, self.phase).decrement(1.0);
+        fixed.in_flight(self.shared.door.operation, phase).increment(1.0);
         self.phase = phase;
-    }
-
-    /// Ends the request and records what is known at the end. Later calls do nothing.
-    pub(crate) fn settle(&mut self, end: End) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
-        let now = Instant::now();
-        self.shared.metrics.0.fixed().in_flight(self.door.operation, self.phase).decrement(1.0);
-        self.shared.settle();
-        self.series();
-        let (asked, engine) = {
-            let mut sides = self.shared.sides();
-            (std::mem::take(&mut sides.asked), sides.engine.take().unwrap_or_default())
-        };
-        let ending = Ending {
-            end,
-            status: self.status,
-            inspection: self.inspection,
-            terminal: self.is_terminal(),
-            in_band_error: self.in_band_error,
-            reported: engine.error,
-            proxy: self.proxy,
-        };
-        let verdict = ending.verdict();
-        let stream = self.stream.or(asked.stream).unwrap_or(false);
-        let (usage, output) = self.count(&engine, stream);
-        let thinking = self.thinking(usage, asked.thinking);
-        if stream && !ending.terminal {
-            self.trailing_silence(now);
-        }
-
-        let series = self.series();
-        series.requests(stream, thinking, verdict.outcome).increment(1);
-        series.duration(thinking, verdict.outcome).record((now - self.started).as_secs_f64());
-        if let Some(error) = verdict.error {
-            series.error(error, status_word(self.status)).increment(1);
-        }
-        if !self.accepted {
-            return;
-        }
-        self.record_choices(series, verdict);
-        self.record_stream(series, thinking, output);
-        self.record_tokens(series, usage, output, verdict, stream);
-        match asked.max_tokens {
-            Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
-            Some(limit) => series.request_max_tokens().record(limit as f64),
-            None => {}
-        }
-        self.record_engine(series, &engine);
-    }
-
-    /// Token counts by order of trust, and where the count of output tokens comes from.
-    fn count(&self, engine: &EngineReport, stream: bool) -> (Usage, Output) {
-        let usage = engine.usage.or(self.usage);
-        let live = Some(self.shared.tokens()).filter(|tokens| *tokens > 0);
-        let output = if let Some(tokens) = engine.usage.output.or(live) {
-            Output { tokens, source: UsageSource::Engine }
-        } else if let Some(tokens) = self.usage.output {
-            Output { tokens, source: UsageSource::Upstream }
-        } else if stream && self.clock.events > 0 {
-            Output { tokens: self.clock.events, source: UsageSource::Estimated }
-        } else {
-            Output { tokens: 0, source: UsageSource::Missing }
-        };
-        (usage, output)
-    }
-
-    fn thinking(&self, usage: Usage, asked: Option<bool>) -> Thinking {
-        if self.reasoned || usage.reasoning.is_some_and(|tokens| tokens > 0) {
-            return Thinking::True;
-        }
-        let produced = self.produced || usage.output.is_some_and(|tokens| tokens > 0) || self.shared.tokens() > 0;
-        match asked {
-            _ if produced => Thinking::False,
-            Some(true) => Thinking::True,
-            Some(false) => Thinking::False,
-            None => Thinking::Unknown,
-        }
-    }
-
-    /// Nobody saw a token after the last one, and the stream was not complete: the silence before its end counts.
-    fn trailing_silence(&mut self, now: Instant) {
-        let Some(last) = self.clock.last.filter(|_| self.clock.first.is_some()) else { return };
-        let gap = now - last;
-        self.clock.max_gap = self.clock.max_gap.max(Some(gap));
-        if gap > self.shared.metrics.0.options.stall {
-            self.series().stalls.increment(1);
-        }
-    }
-
-    fn record_choices(&self, series: &Series, verdict: Verdict) {
-        for (reason, count) in self.choices.reasons() {
-            series.finish_reason(reason).increment(count);
-        }
-        let ended_open = verdict.outcome == Outcome::Success || verdict.error == Some(ErrorType::StreamTruncated);
-        if ended_open {
-            series.finish_reason(FinishReason::Missing).increment(self.choices.open());
-        }
-    }
-
-    fn record_stream(&self, series: &Series, thinking: Thinking, output: Output) {
-        let Clock { first: Some(first), last: Some(last), answer, max_gap, .. } = self.clock else { return };
-        if let Some(answer) = answer {
-            series.time_to_first_answer_token().record((answer - self.started).as_secs_f64());
-            if self.reasoned {
-                series.reasoning_duration().record((answer - first).as_secs_f64());
-            }
-        }
-        // Tokens that all came at once have no time between them that could be told.
-        if output.tokens > 1 && last > first {
-            let each = (last - first).as_secs_f64() / (output.tokens - 1) as f64;
-            series.time_per_output_token(thinking).record(each);
-        }
-        if let Some(gap) = max_gap {
-            series.max_gap().record(gap.as_secs_f64());
-        }
-    }
-
-    fn record_tokens(&self, series: &Series, usage: Usage, output: Output, verdict: Verdict, stream: bool) {
-        series.usage_report(stream, output.source).increment(1);
-        if let Some(tokens) = usage.input {
-            series.input_tokens.increment(tokens);
-            series.request_input_tokens().record(tokens as f64);
-        }
-        if let Some(tokens) = usage.cached_input {
-            series.input_cached_tokens.increment(tokens);
-        }
-        if let Some(tokens) = usage.reasoning {
-            series.output_reasoning_tokens.increment(tokens);
-        }
-        let live = self.shared.metrics.0.options.live_tokens;
-        let known = matches!(output.source, UsageSource::Engine | UsageSource::Upstream);
-        if known || (live && output.source == UsageSource::Estimated) {
-            self.shared.publish(series, output.tokens);
-        }
-        if known && verdict.outcome == Outcome::Success {
-            series.request_output_tokens().record(output.tokens as f64);
-        }
-        if let Some(reason) = discarded(verdict) {
-            series.discarded(reason).increment(output.tokens);
-        }
-    }
-
-    fn record_engine(&self, series: &Series, engine: &EngineReport) {
-        if let Some(time) = engine.queue {
-            series.queue().record(time.as_secs_f64());
-        }
-        if let Some(time) = engine.prefill.or(self.prefill) {
-            series.prefill().record(time.as_secs_f64());
-        }
-        if let Some(time) = engine.decode.or(self.decode) {
-            series.decode().record(time.as_secs_f64());
-        }
     }
 }
 
@@ -481,27 +312,4 @@ impl Drop for Life {
     fn drop(&mut self) {
         self.settle(End::Dropped { panicking: std::thread::panicking() });
     }
-}
-
-/// How many output tokens, and who says so.
-#[derive(Clone, Copy)]
-struct Output {
-    tokens: u64,
-    source: UsageSource,
-}
-
-fn discarded(verdict: Verdict) -> Option<DiscardReason> {
-    match (verdict.outcome, verdict.error) {
-        (Outcome::Cancelled, _) => Some(DiscardReason::ClientDisconnect),
-        (_, Some(ErrorType::StreamError)) => Some(DiscardReason::StreamError),
-        (_, Some(ErrorType::StreamTruncated)) => Some(DiscardReason::StreamTruncated),
-        (_, Some(ErrorType::Timeout)) => Some(DiscardReason::Timeout),
-        _ => None,
-    }
-}
-
-/// The status as a label: the codes that servers use, so that an odd one cannot add series.
-fn status_word(status: Option<u16>) -> &'static str {
-    let Some(status) = status else { return "none" };
-    STATUS_CODES.iter().find(|(code, _)| *code == status).map_or("other", |(_, word)| word)
 }
