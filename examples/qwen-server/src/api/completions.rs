@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or an array of strings")]
 enum OneOrMore {
     One(String),
     More(Vec<String>),

@@ -30,7 +30,7 @@ enum Role {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or an array of parts")]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
@@ -125,7 +125,7 @@ pub(super) enum ToolUse {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected none, auto, required, or a function")]
 enum ToolChoice {
     Mode(Mode),
     Named { function: FunctionName },

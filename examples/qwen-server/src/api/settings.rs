@@ -97,7 +97,7 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or an array of strings")]
 enum Stop {
     One(String),
     Several(Vec<String>),

@@ -2,6 +2,7 @@
 
 use super::Fault;
 use super::probe::Tally;
+use mistralrs::core::CompletionChunkResponse;
 use mistralrs::{ChatCompletionChunkResponse, Request, Response};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(super) struct Choice {
     pub(super) tally: Arc<Tally>,
     pub(super) max_tokens: usize,
     pub(super) finish: Option<Finish>,
+    begun: bool,
 }
 
 impl Generation {
@@ -78,16 +80,17 @@ impl Generation {
 }
 
 impl Choice {
+    pub(super) fn new(responses: Receiver<Response>, tally: Arc<Tally>, max_tokens: usize) -> Self {
+        Self { responses, tally, max_tokens, finish: None, begun: false }
+    }
+
     fn poll_piece(&mut self, engine: &Sender<Request>, cx: &mut Context<'_>) -> Poll<Result<Piece, Fault>> {
         let piece = match ready!(self.responses.poll_recv(cx)) {
             Some(Response::Chunk(chunk)) => chat_piece(chunk),
-            Some(Response::CompletionChunk(chunk)) => match chunk.choices.into_iter().next() {
-                Some(choice) => {
-                    let finish = choice.finish_reason.as_deref().map(finish).transpose();
-                    finish.map(|finish| Piece { content: choice.text, finish, ..Piece::default() })
-                }
-                None => Ok(Piece::default()),
-            },
+            Some(Response::CompletionChunk(chunk)) => {
+                let first = !std::mem::replace(&mut self.begun, true);
+                text_piece(chunk, first)
+            }
             Some(Response::ValidationError(error)) => Err(Fault::Invalid(summary(&error.to_string()))),
             Some(Response::InternalError(error)) => Err(Fault::Failed(summary(&error.to_string()))),
             Some(Response::ModelError(message, _) | Response::CompletionModelError(message, _)) => {
@@ -119,6 +122,18 @@ fn chat_piece(chunk: ChatCompletionChunkResponse) -> Result<Piece, Fault> {
     })
 }
 
+fn text_piece(chunk: CompletionChunkResponse, first: bool) -> Result<Piece, Fault> {
+    let Some(choice) = chunk.choices.into_iter().next() else { return Ok(Piece::default()) };
+    let token = choice.logprobs.and_then(|logprobs| logprobs.bytes).and_then(|bytes| String::from_utf8(bytes).ok());
+    let content = if first { with_leading_space(choice.text, token) } else { choice.text };
+    Ok(Piece { content, finish: choice.finish_reason.as_deref().map(finish).transpose()?, ..Piece::default() })
+}
+
+/// 0.8.1 takes the space off the first word of a text, though a completion may well begin with one. The token has it.
+fn with_leading_space(text: String, token: Option<String>) -> String {
+    token.filter(|token| token.trim_start() == text).unwrap_or(text)
+}
+
 fn finish(reason: &str) -> Result<Finish, Fault> {
     match reason {
         "stop" | "tool_calls" => Ok(Finish::Stop),
@@ -139,6 +154,13 @@ mod tests {
     #[test]
     fn a_backtrace_stays_inside() {
         assert_eq!(summary("narrow invalid args\n   0: candle_core::tensor\n"), "narrow invalid args");
+    }
+
+    #[test]
+    fn a_completion_keeps_its_first_space() {
+        assert_eq!(with_leading_space("word".into(), Some(" word".into())), " word");
+        assert_eq!(with_leading_space("word".into(), Some("<|im_end|>".into())), "word");
+        assert_eq!(with_leading_space("word".into(), None), "word");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{Engine, Facts};
 use crate::telemetry::EngineGauges;
 use mistralrs::core::{MistralRsBuilder, paged_attn_supported};
 use mistralrs::model_builder_trait::{build_gguf_pipeline, build_text_pipeline};
-use mistralrs::{GgufModelBuilder, PagedAttentionMetaBuilder, TextModelBuilder};
+use mistralrs::{GgufModelBuilder, ModelDType, PagedAttentionMetaBuilder, TextModelBuilder};
 use std::path::PathBuf;
 
 /// Prefixes that the engine keeps for prompts that begin alike.
@@ -51,10 +51,11 @@ pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineGauge
             let directory = crate::tiny::ensure_in(&path)
                 .or_else(|_| crate::tiny::ensure_in(&std::env::temp_dir().join("qwen-server")))
                 .map_err(|error| LoadError::Tiny { path, error })?;
-            text_pipeline(&directory.to_string_lossy(), options).await
+            // On a CPU, half of the time would go into converting F16.
+            text_pipeline(&directory.to_string_lossy(), ModelDType::F32, options).await
         }
-        Source::Directory(path) => text_pipeline(&path.to_string_lossy(), options).await,
-        Source::HuggingFace(id) => text_pipeline(id, options).await,
+        Source::Directory(path) => text_pipeline(&path.to_string_lossy(), ModelDType::Auto, options).await,
+        Source::HuggingFace(id) => text_pipeline(id, ModelDType::Auto, options).await,
         Source::Gguf { location, file } => {
             let mut builder = GgufModelBuilder::new(location, vec![file]).with_max_num_seqs(options.max_seqs);
             if let Some(paged) = paged_attention()? {
@@ -85,8 +86,8 @@ pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineGauge
     Ok(Engine::new(runner, facts, gauges, options.max_seqs + options.max_queue))
 }
 
-async fn text_pipeline(model: &str, options: &Options) -> Result<Built, LoadError> {
-    let mut builder = TextModelBuilder::new(model).with_max_num_seqs(options.max_seqs);
+async fn text_pipeline(model: &str, dtype: ModelDType, options: &Options) -> Result<Built, LoadError> {
+    let mut builder = TextModelBuilder::new(model).with_dtype(dtype).with_max_num_seqs(options.max_seqs);
     if let Some(paged) = paged_attention()? {
         builder = builder.with_paged_attn(paged);
     }

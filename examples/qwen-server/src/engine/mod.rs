@@ -157,6 +157,8 @@ impl Engine {
             };
             let request = NormalRequest {
                 is_streaming: true,
+                // For the first token of a text as it is; see `Choice`.
+                return_logprobs: matches!(messages, RequestMessage::Completion { .. }),
                 constraint: job.constraint.clone(),
                 logits_processors: Some(vec![Arc::new(probe)]),
                 // The template shows the tools; the engine's own reading of the answer fails whole batches.
@@ -172,7 +174,7 @@ impl Engine {
                 )
             };
             engine = Some(self.send(Request::Normal(Box::new(request))).await?);
-            choices.push(generation::Choice { responses, tally, max_tokens: job.max_tokens, finish: None });
+            choices.push(generation::Choice::new(responses, tally, job.max_tokens));
         }
         let engine = engine.ok_or_else(|| Fault::Invalid("no choices were asked for".into()))?;
         Ok(Generation { choices, engine, next: 0 })
