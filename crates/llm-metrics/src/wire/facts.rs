@@ -156,11 +156,12 @@ pub(super) struct Interpreter<'a, S> {
     whole_body: bool,
 }
 
+/// Where the scanner is, seen from the first text that is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    BeforeText,
-    InText,
-    AfterText,
+    Before,
+    Inside,
+    After,
 }
 
 impl<'a, S: Sink> Interpreter<'a, S> {
@@ -168,7 +169,7 @@ impl<'a, S: Sink> Interpreter<'a, S> {
         Self {
             facts,
             sink,
-            phase: Phase::BeforeText,
+            phase: Phase::Before,
             plain: true,
             candidate: None,
             mark: None,
@@ -186,13 +187,13 @@ impl<'a, S: Sink> Interpreter<'a, S> {
 
     /// Goes on after the first text.
     pub(super) fn after_text(facts: &'a mut Facts, sink: &'a mut S) -> Self {
-        Self { phase: Phase::AfterText, ..Self::new(facts, sink) }
+        Self { phase: Phase::After, ..Self::new(facts, sink) }
     }
 
     /// This is not envelope.
     fn not_plain(&mut self) {
         self.plain = false;
-        self.plain_tail &= self.phase == Phase::BeforeText;
+        self.plain_tail &= self.phase == Phase::Before;
     }
 }
 
@@ -260,9 +261,9 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     }
 
     fn text_begins(&mut self, begins: usize, place: Place) {
-        if self.phase == Phase::BeforeText {
+        if self.phase == Phase::Before {
             let plain = self.plain && !self.facts.noteworthy;
-            self.candidate = plain.then(|| Mark { begins, place, choice: self.facts.choice, ends: 0 });
+            self.candidate = plain.then_some(Mark { begins, place, choice: self.facts.choice, ends: 0 });
         }
     }
 
@@ -276,20 +277,20 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             }
         }
         match self.phase {
-            Phase::BeforeText => {
+            Phase::Before => {
                 self.mark = self.candidate;
-                self.phase = Phase::InText;
+                self.phase = Phase::Inside;
             }
-            Phase::InText => {}
-            Phase::AfterText => self.plain_tail = false,
+            Phase::Inside => {}
+            Phase::After => self.plain_tail = false,
         }
         self.facts.tell_choice(self.sink);
         self.sink.text(self.facts.choice_index(), kind, fragment);
     }
 
     fn text_ends(&mut self, offset: usize) {
-        if self.phase == Phase::InText {
-            self.phase = Phase::AfterText;
+        if self.phase == Phase::Inside {
+            self.phase = Phase::After;
             if let Some(mark) = &mut self.mark {
                 mark.ends = offset;
             }
@@ -298,8 +299,8 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
 
     fn skips(&mut self, from: usize, what: Skipped, levels: u8) {
         match (self.phase, what) {
-            (Phase::BeforeText, Skipped::Padding) => {}
-            (Phase::AfterText, Skipped::Object | Skipped::Padding) if self.gap.is_none() => {
+            (Phase::Before, Skipped::Padding) => {}
+            (Phase::After, Skipped::Object | Skipped::Padding) if self.gap.is_none() => {
                 self.gap = Some(Gap { from, to: from, what, levels });
             }
             _ => self.not_plain(),

@@ -13,8 +13,6 @@ use super::skip;
 
 /// How deep a shape may go.
 const MAX_LEVELS: usize = 8;
-/// How deep values that nobody looks at may nest, before the document is given up.
-const MAX_SKIPPED_DEPTH: u16 = u16::MAX;
 /// How much of a value is kept when it has to be kept: what the longest model name needs to be seen as too long.
 pub(super) const SCRATCH: usize = 132;
 /// The slot of a value that the shape does not name.
@@ -375,10 +373,10 @@ impl<F: Copy + 'static> Scanner<F> {
 
     fn skipped<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, visitor: &mut V) -> usize {
         let end = self.skip.read(&bytes[at..]);
-        if self.skip.depth() == 0 {
+        if self.skip.is_over() {
             visitor.skipped(at + end);
             self.after_value(visitor);
-        } else if self.skip.depth() >= MAX_SKIPPED_DEPTH {
+        } else if self.skip.is_too_deep() {
             self.give_up(Broken::TooLarge, visitor);
         }
         at + end

@@ -25,7 +25,7 @@ use std::time::Duration;
 use facts::Fact;
 use json::Shape;
 use request::Asked;
-pub(crate) use request::{Format, Name, RequestFacts, RequestScan};
+pub(crate) use request::{RequestFacts, RequestScan};
 use stream::{Document, EventStream};
 
 use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Operation, Protocol, Usage};

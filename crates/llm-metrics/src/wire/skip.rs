@@ -18,9 +18,14 @@ impl Skip {
         *self = Self { depth: 1, in_string: false, escaped: false };
     }
 
-    /// How many brackets are open: 0 at the end.
-    pub(super) fn depth(&self) -> u16 {
-        self.depth
+    /// The closing bracket was read.
+    pub(super) fn is_over(&self) -> bool {
+        self.depth == 0
+    }
+
+    /// Nothing sensible nests like this; the value is given up.
+    pub(super) fn is_too_deep(&self) -> bool {
+        self.depth == u16::MAX
     }
 
     /// Reads on, to the end of the value or of `bytes`, and says how far it came.
@@ -39,15 +44,16 @@ impl Skip {
                     self.escaped = true;
                 }
             } else {
-                let byte = bytes[at];
-                at += 1;
-                match byte {
+                let Some(length) = bytes[at..].iter().position(|byte| STRUCTURE[usize::from(*byte)]) else {
+                    return bytes.len();
+                };
+                at += length + 1;
+                match bytes[at - 1] {
                     b'"' => self.in_string = true,
                     b'{' | b'[' => self.depth = self.depth.saturating_add(1),
-                    b'}' | b']' => self.depth -= 1,
-                    _ => {}
+                    _ => self.depth -= 1,
                 }
-                if self.depth == 0 || self.depth == u16::MAX {
+                if self.is_over() || self.is_too_deep() {
                     return at;
                 }
             }
@@ -55,6 +61,17 @@ impl Skip {
         at
     }
 }
+
+/// The bytes that matter outside a string.
+static STRUCTURE: [bool; 256] = {
+    let mut structure = [false; 256];
+    let mut bytes: &[u8] = b"\"{}[]";
+    while let [byte, rest @ ..] = bytes {
+        structure[*byte as usize] = true;
+        bytes = rest;
+    }
+    structure
+};
 
 /// Where a string ends, or is escaped. Most strings are too short to be worth a call.
 #[inline]

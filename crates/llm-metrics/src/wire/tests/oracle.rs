@@ -14,13 +14,15 @@ use crate::wire::TextKind;
 /// One event, without the order in which its facts were told.
 #[derive(Debug, Default, PartialEq)]
 struct Event {
-    /// For each choice: its texts by kind, and why it finished.
-    choices: BTreeMap<u32, (BTreeMap<u8, Vec<u8>>, Vec<FinishReason>)>,
+    choices: BTreeMap<u32, Choice>,
     usage: Option<Usage>,
     timings: Option<(Option<Duration>, Option<Duration>)>,
     error: bool,
     done: bool,
 }
+
+/// A choice's texts by kind, and why it finished.
+type Choice = (BTreeMap<u8, Vec<u8>>, Vec<FinishReason>);
 
 #[derive(Debug, Default, PartialEq)]
 struct Body {

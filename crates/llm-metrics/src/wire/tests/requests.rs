@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::generated::{Json, content, cut, junk, layout, pieces, text};
-use crate::wire::{Format, RequestFacts, RequestScan, route};
+use crate::wire::request::Format;
+use crate::wire::{RequestFacts, RequestScan, route};
 
 fn scan() -> RequestScan {
     route(&http::Method::POST, "/v1/chat/completions").unwrap().request_scan()

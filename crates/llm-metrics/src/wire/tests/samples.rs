@@ -1,8 +1,11 @@
 //! What servers really send.
 
-use super::support::{Told, chat_stream, text, told};
-use crate::vocabulary::{FinishReason, Usage};
-use crate::wire::TextKind::Answer;
+use std::time::Duration;
+
+use super::support::{Told, chat_document, chat_stream, completion_stream, text, told};
+use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Usage};
+use crate::wire::TextKind::{Answer, Reasoning, Refusal, ToolCall};
+use crate::wire::{Reader, route};
 
 #[test]
 fn vllm_stream_is_read_to_its_last_fact() {
@@ -37,10 +40,275 @@ fn vllm_stream_is_read_to_its_last_fact() {
         Told::Done,
         Told::EventEnd,
     ];
-    assert_eq!(told(chat_stream(), [body.as_bytes()]), expected);
+    assert_told(chat_stream, body, &expected);
+}
+
+/// Whatever the pieces: whole, in two at every place, byte by byte.
+fn assert_told(reader: fn() -> Reader, body: &str, expected: &[Told]) {
+    let body = body.as_bytes();
+    assert_eq!(told(reader(), [body]), expected);
     for at in 0..body.len() {
-        let (left, right) = body.as_bytes().split_at(at);
-        assert_eq!(told(chat_stream(), [left, right]), expected, "split at {at}");
+        let (left, right) = body.split_at(at);
+        assert_eq!(told(reader(), [left, right]), expected, "split at {at}");
     }
-    assert_eq!(told(chat_stream(), body.as_bytes().chunks(1)), expected);
+    assert_eq!(told(reader(), body.chunks(1)), expected, "byte by byte");
+}
+
+#[test]
+fn mistral_rs_stream_with_an_error_in_plain_text() {
+    let body = concat!(
+        r#"data: {"id":"0","choices":[{"finish_reason":null,"index":0,"delta":{"content":null,"role":"assistant","tool_calls":null,"reasoning_content":null},"logprobs":null}],"created":1753000000,"model":"qwen3","system_fingerprint":"local","object":"chat.completion.chunk","usage":null}"#,
+        "\n\n",
+        ":\n\n",
+        r#"data: {"id":"0","choices":[{"finish_reason":null,"index":0,"delta":{"content":"Hi","role":"assistant","tool_calls":null,"reasoning_content":null},"logprobs":null}],"created":1753000000,"model":"qwen3","system_fingerprint":"local","object":"chat.completion.chunk","usage":null}"#,
+        "\n\n",
+        r#"data: {"id":"0","choices":[{"finish_reason":"canceled","index":0,"delta":{"content":"","role":"assistant"}}],"created":1753000000,"model":"qwen3","object":"chat.completion.chunk","usage":{"completion_tokens":2,"prompt_tokens":9,"total_tokens":11,"avg_tok_per_sec":68.3,"total_time_sec":0.161}}"#,
+        "\n\n",
+        "data: The engine panicked: {\"usage\": {}}\n\n",
+        "data: [DONE]\n\n",
+    );
+    let expected = [
+        Told::Choice(0),
+        Told::Model("qwen3".into()),
+        Told::EventEnd,
+        Told::Choice(0),
+        text(0, Answer, "Hi"),
+        Told::EventEnd,
+        Told::Choice(0),
+        Told::Finish(0, FinishReason::Abort),
+        Told::Usage(Usage::new().input(9).output(2)),
+        Told::EventEnd,
+        Told::Error,
+        Told::EventEnd,
+        Told::Done,
+        Told::EventEnd,
+    ];
+    assert_told(chat_stream, body, &expected);
+}
+
+#[test]
+fn llama_cpp_stream_with_times_and_a_late_envelope() {
+    let body = concat!(
+        r#"data: {"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"created":1753000000,"id":"chatcmpl-x","model":"q","system_fingerprint":"b6000-a","object":"chat.completion.chunk"}"#,
+        "\n\n",
+        r#"data: {"choices":[{"finish_reason":null,"index":0,"delta":{"reasoning_content":"Hm"}}],"created":1753000000,"id":"chatcmpl-x","model":"q","system_fingerprint":"b6000-a","object":"chat.completion.chunk"}"#,
+        "\n\n",
+        r#"data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"Hi"}}],"created":1753000001,"id":"chatcmpl-x","model":"q","system_fingerprint":"b6000-a","object":"chat.completion.chunk"}"#,
+        "\n\n",
+        r#"data: {"choices":[{"finish_reason":"length","index":0,"delta":{}}],"created":1753000001,"id":"chatcmpl-x","model":"q","system_fingerprint":"b6000-a","object":"chat.completion.chunk"}"#,
+        "\n\n",
+        r#"data: {"choices":[],"created":1753000001,"id":"chatcmpl-x","model":"q","system_fingerprint":"b6000-a","object":"chat.completion.chunk","usage":{"completion_tokens":2,"prompt_tokens":12,"total_tokens":14},"timings":{"cache_n":3,"prompt_n":9,"prompt_ms":20.5,"prompt_per_token_ms":2.27,"predicted_n":2,"predicted_ms":10}}"#,
+        "\n\n",
+        "error: {\"code\":500,\"message\":\"slot is gone\"}\n\n",
+        "data: [DONE]\n\n",
+    );
+    let expected = [
+        Told::Choice(0),
+        Told::Model("q".into()),
+        Told::EventEnd,
+        Told::Choice(0),
+        text(0, Reasoning, "Hm"),
+        Told::EventEnd,
+        Told::Choice(0),
+        text(0, Answer, "Hi"),
+        Told::EventEnd,
+        Told::Choice(0),
+        Told::Finish(0, FinishReason::Length),
+        Told::EventEnd,
+        Told::Usage(Usage::new().input(12).output(2)),
+        Told::Timings(Some(Duration::from_micros(20_500)), Some(Duration::from_millis(10))),
+        Told::EventEnd,
+        Told::Error,
+        Told::EventEnd,
+        Told::Done,
+        Told::EventEnd,
+    ];
+    assert_told(chat_stream, body, &expected);
+}
+
+#[test]
+fn sglang_stream_with_tools_two_choices_and_windows_line_ends() {
+    let body = concat!(
+        "\u{FEFF}: welcome\r\n\r\n",
+        r#"data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"q","choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":null,"tool_calls":null},"logprobs":null,"finish_reason":null,"matched_stop":null}],"usage":null}"#,
+        "\r\n\r\n",
+        r#"data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"q","choices":[{"index":1,"delta":{"content":null,"tool_calls":[{"id":"call_a","index":0,"type":"function","function":{"name":"weather","arguments":""}}]},"finish_reason":null}],"usage":null}"#,
+        "\r\n\r\n",
+        r#"data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"q","choices":[{"index":1,"delta":{"tool_calls":[{"id":null,"index":0,"function":{"name":null,"arguments":"{\"usage\": {\"prompt_tokens\": 1}}"}}]},"finish_reason":null}]}"#,
+        "\r\n\r\n",
+        r#"data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop","matched_stop":151645},{"index":1,"delta":{},"finish_reason":"tool_calls"}],"usage":null}"#,
+        "\r\n\r\n",
+        r#"data: {"id":"1","choices":[],"usage":{"prompt_tokens":4,"total_tokens":9,"completion_tokens":5,"prompt_tokens_details":null,"reasoning_tokens":2}}"#,
+        "\r\n\r\n",
+        "data: [DONE]\r\n\r\n",
+    );
+    let expected = [
+        Told::Model("q".into()),
+        Told::Choice(0),
+        Told::EventEnd,
+        Told::Choice(1),
+        text(1, ToolCall, "weather"),
+        Told::EventEnd,
+        Told::Choice(1),
+        text(1, ToolCall, r#"{"usage": {"prompt_tokens": 1}}"#),
+        Told::EventEnd,
+        Told::Choice(0),
+        Told::Finish(0, FinishReason::Stop),
+        Told::Choice(1),
+        Told::Finish(1, FinishReason::ToolCalls),
+        Told::EventEnd,
+        Told::Usage(Usage { reasoning: Some(2), ..Usage::new().input(4).output(5) }),
+        Told::EventEnd,
+        Told::Done,
+        Told::EventEnd,
+    ];
+    assert_told(chat_stream, body, &expected);
+}
+
+#[test]
+fn openai_stream_with_padding_and_usage_in_a_chunk_of_its_own() {
+    let body = concat!(
+        r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt","service_tier":"default","system_fingerprint":null,"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"aZ"}"#,
+        "\n\n",
+        r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt","service_tier":"default","system_fingerprint":null,"choices":[{"index":0,"delta":{"content":"No"},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"3kQd"}"#,
+        "\n\n",
+        r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt","service_tier":"default","system_fingerprint":null,"choices":[{"index":0,"delta":{"content":"."},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":""}"#,
+        "\n\n",
+        r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt","service_tier":"default","system_fingerprint":null,"choices":[{"index":0,"delta":{"refusal":"I can't"},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"x"}"#,
+        "\n\n",
+        r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"content_filter"}],"usage":null,"obfuscation":"x"}"#,
+        "\n\n",
+        r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":16,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7,"audio_tokens":0,"accepted_prediction_tokens":0}},"obfuscation":""}"#,
+        "\n\n",
+        "data: [DONE]",
+    );
+    let mut usage = Usage::new().input(19).cached_input(16).output(10);
+    usage.reasoning = Some(7);
+    let expected = [
+        Told::Model("gpt".into()),
+        Told::Choice(0),
+        Told::EventEnd,
+        Told::Choice(0),
+        text(0, Answer, "No"),
+        Told::EventEnd,
+        Told::Choice(0),
+        text(0, Answer, "."),
+        Told::EventEnd,
+        Told::Choice(0),
+        text(0, Refusal, "I can't"),
+        Told::EventEnd,
+        Told::Choice(0),
+        Told::Finish(0, FinishReason::ContentFilter),
+        Told::EventEnd,
+        Told::Usage(usage),
+        Told::EventEnd,
+        Told::Done,
+        Told::EventEnd,
+    ];
+    assert_told(chat_stream, body, &expected);
+}
+
+#[test]
+fn reasoning_under_two_names_is_told_once() {
+    let body = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\"Hm\",\"reasoning_content\":\"Hm\"}}]}\n\n"
+        .repeat(2);
+    let event = [Told::Choice(0), text(0, Reasoning, "Hm"), Told::EventEnd];
+    assert_told(chat_stream, &body, &[event.clone(), event].concat());
+}
+
+#[test]
+fn one_event_may_have_many_lines_and_a_type() {
+    let body = concat!(
+        "event: message\rid: 1\rdata: {\"choices\":\rdata\rdata: [{\"delta\": {\"content\":\"a\"}}],\rdata:\"usage\": {\"prompt_tokens\": 1\rdata: 2}}\r\r",
+        "event: error\rdata: {\"error\":{\"message\":\"no\"}}\r\r",
+        "event: errors\rdata: {\"error\":null}\r\r",
+        "event: error\r\r",
+        "data: \r\rdata:[DONE] \r\rdata: [DONE\r\r",
+    );
+    let expected = [
+        Told::Choice(0),
+        text(0, Answer, "a"),
+        // A line feed cannot stand in a number.
+        Told::Failure(InspectionFailure::Malformed),
+        Told::EventEnd,
+        Told::Error,
+        Told::EventEnd,
+        Told::EventEnd,
+        Told::Error,
+        Told::EventEnd,
+        Told::Done,
+        Told::EventEnd,
+        Told::Error,
+        Told::EventEnd,
+    ];
+    assert_told(chat_stream, body, &expected);
+}
+
+#[test]
+fn unary_answers_are_told_like_one_event() {
+    let body = r#" {"id":"c","object":"chat.completion","model":"q","choices":[
+        {"finish_reason":"stop","index":0,"message":{"role":"assistant","reasoning_content":"Hm","content":"Hi \u00e9"}},
+        {"finish_reason":"function_call","index":1,"message":{"content":null,"function_call":{"name":"f","arguments":"{}"}}}
+      ],"error":null,"usage":{"completion_tokens":3,"prompt_tokens":2},"delta":{"content":"x"}} "#;
+    let expected = [
+        Told::Model("q".into()),
+        Told::Choice(0),
+        text(0, Reasoning, "Hm"),
+        text(0, Answer, "Hi é"),
+        Told::Finish(0, FinishReason::Stop),
+        Told::Choice(1),
+        text(1, ToolCall, "f{}"),
+        Told::Finish(1, FinishReason::ToolCalls),
+        Told::Usage(Usage::new().input(2).output(3)),
+        Told::EventEnd,
+    ];
+    assert_told(chat_document, body, &expected);
+    assert_told(chat_document, r#"{"error":{"message":"no"}}"#, &[Told::Error, Told::EventEnd]);
+    assert_told(
+        chat_document,
+        r#"{"error":{"message":"no""#,
+        &[Told::Error, Told::Failure(InspectionFailure::Malformed)],
+    );
+    assert_told(chat_document, "<html>", &[Told::Failure(InspectionFailure::Malformed)]);
+}
+
+#[test]
+fn completions_carry_text_in_their_choices() {
+    let body = concat!(
+        r#"data: {"id":"cmpl-1","choices":[{"text":"Hi","index":0,"logprobs":null,"finish_reason":""},{"text":" there","index":1,"delta":{"content":"x"}}]}"#,
+        "\n\n",
+        r#"data: {"id":"cmpl-1","choices":[{"text":"","index":0,"finish_reason":"repetition"}]}"#,
+        "\n\n",
+    );
+    // The first text comes before its index: it counts for the first choice of the event.
+    let expected = [
+        Told::Choice(0),
+        text(0, Answer, "Hi"),
+        Told::Choice(1),
+        text(1, Answer, " there"),
+        Told::EventEnd,
+        Told::Choice(0),
+        Told::Finish(0, FinishReason::Repetition),
+        Told::EventEnd,
+    ];
+    assert_told(completion_stream, body, &expected);
+}
+
+#[test]
+fn only_known_endpoints_have_a_route() {
+    let post = |path| route(&http::Method::POST, path).map(|route| route.endpoint);
+    for path in
+        ["/v1/chat/completions", "/chat/completions", "/openai/v1/chat/completions", "/api/v1/v1/chat/completions"]
+    {
+        assert_eq!(post(path), Some(Endpoint::ChatCompletions), "{path}");
+    }
+    for path in ["/v1/completions", "/completions", "/x/v1/completions"] {
+        assert_eq!(post(path), Some(Endpoint::Completions), "{path}");
+    }
+    for path in
+        ["/", "", "/x/completions", "/x/chat/completions", "/v1/chat/completions/", "/xv1/completions", "/v1/models"]
+    {
+        assert_eq!(post(path), None, "{path}");
+    }
+    assert!(route(&http::Method::GET, "/v1/completions").is_none());
 }
