@@ -1,1 +1,20 @@
-//! Skeleton.
+//! What whole-system tests need: services on sockets, clients that read frame by frame, answers that follow a script,
+//! a strict reader of `/metrics`, and a Prometheus.
+
+mod client;
+mod page;
+mod process;
+pub mod qwen_server;
+mod script;
+mod serve;
+pub mod stream;
+mod tools;
+mod watched;
+
+pub use client::{Answer, Client, post};
+pub use page::{Family, Histogram, Page, Sample};
+pub use process::{Prometheus, start_prometheus};
+pub use script::{Gate, Script, Step};
+pub use serve::{Server, serve, serve_raw};
+pub use tools::{Tool, python_with_client, tool};
+pub use watched::{Asked, MODEL, Watched};

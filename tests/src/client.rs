@@ -1,0 +1,176 @@
+//! A client that reads frame by frame and can hang up.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, response::Parts};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, client::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, task::JoinHandle};
+
+/// A request body of any kind.
+pub(crate) type AnyBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// One connection. Dropping it closes the socket, whatever is going on.
+pub struct Client {
+    sender: Sender,
+    connection: JoinHandle<()>,
+}
+
+enum Sender {
+    Http1(conn::http1::SendRequest<AnyBody>),
+    Http2(conn::http2::SendRequest<AnyBody>),
+}
+
+impl Client {
+    /// Opens an HTTP/1.1 connection.
+    pub async fn connect(addr: SocketAddr) -> Self {
+        let (sender, connection) = conn::http1::handshake(socket(addr).await).await.expect("a connection");
+        let connection = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Self { sender: Sender::Http1(sender), connection }
+    }
+
+    /// Opens an HTTP/2 connection, without TLS and without asking.
+    pub async fn connect_http2(addr: SocketAddr) -> Self {
+        let (sender, connection) =
+            conn::http2::handshake(TokioExecutor::new(), socket(addr).await).await.expect("a connection");
+        let connection = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Self { sender: Sender::Http2(sender), connection }
+    }
+
+    /// Sends a request and waits for the head of the answer. On the same connection as the one before.
+    pub async fn send<B>(&mut self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        self.try_send(request).await.expect("an answer")
+    }
+
+    /// Sends a request and waits for the head of the answer, if there is one.
+    ///
+    /// # Errors
+    /// When the connection ends before the head came.
+    pub async fn try_send<B>(&mut self, request: Request<B>) -> Result<Answer, hyper::Error>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let response = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+        };
+        Ok(Answer::new(response))
+    }
+
+    /// Closes the socket.
+    pub fn hang_up(self) {}
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// An answer whose body is read as the test wants.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Status and headers.
+    pub head: Parts,
+    body: Incoming,
+}
+
+impl Answer {
+    fn new(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { head, body }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn frame(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+        self.body.frame().await
+    }
+
+    /// Reads until at least so many bytes of data came, and tells them.
+    pub async fn bytes(&mut self, at_least: usize) -> Vec<u8> {
+        let mut read = Vec::new();
+        while read.len() < at_least {
+            let frame = self.frame().await.expect("more of the answer").expect("no failure");
+            if let Ok(data) = frame.into_data() {
+                read.extend_from_slice(&data);
+            }
+        }
+        read
+    }
+
+    /// Reads until `needle` came.
+    pub async fn until(&mut self, needle: &str) -> String {
+        let mut read = Vec::new();
+        loop {
+            read.extend(self.bytes(1).await);
+            let text = String::from_utf8_lossy(&read);
+            if text.contains(needle) {
+                return text.into_owned();
+            }
+        }
+    }
+
+    /// Reads to the end: all data and the trailers, if any.
+    ///
+    /// # Errors
+    /// When the body fails.
+    pub async fn finish(self) -> Result<(Bytes, Option<HeaderMap>), hyper::Error> {
+        let collected = self.body.collect().await?;
+        let trailers = collected.trailers().cloned();
+        Ok((collected.to_bytes(), trailers))
+    }
+
+    /// Reads to the end.
+    pub async fn text(self) -> String {
+        let (bytes, _) = self.finish().await.expect("a whole answer");
+        String::from_utf8(bytes.into()).expect("text")
+    }
+}
+
+async fn socket(addr: SocketAddr) -> TokioIo<TcpStream> {
+    let socket = TcpStream::connect(addr).await.expect("somebody listens");
+    socket.set_nodelay(true).expect("a TCP socket");
+    TokioIo::new(socket)
+}
+
+/// A `POST` with a JSON body, for a server at `addr`.
+pub fn post(addr: SocketAddr, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(format!("http://{addr}{path}"))
+        .header("host", addr.to_string())
+        .header("content-type", "application/json")
+        .body(Full::new(body.into()))
+        .expect("a request")
+}

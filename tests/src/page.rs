@@ -1,0 +1,286 @@
+//! A strict reader of Prometheus' text format: what it does not expect, it refuses.
+
+use std::collections::{BTreeMap, HashSet};
+
+/// A page of metrics, as a scrape gets it.
+#[derive(Debug)]
+pub struct Page {
+    /// The page as it came.
+    pub text: String,
+    families: BTreeMap<String, Family>,
+}
+
+/// A metric with all its series.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Family {
+    /// What `# TYPE` says.
+    pub kind: String,
+    /// What `# HELP` says, unescaped.
+    pub help: Option<String>,
+    /// Its lines, in their order.
+    pub samples: Vec<Sample>,
+}
+
+/// A line with a value.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sample {
+    /// The name in full, `_bucket` and the like included.
+    pub name: String,
+    /// Labels in alphabetic order.
+    pub labels: BTreeMap<String, String>,
+    /// The value.
+    pub value: f64,
+}
+
+/// Histograms of one name, added up over the series that were asked for.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Histogram {
+    /// How many samples it has.
+    pub count: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// Upper bound and number of samples at or below it, in the order of the bounds, the infinite one included.
+    pub buckets: Vec<(f64, f64)>,
+}
+
+impl Page {
+    /// Reads a page.
+    ///
+    /// # Panics
+    /// On anything that a page of metrics must not have: lines that cannot be read, samples before their `TYPE`, a series
+    /// twice, summaries, histograms that do not add up.
+    #[must_use]
+    #[track_caller]
+    pub fn parse(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let mut families: BTreeMap<String, Family> = BTreeMap::new();
+        let mut seen = HashSet::new();
+        assert!(text.is_empty() || text.ends_with('\n'), "the last line is cut");
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            if let Some(rest) = line.strip_prefix("# ") {
+                let (what, rest) = rest.split_once(' ').expect("HELP or TYPE");
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let family = families.entry(name.to_owned()).or_default();
+                assert!(family.samples.is_empty(), "{name}: what is said about it stands before its samples");
+                match what {
+                    "TYPE" => {
+                        assert!(family.kind.is_empty(), "{name} has two types");
+                        rest.clone_into(&mut family.kind);
+                    }
+                    "HELP" => family.help = Some(rest.replace("\\n", "\n").replace("\\\\", "\\")),
+                    other => panic!("a comment that is none of the format's: {other}"),
+                }
+                continue;
+            }
+            assert!(seen.insert(line.rsplit_once(' ').expect("a value").0.to_owned()), "twice on the page: {line}");
+            let sample = Sample::parse(line);
+            let family = sample.family(&families).to_owned();
+            let family = families.get_mut(&family).unwrap_or_else(|| panic!("no TYPE before {line}"));
+            family.samples.push(sample);
+        }
+        let page = Self { text, families };
+        page.check();
+        page
+    }
+
+    /// Every metric by its name.
+    #[must_use]
+    pub fn families(&self) -> &BTreeMap<String, Family> {
+        &self.families
+    }
+
+    /// The samples with this name, as it stands on the line, and at least these labels.
+    pub fn samples<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
+        self.families.values().flat_map(|family| &family.samples).filter(move |sample| {
+            sample.name == name
+                && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
+        })
+    }
+
+    /// The sum over all series with this name and these labels; 0 where there is none.
+    #[must_use]
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.samples(name, labels).map(|sample| sample.value).sum()
+    }
+
+    /// How many series there are with this name and these labels.
+    #[must_use]
+    pub fn series(&self, name: &str, labels: &[(&str, &str)]) -> usize {
+        self.samples(name, labels).count()
+    }
+
+    /// The values that a label has in the series with this name.
+    #[must_use]
+    pub fn label_values(&self, name: &str, label: &str) -> HashSet<String> {
+        self.samples(name, &[]).filter_map(|sample| sample.labels.get(label).cloned()).collect()
+    }
+
+    /// The sum over all histograms with this name and these labels; empty where there is none.
+    #[must_use]
+    pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for sample in self.samples(&format!("{name}_bucket"), labels) {
+            let bound = sample.bound();
+            match buckets.iter_mut().find(|(known, _)| *known == bound) {
+                Some((_, count)) => *count += sample.value,
+                None => buckets.push((bound, sample.value)),
+            }
+        }
+        buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        Histogram {
+            count: self.value(&format!("{name}_count"), labels),
+            sum: self.value(&format!("{name}_sum"), labels),
+            buckets,
+        }
+    }
+
+    /// How many samples a histogram has; 0 where there is none.
+    #[must_use]
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.histogram(name, labels).count
+    }
+
+    fn check(&self) {
+        for (name, family) in &self.families {
+            match family.kind.as_str() {
+                "counter" => {
+                    for sample in &family.samples {
+                        assert!(sample.value >= 0.0, "a counter below zero: {sample:?}");
+                    }
+                }
+                "gauge" => {}
+                "histogram" => family.check_histogram(name),
+                other => panic!("{name} is a {other:?}: only counters, gauges and histograms can be aggregated"),
+            }
+        }
+    }
+}
+
+impl Family {
+    /// The names of the labels of its series, `le` left out.
+    #[must_use]
+    pub fn label_names(&self) -> HashSet<Vec<&str>> {
+        self.samples
+            .iter()
+            .map(|sample| sample.labels.keys().map(String::as_str).filter(|key| *key != "le").collect())
+            .collect()
+    }
+
+    fn check_histogram(&self, name: &str) {
+        let mut series: BTreeMap<BTreeMap<&str, &str>, (Vec<(f64, f64)>, Option<f64>, Option<f64>)> = BTreeMap::new();
+        for sample in &self.samples {
+            let labels = sample.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).filter(|(k, _)| *k != "le");
+            let (buckets, count, sum) = series.entry(labels.collect()).or_default();
+            match sample.name.strip_prefix(name) {
+                Some("_bucket") => buckets.push((sample.bound(), sample.value)),
+                Some("_count") => *count = Some(sample.value),
+                Some("_sum") => *sum = Some(sample.value),
+                _ => panic!("{name} is a histogram, and has {sample:?}"),
+            }
+        }
+        for (labels, (buckets, count, sum)) in series {
+            let rising = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
+            assert!(rising, "{name}{labels:?}: buckets are cumulative and ordered: {buckets:?}");
+            let last = buckets.last().unwrap_or_else(|| panic!("{name}{labels:?} has no buckets"));
+            assert_eq!(*last, (f64::INFINITY, count.unwrap_or(f64::NAN)), "{name}{labels:?}: the last bucket has all");
+            assert!(sum.is_some(), "{name}{labels:?} has no sum");
+        }
+    }
+}
+
+impl Sample {
+    fn parse(line: &str) -> Self {
+        let name_ends = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).expect("a name");
+        let (name, mut rest) = line.split_at(name_ends);
+        let mut labels = BTreeMap::new();
+        if let Some(inside) = rest.strip_prefix('{') {
+            rest = inside;
+            while !rest.starts_with('}') {
+                let (key, after) = rest.split_once("=\"").unwrap_or_else(|| panic!("labels: {line}"));
+                let (value, after) = unquote(after).unwrap_or_else(|| panic!("a label without end: {line}"));
+                assert!(labels.insert(key.to_owned(), value).is_none(), "a label twice: {line}");
+                rest = after.strip_prefix(',').unwrap_or(after);
+            }
+            rest = &rest[1..];
+        }
+        let value = match rest.strip_prefix(' ').unwrap_or_else(|| panic!("a space before the value: {line}")) {
+            "+Inf" => f64::INFINITY,
+            "-Inf" => f64::NEG_INFINITY,
+            number => number.parse().unwrap_or_else(|_| panic!("a number: {line}")),
+        };
+        Self { name: name.to_owned(), labels, value }
+    }
+
+    fn family<'a>(&'a self, families: &'a BTreeMap<String, Family>) -> &'a str {
+        let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| {
+            let name = self.name.strip_suffix(suffix)?;
+            families.get(name).is_some_and(|family| family.kind == "histogram").then_some(name)
+        });
+        histogram.unwrap_or(&self.name)
+    }
+
+    fn bound(&self) -> f64 {
+        match self.labels.get("le").map(String::as_str) {
+            Some("+Inf") => f64::INFINITY,
+            Some(bound) => bound.parse().expect("a bound is a number"),
+            None => panic!("a bucket without a bound: {self:?}"),
+        }
+    }
+}
+
+/// The value of a label, and what follows its closing quote.
+fn unquote(quoted: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((value, &quoted[at + 1..])),
+            '\\' => value.push(match chars.next()?.1 {
+                'n' => '\n',
+                escaped @ ('\\' | '"') => escaped,
+                other => panic!("an escape that the format does not have: {other:?}"),
+            }),
+            '\n' => return None,
+            c => value.push(c),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "# HELP a_total What \\\\ is.\n# TYPE a_total counter\na_total{x=\"1\",y=\"q\\\"\\n\"} 2\na_total{x=\"2\",y=\"\"} 3\n\n\
+        # TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 7.5\nh_count 2\n";
+
+    #[test]
+    fn a_page_is_read() {
+        let page = Page::parse(PAGE);
+        assert_eq!(page.value("a_total", &[]), 5.0);
+        assert_eq!(page.value("a_total", &[("y", "q\"\n")]), 2.0);
+        assert_eq!(page.families()["a_total"].help.as_deref(), Some("What \\ is."));
+        let histogram = page.histogram("h", &[]);
+        assert_eq!((histogram.count, histogram.sum), (2.0, 7.5));
+        assert_eq!(histogram.buckets, [(0.5, 1.0), (f64::INFINITY, 2.0)]);
+    }
+
+    #[test]
+    fn what_breaks_the_format_is_refused() {
+        for page in [
+            "a 1",
+            "a 1\n",
+            "# TYPE a summary\na{quantile=\"0.5\"} 1\n",
+            "# TYPE a counter\na 1\na 2\n",
+            "# TYPE a counter\na -1\n",
+            "# TYPE a counter\na{x=\"} 1\n",
+            "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n",
+            "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\n",
+        ] {
+            assert!(std::panic::catch_unwind(|| Page::parse(page)).is_err(), "{page:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A service with metrics, and a scraper that watches it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, request::Parts};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use llm_metrics::{
+    Builder, LlmMetrics,
+    layer::RequestBody,
+    prometheus::{CONTENT_TYPE, Exporter, ExporterBuilder},
+};
+use tokio::task::JoinHandle;
+use tower::{ServiceBuilder, service_fn};
+
+use crate::{Client, Page, Script, Server, serve};
+
+/// The model that the samples name.
+pub const MODEL: &str = "Qwen3-4B";
+
+/// A request as a handler behind the layer gets it.
+pub type Asked = Request<RequestBody<Incoming>>;
+
+/// Metrics with an exporter of their own, scraped over HTTP.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Watched {
+    /// What the layers are made from.
+    pub metrics: LlmMetrics,
+    /// Where `/metrics` is.
+    pub addr: SocketAddr,
+    exporter: Exporter,
+    scraped: JoinHandle<()>,
+}
+
+impl Watched {
+    /// With default settings.
+    pub async fn start() -> Self {
+        Self::with(|builder| builder, |exporter| exporter).await
+    }
+
+    /// With settings.
+    pub async fn with(
+        metrics: impl FnOnce(Builder) -> Builder,
+        exporter: impl FnOnce(ExporterBuilder) -> ExporterBuilder,
+    ) -> Self {
+        let (recorder, exporter) = exporter(Exporter::builder()).build().expect("an exporter");
+        let metrics = metrics(LlmMetrics::builder().recorder(recorder)).build().expect("valid settings");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("a bound socket");
+        let serving = exporter.serve(listener);
+        let scraped = tokio::spawn(async move {
+            serving.await;
+        });
+        Self { metrics, addr, exporter, scraped }
+    }
+
+    /// The exporter.
+    #[must_use]
+    pub fn exporter(&self) -> &Exporter {
+        &self.exporter
+    }
+
+    /// A server with the layer, which reads each request to its end and then gives this answer.
+    pub async fn answer(&self, answer: impl Fn(&Parts, &Bytes) -> Response<Script> + Clone + Send + 'static) -> Server {
+        let service = ServiceBuilder::new().layer(self.metrics.layer()).service(service_fn(move |request: Asked| {
+            let answer = answer.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = match body.collect().await {
+                    Ok(body) => body.to_bytes(),
+                    Err(error) => return Err(error),
+                };
+                Ok::<_, hyper::Error>(answer(&parts, &body))
+            }
+        }));
+        serve(service).await
+    }
+
+    /// Sends one request over a connection of its own, to a server with this answer, and reads the answer to its end.
+    pub async fn exchange(
+        &self,
+        path: &str,
+        request: impl Into<Bytes>,
+        answer: impl Fn() -> Response<Script> + Clone + Send + 'static,
+    ) -> Bytes {
+        let server = self.answer(move |_, _| answer()).await;
+        let mut client = Client::connect(server.addr).await;
+        let answer = client.send(crate::post(server.addr, path, request)).await;
+        answer.finish().await.expect("a whole answer").0
+    }
+
+    /// What a scrape gets now.
+    pub async fn scrape(&self) -> Page {
+        let mut client = Client::connect(self.addr).await;
+        let request = Request::get(format!("http://{}/metrics", self.addr)).header("host", self.addr.to_string());
+        let answer = client.send(request.body(Empty::<Bytes>::new()).expect("a request")).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.head.headers["content-type"], CONTENT_TYPE);
+        Page::parse(answer.text().await)
+    }
+
+    /// What a scrape gets once every request that was started has ended. Hanging up shows at the other side only later.
+    pub async fn settled(&self) -> Page {
+        self.when(|page| {
+            let (started, ended) =
+                (page.value("llm_requests_started_total", &[]), page.value("llm_requests_total", &[]));
+            started == ended && page.value("llm_requests_in_flight", &[]) == 0.0
+        })
+        .await
+    }
+
+    /// Scrapes until the page is as it should be.
+    ///
+    /// # Panics
+    /// When it never is: after a minute.
+    pub async fn when(&self, is: impl Fn(&Page) -> bool) -> Page {
+        for _ in 0..6000 {
+            let page = self.scrape().await;
+            if is(&page) {
+                return page;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it never came:\n{}", self.scrape().await.text);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.scraped.abort();
+    }
+}

@@ -1,0 +1,330 @@
+//! What the library may cost in memory: nothing a chunk, a kilobyte a stream, and no growth without a scrape.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    convert::Infallible,
+    hint::black_box,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicIsize, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::Full;
+use llm_metrics::{LlmMetrics, prometheus::Exporter};
+use llm_metrics_tests::{MODEL, stream::*};
+use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use serde_json::json;
+use tower::{Layer, Service, service_fn};
+
+/// The allocator of this test, which counts: what this thread does, and what is alive in the whole process.
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(allocations: u64, bytes: isize) {
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+    // A thread that is ending has no counters any more.
+    let _ = ALLOCATIONS.try_with(|all| all.set(all.get() + allocations));
+    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
+}
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as isize));
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as isize - layout.size() as isize);
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What is alive in the whole process is measured by one test at a time.
+fn alone() -> impl Drop {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A recorder whose handles allocate nothing and count samples.
+#[derive(Clone, Default)]
+struct Samples(Arc<AtomicU64>);
+
+struct Sampled(Arc<AtomicU64>);
+
+impl HistogramFn for Sampled {
+    fn record(&self, _: f64) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Recorder for Samples {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        if key.name() == "llm_inter_token_latency_seconds" {
+            Histogram::from_arc(Arc::new(Sampled(Arc::clone(&self.0))))
+        } else {
+            Histogram::noop()
+        }
+    }
+}
+
+/// A body that gives the same chunk again and again, and says so without allocating.
+struct Again(Bytes);
+
+impl Body for Again {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(self.0.clone()))))
+    }
+}
+
+/// Runs what never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Reads a request to its end and answers with this chunk for ever.
+async fn answer<B: Body>(request: Request<B>, chunk: Bytes) -> Result<Response<Again>, Infallible> {
+    let mut body = std::pin::pin!(request.into_body());
+    while std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_some() {}
+    let mut response = Response::new(Again(chunk));
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+    Ok(response)
+}
+
+fn request() -> Request<Full<Bytes>> {
+    Request::post(CHAT).body(Full::new(Bytes::from(ask(MODEL)))).unwrap()
+}
+
+/// An answer in mid-stream: its request was read, its first chunks have passed.
+fn open_stream(metrics: &LlmMetrics, chunk: &Bytes) -> impl Body<Data = Bytes, Error = Infallible> + Unpin + use<> {
+    let chunk = chunk.clone();
+    let mut service = metrics.layer().layer(service_fn(move |request| answer(request, chunk.clone())));
+    let mut body = now(service.call(request())).unwrap().into_body();
+    for _ in 0..4 {
+        next(&mut body);
+    }
+    body
+}
+
+fn next(body: &mut (impl Body<Data = Bytes, Error = Infallible> + Unpin)) {
+    match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => drop(black_box(frame)),
+        _ => panic!("the body goes on for ever"),
+    }
+}
+
+/// A chunk as most servers send it: 230 bytes.
+fn small_chunk() -> Bytes {
+    let chunk = Bytes::from(event(&json!({
+        "id": "chatcmpl-3f0c1b6e5d7a4b21", "object": "chat.completion.chunk", "created": 1_790_000_000_u64,
+        "model": "Qwen/Qwen3-4B-Instruct-2507", "system_fingerprint": null,
+        "choices": [{"index": 0, "delta": {"content": " world"}, "logprobs": null, "finish_reason": null}],
+    })));
+    assert!((215..=250).contains(&chunk.len()), "{} bytes", chunk.len());
+    chunk
+}
+
+/// A chunk with the twenty likeliest tokens: 1.2 KB.
+fn chunk_with_logprobs() -> Bytes {
+    let candidate =
+        |n: u32| json!({"token": format!(" word{n}"), "logprob": -0.125, "bytes": [32, 119, 111, 114, 100]});
+    let top: Vec<_> = (0..14).map(candidate).collect();
+    let logprobs = json!({"content": [{"token": " world", "logprob": -0.01, "bytes": [32, 119], "top_logprobs": top}]});
+    let chunk = Bytes::from(event(&json!({
+        "id": "chatcmpl-3f0c1b6e5d7a4b21", "object": "chat.completion.chunk", "created": 1_790_000_000_u64,
+        "model": "Qwen/Qwen3-4B-Instruct-2507",
+        "choices": [{"index": 0, "delta": {"content": " world"}, "logprobs": logprobs, "finish_reason": null}],
+    })));
+    assert!((1100..=1350).contains(&chunk.len()), "{} bytes", chunk.len());
+    chunk
+}
+
+#[test]
+fn a_chunk_in_steady_state_allocates_nothing() {
+    let _alone = alone();
+    for (chunk, tokens) in [
+        (small_chunk(), 1),
+        (chunk_with_logprobs(), 1),
+        (Bytes::from(thought("Hm, let me see.")), 1),
+        (Bytes::from(chunk_of_tool()), 1),
+        (Bytes::from([token("one"), token(" two"), token(" three")].concat()), 3),
+        (Bytes::from_static(b": keep-alive\n\n"), 0),
+    ] {
+        let samples = Samples::default();
+        let metrics = LlmMetrics::builder().recorder(samples.clone()).build().unwrap();
+        let mut body = open_stream(&metrics, &chunk);
+        let (allocations, recorded) = (ALLOCATIONS.get(), samples.0.load(Ordering::Relaxed));
+        for _ in 0..10_000 {
+            next(&mut body);
+        }
+        let allocations = ALLOCATIONS.get() - allocations;
+        let recorded = samples.0.load(Ordering::Relaxed) - recorded;
+        let text = String::from_utf8_lossy(&chunk);
+        assert_eq!(recorded, 10_000 * tokens, "every chunk is measured: {text}");
+        assert_eq!(allocations, 0, "in 10,000 chunks of {} bytes: {text}", chunk.len());
+    }
+}
+
+fn chunk_of_tool() -> String {
+    chunk(&json!({"tool_calls": [{"index": 0, "function": {"arguments": "{\"city\":"}}]}), None)
+}
+
+#[test]
+fn a_chunk_in_pieces_allocates_nothing() {
+    let _alone = alone();
+    /// A body that gives a chunk in pieces that end anywhere.
+    struct Pieces(Bytes, usize);
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let from = self.1;
+            let to = (from + 7).min(self.0.len());
+            self.1 = to % self.0.len();
+            Poll::Ready(Some(Ok(Frame::data(self.0.slice(from..to)))))
+        }
+    }
+    let metrics = LlmMetrics::builder().recorder(Samples::default()).build().unwrap();
+    let chunk = small_chunk();
+    let mut service = metrics.layer().layer(service_fn(move |request| {
+        let chunk = chunk.clone();
+        async move { Ok::<_, Infallible>(answer(request, Bytes::new()).await?.map(|_| Pieces(chunk, 0))) }
+    }));
+    let mut body = now(service.call(request())).unwrap().into_body();
+    for _ in 0..1000 {
+        next(&mut body);
+    }
+    let before = ALLOCATIONS.get();
+    for _ in 0..10_000 {
+        next(&mut body);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+#[test]
+fn a_stream_holds_a_kilobyte_at_most() {
+    const STREAMS: usize = 1000;
+    let _alone = alone();
+    for chunk in [small_chunk(), chunk_with_logprobs()] {
+        let (recorder, _exporter) = Exporter::builder().build().unwrap();
+        let metrics = LlmMetrics::builder().recorder(recorder).build().unwrap();
+        drop(open_stream(&metrics, &chunk));
+
+        let before = HELD.get();
+        let bare: Vec<_> = (0..STREAMS)
+            .map(|_| {
+                let mut body = Box::new(now(answer(request(), chunk.clone())).unwrap().into_body());
+                (0..4).for_each(|_| next(&mut body));
+                body
+            })
+            .collect();
+        let bare_bytes = HELD.get() - before;
+        drop(bare);
+
+        let before = HELD.get();
+        let streams: Vec<_> = (0..STREAMS).map(|_| Box::new(open_stream(&metrics, &chunk))).collect();
+        let bytes = HELD.get() - before;
+        assert_eq!(metrics_in_flight(&_exporter), STREAMS as f64);
+        drop(streams);
+
+        let each = (bytes - bare_bytes) / STREAMS as isize;
+        println!("a stream in flight holds {each} bytes");
+        assert!(each <= 1024, "{each} bytes a stream, {bytes} in all, {bare_bytes} without the layer");
+    }
+}
+
+fn metrics_in_flight(exporter: &Exporter) -> f64 {
+    llm_metrics_tests::Page::parse(exporter.render()).value("llm_requests_in_flight", &[])
+}
+
+#[test]
+fn a_million_observations_a_second_without_a_scrape_grow_by_32_mib_at_most() {
+    const PER_SECOND: u64 = 1_000_000;
+    const SECONDS: u64 = 10;
+    const SLICE: u64 = PER_SECOND / 100;
+    let _alone = alone();
+    let (recorder, exporter) = Exporter::builder().build().unwrap();
+    let metadata = Metadata::new("test", metrics::Level::INFO, None);
+    let histograms: Vec<Histogram> = (0..8)
+        .map(|n| {
+            let labels =
+                vec![metrics::Label::new("model", format!("model-{n}")), metrics::Label::new("operation", "chat")];
+            recorder.register_histogram(&Key::from_parts("llm_inter_token_latency_seconds", labels), &metadata)
+        })
+        .collect();
+    drop(exporter.render());
+    let (live, resident) = (LIVE.load(Ordering::Relaxed), resident());
+    PEAK.store(live, Ordering::Relaxed);
+    let mut resident_peak = resident;
+    let begun = Instant::now();
+    for slice in 0..SECONDS * 100 {
+        for n in 0..SLICE {
+            histograms[(n % 8) as usize].record(0.001 * (n % 100) as f64);
+        }
+        resident_peak = resident_peak.max(self::resident());
+        // Where the machine is too slow for the rate, the number of observations stays the same.
+        let due = Duration::from_millis(10 * (slice + 1));
+        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+    }
+    let took = begun.elapsed();
+    let growth = PEAK.load(Ordering::Relaxed) - live;
+    let mib = |bytes: isize| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "{} observations in {took:.1?}: {:.1} MiB more were alive at the peak, {:.1} MiB more resident",
+        PER_SECOND * SECONDS,
+        mib(growth),
+        mib(resident_peak - resident)
+    );
+    assert!(growth <= 32 << 20, "{:.1} MiB", mib(growth));
+    assert!(resident_peak - resident <= 32 << 20, "{:.1} MiB resident", mib(resident_peak - resident));
+    let page = llm_metrics_tests::Page::parse(exporter.render());
+    assert_eq!(page.count("llm_inter_token_latency_seconds", &[]), (PER_SECOND * SECONDS) as f64, "none is lost");
+}
+
+/// Bytes of memory that the process has in RAM.
+fn resident() -> isize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<isize>().ok()).unwrap_or(0) * 4096
+}
