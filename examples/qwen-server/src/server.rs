@@ -94,3 +94,6 @@ pub(crate) async fn serve(
     });
     axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,7 +147,7 @@ impl ToolReader {
             let Some(at) = self.held.find(tag) else { break };
             let before: String = self.held.drain(..at + tag.len()).take(at).collect();
             match (self.inside, serde_json::from_str::<WrittenCall>(&before)) {
-                (false, _) => content += &before,
+                (false, _) => content += self.unless_markup(&before),
                 (true, Ok(call)) => {
                     calls.push(CallDelta::part(self.calls, Some(call.name), arguments(call.arguments)));
                     self.calls += 1;
@@ -162,13 +162,15 @@ impl ToolReader {
         } else if !self.inside {
             let kept = if last { 0 } else { longest_beginning(&self.held, &[OPEN]) };
             let rest = self.held.split_off(self.held.len() - kept);
-            content += &std::mem::replace(&mut self.held, rest);
-        }
-        // The line breaks between and after calls are markup.
-        if self.calls > 0 && content.trim().is_empty() {
-            content.clear();
+            let passed = std::mem::replace(&mut self.held, rest);
+            content += self.unless_markup(&passed);
         }
         (content, calls)
+    }
+
+    /// The line breaks between and after calls belong to the calls.
+    fn unless_markup<'a>(&self, text: &'a str) -> &'a str {
+        if self.calls > 0 && text.trim().is_empty() { "" } else { text }
     }
 }
 

@@ -194,3 +194,6 @@ impl Engine {
         Err(Fault::Gone)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The engine itself, with the tiny model in it.
+
+use super::*;
+use mistralrs::core::DetokenizationRequest;
+use mistralrs::{CustomLogitsProcessor, Tensor};
+
+async fn engine() -> (Engine, tempfile::TempDir) {
+    let cache = tempfile::tempdir().unwrap();
+    let model = crate::tiny::ensure_in(cache.path()).unwrap();
+    let options = Options { max_seqs: 4, max_queue: 2, prefix_cache: true };
+    let gauges = llm_metrics::LlmMetrics::new().engine("tiny");
+    (load(&Source::Directory(model), &options, gauges).await.unwrap(), cache)
+}
+
+fn chat(max_tokens: usize) -> Job {
+    let message = |(key, value): (&str, &str)| (key.to_owned(), MessageContent::Left(value.to_owned()));
+    let message = [("role", "user"), ("content", "hello")].map(message).into_iter().collect();
+    Job {
+        prompt: Prompt::Chat { messages: vec![message], tools: vec![], enable_thinking: None },
+        sampling: SamplingParams { temperature: Some(0.0), ..SamplingParams::neutral() },
+        constraint: Constraint::None,
+        steering: Steering::default(),
+        choices: 1,
+        max_tokens,
+    }
+}
+
+impl Engine {
+    /// A request that goes on for `max_tokens`, unless it is cancelled.
+    async fn start_long(&self, max_tokens: usize) -> Generation {
+        let steering = Steering { min_tokens: u64::MAX, ends: self.facts.ends.clone(), ..Steering::default() };
+        let job = Job { steering, ..chat(max_tokens) };
+        self.start(job, self.admit(1).unwrap(), &Handle::default()).await.unwrap()
+    }
+
+    /// Waits until the engine has forgotten every request.
+    async fn settled(&self) {
+        while self.load.counts() != (0, 0) || self.slots.available_permits() < self.capacity {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+async fn finish(generation: &mut Generation) -> Result<Option<Finish>, Fault> {
+    let mut last = None;
+    while let Some(piece) = generation.next().await {
+        last = piece?.finish;
+    }
+    Ok(last)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_survives_the_tokenizer() {
+    let (engine, _cache) = engine().await;
+    for text in ["Measure at the edge where users wait.", "na\u{ef}ve \u{1f980}\n\tx  y", "<think>\n"] {
+        let (response, mut tokens) = mpsc::channel(1);
+        let request = TokenizationRequest {
+            text: Either::Right(text.to_owned()),
+            tools: None,
+            add_generation_prompt: false,
+            add_special_tokens: false,
+            enable_thinking: None,
+            reasoning_effort: None,
+            response,
+        };
+        engine.send(Request::Tokenize(request)).await.unwrap();
+        let tokens = tokens.recv().await.unwrap().unwrap();
+        let (response, mut decoded) = mpsc::channel(1);
+        let request = DetokenizationRequest { tokens, skip_special_tokens: false, response };
+        engine.send(Request::Detokenize(request)).await.unwrap();
+        assert_eq!(decoded.recv().await.unwrap().unwrap(), text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_limit_is_a_finish_reason() {
+    let (engine, _cache) = engine().await;
+    let mut generation = engine.start_long(12).await;
+    assert_eq!(finish(&mut generation).await.unwrap(), Some(Finish::Length));
+    assert_eq!((generation.output_tokens(), generation.reasoning_tokens()), (12, 5));
+    engine.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_generation_leaves_the_engine() {
+    let (engine, _cache) = engine().await;
+    let mut generation = engine.start_long(4000).await;
+    generation.next().await.unwrap().unwrap();
+    assert_eq!(engine.load.counts(), (0, 1), "it has a token, so it runs");
+    drop(generation);
+    engine.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_nobody_reads_does_not_hold_up_the_engine() {
+    let (engine, _cache) = engine().await;
+    let unread = engine.start_long(600).await;
+    let mut other = engine.start(chat(100), engine.admit(1).unwrap(), &Handle::default()).await.unwrap();
+    assert_eq!(finish(&mut other).await.unwrap(), Some(Finish::Stop));
+    engine.settled().await;
+    assert_eq!(unread.output_tokens(), 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_while_its_prompt_is_counted_harms_nobody() {
+    let (engine, _cache) = engine().await;
+    for _ in 0..50 {
+        let counting = engine.prompt_tokens(chat(1).prompt);
+        let _ = tokio::time::timeout(Duration::from_micros(50), counting).await;
+    }
+    assert!(engine.prompt_tokens(chat(1).prompt).await.unwrap() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_admitted_than_there_is_room_for() {
+    let (engine, _cache) = engine().await;
+    let all = engine.admit(engine.capacity()).unwrap();
+    assert!(engine.admit(1).is_none());
+    drop(all);
+    assert!(engine.admit(1).is_some());
+}
+
+/// What 0.8.1 does on its own when a receiver goes away at the wrong moment.
+struct Bomb;
+
+impl CustomLogitsProcessor for Bomb {
+    fn apply(&self, _: &Tensor, _: &[u32]) -> mistralrs::Result<Tensor> {
+        panic!("as planned")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_dies_says_so_and_comes_back() {
+    let (engine, _cache) = engine().await;
+    let mut victim = engine.start_long(4000).await;
+    victim.next().await.unwrap().unwrap();
+
+    let (response, _responses) = mpsc::channel(1);
+    let messages = RequestMessage::Completion { text: "The".into(), echo_prompt: false, best_of: None };
+    let mut bomb = NormalRequest::new_simple(messages, SamplingParams::neutral(), response, 0, None, None);
+    bomb.is_streaming = true;
+    bomb.logits_processors = Some(vec![Arc::new(Bomb)]);
+    engine.send(Request::Normal(Box::new(bomb))).await.unwrap();
+
+    assert!(matches!(finish(&mut victim).await, Err(Fault::Gone)));
+    let mut next = engine.start(chat(100), engine.admit(1).unwrap(), &Handle::default()).await.unwrap();
+    assert_eq!(finish(&mut next).await.unwrap(), Some(Finish::Stop));
+    drop((victim, next));
+    engine.settled().await;
+}
