@@ -24,20 +24,28 @@ use serde_json::{Value, json};
 /// Builds the fake driver once, and says where it is. Also works where nothing was built before.
 pub fn fake_library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "-q", "-p", "fake-nvml", "--message-format=json"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-        let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let files = messages.filter(|message| message["target"]["name"] == "fake_nvml");
-        let mut files = files.flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
-        let file = files.find_map(|file| file.as_str().filter(|file| file.ends_with(".so")).map(PathBuf::from));
-        file.expect("the fake driver is a library")
-    })
+    LIBRARY.get_or_init(|| built(&["-p", "fake-nvml"], "fake_nvml"))
+}
+
+/// Builds an example of this crate, and says where it is.
+pub fn example(name: &str) -> PathBuf {
+    built(&["-p", "llm-metrics-gpu", "--example", name], name)
+}
+
+fn built(what: &[&str], target: &str) -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "-q", "--message-format=json"])
+        .args(what)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut artifacts = messages.filter(|message| message["target"]["name"] == target && !message["filenames"].is_null());
+    let artifact = artifacts.next().expect("cargo names what it built");
+    let file = artifact["executable"].as_str().or_else(|| artifact["filenames"][0].as_str());
+    PathBuf::from(file.expect("a file was built"))
 }
 
 /// A driver of its own: a copy of the library, hence with its own state, so that tests run side by side.

@@ -1,0 +1,99 @@
+//! Nothing but a GPU exporter: one process, one port, the metrics of this machine's GPUs.
+//!
+//! ```text
+//! cargo run --release -p llm-metrics-gpu --example gpu-exporter -- --listen 0.0.0.0:9835
+//! ```
+
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+use llm_metrics::{catalog::Naming, prometheus::Exporter};
+use llm_metrics_gpu::{GpuCollector, catalog};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+/// Metrics of this machine's GPUs for Prometheus, at /metrics.
+#[derive(Parser)]
+struct Flags {
+    /// Address and port to listen on.
+    #[arg(long, default_value = "127.0.0.1:9835")]
+    listen: SocketAddr,
+    /// Seconds between two looks at what changes fast.
+    #[arg(long, default_value_t = 1.0)]
+    period: f64,
+    /// Seconds for which gpu_utilization_max_ratio holds a peak: more than the interval of scrapes.
+    #[arg(long, default_value_t = 60.0)]
+    max_window: f64,
+    /// Watch only this GPU; may be given several times.
+    #[arg(long)]
+    uuid: Vec<String>,
+    /// Watch only the GPUs that CUDA_VISIBLE_DEVICES names.
+    #[arg(long, conflicts_with = "uuid")]
+    cuda_visible: bool,
+    /// Measure PCIe throughput on GPUs without GPM too (slow calls: 40 ms a GPU).
+    #[arg(long)]
+    pcie_throughput: bool,
+    /// Read the memory that processes hold (slow calls: milliseconds a GPU).
+    #[arg(long)]
+    process_memory: bool,
+    /// The NVML library, or its folder; otherwise NVML_LIB_PATH or the usual places.
+    #[arg(long)]
+    library: Option<PathBuf>,
+    /// What to write instead of `gpu` at the beginning of each name.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// A label for every series, as name=value; may be given several times.
+    #[arg(long, value_parser = label)]
+    label: Vec<(String, String)>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let flags = Flags::parse();
+    tracing_subscriber::fmt().with_writer(io::stderr).init();
+
+    let naming = match flags.prefix {
+        Some(prefix) => Naming::new().prefix(prefix)?,
+        None => Naming::new(),
+    };
+    let mut exporter = Exporter::builder().catalogue(catalog::SECTIONS, naming.clone());
+    for (name, value) in flags.label {
+        exporter = exporter.constant_label(name, value);
+    }
+    let exporter = exporter.install()?;
+
+    let mut collector = GpuCollector::builder()
+        .period(Duration::try_from_secs_f64(flags.period)?)
+        .max_window(Duration::try_from_secs_f64(flags.max_window)?)
+        .pcie_throughput(flags.pcie_throughput)
+        .process_memory(flags.process_memory)
+        .naming(naming);
+    if !flags.uuid.is_empty() {
+        collector = collector.only_uuids(flags.uuid);
+    }
+    if flags.cuda_visible {
+        collector = collector.only_cuda_visible();
+    }
+    if let Some(library) = flags.library {
+        collector = collector.library_path(library);
+    }
+    let collector = collector.start();
+
+    let listener = TcpListener::bind(flags.listen).await?;
+    println!("listening on http://{}/metrics", listener.local_addr()?);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        never = exporter.serve(listener) => match never {},
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    drop(collector);
+    Ok(())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a label is written as name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,324 @@
+//! The collector as an embedder has it: its thread, over the real `nvml-wrapper`, with a driver that misbehaves.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use llm_metrics::catalog::Naming;
+use llm_metrics_gpu::{
+    GpuCollector, GpuCollectorBuilder, catalog,
+    source::{GpuIdentity, GpuSession, GpuSource, Sample, Script, ScriptedGpu, Series, SourceError},
+};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_util::MetricKindMask;
+use serde_json::{Value, json};
+use support::{Fake, Page, device, machine, page};
+
+const QUICK: Duration = Duration::from_millis(100);
+/// For what must not wait at all: generous, and far below what it would wait.
+const AT_ONCE: Duration = Duration::from_secs(4);
+
+/// A collector that ticks as fast as it may, and retries at once.
+fn quick() -> (GpuCollectorBuilder, Page) {
+    let (recorder, page) = page();
+    let builder = GpuCollector::builder().recorder(recorder).period(QUICK).slow_period(QUICK);
+    (builder.retry(QUICK / 10, QUICK).look_again(QUICK), page)
+}
+
+fn on(fake: &Fake) -> (GpuCollectorBuilder, Page) {
+    let (builder, page) = quick();
+    (builder.library_path(fake.path()), page)
+}
+
+fn with(mut state: Value, extra: Value) -> Value {
+    for (key, value) in extra.as_object().unwrap() {
+        state[key] = value.clone();
+    }
+    state
+}
+
+#[test]
+fn a_machine_without_a_driver_is_no_error_and_a_driver_that_appears_is_picked_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (builder, page) = quick();
+    let collector = builder.library_path(folder.path().join("libnvidia-ml.so.1")).start();
+    page.until("it is down", |page| page.value("gpu_collector_up", &[]) == Some(0.0));
+    page.until("it has tried twice", |page| {
+        page.value("gpu_collector_errors_total", &["kind=\"no_driver\""]).is_some_and(|count| count >= 2.0)
+    });
+    // A driver is installed: all at once, as a package manager does it.
+    std::fs::copy(support::fake_library(), folder.path().join("new")).unwrap();
+    std::fs::rename(folder.path().join("new"), folder.path().join("libnvidia-ml.so.1")).unwrap();
+    page.until("it is up", |page| page.value("gpu_collector_up", &[]) == Some(1.0));
+    assert_eq!(page.value("gpu_collector_reinits_total", &[]), Some(0.0), "the first time is not again");
+    assert!(collector.stop(AT_ONCE));
+}
+
+#[test]
+fn a_driver_that_cannot_be_used_is_told_by_kind() {
+    for (code, kind) in [(9, "no_driver"), (4, "permission"), (18, "version_mismatch"), (28, "call_failed"), (999, "call_failed")] {
+        let fake = Fake::state(&json!({ "init_return": code }));
+        let (builder, page) = on(&fake);
+        let _collector = builder.start();
+        page.until(kind, |page| {
+            page.value("gpu_collector_errors_total", &[&format!("kind=\"{kind}\"")]).is_some_and(|count| count > 0.0)
+        });
+        assert_eq!(page.value("gpu_collector_up", &[]), Some(0.0));
+    }
+}
+
+#[test]
+fn a_library_that_is_none_or_cannot_be_shut_down_is_refused() {
+    let without_shutdown = Fake::without(&["nvmlShutdown"]);
+    for path in ["libc.so.6", without_shutdown.path().to_str().unwrap()] {
+        let (builder, page) = quick();
+        let _collector = builder.library_path(path).start();
+        page.until(path, |page| {
+            page.value("gpu_collector_errors_total", &["kind=\"no_driver\""]).is_some_and(|count| count > 1.0)
+        });
+    }
+}
+
+#[test]
+fn a_spike_between_two_scrapes_shows() {
+    let fake = Fake::state(&machine(&[device("GPU-a", json!({ "utilization": [0, 0], "samples": [[1_000_000, 0]] }))]));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("the ring was read", |page| page.value("gpu_utilization_max_ratio", &[]) == Some(0.0));
+    // 200 ms at 100 %, once each second, while the gauge says 0 whenever it is asked.
+    for n in 1..=50 {
+        fake.push_sample(0, 1_000_000 + n * 200_000, if n % 5 == 0 { 100 } else { 0 });
+    }
+    page.until("the peak", |page| page.value("gpu_utilization_max_ratio", &[]) == Some(1.0));
+    page.until("its time", |page| page.value("gpu_busy_seconds_total", &[]) == Some(2.0));
+    page.until("it is held", |page| page.value("gpu_utilization_ratio", &[]) == Some(0.0));
+    assert_eq!(page.value("gpu_utilization_max_ratio", &[]), Some(1.0));
+}
+
+#[test]
+fn xids_are_counted_as_they_happen_not_when_the_tick_comes() {
+    let fake = Fake::state(&machine(&[device("GPU-a", json!({})), device("GPU-b", json!({}))]));
+    let (builder, page) = on(&fake);
+    let _collector = builder.period(Duration::from_secs(600)).start();
+    page.until("it is up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
+    assert_eq!(page.value("gpu_xid_errors_total", &["GPU-b", "xid=\"79\""]), Some(0.0), "it can be seen to rise");
+    fake.push_xid(1, 79);
+    fake.push_xid(1, 79);
+    fake.push_xid(0, 31);
+    page.until("both", |page| page.value("gpu_xid_errors_total", &["GPU-b", "xid=\"79\""]) == Some(2.0));
+    page.until("the other", |page| page.value("gpu_xid_errors_total", &["GPU-a", "xid=\"31\""]) == Some(1.0));
+    assert!(page.value("gpu_xid_last_timestamp_seconds", &["GPU-b", "xid=\"79\""]).is_some_and(|at| at > 1.7e9));
+}
+
+#[test]
+fn one_lost_gpu_leaves_the_others_alone_and_comes_back_by_itself() {
+    let state = |lost: bool, energy: u64| {
+        let a = device("GPU-a", json!({ "energy_mj": energy }));
+        machine(&[a, device("GPU-b", json!({ "lost": lost, "energy_mj": 7_000_000 }))])
+    };
+    let fake = Fake::state(&state(false, 1_000_000));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("both are up", |page| {
+        page.value("gpu_energy_joules_total", &["GPU-a"]) == Some(1000.0)
+            && page.value("gpu_energy_joules_total", &["GPU-b"]) == Some(7000.0)
+    });
+
+    fake.set(&state(true, 5_000_000));
+    page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
+    assert_eq!(page.value("gpu_info", &["GPU-b"]), Some(0.0));
+    for (name, value) in page.samples().iter().filter(|(name, _)| name.contains("GPU-b")) {
+        let stays = ["gpu_up", "gpu_info", "_total"].iter().any(|kept| name.contains(kept));
+        assert!(stays || value.is_nan(), "{name} {value}");
+    }
+    page.until("the other goes on", |page| page.value("gpu_energy_joules_total", &["GPU-a"]) == Some(5000.0));
+    assert_eq!(page.value("gpu_up", &["GPU-a"]), Some(1.0));
+    assert_eq!(page.value("gpu_collector_up", &[]), Some(1.0));
+
+    // The driver was loaded anew: its counts begin again.
+    fake.set(&state(false, 200_000));
+    page.until("it is back", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
+    page.until("counters rise on", |page| page.value("gpu_energy_joules_total", &["GPU-a"]) == Some(5200.0));
+    assert_eq!(page.value("gpu_collector_errors_total", &["kind=\"gpu_lost\""]), Some(1.0));
+}
+
+#[test]
+fn a_driver_that_goes_away_is_opened_again() {
+    let good = machine(&[device("GPU-a", json!({ "energy_mj": 3_000_000 }))]);
+    let fake = Fake::state(&good);
+    let (builder, page) = on(&fake);
+    let collector = builder.start();
+    page.until("it is up", |page| page.value("gpu_energy_joules_total", &[]) == Some(3000.0));
+    fake.set(&with(good.clone(), json!({ "init_return": 9, "force": { "nvmlDeviceGetMemoryInfo_v2": 9 } })));
+    page.until("it is down", |page| {
+        page.value("gpu_collector_up", &[]) == Some(0.0) && page.value("gpu_up", &[]) == Some(0.0)
+    });
+    fake.set(&with(good, json!({ "driver_version": "600.1" })));
+    page.until("it is back", |page| {
+        page.value("gpu_collector_reinits_total", &[]).is_some_and(|count| count >= 1.0)
+            && page.value("gpu_up", &[]) == Some(1.0)
+    });
+    assert_eq!(page.value("gpu_energy_joules_total", &[]), Some(3000.0), "not counted twice");
+    assert_eq!(page.value("gpu_info", &["driver_version=\"590.48.01\""]), Some(0.0));
+    assert_eq!(page.value("gpu_info", &["driver_version=\"600.1\""]), Some(1.0));
+    assert!(collector.stop(AT_ONCE));
+    assert_eq!(fake.number("fake_nvml_initialised"), 0);
+    assert_eq!(fake.violations(), "");
+}
+
+#[test]
+fn losing_every_gpu_ends_in_a_new_session() {
+    let fake = Fake::state(&machine(&[device("GPU-a", json!({}))]));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("it is up", |page| page.value("gpu_up", &[]) == Some(1.0));
+    fake.set(&machine(&[device("GPU-a", json!({ "lost": true }))]));
+    page.until("it is down", |page| page.value("gpu_up", &[]) == Some(0.0));
+    fake.set(&machine(&[device("GPU-a", json!({}))]));
+    page.until("it is back", |page| page.value("gpu_up", &[]) == Some(1.0));
+}
+
+#[test]
+fn neither_start_nor_drop_waits_for_a_call_that_does_not_return() {
+    let ten_seconds = 10_000_000;
+    let state = machine(&[device("GPU-a", json!({}))]);
+    for call in ["nvmlInit_v2", "nvmlDeviceGetUtilizationRates", "nvmlEventSetWait_v2", "nvmlShutdown"] {
+        let fake = Fake::state(&with(state.clone(), json!({ "latency_us": { call: ten_seconds } })));
+        let (builder, page) = on(&fake);
+        let began = Instant::now();
+        let collector = builder.start();
+        assert!(began.elapsed() < AT_ONCE, "start waited for {call}");
+        if call != "nvmlShutdown" {
+            page.until("it is stuck", |_| fake.calls(call) > 0);
+        }
+        let began = Instant::now();
+        drop(collector);
+        assert!(began.elapsed() < AT_ONCE, "drop waited for {call}");
+        // The thread is still in the library.
+        std::mem::forget(fake);
+    }
+}
+
+#[test]
+fn a_stopped_collector_leaves_nothing_that_looks_alive() {
+    let fake = Fake::profile("h200");
+    let (builder, page) = on(&fake);
+    let collector = builder.period(Duration::from_secs(600)).start();
+    page.until("it is up", |page| page.value("gpu_up", &[]) == Some(1.0));
+    assert!(collector.stop(AT_ONCE), "it sleeps for ten minutes and wakes at once");
+    assert_eq!(page.value("gpu_collector_up", &[]), Some(0.0));
+    assert_eq!(page.value("gpu_up", &[]), Some(0.0));
+    assert!(page.value("gpu_memory_used_bytes", &[]).unwrap().is_nan());
+    assert_eq!(fake.number("fake_nvml_initialised"), 0);
+    assert_eq!(fake.violations(), "");
+}
+
+#[test]
+fn the_sleep_between_ticks_is_no_busy_loop() {
+    let fake = Fake::state(&machine(&[device("GPU-a", json!({}))]));
+    let mut state = machine(&[device("GPU-a", json!({}))]);
+    // An event call that returns at once, as when a signal arrives or a device is lost.
+    state["force"] = json!({ "nvmlEventSetWait_v2": 10 });
+    fake.set(&state);
+    let (builder, page) = on(&fake);
+    let collector = builder.start();
+    page.until("ten ticks", |page| page.value("gpu_collector_tick_seconds_count", &[]).is_some_and(|n| n >= 10.0));
+    assert!(collector.stop(AT_ONCE));
+    let ticks = page.value("gpu_collector_tick_seconds_count", &[]).unwrap();
+    let waits = fake.calls("nvmlEventSetWait_v2") as f64;
+    assert!(waits <= ticks * 4.0, "{waits} waits in {ticks} ticks of 100 ms");
+}
+
+#[test]
+fn names_labels_and_devices_can_be_chosen() {
+    let fake = Fake::profile("two-mixed");
+    let (builder, page) = on(&fake);
+    let naming = Naming::new().prefix("qwen_gpu").unwrap();
+    let builder = builder.naming(naming).constant_label("region", "eu");
+    let _collector = builder.only_uuids(["GPU-11112222-bbbb-4000-8000-000000000002"]).start();
+    page.until("it is up", |page| page.value("qwen_gpu_up", &["region=\"eu\"", "gpu=\"1\""]) == Some(1.0));
+    assert_eq!(page.value("qwen_gpu_up", &["gpu=\"0\""]), None);
+}
+
+#[test]
+fn a_recorder_that_is_installed_later_gets_everything() {
+    let script = Script::new();
+    let used = Series::new(&catalog::MEMORY_USED, &[]);
+    script.set(vec![ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")).gauge(used, 5.0)]);
+    let builder = GpuCollector::builder().source(script.source()).period(QUICK).slow_period(QUICK);
+    let _collector = builder.start();
+    thread::sleep(QUICK * 3);
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).unwrap();
+    let began = Instant::now();
+    while !handle.render().contains("gpu_memory_used_bytes{gpu=\"0\",gpu_uuid=\"GPU-a\"} 5") {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", handle.render());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn series_that_a_recorder_threw_out_come_back_with_the_device() {
+    let idle = Duration::from_millis(700);
+    let recorder = PrometheusBuilder::new().idle_timeout(MetricKindMask::ALL, Some(idle)).build_recorder();
+    let handle = recorder.handle();
+    let script = Script::new();
+    let gpu = |lost| {
+        let gpu = ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")).lost(lost);
+        vec![gpu.gauge(Series::new(&catalog::MEMORY_USED, &[]), 5.0)]
+    };
+    script.set(gpu(false));
+    let builder = GpuCollector::builder().recorder(recorder).source(script.source());
+    let _collector = builder.period(QUICK).slow_period(QUICK).retry(QUICK, QUICK).look_again(QUICK).start();
+    let until = |text: &str, there: bool| {
+        let began = Instant::now();
+        while handle.render().contains(text) != there {
+            assert!(began.elapsed() < Duration::from_secs(60), "{text} {there}\n{}", handle.render());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("gpu_memory_used_bytes{", true);
+    script.set(gpu(true));
+    until("gpu_memory_used_bytes{", false);
+    script.set(gpu(false));
+    until("gpu_memory_used_bytes{", true);
+    thread::sleep(idle * 2);
+    until("gpu_memory_used_bytes{", true);
+    until("gpu_xid_errors_total{", true);
+}
+
+#[test]
+fn a_source_of_another_vendor_needs_nothing_else() {
+    let script = Script::new();
+    let ring = vec![Sample::new(1_000_000, 0.0), Sample::new(2_000_000, 0.5)];
+    let gpu = ScriptedGpu::new(GpuIdentity::new(3, "XPU-a")).utilization(Some(0.25), Some(ring));
+    script.set(vec![gpu.count(Series::new(&catalog::ENERGY, &[]), 7_900, 1000)]);
+    let (builder, page) = quick();
+    let _collector = builder.source(script.source()).start();
+    page.until("it is up", |page| page.value("gpu_up", &["gpu=\"3\"", "XPU-a"]) == Some(1.0));
+    page.until("its energy", |page| page.value("gpu_energy_joules_total", &[]) == Some(7.0));
+    script.fail(Some(SourceError::VersionMismatch));
+    page.until("it is down", |page| page.value("gpu_collector_up", &[]) == Some(0.0));
+    script.fail(None);
+    page.until("it is back", |page| page.value("gpu_collector_up", &[]) == Some(1.0));
+}
+
+#[test]
+fn a_source_that_panics_takes_nothing_down_with_it() {
+    struct Broken;
+    impl GpuSource for Broken {
+        fn session(&mut self, _body: &mut dyn FnMut(&mut dyn GpuSession)) -> Result<(), SourceError> {
+            panic!("a bug in a source");
+        }
+    }
+    let (builder, page) = quick();
+    let collector = builder.source(Broken).start();
+    assert!(collector.stop(AT_ONCE));
+    assert_eq!(page.value("gpu_collector_up", &[]), Some(0.0));
+}

@@ -1,0 +1,62 @@
+//! The example that is nothing but a GPU exporter, as a process of its own.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use support::{example, fake_library};
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn it_serves_the_gpus_of_the_machine_and_stops_when_told() {
+    let mut exporter = Command::new(example("gpu-exporter"))
+        .args(["--listen", "127.0.0.1:0", "--period", "0.1", "--label", "rack=7"])
+        .env("NVML_LIB_PATH", fake_library())
+        .env("FAKE_NVML_PROFILE", "two-mixed")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(exporter.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").unwrap().strip_suffix("/metrics").unwrap();
+
+    let began = Instant::now();
+    let page = loop {
+        let page = get(address, "/metrics");
+        if page.contains("gpu_up{") || began.elapsed() > Duration::from_secs(60) {
+            break page;
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    for expected in [
+        "gpu_collector_up{rack=\"7\"} 1",
+        "gpu_uuid=\"GPU-11112222-bbbb-4000-8000-000000000002\"",
+        "# TYPE gpu_collector_tick_seconds histogram",
+        "gpu_collector_tick_seconds_bucket{rack=\"7\",le=\"0.0005\"}",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(page.contains(expected), "{expected} is not in {page}");
+    }
+    assert!(get(address, "/").starts_with("HTTP/1.1 404"));
+
+    let told = Command::new("kill").args(["-TERM", &exporter.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert!(exporter.wait().unwrap().success());
+}
