@@ -1,16 +1,17 @@
 //! What whole-system tests need: services on sockets, clients that read frame by frame, answers that follow a script,
 //! a strict reader of `/metrics`, and a Prometheus.
 
+mod busy;
 mod client;
 mod page;
 mod process;
-pub mod qwen_server;
 mod script;
 mod serve;
 pub mod stream;
 mod tools;
 mod watched;
 
+pub use busy::{Busy, Case, Everything, everything, everything_can_happen};
 pub use client::{Answer, Client, post};
 pub use page::{Family, Histogram, Page, Sample};
 pub use process::{Prometheus, start_prometheus};

@@ -170,7 +170,9 @@ impl Family {
     }
 
     fn check_histogram(&self, name: &str) {
-        let mut series: BTreeMap<BTreeMap<&str, &str>, (Vec<(f64, f64)>, Option<f64>, Option<f64>)> = BTreeMap::new();
+        /// Buckets, count and sum of one series.
+        type Lines = (Vec<(f64, f64)>, Option<f64>, Option<f64>);
+        let mut series: BTreeMap<BTreeMap<&str, &str>, Lines> = BTreeMap::new();
         for sample in &self.samples {
             let labels = sample.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).filter(|(k, _)| *k != "le");
             let (buckets, count, sum) = series.entry(labels.collect()).or_default();

@@ -57,7 +57,6 @@ impl Watched {
     }
 
     /// The exporter.
-    #[must_use]
     pub fn exporter(&self) -> &Exporter {
         &self.exporter
     }

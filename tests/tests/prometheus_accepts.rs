@@ -1,0 +1,147 @@
+//! What others make of a page: promtool, PyPI's parser, and a real Prometheus.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use llm_metrics_tests::{
+    MODEL, Prometheus, Watched, everything, everything_can_happen, python_with_client, start_prometheus, tool,
+};
+
+/// Runs a command with this input, and tells whether it succeeded and what it said.
+fn run(command: &mut Command, input: &str) -> (bool, String) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().expect("the program ends");
+    let _ = writing.join();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status.success(), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_finds_nothing_to_say_about_the_names() {
+    let Some(promtool) = tool("promtool") else { return };
+    let watched = Watched::with(everything_can_happen, |exporter| exporter).await;
+    let _running = everything(&watched).await;
+    let page = watched.scrape().await;
+    let check = |page: &str| run(promtool.command().args(["check", "metrics"]), page);
+    assert_eq!(check(&page.text), (true, String::new()));
+    // What it would say, if there was something.
+    let (passed, said) = check(&page.text.replace("llm_requests_total", "llm_requestsCount"));
+    assert!(!passed && !said.is_empty(), "promtool checks");
+}
+
+/// Prints every sample: name, labels and value, as JSON.
+const PARSE: &str = r##"
+import json, sys, io
+from prometheus_client import parser as text
+from prometheus_client.openmetrics import parser as openmetrics
+page = sys.stdin.read()
+samples = []
+for family in text.text_fd_to_metric_families(io.StringIO(page)):
+    for sample in family.samples:
+        samples.append([family.type, sample.name, sample.labels, repr(sample.value)])
+print(json.dumps(samples))
+# The OpenMetrics parser is the stricter one. It wants no blank lines, counters declared without `_total`, and an end.
+lines = []
+for line in page.splitlines():
+    if line.startswith("# ") and line.split(" ")[2].endswith("_total"):
+        words = line.split(" ")
+        words[2] = words[2][: -len("_total")]
+        line = " ".join(words)
+    if line:
+        lines.append(line)
+count = 0
+for family in openmetrics.text_fd_to_metric_families(io.StringIO("\n".join(lines) + "\n# EOF\n")):
+    count += len(family.samples)
+assert count == len(samples), (count, len(samples))
+"##;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_client_reads_every_sample_as_we_do() {
+    let Some(python) = python_with_client() else { return };
+    let watched = Watched::with(everything_can_happen, |exporter| exporter).await;
+    let _running = everything(&watched).await;
+    let page = watched.scrape().await;
+    let (passed, said) = run(python.command().args(["-c", PARSE]), &page.text);
+    assert!(passed, "{said}");
+    let samples: Vec<(String, String, std::collections::BTreeMap<String, String>, String)> =
+        serde_json::from_str(said.lines().next().expect("a line")).expect("JSON");
+    let mine = page.families().values().flat_map(|family| family.samples.iter().map(|sample| (&family.kind, sample)));
+    assert_eq!(samples.len(), mine.clone().count());
+    for (kind, sample) in mine {
+        let same = samples.iter().any(|(theirs, name, labels, value)| {
+            let value: f64 = value.parse().expect("a number");
+            theirs == kind && *name == sample.name && *labels == sample.labels && value == sample.value
+        });
+        assert!(same, "{sample:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_prometheus_scrapes_the_page_and_has_its_numbers() {
+    let Some(tool) = tool("prometheus") else { return };
+    let watched = Watched::with(everything_can_happen, |exporter| exporter).await;
+    let _running = everything(&watched).await;
+    let page = watched.scrape().await;
+    let prometheus = start_prometheus(&tool, watched.addr).await;
+    until(&prometheus, "count_over_time(up[1m]) >= 3").await;
+    assert_eq!(prometheus.value("up").await, Some(1.0));
+
+    // Nothing moves any more: what it has is what is on the page.
+    let ours: Vec<_> = page.families().iter().filter(|(name, _)| name.starts_with("llm_")).collect();
+    let mut compared = 0;
+    for sample in ours.iter().flat_map(|(_, family)| &family.samples) {
+        let value = prometheus.value(&selector(sample)).await;
+        assert_eq!(value, Some(sample.value), "{sample:?}");
+        compared += 1;
+    }
+    assert!(compared > 300, "{compared} samples");
+    let series = prometheus.value("count({__name__=~\"llm_.+\"})").await;
+    assert_eq!(series, Some(f64::from(compared)), "and no series more");
+
+    // Where a histogram has its sample, a quantile is.
+    let query = "histogram_quantile(0.9, sum by (le) (llm_model_load_seconds_bucket))";
+    let load = prometheus.value(query).await.expect("a quantile");
+    assert!((5.0..=8.0).contains(&load), "7 s lie between the bounds 5 and 8: {load}");
+    for row in llm_metrics::catalog::all().filter(|row| row.kind == llm_metrics::catalog::Kind::Histogram) {
+        let query = format!("histogram_quantile(0.5, sum by (le, model) ({}_bucket{{model=\"{MODEL}\"}}))", row.name);
+        let median = prometheus.value(&query).await;
+        assert!(median.is_some_and(f64::is_finite), "{}: {median:?}", row.name);
+    }
+    let help: serde_json::Value =
+        serde_json::from_str(&prometheus.get("/api/v1/metadata?metric=llm_requests_total").await.expect("an answer"))
+            .expect("JSON");
+    assert_eq!(help["data"]["llm_requests_total"][0]["type"], "counter");
+    assert_eq!(help["data"]["llm_requests_total"][0]["help"], llm_metrics::catalog::REQUESTS.help);
+
+    let log = prometheus.log();
+    let complaints: Vec<_> = log.lines().filter(|l| l.contains("level=warn") || l.contains("level=error")).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// Waits until a query has a result.
+async fn until(prometheus: &Prometheus, query: &str) {
+    for _ in 0..600 {
+        if !prometheus.query(query).await.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{query} never came:\n{}", prometheus.log());
+}
+
+fn selector(sample: &llm_metrics_tests::Sample) -> String {
+    let label = |(key, value): (&String, &String)| format!("{key}={}", serde_json::Value::from(value.as_str()));
+    let labels: Vec<String> = sample.labels.iter().map(label).collect();
+    format!("{}{{{}}}", sample.name, labels.join(","))
+}
