@@ -133,8 +133,6 @@ pub(super) struct Gap {
     pub(super) from: usize,
     pub(super) to: usize,
     pub(super) what: Skipped,
-    /// How many containers are open around it.
-    pub(super) levels: u8,
 }
 
 /// Tells a sink what the scanner finds, and notes what the template needs to know.
@@ -297,11 +295,11 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
         }
     }
 
-    fn skips(&mut self, from: usize, what: Skipped, levels: u8) {
+    fn skips(&mut self, from: usize, what: Skipped) {
         match (self.phase, what) {
             (Phase::Before, Skipped::Padding) => {}
             (Phase::After, Skipped::Object | Skipped::Padding) if self.gap.is_none() => {
-                self.gap = Some(Gap { from, to: from, what, levels });
+                self.gap = Some(Gap { from, to: from, what });
             }
             _ => self.not_plain(),
         }

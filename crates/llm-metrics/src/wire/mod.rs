@@ -5,16 +5,18 @@
 //! it reports once and leaves alone.
 //!
 //! ```text
-//!   bytes ─► sse: lines, events ─► json: values at their place ─► facts: what they mean ─► Sink
+//!   bytes ─► sse: lines, events ─► scanner: values at their place ─► facts: what they mean ─► Sink
 //!                     └─ template: an event like the one before is not read again ─┘
 //! ```
 //!
 //! A further protocol is a file with its shapes, and a row in [`ROUTES`].
 
+mod document;
 mod facts;
 mod json;
 mod openai;
 mod request;
+mod scanner;
 mod skip;
 mod sse;
 mod stream;
@@ -22,11 +24,12 @@ mod template;
 
 use std::time::Duration;
 
+use document::Document;
 use facts::Fact;
 use json::Shape;
 use request::Asked;
 pub(crate) use request::{RequestFacts, RequestScan};
-use stream::{Document, EventStream};
+use stream::EventStream;
 
 use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Operation, Protocol, Usage};
 
@@ -114,12 +117,12 @@ pub(crate) fn route(method: &http::Method, path: &str) -> Option<&'static Route>
 impl Route {
     /// A reader for an answer that is a stream of events.
     pub(crate) fn stream_reader(&self) -> Reader {
-        Reader::new(Framing::Events(EventStream::new(self.event)))
+        Reader::new(Body::Events(EventStream::new(self.event)))
     }
 
     /// A reader for an answer in one piece.
     pub(crate) fn unary_reader(&self) -> Reader {
-        Reader::new(Framing::Document(Document::new(self.document)))
+        Reader::new(Body::Document(Document::new(self.document)))
     }
 
     /// A reader for the request's body.
@@ -133,7 +136,7 @@ impl Route {
 pub(crate) struct Reader {
     /// How much of a byte order mark was read; `None` when it is out of the question.
     mark: Option<u8>,
-    framing: Framing,
+    body: Body,
 }
 
 #[derive(Debug)]
@@ -141,7 +144,7 @@ pub(crate) struct Reader {
     clippy::large_enum_variant,
     reason = "a reader lives in the state of its request; a box would be an allocation"
 )]
-enum Framing {
+enum Body {
     Events(EventStream),
     Document(Document),
 }
@@ -149,22 +152,22 @@ enum Framing {
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 impl Reader {
-    fn new(framing: Framing) -> Self {
-        Self { mark: Some(0), framing }
+    fn new(body: Body) -> Self {
+        Self { mark: Some(0), body }
     }
 
     /// Reads the next bytes of the body.
     #[inline]
     pub(crate) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
         let bytes = if self.mark.is_some() { self.after_mark(bytes, sink) } else { bytes };
-        self.framing.read(bytes, sink);
+        self.body.read(bytes, sink);
     }
 
     /// The body came to its end.
     pub(crate) fn end(&mut self, sink: &mut impl Sink) {
-        match &mut self.framing {
-            Framing::Events(events) => events.end(sink),
-            Framing::Document(document) => document.end(sink),
+        match &mut self.body {
+            Body::Events(events) => events.end(sink),
+            Body::Document(document) => document.end(sink),
         }
     }
 
@@ -174,7 +177,7 @@ impl Reader {
             let read = usize::from(read);
             if *byte != BYTE_ORDER_MARK[read] {
                 self.mark = None;
-                self.framing.read(&BYTE_ORDER_MARK[..read], sink);
+                self.body.read(&BYTE_ORDER_MARK[..read], sink);
                 break;
             }
             self.mark = (read < 2).then_some(read as u8 + 1);
@@ -184,7 +187,7 @@ impl Reader {
     }
 }
 
-impl Framing {
+impl Body {
     #[inline]
     fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
         match self {

@@ -1,6 +1,7 @@
 //! The few facts of a request body that matter, read as it flows by.
 
-use super::json::{SCRATCH, Scalar, Scanner, Shape, Visitor};
+use super::json::{SCRATCH, Scalar, Shape, Visitor};
+use super::scanner::Scanner;
 
 /// What the caller asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

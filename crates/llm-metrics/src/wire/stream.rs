@@ -2,7 +2,8 @@
 
 use super::Sink;
 use super::facts::{Fact, Facts, Interpreter};
-use super::json::{SCRATCH, Scanner, Shape};
+use super::json::Shape;
+use super::scanner::Scanner;
 use super::sse::{Extent, Framing, Lines};
 use super::template::Template;
 use crate::vocabulary::InspectionFailure;
@@ -184,30 +185,5 @@ impl Events {
         self.dirty = false;
         self.facts.begin_event();
         sink.event_end();
-    }
-}
-
-/// One JSON document that is the whole body.
-#[derive(Debug)]
-pub(super) struct Document {
-    scanner: Scanner<Fact>,
-    facts: Facts,
-    scratch: [u8; SCRATCH],
-}
-
-impl Document {
-    pub(super) fn new(shape: &'static Shape<Fact>) -> Self {
-        Self { scanner: Scanner::new(shape), facts: Facts::default(), scratch: [0; SCRATCH] }
-    }
-
-    pub(super) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
-        let mut interpreter = Interpreter::of_body(&mut self.facts, sink);
-        self.scanner.read(bytes, &mut self.scratch, &mut interpreter);
-    }
-
-    pub(super) fn end(&mut self, sink: &mut impl Sink) {
-        if !self.scanner.is_settled() {
-            self.facts.fail(InspectionFailure::Malformed, sink);
-        }
     }
 }

@@ -94,9 +94,10 @@ impl Template {
     ///
     /// - Padding: a string is whole if there is no quote and no backslash in it.
     /// - An object: it cannot have ended early, because after the end of a member's value comes `}` or `,"`, and here each
-    ///   closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of a string. Neither can it go on, because the end that is known has
-    ///   just the brackets that close what is around the object (see [`Self::learn_tail`]), and none for the object.
-    ///   That holds for whatever is JSON; a line that is not may go unnoticed.
+    ///   closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of a string. Neither can it go
+    ///   on: the quotes of the known end come in pairs, so it begins outside a string or the line would end inside one;
+    ///   and its brackets close just what is around the object. That holds for whatever is JSON: a line that is not may
+    ///   go unnoticed.
     #[inline]
     pub(super) fn ends(&self, rest: &[u8]) -> bool {
         let Some(tail) = self.tail.map(usize::from) else { return false };
@@ -127,7 +128,7 @@ impl Template {
         self.tail = None;
         let (head, end) = match gap {
             None => (data.get(from..), Some(&[][..])),
-            Some(gap) => (data.get(from..gap.from), data.get(gap.to..).filter(|end| brackets(end) == gap.levels)),
+            Some(gap) => (data.get(from..gap.from), data.get(gap.to..)),
         };
         let (Some(head), Some(end)) = (head, end) else { return };
         if head.len() + end.len() <= LONGEST_TAIL {
@@ -153,9 +154,4 @@ fn could_end_in(members: &[u8]) -> bool {
         early | (u8::from(*byte == b'}') & (goes_on ^ 1))
     });
     early != 0 || *last == b'}' || (*before == b'}' && !matches!(last, b']' | b'"'))
-}
-
-/// How many containers could be closed here, if no string held a bracket.
-fn brackets(end: &[u8]) -> u8 {
-    end.iter().filter(|byte| matches!(byte, b'}' | b']')).count() as u8
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
 use crate::wire::template::Template;
-use crate::wire::{Framing, Reader, Sink, TextKind, route};
+use crate::wire::{Body, Reader, Sink, TextKind, route};
 
 /// What a sink was told, the pieces of one text put together.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,9 +82,9 @@ pub(super) fn without_templates(mut reader: Reader) -> Reader {
 }
 
 pub(super) fn template(reader: &mut Reader) -> &mut Template {
-    match &mut reader.framing {
-        Framing::Events(events) => events.template(),
-        Framing::Document(_) => panic!("a document has no template"),
+    match &mut reader.body {
+        Body::Events(events) => events.template(),
+        Body::Document(_) => panic!("a document has no template"),
     }
 }
 

@@ -46,8 +46,11 @@ const ENVELOPES: [(&str, &str); 8] = [
     ),
 ];
 
-/// What a hostile or broken server could put in the place of log probabilities.
-const HOSTILE: [&str; 14] = [
+/// What a hostile or broken server could put in the place of log probabilities or padding.
+const HOSTILE: [&str; 17] = [
+    r#""a","error":"b""#,
+    r#""a\\","error":"b""#,
+    r#""a\",\"error\":\"b""#,
     r#"null,"finish_reason":"stop""#,
     r#"{"content":[]},"finish_reason":"length""#,
     r#"{"content":[{"token":"a"}]}},{"index":1,"delta":{"content":"x"},"logprobs":{"content":[]}"#,

@@ -1,0 +1,454 @@
+//! A push scanner that follows a [`Shape`] through a JSON document, from slice to slice.
+//!
+//! It keeps the position, not the bytes: a text goes to the visitor as it flows. Only a key, or a value that is needed in
+//! one piece, goes into a small scratch buffer, and only when it is split over two slices or holds an escape. Whatever
+//! the shape does not name is passed over without a look.
+
+use super::json::{Broken, MAX_LEVELS, Place, SCRATCH, Scalar, Shape, Skipped, Visitor};
+use super::skip;
+
+/// The slot of a value that the shape does not name.
+const UNNAMED: u8 = u8::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A value comes.
+    Value,
+    /// A value or the end of the array comes.
+    FirstElement,
+    /// A key or the end of the object comes.
+    FirstKey,
+    Key,
+    Colon,
+    /// A comma or the end of the container comes.
+    Next,
+    /// Inside a string; what it is for is in [`Use`].
+    String,
+    /// Inside a number, `true`, `false` or `null`.
+    Atom,
+    /// Inside an object or array that nobody looks at.
+    Skip,
+    Complete,
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Key,
+    Text,
+    Scalar,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    None,
+    Backslash,
+    /// So many digits of `\uXXXX` were read.
+    Unicode(u8),
+}
+
+#[derive(Debug)]
+pub(super) struct Scanner<F: 'static> {
+    root: &'static Shape<F>,
+    /// The innermost open container that has a shape.
+    container: &'static Shape<F>,
+    place: Place,
+    state: State,
+    used_for: Use,
+    escape: Escape,
+    /// The digits of `\uXXXX` so far.
+    unit: u16,
+    /// A high surrogate that waits for its other half, or 0.
+    high: u16,
+    skip: skip::Skip,
+    /// How many bytes of the scratch buffer are in use.
+    kept: u8,
+    touched: bool,
+}
+
+impl<F: Copy + 'static> Scanner<F> {
+    pub(super) const fn new(root: &'static Shape<F>) -> Self {
+        Self {
+            root,
+            container: root,
+            place: Place { path: [0; MAX_LEVELS], levels: 0, slot: 0 },
+            state: State::Value,
+            used_for: Use::Nothing,
+            escape: Escape::None,
+            unit: 0,
+            high: 0,
+            skip: skip::Skip::new(),
+            kept: 0,
+            touched: false,
+        }
+    }
+
+    /// Back to the start of a document.
+    pub(super) fn restart(&mut self) {
+        self.place.levels = 0;
+        self.state = State::Value;
+    }
+
+    /// To the inside of a text, right after its opening quote.
+    pub(super) fn resume_in_text(&mut self, place: Place) {
+        self.place = place;
+        self.container = self.walk();
+        self.begin_string(Use::Text);
+    }
+
+    /// To the end of the document, which is known to follow.
+    pub(super) fn finish(&mut self) {
+        self.state = State::Complete;
+    }
+
+    /// Whether the document is complete, or was given up and reported as such.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state, State::Complete | State::Broken) || (self.state == State::Atom && self.place.levels == 0)
+    }
+
+    /// Whether the scratch buffer was written to since this was last asked.
+    pub(super) fn touched_scratch(&mut self) -> bool {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Reads the next bytes of the document.
+    pub(super) fn read<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], scratch: &mut [u8], visitor: &mut V) {
+        let mut at = 0;
+        while at < bytes.len() {
+            at = match self.state {
+                State::String => self.string(bytes, at, scratch, visitor),
+                State::Atom => self.atom(bytes, at, scratch, visitor),
+                State::Skip => self.skipped(bytes, at, visitor),
+                State::Broken => return,
+                _ if matches!(bytes[at], b' ' | b'\t' | b'\n' | b'\r') => at + 1,
+                _ => self.punctuation(bytes, at, visitor),
+            };
+        }
+    }
+
+    /// Reads only up to the end of the text that the scanner is in, and says where that was.
+    #[inline]
+    pub(super) fn read_text<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], visitor: &mut V) -> usize {
+        // A text never needs the scratch buffer.
+        self.string(bytes, 0, &mut [], visitor)
+    }
+
+    pub(super) fn is_in_text(&self) -> bool {
+        self.state == State::String
+    }
+
+    #[inline]
+    fn punctuation<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, visitor: &mut V) -> usize {
+        let byte = bytes[at];
+        match (self.state, byte) {
+            (State::FirstKey | State::Key, b'"') => self.begin_string(Use::Key),
+            (State::Colon, b':') => self.state = State::Value,
+            (State::Next, b',') => {
+                self.state = if matches!(self.container, Shape::Array(_)) { State::Value } else { State::Key };
+                self.place.slot = 0;
+            }
+            (State::Next | State::FirstKey, b'}') if matches!(self.container, Shape::Object(..)) => self.close(visitor),
+            (State::Next | State::FirstElement, b']') if matches!(self.container, Shape::Array(_)) => {
+                self.close(visitor);
+            }
+            (State::Value | State::FirstElement, _) => return self.value(bytes, at, visitor),
+            _ => self.give_up(Broken::Malformed, visitor),
+        }
+        at + 1
+    }
+
+    /// The first byte of a value.
+    fn value<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, visitor: &mut V) -> usize {
+        let shape = if self.place.levels == 0 { Some(self.root) } else { self.container.child(self.place.slot) };
+        let byte = bytes[at];
+        if let Some(Shape::Present(fact)) = shape {
+            if byte != b'n' {
+                visitor.present(*fact);
+            }
+        }
+        match (byte, shape) {
+            (b'{', Some(shape @ Shape::Object(name, _))) => {
+                self.open(shape, State::FirstKey);
+                if let Some(name) = name {
+                    visitor.enter(*name);
+                }
+            }
+            (b'[', Some(shape @ Shape::Array(_))) => self.open(shape, State::FirstElement),
+            (b'{' | b'[', _) => {
+                let what = if byte == b'{' { Skipped::Object } else { Skipped::Array };
+                visitor.skips(at, what);
+                if let Some(Shape::Scalar(fact)) = shape {
+                    visitor.scalar(*fact, Scalar::Other);
+                }
+                self.skip.begin();
+                self.state = State::Skip;
+            }
+            (b'"', Some(Shape::Text(_))) => {
+                visitor.text_begins(at + 1, self.place);
+                self.begin_string(Use::Text);
+            }
+            (b'"', Some(Shape::Scalar(_))) => self.begin_string(Use::Scalar),
+            (b'"', _) => {
+                match shape {
+                    Some(Shape::Envelope) => {}
+                    Some(Shape::Padding) => visitor.skips(at, Skipped::Padding),
+                    _ => visitor.skips(at, Skipped::String),
+                }
+                self.begin_string(Use::Nothing);
+            }
+            (b'-' | b'0'..=b'9' | b't' | b'f' | b'n', _) => {
+                self.used_for = if matches!(shape, Some(Shape::Scalar(_))) { Use::Scalar } else { Use::Nothing };
+                self.kept = 0;
+                self.state = State::Atom;
+                return at;
+            }
+            _ => self.give_up(Broken::Malformed, visitor),
+        }
+        at + 1
+    }
+
+    fn open(&mut self, shape: &'static Shape<F>, state: State) {
+        let level = usize::from(self.place.levels);
+        // A shape is static and never deeper than this: a test walks them all.
+        if let Some(step) = self.place.path.get_mut(level) {
+            *step = self.place.slot;
+            self.place.levels += 1;
+        }
+        self.place.slot = 0;
+        self.container = shape;
+        self.state = state;
+    }
+
+    fn close<V: Visitor<Fact = F>>(&mut self, visitor: &mut V) {
+        if let Shape::Object(Some(name), _) = self.container {
+            visitor.leave(*name);
+        }
+        self.place.levels = self.place.levels.saturating_sub(1);
+        self.container = self.walk();
+        self.after_value(visitor);
+    }
+
+    /// The container that the path leads to.
+    fn walk(&self) -> &'static Shape<F> {
+        let steps = self.place.path.get(1..usize::from(self.place.levels)).unwrap_or_default();
+        steps.iter().fold(self.root, |shape, step| shape.child(*step).unwrap_or(shape))
+    }
+
+    #[inline]
+    fn after_value<V: Visitor<Fact = F>>(&mut self, visitor: &mut V) {
+        self.state = State::Next;
+        if self.place.levels == 0 {
+            self.state = State::Complete;
+            visitor.complete();
+        }
+    }
+
+    #[cold]
+    fn give_up<V: Visitor<Fact = F>>(&mut self, why: Broken, visitor: &mut V) {
+        self.state = State::Broken;
+        visitor.broken(why);
+    }
+
+    fn skipped<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, visitor: &mut V) -> usize {
+        let end = self.skip.read(&bytes[at..]);
+        if self.skip.is_over() {
+            visitor.skipped(at + end);
+            self.after_value(visitor);
+        } else if self.skip.is_too_deep() {
+            self.give_up(Broken::TooLarge, visitor);
+        }
+        at + end
+    }
+
+    fn atom<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, scratch: &mut [u8], visitor: &mut V) -> usize {
+        let rest = &bytes[at..];
+        let end = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'));
+        let piece = &rest[..end.unwrap_or(rest.len())];
+        if self.used_for == Use::Scalar {
+            if end.is_none() || self.kept > 0 {
+                self.keep(piece, scratch);
+            }
+            if end.is_some() {
+                let whole = if self.kept > 0 { &scratch[..usize::from(self.kept)] } else { piece };
+                let scalar = match whole {
+                    b"null" => Scalar::Null,
+                    b"true" => Scalar::Bool(true),
+                    b"false" => Scalar::Bool(false),
+                    _ if whole.len() >= SCRATCH => Scalar::Other,
+                    _ => Scalar::Number(whole),
+                };
+                self.tell_scalar(scalar, visitor);
+            }
+        }
+        if end.is_some() {
+            self.after_value(visitor);
+        }
+        at + piece.len()
+    }
+
+    fn tell_scalar<V: Visitor<Fact = F>>(&self, scalar: Scalar<'_>, visitor: &mut V) {
+        if let Some(Shape::Scalar(fact)) = self.container.child(self.place.slot) {
+            visitor.scalar(*fact, scalar);
+        }
+    }
+
+    #[inline]
+    fn begin_string(&mut self, used_for: Use) {
+        self.state = State::String;
+        self.used_for = used_for;
+        self.escape = Escape::None;
+        self.high = 0;
+        self.kept = 0;
+    }
+
+    fn string<V: Visitor<Fact = F>>(
+        &mut self,
+        bytes: &[u8],
+        mut at: usize,
+        scratch: &mut [u8],
+        visitor: &mut V,
+    ) -> usize {
+        while at < bytes.len() {
+            if self.escape != Escape::None {
+                self.escaped(bytes[at], scratch, visitor);
+                at += 1;
+                continue;
+            }
+            let rest = &bytes[at..];
+            let Some(length) = skip::quote_or_backslash(rest) else {
+                self.piece(rest, scratch, visitor);
+                return bytes.len();
+            };
+            let piece = &rest[..length];
+            at += length + 1;
+            if rest[length] == b'"' {
+                self.end_string(piece, at, scratch, visitor);
+                return at;
+            }
+            self.piece(piece, scratch, visitor);
+            self.escape = Escape::Backslash;
+        }
+        at
+    }
+
+    /// The closing quote, with what stands between it and the last escape or the start of the slice.
+    #[inline]
+    fn end_string<V: Visitor<Fact = F>>(&mut self, piece: &[u8], at: usize, scratch: &mut [u8], visitor: &mut V) {
+        match self.used_for {
+            Use::Nothing => {
+                visitor.skipped(at);
+                return self.after_value(visitor);
+            }
+            Use::Text => {
+                self.piece(piece, scratch, visitor);
+                self.lone_surrogate(scratch, visitor);
+                visitor.text_ends(at);
+                return self.after_value(visitor);
+            }
+            Use::Key | Use::Scalar => {}
+        }
+        let whole = if self.kept == 0 && self.high == 0 {
+            piece
+        } else {
+            self.piece(piece, scratch, visitor);
+            self.lone_surrogate(scratch, visitor);
+            &scratch[..usize::from(self.kept)]
+        };
+        if self.used_for == Use::Key {
+            self.place.slot = match self.container {
+                Shape::Object(_, keys) => {
+                    keys.iter().position(|(key, _)| key.as_bytes() == whole).map_or(UNNAMED, |slot| slot as u8)
+                }
+                _ => UNNAMED,
+            };
+            self.state = State::Colon;
+        } else {
+            self.tell_scalar(Scalar::String(whole), visitor);
+            self.after_value(visitor);
+        }
+    }
+
+    /// A piece of a string, unescaped.
+    #[inline]
+    fn piece<V: Visitor<Fact = F>>(&mut self, piece: &[u8], scratch: &mut [u8], visitor: &mut V) {
+        if piece.is_empty() || self.used_for == Use::Nothing {
+            return;
+        }
+        if self.high != 0 {
+            self.lone_surrogate(scratch, visitor);
+        }
+        if self.used_for != Use::Text {
+            self.keep(piece, scratch);
+        } else if let Some(Shape::Text(kind)) = self.container.child(self.place.slot) {
+            visitor.text(*kind, self.place.slot, piece);
+        }
+    }
+
+    fn keep(&mut self, piece: &[u8], scratch: &mut [u8]) {
+        let free = scratch.get_mut(usize::from(self.kept)..SCRATCH).unwrap_or_default();
+        let fits = piece.len().min(free.len());
+        free[..fits].copy_from_slice(&piece[..fits]);
+        self.kept += fits as u8;
+        self.touched = true;
+    }
+
+    /// One byte of an escape sequence.
+    #[cold]
+    fn escaped<V: Visitor<Fact = F>>(&mut self, byte: u8, scratch: &mut [u8], visitor: &mut V) {
+        let read = match self.escape {
+            Escape::Unicode(read) => read,
+            _ if byte == b'u' && self.used_for != Use::Nothing => {
+                self.escape = Escape::Unicode(0);
+                self.unit = 0;
+                return;
+            }
+            _ => {
+                self.escape = Escape::None;
+                let plain = match byte {
+                    b'b' => 0x08,
+                    b'f' => 0x0c,
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    _ => byte,
+                };
+                return self.piece(&[plain], scratch, visitor);
+            }
+        };
+        let digit = char::from(byte).to_digit(16).unwrap_or(0) as u16;
+        self.unit = self.unit << 4 | digit;
+        self.escape = if read < 3 { Escape::Unicode(read + 1) } else { Escape::None };
+        if read == 3 {
+            self.code_unit(scratch, visitor);
+        }
+    }
+
+    /// A whole `\uXXXX`.
+    fn code_unit<V: Visitor<Fact = F>>(&mut self, scratch: &mut [u8], visitor: &mut V) {
+        let pair = [std::mem::take(&mut self.high), self.unit];
+        let units = if pair[0] == 0 { &pair[1..] } else { &pair[..] };
+        for decoded in char::decode_utf16(units.iter().copied()) {
+            match decoded {
+                Ok(character) => {
+                    self.piece(character.encode_utf8(&mut [0; 4]).as_bytes(), scratch, visitor);
+                }
+                // It waits for its other half; `lone_surrogate` is where it ends up if that does not come.
+                Err(half) if half.unpaired_surrogate() < 0xDC00 => {
+                    self.lone_surrogate(scratch, visitor);
+                    self.high = half.unpaired_surrogate();
+                }
+                Err(_) => self.piece(REPLACEMENT, scratch, visitor),
+            }
+        }
+    }
+
+    /// Half of a character whose other half did not come.
+    fn lone_surrogate<V: Visitor<Fact = F>>(&mut self, scratch: &mut [u8], visitor: &mut V) {
+        if std::mem::take(&mut self.high) != 0 {
+            self.piece(REPLACEMENT, scratch, visitor);
+        }
+    }
+}
+
+const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
