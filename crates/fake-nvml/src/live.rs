@@ -16,9 +16,14 @@ const IDLE: u32 = 2;
 /// `device` as it would answer now.
 pub(crate) fn at_this_moment(device: &Device) -> Device {
     static START: OnceLock<(Instant, Duration)> = OnceLock::new();
-    let &(start, unix) =
-        START.get_or_init(|| (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
-    let now = start.elapsed().as_secs_f64();
+    let &(start, unix) = START.get_or_init(|| {
+        (
+            Instant::now(),
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() - Duration::from_secs_f64(PERIOD),
+        )
+    });
+    // One period has passed already, so that the ring is full from the beginning.
+    let now = start.elapsed().as_secs_f64() + PERIOD;
 
     let mut device = device.clone();
     let percent = percent_at(now);

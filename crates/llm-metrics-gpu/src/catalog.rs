@@ -15,7 +15,8 @@
 use llm_metrics::catalog::{MetricDef, Section, Unit};
 
 /// Seconds of one round over all devices: from microseconds on a fast driver to one that hangs.
-pub const TICK_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub const TICK_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The labels that every series of a device has.
 pub const DEVICE_LABELS: [&str; 2] = ["gpu", "gpu_uuid"];

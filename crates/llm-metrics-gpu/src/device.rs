@@ -52,8 +52,7 @@ struct Xid {
 
 impl Device {
     pub(crate) fn new(identity: GpuIdentity, sink: &Sink, window: Duration) -> Self {
-        let labels =
-            [Label::new("gpu", identity.index.to_string()), Label::new("gpu_uuid", identity.uuid.clone())];
+        let labels = [Label::new("gpu", identity.index.to_string()), Label::new("gpu_uuid", identity.uuid.clone())];
         let mut device = Self {
             identity,
             labels,
@@ -108,7 +107,9 @@ impl Device {
         self.round += 1;
         for &(series, value) in &readings.values {
             let accepted = match value {
-                Value::Gauge(value) => plausible(series.row.unit, value).map(|value| self.gauge(series, value, part, sink)),
+                Value::Gauge(value) => {
+                    plausible(series.row.unit, value).map(|value| self.gauge(series, value, part, sink))
+                }
                 Value::Count { count, per_unit } => {
                     plausible_count(count).then(|| self.count(series, count, per_unit, sink))
                 }

@@ -265,7 +265,8 @@ mod tests {
     fn without_a_ring_the_gauge_is_integrated_over_time() {
         let mut meter = LoadMeter::new(SECOND * 60);
         let start = Instant::now();
-        let busy: u64 = (0..=10).map(|n| meter.take(start + SECOND * n, Some(0.5), &Ring::Unsupported).busy_seconds).sum();
+        let busy: u64 =
+            (0..=10).map(|n| meter.take(start + SECOND * n, Some(0.5), &Ring::Unsupported).busy_seconds).sum();
         assert_eq!(busy, 5);
     }
 }

@@ -76,7 +76,8 @@ impl Own {
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, times: u64) {
-        if let Some(counter) = ErrorKind::ALL.iter().position(|known| *known == kind).and_then(|at| self.errors.get(at)) {
+        if let Some(counter) = ErrorKind::ALL.iter().position(|known| *known == kind).and_then(|at| self.errors.get(at))
+        {
             counter.increment(times);
         }
     }

@@ -23,33 +23,36 @@ fn write(folder: &Path, files: &[(&str, &str)]) {
 fn tree() -> tempfile::TempDir {
     let sys = tempfile::tempdir().unwrap();
     let card = sys.path().join("devices/pci0000:00").join(ADDRESS);
-    write(&card, &[
-        ("vendor", "0x1002"),
-        ("device", "0x744c"),
-        ("unique_id", "be0ff0a1b2c3d4e5"),
-        ("gpu_busy_percent", "37"),
-        ("mem_busy_percent", "12"),
-        ("mem_info_vram_used", "8589934592"),
-        ("mem_info_vram_total", "25753026560"),
-        ("current_link_speed", "16.0 GT/s PCIe"),
-        ("current_link_width", "16"),
-        ("max_link_speed", "16.0 GT/s PCIe"),
-        ("max_link_width", "16"),
-        ("pcie_replay_count", "3"),
-        ("power/runtime_status", "active"),
-        ("hwmon/hwmon4/power1_average", "145000000"),
-        ("hwmon/hwmon4/power1_cap", "303000000"),
-        ("hwmon/hwmon4/power1_cap_max", "348000000"),
-        ("hwmon/hwmon4/freq1_input", "2526000000"),
-        ("hwmon/hwmon4/freq2_input", "1249000000"),
-        ("hwmon/hwmon4/temp1_label", "edge"),
-        ("hwmon/hwmon4/temp1_input", "54000"),
-        ("hwmon/hwmon4/temp1_crit", "100000"),
-        ("hwmon/hwmon4/temp2_label", "junction"),
-        ("hwmon/hwmon4/temp2_input", "70000"),
-        ("hwmon/hwmon4/temp3_label", "mem"),
-        ("hwmon/hwmon4/temp3_input", "66000"),
-    ]);
+    write(
+        &card,
+        &[
+            ("vendor", "0x1002"),
+            ("device", "0x744c"),
+            ("unique_id", "be0ff0a1b2c3d4e5"),
+            ("gpu_busy_percent", "37"),
+            ("mem_busy_percent", "12"),
+            ("mem_info_vram_used", "8589934592"),
+            ("mem_info_vram_total", "25753026560"),
+            ("current_link_speed", "16.0 GT/s PCIe"),
+            ("current_link_width", "16"),
+            ("max_link_speed", "16.0 GT/s PCIe"),
+            ("max_link_width", "16"),
+            ("pcie_replay_count", "3"),
+            ("power/runtime_status", "active"),
+            ("hwmon/hwmon4/power1_average", "145000000"),
+            ("hwmon/hwmon4/power1_cap", "303000000"),
+            ("hwmon/hwmon4/power1_cap_max", "348000000"),
+            ("hwmon/hwmon4/freq1_input", "2526000000"),
+            ("hwmon/hwmon4/freq2_input", "1249000000"),
+            ("hwmon/hwmon4/temp1_label", "edge"),
+            ("hwmon/hwmon4/temp1_input", "54000"),
+            ("hwmon/hwmon4/temp1_crit", "100000"),
+            ("hwmon/hwmon4/temp2_label", "junction"),
+            ("hwmon/hwmon4/temp2_input", "70000"),
+            ("hwmon/hwmon4/temp3_label", "mem"),
+            ("hwmon/hwmon4/temp3_input", "66000"),
+        ],
+    );
     let other = sys.path().join("devices/pci0000:00/0000:00:02.0");
     write(&other, &[("vendor", "0x8086")]);
     for (card, device) in [("card0", other), ("card1", card.clone()), ("card1-DP-1", card)] {

@@ -61,7 +61,9 @@ fn a_machine_without_a_driver_is_no_error_and_a_driver_that_appears_is_picked_up
 
 #[test]
 fn a_driver_that_cannot_be_used_is_told_by_kind() {
-    for (code, kind) in [(9, "no_driver"), (4, "permission"), (18, "version_mismatch"), (28, "call_failed"), (999, "call_failed")] {
+    for (code, kind) in
+        [(9, "no_driver"), (4, "permission"), (18, "version_mismatch"), (28, "call_failed"), (999, "call_failed")]
+    {
         let fake = Fake::state(&json!({ "init_return": code }));
         let (builder, page) = on(&fake);
         let _collector = builder.start();

@@ -158,7 +158,9 @@ pub enum SourceError {
         symbol: &'static str,
     },
     /// No device answers.
-    #[error("every GPU is lost; if this is a container, `systemctl daemon-reload` on the host may have taken them away")]
+    #[error(
+        "every GPU is lost; if this is a container, `systemctl daemon-reload` on the host may have taken them away"
+    )]
     AllLost,
     /// Anything else.
     #[error("the GPU driver failed: {detail}")]

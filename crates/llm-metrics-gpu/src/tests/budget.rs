@@ -9,8 +9,7 @@ use super::{
 
 #[test]
 fn a_tick_makes_at_most_ten_calls_a_device() {
-    let limits =
-        [("h200", 10), ("l40s", 8), ("old-driver", 8), ("rtx4090", 8), ("gb10", 7), ("h100-mig", 4)];
+    let limits = [("h200", 10), ("l40s", 8), ("old-driver", 8), ("rtx4090", 8), ("gb10", 7), ("h100-mig", 4)];
     for (profile, most) in limits {
         by_hand(&Fake::profile(profile), |hand| {
             // The first ticks read everything, and learn what is not supported.

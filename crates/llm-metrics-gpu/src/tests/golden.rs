@@ -1,6 +1,11 @@
 //! The whole page of each profile, as it was once looked at and found right. `BLESS=1` writes it anew.
 
-use std::{fs, io::Write, path::PathBuf, process::{Command, Stdio}};
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use super::{by_hand, support::Fake};
 
@@ -66,7 +71,9 @@ fn without_times(page: &str) -> String {
 }
 
 fn difference(before: &str, after: &str) -> String {
-    let gone = before.lines().filter(|line| !after.lines().any(|other| other == *line)).map(|line| format!("- {line}\n"));
-    let new = after.lines().filter(|line| !before.lines().any(|other| other == *line)).map(|line| format!("+ {line}\n"));
+    let gone =
+        before.lines().filter(|line| !after.lines().any(|other| other == *line)).map(|line| format!("- {line}\n"));
+    let new =
+        after.lines().filter(|line| !before.lines().any(|other| other == *line)).map(|line| format!("+ {line}\n"));
     gone.chain(new).collect()
 }

@@ -58,8 +58,7 @@ fn by_hand(fake: &Fake, body: impl FnMut(&mut Hand<'_>)) {
 fn by_hand_from(mut source: impl GpuSource, fake: &Fake, mut body: impl FnMut(&mut Hand<'_>)) {
     let opened = source.session(&mut |session| {
         let (recorder, page) = support::page();
-        let sink =
-            Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
+        let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
         sink.describe();
         let stop = Arc::new(AtomicBool::new(false));
         let mut sampler = Sampler::new(Rhythm::default(), Selection::All, sink, stop);

@@ -159,9 +159,14 @@ fn a_device_that_fails_every_call_is_lost() {
     by_hand(&Fake::state(&state), |hand| {
         hand.ticks(1);
         let calls = [
-            "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMemoryInfo",
-            "nvmlDeviceGetSamples", "nvmlDeviceGetFieldValues", "nvmlDeviceGetClockInfo",
-            "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetPowerUsage",
+            "nvmlDeviceGetUtilizationRates",
+            "nvmlDeviceGetMemoryInfo_v2",
+            "nvmlDeviceGetMemoryInfo",
+            "nvmlDeviceGetSamples",
+            "nvmlDeviceGetFieldValues",
+            "nvmlDeviceGetClockInfo",
+            "nvmlDeviceGetCurrentClocksEventReasons",
+            "nvmlDeviceGetPowerUsage",
         ];
         let unknown: serde_json::Map<_, _> = calls.iter().map(|call| ((*call).into(), json!(999))).collect();
         let mut failing = state.clone();

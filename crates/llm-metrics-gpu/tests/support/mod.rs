@@ -1,6 +1,11 @@
 //! The fake driver, and a recorder whose series can be asked for.
 
-#![allow(dead_code, unreachable_pub, unsafe_code, reason = "each test binary uses its part; controls are found by name")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unsafe_code,
+    reason = "each test binary uses its part; controls are found by name"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +47,8 @@ fn built(what: &[&str], target: &str) -> PathBuf {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut artifacts = messages.filter(|message| message["target"]["name"] == target && !message["filenames"].is_null());
+    let mut artifacts =
+        messages.filter(|message| message["target"]["name"] == target && !message["filenames"].is_null());
     let artifact = artifacts.next().expect("cargo names what it built");
     let file = artifact["executable"].as_str().or_else(|| artifact["filenames"][0].as_str());
     PathBuf::from(file.expect("a file was built"))

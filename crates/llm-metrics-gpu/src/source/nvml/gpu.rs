@@ -241,9 +241,8 @@ impl<'nvml> Gpu<'nvml> {
         let Some(mut gpm) = self.gpm.take() else { return Ok(()) };
         let mut never = false;
         let now = out.now();
-        let sampled = self.ask(Call::Gpm, out, |device| {
-            gpm.sample(device, now).inspect_err(|error| never = gpm::never(error))
-        })?;
+        let sampled =
+            self.ask(Call::Gpm, out, |device| gpm.sample(device, now).inspect_err(|error| never = gpm::never(error)))?;
         if sampled.is_some() {
             gpm.report(out);
         }

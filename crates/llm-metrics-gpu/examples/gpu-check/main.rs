@@ -1,0 +1,47 @@
+//! Asks a real GPU everything that the collector asks, and prints what it answers and what each answer costs.
+//!
+//! ```text
+//! cargo run --release -p llm-metrics-gpu --example gpu-check > docs/gpu-check-h200.md
+//! ```
+//!
+//! The output is Markdown. It decides what no documentation settles: how long the ring of samples is and how far apart its
+//! entries are, the unit of the throttle counters, whether PCIe throughput is in KB or KiB, what GPM costs, how the wait for
+//! events behaves, and whether anything disagrees with `nvidia-smi`. Put some load on the GPU meanwhile.
+
+mod calls;
+mod collector;
+mod probes;
+
+use std::{error::Error, ffi::OsString, path::PathBuf};
+
+use nvml_wrapper::Nvml;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let library = std::env::var_os("NVML_LIB_PATH").unwrap_or_else(|| OsString::from("libnvidia-ml.so.1"));
+    let mut builder = Nvml::builder();
+    let (nvml, took) = calls::timed(|| builder.lib_path(&library).init());
+    let nvml = nvml.map_err(|error| format!("cannot open {}: {error}", PathBuf::from(&library).display()))?;
+
+    println!("# GPU check\n");
+    println!("- library: `{}`, opened in {:.1} ms", PathBuf::from(&library).display(), took.as_secs_f64() * 1e3);
+    println!("- driver {}, field ids of {:?}", nvml.sys_driver_version()?, nvml.field_id_scheme());
+    println!("- CUDA {:?}", nvml.sys_cuda_driver_version());
+    for index in 0..nvml.device_count()? {
+        match nvml.device_by_index(index) {
+            Ok(device) => {
+                println!("\n## GPU {index}: {}\n", device.name().unwrap_or_default());
+                calls::report(&device);
+                probes::ring(&device);
+                probes::throttle_counters(&device);
+                probes::pcie(&device);
+                probes::gpm(&nvml, &device);
+            }
+            Err(error) => println!("\n## GPU {index}: {error}"),
+        }
+    }
+    println!("\n## The wait for events\n");
+    probes::events(&nvml);
+    drop(nvml);
+    collector::report(&library);
+    Ok(())
+}
