@@ -47,7 +47,7 @@ impl ApiError {
 
     pub(crate) fn context_length_exceeded(context: usize, prompt: usize, param: &str) -> Self {
         let message = format!(
-            "This model's maximum context length is {context} tokens, and the prompt alone has {prompt}. Shorten it."
+            "This model's maximum context length is {context} tokens, and the prompt alone has at least {prompt}. Shorten it."
         );
         Self::new(StatusCode::BAD_REQUEST, Some("context_length_exceeded"), message).at(param)
     }

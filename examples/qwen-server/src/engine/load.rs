@@ -1,5 +1,6 @@
 //! Loading a model: from a directory, from the Hugging Face hub, or from a GGUF file.
 
+use super::length::LengthGuard;
 use super::probe::ThinkTags;
 use super::{Engine, Facts};
 use crate::telemetry::EngineGauges;
@@ -69,13 +70,18 @@ pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineGauge
     let facts = {
         let pipeline = pipeline.lock().await;
         let metadata = pipeline.get_metadata();
-        let id = |tag: &str| pipeline.tokenizer().and_then(|tokenizer| tokenizer.token_to_id(tag));
+        let tokenizer = pipeline.tokenizer();
+        let id = |tag: &str| tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_to_id(tag));
         Facts {
             context_length: metadata.max_seq_len,
             has_chat_template: pipeline.get_chat_template().is_some_and(|template| template.has_chat_template()),
             defaults: pipeline.generation_defaults().unwrap_or_default(),
             ends: metadata.eos_tok.clone().into(),
             think_tags: id("<think>").zip(id("</think>")).map(|(open, close)| ThinkTags { open, close }),
+            length: LengthGuard::new(move |text| {
+                let encoding = tokenizer.as_ref().and_then(|tokenizer| tokenizer.encode_fast(text, false).ok());
+                encoding.map_or(0, |encoding| encoding.len())
+            }),
         }
     };
     let runner = MistralRsBuilder::new(pipeline, scheduler, false, None)

@@ -6,6 +6,7 @@
 //! a channel that never fills, the limit on tokens always fits the context, and tool calls are read outside.
 
 mod generation;
+mod length;
 mod load;
 mod probe;
 mod steering;
@@ -17,6 +18,7 @@ pub(crate) use steering::Steering;
 use crate::telemetry::{EngineGauges, Handle};
 use either::Either;
 use indexmap::IndexMap;
+use length::LengthGuard;
 use mistralrs::core::{MistralRs, TokenizationRequest};
 use mistralrs::{
     Constraint, MessageContent, ModelGenerationDefaults, NormalRequest, Request, RequestMessage, SamplingParams, Tool,
@@ -38,6 +40,18 @@ pub(crate) enum Prompt {
     Text(String),
 }
 
+impl Prompt {
+    /// What the caller wrote.
+    fn texts(&self) -> Vec<String> {
+        match self {
+            Self::Text(text) => vec![text.clone()],
+            Self::Chat { messages, .. } => {
+                messages.iter().flat_map(IndexMap::values).filter_map(|value| value.as_ref().left()).cloned().collect()
+            }
+        }
+    }
+}
+
 /// One request to the engine.
 pub(crate) struct Job {
     pub(crate) prompt: Prompt,
@@ -57,6 +71,7 @@ pub(crate) struct Facts {
     pub(crate) defaults: ModelGenerationDefaults,
     pub(crate) ends: Arc<[u32]>,
     think_tags: Option<ThinkTags>,
+    length: LengthGuard,
 }
 
 /// Why the engine did not do its work.
@@ -99,8 +114,13 @@ impl Engine {
         Arc::clone(&self.slots).try_acquire_many_owned(choices).ok()
     }
 
-    /// The prompt's length in tokens, after the chat template.
+    /// The prompt's length in tokens, after the chat template. If it is far too long: some length above the context's.
     pub(crate) async fn prompt_tokens(&self, prompt: Prompt) -> Result<usize, Fault> {
+        let (guard, texts, limit) = (self.facts.length.clone(), prompt.texts(), self.facts.context_length);
+        let excess = tokio::task::spawn_blocking(move || guard.excess(&texts, limit)).await;
+        if let Ok(Some(tokens)) = excess {
+            return Ok(tokens);
+        }
         let (text, tools, enable_thinking) = match prompt {
             Prompt::Chat { messages, tools, enable_thinking } => (Either::Left(messages), Some(tools), enable_thinking),
             Prompt::Text(text) => (Either::Right(text), None, None),

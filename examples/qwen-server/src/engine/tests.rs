@@ -112,6 +112,13 @@ async fn a_client_that_leaves_while_its_prompt_is_counted_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_of_megabytes_is_turned_away_by_its_beginning() {
+    let (engine, _cache) = engine().await;
+    let tokens = engine.prompt_tokens(Prompt::Text("lorem ipsum ".repeat(1 << 17))).await.unwrap();
+    assert!((4097..20_000).contains(&tokens), "{tokens}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_more_is_admitted_than_there_is_room_for() {
     let (engine, _cache) = engine().await;
     let all = engine.admit(engine.capacity()).unwrap();
