@@ -40,7 +40,6 @@ pub struct GpuCollector {
 
 impl GpuCollector {
     /// A collector with the defaults: all devices, every second, into the global recorder.
-    #[must_use]
     pub fn builder() -> GpuCollectorBuilder {
         GpuCollectorBuilder::default()
     }

@@ -51,9 +51,8 @@ pub(crate) fn ring(device: &Device<'_>) {
     let mut seen = device.samples(Sampling::GpuUtilization, 0).ok().and_then(|s| s.last().map(|s| s.timestamp));
     let (began, mut news) = (Instant::now(), Vec::new());
     while seen.is_some() && began.elapsed() < Duration::from_secs(5) {
-        if let Ok(samples) = device.samples(Sampling::GpuUtilization, seen)
-            && let Some(last) = samples.last().map(|sample| sample.timestamp).filter(|last| Some(*last) != seen)
-        {
+        let samples = device.samples(Sampling::GpuUtilization, seen).unwrap_or_default();
+        if let Some(last) = samples.last().map(|sample| sample.timestamp).filter(|last| Some(*last) != seen) {
             news.push((began.elapsed(), samples.len()));
             seen = Some(last);
         }

@@ -228,9 +228,13 @@ impl<'nvml> Gpu<'nvml> {
             out.gauge(Series::new(&catalog::MEMORY_USED, &[]), memory.used as f64);
             out.gauge(Series::new(&catalog::MEMORY_RESERVED, &[]), memory.reserved as f64);
             out.gauge(Series::new(&catalog::MEMORY_TOTAL, &[]), memory.total as f64);
-        } else if !self.memory_v2_worked
-            && let Some(memory) = self.ask(Call::MemoryV1, out, raw::memory_v1)?
-        {
+            return Ok(());
+        }
+        if self.memory_v2_worked {
+            // Not for one failure a figure with another meaning.
+            return Ok(());
+        }
+        if let Some(memory) = self.ask(Call::MemoryV1, out, raw::memory_v1)? {
             out.gauge(Series::new(&catalog::MEMORY_USED, &[]), memory.used as f64);
             out.gauge(Series::new(&catalog::MEMORY_TOTAL, &[]), memory.total as f64);
         }
@@ -338,7 +342,7 @@ impl<'nvml> Gpu<'nvml> {
         for (counter, labels) in
             [(PcieUtilCounter::Send, &[("direction", "tx")]), (PcieUtilCounter::Receive, &[("direction", "rx")])]
         {
-            let kilobytes = self.ask(Call::PcieThroughput, out, |device| device.pcie_throughput(counter.clone()))?;
+            let kilobytes = self.ask(Call::PcieThroughput, out, |device| device.pcie_throughput(counter))?;
             report(out, Series::new(&catalog::PCIE_THROUGHPUT, labels), kilobytes, 1000.0);
         }
         Ok(())

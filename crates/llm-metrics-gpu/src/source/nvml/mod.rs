@@ -145,9 +145,7 @@ impl<'nvml> Session<'nvml> {
         if self.events.is_none() {
             self.events = create_event_set(self.nvml);
         }
-        if let Some(events) = &self.events
-            && supports_xids(device)
-        {
+        if let Some(events) = self.events.as_ref().filter(|_| supports_xids(device)) {
             // A device that refuses has no XIDs to tell; the others keep theirs.
             let _ = raw::register_xids(device, events);
         }
