@@ -40,7 +40,8 @@ pub(super) struct Choice {
     /// Which one it is in its event, for those that do not say `index`.
     ordinal: u32,
     index: Option<u32>,
-    told: bool,
+    /// The index under which it was told last.
+    told: Option<u32>,
     open: bool,
     finish: Option<FinishReason>,
     /// The key under which reasoning came, plus one: some servers send it twice, under its old and its new name.
@@ -88,7 +89,7 @@ impl Facts {
         if !self.choice.open {
             return;
         }
-        self.noteworthy |= !self.choice.told;
+        self.noteworthy |= self.choice.told != Some(self.choice_index());
         self.tell_choice(sink);
         if let Some(reason) = self.choice.finish {
             self.noteworthy = true;
@@ -97,13 +98,15 @@ impl Facts {
         self.choice = Choice { ordinal: self.choice.ordinal + 1, ..Choice::default() };
     }
 
+    /// What is told before `index` is known counts for the choice at that place: nothing can be held back.
     fn choice_index(&self) -> u32 {
         self.choice.index.unwrap_or(self.choice.ordinal)
     }
 
     fn tell_choice(&mut self, sink: &mut impl Sink) {
-        if !std::mem::replace(&mut self.choice.told, true) {
-            sink.choice(self.choice_index());
+        let index = self.choice_index();
+        if self.choice.told.replace(index) != Some(index) {
+            sink.choice(index);
         }
     }
 
@@ -232,7 +235,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     fn scalar(&mut self, fact: Fact, value: Scalar<'_>) {
         let facts = &mut *self.facts;
         match fact {
-            Fact::ChoiceIndex if !facts.choice.told => {
+            Fact::ChoiceIndex => {
                 facts.choice.index = value.integer().and_then(|index| u32::try_from(index).ok());
             }
             Fact::FinishReason => facts.choice.finish = value.string().and_then(finish_reason),

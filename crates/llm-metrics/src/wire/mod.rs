@@ -37,7 +37,8 @@ use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Operation, Pr
 pub(crate) trait Sink {
     /// A piece of an answer's text, unescaped and not empty. One text may come in several pieces, cut anywhere.
     fn text(&mut self, _choice: u32, _kind: TextKind, _fragment: &[u8]) {}
-    /// A choice was seen in this event, before its first text or else at its end.
+    /// A choice was seen in this event, before its first text or else at its end. Where a server names the index after
+    /// the text, the text counts for the choice at that place in the event, and the index is told at the end.
     fn choice(&mut self, _index: u32) {}
     /// A choice is finished.
     fn finish_reason(&mut self, _choice: u32, _reason: FinishReason) {}

@@ -11,20 +11,20 @@
 use super::facts::{Choice, Gap, Mark};
 use super::json::{Place, SCRATCH, Skipped};
 
-const LONGEST_PREFIX: usize = 320;
-const LONGEST_TAIL: usize = 128;
+/// How much can be remembered. Longer envelopes are read each time.
+const CAPACITY: usize = 432;
 
-/// The bytes on both sides of a text. The scanner borrows the memory when it has to keep a split value, which is seldom;
+/// The bytes on both sides of a text, one after the other. The scanner borrows the memory when it has to keep a split value, which is seldom;
 /// the template is lost then.
 #[derive(Debug)]
 pub(super) struct Template {
-    bytes: [u8; LONGEST_PREFIX + LONGEST_TAIL],
+    bytes: [u8; CAPACITY],
     /// How long the part before the text is; 0: no template.
     prefix: u16,
     /// How long the part after it is, up to the gap if there is one. `None`: it is different each time.
-    tail: Option<u8>,
+    tail: Option<u16>,
     /// How long the part after the gap is.
-    end: u8,
+    end: u16,
     gap: Option<Skipped>,
     place: Place,
     choice: Choice,
@@ -50,7 +50,7 @@ impl Probe {
 impl Template {
     pub(super) fn new() -> Self {
         Self {
-            bytes: [0; LONGEST_PREFIX + LONGEST_TAIL],
+            bytes: [0; CAPACITY],
             prefix: 0,
             tail: None,
             end: 0,
@@ -101,7 +101,7 @@ impl Template {
     #[inline]
     pub(super) fn ends(&self, rest: &[u8]) -> bool {
         let Some(tail) = self.tail.map(usize::from) else { return false };
-        let known = &self.bytes[LONGEST_PREFIX..];
+        let known = &self.bytes[usize::from(self.prefix)..];
         let Some(gap) = self.gap else { return rest == &known[..tail] };
         let (head, end) = (&known[..tail], &known[tail..tail + usize::from(self.end)]);
         let gap_value = rest.strip_prefix(head).and_then(|rest| rest.strip_suffix(end));
@@ -116,7 +116,7 @@ impl Template {
     pub(super) fn learn(&mut self, data: &[u8], mark: &Mark) {
         self.tail = None;
         self.prefix = 0;
-        let Some(prefix) = data.get(..mark.begins).filter(|prefix| prefix.len() <= LONGEST_PREFIX) else { return };
+        let Some(prefix) = data.get(..mark.begins).filter(|prefix| prefix.len() <= CAPACITY) else { return };
         self.bytes[..prefix.len()].copy_from_slice(prefix);
         self.prefix = prefix.len() as u16;
         self.place = mark.place;
@@ -131,12 +131,12 @@ impl Template {
             Some(gap) => (data.get(from..gap.from), data.get(gap.to..)),
         };
         let (Some(head), Some(end)) = (head, end) else { return };
-        if head.len() + end.len() <= LONGEST_TAIL {
-            let known = &mut self.bytes[LONGEST_PREFIX..];
+        let known = &mut self.bytes[usize::from(self.prefix)..];
+        if head.len() + end.len() <= known.len() {
             known[..head.len()].copy_from_slice(head);
             known[head.len()..head.len() + end.len()].copy_from_slice(end);
-            self.tail = Some(head.len() as u8);
-            self.end = end.len() as u8;
+            self.tail = Some(head.len() as u16);
+            self.end = end.len() as u16;
             self.gap = gap.map(|gap| gap.what);
         }
     }

@@ -274,13 +274,15 @@ fn unary_answers_are_told_like_one_event() {
 
 #[test]
 fn completions_carry_text_in_their_choices() {
+    // OpenAI names the index after the text.
     let body = concat!(
         r#"data: {"id":"cmpl-1","choices":[{"text":"Hi","index":0,"logprobs":null,"finish_reason":""},{"text":" there","index":1,"delta":{"content":"x"}}]}"#,
         "\n\n",
         r#"data: {"id":"cmpl-1","choices":[{"text":"","index":0,"finish_reason":"repetition"}]}"#,
         "\n\n",
+        r#"data: {"id":"cmpl-1","choices":[{"text":"!","index":1,"finish_reason":"stop"}]}"#,
+        "\n\n",
     );
-    // The first text comes before its index: it counts for the first choice of the event.
     let expected = [
         Told::Choice(0),
         text(0, Answer, "Hi"),
@@ -289,6 +291,11 @@ fn completions_carry_text_in_their_choices() {
         Told::EventEnd,
         Told::Choice(0),
         Told::Finish(0, FinishReason::Repetition),
+        Told::EventEnd,
+        Told::Choice(0),
+        text(0, Answer, "!"),
+        Told::Choice(1),
+        Told::Finish(1, FinishReason::Stop),
         Told::EventEnd,
     ];
     assert_told(completion_stream, body, &expected);

@@ -212,3 +212,28 @@ fn a_known_event_inside_another_line_is_not_known() {
     let pieces = [event, b"data:", event];
     assert_eq!(told(chat_stream(), pieces), told(without_templates(chat_stream()), [&pieces.concat()[..]]));
 }
+
+/// With the template and without, these pieces are told alike.
+fn assert_alike(pieces: &[&str]) {
+    let pieces = pieces.iter().map(|piece| piece.as_bytes());
+    assert_eq!(told(chat_stream(), pieces.clone()), told(without_templates(chat_stream()), pieces));
+}
+
+#[test]
+fn the_end_of_a_piece_is_not_the_end_of_an_event() {
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\"logprobs\":{\"a\":[1]}}]}\n\n";
+    let half = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\"logprobs\":{\"a\":[{\"b\":{\"c\":1}}]}";
+    assert_alike(&[event, event, half, ",\"finish_reason\":\"stop\"}]}\n\n", event]);
+}
+
+#[test]
+fn memory_that_was_lent_to_the_scanner_is_no_template() {
+    let event = |start: &str, fill: usize| {
+        let fill = "a".repeat(fill - start.len());
+        format!("data: {start}{fill}\",\"choices\":[{{\"delta\":{{\"content\":\"x\"}}}}]}}\n\n")
+    };
+    let error = r#"{"error":1,"id":""#;
+    // A key with escapes goes through the scratch buffer, which is where the template keeps its beginning.
+    let key = format!("data: {{\"{}\":1}}\n\n", error.replace('"', "\\\""));
+    assert_alike(&[&event("{\"id\":\"", 40), &key, &event(error, 40)]);
+}
