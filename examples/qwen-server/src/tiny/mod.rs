@@ -28,7 +28,7 @@ mod shape {
     pub(super) const HEADS: usize = 4;
     pub(super) const KV_HEADS: usize = 2;
     pub(super) const HEAD_DIM: usize = 32;
-    pub(super) const CONTEXT: usize = 4096;
+    pub(super) const CONTEXT: usize = 2048;
 }
 
 /// A file of the model directory.
