@@ -143,6 +143,15 @@ impl Page {
         self.histogram(name, labels).count
     }
 
+    /// What the page says about the service, and not about the process, in an order that does not change.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<&str> {
+        let about_us = |line: &&str| !line.starts_with("process_") && !line.is_empty();
+        let mut lines: Vec<&str> = self.text.lines().filter(about_us).collect();
+        lines.sort_unstable();
+        lines
+    }
+
     fn check(&self) {
         for (name, family) in &self.families {
             match family.kind.as_str() {

@@ -100,14 +100,23 @@ impl Watched {
         Page::parse(answer.text().await)
     }
 
-    /// What a scrape gets once every request that was started has ended. Hanging up shows at the other side only later.
+    /// What a scrape gets once every request that was started has ended. Hanging up shows at the other side only later,
+    /// and the end of a request is recorded in many steps: so the page has to stay as it is for a while.
     pub async fn settled(&self) -> Page {
-        self.when(|page| {
+        let is_settled = |page: &Page| {
             let (started, ended) =
                 (page.value("llm_requests_started_total", &[]), page.value("llm_requests_total", &[]));
             started == ended && page.value("llm_requests_in_flight", &[]) == 0.0
-        })
-        .await
+        };
+        let mut page = self.when(is_settled).await;
+        let mut same = 0;
+        while same < 3 {
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            let now = self.when(is_settled).await;
+            same = if now.numbers() == page.numbers() { same + 1 } else { 0 };
+            page = now;
+        }
+        page
     }
 
     /// Scrapes until the page is as it should be.

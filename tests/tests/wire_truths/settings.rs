@@ -29,7 +29,7 @@ async fn a_prefix_replaces_the_first_word_of_every_name_and_the_buckets_follow()
     let watched =
         Watched::with(|builder| builder.naming(naming.clone()), |exporter| exporter.naming(naming.clone())).await;
     watched.exchange(CHAT, ask(MODEL), || Script::stream([vec![thought("Hm")], well(3)].concat())).await;
-    let page = watched.when(|page| page.value("qwen_requests_total", &[("outcome", "success")]) == 1.0).await;
+    let page = watched.when(|page| page.count("qwen_request_output_tokens", &[]) == 1.0).await;
     assert!(!page.text.contains("llm_"), "no name keeps the old prefix");
     assert_eq!(assert_buckets(&page, &naming), 9);
     assert_eq!(page.value("qwen_metrics_build_info", &[]), 1.0);

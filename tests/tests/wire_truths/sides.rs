@@ -58,7 +58,7 @@ async fn a_stream_written_byte_by_byte_on_the_wire_reads_the_same_at_the_client(
     let page = watched.settled().await;
     assert_ended(&page, 1, "success");
     assert_eq!(page.value("llm_output_tokens_total", &[]), 4.0);
-    assert_eq!(page.count("llm_inter_token_latency_seconds", &[]), 1.0);
+    assert_eq!(page.count("llm_time_to_first_answer_token_seconds", &[]), 1.0);
     assert_eq!(page.value("llm_requests_total", &[("thinking", "true")]), 1.0);
 }
 
