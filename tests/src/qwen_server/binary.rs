@@ -1,0 +1,107 @@
+//! Where the server's binary comes from.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+
+/// The server's binary: the one that `LLM_METRICS_QWEN_SERVER` names, else what `cargo build -p qwen-server` makes, in the
+/// target directory and with the cargo that run this test. Cargo is asked once a process; a second process that asks at
+/// the same time waits for cargo's own lock.
+///
+/// Where `LLM_METRICS_REQUIRE_TOOLS=1` is set, the server must have been built before: mistral.rs is some 640 crates,
+/// and if the build here shares none of them with the one before, every run would compile them twice.
+///
+/// # Panics
+/// When it cannot be built, and when crates from the registry had to be compiled and should not have been.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("LLM_METRICS_QWEN_SERVER") {
+        Some(binary) => binary.into(),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "-p", "qwen-server", "--message-format=json-render-diagnostics"]).current_dir(workspace);
+    if let Some(target) = target_directory() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| is_about_this_crate(name)) {
+        cargo.env_remove(variable);
+    }
+    let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(built.status.success(), "cargo build -p qwen-server failed; what it says is above");
+    read(&String::from_utf8_lossy(&built.stdout), std::env::var_os("LLM_METRICS_REQUIRE_TOOLS").is_some_and(|v| v == "1"))
+}
+
+/// What cargo sets for this crate's tests, and would not set for a build of its own.
+fn is_about_this_crate(variable: &OsString) -> bool {
+    let name = variable.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|start| name.starts_with(start))
+        || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"].contains(&&*name)
+}
+
+/// The outermost directory above this test that cargo has marked as its own; with `--target`, there is one in it.
+fn target_directory() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    test.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").is_file()).last().map(Path::to_owned)
+}
+
+/// The executable, from what cargo says about all artifacts.
+fn read(messages: &str, nothing_new: bool) -> PathBuf {
+    let (mut binary, mut compiled) = (None, Vec::new());
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if message["reason"] != "compiler-artifact" {
+            continue;
+        }
+        let package = message["package_id"].as_str().unwrap_or_default();
+        if message["fresh"] == false && package.starts_with("registry+") {
+            compiled.push(package.rsplit('/').next().unwrap_or(package).to_owned());
+        }
+        if let (Some(path), "qwen-server") = (message["executable"].as_str(), message["target"]["name"].as_str().unwrap_or("")) {
+            binary = Some(PathBuf::from(path));
+        }
+    }
+    assert!(
+        compiled.is_empty() || !nothing_new,
+        "the server was to be built already, and {} crates were compiled anew: {compiled:?}",
+        compiled.len()
+    );
+    binary.expect("cargo names the executable")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGES: &str = concat!(
+        r#"{"reason":"compiler-artifact","package_id":"registry+https://example.org/index#half@2.4.1","target":{"name":"half"},"fresh":FRESH,"executable":null}"#,
+        "\n",
+        r#"{"reason":"compiler-artifact","package_id":"path+file:///x#qwen-server@0.1.0","target":{"name":"qwen-server"},"fresh":false,"executable":"/x/qwen-server"}"#,
+        "\n",
+        r#"{"reason":"build-finished","success":true}"#,
+    );
+
+    #[test]
+    fn a_crate_of_the_registry_that_was_compiled_again_is_a_failure_only_where_it_has_to_be() {
+        let (fresh, compiled) = (MESSAGES.replace("FRESH", "true"), MESSAGES.replace("FRESH", "false"));
+        assert_eq!(read(&fresh, true), Path::new("/x/qwen-server"));
+        assert_eq!(read(&compiled, false), Path::new("/x/qwen-server"));
+        let panic = std::panic::catch_unwind(|| read(&compiled, true)).expect_err("half was compiled");
+        assert!(panic.downcast_ref::<String>().is_some_and(|message| message.contains("half@2.4.1")));
+    }
+
+    #[test]
+    fn tests_run_in_a_target_directory() {
+        let target = target_directory().expect("cargo marks its directories");
+        assert!(std::env::current_exe().expect("a test").starts_with(target));
+    }
+}

@@ -1,0 +1,256 @@
+//! The Qwen server as a process: how it starts, where it gets its model, how it stops, and what it says when it cannot.
+
+use std::{fs, net::TcpListener, path::Path, time::Duration};
+
+use llm_metrics_tests::{
+    qwen_server::{Launch, PATIENCE, QwenServer, TINY, fetch},
+    stream::{CHAT, COMPLETIONS},
+};
+use serde_json::{Value, json};
+
+/// A stream of so many tokens.
+fn stream(tokens: u64) -> Value {
+    json!({"stream": true, "ignore_eos": true, "max_tokens": tokens, "messages": [{"role": "user", "content": "hi"}]})
+}
+
+/// A request with a known answer.
+async fn assert_serves(server: &QwenServer) {
+    let request = json!({"temperature": 0, "prompt": "Measure at", "max_tokens": 2});
+    assert_eq!(server.ask(COMPLETIONS, &request).await.answer(), " the edge");
+}
+
+/// Waits until nobody can connect any more: the server has noticed that it is to stop.
+async fn closed(addr: std::net::SocketAddr) {
+    let closing = async {
+        while tokio::net::TcpStream::connect(addr).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closing).await.expect("the server stops listening");
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_what_it_serves_and_that_it_is_ready() {
+    let server = QwenServer::start(&[]).await;
+    let lines = format!("listening on http://{0}\nmetrics on http://{0}/metrics\n", server.api);
+    assert_eq!(server.output(), lines, "standard output is for programs to read");
+    assert!(server.api.ip().is_loopback());
+
+    let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    assert_eq!(json(&server.send("GET", "/health").await.text), json!({"status": "ok"}));
+    assert_eq!(json(&server.send("GET", "/ready").await.text), json!({"status": "ready"}));
+    let models = json(&server.send("GET", "/v1/models").await.text);
+    assert_eq!((&models["object"], models["data"].as_array().map(Vec::len)), (&json!("list"), Some(1)));
+    assert_eq!(models["data"][0]["id"], TINY);
+    assert!(models["data"][0]["max_model_len"].as_u64().is_some_and(|length| length >= 1024), "{models}");
+    assert_eq!(json(&server.send("GET", &format!("/v1/models/{TINY}")).await.text), models["data"][0]);
+}
+
+#[tokio::test]
+async fn what_the_engine_is_stands_on_the_page_and_what_it_does_not_tell_does_not() {
+    let server = QwenServer::start(&[]).await;
+    assert_serves(&server).await;
+    let page = server.settled().await;
+    let info: Vec<_> = page.samples("llm_model_info", &[]).collect();
+    assert_eq!((info.len(), info[0].value), (1, 1.0));
+    let model: Value = serde_json::from_str(&server.send("GET", &format!("/v1/models/{TINY}")).await.text).expect("JSON");
+    let context = model["max_model_len"].to_string();
+    for (label, value) in [("model", TINY), ("engine", "mistral.rs"), ("engine_version", "0.8.1"), ("context_length", &context)] {
+        assert_eq!(info[0].labels[label], value);
+    }
+    let load = page.histogram("llm_model_load_seconds", &[("model", TINY)]);
+    assert!(load.count == 1.0 && load.sum > 0.0, "{load:?}");
+    for family in ["llm_engine_kv_cache_usage_ratio", "llm_request_queue_seconds", "llm_request_prefill_seconds"] {
+        let samples = page.families().get(family).map_or(0, |family| family.samples.len());
+        assert_eq!(samples, 0, "{family} would be invented");
+    }
+    assert!(page.value("process_resident_memory_bytes", &[]) > 1e6);
+}
+
+#[tokio::test]
+async fn nothing_of_prompts_and_answers_is_on_the_page() {
+    let server = QwenServer::start(&[]).await;
+    let secret = "xylophone";
+    let request = json!({"temperature": 0, "user": secret, "stop": [secret], "metadata": {secret: secret},
+        "messages": [{"role": "system", "content": secret}, {"role": "user", "name": secret, "content": secret}]});
+    let seen = server.ask(CHAT, &request).await;
+    let refused = server.ask(CHAT, &json!({"model": secret, "temperature": secret})).await;
+    let wrong = server.ask(CHAT, &json!({"messages": secret, secret: secret})).await;
+    assert_eq!((seen.status, refused.status, wrong.status), (200, 404, 400));
+    let page = server.settled().await;
+    assert!(!page.text.contains(secret) && !page.text.contains(seen.answer().trim()), "{}", page.text);
+    assert!(!page.text.contains(&seen.reasoning));
+    assert!(!server.log().contains(secret), "{}", server.log());
+}
+
+#[tokio::test]
+async fn metrics_on_a_port_of_their_own_are_not_on_the_apis() {
+    let server = QwenServer::start(&["--metrics-addr", "127.0.0.1:0"]).await;
+    assert_ne!(server.api, server.metrics);
+    assert_serves(&server).await;
+    let page = server.settled().await;
+    assert_eq!(page.value("llm_requests_total", &[("outcome", "success")]), 1.0);
+    assert_eq!(server.send("GET", "/metrics").await.status, 404);
+    let elsewhere = fetch(server.metrics, "GET", "/v1/models").await.expect("an answer");
+    assert_eq!(elsewhere.status, 404, "and the API is not on theirs");
+}
+
+#[tokio::test]
+async fn a_terminated_server_ends_its_streams_before_itself() {
+    let mut server = QwenServer::start(&["--metrics-addr", "127.0.0.1:0"]).await;
+    let mut reading = server.open(CHAT, &stream(400)).await;
+    reading.until_tokens(3).await;
+    server.signal("TERM");
+    closed(server.api).await;
+    let page = server.scrape().await;
+    assert_eq!(page.value("llm_requests_in_flight", &[]), 1.0, "the drain can be watched");
+    let seen = reading.rest().await;
+    assert!(seen.done && seen.whole && seen.error.is_none(), "{seen:?}");
+    assert_eq!(seen.finish_reasons, ["length"]);
+    let status = server.exited().await;
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_server_that_has_nothing_to_do() {
+    let mut server = QwenServer::start(&[]).await;
+    assert_serves(&server).await;
+    server.signal("INT");
+    assert_eq!(server.exited().await.code(), Some(0), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_drain_takes_no_longer_than_it_may_and_a_second_ctrl_c_ends_it() {
+    for (options, signals) in [(&["--drain-timeout", "300ms"][..], 1), (&["--drain-timeout", "1h"], 2)] {
+        let mut server = QwenServer::start(options).await;
+        let mut reading = server.open(CHAT, &stream(4000)).await;
+        reading.until_tokens(1).await;
+        server.signal("INT");
+        closed(server.api).await;
+        if signals == 2 {
+            server.signal("INT");
+        }
+        let status = server.exited().await;
+        assert_eq!(status.code(), Some(0), "{}", server.log());
+        let seen = reading.rest().await;
+        assert!(!seen.done && !seen.whole, "what was cut off does not look complete: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_a_clear_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for options in [["--metrics-addr", &address], ["--listen", &address]] {
+        let launch = if options[0] == "--listen" { Launch::bare(&options) } else { Launch::new(&options) };
+        let (status, log) = launch.fails().await;
+        assert_eq!(status.code(), Some(1));
+        assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_there_is_a_clear_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("text.gguf"), "no such format").expect("a file");
+    fs::create_dir(path("empty")).expect("a directory");
+    for (options, says) in [
+        (["--model", &path("nothing/here/at-all")], "there is no such directory"),
+        (["--model", &path("empty")], "there is no config.json in it"),
+        (["--gguf", &path("text.gguf")], "this is no GGUF file"),
+        (["--gguf", &path("nothing.gguf")], "there is no such file"),
+    ] {
+        let (status, log) = Launch::new(&options).fails().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains(says) && log.contains(options[1]), "{log}");
+        assert!(!log.contains("this should not have happened"), "{log}");
+    }
+    let (status, log) = Launch::new(&["--modle", "x"]).fails().await;
+    assert!(status.code() == Some(2) && log.contains("--modle"), "{log}");
+}
+
+#[tokio::test]
+async fn a_damaged_model_is_a_clear_failure() {
+    let server = QwenServer::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    for damaged in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let directory = folder.path().join(damaged);
+        copy(&server.model_directory(), &directory);
+        fs::write(directory.join(damaged), "{").expect("a file");
+        let (status, log) = Launch::new(&["--model", &directory.display().to_string()]).fails().await;
+        assert_eq!(status.code(), Some(1), "{damaged}: {log}");
+        assert!(log.contains("the model could not be loaded"), "{damaged}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn two_that_start_at_once_share_a_cache_that_was_not_there() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let launch = || Launch::new(&[]).env("XDG_CACHE_HOME", cache.path()).start();
+    let (one, other) = tokio::join!(launch(), launch());
+    assert_ne!(one.api, other.api);
+    assert_serves(&one).await;
+    assert_serves(&other).await;
+    assert_eq!(fs::read_dir(cache.path().join("qwen-server")).expect("a cache").count(), 1);
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_written_is_no_obstacle() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("a file");
+    let server = Launch::new(&[]).env("XDG_CACHE_HOME", &file).env("TMPDIR", folder.path()).start().await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_directory_is_served_under_its_name_or_another() {
+    let tiny = QwenServer::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("Qwen3-Mine");
+    copy(&tiny.model_directory(), &directory);
+    let directory = directory.display().to_string();
+    for (options, name) in [(&[][..], "Qwen3-Mine"), (&["--served-model-name", "mine"], "mine")] {
+        let options = [&["--model", &directory], options].concat();
+        let server = QwenServer::start(&options).await;
+        let request = json!({"model": name, "temperature": 0, "prompt": "Measure at", "max_tokens": 2});
+        assert_eq!(server.ask(COMPLETIONS, &request).await.answer(), " the edge");
+        let page = server.settled().await;
+        assert_eq!(page.value("llm_requests_total", &[("model", name), ("outcome", "success")]), 1.0);
+        assert!(!page.text.contains(folder.path().to_str().expect("text")), "no path is a label");
+    }
+}
+
+#[tokio::test]
+async fn a_model_in_the_hugging_face_cache_is_served_without_a_network() {
+    let tiny = QwenServer::start(&[]).await;
+    let cache = tempfile::tempdir().expect("a folder");
+    let repository = cache.path().join("models--acme--tiny");
+    copy(&tiny.model_directory(), &repository.join("snapshots/abc"));
+    fs::create_dir(repository.join("refs")).expect("a directory");
+    fs::write(repository.join("refs/main"), "abc").expect("a file");
+    let files: Vec<String> = fs::read_dir(tiny.model_directory())
+        .expect("a model")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    fs::write(cache.path().join("acme-tiny_repo_list.json"), json!({"files": files}).to_string()).expect("a file");
+
+    let server = Launch::new(&["--model", "acme/tiny"]).env("HF_HUB_CACHE", cache.path()).start().await;
+    let request = json!({"model": "acme/tiny", "temperature": 0, "prompt": "Measure at", "max_tokens": 2});
+    let seen = server.ask(COMPLETIONS, &request).await;
+    assert_eq!(seen.answer(), " the edge");
+    let page = server.settled().await;
+    assert_eq!(page.value("llm_requests_total", &[("model", "acme/tiny"), ("outcome", "success")]), 1.0);
+    assert_eq!(page.value("llm_model_info", &[("model", "acme/tiny")]), 1.0);
+    let model = server.send("GET", "/v1/models/acme/tiny").await;
+    assert!(model.status == 200 && model.text.contains("\"acme/tiny\""), "{}", model.text);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("readable");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
