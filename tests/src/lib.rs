@@ -5,6 +5,7 @@ mod busy;
 mod client;
 mod page;
 mod process;
+pub mod qwen_server;
 mod script;
 mod serve;
 pub mod stream;
