@@ -1,7 +1,8 @@
 //! Many short rounds, each of which measures everything once.
 //!
 //! The machine is seldom quiet. So what is compared is measured turn by turn, by the processor time of the thread and not
-//! by the clock on the wall, and compared within its round: what slows a round down slows all of it down.
+//! by the clock on the wall. The best round is the figure: it is the one that the neighbours disturbed least. An increment
+//! waits for memory and hardly feels them, other code does, so that on a busy machine every ratio is too high.
 
 use std::collections::HashMap;
 
@@ -41,7 +42,7 @@ impl std::fmt::Debug for Case<'_> {
 
 /// What the rounds have shown, in nanoseconds.
 #[derive(Debug, Default)]
-pub struct Measured(HashMap<&'static str, Vec<f64>>);
+pub struct Measured(HashMap<&'static str, Spread>);
 
 /// Measures all cases in turn, after one round that does not count.
 pub fn rounds(count: usize, cases: &mut [Case<'_>]) -> Measured {
@@ -50,7 +51,7 @@ pub fn rounds(count: usize, cases: &mut [Case<'_>]) -> Measured {
         for case in &mut *cases {
             let time = (case.run)();
             if round > 0 {
-                measured.0.entry(case.name).or_default().push(time);
+                measured.0.entry(case.name).or_default().0.push(time);
             }
         }
     }
@@ -63,13 +64,13 @@ impl Measured {
     /// # Panics
     /// When nothing of that name was measured.
     #[must_use]
-    pub fn times(&self, name: &str) -> Spread {
-        Spread(self.0.get(name).unwrap_or_else(|| panic!("{name} was not measured")).clone())
+    pub fn times(&self, name: &str) -> &Spread {
+        self.0.get(name).unwrap_or_else(|| panic!("{name} was not measured"))
     }
 }
 
 /// One figure of each round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Spread(Vec<f64>);
 
 impl Spread {
@@ -77,24 +78,6 @@ impl Spread {
     #[must_use]
     pub fn new(figures: Vec<f64>) -> Self {
         Self(figures)
-    }
-
-    /// Round by round.
-    #[must_use]
-    pub fn with(&self, other: &Self, both: impl Fn(f64, f64) -> f64) -> Self {
-        Self(self.0.iter().zip(&other.0).map(|(a, b)| both(*a, *b)).collect())
-    }
-
-    /// What is left of each round's figure without `other`'s.
-    #[must_use]
-    pub fn beside(&self, other: &Self) -> Self {
-        self.with(other, |a, b| a - b)
-    }
-
-    /// Each round's figure in terms of `other`'s.
-    #[must_use]
-    pub fn in_terms_of(&self, other: &Self) -> Self {
-        self.with(other, |a, b| a / b)
     }
 
     /// Each round's figure, changed.
@@ -111,9 +94,27 @@ impl Spread {
         sorted.get((share * sorted.len() as f64) as usize).or(sorted.last()).copied().unwrap_or(f64::NAN)
     }
 
-    /// The median.
+    /// How many rounds there were.
     #[must_use]
-    pub fn median(&self) -> f64 {
-        self.quantile(0.5)
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there were none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The figure of one round.
+    #[must_use]
+    pub fn at(&self, round: usize) -> f64 {
+        self.0.get(round).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The smallest figure.
+    #[must_use]
+    pub fn best(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 }

@@ -7,9 +7,38 @@ pub const MODEL: &str = "Qwen/Qwen3-4B-Instruct-2507";
 
 /// Pieces of text as a tokenizer cuts them: mostly words, now and then something that JSON has to escape.
 const TOKENS: [&str; 32] = [
-    " the", " answer", " to", " your", " question", " is", " that", " a", " server", " can", " only", " count", " what",
-    " it", " has", " seen", ",", " and", " so", " it", " says", " \\\"", "maybe", "\\\"", ".", "\\n\\n", "Next", " we",
-    " look", " at", " größe", "!",
+    " the",
+    " answer",
+    " to",
+    " your",
+    " question",
+    " is",
+    " that",
+    " a",
+    " server",
+    " can",
+    " only",
+    " count",
+    " what",
+    " it",
+    " has",
+    " seen",
+    ",",
+    " and",
+    " so",
+    " it",
+    " says",
+    " \\\"",
+    "maybe",
+    "\\\"",
+    ".",
+    "\\n\\n",
+    "Next",
+    " we",
+    " look",
+    " at",
+    " größe",
+    "!",
 ];
 
 fn event(json: &str) -> Bytes {
@@ -86,10 +115,7 @@ pub fn last_chunks(tokens: usize) -> Vec<Bytes> {
     let total = tokens + 9;
     vec![
         chunk(r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}"#, ""),
-        chunk(
-            "",
-            &format!(r#","usage":{{"prompt_tokens":9,"total_tokens":{total},"completion_tokens":{tokens}}}"#),
-        ),
+        chunk("", &format!(r#","usage":{{"prompt_tokens":9,"total_tokens":{total},"completion_tokens":{tokens}}}"#)),
         event("[DONE]"),
     ]
 }

@@ -37,6 +37,12 @@ impl Script {
         Arc::new(Self { first, again: Vec::new(), times: 0, last: Vec::new() })
     }
 
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Arc<Self> {
+        Self::whole(&Bytes::new(), 1)
+    }
+
     fn frame(&self, at: usize) -> Option<&Bytes> {
         if let Some(first) = self.first.get(at) {
             return Some(first);

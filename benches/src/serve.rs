@@ -19,7 +19,10 @@ use llm_metrics::{
 use metrics_exporter_prometheus::PrometheusRecorder;
 use tower::{Layer, Service};
 
-use crate::script::{Chunks, Script, read};
+use crate::{
+    sample,
+    script::{Chunks, Script, read},
+};
 
 /// Reads the whole request, and answers with what the script says.
 #[derive(Clone, Debug)]
@@ -152,4 +155,17 @@ impl Exported {
 /// The handler behind the layer.
 pub fn layered(metrics: &LlmMetrics, handler: &Handler) -> <llm_metrics::LlmMetricsLayer as Layer<Handler>>::Service {
     metrics.layer().layer(handler.clone())
+}
+
+/// Serves each of so many models once in each way: streamed and not, and left before the end.
+pub fn many_models(metrics: &LlmMetrics, models: usize) {
+    for model in 0..models {
+        let model = format!("organisation/model-{model}");
+        let named = |body| Script::whole(&sample::named(&body, &model), usize::MAX);
+        let unary = Handler::unary(&Script::whole(&sample::document(), usize::MAX));
+        let streaming = Handler::streaming(&Script::stream(sample::text_chunks(), 32));
+        request(&mut layered(metrics, &unary), chat(&named(sample::question(false))));
+        request(&mut layered(metrics, &streaming), chat(&named(sample::question(true))));
+        drop(call(&mut layered(metrics, &streaming), chat(&named(sample::question(true)))));
+    }
 }

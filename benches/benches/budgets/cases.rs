@@ -123,7 +123,7 @@ fn requests<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a E
             time / f64::from(requests)
         }));
     }
-    let empty = Script::whole(&Bytes::new(), 1);
+    let empty = Script::empty();
     let handler = Handler::unary(&unary);
     let (mut service, asked) = (handler.clone(), Arc::clone(&empty));
     cases.push(Case::repeated("other bare", 4 * REQUESTS, move || serve::request(&mut service, serve::other(&asked))));
@@ -146,16 +146,15 @@ fn bodies<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics) {
 }
 
 fn rows(measured: &Measured) -> Vec<Row> {
-    let times = |name: &str| measured.times(name);
-    let unit = times("unit");
-    let alone = |what, name| Row::units(what, &times(name), &unit);
-    let beside = |what, name, bare| Row::units(what, &times(name).beside(&times(bare)), &unit);
-    let speed = |what, name| Row::new(what, times(name).map(|time| 1.0 / time), "GB/s");
+    let alone = |what, name| Row::units(what, measured, |time| time(name));
+    let beside = |what, name, bare| Row::units(what, measured, |time| time(name) - time(bare));
+    let speed = |what, name| {
+        let times = measured.times(name);
+        Row::new(what, 1.0 / times.best(), &times.map(|time| 1.0 / time), "GB/s")
+    };
     // What the two chunks of the short stream cost in the middle of a long one is theirs.
-    let head_and_tail = |what, name: &str, chunk: &str| {
-        let chunk = times(chunk).beside(&times("230 B bare"));
-        let request = times(name).beside(&times("stream bare"));
-        Row::units(what, &request.with(&chunk, |request, chunk| request - 2.0 * chunk), &unit)
+    let head_and_tail = |what, name, chunk| {
+        Row::units(what, measured, |time| time(name) - time("stream bare") - 2.0 * (time(chunk) - time("230 B bare")))
     };
     vec![
         alone("one cached counter increment: the unit", "unit"),

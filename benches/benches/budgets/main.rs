@@ -12,7 +12,7 @@ use std::{error::Error, process::ExitCode};
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let has = |flag: &str| std::env::args().any(|argument| argument == flag);
     // As with criterion: `cargo test --benches` only shows that it runs.
-    let rounds = if has("--bench") { 120 } else { 2 };
+    let rounds = if has("--bench") { 300 } else { 2 };
     let rows = cases::all(rounds)?;
     print!("{}", table::render(&rows));
     let missed = rows.iter().filter(|row| row.kept() == Some(false)).count();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use llm_metrics_benches::measure::Spread;
+use llm_metrics_benches::measure::{Measured, Spread};
 
 /// How far over its budget a figure may be before it counts as missed: what remains of the noise.
 const TOLERANCE: f64 = 1.10;
@@ -10,7 +10,9 @@ const TOLERANCE: f64 = 1.10;
 /// A line of the table.
 pub(crate) struct Row {
     what: &'static str,
-    figure: Spread,
+    figure: f64,
+    /// The middle half of all rounds.
+    middle: [f64; 2],
     unit: &'static str,
     nanoseconds: Option<f64>,
     budget: Option<Budget>,
@@ -24,13 +26,18 @@ enum Budget {
 
 impl Row {
     /// A figure of any kind.
-    pub(crate) fn new(what: &'static str, figure: Spread, unit: &'static str) -> Self {
-        Self { what, figure, unit, nanoseconds: None, budget: None }
+    pub(crate) fn new(what: &'static str, figure: f64, rounds: &Spread, unit: &'static str) -> Self {
+        let middle = [rounds.quantile(0.25), rounds.quantile(0.75)];
+        Self { what, figure, middle, unit, nanoseconds: None, budget: None }
     }
 
-    /// Times of a thing and of the unit, both in nanoseconds.
-    pub(crate) fn units(what: &'static str, times: &Spread, unit: &Spread) -> Self {
-        Self { nanoseconds: Some(times.median()), ..Self::new(what, times.in_terms_of(unit), "units") }
+    /// A thing in terms of the unit: `time` comes from the times that things took, in the best round or in each.
+    pub(crate) fn units(what: &'static str, measured: &Measured, time: impl Fn(&dyn Fn(&str) -> f64) -> f64) -> Self {
+        let best = time(&|name| measured.times(name).best());
+        let unit = measured.times("unit");
+        let rounds =
+            (0..unit.len()).map(|round| time(&|name| measured.times(name).at(round)) / unit.at(round)).collect();
+        Self { nanoseconds: Some(best), ..Self::new(what, best / unit.best(), &Spread::new(rounds), "units") }
     }
 
     pub(crate) fn at_most(self, budget: f64) -> Self {
@@ -41,24 +48,21 @@ impl Row {
         Self { budget: Some(Budget::AtLeast(budget)), ..self }
     }
 
-    /// Whether the median keeps the budget, give or take the tolerance; `None` without a budget.
+    /// Whether the budget is kept, give or take the tolerance; `None` without a budget.
     pub(crate) fn kept(&self) -> Option<bool> {
-        let median = self.figure.median();
         Some(match self.budget? {
-            Budget::AtMost(budget) => median <= budget * TOLERANCE,
-            Budget::AtLeast(budget) => median * TOLERANCE >= budget,
+            Budget::AtMost(budget) => self.figure <= budget * TOLERANCE,
+            Budget::AtLeast(budget) => self.figure * TOLERANCE >= budget,
         })
     }
 }
 
 /// The table, in Markdown.
 pub(crate) fn render(rows: &[Row]) -> String {
-    let mut page = String::from(
-        "| what | ns | median | middle half | | budget | |\n|---|---:|---:|---:|---|---:|---|\n",
-    );
+    let mut page = String::from("| what | ns | best | middle half | | budget | |\n|---|---:|---:|---:|---|---:|---|\n");
     for row in rows {
         let nanoseconds = row.nanoseconds.map_or_else(String::new, |time| format!("{time:.1}"));
-        let (low, median, high) = (row.figure.quantile(0.25), row.figure.median(), row.figure.quantile(0.75));
+        let (best, [low, high]) = (row.figure, row.middle);
         let budget = match row.budget {
             Some(Budget::AtMost(budget)) => format!("≤ {budget}"),
             Some(Budget::AtLeast(budget)) => format!("≥ {budget}"),
@@ -69,10 +73,10 @@ pub(crate) fn render(rows: &[Row]) -> String {
             Some(false) => "**missed**",
             None => "",
         };
-        let digits = if median.abs() >= 1000.0 { 0 } else { 2 };
+        let digits = if best.abs() >= 100.0 { 0 } else { 2 };
         let _ = writeln!(
             page,
-            "| {} | {nanoseconds} | {median:.digits$} | {low:.digits$}–{high:.digits$} | {} | {budget} | {kept} |",
+            "| {} | {nanoseconds} | {best:.digits$} | {low:.digits$}–{high:.digits$} | {} | {budget} | {kept} |",
             row.what, row.unit
         );
     }
