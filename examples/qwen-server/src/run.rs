@@ -5,6 +5,7 @@ use crate::engine::{self, Engine, LoadError, Options};
 use crate::server::{self, App};
 use crate::telemetry::{EngineGauges, Telemetry, TelemetryError, model_loaded};
 use llm_metrics::LoadedModel;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -44,15 +45,15 @@ pub(crate) async fn run(args: Args) -> Result<(), RunError> {
     let app = App::new(model.name.clone(), crate::api::unix_seconds(), args.limits());
 
     let address = listener.local_addr()?;
-    println!("listening on http://{address}");
+    announce(&format!("listening on http://{address}"));
     let scrape = match scrapes {
         Some(listener) => {
-            println!("metrics on http://{}/metrics", listener.local_addr()?);
+            announce(&format!("metrics on http://{}/metrics", listener.local_addr()?));
             tokio::spawn(telemetry.exporter.serve(listener));
             None
         }
         None => {
-            println!("metrics on http://{address}/metrics");
+            announce(&format!("metrics on http://{address}/metrics"));
             Some(telemetry.exporter.service())
         }
     };
@@ -99,6 +100,11 @@ pub(crate) async fn run(args: Args) -> Result<(), RunError> {
             Ok(())
         }
     }
+}
+
+/// Whether anybody reads it is not the server's concern.
+fn announce(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {

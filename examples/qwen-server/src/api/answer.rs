@@ -193,7 +193,13 @@ impl Streaming {
         while !self.ended {
             let mut frame = Vec::new();
             tokio::select! {
+                // The deadline first: there may always be another piece for a client that reads slowly.
                 biased;
+                () = self.deadline.passed(), if !self.answer.generation.is_finished() => {
+                    self.ended = true;
+                    self.answer.handle.timed_out();
+                    sse::push_event(&mut frame, ApiError::timeout(self.deadline.limit).body().to_string().as_bytes());
+                }
                 piece = self.answer.generation.next() => match piece {
                     Some(Ok(piece)) => {
                         let (index, delta) = self.answer.read(piece);
@@ -202,11 +208,6 @@ impl Streaming {
                     Some(Err(fault)) => self.fail(&mut frame, fault),
                     None => self.end(&mut frame),
                 },
-                () = self.deadline.passed() => {
-                    self.ended = true;
-                    self.answer.handle.timed_out();
-                    sse::push_event(&mut frame, ApiError::timeout(self.deadline.limit).body().to_string().as_bytes());
-                }
                 () = tokio::time::sleep_until(silence) => return Some(Bytes::from_static(sse::KEEP_ALIVE)),
             }
             if !frame.is_empty() {
