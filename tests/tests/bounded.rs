@@ -279,6 +279,88 @@ fn metrics_in_flight(exporter: &Exporter) -> f64 {
     llm_metrics_tests::Page::parse(exporter.render()).value("llm_requests_in_flight", &[])
 }
 
+/// What bodies can be made of to fill the memory of their reader: each of these goes on for ever.
+fn endless() -> [(&'static str, &'static str, &'static str); 9] {
+    [
+        ("a text without end", "data: {\"choices\":[{\"delta\":{\"content\":\"", "and so on "),
+        ("a skipped text without end", "data: {\"padding\":\"", "and so on "),
+        ("an object without end", "data: {\"x\":{", "\"key\":[1,2],"),
+        ("depth without end", "data: {\"choices\":", "[{\"a\":"),
+        ("a key without end", "data: {\"", "key"),
+        ("a number without end", "data: {\"usage\":{\"completion_tokens\":", "123456789"),
+        ("a field name without end", "", "data"),
+        ("choices without end", "data: {\"choices\":[", "{\"index\":7000,\"delta\":{\"content\":\"a\"}},"),
+        ("a model name without end", "data: {\"model\":\"", "qwen"),
+    ]
+}
+
+#[test]
+fn no_answer_makes_its_reader_grow() {
+    let _alone = alone();
+    for (what, begin, rest) in endless() {
+        for content_type in ["text/event-stream", "application/json"] {
+            /// A body that begins once and then goes on for ever.
+            struct Endless(Option<Bytes>, Bytes);
+            impl Body for Endless {
+                type Data = Bytes;
+                type Error = Infallible;
+                fn poll_frame(
+                    mut self: Pin<&mut Self>,
+                    _: &mut Context<'_>,
+                ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                    let data = self.0.take().unwrap_or_else(|| self.1.clone());
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+            }
+            let begin = if content_type == "application/json" { begin.trim_start_matches("data: ") } else { begin };
+            let (begin, rest) = (Bytes::from_static(begin.as_bytes()), Bytes::from(rest.repeat(2000)));
+            let metrics = LlmMetrics::builder().recorder(Samples::default()).build().unwrap();
+            let mut service = metrics.layer().layer(service_fn(move |request| {
+                let body = Endless(Some(begin.clone()), rest.clone());
+                async move {
+                    let mut response = answer(request, Bytes::new()).await?.map(|_| body);
+                    response.headers_mut().insert("content-type", http::HeaderValue::from_static(content_type));
+                    Ok::<_, Infallible>(response)
+                }
+            }));
+            let mut body = now(service.call(request())).unwrap().into_body();
+            (0..10).for_each(|_| next(&mut body));
+            let before = HELD.get();
+            (0..300).for_each(|_| next(&mut body));
+            let growth = HELD.get() - before;
+            assert!(growth <= 0, "{what}, {content_type}: {growth} bytes more after 5 MB");
+        }
+    }
+}
+
+#[test]
+fn no_request_makes_its_reader_grow() {
+    let _alone = alone();
+    for (what, begin, rest) in endless() {
+        let begin = begin.trim_start_matches("data: ").replace("choices", "messages");
+        let rest = Bytes::from(rest.repeat(2000));
+        let held = Arc::new(AtomicIsize::new(isize::MAX));
+        let metrics = LlmMetrics::builder().recorder(Samples::default()).build().unwrap();
+        let mut service = {
+            let held = Arc::clone(&held);
+            metrics.layer().layer(service_fn(move |request: Request<llm_metrics::layer::RequestBody<Again>>| {
+                let mut body = request.into_body();
+                (0..10).for_each(|_| next(&mut body));
+                let before = HELD.get();
+                (0..300).for_each(|_| next(&mut body));
+                held.store(HELD.get() - before, Ordering::Relaxed);
+                std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))))
+            }))
+        };
+        // The first frame and the others are the same here: what begins again inside a value is part of it.
+        let frame = Bytes::from([begin.as_bytes(), &rest].concat());
+        let request = Request::post(CHAT).body(Again(frame)).unwrap();
+        drop(now(service.call(request)));
+        let growth = held.load(Ordering::Relaxed);
+        assert!(growth <= 0, "{what}: {growth} bytes more after 5 MB");
+    }
+}
+
 #[test]
 fn a_million_observations_a_second_without_a_scrape_grow_by_32_mib_at_most() {
     const PER_SECOND: u64 = 1_000_000;

@@ -75,6 +75,24 @@ async fn twenty_thousand_hostile_names_leave_the_series_at_the_cap_and_the_total
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_differ_by_a_character_that_needs_escaping_stay_apart_on_the_page() {
+    let watched = Watched::start().await;
+    let server = watched.answer(|_, _| Script::json(completion("Hi", 9, 2))).await;
+    let mut client = Client::connect(server.addr).await;
+    let names = [r"a\b", r"a\\b", r#"a"b"#, r#"a\"b"#, r"a\nb", r"a\"];
+    for name in &names {
+        client.send(post(server.addr, CHAT, ask_whole(name))).await.finish().await.unwrap();
+    }
+    // Reading the page fails when a series is on it twice.
+    let page = watched.settled().await;
+    assert_eq!(page.value("llm_requests_total", &[("outcome", "success")]), names.len() as f64);
+    let found = page.label_values("llm_requests_total", "model");
+    for name in found.iter().filter(|name| *name != "other") {
+        assert!(names.contains(&name.as_str()), "{name:?} is none of {names:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_of_rejected_requests_are_not_learnt() {
     let watched = Watched::start().await;
     let server = watched

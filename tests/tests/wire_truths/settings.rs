@@ -1,7 +1,14 @@
 //! Names, buckets and labels, as they arrive on the page.
 
-use llm_metrics::catalog::{self, Kind, Naming};
-use llm_metrics_tests::{MODEL, Page, Script, Watched, stream::*};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use llm_metrics::{
+    LabelPolicy, LlmMetrics,
+    catalog::{self, Kind, Naming},
+    prometheus::Exporter,
+};
+use llm_metrics_tests::{Client, MODEL, Page, Script, Watched, serve, stream::*};
 
 use crate::assert_ended;
 
@@ -94,4 +101,49 @@ async fn two_metrics_in_one_process_do_not_meet() {
     one.exchange(CHAT, ask(MODEL), || Script::stream(well(2))).await;
     assert_ended(&one.settled().await, 1, "success");
     assert_eq!(other.scrape().await.value("llm_requests_total", &[]), 0.0);
+}
+
+#[test]
+fn a_label_that_histograms_need_for_themselves_is_refused() {
+    for name in ["le", "quantile"] {
+        let constant = LlmMetrics::builder().constant_label(name, "x").build();
+        assert!(constant.is_err(), "a second {name:?} on a line would cost the whole page");
+        let policy = LabelPolicy::first_accepted(1);
+        assert!(LlmMetrics::builder().request_label(name, policy, |_| None).build().is_err(), "{name:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_constant_labels_are_escaped() {
+    let value = "a \"quoted\" path: C:\\models, ünïcödé\nand a line";
+    let watched = Watched::with(
+        |builder| builder.constant_label("service", value),
+        |exporter| exporter.constant_label("region", value),
+    )
+    .await;
+    watched.exchange(CHAT, ask(MODEL), || Script::stream(well(1))).await;
+    let page = watched.settled().await;
+    assert_eq!(page.value("llm_requests_total", &[("service", value)]), 1.0);
+    assert_eq!(page.value("llm_requests_total", &[("region", value)]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_of_an_exporter_that_has_stopped_is_unavailable_and_does_not_hang() {
+    let (_recorder, exporter) = Exporter::builder().build().unwrap();
+    let server = serve(exporter.service()).await;
+    let get = || Request::get("/metrics").header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(Client::connect(server.addr).await.send(get()).await.status(), 200);
+    drop(exporter);
+    assert_eq!(Client::connect(server.addr).await.send(get()).await.status(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_scrapers_at_once_all_get_their_page() {
+    let watched = Watched::start().await;
+    watched.exchange(CHAT, ask(MODEL), || Script::stream(well(1))).await;
+    watched.settled().await;
+    let pages = (0..32).map(|_| watched.scrape());
+    for page in futures_util::future::join_all(pages).await {
+        assert_eq!(page.value("llm_requests_total", &[]), 1.0);
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
+use http_body_util::channel::Channel;
 use llm_metrics::{InferenceHandle, Usage};
 use llm_metrics_tests::{Asked, Client, Gate, MODEL, Page, Script, Step, Watched, post, serve, stream::*};
 use serde_json::{Value, json};
@@ -100,6 +103,59 @@ async fn tokens_that_the_handle_reports_are_counted_as_they_come_and_once() {
     assert_eq!(page.value("llm_output_tokens_total", &[]), 4.0, "the engine knows better than the wire");
     assert_eq!(page.histogram("llm_request_output_tokens", &[]).sum, 4.0);
     assert_eq!(page.value("llm_usage_reports_total", &[("source", "engine")]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_tokens_that_the_handle_reports_for_one_event_are_five_samples() {
+    let watched = Watched::start().await;
+    let service = service_fn(|request: Asked| async move {
+        let handle = request.extensions().get::<InferenceHandle>().expect("the layer's handle").clone();
+        let (mut body, answer) = Channel::<Bytes, BoxError>::new(1);
+        tokio::spawn(async move {
+            for (tokens, text) in [(1, "one"), (5, " two three four five six")] {
+                handle.tokens(tokens);
+                body.send_data(token(text).into()).await?;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            body.send_data([finish("stop"), DONE.to_owned()].concat().into()).await
+        });
+        Ok::<_, BoxError>(Response::builder().header("content-type", "text/event-stream").body(answer)?)
+    });
+    let server = serve(ServiceBuilder::new().layer(watched.metrics.layer()).service(service)).await;
+    Client::connect(server.addr).await.send(post(server.addr, CHAT, ask(MODEL))).await.text().await;
+    let page = watched.settled().await;
+    assert_ended(&page, 1, "success");
+    let (latency, gap) = (page.histogram(ITL, &[]), page.histogram("llm_stream_max_gap_seconds", &[]));
+    assert_eq!(latency.count, 5.0);
+    assert!(latency.sum >= 0.29 && (latency.sum - gap.sum).abs() < 1e-6, "{latency:?} {gap:?}");
+    assert_eq!(page.value("llm_output_tokens_total", &[]), 6.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nulls_in_every_place_say_nothing() {
+    let null = |delta: Value| {
+        event(&json!({
+            "id": "1", "model": MODEL, "usage": null, "error": null, "system_fingerprint": null,
+            "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}],
+        }))
+    };
+    let stream = [
+        null(json!(null)),
+        null(
+            json!({"role": "assistant", "content": null, "reasoning_content": null, "refusal": null, "tool_calls": null}),
+        ),
+        event(&json!({"choices": null, "usage": null})),
+        null(json!({"content": "a", "reasoning_content": null})),
+        null(json!({"content": "b", "tool_calls": null})),
+        finish("stop"),
+        usage(9, 2),
+        DONE.to_owned(),
+    ];
+    let page = page_of(stream.map(Step::from).to_vec()).await;
+    assert_ended(&page, 1, "success");
+    assert_eq!(page.count(ITL, &[]), 1.0);
+    assert_eq!(page.value("llm_requests_total", &[("thinking", "false")]), 1.0);
+    assert_eq!(page.value("llm_metrics_inspection_failures_total", &[]), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
