@@ -176,11 +176,12 @@ impl GpuCollectorBuilder {
         let source = self.source.unwrap_or_else(|| Box::new(AutoSource::new(self.nvml, AmdSource::new())));
         let sink = Sink { recorder: self.recorder, naming: self.naming, constant_labels: self.constant_labels };
         let stop = Arc::new(AtomicBool::new(false));
-        let mut sampler = Sampler::new(self.rhythm, self.selection, sink, Arc::clone(&stop));
+        let sampler = Sampler::new(self.rhythm, self.selection, sink, Arc::clone(&stop));
         let (end, ended) = mpsc::channel();
         let spawned = thread::Builder::new().name("gpu-sampler".into()).spawn(move || {
-            // Dropped when the thread ends, even by a panic.
+            // Says that the thread has ended, even by a panic: the last to be dropped, after the sampler.
             let _end: mpsc::Sender<()> = end;
+            let mut sampler = sampler;
             if catch_unwind(AssertUnwindSafe(|| sampler.run(source))).is_err() {
                 tracing::error!("the GPU collector panicked: no GPU metrics until this process is started again");
             }

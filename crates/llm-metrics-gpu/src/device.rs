@@ -137,8 +137,8 @@ impl Device {
         }
     }
 
-    /// Counts an error that the driver reported.
-    pub(crate) fn xid(&mut self, xid: u64, sink: &Sink) {
+    /// Counts an error that the driver reported. Says whether it is the first of its kind.
+    pub(crate) fn xid(&mut self, xid: u64, sink: &Sink) -> bool {
         let labels = &self.labels;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let (name, labels) = {
@@ -152,9 +152,11 @@ impl Device {
             .entry(name)
             .or_insert_with(|| Xid { count: sink.counter(&catalog::XID_ERRORS, &labels), last: None });
         slot.count.increment(1);
+        let first = slot.last.is_none();
         let last = slot.last.get_or_insert_with(|| (sink.gauge(&catalog::XID_LAST, &labels), now));
         last.1 = now;
         last.0.set(now);
+        first
     }
 
     /// Registers every series anew, and says again what each gauge said.

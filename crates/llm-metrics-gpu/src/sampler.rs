@@ -320,8 +320,13 @@ impl Sampler {
         let GpuEvent::Xid { index, xid } = event;
         let watched = generation.watched.iter().find(|watched| watched.index == index);
         if let Some(device) = watched.and_then(|watched| self.devices.get_mut(&watched.uuid)) {
-            tracing::warn!(gpu = index, xid, "the GPU driver reported an error");
-            device.xid(xid, &self.sink);
+            if device.xid(xid, &self.sink) {
+                tracing::warn!(
+                    gpu = index,
+                    xid,
+                    "the GPU driver reported an error; more of this kind are only counted"
+                );
+            }
         }
     }
 
@@ -343,6 +348,10 @@ impl Sampler {
     fn renew(&mut self, now: Instant) {
         if self.renew_at.is_none_or(|at| at <= now) {
             if self.renew_at.is_some() {
+                if self.sink.recorder.is_none() {
+                    // The global recorder may have been installed since.
+                    self.sink.describe();
+                }
                 let up = self.said.is_none() && self.worked;
                 self.own = Own::register(&self.sink);
                 self.own.up.set(if up { 1.0 } else { 0.0 });

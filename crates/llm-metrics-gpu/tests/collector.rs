@@ -263,6 +263,7 @@ fn a_recorder_that_is_installed_later_gets_everything() {
         assert!(began.elapsed() < Duration::from_secs(60), "{}", handle.render());
         thread::sleep(Duration::from_millis(5));
     }
+    assert!(handle.render().contains("# HELP gpu_memory_used_bytes Device memory"), "{}", handle.render());
 }
 
 #[test]

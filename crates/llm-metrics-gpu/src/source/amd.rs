@@ -63,7 +63,7 @@ impl GpuSource for AmdSource {
     fn session(&mut self, body: &mut dyn FnMut(&mut dyn GpuSession)) -> Result<(), SourceError> {
         if self.cards().is_empty() {
             let detail = format!("no AMD card under {}", self.sysfs.join("class/drm").display());
-            return Err(SourceError::NoLibrary { detail });
+            return Err(SourceError::NotLoaded { detail });
         }
         body(&mut Session { source: self, cards: BTreeMap::new() });
         Ok(())

@@ -1,5 +1,7 @@
 //! What a tick costs, and that nothing adds up.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -56,8 +58,15 @@ fn unsupported_calls_are_made_once() {
     });
 }
 
+/// In a process of its own, because the memory that is measured is the process's.
 #[test]
 fn two_thousand_ticks_leave_nothing_behind() {
+    if std::env::var_os("ALONE").is_none() {
+        let this = ["--exact", "tests::budget::two_thousand_ticks_leave_nothing_behind", "--nocapture"];
+        let alone = Command::new(std::env::current_exe().unwrap()).args(this).env("ALONE", "1").output().unwrap();
+        assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
+        return;
+    }
     let fake = Fake::profile("h200");
     by_hand(&fake, |hand| {
         hand.ticks(20);
@@ -70,7 +79,8 @@ fn two_thousand_ticks_leave_nothing_behind() {
         assert!(hand.fake.number("fake_nvml_gpm_samples") <= 2);
         assert_eq!(hand.fake.number("fake_nvml_event_sets"), 1);
         let grown = resident_kib().saturating_sub(memory);
-        assert!(grown < 16 * 1024, "{grown} KiB more");
+        println!("{grown} KiB more after 2000 ticks");
+        assert!(grown < 8 * 1024, "{grown} KiB more");
     });
     for left in ["fake_nvml_initialised", "fake_nvml_gpm_samples", "fake_nvml_event_sets"] {
         assert_eq!(fake.number(left), 0, "{left}");

@@ -38,6 +38,18 @@ fn values_come_out_in_base_units() {
 }
 
 #[test]
+fn gpm_samples_that_would_be_too_close_are_not_taken_and_the_values_stay() {
+    by_hand(&Fake::profile("h200"), |hand| {
+        hand.ticks(2);
+        let samples = hand.fake.calls("nvmlGpmSampleGet");
+        hand.now -= std::time::Duration::from_millis(910);
+        hand.ticks(1);
+        assert_eq!(hand.fake.calls("nvmlGpmSampleGet"), samples);
+        assert_eq!(hand.value("gpu_sm_active_ratio", &[]), Some(0.365));
+    });
+}
+
+#[test]
 fn nvlink_is_counted_over_all_links() {
     by_hand(&Fake::profile("h200"), |hand| {
         hand.ticks(1);

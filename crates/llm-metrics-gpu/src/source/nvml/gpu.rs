@@ -14,8 +14,9 @@ use nvml_wrapper::{
 use super::{
     Options,
     fault::{Fault, classify},
+    fields::{FAST_FIELDS, Field, SLOW_FIELDS, scaled},
     gpm::{self, Gpm},
-    raw::{self, FieldNumber, FieldRequest},
+    raw,
 };
 use crate::{
     catalog,
@@ -48,52 +49,6 @@ enum Call {
     /// Read once in any case.
     Static,
 }
-
-/// How a field is published.
-#[derive(Clone, Copy)]
-enum Publish {
-    Gauge { scale: f64 },
-    Count { times: u64, per_unit: u64 },
-}
-
-#[derive(Clone, Copy)]
-struct Field {
-    request: FieldRequest,
-    series: Series,
-    publish: Publish,
-}
-
-const fn gauge(id: u32, series: Series, scale: f64) -> Field {
-    Field { request: FieldRequest { id, scope: 0 }, series, publish: Publish::Gauge { scale } }
-}
-
-const fn count(id: u32, scope: u32, series: Series, times: u64, per_unit: u64) -> Field {
-    Field { request: FieldRequest { id, scope }, series, publish: Publish::Count { times, per_unit } }
-}
-
-const ALL_LINKS: u32 = u32::MAX;
-
-/// `NVML_FI_DEV_POWER_*`, in milliwatts.
-const FAST_FIELDS: [Field; 2] = [
-    gauge(186, Series::new(&catalog::POWER, &[("reading", "instant")]), 0.001),
-    gauge(185, Series::new(&catalog::POWER, &[("reading", "average_1s")]), 0.001),
-];
-
-/// By the ids of `nvml.h`: memory temperature, energy (mJ), PCIe replays, remapped rows, recovery action, ECC, NVLink (KiB).
-const SLOW_FIELDS: [Field; 12] = [
-    gauge(82, Series::new(&catalog::TEMPERATURE, &[("sensor", "memory")]), 1.0),
-    count(83, 0, Series::new(&catalog::ENERGY, &[]), 1, 1000),
-    count(94, 0, Series::new(&catalog::PCIE_REPLAYS, &[]), 1, 1),
-    gauge(142, Series::new(&catalog::REMAPPED_ROWS, &[("cause", "correctable")]), 1.0),
-    gauge(143, Series::new(&catalog::REMAPPED_ROWS, &[("cause", "uncorrectable")]), 1.0),
-    gauge(230, Series::new(&catalog::RECOVERY_ACTION, &[]), 1.0),
-    count(3, 0, Series::new(&catalog::ECC_ERRORS, &[("severity", "corrected"), ("counter", "volatile")]), 1, 1),
-    count(4, 0, Series::new(&catalog::ECC_ERRORS, &[("severity", "uncorrected"), ("counter", "volatile")]), 1, 1),
-    count(5, 0, Series::new(&catalog::ECC_ERRORS, &[("severity", "corrected"), ("counter", "aggregate")]), 1, 1),
-    count(6, 0, Series::new(&catalog::ECC_ERRORS, &[("severity", "uncorrected"), ("counter", "aggregate")]), 1, 1),
-    count(138, ALL_LINKS, Series::new(&catalog::NVLINK, &[("direction", "tx")]), 1024, 1),
-    count(139, ALL_LINKS, Series::new(&catalog::NVLINK, &[("direction", "rx")]), 1024, 1),
-];
 
 /// The bits of `nvmlClocksEventReasons`.
 const CLOCK_EVENTS: [(u64, &[(&str, &str)]); 9] = [
@@ -318,7 +273,7 @@ impl<'nvml> Gpu<'nvml> {
         let mut lost = false;
         fields.retain(|field| match values.next() {
             Some(Ok(value)) => {
-                publish(field, value, out);
+                field.publish(value, out);
                 true
             }
             Some(Err(error)) => match classify(&error) {
@@ -416,22 +371,5 @@ impl<'nvml> Gpu<'nvml> {
 fn report(out: &mut Readings, series: Series, value: Option<u32>, scale: f64) {
     if let Some(value) = value {
         out.gauge(series, scaled(value.into(), scale));
-    }
-}
-
-/// Divides where that is exact: 626,260 mW are 626.26 W, not 626.2600000000001.
-fn scaled(value: f64, scale: f64) -> f64 {
-    if scale < 1.0 { value / (1.0 / scale).round() } else { value * scale }
-}
-
-fn publish(field: &Field, value: FieldNumber, out: &mut Readings) {
-    match (field.publish, value) {
-        (Publish::Gauge { scale }, FieldNumber::Integer(value)) => out.gauge(field.series, scaled(value as f64, scale)),
-        (Publish::Gauge { scale }, FieldNumber::Float(value)) => out.gauge(field.series, scaled(value, scale)),
-        (Publish::Count { times, per_unit }, FieldNumber::Integer(value)) => {
-            out.count(field.series, value.saturating_mul(times), per_unit);
-        }
-        // No counter of NVML's is a float: whatever this is, it is no count.
-        (Publish::Count { .. }, FieldNumber::Float(_)) => out.failed(ErrorKind::OutOfRange),
     }
 }

@@ -1,6 +1,7 @@
 //! NVIDIA's GPUs, through NVML.
 
 mod fault;
+mod fields;
 mod gpm;
 mod gpu;
 mod library;

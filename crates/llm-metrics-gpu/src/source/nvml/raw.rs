@@ -9,12 +9,14 @@ use nvml_wrapper::{
     bitmasks::event::EventTypes,
     error::{NvmlError, nvml_sym, nvml_try},
 };
-use nvml_wrapper_sys::bindings::{nvmlFieldValue_t, nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE};
 use nvml_wrapper_sys::bindings::{
+    nvmlFieldValue_t, nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE,
+    nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT as SIGNED_INT,
     nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG as SIGNED_LONG_LONG,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT as UNSIGNED_INT,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG as UNSIGNED_LONG,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG as UNSIGNED_LONG_LONG,
+    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_SHORT as UNSIGNED_SHORT,
 };
 
 /// Memory as the first version of the call has it: `used` includes what the driver reserves.
@@ -42,7 +44,7 @@ pub(super) struct FieldRequest {
     pub(super) scope: u32,
 }
 
-/// A field's value, as it came.
+/// A field's value. What is signed and not negative is an integer like any other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum FieldNumber {
     Integer(u64),
@@ -78,16 +80,22 @@ fn number(field: &nvmlFieldValue_t) -> Result<FieldNumber, NvmlError> {
     let value = field.value;
     // SAFETY: every member of the union is a number, which any bits are a value of; the tag says which was written.
     unsafe {
-        match field.valueType {
-            DOUBLE => Ok(FieldNumber::Float(value.dVal)),
-            UNSIGNED_INT => Ok(FieldNumber::Integer(value.uiVal.into())),
+        Ok(match field.valueType {
+            DOUBLE => FieldNumber::Float(value.dVal),
+            UNSIGNED_SHORT => FieldNumber::Integer(value.usVal.into()),
+            UNSIGNED_INT => FieldNumber::Integer(value.uiVal.into()),
             #[allow(clippy::useless_conversion, reason = "32 bits wide on some platforms")]
-            UNSIGNED_LONG => Ok(FieldNumber::Integer(value.ulVal.into())),
-            UNSIGNED_LONG_LONG => Ok(FieldNumber::Integer(value.ullVal)),
-            SIGNED_LONG_LONG => Ok(FieldNumber::Float(value.sllVal as f64)),
-            other => Err(NvmlError::UnexpectedVariant(other)),
-        }
+            UNSIGNED_LONG => FieldNumber::Integer(value.ulVal.into()),
+            UNSIGNED_LONG_LONG => FieldNumber::Integer(value.ullVal),
+            SIGNED_INT => signed(value.siVal.into()),
+            SIGNED_LONG_LONG => signed(value.sllVal),
+            other => return Err(NvmlError::UnexpectedVariant(other)),
+        })
     }
+}
+
+fn signed(value: i64) -> FieldNumber {
+    u64::try_from(value).map_or(FieldNumber::Float(value as f64), FieldNumber::Integer)
 }
 
 /// CUDA 13.0 Update 1 (driver 580.82) gave other numbers to 251 to 273.
