@@ -102,16 +102,21 @@ async fn line_ends_of_any_kind_give_the_same_numbers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_over_several_lines_is_one_event() {
-    let watched = Watched::start().await;
     let token = "data: {\"choices\":[{\"index\":0,\ndata: \"delta\":{\"content\":\ndata: \"Hi\"},\ndata: \"finish_reason\":null}]}\n\n";
     let last = "data:{\"choices\":[],\ndata:\"usage\":{\"prompt_tokens\":9,\ndata:\"completion_tokens\":1}}\n\n";
-    let stream = [token.to_owned(), finish("stop"), last.to_owned(), DONE.to_owned()];
-    watched.exchange(CHAT, ask(MODEL), move || Script::stream(stream.clone())).await;
-    let page = watched.settled().await;
-    assert_ended(&page, 1, "success");
-    assert_eq!(page.count("llm_time_to_first_token_seconds", &[]), 1.0);
-    assert_eq!(page.value("llm_output_tokens_total", &[]), 1.0);
-    assert_eq!(page.value("llm_metrics_inspection_failures_total", &[]), 0.0);
+    let stream = [token.to_owned(), finish("stop"), last.to_owned(), DONE.to_owned()].concat();
+    for line_end in ["\n", "\r\n", "\r"] {
+        // The two bytes of a line end come in two frames.
+        let stream = stream.replace('\n', line_end);
+        let frames: Vec<String> = stream.split_inclusive(['\r', '\n']).map(str::to_owned).collect();
+        let watched = Watched::start().await;
+        watched.exchange(CHAT, ask(MODEL), move || Script::stream(frames.clone())).await;
+        let page = watched.settled().await;
+        assert_ended(&page, 1, "success");
+        assert_eq!(page.count("llm_time_to_first_token_seconds", &[]), 1.0, "{line_end:?}");
+        assert_eq!(page.value("llm_output_tokens_total", &[]), 1.0, "{line_end:?}");
+        assert_eq!(page.value("llm_metrics_inspection_failures_total", &[]), 0.0, "{line_end:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
