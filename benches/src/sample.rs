@@ -140,6 +140,13 @@ pub fn question(stream: bool) -> Bytes {
     .into()
 }
 
+/// The shortest question and the shortest answer that have something to count: what a request costs besides its bytes.
+#[must_use]
+pub fn shortest() -> [Bytes; 2] {
+    let question = format!(r#"{{"model":"{MODEL}"}}"#);
+    [question.into(), Bytes::from_static(br#"{"usage":{"prompt_tokens":9,"completion_tokens":18}}"#)]
+}
+
 /// A question about a picture: one megabyte of base64 inside a message.
 #[must_use]
 pub fn picture(bytes: usize) -> Bytes {

@@ -1,16 +1,16 @@
 //! What is measured.
 
-use std::{error::Error, hint::black_box, sync::Arc};
+use std::{error::Error, hint::black_box, io, sync::Arc};
 
 use bytes::Bytes;
 use http_body::Body;
 use llm_metrics::LlmMetrics;
 use llm_metrics_benches::{
-    measure::{Case, Measured, nanoseconds, rounds},
+    measure::{Case, Measured, Spread, nanoseconds, rounds},
     sample,
     script::{Script, read},
     serve::{self, Exported, Handler, call, layered},
-    typed,
+    throughput, typed,
 };
 use metrics::{Key, Label, Level, Metadata, Recorder};
 
@@ -29,7 +29,15 @@ pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     chunks(&mut cases, &free, &exported);
     requests(&mut cases, &free, &exported);
     bodies(&mut cases, &free);
-    Ok(rows(&rounds(count, &mut cases)))
+    let mut rows = rows(&rounds(count, &mut cases));
+    drop(cases);
+    rows.push(hyper("streams a core with hyper over loopback: ours", &free, count / 4 + 1)?);
+    rows.push(
+        hyper("streams a core with hyper over loopback: with the exporter", &exported.metrics, count / 4 + 1)?
+            .at_least(0.97),
+    );
+    rows.extend(exposition()?);
+    Ok(rows)
 }
 
 /// One increment, and one sample, of a handle that is at hand.
@@ -103,7 +111,10 @@ where
 fn requests<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a Exported) {
     let unary = Script::whole(&sample::document(), usize::MAX);
     let streamed = Script::stream(sample::text_chunks(), 2);
+    let [shortest, answer] = sample::shortest();
+    let answer = Script::whole(&answer, usize::MAX);
     let kinds = [
+        (shortest, Handler::unary(&answer), ["short bare", "short free", "short exported"]),
         (sample::question(false), Handler::unary(&unary), ["unary bare", "unary free", "unary exported"]),
         (sample::question(true), Handler::streaming(&streamed), ["stream bare", "stream free", "stream exported"]),
     ];
@@ -172,6 +183,8 @@ fn rows(measured: &Measured) -> Vec<Row> {
         beside("chunk of 1.2 KB with logprobs: with the exporter", "1.2 KB exported", "1.2 KB bare"),
         beside("chunk of 1.2 KB with logprobs: `serde_json`, typed", "1.2 KB typed", "1.2 KB bare"),
         beside("chunk of 1.2 KB with logprobs: `serde_json::Value`", "1.2 KB Value", "1.2 KB bare"),
+        beside("unary request of a few bytes: ours", "short free", "short bare"),
+        beside("unary request of a few bytes: with the exporter", "short exported", "short bare"),
         beside("unary request: ours", "unary free", "unary bare").at_most(40.0),
         beside("unary request: with the exporter", "unary exported", "unary bare").at_most(80.0),
         head_and_tail("streamed request beside its chunks: ours", "stream free", "230 B free").at_most(40.0),
@@ -181,4 +194,37 @@ fn rows(measured: &Measured) -> Vec<Row> {
         speed("request of 1 MB with a picture in base64", "picture").at_least(2.0),
         speed("request of 1 MB with thousands of short messages", "conversation").at_least(0.5),
     ]
+}
+
+/// Streams a second with the layer, in terms of those without.
+fn hyper(what: &'static str, metrics: &LlmMetrics, count: usize) -> io::Result<Row> {
+    let [without, with] = throughput::rounds(metrics, count)?;
+    let each = Spread::new(without.iter().zip(&with).map(|(without, with)| without / with).collect());
+    let ratio = Spread::new(without).best() / Spread::new(with).best();
+    Ok(Row::new(what, ratio, &each, "of without"))
+}
+
+/// A scrape with 64 models in use.
+fn exposition() -> Result<[Row; 2], Box<dyn Error>> {
+    let exported = Exported::new()?;
+    serve::many_models(&exported.metrics, 64);
+    let lines = exported.exporter.render().lines().count() as f64;
+    let handle = exported.recorder.handle();
+    let times = (0..20)
+        .map(|_| {
+            nanoseconds(|| {
+                black_box(handle.render());
+            }) / 1e6
+        })
+        .collect();
+    let times = Spread::new(times);
+    Ok([
+        Row::new(
+            "a scrape with 64 models, each streamed, unary and cancelled",
+            lines,
+            &Spread::new(vec![lines]),
+            "lines",
+        ),
+        Row::new("… rendered in", times.best(), &times, "ms"),
+    ])
 }
