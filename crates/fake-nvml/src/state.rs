@@ -42,6 +42,8 @@ pub(crate) struct Device {
     pub(crate) bus_id: String,
     /// Fallen off the bus: every call says so.
     pub(crate) lost: bool,
+    /// The same, until the library is initialised anew.
+    pub(crate) lost_until_init: bool,
     /// Utilisation, power and energy follow a load that comes and goes, for demonstrations.
     pub(crate) live: bool,
     pub(crate) force: HashMap<String, Return>,
@@ -142,6 +144,12 @@ pub(crate) enum Field {
     Failed { error: Return },
 }
 
+impl Device {
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.lost || self.lost_until_init
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) state: State,
@@ -206,7 +214,7 @@ pub(crate) fn on_device(function: &'static str, handle: Handle, body: impl FnOnc
     let Some(device) = index_of(handle).and_then(|index| inner.state.devices.get(index)) else {
         return inner.violation(format!("{function} on a handle that is none"));
     };
-    if device.lost {
+    if device.is_lost() {
         return GPU_IS_LOST;
     }
     match device.force.get(function) {

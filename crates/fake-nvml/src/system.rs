@@ -27,6 +27,9 @@ fn initialise(function: &'static str) -> Return {
     }
     let mut inner = lock();
     if inner.state.init_return == SUCCESS {
+        if inner.initialised == 0 {
+            inner.state.devices.iter_mut().for_each(|device| device.lost_until_init = false);
+        }
         inner.initialised += 1;
     }
     inner.state.init_return
@@ -72,7 +75,7 @@ exports! {
     fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *mut Handle) {
         on_system("nvmlDeviceGetHandleByIndex_v2", |inner| match inner.state.devices.get(index as usize) {
             None => INVALID_ARGUMENT,
-            Some(device) if device.lost => GPU_IS_LOST,
+            Some(device) if device.is_lost() => GPU_IS_LOST,
             // SAFETY: a valid pointer by contract.
             Some(_) => unsafe { put(handle, handle_of(index as usize)) },
         })

@@ -23,7 +23,7 @@ const SLICE: Duration = Duration::from_millis(100);
 const SLOW_TICK: Duration = Duration::from_secs(1);
 /// Events taken in between two ticks; a storm of them must not become a busy loop.
 const EVENTS: usize = 256;
-/// After so many looks for a lost device the driver's library is opened anew.
+/// After so many looks for a lost device the driver's library is opened anew; then after twice as many, and so on.
 const LOOKS: u32 = 10;
 
 /// How often what is done.
@@ -63,6 +63,15 @@ pub(crate) struct Sampler {
     worked: bool,
     last_success: Option<f64>,
     renew_at: Option<Instant>,
+    /// How many looks for a lost device are made before the driver is opened anew.
+    patience: u32,
+}
+
+/// Why a session ended, if not because of the driver.
+enum End {
+    Stopped,
+    /// A device stays lost, which a driver that is opened anew may find. The others do not notice.
+    Reopen,
 }
 
 /// What a session watches.
@@ -99,6 +108,7 @@ impl Sampler {
             worked: false,
             last_success: None,
             renew_at: None,
+            patience: LOOKS,
         }
     }
 
@@ -110,10 +120,12 @@ impl Sampler {
         let mut pause = first;
         while !self.stopped() {
             let began = Instant::now();
-            let mut end = Ok(());
+            let mut end = Ok(End::Stopped);
             let opened = source.session(&mut |session| end = self.session(session));
-            if let Err(error) = opened.and(end) {
-                self.down(&error);
+            match opened.and(end) {
+                Ok(End::Reopen) => continue,
+                Ok(End::Stopped) => {}
+                Err(error) => self.down(&error),
             }
             if self.stopped() {
                 break;
@@ -128,12 +140,16 @@ impl Sampler {
     }
 
     /// One session, from the first look for devices until the driver goes away or the collector is stopped.
-    fn session(&mut self, session: &mut dyn GpuSession) -> Result<(), SourceError> {
+    fn session(&mut self, session: &mut dyn GpuSession) -> Result<End, SourceError> {
         let mut generation = self.begin(session, Instant::now())?;
         let mut due = Instant::now();
         while !self.stopped() {
             let now = Instant::now();
             self.tick(&mut generation, session, now)?;
+            if generation.looks >= self.patience {
+                self.patience = self.patience.saturating_mul(2);
+                return Ok(End::Reopen);
+            }
             due += self.rhythm.fast;
             if due < now {
                 // What was missed is not made up for.
@@ -141,7 +157,7 @@ impl Sampler {
             }
             self.wait_until(due, &generation, session);
         }
-        Ok(())
+        Ok(End::Stopped)
     }
 
     /// Looks for devices for the first time in a session.
@@ -150,6 +166,9 @@ impl Sampler {
         let mut generation = Generation { watched: Vec::new(), missing: 0, looks: 0, look_at };
         let found = session.enumerate()?;
         self.admit(found, &mut generation, now);
+        // One that was well when the last session ended may not be there in this one.
+        let gone = self.devices.iter_mut().filter(|(uuid, _)| !generation.watched.iter().any(|w| w.uuid == **uuid));
+        gone.for_each(|(_, device)| device.lost(&self.sink));
         if std::mem::replace(&mut self.worked, true) {
             self.own.reinits.increment(1);
         }
@@ -256,25 +275,28 @@ impl Sampler {
         now: Instant,
     ) -> Result<(), SourceError> {
         let none_missing = generation.missing == 0 && generation.watched.iter().all(|watched| !watched.lost);
-        if now < generation.look_at || (none_missing && !generation.watched.is_empty()) {
+        if none_missing && !generation.watched.is_empty() {
+            (generation.looks, self.patience) = (0, LOOKS);
+            return Ok(());
+        }
+        if now < generation.look_at {
             return Ok(());
         }
         generation.look_at = now + self.rhythm.look_again;
         generation.looks += 1;
         let found = session.enumerate()?;
         self.admit(found, generation, now);
-        let still_missing = generation.missing > 0 || generation.watched.iter().any(|watched| watched.lost);
-        if generation.looks >= LOOKS && still_missing {
-            let detail = String::from("a GPU stays lost; opening the driver anew");
-            return Err(SourceError::Failed { detail });
-        }
         Ok(())
     }
 
     /// Takes in what a look for devices found: new devices, and lost ones that are back.
     fn admit(&mut self, found: Enumeration, generation: &mut Generation, now: Instant) {
         generation.missing = found.missing;
-        let chosen = self.selection.choose(found);
+        let there = found.found.len();
+        let mut chosen = self.selection.choose(found);
+        if chosen.gpus.is_empty() && there > 0 {
+            chosen.warning = Some(format!("no GPU is watched: none of the {there} that are there was asked for"));
+        }
         if let Some(warning) = chosen.warning.filter(|warning| self.warned.as_ref() != Some(warning)) {
             tracing::warn!("{warning}");
             self.warned = Some(warning);

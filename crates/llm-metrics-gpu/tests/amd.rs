@@ -6,7 +6,10 @@ mod support;
 
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
-use llm_metrics_gpu::{GpuCollector, source::AmdSource};
+use llm_metrics_gpu::{
+    GpuCollector,
+    source::{AmdSource, AutoSource, NvmlSource},
+};
 use support::page;
 
 const ADDRESS: &str = "0000:03:00.0";
@@ -67,7 +70,7 @@ fn tree() -> tempfile::TempDir {
 fn the_kernels_files_become_metrics() {
     let sys = tree();
     let (recorder, page) = page();
-    let source = AmdSource::at(sys.path());
+    let source = AutoSource::new(NvmlSource::new().library_path("/nowhere"), AmdSource::at(sys.path()));
     let builder = GpuCollector::builder().recorder(recorder).source(source).period(Duration::from_millis(100));
     let _collector = builder.start();
     page.until("it is up", |page| page.value("gpu_utilization_ratio", &[]) == Some(0.37));

@@ -186,6 +186,40 @@ fn losing_every_gpu_ends_in_a_new_session() {
 }
 
 #[test]
+fn a_gpu_that_only_a_driver_opened_anew_can_find_comes_back_and_the_others_do_not_notice() {
+    let state = |lost| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost_until_init": lost }))]);
+    let fake = Fake::state(&state(false));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
+    fake.set(&state(true));
+    page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
+    page.until("it is back", |page| {
+        assert_eq!(page.value("gpu_up", &["GPU-a"]), Some(1.0));
+        assert_eq!(page.value("gpu_memory_used_bytes", &["GPU-a"]), Some(300.0));
+        assert_eq!(page.value("gpu_collector_up", &[]), Some(1.0));
+        page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0)
+    });
+    assert_eq!(page.value("gpu_collector_reinits_total", &[]), Some(1.0));
+    assert_eq!(page.value("gpu_collector_errors_total", &["kind=\"call_failed\""]), Some(0.0));
+}
+
+#[test]
+fn a_gpu_that_is_late_is_picked_up() {
+    let state = |late| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost": late }))]);
+    let fake = Fake::state(&state(true));
+    let (builder, page) = quick();
+    // The folder of the library is as good as the library.
+    let _collector = builder.library_path(fake.path().parent().unwrap()).start();
+    page.until("the first is up", |page| page.value("gpu_up", &["GPU-a"]) == Some(1.0));
+    assert_eq!(page.value("gpu_up", &["GPU-b"]), None, "nobody knows its name yet");
+    fake.set(&state(false));
+    page.until("the second is up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
+    fake.push_xid(1, 48);
+    page.until("its events", |page| page.value("gpu_xid_errors_total", &["GPU-b", "xid=\"48\""]) == Some(1.0));
+}
+
+#[test]
 fn neither_start_nor_drop_waits_for_a_call_that_does_not_return() {
     let ten_seconds = 10_000_000;
     let state = machine(&[device("GPU-a", json!({}))]);

@@ -25,9 +25,10 @@ fn get(address: &str, path: &str) -> String {
 #[test]
 fn it_serves_the_gpus_of_the_machine_and_stops_when_told() {
     let mut exporter = Command::new(example("gpu-exporter"))
-        .args(["--listen", "127.0.0.1:0", "--period", "0.1", "--label", "rack=7"])
+        .args(["--listen", "127.0.0.1:0", "--period", "0.1", "--label", "rack=7", "--cuda-visible"])
         .env("NVML_LIB_PATH", fake_library())
         .env("FAKE_NVML_PROFILE", "two-mixed")
+        .env("CUDA_VISIBLE_DEVICES", "GPU-11112222")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -54,6 +55,7 @@ fn it_serves_the_gpus_of_the_machine_and_stops_when_told() {
     ] {
         assert!(page.contains(expected), "{expected} is not in {page}");
     }
+    assert!(!page.contains("GPU-11111111"), "CUDA does not see that one: {page}");
     assert!(get(address, "/").starts_with("HTTP/1.1 404"));
 
     let told = Command::new("kill").args(["-TERM", &exporter.id().to_string()]).status().unwrap();

@@ -191,6 +191,19 @@ fn a_device_that_fails_every_call_is_lost() {
 }
 
 #[test]
+fn a_device_that_a_new_session_does_not_find_is_lost() {
+    let state = |lost| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost": lost }))]);
+    by_hand(&Fake::state(&state(false)), |hand| {
+        hand.ticks(1);
+        hand.fake.set(&state(true));
+        hand.generation = hand.sampler.begin(hand.session, hand.now).unwrap();
+        assert_eq!(hand.value("gpu_up", &["GPU-b"]), Some(0.0));
+        assert!(hand.value("gpu_memory_used_bytes", &["GPU-b"]).unwrap().is_nan());
+        assert_eq!(hand.value("gpu_up", &["GPU-a"]), Some(1.0));
+    });
+}
+
+#[test]
 fn a_driver_that_goes_away_ends_the_session() {
     let state = machine(&[device("GPU-a", json!({}))]);
     by_hand(&Fake::state(&state), |hand| {

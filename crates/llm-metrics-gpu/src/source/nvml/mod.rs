@@ -232,6 +232,8 @@ fn create_event_set(_nvml: &Nvml) -> Option<EventSet<'_>> {
 
 #[cfg(target_os = "linux")]
 fn supports_xids(device: &Device<'_>) -> bool {
+    use nvml_wrapper::bitmasks::event::EventTypes;
+
     device.supported_event_types().is_ok_and(|types| types.contains(EventTypes::CRITICAL_XID_ERROR))
 }
 
