@@ -56,7 +56,7 @@ fn built(what: &[&str], target: &str) -> PathBuf {
 
 /// A driver of its own: a copy of the library, hence with its own state, so that tests run side by side.
 pub struct Fake {
-    library: Library,
+    library: Option<Library>,
     path: PathBuf,
 }
 
@@ -91,7 +91,7 @@ impl Fake {
         fs::write(&path, bytes).unwrap();
         // SAFETY: it is our own library, whose initialisers do nothing.
         let library = unsafe { Library::new(&path) }.unwrap();
-        Self { library, path }
+        Self { library: Some(library), path }
     }
 
     pub fn path(&self) -> &Path {
@@ -157,7 +157,14 @@ impl Fake {
 
     fn symbol<T>(&self, name: &str) -> Symbol<'_, T> {
         // SAFETY: the callers name the type that the function has.
-        unsafe { self.library.get(name.as_bytes()) }.unwrap()
+        unsafe { self.library.as_ref().expect("open").get(name.as_bytes()) }.unwrap()
+    }
+}
+
+impl Fake {
+    /// For a thread that is still inside the library.
+    pub fn leave_open(mut self) {
+        std::mem::forget(self.library.take());
     }
 }
 

@@ -15,8 +15,8 @@ use std::{
 };
 
 use nvml_wrapper::{
-    Device, EventSet, Nvml, bitmasks::event::EventTypes, cuda_driver_version_major, cuda_driver_version_minor,
-    enums::event::XidError, error::NvmlError,
+    Device, EventSet, Nvml, cuda_driver_version_major, cuda_driver_version_minor, enums::event::XidError,
+    error::NvmlError,
 };
 
 use self::{
