@@ -164,7 +164,8 @@ impl QwenServer {
     /// What a scrape gets once every request has ended, in the server and in the engine.
     pub async fn settled(&self) -> Page {
         self.when(|page| {
-            let (started, ended) = (page.value("llm_requests_started_total", &[]), page.value("llm_requests_total", &[]));
+            let (started, ended) =
+                (page.value("llm_requests_started_total", &[]), page.value("llm_requests_total", &[]));
             started == ended && in_engine(page) == 0.0 && page.value("llm_requests_in_flight", &[]) == 0.0
         })
         .await

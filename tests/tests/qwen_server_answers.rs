@@ -129,12 +129,18 @@ async fn stop_sequences_and_token_limits_give_their_finish_reasons() {
     for streamed in [json!({}), usage] {
         let request = with(chat(&json!({"stop": [" users", "never"]})), &streamed);
         let stopped = server.ask(CHAT, &request).await;
-        assert_eq!((stopped.answer(), stopped.finish_reasons.as_slice()), ("\n\nMeasure at the edge where", &["stop".into()][..]));
+        assert_eq!(
+            (stopped.answer(), stopped.finish_reasons.as_slice()),
+            ("\n\nMeasure at the edge where", &["stop".into()][..])
+        );
         ledger.answered(CHAT, &request, stopped);
 
         let request = with(chat(&json!({"max_tokens": 5, "enable_thinking": false})), &streamed);
         let cut = server.ask(CHAT, &request).await;
-        assert_eq!((cut.answer(), cut.finish_reasons.as_slice()), ("Measure at the edge where", &["length".into()][..]));
+        assert_eq!(
+            (cut.answer(), cut.finish_reasons.as_slice()),
+            ("Measure at the edge where", &["length".into()][..])
+        );
         assert_eq!(cut.told_usage().output, 5);
         ledger.answered(CHAT, &request, cut);
 

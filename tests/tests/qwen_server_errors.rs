@@ -33,7 +33,9 @@ async fn a_malformed_body_is_a_400() {
     let server = QwenServer::start(&[]).await;
     let mut ledger = Ledger::default();
     let named = format!(r#"{{"model": "{TINY}", "messages": [{{"role": "#);
-    for (model, body) in [("unknown", ""), ("unknown", "{nope"), ("unknown", "[1, 2]"), ("unknown", "\u{0}\u{1}"), (TINY, &*named)] {
+    for (model, body) in
+        [("unknown", ""), ("unknown", "{nope"), ("unknown", "[1, 2]"), ("unknown", "\u{0}\u{1}"), (TINY, &*named)]
+    {
         for path in [CHAT, COMPLETIONS] {
             let seen = server.ask_raw(path, body.to_owned()).await;
             assert_eq!((seen.status, error(&seen).1), (400, Value::Null), "{body}");
@@ -117,7 +119,10 @@ async fn a_prompt_that_does_not_fit_is_a_400_and_a_body_that_does_not_a_413() {
 
     let request = json!({"model": TINY, "messages": [{"role": "user", "content": long}], "stream": true});
     let seen = server.ask(CHAT, &request).await;
-    assert_eq!((seen.status, error(&seen).1, error(&seen).2), (400, json!("messages"), json!("context_length_exceeded")));
+    assert_eq!(
+        (seen.status, error(&seen).1, error(&seen).2),
+        (400, json!("messages"), json!("context_length_exceeded"))
+    );
     ledger.refused(TINY, CHAT, &request, "invalid_request", seen);
     let request = json!({"model": TINY, "prompt": long});
     let seen = server.ask(COMPLETIONS, &request).await;
@@ -158,7 +163,8 @@ async fn what_is_no_request_to_the_model_is_not_counted() {
 #[tokio::test]
 async fn a_full_server_refuses_at_once_and_says_when_to_come_back() {
     let server = QwenServer::start(&["--max-seqs", "1", "--max-queue", "0"]).await;
-    let request = json!({"model": TINY, "stream": true, "ignore_eos": true, "messages": [{"role": "user", "content": "hi"}]});
+    let request =
+        json!({"model": TINY, "stream": true, "ignore_eos": true, "messages": [{"role": "user", "content": "hi"}]});
     let mut running = server.open(CHAT, &request).await;
     running.until_tokens(1).await;
     for _ in 0..2 {
@@ -169,7 +175,10 @@ async fn a_full_server_refuses_at_once_and_says_when_to_come_back() {
     let page = server.scrape().await;
     let overloaded = [("model", TINY), ("error_type", "overloaded"), ("status", "503")];
     assert_eq!(page.value("llm_request_errors_total", &overloaded), 2.0);
-    assert_eq!(page.value("llm_requests_total", &[("outcome", "error"), ("thinking", "unknown"), ("stream", "false")]), 2.0);
+    assert_eq!(
+        page.value("llm_requests_total", &[("outcome", "error"), ("thinking", "unknown"), ("stream", "false")]),
+        2.0
+    );
     assert_eq!(page.value("llm_engine_requests_running", &[]), 1.0);
     assert_eq!(page.value("llm_requests_in_flight", &[]), 1.0);
 
@@ -215,7 +224,10 @@ async fn a_stream_that_takes_too_long_ends_with_an_error_in_it() {
     let labels = [("model", TINY), ("error_type", "timeout"), ("status", "200")];
     assert_eq!(page.value("llm_request_errors_total", &labels), 1.0);
     assert_eq!(page.value("llm_request_errors_total", &[]), 1.0);
-    assert_eq!(page.value("llm_requests_total", &[("outcome", "error"), ("stream", "true"), ("thinking", "true")]), 1.0);
+    assert_eq!(
+        page.value("llm_requests_total", &[("outcome", "error"), ("stream", "true"), ("thinking", "true")]),
+        1.0
+    );
     let discarded = page.value("llm_discarded_tokens_total", &[("reason", "timeout")]);
     assert!(discarded >= seen.token_events as f64, "{discarded} {}", seen.token_events);
     assert_eq!(page.value("llm_discarded_tokens_total", &[]), discarded);

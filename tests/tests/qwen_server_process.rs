@@ -53,9 +53,12 @@ async fn what_the_engine_is_stands_on_the_page_and_what_it_does_not_tell_does_no
     let page = server.settled().await;
     let info: Vec<_> = page.samples("llm_model_info", &[]).collect();
     assert_eq!((info.len(), info[0].value), (1, 1.0));
-    let model: Value = serde_json::from_str(&server.send("GET", &format!("/v1/models/{TINY}")).await.text).expect("JSON");
+    let model: Value =
+        serde_json::from_str(&server.send("GET", &format!("/v1/models/{TINY}")).await.text).expect("JSON");
     let context = model["max_model_len"].to_string();
-    for (label, value) in [("model", TINY), ("engine", "mistral.rs"), ("engine_version", "0.8.1"), ("context_length", &context)] {
+    for (label, value) in
+        [("model", TINY), ("engine", "mistral.rs"), ("engine_version", "0.8.1"), ("context_length", &context)]
+    {
         assert_eq!(info[0].labels[label], value);
     }
     let load = page.histogram("llm_model_load_seconds", &[("model", TINY)]);

@@ -38,7 +38,10 @@ fn build() -> PathBuf {
     }
     let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(built.status.success(), "cargo build -p qwen-server failed; what it says is above");
-    read(&String::from_utf8_lossy(&built.stdout), std::env::var_os("LLM_METRICS_REQUIRE_TOOLS").is_some_and(|v| v == "1"))
+    read(
+        &String::from_utf8_lossy(&built.stdout),
+        std::env::var_os("LLM_METRICS_REQUIRE_TOOLS").is_some_and(|v| v == "1"),
+    )
 }
 
 /// What cargo sets for this crate's tests, and would not set for a build of its own.
@@ -66,7 +69,9 @@ fn read(messages: &str, nothing_new: bool) -> PathBuf {
         if message["fresh"] == false && package.starts_with("registry+") {
             compiled.push(package.rsplit('/').next().unwrap_or(package).to_owned());
         }
-        if let (Some(path), "qwen-server") = (message["executable"].as_str(), message["target"]["name"].as_str().unwrap_or("")) {
+        if let (Some(path), "qwen-server") =
+            (message["executable"].as_str(), message["target"]["name"].as_str().unwrap_or(""))
+        {
             binary = Some(PathBuf::from(path));
         }
     }

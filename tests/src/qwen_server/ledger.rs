@@ -64,9 +64,13 @@ impl Ledger {
         self.tokens(page);
         self.latencies(page);
         for gauge in ["llm_requests_in_flight", "llm_engine_requests_running", "llm_engine_requests_waiting"] {
-            assert!(page.series(gauge, &[]) > 0 && page.samples(gauge, &[]).all(|sample| sample.value == 0.0), "{gauge}");
+            assert!(
+                page.series(gauge, &[]) > 0 && page.samples(gauge, &[]).all(|sample| sample.value == 0.0),
+                "{gauge}"
+            );
         }
-        for zero in ["llm_discarded_tokens_total", "llm_input_cached_tokens_total", "llm_metrics_bodies_skipped_total"] {
+        for zero in ["llm_discarded_tokens_total", "llm_input_cached_tokens_total", "llm_metrics_bodies_skipped_total"]
+        {
             self.counter(page, zero, |_| None);
         }
         self.counter(page, "llm_metrics_label_overflow_total", |entry| {
@@ -113,7 +117,9 @@ impl Ledger {
         let accepted = |entry: &Entry| entry.error.is_none();
         self.counter(page, "llm_input_tokens_total", |e| accepted(e).then(|| (e.served(), e.usage.input)));
         self.counter(page, "llm_output_tokens_total", |e| accepted(e).then(|| (e.served(), e.usage.output)));
-        self.counter(page, "llm_output_reasoning_tokens_total", |e| accepted(e).then(|| (e.served(), e.usage.reasoning)));
+        self.counter(page, "llm_output_reasoning_tokens_total", |e| {
+            accepted(e).then(|| (e.served(), e.usage.reasoning))
+        });
         self.counter(page, "llm_usage_reports_total", |e| {
             let labels = vec![("model", e.model), ("stream", word(e.stream)), ("source", "engine")];
             accepted(e).then_some((labels, 1))

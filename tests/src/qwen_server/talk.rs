@@ -177,7 +177,9 @@ impl Reading {
 
     /// `false` at the end.
     async fn frame(&mut self) -> bool {
-        let frame = timeout(PATIENCE, self.answer.frame()).await.expect("more of the answer in time");
+        // From the beginning on: a server that hangs still sends comments, which keep the connection alive.
+        let left = PATIENCE.saturating_sub(self.began.elapsed());
+        let frame = timeout(left, self.answer.frame()).await.expect("the whole answer in time");
         self.seen.took = self.began.elapsed();
         match frame {
             None => self.seen.whole = true,
