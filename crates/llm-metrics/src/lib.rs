@@ -85,7 +85,5 @@ mod wire;
 
 pub use inference::{Inference, InferenceHandle};
 pub use layer::LlmMetricsLayer;
-pub use record::{
-    BuildError, Builder, EngineGauges, LabelPolicy, LlmMetrics, LoadedModel, MAX_NAME_BYTES, ModelInfo,
-};
+pub use record::{BuildError, Builder, EngineGauges, LabelPolicy, LlmMetrics, LoadedModel, MAX_NAME_BYTES, ModelInfo};
 pub use vocabulary::{Endpoint, ErrorType, FinishReason, Operation, Outcome, Thinking, Usage};

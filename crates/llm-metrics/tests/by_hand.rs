@@ -75,6 +75,64 @@ fn what_the_engine_could_not_finish_is_an_error() {
 }
 
 #[test]
+fn an_absurd_number_of_tokens_is_discarded() {
+    let recording = Recording::new();
+    let mut inference = recording.metrics.start(Operation::Chat, "m");
+    inference.tokens(1);
+    inference.tokens(u64::MAX);
+    inference.reasoning_tokens(u64::MAX);
+    inference.finish(FinishReason::Stop);
+    let recorded = recording.take();
+    assert_eq!(recorded.counter("llm_output_tokens_total", &[]), 1);
+    assert!(recorded.samples("llm_inter_token_latency_seconds", &[]).is_empty());
+    assert_eq!(recorded.counter("llm_metrics_inspection_failures_total", &[("kind", "implausible")]), 2);
+}
+
+#[test]
+fn a_step_of_many_tokens_is_at_most_64_samples_of_its_gap_by_their_number() {
+    let recording = Recording::new();
+    let mut inference = recording.metrics.start(Operation::Chat, "m");
+    inference.tokens(1);
+    std::thread::sleep(PAUSE);
+    inference.tokens(1000);
+    inference.finish(FinishReason::Stop);
+    let recorded = recording.take();
+    let samples = recorded.samples("llm_inter_token_latency_seconds", &[]);
+    assert_eq!(samples.len(), 64);
+    let gap = recorded.samples("llm_stream_max_gap_seconds", &[])[0];
+    assert!(samples.iter().all(|sample| (sample - gap / 1000.0).abs() < 1e-12), "{samples:?} of {gap}");
+}
+
+#[test]
+fn a_model_that_is_loaded_again_is_loaded() {
+    let recording = Recording::new();
+    let mut loaded = recording.metrics.model_loaded(ModelInfo::new("m"), PAUSE);
+    assert_eq!(recording.take().gauge("llm_model_info", &[]), 1.0);
+    // A snapshot takes the value away: from here on, the gauge counts from 0.
+    loaded = {
+        let again = recording.metrics.model_loaded(ModelInfo::new("m"), PAUSE);
+        drop(loaded);
+        again
+    };
+    assert_eq!(recording.take().gauge("llm_model_info", &[]), 0.0, "one came, one went");
+    drop(loaded);
+}
+
+#[test]
+fn gauges_of_an_engine_that_is_gone_are_no_numbers() {
+    let recording = Recording::new();
+    let engine = recording.metrics.engine("m");
+    engine.running(3);
+    engine.gone();
+    let recorded = recording.take();
+    assert!(recorded.gauge("llm_engine_requests_running", &[]).is_nan());
+    assert!(
+        recorded.series().all(|(name, ..)| name != "llm_engine_requests_waiting"),
+        "what was never set stays absent"
+    );
+}
+
+#[test]
 fn engine_gauges_show_what_was_pushed_and_nothing_else() {
     let recording = Recording::new();
     let engine = recording.metrics.engine("m");
@@ -97,5 +155,6 @@ fn a_model_is_loaded_until_its_guard_drops() {
     assert_eq!(recorded.gauge("llm_model_info", &labels), 1.0);
     assert_eq!(recorded.samples("llm_model_load_seconds", &[("model", "m")]), [2.0]);
     drop(loaded);
-    assert_eq!(recording.take().gauge("llm_model_info", &labels), 0.0);
+    // A snapshot takes the value away: from here on, the gauge counts from 0.
+    assert_eq!(recording.take().gauge("llm_model_info", &labels), -1.0);
 }

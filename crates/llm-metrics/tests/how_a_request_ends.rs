@@ -284,6 +284,51 @@ async fn a_body_that_panics_is_an_internal_error() {
 }
 
 #[tokio::test]
+async fn a_panic_that_is_caught_outside_is_an_internal_error_all_the_same() {
+    use std::{future::Future, panic::AssertUnwindSafe, pin::pin, task::Context};
+
+    let recording = Recording::new();
+    let handler = service_fn(|_| async {
+        if true {
+            panic!("a handler that panics");
+        }
+        Ok::<Answer, Infallible>(stream([]))
+    });
+    let mut future =
+        pin!(ServiceBuilder::new().layer(recording.metrics.layer()).service(handler).oneshot(post(CHAT, ASK)));
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx))).unwrap_err();
+    recording.take().assert_ended("error", Some(("internal", "none")));
+
+    let recording = Recording::new();
+    let service = ServiceBuilder::new()
+        .layer(recording.metrics.layer())
+        .service_fn(|_| async { Ok::<_, Infallible>(stream([Step::Data(HELLO), Step::Panic])) });
+    let mut body = service.oneshot(post(CHAT, ASK)).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    std::panic::catch_unwind(AssertUnwindSafe(|| http_body::Body::poll_frame(std::pin::Pin::new(&mut body), &mut cx)))
+        .unwrap_err();
+    recording.take().assert_ended("error", Some(("internal", "200")));
+}
+
+#[tokio::test]
+async fn a_body_of_known_length_is_complete_with_its_last_byte() {
+    for content_type in ["application/octet-stream", "application/json"] {
+        let mut response = answer(200, content_type, [Step::Data("12345"), Step::Data("67890"), Step::Pending]);
+        response.headers_mut().insert("content-length", "10".parse().unwrap());
+        hang_up_after(2, response).await.assert_ended("success", None);
+        let mut response = answer(200, content_type, [Step::Data("12345"), Step::Data("67890"), Step::Pending]);
+        response.headers_mut().insert("content-length", "10".parse().unwrap());
+        hang_up_after(1, response).await.assert_ended("cancelled", None);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_no_answer() {
+    ends_by_status(307, "rejected", Some("invalid_request")).await;
+}
+
+#[tokio::test]
 async fn a_body_that_was_not_read_is_judged_by_status_and_clean_end() {
     for (header, value, reason) in
         [("content-encoding", "gzip", "compressed"), ("content-type", "application/octet-stream", "content_type")]

@@ -37,7 +37,7 @@ async fn made_up_names_on_rejected_requests_are_never_learnt() {
     }
     let recorded = recording.take();
     assert_eq!(recorded.counter("llm_requests_total", &[("model", "other"), ("outcome", "rejected")]), 200);
-    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[("label", "model")]), 200);
+    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[]), 0, "they took nobody's place");
 }
 
 #[tokio::test]
@@ -104,6 +104,34 @@ async fn request_labels_have_a_cap_of_their_own() {
         assert_eq!(recorded.counter("llm_requests_total", &[("tenant", tenant)]), count, "{tenant}");
     }
     assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[("label", "tenant")]), 1);
+}
+
+#[tokio::test]
+async fn no_product_of_labels_is_unbounded() {
+    let tenant = |parts: &http::request::Parts| Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned());
+    let recording = Recording::with(|builder| {
+        builder.request_label("tenant", LabelPolicy::first_accepted(1000), tenant).max_label_sets(10)
+    });
+    for tenant in 0..50 {
+        for model in ["a", "b"] {
+            let mut request = post(CHAT, serde_json::json!({ "model": model }).to_string());
+            request.headers_mut().insert("x-tenant", tenant.to_string().parse().unwrap());
+            exchange(&recording, request, json("{}")).await.unwrap();
+        }
+    }
+    let recorded = recording.take();
+    let sets: std::collections::HashSet<_> = recorded
+        .series()
+        .filter(|(name, ..)| *name == "llm_requests_total")
+        .map(|(_, labels, _)| {
+            let value = |key: &str| labels.iter().find(|(k, _)| k == key).unwrap().1.clone();
+            (value("model"), value("tenant"))
+        })
+        .collect();
+    assert_eq!(sets.len(), 11, "ten, and one for the rest: {sets:?}");
+    assert_eq!(recorded.counter("llm_requests_total", &[]), 100, "totals are exact");
+    assert_eq!(recorded.counter("llm_requests_total", &[("model", "other"), ("tenant", "other")]), 90);
+    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[("label", "tenant")]), 90);
 }
 
 #[tokio::test]

@@ -89,6 +89,38 @@ labels! {
     VERSION = "version": &[];
 }
 
+/// Why a label of the embedder's own cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidLabel {
+    /// Prometheus would refuse the name.
+    #[error(
+        "{name:?} cannot be a label name: use letters, digits and underscores, begin with a letter, and not with two underscores"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The catalogue, Prometheus itself or another setting has a label of that name.
+    #[error("the label {name:?} is in use already: give yours another name")]
+    Taken {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Checks that the embedder can have a label of that name.
+pub(crate) fn check_own(name: &str) -> Result<(), InvalidLabel> {
+    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !name.starts_with("__");
+    if !begins || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err(InvalidLabel::Name { name: name.to_owned() });
+    }
+    if ["le", "quantile"].contains(&name) || ALL.iter().any(|label| label.name == name) {
+        return Err(InvalidLabel::Taken { name: name.to_owned() });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

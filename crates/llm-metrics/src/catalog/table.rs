@@ -99,11 +99,11 @@ catalogue! {
         ENGINE_KV_CACHE_USAGE = gauge("llm_engine_kv_cache_usage_ratio", Ratio)[MODEL].vllm("vllm:kv_cache_usage_perc");
         /// Time that it took to load a model.
         MODEL_LOAD = histogram("llm_model_load_seconds", Seconds, DURATION)[MODEL];
-        /// 1 while a model is loaded, 0 once it was unloaded.
+        /// Instances of a model that are loaded: 1, and 0 once it was unloaded.
         MODEL_INFO = gauge("llm_model_info", Count)[MODEL, ENGINE, ENGINE_VERSION, QUANTIZATION, CONTEXT_LENGTH];
     }
     "About ourselves" {
-        /// Requests whose value of a label was replaced by `other`, because its cap was reached or the value could not be a label.
+        /// Accepted requests whose value of a label was replaced by `other`, because a cap was reached or the value could not be a label.
         LABEL_OVERFLOW = counter("llm_metrics_label_overflow_total", Count)[LABEL];
         /// Bodies, or facts in them, that could not be read. The body itself passed unchanged.
         INSPECTION_FAILURES = counter("llm_metrics_inspection_failures_total", Count)[PROTOCOL, KIND];

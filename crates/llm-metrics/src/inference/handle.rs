@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,9 @@ use crate::{
 /// No model has produced more in one request; what is above would only break counters.
 pub(super) const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
 
+/// In the count of tokens, says that the request is settled: one step adds and asks, so that nothing slips in between.
+const SETTLED: u64 = 1 << 63;
+
 /// A request's handle for the one who does the work: what it reports is engine truth, and wins over what the wire shows.
 ///
 /// The layer puts one into the extensions of every request that it measures.
@@ -27,10 +30,12 @@ pub(super) const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
 /// use axum::{Extension, Json};
 /// use llm_metrics::{InferenceHandle, Usage};
 ///
-/// async fn chat(Extension(request): Extension<InferenceHandle>) -> Json<serde_json::Value> {
-///     request.queue_time(std::time::Duration::from_millis(3));
+/// // `Option`: on a route that the layer does not know, there is no handle.
+/// async fn chat(request: Option<Extension<InferenceHandle>>) -> Json<serde_json::Value> {
 ///     // … the engine runs …
-///     request.usage(Usage::new().input(9).output(18));
+///     if let Some(Extension(request)) = &request {
+///         request.usage(Usage::new().input(9).output(18));
+///     }
 ///     Json(serde_json::json!({ "choices": [] }))
 /// }
 /// ```
@@ -90,8 +95,7 @@ impl fmt::Debug for InferenceHandle {
 pub(crate) struct Shared {
     pub(super) metrics: LlmMetrics,
     pub(super) door: Door,
-    settled: AtomicBool,
-    /// Output tokens that the engine has reported so far.
+    /// Output tokens that the engine has reported so far, and [`SETTLED`] once no more are taken.
     tokens: AtomicU64,
     /// Output tokens that are in the counter already.
     published: AtomicU64,
@@ -132,7 +136,6 @@ impl Shared {
         Self {
             metrics,
             door,
-            settled: AtomicBool::new(false),
             tokens: AtomicU64::new(0),
             published: AtomicU64::new(0),
             series: OnceLock::new(),
@@ -143,8 +146,9 @@ impl Shared {
     /// Takes over what was read of the request so far.
     pub(crate) fn asked(&self, facts: &RequestFacts) {
         let asked = &mut self.sides().asked;
-        if asked.model.is_none() {
-            asked.model = facts.model.as_ref().map(|name| name.as_str().into());
+        let model = facts.model.as_ref().map(|name| name.as_str());
+        if asked.model.as_deref() != model {
+            asked.model = model.map(Into::into);
         }
         asked.stream = facts.stream;
         asked.max_tokens = facts.max_tokens;
@@ -170,17 +174,18 @@ impl Shared {
     }
 
     pub(super) fn tokens(&self) -> u64 {
-        self.tokens.load(Ordering::Relaxed)
+        self.tokens.load(Ordering::Relaxed) & !SETTLED
     }
 
     pub(super) fn add_tokens(&self, count: u64) {
-        if self.is_settled() || count == 0 {
-            return;
-        }
-        if count > MAX_PLAUSIBLE_TOKENS {
+        if count > MAX_PLAUSIBLE_TOKENS && !self.is_settled() {
             return self.implausible();
         }
-        let total = self.tokens.fetch_add(count, Ordering::Relaxed) + count;
+        let before = self.tokens.fetch_add(count.min(MAX_PLAUSIBLE_TOKENS), Ordering::Relaxed);
+        if before & SETTLED != 0 {
+            return;
+        }
+        let total = before + count;
         // An engine that works on a request has accepted it, whether or not its response's head is out.
         if self.series.get().is_some() || self.knows_model() {
             self.publish(self.series(None, true), total);
@@ -212,12 +217,12 @@ impl Shared {
 
     /// Whether nothing more can be said about the request.
     pub(super) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+        self.tokens.load(Ordering::Relaxed) & SETTLED != 0
     }
 
-    /// Closes the request for its handles.
-    pub(super) fn settle(&self) {
-        self.settled.store(true, Ordering::Release);
+    /// Closes the request for its handles, and tells how many output tokens they have reported.
+    pub(super) fn settle(&self) -> u64 {
+        self.tokens.fetch_or(SETTLED, Ordering::Relaxed) & !SETTLED
     }
 
     pub(super) fn implausible(&self) {

@@ -41,9 +41,9 @@ pub(crate) struct Life {
     choices: Choices,
     in_band_error: bool,
     done: bool,
-    usage: Usage,
-    prefill: Option<Duration>,
-    decode: Option<Duration>,
+    usage: Counts,
+    /// The engine's own times, prefill and decode, where the answer has them.
+    timings: Option<Box<[Option<Duration>; 2]>>,
     event: Event,
     settled: bool,
 }
@@ -81,6 +81,33 @@ struct Event {
     usage_tokens: Option<u64>,
 }
 
+/// Token counts in as little room as they need: none that is kept is over 2³⁰.
+#[derive(Clone, Copy)]
+struct Counts([u32; 4]);
+
+const UNKNOWN: u32 = u32::MAX;
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([UNKNOWN; 4])
+    }
+}
+
+impl From<Usage> for Counts {
+    fn from(usage: Usage) -> Self {
+        let counts = [usage.input, usage.cached_input, usage.output, usage.reasoning];
+        Self(counts.map(|count| count.and_then(|count| u32::try_from(count).ok()).unwrap_or(UNKNOWN)))
+    }
+}
+
+impl From<Counts> for Usage {
+    fn from(counts: Counts) -> Self {
+        let [input, cached_input, output, reasoning] =
+            counts.0.map(|count| (count != UNKNOWN).then_some(u64::from(count)));
+        Self { input, cached_input, output, reasoning }
+    }
+}
+
 impl Life {
     pub(crate) fn start(metrics: &LlmMetrics, door: Door, labels: Option<RawLabels>, proxy: bool) -> Self {
         let fixed = metrics.0.fixed();
@@ -103,9 +130,8 @@ impl Life {
             choices: Choices::default(),
             in_band_error: false,
             done: false,
-            usage: Usage::new(),
-            prefill: None,
-            decode: None,
+            usage: Counts::default(),
+            timings: None,
             event: Event::default(),
             settled: false,
         }
@@ -162,7 +188,7 @@ impl Life {
     }
 
     pub(super) fn answer_model(&mut self, name: &str) {
-        if self.answer_model.is_none() {
+        if self.answer_model.is_none() && !self.shared.knows_model() {
             self.answer_model = Some(name.into());
         }
     }
@@ -185,8 +211,7 @@ impl Life {
     }
 
     pub(super) fn timings(&mut self, prefill: Option<Duration>, decode: Option<Duration>) {
-        self.prefill = prefill.or(self.prefill);
-        self.decode = decode.or(self.decode);
+        **self.timings.get_or_insert_default() = [prefill, decode];
     }
 
     /// Text of an answer as its reader sees it, tags and all.
@@ -223,7 +248,7 @@ impl Life {
 
     /// Token counts as the wire has them so far.
     pub(super) fn wire_usage(&mut self, usage: Usage) {
-        self.usage = usage.or(self.usage);
+        self.usage = Counts::from(usage.or(self.usage.into()));
         self.event.usage_tokens = usage.output.or(self.event.usage_tokens);
     }
 
@@ -241,7 +266,7 @@ impl Life {
         self.clock.events += 1;
         self.clock.answered |= event.answers;
         let reported = event.usage_tokens.zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
-        reported.clamp(1, MAX_SAMPLES_AN_EVENT)
+        reported.max(1)
     }
 
     /// Tokens came: `tokens` of them in `events` events that arrived together.
@@ -264,7 +289,7 @@ impl Life {
         };
         let gap = now - before;
         self.clock.max_gap = self.clock.max_gap.max(Some(gap));
-        let tokens = if reported > 0 { reported.min(MAX_SAMPLES_AN_EVENT * events) } else { tokens };
+        let tokens = if reported > 0 { reported } else { tokens };
         let options = &self.shared.metrics.0.options;
         let (stalled, sampled) = (gap > options.stall, options.inter_token_latency);
         let series = self.series();
@@ -276,7 +301,8 @@ impl Life {
             if tokens == 1 {
                 histogram.record(gap.as_secs_f64());
             } else {
-                histogram.record_many(gap.as_secs_f64() / tokens as f64, tokens as usize);
+                let samples = tokens.min(MAX_SAMPLES_AN_EVENT * events);
+                histogram.record_many(gap.as_secs_f64() / tokens as f64, samples as usize);
             }
         }
         self.publish_live();
@@ -286,7 +312,7 @@ impl Life {
     pub(super) fn publish_live(&mut self) {
         let total = if self.shared.tokens() > 0 {
             self.shared.tokens()
-        } else if let Some(output) = self.usage.output {
+        } else if let Some(output) = Usage::from(self.usage).output {
             output
         } else if self.shared.metrics.0.options.live_tokens {
             self.clock.events

@@ -14,6 +14,7 @@ mod verdict;
 use std::time::Instant;
 
 pub use handle::InferenceHandle;
+use handle::MAX_PLAUSIBLE_TOKENS;
 pub(crate) use handle::Shared;
 pub(crate) use life::{Door, Life};
 pub(crate) use verdict::{End, Inspection, server_error};
@@ -72,7 +73,7 @@ impl Inference {
 
     /// One step of the engine gave `count` tokens of the answer. The first call is the first token.
     pub fn tokens(&mut self, count: u64) {
-        if count > 0 {
+        if self.is_step(count) {
             self.life.answer_part();
             self.step(count);
         }
@@ -80,7 +81,7 @@ impl Inference {
 
     /// One step of the engine gave `count` tokens of reasoning.
     pub fn reasoning_tokens(&mut self, count: u64) {
-        if count > 0 {
+        if self.is_step(count) {
             self.life.reasoning_text(b"reasoning");
             self.step(count);
         }
@@ -101,6 +102,13 @@ impl Inference {
     /// Ends the request with an error.
     pub fn fail(mut self, error: ErrorType) {
         self.life.settle(End::ServiceError(error));
+    }
+
+    fn is_step(&self, count: u64) -> bool {
+        if count > MAX_PLAUSIBLE_TOKENS {
+            self.life.shared.implausible();
+        }
+        (1..=MAX_PLAUSIBLE_TOKENS).contains(&count)
     }
 
     fn step(&mut self, count: u64) {

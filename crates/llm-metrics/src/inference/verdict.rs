@@ -86,7 +86,8 @@ impl Ending {
             408 | 504 | 524 => Verdict::of(ErrorType::Timeout),
             503 | 529 => Verdict::of(ErrorType::Overloaded),
             502 => Verdict::of(ErrorType::UpstreamUnavailable),
-            400..=499 => Verdict::of(ErrorType::InvalidRequest),
+            // A redirect is no answer: the request went to the wrong place.
+            300..=499 => Verdict::of(ErrorType::InvalidRequest),
             500.. => Verdict::of(self.server_error()),
             _ => return None,
         })

@@ -7,7 +7,10 @@ use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{ClassifyError, ResponseBody, observation::Observation};
+use super::{
+    ClassifyError, ResponseBody,
+    observation::{EndIfPanicking, Observation},
+};
 
 pin_project! {
     /// Waits for the response's head. Dropped before it came, the request counts as cancelled.
@@ -38,13 +41,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.inner.poll(cx));
+        let unwinding = EndIfPanicking(this.observed);
+        let result = this.inner.poll(cx);
+        drop(unwinding);
+        let result = ready!(result);
         let Some((mut observation, classify)) = this.observed.take() else {
             return Poll::Ready(result.map(|response| response.map(ResponseBody::passing)));
         };
         Poll::Ready(match result {
             Ok(response) => {
-                observation.head(&response, response.body().is_end_stream());
+                observation.head(&response);
                 Ok(response.map(|body| ResponseBody::observed(body, observation)))
             }
             Err(error) => {

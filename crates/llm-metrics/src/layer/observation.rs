@@ -4,6 +4,7 @@ use std::{io::IoSlice, sync::Arc};
 
 use bytes::Buf;
 use http::{HeaderMap, Response, header};
+use http_body::Body;
 
 use crate::{
     inference::{Door, End, InferenceHandle, Inspection, Life, Shared},
@@ -16,6 +17,8 @@ pub(super) struct Observation {
     life: Life,
     route: &'static Route,
     reader: Option<Reader>,
+    /// Bytes of the answer that are still to come, where its length is known.
+    missing: Option<u64>,
     pub(super) proxy: bool,
 }
 
@@ -28,7 +31,7 @@ impl Observation {
     ) -> Box<Self> {
         let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
         let life = Life::start(metrics, door, labels, proxy);
-        Box::new(Self { life, route, reader: None, proxy })
+        Box::new(Self { life, route, reader: None, missing: None, proxy })
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -43,9 +46,11 @@ impl Observation {
         self.life.skipped(reason);
     }
 
-    /// The response's head came; `empty` says that no body will follow it.
-    pub(super) fn head<B>(&mut self, response: &Response<B>, empty: bool) {
+    /// The response's head came.
+    pub(super) fn head<B: Body>(&mut self, response: &Response<B>) {
         let status = response.status();
+        let empty = response.body().is_end_stream();
+        self.missing = response.body().size_hint().exact().or_else(|| content_length(response.headers()));
         if !status.is_success() {
             return self.life.head(status.as_u16(), None, Inspection::None);
         }
@@ -74,16 +79,20 @@ impl Observation {
         self.life.head(status.as_u16(), stream, inspection);
     }
 
-    /// Reads a frame's data as it passes.
-    pub(super) fn read(&mut self, data: &impl Buf) {
-        let Some(reader) = &mut self.reader else { return };
-        let mut frame = self.life.frame();
-        let complete = for_each_slice(data, |bytes| reader.read(bytes, &mut frame));
-        frame.end();
-        if !complete {
-            self.reader = None;
-            self.life.blind(SkipReason::TooLarge);
+    /// Reads a frame's data as it passes; `true` when it was the last of a body whose length was known.
+    pub(super) fn read(&mut self, data: &impl Buf) -> bool {
+        if let Some(reader) = &mut self.reader {
+            let mut frame = self.life.frame();
+            let complete = for_each_slice(data, |bytes| reader.read(bytes, &mut frame));
+            frame.end();
+            if !complete {
+                self.reader = None;
+                self.life.blind(SkipReason::TooLarge);
+            }
         }
+        let Some(missing) = &mut self.missing else { return false };
+        *missing = missing.saturating_sub(data.remaining() as u64);
+        *missing == 0
     }
 
     pub(super) fn end(mut self: Box<Self>, end: End) {
@@ -100,6 +109,17 @@ impl Observation {
     }
 }
 
+/// Ends an observation while a panic unwinds through it: once the panic is caught, nobody could tell any more.
+pub(super) struct EndIfPanicking<'a, T>(pub(super) &'a mut Option<T>);
+
+impl<T> Drop for EndIfPanicking<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *self.0 = None;
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BodyKind {
     Events,
@@ -109,9 +129,13 @@ enum BodyKind {
 
 impl BodyKind {
     fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-            return Self::Other;
-        };
+        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Self::Other };
+        match value.as_bytes() {
+            b"text/event-stream" => return Self::Events,
+            b"application/json" => return Self::Document,
+            _ => {}
+        }
+        let Ok(value) = value.to_str() else { return Self::Other };
         let media_type = value.split(';').next().unwrap_or(value).trim();
         if media_type.eq_ignore_ascii_case("text/event-stream") {
             Self::Events
@@ -121,6 +145,10 @@ impl BodyKind {
             Self::Other
         }
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether a body is encoded in a way that its bytes are not what they say.

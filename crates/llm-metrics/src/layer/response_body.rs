@@ -6,14 +6,14 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::observation::Observation;
+use super::observation::{EndIfPanicking, Observation};
 use crate::inference::End;
 
 pin_project! {
     /// An answer's body, read as it passes. Frames, trailers, size hint and errors are the inner body's, unchanged.
     ///
-    /// The request ends at the first of: `None`, an error, a frame after which the inner body says that it is at its
-    /// end (hyper does not poll on when the length is exact), and drop.
+    /// The request ends at the first of: `None`, an error, the last byte of a known length or a frame after which the inner
+    /// body says that it is at its end (hyper does not poll on then), and drop.
     pub struct ResponseBody<B> {
         #[pin]
         inner: B,
@@ -44,14 +44,18 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let unwinding = EndIfPanicking(this.observation);
+        let frame = this.inner.as_mut().poll_frame(cx);
+        drop(unwinding);
+        let frame = ready!(frame);
         if let Some(observation) = this.observation {
             match &frame {
                 Some(Ok(frame)) => {
+                    let mut delivered = false;
                     if let Some(data) = frame.data_ref() {
-                        observation.read(data);
+                        delivered = observation.read(data);
                     }
-                    if this.inner.is_end_stream() {
+                    if delivered || this.inner.is_end_stream() {
                         end(this.observation, End::Complete);
                     }
                 }

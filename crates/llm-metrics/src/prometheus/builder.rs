@@ -6,6 +6,7 @@ use super::{Exporter, worker::Worker};
 use crate::catalog::{
     self, Kind, Naming, Section,
     buckets::{self, InvalidBuckets},
+    labels::{self, InvalidLabel},
 };
 
 /// Settings for an [`Exporter`].
@@ -25,6 +26,7 @@ pub struct ExporterBuilder {
     naming: Naming,
     catalogues: Vec<(&'static [Section], Naming)>,
     overrides: Vec<(String, Vec<f64>)>,
+    labels: Vec<String>,
     process_metrics: bool,
     exporter: PrometheusBuilder,
 }
@@ -35,6 +37,7 @@ impl Default for ExporterBuilder {
             naming: Naming::new(),
             catalogues: Vec::new(),
             overrides: Vec::new(),
+            labels: Vec::new(),
             process_metrics: true,
             exporter: PrometheusBuilder::new(),
         }
@@ -63,6 +66,8 @@ impl ExporterBuilder {
 
     /// Adds a label with the same value to every series, process metrics included.
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let name = name.into();
+        self.labels.push(name.clone());
         self.exporter = self.exporter.add_global_label(name, value);
         self
     }
@@ -85,7 +90,7 @@ impl ExporterBuilder {
     /// recorded before is lost.
     ///
     /// # Errors
-    /// When the buckets cannot be, the process has a recorder already, or no thread can be started.
+    /// When buckets or labels cannot be, the process has a recorder already, or no thread can be started.
     pub fn install(self) -> Result<Exporter, Error> {
         let (recorder, exporter) = self.build()?;
         metrics::set_global_recorder(recorder).map_err(|_| Error::AlreadyInstalled)?;
@@ -96,31 +101,39 @@ impl ExporterBuilder {
     /// [`LlmMetrics::builder().recorder(…)`](crate::Builder::recorder).
     ///
     /// # Errors
-    /// When the buckets cannot be, or no thread can be started.
+    /// When buckets or labels cannot be, or no thread can be started.
     pub fn build(self) -> Result<(Arc<PrometheusRecorder>, Exporter), Error> {
+        if let Some(source) = self.labels.iter().find_map(|name| labels::check_own(name).err()) {
+            return Err(Error::Label(source));
+        }
         let mut exporter = self.exporter;
-        let mut overrides = self.overrides;
         let own = (catalog::SECTIONS, self.naming);
+        let known = |metric: &str| {
+            let all = std::iter::once(&own).chain(&self.catalogues).flat_map(|(sections, _)| *sections);
+            all.flat_map(|section| section.metrics).any(|row| row.kind == Kind::Histogram && row.name == metric)
+        };
+        if let Some((metric, _)) = self.overrides.iter().find(|(metric, _)| !known(metric)) {
+            return Err(Error::UnknownHistogram { metric: metric.clone() });
+        }
         for (sections, naming) in std::iter::once(&own).chain(&self.catalogues) {
             let rows = sections.iter().flat_map(|section| section.metrics).filter(|row| row.kind == Kind::Histogram);
             for row in rows {
-                let mut bounds = row.buckets.to_vec();
-                while let Some(at) = overrides.iter().position(|(metric, _)| metric == row.name) {
-                    bounds = overrides.remove(at).1;
+                let own = self.overrides.iter().rfind(|(metric, _)| metric == row.name);
+                let bounds = own.map_or(row.buckets, |(_, bounds)| bounds);
+                let invalid = |source| Error::InvalidBuckets { metric: row.name.into(), source };
+                buckets::validate(bounds).map_err(invalid)?;
+                // By its stem as well, which the full name goes before: a prefix that the exporter was not told of must not
+                // make a summary of it.
+                let stem = row.name.find('_').map_or(row.name, |at| &row.name[at..]);
+                for name in [Matcher::Full(naming.name(row).into_owned()), Matcher::Suffix(stem.to_owned())] {
+                    exporter =
+                        exporter.set_buckets_for_metric(name, bounds).map_err(|_| invalid(InvalidBuckets::Empty))?;
                 }
-                buckets::validate(&bounds)
-                    .map_err(|source| Error::InvalidBuckets { metric: row.name.into(), source })?;
-                exporter = exporter
-                    .set_buckets_for_metric(Matcher::Full(naming.name(row).into_owned()), &bounds)
-                    .map_err(|_| Error::InvalidBuckets { metric: row.name.into(), source: InvalidBuckets::Empty })?;
             }
-        }
-        if let Some((metric, _)) = overrides.into_iter().next() {
-            return Err(Error::UnknownHistogram { metric });
         }
         let recorder = Arc::new(exporter.build_recorder());
         let worker = Worker::start(Arc::clone(&recorder), self.process_metrics).map_err(Error::Thread)?;
-        Ok((recorder, Exporter { worker }))
+        Ok((recorder, Exporter { worker: Arc::new(worker) }))
     }
 }
 
@@ -146,6 +159,9 @@ pub enum Error {
         /// What is wrong with them.
         source: InvalidBuckets,
     },
+    /// A constant label that cannot be.
+    #[error(transparent)]
+    Label(InvalidLabel),
     /// Buckets were given for what is no histogram of the catalogue.
     #[error(
         "{metric:?} is no histogram of the catalogue: see docs/METRICS.md for the names, or use `configure` for metrics of your own"

@@ -2,7 +2,7 @@
 //!
 //! - Every histogram of the catalogue has its buckets bound by its full name. One that is missed becomes a summary without
 //!   a word, and summaries cannot be aggregated.
-//! - Upkeep runs every second, on a thread that the [`Exporter`] owns and stops. Without, each sample stays in memory for
+//! - Upkeep runs every second, on a thread that the [`Exporter`] owns. Without, each sample stays in memory for
 //!   ever: 15.6 bytes each.
 //! - Rendering happens on that thread, not on an async worker: with many series it takes tens of milliseconds.
 //! - The content type is the one of the text format, version included.
@@ -14,7 +14,7 @@
 //!
 //! # async fn chat() {}
 //! # fn main() -> Result<(), llm_metrics::prometheus::Error> {
-//! let exporter = Exporter::builder().install()?; // keep it: dropping it stops the exporter
+//! let exporter = Exporter::builder().install()?;
 //! let metrics = LlmMetrics::new();
 //! let app: Router = Router::new()
 //!     .route("/v1/chat/completions", post(chat))
@@ -31,6 +31,8 @@ mod serve;
 mod service;
 mod worker;
 
+use std::sync::Arc;
+
 pub use builder::{Error, ExporterBuilder};
 pub use service::MetricsService;
 
@@ -39,11 +41,12 @@ use worker::Worker;
 /// The content type of what is rendered: Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A running exporter: it owns the thread that does upkeep and renders. Dropping it stops the thread.
+/// A running exporter: it owns the thread that does upkeep and renders. The thread stops when the exporter and every
+/// [`MetricsService`] of it are dropped.
 #[derive(Debug)]
-#[must_use = "dropping it stops the exporter"]
+#[must_use = "dropping it, and every service of it, stops the exporter"]
 pub struct Exporter {
-    worker: Worker,
+    worker: Arc<Worker>,
 }
 
 impl Exporter {
@@ -54,15 +57,16 @@ impl Exporter {
 
     /// What a scrape would get now.
     ///
-    /// Blocks until it is rendered: in async code, use [`service`](Self::service) or [`serve`](Self::serve).
+    /// Blocks until it is rendered, some tens of milliseconds with many series: in async code, use
+    /// [`service`](Self::service) or [`serve`](Self::serve).
     #[must_use]
     pub fn render(&self) -> String {
-        self.worker.render()
+        self.worker.render_blocking().map_or_else(String::new, |page| String::from_utf8_lossy(&page).into_owned())
     }
 
     /// A service that answers `GET` and `HEAD` with the metrics, whatever the path: mount it where you like.
     #[must_use]
     pub fn service(&self) -> MetricsService {
-        MetricsService::new(self.worker.scraper())
+        MetricsService::new(Arc::clone(&self.worker))
     }
 }

@@ -2,6 +2,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,17 +11,17 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use tower_service::Service;
 
-use super::{CONTENT_TYPE, worker::Scraper};
+use super::{CONTENT_TYPE, worker::Worker};
 
 /// Answers `GET` and `HEAD` with the metrics. Never waits for a request that is being measured.
 #[derive(Clone, Debug)]
 pub struct MetricsService {
-    scraper: Scraper,
+    worker: Arc<Worker>,
 }
 
 impl MetricsService {
-    pub(super) fn new(scraper: Scraper) -> Self {
-        Self { scraper }
+    pub(super) fn new(worker: Arc<Worker>) -> Self {
+        Self { worker }
     }
 
     pub(super) async fn answer(self, method: Method) -> Response<Full<Bytes>> {
@@ -29,7 +30,7 @@ impl MetricsService {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        let Some(page) = self.scraper.render().await else {
+        let Some(page) = self.worker.render().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "the exporter has stopped\n");
         };
         let mut response = Response::new(Full::new(page));

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ const UPKEEP: Duration = Duration::from_secs(1);
 
 enum Job {
     Render(oneshot::Sender<Bytes>),
+    RenderAndWake(SyncSender<Bytes>),
     Stop,
 }
 
@@ -28,10 +29,6 @@ pub(super) struct Worker {
     jobs: Sender<Job>,
     thread: Option<JoinHandle<()>>,
 }
-
-/// Asks the thread to render.
-#[derive(Clone, Debug)]
-pub(super) struct Scraper(Sender<Job>);
 
 impl Worker {
     pub(super) fn start(recorder: Arc<PrometheusRecorder>, process_metrics: bool) -> io::Result<Self> {
@@ -43,14 +40,18 @@ impl Worker {
         Ok(Self { jobs, thread: Some(thread) })
     }
 
-    pub(super) fn scraper(&self) -> Scraper {
-        Scraper(self.jobs.clone())
+    /// What a scrape gets; `None` if the thread is gone.
+    pub(super) async fn render(&self) -> Option<Bytes> {
+        let (reply, page) = oneshot::channel();
+        self.jobs.send(Job::Render(reply)).ok()?;
+        page.await.ok()
     }
 
-    pub(super) fn render(&self) -> String {
-        let (reply, page) = oneshot::channel();
-        let _ = self.jobs.send(Job::Render(reply));
-        page.blocking_recv().map(|page| String::from_utf8_lossy(&page).into_owned()).unwrap_or_default()
+    /// The same, blocking.
+    pub(super) fn render_blocking(&self) -> Option<Bytes> {
+        let (reply, page) = mpsc::sync_channel(1);
+        self.jobs.send(Job::RenderAndWake(reply)).ok()?;
+        page.recv().ok()
     }
 }
 
@@ -60,15 +61,6 @@ impl Drop for Worker {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-impl Scraper {
-    /// What a scrape gets, or `None` once the exporter has stopped.
-    pub(super) async fn render(&self) -> Option<Bytes> {
-        let (reply, page) = oneshot::channel();
-        self.0.send(Job::Render(reply)).ok()?;
-        page.await.ok()
     }
 }
 
@@ -90,6 +82,9 @@ impl Exposition {
                     if !scraper.is_closed() {
                         let _ = scraper.send(self.render());
                     }
+                }
+                Ok(Job::RenderAndWake(caller)) => {
+                    let _ = caller.send(self.render());
                 }
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {

@@ -9,7 +9,10 @@ use http::request::Parts;
 use metrics::{Label, Recorder, SharedString};
 
 use super::{ExtraLabel, Inner, LabelPolicy, LabelValues, LlmMetrics, Options, Registrar};
-use crate::catalog::{Naming, labels};
+use crate::catalog::{
+    Naming,
+    labels::{self, InvalidLabel},
+};
 
 /// Settings for [`LlmMetrics`].
 ///
@@ -44,7 +47,12 @@ impl Default for Builder {
             models: LabelPolicy::default(),
             constant: Vec::new(),
             extra: Vec::new(),
-            options: Options { live_tokens: false, inter_token_latency: true, stall: Duration::from_secs(5) },
+            options: Options {
+                live_tokens: false,
+                inter_token_latency: true,
+                stall: Duration::from_secs(5),
+                label_sets: 500,
+            },
         }
     }
 }
@@ -89,9 +97,9 @@ impl Builder {
 
     /// Adds a label whose value `read` takes from the head of each request: tenant, priority …
     ///
-    /// It is added to every series that has the labels `model` and `operation`, `endpoint` or `stream` of a request, and
-    /// multiplies their number, hence a policy of its own: what is over the cap counts under `other`, what is absent
-    /// under `unknown`.
+    /// It is added to every series of a request that has the label `model`, and multiplies their number: each set of model,
+    /// endpoint and values of such labels is some 60 to 250 lines of a scrape. Hence a policy of its own: what is over its
+    /// cap counts under `other`, what is absent under `unknown`. See also [`max_label_sets`](Self::max_label_sets).
     pub fn request_label(
         mut self,
         name: impl Into<String>,
@@ -100,6 +108,13 @@ impl Builder {
     ) -> Self {
         let name = SharedString::from(name.into());
         self.extra.push(ExtraLabel { name, values: LabelValues::new(policy), read: Box::new(read) });
+        self
+    }
+
+    /// Records at most this many sets of model, endpoint and request labels; the default is 500. Past it, request labels of
+    /// further sets, and then their models, count under `other`: no cap of one label bounds the product of several.
+    pub fn max_label_sets(mut self, sets: usize) -> Self {
+        self.options.label_sets = sets;
         self
     }
 
@@ -127,18 +142,20 @@ impl Builder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use.
+    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use, or a declared model's name cannot
+    /// be a label value.
     pub fn build(self) -> Result<LlmMetrics, BuildError> {
         let own = self.constant.iter().map(Label::key).chain(self.extra.iter().map(|label| label.name.as_ref()));
         let mut seen: Vec<&str> = Vec::new();
         for name in own {
-            if !is_label_name(name) {
-                return Err(BuildError::LabelName { name: name.to_owned() });
-            }
-            if labels::ALL.iter().any(|label| label.name == name) || seen.contains(&name) {
-                return Err(BuildError::LabelTaken { name: name.to_owned() });
+            labels::check_own(name)?;
+            if seen.contains(&name) {
+                return Err(InvalidLabel::Taken { name: name.to_owned() }.into());
             }
             seen.push(name);
+        }
+        if let Some(name) = self.models.unfit() {
+            return Err(BuildError::ModelName { name: name.to_owned() });
         }
         let metrics = LlmMetrics(Arc::new(self.into_inner()));
         if metrics.0.registrar.recorder.is_some() || !metrics.0.models.declared().is_empty() {
@@ -175,26 +192,17 @@ impl std::fmt::Debug for Builder {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Prometheus would refuse the name.
+    /// A label that cannot be.
+    #[error(transparent)]
+    Label(#[from] InvalidLabel),
+    /// A declared model's name that cannot be a label value.
     #[error(
-        "{name:?} cannot be a label name: use letters, digits and underscores, begin with a letter, and not with two underscores"
+        "the model name {name:?} cannot be a label value: it may have 1 to 128 bytes, and no control characters or backslashes"
     )]
-    LabelName {
+    ModelName {
         /// The name.
         name: String,
     },
-    /// The catalogue or another setting has a label of that name.
-    #[error("the label {name:?} is in use already: give yours another name")]
-    LabelTaken {
-        /// The name.
-        name: String,
-    },
-}
-
-fn is_label_name(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && !name.starts_with("__")
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -210,17 +218,17 @@ mod tests {
         for name in ["", "1st", "a-b", "__name__", "größe"] {
             assert_eq!(
                 error(LlmMetrics::builder().constant_label(name, "x")),
-                BuildError::LabelName { name: name.to_owned() }
+                InvalidLabel::Name { name: name.to_owned() }.into()
             );
         }
     }
 
     #[test]
     fn a_label_name_that_is_in_use_is_refused() {
-        for name in ["model", "outcome"] {
+        for name in ["model", "outcome", "le", "quantile"] {
             assert_eq!(
                 error(LlmMetrics::builder().constant_label(name, "x")),
-                BuildError::LabelTaken { name: name.to_owned() }
+                InvalidLabel::Taken { name: name.to_owned() }.into()
             );
         }
         let twice = LlmMetrics::builder().constant_label("tenant", "x").request_label(
@@ -228,6 +236,6 @@ mod tests {
             LabelPolicy::first_accepted(1),
             |_| None,
         );
-        assert_eq!(error(twice), BuildError::LabelTaken { name: "tenant".to_owned() });
+        assert_eq!(error(twice), InvalidLabel::Taken { name: "tenant".to_owned() }.into());
     }
 }

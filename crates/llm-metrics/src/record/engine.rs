@@ -24,7 +24,11 @@ impl LlmMetrics {
     /// engine.waiting(12);
     /// ```
     pub fn engine(&self, model: impl Into<String>) -> EngineGauges {
-        self.0.fixed();
+        self.0.registrar.describe(&[
+            catalog::ENGINE_REQUESTS_RUNNING,
+            catalog::ENGINE_REQUESTS_WAITING,
+            catalog::ENGINE_KV_CACHE_USAGE,
+        ]);
         EngineGauges(Arc::new(Engine {
             registrar: Arc::clone(&self.0.registrar),
             model: Label::new(labels::MODEL, model.into()),
@@ -34,7 +38,7 @@ impl LlmMetrics {
         }))
     }
 
-    /// Says that a model was loaded, and how long it took. When the guard drops, `llm_model_info` goes to 0.
+    /// Says that a model was loaded, and how long it took. When the guard drops, `llm_model_info` goes back to 0.
     ///
     /// ```
     /// use std::time::Duration;
@@ -47,7 +51,7 @@ impl LlmMetrics {
     /// drop(loaded);
     /// ```
     pub fn model_loaded(&self, model: ModelInfo, took: Duration) -> LoadedModel {
-        self.0.fixed();
+        self.0.registrar.describe(&[catalog::MODEL_LOAD, catalog::MODEL_INFO]);
         let name = Label::new(labels::MODEL, model.name);
         self.0.registrar.histogram(&catalog::MODEL_LOAD, vec![name.clone()]).record(took.as_secs_f64());
         let context_length = model.context_length.map_or_else(String::new, |tokens| tokens.to_string());
@@ -61,7 +65,7 @@ impl LlmMetrics {
                 Label::new(labels::CONTEXT_LENGTH, context_length),
             ],
         );
-        info.set(1.0);
+        info.increment(1.0);
         LoadedModel { info }
     }
 }
@@ -93,6 +97,18 @@ impl EngineGauges {
     pub fn kv_cache_usage(&self, ratio: f64) {
         if (0.0..=1.0).contains(&ratio) {
             self.0.gauge(&self.0.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE).set(ratio);
+        }
+    }
+}
+
+impl EngineGauges {
+    /// Says that the engine is gone: what was set becomes NaN, which is no value to anybody who reads it. Setting a gauge
+    /// again brings it back.
+    pub fn gone(&self) {
+        for cell in [&self.0.running, &self.0.waiting, &self.0.kv_cache_usage] {
+            if let Some(gauge) = cell.get() {
+                gauge.set(f64::NAN);
+            }
         }
     }
 }
@@ -159,7 +175,7 @@ pub struct LoadedModel {
 
 impl Drop for LoadedModel {
     fn drop(&mut self) {
-        self.info.set(0.0);
+        self.info.decrement(1.0);
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use http::request::Parts;
 use metrics::{Counter, Gauge, Label, SharedString};
 
@@ -48,8 +49,9 @@ use crate::{
 /// ```
 ///
 /// # Install the recorder first
-/// Where no recorder is handed in, the global one is used, and resolved when the first request comes (with a declared list
-/// of models: at construction). What is resolved before a recorder is installed does nothing for ever.
+/// Where no recorder is handed in, the global one is used, and resolved when the first request comes; with a declared list
+/// of models at construction, and by [`engine`](Self::engine) and [`model_loaded`](Self::model_loaded) for what they set. What
+/// is resolved before a recorder is installed does nothing for ever.
 #[derive(Clone)]
 pub struct LlmMetrics(pub(crate) Arc<Inner>);
 
@@ -60,7 +62,7 @@ pub(crate) struct Inner {
     extra: Vec<ExtraLabel>,
     extra_names: Vec<SharedString>,
     fixed: OnceLock<Fixed>,
-    series: RwLock<HashMap<SeriesKey, Arc<Series>>>,
+    series: RwLock<HashMap<SeriesKey, Arc<Series>, RandomState>>,
 }
 
 /// What an embedder can switch.
@@ -69,6 +71,7 @@ pub(crate) struct Options {
     pub(crate) live_tokens: bool,
     pub(crate) inter_token_latency: bool,
     pub(crate) stall: Duration,
+    pub(crate) label_sets: usize,
 }
 
 /// A label that the embedder reads from the request's head.
@@ -149,13 +152,32 @@ impl Inner {
                 .map(|(at, label)| self.bounded(&label.name, &label.values, raw(at), accepted))
                 .collect()
         });
-        let key = SeriesKey { model, endpoint, operation, extra };
+        let mut key = SeriesKey { model, endpoint, operation, extra };
         if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(series);
         }
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= self.options.label_sets && !all.contains_key(&key) {
+            self.fold(&mut key, |key| all.contains_key(key));
+        }
         let register = || Arc::new(Series::new(&self.registrar, &key, &self.extra_names));
         Arc::clone(all.entry(key.clone()).or_insert_with(register))
+    }
+
+    /// Brings a set of labels that is one too many down to one that is known, or to the last resort that every endpoint has.
+    fn fold(&self, key: &mut SeriesKey, is_known: impl Fn(&SeriesKey) -> bool) {
+        if let Some(extra) = &mut key.extra {
+            for (label, value) in self.extra.iter().zip(Arc::make_mut(extra)) {
+                if **value != *labels::OTHER {
+                    *value = constant(labels::OTHER);
+                    self.fixed().overflowed(&label.name);
+                }
+            }
+        }
+        if !is_known(key) && *key.model != *labels::OTHER {
+            key.model = constant(labels::OTHER);
+            self.fixed().overflowed(labels::MODEL);
+        }
     }
 
     /// Handles that no model or caller has a say in.
@@ -173,7 +195,10 @@ impl Inner {
     fn bounded(&self, label: &str, values: &LabelValues, raw: Option<&str>, accepted: bool) -> Arc<str> {
         let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return constant(labels::UNKNOWN) };
         values.admit(raw, accepted).unwrap_or_else(|| {
-            self.fixed().overflowed(label);
+            // A name that came with a request that was not accepted takes nobody's place.
+            if accepted {
+                self.fixed().overflowed(label);
+            }
             constant(labels::OTHER)
         })
     }

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use foldhash::fast::RandomState;
+
 /// The longest name that can become a label value, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
@@ -28,11 +30,13 @@ pub(crate) const DEFAULT_CAP: usize = 64;
 /// ```
 ///
 /// Names are learnt from *accepted* requests only (a response with a status of 2xx): a caller who makes names up cannot
-/// fill the table. Names that are longer than [`MAX_NAME_BYTES`] or hold control characters never become values.
+/// fill the table. Names that are longer than [`MAX_NAME_BYTES`] or hold control characters or backslashes never become
+/// values.
 #[derive(Clone)]
 pub struct LabelPolicy {
     declared: Arc<[Arc<str>]>,
-    cap: usize,
+    /// How many names may be learnt beside the declared ones.
+    learn: usize,
     map: Option<Map>,
 }
 
@@ -45,23 +49,33 @@ impl LabelPolicy {
         I: IntoIterator,
         I::Item: Into<Arc<str>>,
     {
-        let declared: Arc<[Arc<str>]> = values.into_iter().map(Into::into).collect();
-        Self { cap: declared.len(), declared, map: None }
+        Self { declared: values.into_iter().map(Into::into).collect(), learn: 0, map: None }
     }
 
     /// The first `cap` names that come with accepted requests.
     #[must_use]
     pub fn first_accepted(cap: usize) -> Self {
-        Self { declared: Arc::from([]), cap, map: None }
+        Self { declared: Arc::from([]), learn: cap, map: None }
     }
 
-    /// Passes each name through `map` first: to fold aliases together, cut a tag off, or translate.
-    ///
-    /// The result is bounded like any other name.
+    /// Passes each name, declared ones included, through `map` first: to fold aliases together, cut a tag off, or
+    /// translate. The result is bounded like any other name.
     #[must_use]
     pub fn map(mut self, map: impl Fn(&str) -> Cow<'_, str> + Send + Sync + 'static) -> Self {
         self.map = Some(Arc::new(map));
         self
+    }
+
+    /// A declared name that cannot be a label value.
+    pub(crate) fn unfit(&self) -> Option<&str> {
+        self.declared.iter().map(AsRef::as_ref).find(|name| !is_label_value(&self.mapped(name)))
+    }
+
+    fn mapped<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match &self.map {
+            Some(map) => map(name),
+            None => Cow::Borrowed(name),
+        }
     }
 }
 
@@ -75,7 +89,7 @@ impl fmt::Debug for LabelPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LabelPolicy")
             .field("declared", &self.declared)
-            .field("cap", &self.cap)
+            .field("learn", &self.learn)
             .field("map", &self.map.is_some())
             .finish()
     }
@@ -84,13 +98,16 @@ impl fmt::Debug for LabelPolicy {
 /// A policy at work: the values that it has admitted.
 pub(crate) struct LabelValues {
     policy: LabelPolicy,
-    admitted: RwLock<HashSet<Arc<str>>>,
+    cap: usize,
+    /// Bounded by the policy, so that no choice of names can make it slow.
+    admitted: RwLock<HashSet<Arc<str>, RandomState>>,
 }
 
 impl LabelValues {
     pub(crate) fn new(policy: LabelPolicy) -> Self {
-        let admitted = policy.declared.iter().cloned().collect();
-        Self { policy, admitted: RwLock::new(admitted) }
+        let admitted: HashSet<Arc<str>, RandomState> =
+            policy.declared.iter().map(|name| policy.mapped(name).into()).collect();
+        Self { cap: admitted.len() + policy.learn, policy, admitted: RwLock::new(admitted) }
     }
 
     /// The values that are known from the start.
@@ -100,17 +117,14 @@ impl LabelValues {
 
     /// The value for a name, or `None` for `other`. Only an accepted name is learnt.
     pub(crate) fn admit(&self, name: &str, accepted: bool) -> Option<Arc<str>> {
-        let name = match &self.policy.map {
-            Some(map) => map(name),
-            None => Cow::Borrowed(name),
-        };
+        let name = self.policy.mapped(name);
         let name = name.as_ref();
         {
             let admitted = self.admitted.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(value) = admitted.get(name) {
                 return Some(Arc::clone(value));
             }
-            if !accepted || admitted.len() >= self.policy.cap || !is_label_value(name) {
+            if !accepted || admitted.len() >= self.cap || !is_label_value(name) {
                 return None;
             }
         }
@@ -118,7 +132,7 @@ impl LabelValues {
         if let Some(value) = admitted.get(name) {
             return Some(Arc::clone(value));
         }
-        if admitted.len() >= self.policy.cap {
+        if admitted.len() >= self.cap {
             return None;
         }
         let value: Arc<str> = name.into();
@@ -127,8 +141,9 @@ impl LabelValues {
     }
 }
 
+/// The exporter escapes what is escaped already only once, so that names that differ in a backslash could meet on the page.
 fn is_label_value(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control)
+    !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
 }
 
 #[cfg(test)]
@@ -140,6 +155,18 @@ mod tests {
         let values = LabelValues::new(LabelPolicy::only(["a", "b"]));
         assert_eq!(values.admit("a", false).as_deref(), Some("a"));
         assert_eq!(values.admit("c", true), None);
+    }
+
+    #[test]
+    fn a_name_that_is_declared_twice_makes_no_room_for_another() {
+        let values = LabelValues::new(LabelPolicy::only(["a", "a"]));
+        assert_eq!(values.admit("b", true), None);
+    }
+
+    #[test]
+    fn declared_names_are_mapped_like_those_that_are_asked_for() {
+        let values = LabelValues::new(LabelPolicy::only(["Qwen3"]).map(|name| name.to_ascii_lowercase().into()));
+        assert_eq!(values.admit("QWEN3", false).as_deref(), Some("qwen3"));
     }
 
     #[test]
@@ -161,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn overlong_names_and_control_characters_never_become_values() {
+    fn names_that_are_no_fit_labels_never_become_values() {
         let values = LabelValues::new(LabelPolicy::first_accepted(8));
-        for name in ["", "a\nb", "a\u{7f}", &"x".repeat(MAX_NAME_BYTES + 1)] {
+        for name in ["", "a\nb", "a\u{7f}", "a\\b", &"x".repeat(MAX_NAME_BYTES + 1)] {
             assert_eq!(values.admit(name, true), None, "{name:?}");
         }
         assert!(values.admit(&"x".repeat(MAX_NAME_BYTES), true).is_some());

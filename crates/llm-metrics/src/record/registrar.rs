@@ -30,6 +30,10 @@ impl Registrar {
         }
     }
 
+    pub(crate) fn describe(&self, rows: &[MetricDef]) {
+        self.with_recorder(|recorder| rows.iter().for_each(|row| row.describe(&self.naming, recorder)));
+    }
+
     pub(crate) fn counter(&self, row: &MetricDef, labels: Vec<Label>) -> Counter {
         let key = self.key(row, labels);
         self.with_recorder(|recorder| recorder.register_counter(&key, &METADATA))

@@ -111,13 +111,15 @@ impl Facts {
     }
 
     fn count(&mut self, which: usize, value: Scalar<'_>, sink: &mut impl Sink) {
-        self.counts[which] = match value.integer() {
+        match value.integer() {
             Some(tokens) if tokens > IMPLAUSIBLE => {
                 self.fail(InspectionFailure::Implausible, sink);
-                None
+                self.counts[which] = None;
             }
-            tokens => tokens.map(|tokens| tokens as u32),
-        };
+            Some(tokens) => self.counts[which] = Some(tokens as u32),
+            // A count may stand in two places, and be null in one.
+            None => {}
+        }
     }
 }
 

@@ -112,7 +112,14 @@ pub(crate) fn route(method: &http::Method, path: &str) -> Option<&'static Route>
     if *method != http::Method::POST {
         return None;
     }
-    ROUTES.iter().find(|route| path.ends_with(route.path) || path == route.short)
+    ROUTES.iter().find(|route| path.ends_with(route.path) || path == route.short || is_azure(path, route.short))
+}
+
+/// Azure OpenAI has the model in the path.
+fn is_azure(path: &str, short: &str) -> bool {
+    path.strip_prefix("/openai/deployments/")
+        .and_then(|rest| rest.split_once('/'))
+        .is_some_and(|(_, rest)| short.strip_prefix('/') == Some(rest))
 }
 
 impl Route {

@@ -24,6 +24,16 @@ pub(super) struct Extent {
     pub(super) begins: bool,
     /// The line ends with it.
     pub(super) ends: bool,
+    /// It is known that a blank line follows: the event ends with it, too.
+    pub(super) last: bool,
+}
+
+/// What is known about the end of a line at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineEnd {
+    None,
+    Some,
+    BlankFollows,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +84,24 @@ impl Framing {
         Self { state: State::Name(0), name: [0; LONGEST], after_return: false }
     }
 
+    /// Whether the next byte begins a line.
+    #[inline]
+    pub(super) fn is_between_lines(&self) -> bool {
+        self.state == State::Name(0) && !self.after_return
+    }
+
     pub(super) fn read(&mut self, mut bytes: &[u8], lines: &mut impl Lines) {
         if self.after_return && !bytes.is_empty() {
             self.after_return = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
         while !bytes.is_empty() {
-            let end = memchr::memchr2(b'\n', b'\r', bytes);
-            self.line(&bytes[..end.unwrap_or(bytes.len())], end.is_some(), lines);
-            let Some(end) = end else { return };
+            let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) else {
+                return self.line(bytes, LineEnd::None, lines);
+            };
             let ending = if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
+            let blank_follows = matches!(bytes.get(end + ending), Some(b'\n' | b'\r'));
+            self.line(&bytes[..end], if blank_follows { LineEnd::BlankFollows } else { LineEnd::Some }, lines);
             self.after_return = ending == 1 && bytes[end] == b'\r' && end + 1 == bytes.len();
             bytes = &bytes[end + ending..];
         }
@@ -91,32 +109,33 @@ impl Framing {
 
     /// The body is over; a last line counts without its end, a last event without its blank line.
     pub(super) fn end(&mut self, lines: &mut impl Lines) {
-        self.line(b"", true, lines);
+        self.line(b"", LineEnd::Some, lines);
         lines.event_ends();
     }
 
     /// A line, or a piece of one.
     #[inline]
-    fn line(&mut self, line: &[u8], whole: bool, lines: &mut impl Lines) {
+    fn line(&mut self, line: &[u8], end: LineEnd, lines: &mut impl Lines) {
+        let whole = end != LineEnd::None;
         if self.state == State::Name(0) {
             if whole && line.is_empty() {
                 return lines.event_ends();
             }
             if let Some(data @ [_, ..]) = line.strip_prefix(b"data: ") {
                 self.state = State::Data { begun: true };
-                lines.data(data, Extent { begins: true, ends: whole });
+                lines.data(data, Extent { begins: true, ends: whole, last: end == LineEnd::BlankFollows });
                 return self.line_ends(whole, lines);
             }
         }
         let mut from = 0;
         while from < line.len() {
-            from = self.step(line, from, whole, lines);
+            from = self.step(line, from, end, lines);
         }
         self.line_ends(whole, lines);
     }
 
     /// Reads on in a line that was not all in one slice, or is no ordinary one.
-    fn step(&mut self, line: &[u8], from: usize, whole: bool, lines: &mut impl Lines) -> usize {
+    fn step(&mut self, line: &[u8], from: usize, end: LineEnd, lines: &mut impl Lines) -> usize {
         let byte = line[from];
         match self.state {
             State::Name(read) => {
@@ -144,7 +163,8 @@ impl Framing {
                 from + usize::from(byte == b' ')
             }
             State::Data { begun } => {
-                lines.data(&line[from..], Extent { begins: !begun, ends: whole });
+                let (ends, last) = (end != LineEnd::None, end == LineEnd::BlankFollows);
+                lines.data(&line[from..], Extent { begins: !begun, ends, last });
                 self.state = State::Data { begun: true };
                 line.len()
             }

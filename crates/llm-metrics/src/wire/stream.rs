@@ -4,6 +4,7 @@ use super::Sink;
 use super::facts::{Fact, Facts, Interpreter};
 use super::json::Shape;
 use super::scanner::Scanner;
+use super::skip::quote_or_backslash;
 use super::sse::{Extent, Framing, Lines};
 use super::template::Template;
 use crate::vocabulary::InspectionFailure;
@@ -46,8 +47,15 @@ impl EventStream {
     }
 
     #[inline]
-    pub(super) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
-        self.framing.read(bytes, &mut Told { events: &mut self.events, sink });
+    pub(super) fn read(&mut self, mut bytes: &[u8], sink: &mut impl Sink) {
+        if self.framing.is_between_lines() {
+            while let Some(rest) = self.events.alike(bytes, sink) {
+                bytes = rest;
+            }
+        }
+        if !bytes.is_empty() {
+            self.framing.read(bytes, &mut Told { events: &mut self.events, sink });
+        }
     }
 
     pub(super) fn end(&mut self, sink: &mut impl Sink) {
@@ -79,7 +87,7 @@ impl<S: Sink> Lines for Told<'_, S> {
                 events.payload = Payload::Json;
                 events.facts.choice = choice;
                 events.scanner.resume_in_text(place);
-                return events.varying(&data[begins..], extent.ends, *sink);
+                return events.varying(&data[begins..], extent, *sink);
             }
         }
         if events.payload == Payload::Json && extent.begins {
@@ -101,13 +109,39 @@ impl<S: Sink> Lines for Told<'_, S> {
 }
 
 impl Events {
+    /// Reads an event that is like the one before it but for its text, blank line and all, without a search for the ends
+    /// of its lines. `None`: it is to be read as any other; nothing was told.
+    #[inline]
+    fn alike<'b>(&mut self, bytes: &'b [u8], sink: &mut impl Sink) -> Option<&'b [u8]> {
+        if self.payload != Payload::Nothing || self.dirty {
+            return None;
+        }
+        let tail = self.template.fixed_tail()?;
+        let data = bytes.strip_prefix(b"data: ")?;
+        let (begins, place, choice) = self.template.matches(data)?;
+        let data = &data[begins..];
+        let quote = quote_or_backslash(data).filter(|at| data[*at] == b'"')?;
+        let (text, after) = (&data[..quote], &data[quote + 1..]);
+        let rest = after.strip_prefix(tail)?.strip_prefix(b"\n\n")?;
+        if memchr::memchr2(b'\n', b'\r', text).is_some() {
+            return None;
+        }
+        let event = &data[..quote + 1 + tail.len()];
+        self.payload = Payload::Json;
+        self.facts.choice = choice;
+        self.scanner.resume_in_text(place);
+        self.varying(event, Extent { begins: true, ends: true, last: true }, sink);
+        self.event_ends(sink);
+        Some(rest)
+    }
+
     /// What follows a known prefix: a text, and what comes after it.
     #[inline]
-    fn varying(&mut self, rest: &[u8], whole: bool, sink: &mut impl Sink) {
+    fn varying(&mut self, rest: &[u8], extent: Extent, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         let ends = self.scanner.read_text(rest, &mut interpreter);
         let tail = &rest[ends..];
-        if whole && self.template.ends(tail) && !self.scanner.is_in_text() {
+        if extent.last && self.template.ends(tail) && !self.scanner.is_in_text() {
             #[cfg(test)]
             self.template.probe.count();
             self.scanner.finish();
@@ -119,7 +153,7 @@ impl Events {
         let Interpreter { gap, plain_tail, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
-        } else if whole && complete && plain_tail && !self.facts.noteworthy {
+        } else if extent.ends && complete && plain_tail && !self.facts.noteworthy {
             self.template.learn_tail(tail, 0, gap);
         }
     }

@@ -14,8 +14,8 @@ use super::json::{Place, SCRATCH, Skipped};
 /// How much can be remembered. Longer envelopes are read each time.
 const CAPACITY: usize = 432;
 
-/// The bytes on both sides of a text, one after the other. The scanner borrows the memory when it has to keep a split value, which is seldom;
-/// the template is lost then.
+/// The bytes on both sides of a text, one after the other. The scanner borrows the memory when it has to keep a split
+/// value, which is seldom; the template is lost then.
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: [u8; CAPACITY],
@@ -87,7 +87,8 @@ impl Template {
         same.then_some((length, self.place, self.choice))
     }
 
-    /// Whether `rest` says what followed the last text: that the document is complete, and not a fact.
+    /// Whether `rest`, with which the event ends, says what followed the last text: that the document is complete, and not
+    /// a fact.
     ///
     /// Without a gap it does if it is the same. With one, this has to be shown: what is in the place of the gap is one
     /// whole value, for then the reader would pass over it and come to the same end.
@@ -110,6 +111,13 @@ impl Template {
             (Skipped::Object, Some([b'{', members @ .., b'}'])) => !could_end_in(members),
             _ => false,
         }
+    }
+
+    /// What follows each text, where it is the same each time.
+    #[inline]
+    pub(super) fn fixed_tail(&self) -> Option<&[u8]> {
+        let (prefix, tail) = (usize::from(self.prefix), usize::from(self.tail?));
+        if self.gap.is_none() { self.bytes.get(prefix..prefix + tail) } else { None }
     }
 
     /// Remembers what came before a text.

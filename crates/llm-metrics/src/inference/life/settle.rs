@@ -20,9 +20,8 @@ impl Life {
             return;
         }
         let now = Instant::now();
-        self.shared.metrics.0.fixed().in_flight(self.shared.door.operation, self.phase).decrement(1.0);
-        self.shared.settle();
-        self.accepted |= self.shared.tokens() > 0;
+        let live = self.shared.settle();
+        self.accepted |= live > 0;
         self.series();
         let (asked, engine) = {
             let mut sides = self.shared.sides();
@@ -39,39 +38,41 @@ impl Life {
         };
         let verdict = ending.verdict();
         let stream = self.stream.or(asked.stream).unwrap_or(false);
-        let (usage, output) = self.count(&engine, stream);
-        let thinking = self.thinking(usage, asked.thinking);
+        let (usage, output) = self.count(&engine, live, stream);
+        let thinking = self.thinking(usage, live, asked.thinking);
         if stream && !ending.terminal {
             self.trailing_silence(now);
         }
 
         let series = self.series();
-        series.requests(stream, thinking, verdict.outcome).increment(1);
+        if self.accepted {
+            self.record_choices(series, verdict);
+            self.record_stream(series, thinking, output);
+            self.record_tokens(series, usage, output, verdict, stream);
+            match asked.max_tokens {
+                Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
+                Some(limit) => series.request_max_tokens().record(limit as f64),
+                None => {}
+            }
+            self.record_engine(series, &engine);
+        }
         series.duration(thinking, verdict.outcome).record((now - self.started).as_secs_f64());
         if let Some(error) = verdict.error {
             series.error(error, status_word(self.status)).increment(1);
         }
-        if !self.accepted {
-            return;
-        }
-        self.record_choices(series, verdict);
-        self.record_stream(series, thinking, output);
-        self.record_tokens(series, usage, output, verdict, stream);
-        match asked.max_tokens {
-            Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
-            Some(limit) => series.request_max_tokens().record(limit as f64),
-            None => {}
-        }
-        self.record_engine(series, &engine);
+        // Last, so that a request that a scrape sees as ended is there with all that is to be known of it.
+        series.requests(stream, thinking, verdict.outcome).increment(1);
+        self.shared.metrics.0.fixed().in_flight(self.shared.door.operation, self.phase).decrement(1.0);
     }
 
     /// Token counts by order of trust, and where the count of output tokens comes from.
-    fn count(&self, engine: &EngineReport, stream: bool) -> (Usage, Output) {
-        let usage = engine.usage.or(self.usage);
-        let live = Some(self.shared.tokens()).filter(|tokens| *tokens > 0);
+    fn count(&self, engine: &EngineReport, live: u64, stream: bool) -> (Usage, Output) {
+        let wire = Usage::from(self.usage);
+        let usage = engine.usage.or(wire);
+        let live = Some(live).filter(|tokens| *tokens > 0);
         let output = if let Some(tokens) = engine.usage.output.or(live) {
             Output { tokens, source: UsageSource::Engine }
-        } else if let Some(tokens) = self.usage.output {
+        } else if let Some(tokens) = wire.output {
             Output { tokens, source: UsageSource::Upstream }
         } else if stream && self.clock.events > 0 {
             Output { tokens: self.clock.events, source: UsageSource::Estimated }
@@ -81,11 +82,11 @@ impl Life {
         (usage, output)
     }
 
-    fn thinking(&self, usage: Usage, asked: Option<bool>) -> Thinking {
+    fn thinking(&self, usage: Usage, live: u64, asked: Option<bool>) -> Thinking {
         if self.reasoned || usage.reasoning.is_some_and(|tokens| tokens > 0) {
             return Thinking::True;
         }
-        let produced = self.produced || usage.output.is_some_and(|tokens| tokens > 0) || self.shared.tokens() > 0;
+        let produced = self.produced || usage.output.is_some_and(|tokens| tokens > 0) || live > 0;
         match asked {
             _ if produced => Thinking::False,
             Some(true) => Thinking::True,
@@ -161,10 +162,11 @@ impl Life {
         if let Some(time) = engine.queue {
             series.queue().record(time.as_secs_f64());
         }
-        if let Some(time) = engine.prefill.or(self.prefill) {
+        let [prefill, decode] = self.timings.as_deref().copied().unwrap_or_default();
+        if let Some(time) = engine.prefill.or(prefill) {
             series.prefill().record(time.as_secs_f64());
         }
-        if let Some(time) = engine.decode.or(self.decode) {
+        if let Some(time) = engine.decode.or(decode) {
             series.decode().record(time.as_secs_f64());
         }
     }

@@ -1,0 +1,76 @@
+//! The exporter as an embedder meets it.
+
+#![cfg(feature = "prometheus")]
+
+mod common;
+
+use http::Request;
+use llm_metrics::{
+    LlmMetrics, Operation,
+    catalog::Naming,
+    prometheus::{CONTENT_TYPE, Error, Exporter},
+};
+use tower::ServiceExt;
+
+fn with_one_request(metrics: &LlmMetrics) {
+    let mut inference = metrics.start(Operation::Chat, "m");
+    inference.tokens(1);
+    inference.tokens(1);
+    inference.finish(llm_metrics::FinishReason::Stop);
+}
+
+#[test]
+fn no_histogram_is_a_summary_even_when_the_exporter_was_not_told_of_the_prefix() {
+    let (recorder, exporter) = Exporter::builder().build().unwrap();
+    let naming = Naming::new().prefix("qwen").unwrap();
+    with_one_request(&LlmMetrics::builder().recorder(recorder).naming(naming).build().unwrap());
+    let page = exporter.render();
+    assert!(page.contains("# TYPE qwen_request_duration_seconds histogram"), "{page}");
+    assert!(!page.contains("quantile="));
+}
+
+#[test]
+fn buckets_of_ones_own_replace_the_catalogues() {
+    let metric = "llm_request_duration_seconds";
+    let (recorder, exporter) = Exporter::builder().buckets(metric, [1.0, 2.5]).build().unwrap();
+    with_one_request(&LlmMetrics::builder().recorder(recorder).build().unwrap());
+    let page = exporter.render();
+    let bounds = page.lines().filter(|line| line.starts_with("llm_request_duration_seconds_bucket")).count();
+    assert_eq!(bounds, 3, "two and +Inf");
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    let buckets =
+        |bounds: &[f64]| Exporter::builder().buckets("llm_request_duration_seconds", bounds).build().map(drop);
+    assert!(matches!(buckets(&[2.0, 1.0]), Err(Error::InvalidBuckets { .. })));
+    assert!(matches!(buckets(&[]), Err(Error::InvalidBuckets { .. })));
+    let unknown = Exporter::builder().buckets("llm_ttft", [1.0]).build().map(drop);
+    assert!(matches!(unknown, Err(Error::UnknownHistogram { .. })));
+    for name in ["le", "model", "a-b"] {
+        assert!(
+            matches!(Exporter::builder().constant_label(name, "x").build().map(drop), Err(Error::Label(_))),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn rendering_inside_a_runtime_does_not_panic() {
+    let (_recorder, exporter) = Exporter::builder().build().unwrap();
+    assert!(exporter.render().contains("process_"));
+}
+
+#[tokio::test]
+async fn the_service_outlives_the_exporter_and_says_what_it_serves() {
+    let (recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+    LlmMetrics::builder().recorder(recorder).build().unwrap();
+    let service = exporter.service();
+    drop(exporter);
+    let response = service.clone().oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], CONTENT_TYPE);
+    let page = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&page).contains("llm_metrics_build_info"));
+    let response = service.oneshot(Request::post("/").body(()).unwrap()).await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()));
+}
