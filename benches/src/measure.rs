@@ -91,7 +91,7 @@ impl Spread {
     pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted.get((share * sorted.len() as f64) as usize).or(sorted.last()).copied().unwrap_or(f64::NAN)
+        sorted.get((share * sorted.len() as f64) as usize).or_else(|| sorted.last()).copied().unwrap_or(f64::NAN)
     }
 
     /// How many rounds there were.

@@ -125,6 +125,7 @@ pub fn free() -> Result<LlmMetrics, llm_metrics::BuildError> {
 
 /// Metrics with an exporter behind them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Exported {
     /// What the layer comes from.
     pub metrics: LlmMetrics,
