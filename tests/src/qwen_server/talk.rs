@@ -92,7 +92,7 @@ impl Seen {
         for choice in json["choices"].as_array().into_iter().flatten() {
             let index = choice["index"].as_u64().expect("a number");
             let said = if self.streamed { &choice["delta"] } else { &choice["message"] };
-            let content = said["content"].as_str().or(choice["text"].as_str()).unwrap_or_default();
+            let content = said["content"].as_str().or_else(|| choice["text"].as_str()).unwrap_or_default();
             let reasoning = said["reasoning_content"].as_str().unwrap_or_default();
             let calls = said["tool_calls"].as_array().into_iter().flatten();
             let calls: String = calls
