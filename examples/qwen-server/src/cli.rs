@@ -57,6 +57,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", default_value = "2m", value_parser = size)]
     body_limit: usize,
 
+    /// Does not look for GPUs; without, their metrics are there as soon as a driver is
+    #[arg(long)]
+    no_gpu: bool,
+
     /// Does not reuse the KV cache of prompts that begin alike
     #[arg(long)]
     no_prefix_cache: bool,
@@ -90,6 +94,10 @@ impl Args {
             max_tokens: self.max_tokens,
             body: self.body_limit,
         }
+    }
+
+    pub(crate) fn watches_gpus(&self) -> bool {
+        !self.no_gpu
     }
 
     pub(crate) fn options(&self) -> Options {

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args) -> Result<(), RunError> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let telemetry = Telemetry::install(&model.name)?;
+    let telemetry = Telemetry::install(&model.name, args.watches_gpus())?;
     let app = App::new(model.name.clone(), crate::api::unix_seconds(), args.limits());
 
     let address = listener.local_addr()?;

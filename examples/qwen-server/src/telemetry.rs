@@ -1,8 +1,10 @@
 //! Everything that the server tells llm-metrics.
 
 use axum::extract::Request;
+use llm_metrics::catalog::Naming;
 use llm_metrics::prometheus::{Error, Exporter};
 use llm_metrics::{BuildError, ErrorType, InferenceHandle, LlmMetrics, LoadedModel, ModelInfo, Usage};
+use llm_metrics_gpu::GpuCollector;
 use std::time::Duration;
 
 pub(crate) use llm_metrics::EngineGauges;
@@ -12,6 +14,8 @@ pub(crate) use llm_metrics::prometheus::MetricsService;
 pub(crate) struct Telemetry {
     pub(crate) exporter: Exporter,
     pub(crate) metrics: LlmMetrics,
+    /// Watches the GPUs for as long as it is kept.
+    _gpu: Option<GpuCollector>,
 }
 
 /// Why there are no metrics.
@@ -25,10 +29,12 @@ pub(crate) enum TelemetryError {
 
 impl Telemetry {
     /// Installs the exporter first: what is recorded before it is there is lost.
-    pub(crate) fn install(model: &str) -> Result<Self, TelemetryError> {
-        let exporter = Exporter::builder().install()?;
+    pub(crate) fn install(model: &str, watch_gpus: bool) -> Result<Self, TelemetryError> {
+        let exporter =
+            Exporter::builder().catalogue(llm_metrics_gpu::catalog::SECTIONS, Naming::new()).install()?;
         let metrics = LlmMetrics::builder().models([model]).build()?;
-        Ok(Self { exporter, metrics })
+        let gpu = watch_gpus.then(|| GpuCollector::builder().start());
+        Ok(Self { exporter, metrics, _gpu: gpu })
     }
 }
 

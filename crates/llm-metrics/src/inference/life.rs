@@ -67,10 +67,10 @@ struct Clock {
     answered: bool,
     max_gap: Option<Duration>,
     /// Events that bore a token.
-    events: u64,
+    events: u32,
     /// Output tokens reported by the handle, and by cumulative usage, when the last of these events ended.
     engine_tokens: u64,
-    usage_tokens: Option<u64>,
+    usage_tokens: Option<u32>,
 }
 
 /// What the event at hand has shown so far.
@@ -78,7 +78,7 @@ struct Clock {
 struct Event {
     bears_token: bool,
     answers: bool,
-    usage_tokens: Option<u64>,
+    usage_tokens: Option<u32>,
 }
 
 /// Token counts in as little room as they need: none that is kept is over 2³⁰.
@@ -249,7 +249,9 @@ impl Life {
     /// Token counts as the wire has them so far.
     pub(super) fn wire_usage(&mut self, usage: Usage) {
         self.usage = Counts::from(usage.or(self.usage.into()));
-        self.event.usage_tokens = usage.output.or(self.event.usage_tokens);
+        if let Some(tokens) = usage.output {
+            self.event.usage_tokens = u32::try_from(tokens).ok();
+        }
     }
 
     /// Ends the event at hand, and tells how many tokens it bore: 0 for an event that bore none.
@@ -263,10 +265,10 @@ impl Life {
         if !event.bears_token {
             return 0;
         }
-        self.clock.events += 1;
+        self.clock.events = self.clock.events.saturating_add(1);
         self.clock.answered |= event.answers;
         let reported = event.usage_tokens.zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
-        reported.max(1)
+        u64::from(reported.max(1))
     }
 
     /// Tokens came: `tokens` of them in `events` events that arrived together.
@@ -315,7 +317,7 @@ impl Life {
         } else if let Some(output) = Usage::from(self.usage).output {
             output
         } else if self.shared.metrics.0.options.live_tokens {
-            self.clock.events
+            u64::from(self.clock.events)
         } else {
             return;
         };

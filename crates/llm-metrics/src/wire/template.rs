@@ -12,7 +12,7 @@ use super::facts::{Choice, Gap, Mark};
 use super::json::{Place, SCRATCH, Skipped};
 
 /// How much can be remembered. Longer envelopes are read each time.
-const CAPACITY: usize = 432;
+const CAPACITY: usize = 400;
 
 /// The bytes on both sides of a text, one after the other. The scanner borrows the memory when it has to keep a split
 /// value, which is seldom; the template is lost then.

@@ -75,7 +75,7 @@ impl Life {
         } else if let Some(tokens) = wire.output {
             Output { tokens, source: UsageSource::Upstream }
         } else if stream && self.clock.events > 0 {
-            Output { tokens: self.clock.events, source: UsageSource::Estimated }
+            Output { tokens: u64::from(self.clock.events), source: UsageSource::Estimated }
         } else {
             Output { tokens: 0, source: UsageSource::Missing }
         };
