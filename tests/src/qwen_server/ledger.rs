@@ -73,9 +73,6 @@ impl Ledger {
         {
             self.counter(page, zero, |_| None);
         }
-        self.counter(page, "llm_metrics_label_overflow_total", |entry| {
-            (entry.model == "other").then(|| (vec![("label", "model")], 1))
-        });
     }
 
     fn requests(&self, page: &Page) {
