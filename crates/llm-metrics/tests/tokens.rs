@@ -176,6 +176,16 @@ async fn what_the_engine_produced_for_a_client_that_left_before_the_head_is_coun
 }
 
 #[tokio::test]
+async fn an_engine_that_is_ahead_of_the_wire_is_not_sampled_twice() {
+    let recording = Recording::new();
+    // All three tokens are reported before the first event: no gap is one between tokens that come then.
+    handled_by(&recording, |handle| handle.tokens(3)).await;
+    let recorded = recording.take();
+    assert!(recorded.samples("llm_inter_token_latency_seconds", &[]).is_empty());
+    assert_eq!(recorded.samples("llm_stream_max_gap_seconds", &[]).len(), 1, "the wire had a gap all the same");
+}
+
+#[tokio::test]
 async fn the_handle_says_why_a_request_failed() {
     let recorded = handled(|handle| handle.error(llm_metrics::ErrorType::Timeout)).await;
     recorded.assert_ended("error", Some(("timeout", "200")));

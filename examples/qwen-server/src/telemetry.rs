@@ -30,8 +30,7 @@ pub(crate) enum TelemetryError {
 impl Telemetry {
     /// Installs the exporter first: what is recorded before it is there is lost.
     pub(crate) fn install(model: &str, watch_gpus: bool) -> Result<Self, TelemetryError> {
-        let exporter =
-            Exporter::builder().catalogue(llm_metrics_gpu::catalog::SECTIONS, Naming::new()).install()?;
+        let exporter = Exporter::builder().catalogue(llm_metrics_gpu::catalog::SECTIONS, Naming::new()).install()?;
         let metrics = LlmMetrics::builder().models([model]).build()?;
         let gpu = watch_gpus.then(|| GpuCollector::builder().start());
         Ok(Self { exporter, metrics, _gpu: gpu })

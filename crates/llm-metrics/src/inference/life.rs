@@ -71,6 +71,8 @@ struct Clock {
     /// Output tokens reported by the handle, and by cumulative usage, when the last of these events ended.
     engine_tokens: u64,
     usage_tokens: Option<u32>,
+    /// Seconds of gaps whose events bore nothing that the handle had not reported before.
+    unsampled: f64,
 }
 
 /// What the event at hand has shown so far.
@@ -291,7 +293,7 @@ impl Life {
         };
         let gap = now - before;
         self.clock.max_gap = self.clock.max_gap.max(Some(gap));
-        let tokens = if reported > 0 { reported } else { tokens };
+        let tokens = if engine > 0 { reported } else { tokens };
         let options = &self.shared.metrics.0.options;
         let (stalled, sampled) = (gap > options.stall, options.inter_token_latency);
         let series = self.series();
@@ -299,13 +301,15 @@ impl Life {
             series.stalls.increment(1);
         }
         if sampled {
+            let gap = gap.as_secs_f64() + self.clock.unsampled;
             let histogram = series.inter_token_latency();
-            if tokens == 1 {
-                histogram.record(gap.as_secs_f64());
-            } else {
-                let samples = tokens.min(MAX_SAMPLES_AN_EVENT * events);
-                histogram.record_many(gap.as_secs_f64() / tokens as f64, samples as usize);
+            match tokens {
+                0 => {}
+                1 => histogram.record(gap),
+                _ => histogram.record_many(gap / tokens as f64, tokens.min(MAX_SAMPLES_AN_EVENT * events) as usize),
             }
+            // An engine that is ahead of the wire: the time belongs to the tokens that it reports next.
+            self.clock.unsampled = if tokens == 0 { gap } else { 0.0 };
         }
         self.publish_live();
     }

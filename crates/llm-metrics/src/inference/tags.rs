@@ -34,7 +34,7 @@ impl ThinkTags {
         let mut rest = fragment;
         while !rest.is_empty() {
             if self.matched == 0 {
-                let Some(at) = memchr(b'<', rest) else {
+                let Some(at) = opening_bracket(rest) else {
                     self.text(rest, &mut found);
                     break;
                 };
@@ -85,6 +85,12 @@ impl ThinkTags {
             }
         }
     }
+}
+
+/// Most fragments are a word: too short to be worth a call.
+#[inline]
+fn opening_bracket(text: &[u8]) -> Option<usize> {
+    if text.len() < 32 { text.iter().position(|byte| *byte == b'<') } else { memchr(b'<', text) }
 }
 
 #[cfg(test)]

@@ -48,6 +48,13 @@ pub(super) struct Choice {
     reasoning: u8,
 }
 
+impl Choice {
+    /// What is told before `index` is known counts for the choice at that place: nothing can be held back.
+    pub(super) fn index(&self) -> u32 {
+        self.index.unwrap_or(self.ordinal)
+    }
+}
+
 /// What is known of the body and of the event at hand.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
@@ -98,9 +105,8 @@ impl Facts {
         self.choice = Choice { ordinal: self.choice.ordinal + 1, ..Choice::default() };
     }
 
-    /// What is told before `index` is known counts for the choice at that place: nothing can be held back.
     fn choice_index(&self) -> u32 {
-        self.choice.index.unwrap_or(self.choice.ordinal)
+        self.choice.index()
     }
 
     fn tell_choice(&mut self, sink: &mut impl Sink) {
@@ -124,8 +130,9 @@ impl Facts {
 }
 
 /// A text that may become the varying part of a template.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
+    pub(super) kind: TextKind,
     pub(super) begins: usize,
     pub(super) place: Place,
     pub(super) choice: Choice,
@@ -266,7 +273,8 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     fn text_begins(&mut self, begins: usize, place: Place) {
         if self.phase == Phase::Before {
             let plain = self.plain && !self.facts.noteworthy;
-            self.candidate = plain.then_some(Mark { begins, place, choice: self.facts.choice, ends: 0 });
+            self.candidate =
+                plain.then_some(Mark { kind: TextKind::Answer, begins, place, choice: self.facts.choice, ends: 0 });
         }
     }
 
@@ -281,7 +289,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
         }
         match self.phase {
             Phase::Before => {
-                self.mark = self.candidate;
+                self.mark = self.candidate.map(|mark| Mark { kind, ..mark });
                 self.phase = Phase::Inside;
             }
             Phase::Inside => {}

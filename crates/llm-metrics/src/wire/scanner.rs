@@ -327,7 +327,13 @@ impl<F: Copy + 'static> Scanner<F> {
                 return at;
             }
             self.piece(piece, scratch, visitor);
-            self.escape = Escape::Backslash;
+            match bytes.get(at) {
+                Some(byte) if *byte != b'u' => {
+                    self.piece(&[unescaped(*byte)], scratch, visitor);
+                    at += 1;
+                }
+                _ => self.escape = Escape::Backslash,
+            }
         }
         at
     }
@@ -405,15 +411,7 @@ impl<F: Copy + 'static> Scanner<F> {
             }
             _ => {
                 self.escape = Escape::None;
-                let plain = match byte {
-                    b'b' => 0x08,
-                    b'f' => 0x0c,
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    _ => byte,
-                };
-                return self.piece(&[plain], scratch, visitor);
+                return self.piece(&[unescaped(byte)], scratch, visitor);
             }
         };
         let digit = char::from(byte).to_digit(16).unwrap_or(0) as u16;
@@ -452,3 +450,15 @@ impl<F: Copy + 'static> Scanner<F> {
 }
 
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
+
+/// What stands after the backslash of an escape of two bytes.
+fn unescaped(byte: u8) -> u8 {
+    match byte {
+        b'b' => 0x08,
+        b'f' => 0x0c,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        _ => byte,
+    }
+}

@@ -4,9 +4,8 @@ use super::Sink;
 use super::facts::{Fact, Facts, Interpreter};
 use super::json::Shape;
 use super::scanner::Scanner;
-use super::skip::quote_or_backslash;
 use super::sse::{Extent, Framing, Lines};
-use super::template::Template;
+use super::template::{Template, Text};
 use crate::vocabulary::InspectionFailure;
 
 /// What the data of the event at hand is.
@@ -109,29 +108,19 @@ impl<S: Sink> Lines for Told<'_, S> {
 }
 
 impl Events {
-    /// Reads an event that is like the one before it but for its text, blank line and all, without a search for the ends
-    /// of its lines. `None`: it is to be read as any other; nothing was told.
+    /// Tells of an event that is like the one before it but for its text. `None`: it is to be read as any other; nothing
+    /// was told. Between events there is no state that an event leaves behind.
     #[inline]
     fn alike<'b>(&mut self, bytes: &'b [u8], sink: &mut impl Sink) -> Option<&'b [u8]> {
         if self.payload != Payload::Nothing || self.dirty {
             return None;
         }
-        let tail = self.template.fixed_tail()?;
-        let data = bytes.strip_prefix(b"data: ")?;
-        let (begins, place, choice) = self.template.matches(data)?;
-        let data = &data[begins..];
-        let quote = quote_or_backslash(data).filter(|at| data[*at] == b'"')?;
-        let (text, after) = (&data[..quote], &data[quote + 1..]);
-        let rest = after.strip_prefix(tail)?.strip_prefix(b"\n\n")?;
-        if memchr::memchr2(b'\n', b'\r', text).is_some() {
-            return None;
-        }
-        let event = &data[..quote + 1 + tail.len()];
-        self.payload = Payload::Json;
-        self.facts.choice = choice;
-        self.scanner.resume_in_text(place);
-        self.varying(event, Extent { begins: true, ends: true, last: true }, sink);
-        self.event_ends(sink);
+        let (Text { choice, kind, text }, rest) = self.template.split(bytes)?;
+        #[cfg(test)]
+        self.template.probe.count();
+        sink.choice(choice);
+        sink.text(choice, kind, text);
+        sink.event_end();
         Some(rest)
     }
 

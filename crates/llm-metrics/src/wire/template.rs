@@ -8,11 +8,20 @@
 //! In what follows the text, one value may be different each time: padding, or an object that nobody looks at, such as
 //! log probabilities. See [`Template::ends`] for why that is safe.
 
+use super::TextKind;
 use super::facts::{Choice, Gap, Mark};
 use super::json::{Place, SCRATCH, Skipped};
+use super::skip::quote_or_backslash;
 
 /// How much can be remembered. Longer envelopes are read each time.
 const CAPACITY: usize = 400;
+
+/// A text that was found without reading what is around it.
+pub(super) struct Text<'b> {
+    pub(super) choice: u32,
+    pub(super) kind: TextKind,
+    pub(super) text: &'b [u8],
+}
 
 /// The bytes on both sides of a text, one after the other. The scanner borrows the memory when it has to keep a split
 /// value, which is seldom; the template is lost then.
@@ -28,6 +37,7 @@ pub(super) struct Template {
     gap: Option<Skipped>,
     place: Place,
     choice: Choice,
+    kind: TextKind,
     #[cfg(test)]
     pub(super) probe: Probe,
 }
@@ -57,6 +67,7 @@ impl Template {
             gap: None,
             place: Place::default(),
             choice: Choice::default(),
+            kind: TextKind::Answer,
             #[cfg(test)]
             probe: Probe::default(),
         }
@@ -113,11 +124,22 @@ impl Template {
         }
     }
 
-    /// What follows each text, where it is the same each time.
+    /// Splits an event that is like the last one to the byte, blank line and all, but for its text: the text, as far as it
+    /// needs no reading of its own, and what comes after the event.
     #[inline]
-    pub(super) fn fixed_tail(&self) -> Option<&[u8]> {
-        let (prefix, tail) = (usize::from(self.prefix), usize::from(self.tail?));
-        if self.gap.is_none() { self.bytes.get(prefix..prefix + tail) } else { None }
+    pub(super) fn split<'b>(&self, bytes: &'b [u8]) -> Option<(Text<'b>, &'b [u8])> {
+        let tail = self.tail.filter(|_| self.gap.is_none())?;
+        let tail = self.bytes.get(usize::from(self.prefix)..usize::from(self.prefix + tail))?;
+        let data = bytes.strip_prefix(b"data: ")?;
+        let (begins, ..) = self.matches(data)?;
+        let data = &data[begins..];
+        let end = quote_or_backslash(data).filter(|end| *end > 0 && data[*end] == b'"')?;
+        let (text, after) = (&data[..end], &data[end + 1..]);
+        let rest = after.strip_prefix(tail)?.strip_prefix(b"\n\n")?;
+        if text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            return None;
+        }
+        Some((Text { choice: self.choice.index(), kind: self.kind, text }, rest))
     }
 
     /// Remembers what came before a text.
@@ -129,6 +151,7 @@ impl Template {
         self.prefix = prefix.len() as u16;
         self.place = mark.place;
         self.choice = mark.choice;
+        self.kind = mark.kind;
     }
 
     /// Remembers what came after it, from `from` in `data` on.
