@@ -14,7 +14,7 @@
 //! # async fn chat() {}
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let exporter = Exporter::builder().install()?; // feature `prometheus`; keep it, dropping it stops the exporter
+//!     let exporter = Exporter::builder().install()?; // feature `prometheus`
 //!     let metrics = LlmMetrics::new();
 //!     let app = Router::new()
 //!         .route("/v1/chat/completions", post(chat))

@@ -170,7 +170,7 @@ impl Shared {
     }
 
     pub(super) fn knows_model(&self) -> bool {
-        self.sides().model().is_some()
+        self.series.get().is_some() || self.sides().model().is_some()
     }
 
     pub(super) fn tokens(&self) -> u64 {
@@ -187,7 +187,7 @@ impl Shared {
         }
         let total = before + count;
         // An engine that works on a request has accepted it, whether or not its response's head is out.
-        if self.series.get().is_some() || self.knows_model() {
+        if self.knows_model() {
             self.publish(self.series(None, true), total);
         }
     }

@@ -12,6 +12,14 @@
 //! Inside compression, since it does not decode bodies. Outside time-outs and limits, so that it sees the responses with
 //! which those reject: a time-out layer *outside* it drops the request, which cannot be told from a client that left.
 //!
+//! A limit that makes callers wait in [`poll_ready`](tower_service::Service::poll_ready), as tower's `ConcurrencyLimit` and
+//! `RateLimit` do, makes them wait before *any* layer around it has seen the request: that queue is in no metric. Put
+//! `.load_shed()` or `.buffer(…)` between, which turn it into an answer or into waiting in the call. axum's own `.layer(…)`
+//! needs no such thing: a router waits in the call.
+//!
+//! In axum, add it with a `.layer(…)` of its own, after the routes it is to measure: middleware made by `from_fn` takes no other
+//! body than axum's, so that it cannot stand directly inside this layer in one `ServiceBuilder`.
+//!
 //! # Example
 //! ```
 //! use axum::{Router, routing::post};
@@ -52,6 +60,9 @@ impl LlmMetrics {
 }
 
 /// Measures the requests of the service that it is put around; see the [module's documentation](self).
+///
+/// It is for `POST`s whose path ends in `/v1/chat/completions` or `/v1/completions`, the same without `/v1` as the whole path
+/// (as in a nested router), and Azure OpenAI's `/openai/deployments/…/chat/completions`.
 ///
 /// The service gets its requests with a [`RequestBody`] around the body. Where it takes no other type of body, see
 /// [`without_request_body`](Self::without_request_body).
