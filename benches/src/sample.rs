@@ -41,6 +41,16 @@ const TOKENS: [&str; 32] = [
     "!",
 ];
 
+/// The same pieces as text, not yet escaped.
+///
+/// # Panics
+/// When one of them is no JSON.
+#[must_use]
+pub fn tokens() -> Vec<String> {
+    let text = |token| serde_json::from_str(&format!("\"{token}\"")).expect("a token is JSON");
+    TOKENS.iter().map(text).collect()
+}
+
 fn event(json: &str) -> Bytes {
     format!("data: {json}\n\n").into()
 }
