@@ -10,7 +10,8 @@ use llm_metrics_benches::{
     sample,
     script::{Script, read},
     serve::{self, Exported, Handler, call, layered},
-    throughput, typed,
+    throughput::{Rounds, engine, ready},
+    typed,
 };
 use metrics::{Key, Label, Level, Metadata, Recorder};
 
@@ -31,11 +32,7 @@ pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     bodies(&mut cases, &free);
     let mut rows = rows(&rounds(count, &mut cases));
     drop(cases);
-    rows.push(hyper("streams a core with hyper over loopback: ours", &free, count / 4 + 1)?);
-    rows.push(
-        hyper("streams a core with hyper over loopback: with the exporter", &exported.metrics, count / 4 + 1)?
-            .at_least(0.97),
-    );
+    rows.extend(throughput(&free, &exported.metrics, count / 5)?);
     rows.extend(exposition()?);
     Ok(rows)
 }
@@ -183,25 +180,62 @@ fn rows(measured: &Measured) -> Vec<Row> {
         beside("chunk of 1.2 KB with logprobs: with the exporter", "1.2 KB exported", "1.2 KB bare"),
         beside("chunk of 1.2 KB with logprobs: `serde_json`, typed", "1.2 KB typed", "1.2 KB bare"),
         beside("chunk of 1.2 KB with logprobs: `serde_json::Value`", "1.2 KB Value", "1.2 KB bare"),
-        beside("unary request of a few bytes: ours", "short free", "short bare"),
-        beside("unary request of a few bytes: with the exporter", "short exported", "short bare"),
-        beside("unary request: ours", "unary free", "unary bare").at_most(40.0),
-        beside("unary request: with the exporter", "unary exported", "unary bare").at_most(80.0),
-        head_and_tail("streamed request beside its chunks: ours", "stream free", "230 B free").at_most(40.0),
-        head_and_tail("streamed request beside its chunks: with the exporter", "stream exported", "230 B exported")
-            .at_most(120.0),
+        beside("unary request besides its bytes: ours", "short free", "short bare").at_most(40.0),
+        beside("unary request besides its bytes: with the exporter", "short exported", "short bare").at_most(80.0),
+        Row::units("… and for each kB of JSON in question and answer: ours", measured, |time| {
+            (time("unary free") - time("unary bare") - time("short free") + time("short bare")) / more_kilobytes()
+        }),
+        beside("unary request of 1.2 kB: ours", "unary free", "unary bare").at_most(40.0),
+        beside("unary request of 1.2 kB: with the exporter", "unary exported", "unary bare").at_most(80.0),
+        head_and_tail("streamed request of 1.3 kB beside its chunks: ours", "stream free", "230 B free").at_most(40.0),
+        head_and_tail(
+            "streamed request of 1.3 kB beside its chunks: with the exporter",
+            "stream exported",
+            "230 B exported",
+        )
+        .at_most(120.0),
         beside("request that is no LLM call", "other free", "other bare").at_most(2.0),
         speed("request of 1 MB with a picture in base64", "picture").at_least(2.0),
         speed("request of 1 MB with thousands of short messages", "conversation").at_least(0.5),
     ]
 }
 
-/// Streams a second with the layer, in terms of those without.
-fn hyper(what: &'static str, metrics: &LlmMetrics, count: usize) -> io::Result<Row> {
-    let [without, with] = throughput::rounds(metrics, count)?;
-    let each = Spread::new(without.iter().zip(&with).map(|(without, with)| without / with).collect());
-    let ratio = Spread::new(without).best() / Spread::new(with).best();
-    Ok(Row::new(what, ratio, &each, "of without"))
+/// How much longer than the shortest question and answer the usual ones are.
+fn more_kilobytes() -> f64 {
+    let shortest: usize = sample::shortest().iter().map(Bytes::len).sum();
+    (sample::question(false).len() + sample::document().len() - shortest) as f64 / 1000.0
+}
+
+/// What a server gets done with the layer, in terms of what it does without.
+fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Result<Vec<Row>> {
+    let count = count.max(1);
+    let wall = |what, rounds: &[Rounds; 2]| ratio(what, rounds, |rounds| &rounds.wall);
+    let ours = engine::rounds(free, count)?;
+    let all_in = engine::rounds(exported, count)?;
+    let [without, with] = &all_in;
+    let speed = Spread::new(without.wall.clone()).map(|time| engine::chunks() as f64 / time / 1000.0);
+    let busy = Spread::new([without, with].iter().flat_map(|rounds| rounds.busy()).collect());
+    let mut rows = vec![
+        Row::new("axum streams chunks from a channel: without the layer", speed.quantile(0.5), &speed, "1000 a second"),
+        wall("axum streams chunks from a channel: ours", &ours),
+        wall("axum streams chunks from a channel: with the exporter", &all_in).at_least(0.97),
+        Row::new("… and so much of that time its thread was at work", busy.quantile(0.5), &busy, "of all"),
+    ];
+    for (what, metrics) in [
+        ("hyper streams chunks that lie ready: ours", free),
+        ("hyper streams chunks that lie ready: with the exporter", exported),
+    ] {
+        rows.push(ratio(what, &ready::rounds(metrics, count)?, |rounds| &rounds.processor));
+    }
+    Ok(rows)
+}
+
+/// The medians in terms of each other, and the rounds.
+fn ratio(what: &'static str, rounds: &[Rounds; 2], times: fn(&Rounds) -> &Vec<f64>) -> Row {
+    let [without, with] = rounds.each_ref().map(times);
+    let each = Spread::new(without.iter().zip(with).map(|(without, with)| without / with).collect());
+    let [without, with] = [without, with].map(|times| Spread::new(times.clone()).quantile(0.5));
+    Row::new(what, without / with, &each, "of without")
 }
 
 /// A scrape with 64 models in use.

@@ -21,7 +21,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use crate::{measure::Spread, sample};
+use crate::sample;
 
 /// Chunks with a token of each stream.
 const CHUNKS: usize = 200;
@@ -40,9 +40,8 @@ pub struct Rounds {
 
 impl Rounds {
     /// How busy the serving thread was, as a share of the time on the wall.
-    #[must_use]
-    pub fn busy(&self) -> Spread {
-        Spread::new(self.wall.iter().zip(&self.processor).map(|(wall, processor)| processor / wall).collect())
+    pub fn busy(&self) -> impl Iterator<Item = f64> {
+        self.wall.iter().zip(&self.processor).map(|(wall, processor)| processor / wall)
     }
 }
 

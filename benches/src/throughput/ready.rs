@@ -1,0 +1,91 @@
+//! The worst case: hyper, and chunks that lie ready.
+//!
+//! Each chunk is written on its own, as an engine that produces tokens has it: a body that is always ready would be
+//! written in large pieces.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use llm_metrics::LlmMetrics;
+use tower::{Layer, service_fn};
+
+use super::{CHUNKS, Rounds, Server};
+use crate::{
+    sample,
+    script::{Chunks, Script},
+};
+
+/// Streams of each connection in a round.
+const STREAMS: usize = 2;
+
+/// Rounds without the layer, and with it.
+///
+/// # Errors
+/// When a socket cannot be had, or a connection breaks.
+pub fn rounds(metrics: &LlmMetrics, count: usize) -> io::Result<[Rounds; 2]> {
+    super::rounds(&[serve(None)?, serve(Some(metrics.clone()))?], STREAMS, count)
+}
+
+fn serve(metrics: Option<LlmMetrics>) -> io::Result<Server> {
+    Server::start(|listener| async move {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let stream = TokioIo::new(stream);
+            match &metrics {
+                None => {
+                    let service = TowerToHyperService::new(service_fn(answer));
+                    tokio::spawn(http1::Builder::new().serve_connection(stream, service));
+                }
+                Some(metrics) => {
+                    let service = TowerToHyperService::new(metrics.layer().layer(service_fn(answer)));
+                    tokio::spawn(http1::Builder::new().serve_connection(stream, service));
+                }
+            }
+        }
+    })
+}
+
+async fn answer<B>(request: Request<B>) -> Result<Response<Paced>, B::Error>
+where
+    B: Body,
+{
+    request.into_body().collect().await?;
+    let script = Script::stream(sample::text_chunks(), CHUNKS);
+    let mut response = Response::new(Paced { chunks: Chunks::new(&script), waited: false });
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    Ok(response)
+}
+
+/// Lets others run before each chunk.
+struct Paced {
+    chunks: Chunks,
+    waited: bool,
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.waited = !self.waited;
+        if self.waited {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.chunks).poll_frame(context)
+    }
+}
