@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::{Client, Page};
 
-pub use binary::binary;
+pub use binary::{binary, made_up_driver};
 pub use ledger::Ledger;
 pub use talk::{Reading, Seen, Usage};
 

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener, path::Path, time::Duration};
 
 use llm_metrics_tests::{
-    qwen_server::{Launch, PATIENCE, QwenServer, TINY, fetch},
+    qwen_server::{Launch, PATIENCE, QwenServer, TINY, fetch, made_up_driver},
     stream::{CHAT, COMPLETIONS},
 };
 use serde_json::{Value, json};
@@ -68,6 +68,39 @@ async fn what_the_engine_is_stands_on_the_page_and_what_it_does_not_tell_does_no
         assert_eq!(samples, 0, "{family} would be invented");
     }
     assert!(page.value("process_resident_memory_bytes", &[]) > 1e6);
+}
+
+/// A server beside a made-up H200.
+fn beside_an_h200(options: &[&str], visible: &str) -> Launch {
+    Launch::new(options)
+        .env("NVML_LIB_PATH", made_up_driver())
+        .env("FAKE_NVML_PROFILE", "h200")
+        .env("CUDA_VISIBLE_DEVICES", visible)
+}
+
+#[tokio::test]
+async fn it_watches_the_gpus_that_cuda_would_give_it() {
+    let server = beside_an_h200(&[], "0").start().await;
+    let page = server.when(|page| page.series("gpu_memory_total_bytes", &[]) > 0).await;
+    assert_eq!((page.value("gpu_collector_up", &[]), page.value("gpu_up", &[])), (1.0, 1.0));
+    assert!(page.value("gpu_memory_total_bytes", &[]) > 1e11, "an H200 has 141 GB");
+    assert!(
+        page.families()["gpu_collector_tick_seconds"]
+            .samples
+            .iter()
+            .all(|sample| !sample.labels.contains_key("quantile"))
+    );
+}
+
+#[tokio::test]
+async fn it_watches_no_gpu_that_is_not_for_it_and_none_when_told_not_to() {
+    let hidden = beside_an_h200(&[], "-1").start().await;
+    hidden.when(|page| page.series("gpu_collector_up", &[]) > 0).await;
+    let unwatched = beside_an_h200(&["--no-gpu"], "0").start().await;
+    assert_serves(&hidden).await;
+    assert_serves(&unwatched).await;
+    assert_eq!(hidden.settled().await.series("gpu_up", &[]), 0);
+    assert!(unwatched.settled().await.families().keys().all(|name| !name.starts_with("gpu_")));
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ impl Telemetry {
     pub(crate) fn install(model: &str, watch_gpus: bool) -> Result<Self, TelemetryError> {
         let exporter = Exporter::builder().catalogue(llm_metrics_gpu::catalog::SECTIONS, Naming::new()).install()?;
         let metrics = LlmMetrics::builder().models([model]).build()?;
-        let gpu = watch_gpus.then(|| GpuCollector::builder().start());
+        let gpu = watch_gpus.then(|| GpuCollector::builder().only_cuda_visible().start());
         Ok(Self { exporter, metrics, _gpu: gpu })
     }
 }

@@ -22,14 +22,27 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("LLM_METRICS_QWEN_SERVER") {
         Some(binary) => binary.into(),
-        None => build(),
+        None => {
+            let has_to_be_built = std::env::var_os("LLM_METRICS_REQUIRE_TOOLS").is_some_and(|v| v == "1");
+            read(&build("qwen-server"), "qwen-server", has_to_be_built)
+        }
     })
 }
 
-fn build() -> PathBuf {
+/// The library of the made-up GPU driver, for `NVML_LIB_PATH`.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn made_up_driver() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| read(&build("fake-nvml"), "fake_nvml", false))
+}
+
+/// Builds a package, and gives what cargo says about it.
+fn build(package: &str) -> String {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "-p", "qwen-server", "--message-format=json-render-diagnostics"]).current_dir(workspace);
+    cargo.args(["build", "-p", package, "--message-format=json-render-diagnostics"]).current_dir(workspace);
     if let Some(target) = target_directory() {
         cargo.arg("--target-dir").arg(target);
     }
@@ -37,11 +50,8 @@ fn build() -> PathBuf {
         cargo.env_remove(variable);
     }
     let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
-    assert!(built.status.success(), "cargo build -p qwen-server failed; what it says is above");
-    read(
-        &String::from_utf8_lossy(&built.stdout),
-        std::env::var_os("LLM_METRICS_REQUIRE_TOOLS").is_some_and(|v| v == "1"),
-    )
+    assert!(built.status.success(), "cargo build -p {package} failed; what it says is above");
+    String::from_utf8_lossy(&built.stdout).into_owned()
 }
 
 /// What cargo sets for this crate's tests, and would not set for a build of its own.
@@ -57,9 +67,9 @@ fn target_directory() -> Option<PathBuf> {
     test.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").is_file()).last().map(Path::to_owned)
 }
 
-/// The executable, from what cargo says about all artifacts.
-fn read(messages: &str, nothing_new: bool) -> PathBuf {
-    let (mut binary, mut compiled) = (None, Vec::new());
+/// The executable or library of a target, from what cargo says about all artifacts.
+fn read(messages: &str, target: &str, nothing_new: bool) -> PathBuf {
+    let (mut made, mut compiled) = (None, Vec::new());
     for line in messages.lines() {
         let message: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         if message["reason"] != "compiler-artifact" {
@@ -69,10 +79,8 @@ fn read(messages: &str, nothing_new: bool) -> PathBuf {
         if message["fresh"] == false && package.starts_with("registry+") {
             compiled.push(package.rsplit('/').next().unwrap_or(package).to_owned());
         }
-        if let (Some(path), "qwen-server") =
-            (message["executable"].as_str(), message["target"]["name"].as_str().unwrap_or(""))
-        {
-            binary = Some(PathBuf::from(path));
+        if message["target"]["name"] == target && message["target"]["kind"][0] != "custom-build" {
+            made = message["executable"].as_str().or(message["filenames"][0].as_str()).map(PathBuf::from);
         }
     }
     assert!(
@@ -80,7 +88,7 @@ fn read(messages: &str, nothing_new: bool) -> PathBuf {
         "the server was to be built already, and {} crates were compiled anew: {compiled:?}",
         compiled.len()
     );
-    binary.expect("cargo names the executable")
+    made.expect("cargo names the file")
 }
 
 #[cfg(test)]
@@ -90,7 +98,7 @@ mod tests {
     const MESSAGES: &str = concat!(
         r#"{"reason":"compiler-artifact","package_id":"registry+https://example.org/index#half@2.4.1","target":{"name":"half"},"fresh":FRESH,"executable":null}"#,
         "\n",
-        r#"{"reason":"compiler-artifact","package_id":"path+file:///x#qwen-server@0.1.0","target":{"name":"qwen-server"},"fresh":false,"executable":"/x/qwen-server"}"#,
+        r#"{"reason":"compiler-artifact","package_id":"path+file:///x#qwen-server@0.1.0","target":{"name":"qwen-server","kind":["bin"]},"fresh":false,"executable":"/x/qwen-server"}"#,
         "\n",
         r#"{"reason":"build-finished","success":true}"#,
     );
@@ -98,6 +106,7 @@ mod tests {
     #[test]
     fn a_crate_of_the_registry_that_was_compiled_again_is_a_failure_only_where_it_has_to_be() {
         let (fresh, compiled) = (MESSAGES.replace("FRESH", "true"), MESSAGES.replace("FRESH", "false"));
+        let read = |messages: &str, nothing_new| read(messages, "qwen-server", nothing_new);
         assert_eq!(read(&fresh, true), Path::new("/x/qwen-server"));
         assert_eq!(read(&compiled, false), Path::new("/x/qwen-server"));
         let panic = std::panic::catch_unwind(|| read(&compiled, true)).expect_err("half was compiled");
