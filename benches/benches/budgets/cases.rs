@@ -182,14 +182,14 @@ fn rows(measured: &Measured) -> Vec<Row> {
         beside("chunk of 1.2 KB with logprobs: `serde_json::Value`", "1.2 KB Value", "1.2 KB bare"),
         beside("unary request besides its bytes: ours", "short free", "short bare").at_most(40.0),
         beside("unary request besides its bytes: with the exporter", "short exported", "short bare").at_most(80.0),
-        Row::units("… and for each kB of JSON in question and answer: ours", measured, |time| {
+        Row::units("… and for each KB of JSON in question and answer: ours", measured, |time| {
             (time("unary free") - time("unary bare") - time("short free") + time("short bare")) / more_kilobytes()
         }),
-        beside("unary request of 1.2 kB: ours", "unary free", "unary bare").at_most(40.0),
-        beside("unary request of 1.2 kB: with the exporter", "unary exported", "unary bare").at_most(80.0),
-        head_and_tail("streamed request of 1.3 kB beside its chunks: ours", "stream free", "230 B free").at_most(40.0),
+        beside("unary request of 1.1 KB: ours", "unary free", "unary bare").at_most(40.0),
+        beside("unary request of 1.1 KB: with the exporter", "unary exported", "unary bare").at_most(80.0),
+        head_and_tail("streamed request of 1.0 KB beside its chunks: ours", "stream free", "230 B free").at_most(40.0),
         head_and_tail(
-            "streamed request of 1.3 kB beside its chunks: with the exporter",
+            "streamed request of 1.0 KB beside its chunks: with the exporter",
             "stream exported",
             "230 B exported",
         )
@@ -219,7 +219,8 @@ fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Res
         Row::new("axum streams chunks from a channel: without the layer", speed.quantile(0.5), &speed, "1000 a second"),
         wall("axum streams chunks from a channel: ours", &ours),
         wall("axum streams chunks from a channel: with the exporter", &all_in).at_least(0.97),
-        Row::new("… and so much of that time its thread was at work", busy.quantile(0.5), &busy, "of all"),
+        ratio("… by the processor time of its thread", &all_in, |rounds| &rounds.processor),
+        Row::new("… and so much of the time its thread was at work", busy.quantile(0.5), &busy, "of all"),
     ];
     for (what, metrics) in [
         ("hyper streams chunks that lie ready: ours", free),
