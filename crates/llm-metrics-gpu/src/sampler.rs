@@ -145,7 +145,11 @@ impl Sampler {
         let mut due = Instant::now();
         while !self.stopped() {
             let now = Instant::now();
-            self.tick(&mut generation, session, now)?;
+            if let Err(error) = self.tick(&mut generation, session, now) {
+                // The XID that says why comes about now, and only to this session.
+                self.wait_until(Instant::now() + SLICE, &generation, session);
+                return Err(error);
+            }
             if generation.looks >= self.patience {
                 self.patience = self.patience.saturating_mul(2);
                 return Ok(End::Reopen);
@@ -339,7 +343,10 @@ impl Sampler {
     }
 
     pub(crate) fn event(&mut self, event: GpuEvent, generation: &Generation) {
-        let GpuEvent::Xid { index, xid } = event;
+        let (index, xid) = match event {
+            GpuEvent::Xid { index, xid } => (index, xid),
+            GpuEvent::WaitFailed { kind } => return self.own.error(kind, 1),
+        };
         let watched = generation.watched.iter().find(|watched| watched.index == index);
         if let Some(device) = watched.and_then(|watched| self.devices.get_mut(&watched.uuid)) {
             if device.xid(xid, &self.sink) {

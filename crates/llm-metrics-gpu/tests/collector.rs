@@ -118,6 +118,55 @@ fn xids_are_counted_as_they_happen_not_when_the_tick_comes() {
 }
 
 #[test]
+fn the_xid_of_a_gpu_that_is_being_lost_is_counted() {
+    let state = |lost: bool| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost": lost }))]);
+    let fake = Fake::state(&state(false));
+    let (builder, page) = on(&fake);
+    let _collector = builder.look_again(Duration::from_secs(600)).start();
+    page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
+    fake.set(&state(true));
+    page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
+    fake.push_xid(1, 79);
+    page.until("why", |page| page.value("gpu_xid_errors_total", &["GPU-b", "xid=\"79\""]) == Some(1.0));
+}
+
+#[test]
+fn the_xid_of_the_only_gpu_that_is_being_lost_is_counted() {
+    let state = |lost: bool| {
+        let slow = json!({ "nvmlDeviceGetMemoryInfo_v2": 300_000 });
+        with(machine(&[device("GPU-a", json!({ "lost": lost }))]), json!({ "latency_us": slow }))
+    };
+    let fake = Fake::state(&state(false));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("it is up", |page| page.value("gpu_memory_used_bytes", &[]) == Some(300.0));
+    // In the middle of a tick, which then ends the session.
+    let calls = fake.calls("nvmlDeviceGetMemoryInfo_v2");
+    page.until("a tick", |_| fake.calls("nvmlDeviceGetMemoryInfo_v2") > calls);
+    fake.set(&state(true));
+    fake.push_xid(0, 79);
+    page.until("it is down", |page| page.value("gpu_up", &[]) == Some(0.0));
+    page.until("why", |page| page.value("gpu_xid_errors_total", &["xid=\"79\""]) == Some(1.0));
+}
+
+#[test]
+fn a_wait_for_events_that_fails_is_counted_and_set_up_anew() {
+    let good = machine(&[device("GPU-a", json!({}))]);
+    let fake = Fake::state(&good);
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("it is up", |page| page.value("gpu_up", &[]) == Some(1.0));
+    fake.set(&with(good.clone(), json!({ "force": { "nvmlEventSetWait_v2": 999 } })));
+    page.until("it is counted", |page| {
+        page.value("gpu_collector_errors_total", &["kind=\"call_failed\""]).is_some_and(|count| count > 0.0)
+    });
+    fake.set(&good);
+    fake.push_xid(0, 79);
+    page.until("XIDs again", |page| page.value("gpu_xid_errors_total", &["xid=\"79\""]) == Some(1.0));
+    assert_eq!(fake.number("fake_nvml_event_sets"), 1);
+}
+
+#[test]
 fn one_lost_gpu_leaves_the_others_alone_and_comes_back_by_itself() {
     let state = |lost: bool, energy: u64| {
         let a = device("GPU-a", json!({ "energy_mj": energy }));
@@ -292,11 +341,12 @@ fn a_recorder_that_is_installed_later_gets_everything() {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).unwrap();
     let began = Instant::now();
-    while !handle.render().contains("gpu_memory_used_bytes{gpu=\"0\",gpu_uuid=\"GPU-a\"} 5") {
+    let expected =
+        ["gpu_memory_used_bytes{gpu=\"0\",gpu_uuid=\"GPU-a\"} 5", "# HELP gpu_memory_used_bytes Device memory"];
+    while !expected.iter().all(|text| handle.render().contains(text)) {
         assert!(began.elapsed() < Duration::from_secs(60), "{}", handle.render());
         thread::sleep(Duration::from_millis(5));
     }
-    assert!(handle.render().contains("# HELP gpu_memory_used_bytes Device memory"), "{}", handle.render());
 }
 
 #[test]

@@ -112,6 +112,11 @@ pub enum GpuEvent {
         /// Its number in NVIDIA's catalogue of XIDs.
         xid: u64,
     },
+    /// Events cannot be waited for at the moment; the source tries again by itself.
+    WaitFailed {
+        /// What it is counted as.
+        kind: ErrorKind,
+    },
 }
 
 /// Why a device could not be read.

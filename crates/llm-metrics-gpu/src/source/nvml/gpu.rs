@@ -88,10 +88,6 @@ impl<'nvml> Gpu<'nvml> {
         }
     }
 
-    pub(super) const fn device(&self) -> &Device<'nvml> {
-        &self.device
-    }
-
     pub(super) fn read_static(&mut self, out: &mut Readings) -> Result<(), ReadError> {
         for (clock, labels) in [(Clock::SM, &[("domain", "sm")]), (Clock::Memory, &[("domain", "memory")])] {
             let max = self.ask(Call::Static, out, |device| device.max_clock_info(clock))?;

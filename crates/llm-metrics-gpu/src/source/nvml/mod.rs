@@ -1,5 +1,6 @@
 //! NVIDIA's GPUs, through NVML.
 
+mod events;
 mod fault;
 mod fields;
 mod gpm;
@@ -7,19 +8,12 @@ mod gpu;
 mod library;
 mod raw;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use nvml_wrapper::{
-    Device, EventSet, Nvml, cuda_driver_version_major, cuda_driver_version_minor, enums::event::XidError,
-    error::NvmlError,
-};
+use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor, error::NvmlError};
 
 use self::{
+    events::Events,
     fault::{Fault, classify, source_error},
     gpu::{Gpu, SLOW_PARTS},
 };
@@ -102,7 +96,7 @@ struct Session<'nvml> {
     options: Options,
     own_pid: Option<u32>,
     // Before the GPUs: the set is freed while its devices are still there.
-    events: Option<EventSet<'nvml>>,
+    events: Events<'nvml>,
     gpus: BTreeMap<u32, Gpu<'nvml>>,
     driver_version: String,
     cuda_version: String,
@@ -116,7 +110,7 @@ impl<'nvml> Session<'nvml> {
             nvml,
             own_pid: options.host_pid.or_else(pid_on_host),
             options,
-            events: None,
+            events: Events::new(nvml),
             gpus: BTreeMap::new(),
             driver_version: nvml.sys_driver_version().unwrap_or_default(),
             cuda_version: cuda.unwrap_or_default(),
@@ -138,19 +132,6 @@ impl<'nvml> Session<'nvml> {
         };
         Ok((identity, device))
     }
-
-    fn register(&mut self, device: &Device<'_>) {
-        if !cfg!(target_os = "linux") || !raw::has_events(self.nvml) {
-            return;
-        }
-        if self.events.is_none() {
-            self.events = create_event_set(self.nvml);
-        }
-        if let Some(events) = self.events.as_ref().filter(|_| supports_xids(device)) {
-            // A device that refuses has no XIDs to tell; the others keep theirs.
-            let _ = raw::register_xids(device, events);
-        }
-    }
 }
 
 impl GpuSession for Session<'_> {
@@ -161,7 +142,7 @@ impl GpuSession for Session<'_> {
             match self.look_at(index) {
                 Ok((identity, device)) => {
                     if !self.gpus.contains_key(&index) {
-                        self.register(&device);
+                        self.events.add(index, &device);
                         self.gpus.insert(index, Gpu::new(device));
                     }
                     enumeration.found.push(identity);
@@ -198,48 +179,8 @@ impl GpuSession for Session<'_> {
     }
 
     fn wait(&mut self, at_most: Duration) -> Option<GpuEvent> {
-        let began = Instant::now();
-        if let Some(events) = &self.events {
-            let timeout_ms = at_most.as_millis().clamp(1, 1000) as u32;
-            match events.wait(timeout_ms) {
-                Ok(event) => {
-                    let xid = match event.event_data? {
-                        XidError::Value(xid) => xid,
-                        XidError::Unknown => 999,
-                    };
-                    let (&index, _) = self.gpus.iter().find(|(_, gpu)| raw::same(gpu.device(), &event.device))?;
-                    return Some(GpuEvent::Xid { index, xid });
-                }
-                Err(NvmlError::Timeout | NvmlError::GpuLost) => {}
-                Err(_) => self.events = None,
-            }
-        }
-        // Without a set, or when it came back early (a signal, a lost device): never a busy loop.
-        thread::park_timeout(at_most.saturating_sub(began.elapsed()));
-        None
+        self.events.wait(at_most)
     }
-}
-
-#[cfg(target_os = "linux")]
-fn create_event_set(nvml: &Nvml) -> Option<EventSet<'_>> {
-    nvml.create_event_set().ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn create_event_set(_nvml: &Nvml) -> Option<EventSet<'_>> {
-    None
-}
-
-#[cfg(target_os = "linux")]
-fn supports_xids(device: &Device<'_>) -> bool {
-    use nvml_wrapper::bitmasks::event::EventTypes;
-
-    device.supported_event_types().is_ok_and(|types| types.contains(EventTypes::CRITICAL_XID_ERROR))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn supports_xids(_device: &Device<'_>) -> bool {
-    false
 }
 
 /// This process's number as the host sees it: known only outside of containers, in the first PID namespace.

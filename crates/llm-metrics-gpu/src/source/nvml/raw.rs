@@ -134,10 +134,10 @@ pub(super) fn clock_event_reasons(device: &Device<'_>) -> Result<u64, NvmlError>
     Ok(reasons)
 }
 
-/// Whether two handles are of one device.
-pub(super) fn same(a: &Device<'_>, b: &Device<'_>) -> bool {
-    // SAFETY: the handles are compared, not used.
-    unsafe { a.handle() == b.handle() }
+/// What tells a device from all others while the library is open.
+pub(super) fn id(device: &Device<'_>) -> usize {
+    // SAFETY: the handle is compared, not used.
+    unsafe { device.handle() as usize }
 }
 
 /// The first symbol without which the wrapper panics when it drops what it made.
