@@ -39,6 +39,9 @@ pub(crate) struct LoadMeter {
     /// How long the ring has been silent, and how much of that has not been accounted for.
     silent: Duration,
     uncounted: Duration,
+    /// Whether the whole ring is asked for, and for how long it had been silent when it last was.
+    anew: bool,
+    asked_anew: Duration,
     /// Microseconds that the gauge has accounted for while the ring was silent: not to be counted again.
     covered: u64,
     busy_micros: f64,
@@ -54,15 +57,17 @@ impl LoadMeter {
             last_tick: None,
             silent: Duration::ZERO,
             uncounted: Duration::ZERO,
+            anew: false,
+            asked_anew: Duration::ZERO,
             covered: 0,
             busy_micros: 0.0,
             maxima: VecDeque::new(),
         }
     }
 
-    /// The timestamp of the last sample.
+    /// The timestamp from which on samples are wanted: that of the last one, or 0 for all that there are.
     pub(crate) const fn since(&self) -> u64 {
-        self.last_sample
+        if self.anew { 0 } else { self.last_sample }
     }
 
     /// The device was away: time passed that nobody saw.
@@ -79,8 +84,8 @@ impl LoadMeter {
         let plausible = gauge.filter(|ratio| (0.0..=1.0).contains(ratio));
         let mut load = Load { implausible: usize::from(gauge != plausible), ..Load::default() };
         let mean = match ring {
-            Ring::New(samples) => self.take_samples(now, samples, &mut load),
-            Ring::Empty => {
+            Ring::New(samples) if !self.is_known(samples) => self.take_samples(now, samples, &mut load),
+            Ring::New(_) | Ring::Empty => {
                 self.wait(elapsed, plausible);
                 None
             }
@@ -103,8 +108,23 @@ impl LoadMeter {
         load
     }
 
+    /// Whether the ring, asked for anew, still ends where it did: the device is idle, and its clock is the same.
+    fn is_known(&mut self, samples: &[Sample]) -> bool {
+        let newest = samples.iter().map(|sample| sample.timestamp).max();
+        let known = self.anew && newest == Some(self.last_sample);
+        if known {
+            self.anew = false;
+        } else if self.anew && newest.is_some_and(|newest| newest < self.last_sample) {
+            // The clock was set back.
+            self.last_sample = 0;
+        }
+        known
+    }
+
     fn take_samples(&mut self, now: Instant, samples: &[Sample], load: &mut Load) -> Option<f64> {
         let (mut weighted, mut total) = (0.0, 0.0);
+        let mut samples = samples.to_vec();
+        samples.sort_by_key(|sample| sample.timestamp);
         // The first batch is history from before this collector, good only to begin from.
         let first = self.last_sample == 0;
         for sample in samples.iter().filter(|sample| sample.timestamp > 0) {
@@ -141,14 +161,14 @@ impl LoadMeter {
             self.busy_micros += gauge.unwrap_or(0.0) * due as f64;
             self.covered += due;
         }
-        if self.silent > RESYNC {
-            self.last_sample = 0;
-            self.heard();
+        if self.silent - self.asked_anew > RESYNC {
+            (self.anew, self.asked_anew) = (true, self.silent);
         }
     }
 
     fn heard(&mut self) {
         (self.silent, self.uncounted, self.covered) = (Duration::ZERO, Duration::ZERO, 0);
+        (self.anew, self.asked_anew) = (false, Duration::ZERO);
     }
 
     fn remember(&mut self, now: Instant, ratio: f64) {
@@ -233,6 +253,41 @@ mod tests {
         meter.take(start + SECOND, Some(0.0), &Ring::Empty);
         meter.take(start + SECOND * 2, Some(0.0), &ring(12_000_000, &[0, 0, 0, 0, 0, 0, 0, 100, 0, 0]));
         assert_eq!(meter.busy_micros, 200_000.0);
+    }
+
+    #[test]
+    fn a_ring_that_wakes_after_a_long_silence_adds_only_its_own_time() {
+        let (mut meter, start) = begun();
+        for second in 1..=100 {
+            // A driver that is asked for the whole ring gives the whole ring.
+            let ring = if meter.since() == 0 { ring(10_000_000, &[0; 50]) } else { Ring::Empty };
+            meter.take(start + SECOND * second, Some(0.0), &ring);
+        }
+        let load = meter.take(start + SECOND * 101, Some(0.0), &Ring::New(vec![Sample::new(110_200_000, 1.0)]));
+        assert_eq!((load.busy_seconds, meter.busy_micros, load.max), (0, 200_000.0, Some(1.0)));
+    }
+
+    #[test]
+    fn a_ring_that_wakes_just_when_it_is_asked_for_anew_is_no_new_clock() {
+        let (mut meter, start) = begun();
+        let mut second = 1;
+        while meter.since() != 0 {
+            meter.take(start + SECOND * second, Some(0.0), &Ring::Empty);
+            second += 1;
+        }
+        let last = 10_000_000 + u64::from(second - 1) * 1_000_000 + 200_000;
+        let mut samples = vec![Sample::new(9_800_000, 1.0), Sample::new(10_000_000, 1.0)];
+        samples.push(Sample::new(last, 1.0));
+        meter.take(start + SECOND * second, Some(0.0), &Ring::New(samples));
+        assert_eq!(meter.busy_micros, 200_000.0);
+    }
+
+    #[test]
+    fn samples_out_of_order_are_counted_in_order() {
+        let (mut meter, start) = begun();
+        let samples = [5, 6, 1, 2, 3, 4].map(|n| Sample::new(10_000_000 + n * 100_000, (n % 2) as f64));
+        meter.take(start + SECOND, Some(0.0), &Ring::New(samples.to_vec()));
+        assert_eq!(meter.busy_micros, 300_000.0);
     }
 
     #[test]
