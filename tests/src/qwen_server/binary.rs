@@ -61,10 +61,12 @@ fn is_about_this_crate(variable: &OsString) -> bool {
         || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"].contains(&&*name)
 }
 
-/// The outermost directory above this test that cargo has marked as its own; with `--target`, there is one in it.
+/// The outermost directory above this test that cargo has marked as its own; with `--target`, there is one in it. Cargo marks
+/// only what it makes itself: else it is the directory above `debug/deps`.
 fn target_directory() -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
-    test.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").is_file()).last().map(Path::to_owned)
+    let marked = test.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").is_file()).last();
+    marked.or_else(|| test.ancestors().nth(3)).map(Path::to_owned)
 }
 
 /// The executable or library of a target, from what cargo says about all artifacts.
@@ -80,7 +82,7 @@ fn read(messages: &str, target: &str, nothing_new: bool) -> PathBuf {
             compiled.push(package.rsplit('/').next().unwrap_or(package).to_owned());
         }
         if message["target"]["name"] == target && message["target"]["kind"][0] != "custom-build" {
-            made = message["executable"].as_str().or(message["filenames"][0].as_str()).map(PathBuf::from);
+            made = message["executable"].as_str().or_else(|| message["filenames"][0].as_str()).map(PathBuf::from);
         }
     }
     assert!(
