@@ -32,7 +32,7 @@ pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     bodies(&mut cases, &free);
     let mut rows = rows(&rounds(count, &mut cases));
     drop(cases);
-    rows.extend(throughput(&free, &exported.metrics, count / 5)?);
+    rows.extend(throughput(&free, &exported.metrics, count)?);
     rows.extend(exposition()?);
     Ok(rows)
 }
@@ -208,7 +208,6 @@ fn more_kilobytes() -> f64 {
 
 /// What a server gets done with the layer, in terms of what it does without.
 fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Result<Vec<Row>> {
-    let count = count.max(1);
     let wall = |what, rounds: &[Rounds; 2]| ratio(what, rounds, |rounds| &rounds.wall);
     let ours = engine::rounds(free, count)?;
     let all_in = engine::rounds(exported, count)?;

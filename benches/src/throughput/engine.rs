@@ -20,7 +20,7 @@ use super::{CHUNKS, CONNECTIONS, Rounds, Server};
 use crate::sample;
 
 /// Streams of each connection in a round.
-const STREAMS: usize = 16;
+const STREAMS: usize = 2;
 /// Chunks that wait for a slow client before the engine does.
 const AHEAD: usize = 32;
 
