@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use llm_metrics::catalog::Unit;
@@ -11,7 +11,7 @@ use metrics::{Counter, Gauge, Label};
 use crate::{
     catalog,
     load::LoadMeter,
-    sink::{Own, Sink},
+    sink::{Own, Sink, Tally},
     source::{ErrorKind, GpuIdentity, Part, Readings, Series, Value},
 };
 
@@ -29,6 +29,7 @@ pub(crate) struct Device {
     gauges: HashMap<Series, GaugeSlot>,
     counters: HashMap<Series, CounterSlot>,
     xids: BTreeMap<String, Xid>,
+    busy: Option<Tally>,
     load: LoadMeter,
     round: u64,
 }
@@ -43,10 +44,11 @@ struct GaugeSlot {
 struct CounterSlot {
     handle: Counter,
     count: RisingCount,
+    per_unit: u64,
 }
 
 struct Xid {
-    count: Counter,
+    count: Tally,
     last: Option<(Gauge, f64)>,
 }
 
@@ -60,6 +62,7 @@ impl Device {
             gauges: HashMap::new(),
             counters: HashMap::new(),
             xids: BTreeMap::new(),
+            busy: None,
             load: LoadMeter::new(window),
             round: 0,
         };
@@ -111,7 +114,8 @@ impl Device {
                     plausible(series.row.unit, value).map(|value| self.gauge(series, value, part, sink))
                 }
                 Value::Count { count, per_unit } => {
-                    plausible_count(count).then(|| self.count(series, count, per_unit, sink))
+                    let counted = plausible_count(count) && self.count(series, count, per_unit, readings.now(), sink);
+                    counted.then_some(())
                 }
             };
             if accepted.is_none() {
@@ -126,7 +130,9 @@ impl Device {
                     self.gauge(Series::new(row, &[]), value, part, sink);
                 }
             }
-            self.counter(Series::new(&catalog::BUSY, &[]), sink).handle.increment(load.busy_seconds);
+            let labels = &self.labels;
+            let busy = self.busy.get_or_insert_with(|| Tally::new(sink.counter(&catalog::BUSY, labels)));
+            busy.add(load.busy_seconds);
         }
         for kind in &readings.failures {
             own.error(*kind, 1);
@@ -150,8 +156,8 @@ impl Device {
         let slot = self
             .xids
             .entry(name)
-            .or_insert_with(|| Xid { count: sink.counter(&catalog::XID_ERRORS, &labels), last: None });
-        slot.count.increment(1);
+            .or_insert_with(|| Xid { count: Tally::new(sink.counter(&catalog::XID_ERRORS, &labels)), last: None });
+        slot.count.add(1);
         let first = slot.last.is_none();
         let last = slot.last.get_or_insert_with(|| (sink.gauge(&catalog::XID_LAST, &labels), now));
         last.1 = now;
@@ -159,7 +165,7 @@ impl Device {
         first
     }
 
-    /// Registers every series anew, and says again what each gauge said.
+    /// Registers every series anew, and says again what each said.
     pub(crate) fn renew(&mut self, sink: &Sink) {
         for (series, slot) in &mut self.gauges {
             if !slot.value.is_nan() {
@@ -169,12 +175,14 @@ impl Device {
         }
         for (series, slot) in &mut self.counters {
             slot.handle = sink.counter(series.row, &labels_of(&self.labels, series));
-            slot.handle.increment(0);
+            slot.publish();
+        }
+        if let Some(busy) = &mut self.busy {
+            busy.renew(sink.counter(&catalog::BUSY, &self.labels));
         }
         for (xid, slot) in &mut self.xids {
             let labels = [self.labels[0].clone(), self.labels[1].clone(), Label::new("xid", xid.clone())];
-            slot.count = sink.counter(&catalog::XID_ERRORS, &labels);
-            slot.count.increment(0);
+            slot.count.renew(sink.counter(&catalog::XID_ERRORS, &labels));
             if let Some((handle, at)) = &mut slot.last {
                 *handle = sink.gauge(&catalog::XID_LAST, &labels);
                 handle.set(*at);
@@ -211,24 +219,23 @@ impl Device {
         slot.handle.set(value);
     }
 
-    fn count(&mut self, series: Series, count: u64, per_unit: u64, sink: &Sink) {
-        let slot = self.counter(series, sink);
-        slot.handle.increment(slot.count.advance(count, per_unit));
-    }
-
-    fn counter(&mut self, series: Series, sink: &Sink) -> &mut CounterSlot {
+    /// Takes a driver's count in. Says whether it can be.
+    fn count(&mut self, series: Series, count: u64, per_unit: u64, now: Instant, sink: &Sink) -> bool {
         let labels = &self.labels;
-        self.counters.entry(series).or_insert_with(|| {
+        let slot = self.counters.entry(series).or_insert_with(|| {
             let handle = sink.counter(series.row, &labels_of(labels, &series));
-            CounterSlot { handle, count: RisingCount::default() }
-        })
+            CounterSlot { handle, count: RisingCount::default(), per_unit }
+        });
+        let most = most_per_second(series.row.unit) * per_unit as f64;
+        let taken = slot.count.take(now, count, most);
+        slot.publish();
+        taken
     }
 
     fn xid_slot(&mut self, xid: u64, sink: &Sink) {
         let labels = [self.labels[0].clone(), self.labels[1].clone(), Label::new("xid", xid.to_string())];
         let count = sink.counter(&catalog::XID_ERRORS, &labels);
-        count.increment(0);
-        self.xids.insert(xid.to_string(), Xid { count, last: None });
+        self.xids.insert(xid.to_string(), Xid { count: Tally::new(count), last: None });
     }
 
     fn info_labels(&self) -> Vec<Label> {
@@ -253,6 +260,13 @@ impl GaugeSlot {
     }
 }
 
+impl CounterSlot {
+    /// The total, not what was added: to say it twice, as a collector that is started anew does, changes nothing.
+    fn publish(&self) {
+        self.handle.absolute(self.count.total / self.per_unit);
+    }
+}
+
 fn labels_of(device: &[Label; 2], series: &Series) -> Vec<Label> {
     let own = series.labels.iter().map(|&(name, value)| Label::from_static_parts(name, value));
     device.iter().cloned().chain(own).collect()
@@ -261,30 +275,50 @@ fn labels_of(device: &[Label; 2], series: &Series) -> Vec<Label> {
 /// A driver's count, which may fall back, as one that does not.
 ///
 /// It begins with the driver's own figure: a restart of this process is then no jump, and what a device has collected over
-/// its life is not forgotten. A figure below the last one may be a glitch: only the second in a row is a new beginning.
+/// its life is not forgotten. A figure below the last one, or further above it than a device can count, may be a glitch:
+/// only the second in a row is believed.
 #[derive(Debug, Default)]
 struct RisingCount {
-    last: Option<u64>,
-    carried: u64,
+    last: Option<(u64, Instant)>,
+    total: u64,
     fell: bool,
+    leapt: Option<(u64, Instant)>,
 }
 
 impl RisingCount {
-    /// How many whole units to add.
-    fn advance(&mut self, count: u64, per_unit: u64) -> u64 {
+    /// Takes a reading in, of a count that rises by no more than `most` a second. Says whether it can be.
+    fn take(&mut self, now: Instant, count: u64, most: f64) -> bool {
+        let possible = |from: u64, at: Instant| {
+            let seconds = now.saturating_duration_since(at).as_secs_f64();
+            count >= from && (count - from) as f64 <= most * (seconds + 1.0)
+        };
         let risen = match self.last {
-            Some(last) if count < last && !self.fell => {
-                self.fell = true;
-                return 0;
+            Some((last, _)) if count < last && !self.fell => {
+                (self.fell, self.leapt) = (true, None);
+                return true;
             }
-            Some(last) if count < last => count,
-            Some(last) => count - last,
+            Some((last, _)) if count < last => count,
+            Some((last, at)) => {
+                if !possible(last, at) && !self.leapt.is_some_and(|(leapt, at)| possible(leapt, at)) {
+                    self.leapt = Some((count, now));
+                    return false;
+                }
+                count - last
+            }
             None => count,
         };
-        (self.last, self.fell) = (Some(count), false);
-        let total = self.carried + risen;
-        self.carried = total % per_unit;
-        total / per_unit
+        (self.last, self.fell, self.leapt) = (Some((count, now)), false, None);
+        self.total = self.total.saturating_add(risen);
+        true
+    }
+}
+
+/// How fast a device of this decade can count, by unit.
+const fn most_per_second(unit: Unit) -> f64 {
+    match unit {
+        Unit::Joules => 100_000.0,
+        Unit::Bytes => 1e14,
+        _ => 1e9,
     }
 }
 
@@ -313,25 +347,33 @@ fn plausible_count(count: u64) -> bool {
 mod tests {
     use super::*;
 
+    /// The total after readings that are ten seconds apart, and how many of them were refused.
+    fn counted(readings: &[u64], most: f64) -> (u64, usize) {
+        let (mut count, start) = (RisingCount::default(), Instant::now());
+        let at = |n: u64| start + Duration::from_secs(10 * n);
+        let refused = readings.iter().zip(0..).filter(|&(&reading, n)| !count.take(at(n), reading, most)).count();
+        (count.total, refused)
+    }
+
     #[test]
     fn a_count_that_falls_back_goes_on_rising() {
-        let mut count = RisingCount::default();
-        let published: u64 = [1000, 5000, 200, 300, 700].map(|n| count.advance(n, 1)).iter().sum();
-        assert_eq!(published, 5000 + 700);
+        assert_eq!(counted(&[1000, 5000, 200, 300, 700], 1e9), (5000 + 700, 0));
     }
 
     #[test]
     fn a_count_that_dips_once_is_not_counted_twice() {
-        let mut count = RisingCount::default();
-        let published: u64 = [1000, 5000, 0, 5100].map(|n| count.advance(n, 1)).iter().sum();
-        assert_eq!(published, 5100);
+        assert_eq!(counted(&[1000, 5000, 0, 5100], 1e9), (5100, 0));
     }
 
     #[test]
-    fn fractions_of_a_unit_are_carried() {
-        let mut count = RisingCount::default();
-        let published: u64 = (1..=10).map(|n| count.advance(n * 700, 1000)).sum();
-        assert_eq!(published, 7);
+    fn a_count_that_leaps_once_is_not_believed() {
+        assert_eq!(counted(&[1000, 5000, 1 << 60, 5100], 1000.0), (5100, 1));
+        assert_eq!(counted(&[1000, 5000, 1 << 60, 1 << 50, 5100], 1000.0), (5100, 2));
+    }
+
+    #[test]
+    fn a_count_that_stays_where_it_leapt_to_is_believed() {
+        assert_eq!(counted(&[1000, 1_000_000, 1_000_500], 1000.0), (1_000_500, 1));
     }
 
     #[test]

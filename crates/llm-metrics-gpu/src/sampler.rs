@@ -61,7 +61,6 @@ pub(crate) struct Sampler {
     said: Option<SourceError>,
     warned: Option<String>,
     worked: bool,
-    last_success: Option<f64>,
     renew_at: Option<Instant>,
     /// How many looks for a lost device are made before the driver is opened anew.
     patience: u32,
@@ -106,7 +105,6 @@ impl Sampler {
             said: None,
             warned: None,
             worked: false,
-            last_success: None,
             renew_at: None,
             patience: LOOKS,
         }
@@ -174,7 +172,7 @@ impl Sampler {
         let gone = self.devices.iter_mut().filter(|(uuid, _)| !generation.watched.iter().any(|w| w.uuid == **uuid));
         gone.for_each(|(_, device)| device.lost(&self.sink));
         if std::mem::replace(&mut self.worked, true) {
-            self.own.reinits.increment(1);
+            self.own.reinits.add(1);
         }
         self.own.up.set(1.0);
         let (gpus, missing) = (generation.watched.len(), generation.missing);
@@ -217,8 +215,7 @@ impl Sampler {
         }
         if answered {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-            self.last_success = Some(now);
-            self.own.last_success.set(now);
+            self.own.succeeded(now, &self.sink);
         } else if !generation.watched.is_empty() {
             return Err(SourceError::AllLost);
         }
@@ -382,11 +379,7 @@ impl Sampler {
                     self.sink.describe();
                 }
                 let up = self.said.is_none() && self.worked;
-                self.own = Own::register(&self.sink);
-                self.own.up.set(if up { 1.0 } else { 0.0 });
-                if let Some(at) = self.last_success {
-                    self.own.last_success.set(at);
-                }
+                self.own.renew(up, &self.sink);
                 self.devices.values_mut().for_each(|device| device.renew(&self.sink));
             }
             self.renew_at = Some(now + self.rhythm.slow);

@@ -5,6 +5,7 @@
 mod support;
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +13,9 @@ use std::{
 use llm_metrics::catalog::Naming;
 use llm_metrics_gpu::{
     GpuCollector, GpuCollectorBuilder, catalog,
-    source::{GpuIdentity, GpuSession, GpuSource, Sample, Script, ScriptedGpu, Series, SourceError},
+    source::{
+        ErrorKind, GpuEvent, GpuIdentity, GpuSession, GpuSource, Sample, Script, ScriptedGpu, Series, SourceError,
+    },
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::MetricKindMask;
@@ -48,6 +51,7 @@ fn a_machine_without_a_driver_is_no_error_and_a_driver_that_appears_is_picked_up
     let (builder, page) = quick();
     let collector = builder.library_path(folder.path().join("libnvidia-ml.so.1")).start();
     page.until("it is down", |page| page.value("gpu_collector_up", &[]) == Some(0.0));
+    assert_eq!(page.value("gpu_collector_last_success_timestamp_seconds", &[]), None, "there was none");
     page.until("it has tried twice", |page| {
         page.value("gpu_collector_errors_total", &["kind=\"no_driver\""]).is_some_and(|count| count >= 2.0)
     });
@@ -333,7 +337,9 @@ fn names_labels_and_devices_can_be_chosen() {
 fn a_recorder_that_is_installed_later_gets_everything() {
     let script = Script::new();
     let used = Series::new(&catalog::MEMORY_USED, &[]);
-    script.set(vec![ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")).gauge(used, 5.0)]);
+    let gpu = ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")).gauge(used, 5.0);
+    script.set(vec![gpu.count(Series::new(&catalog::PCIE_REPLAYS, &[]), 17, 1).failure(ErrorKind::CallFailed)]);
+    script.push(GpuEvent::Xid { index: 0, xid: 79 });
     let builder = GpuCollector::builder().source(script.source()).period(QUICK).slow_period(QUICK);
     let _collector = builder.start();
     thread::sleep(QUICK * 3);
@@ -341,11 +347,33 @@ fn a_recorder_that_is_installed_later_gets_everything() {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).unwrap();
     let began = Instant::now();
-    let expected =
-        ["gpu_memory_used_bytes{gpu=\"0\",gpu_uuid=\"GPU-a\"} 5", "# HELP gpu_memory_used_bytes Device memory"];
+    let expected = [
+        "gpu_memory_used_bytes{gpu=\"0\",gpu_uuid=\"GPU-a\"} 5",
+        "# HELP gpu_memory_used_bytes Device memory",
+        "gpu_pcie_replays_total{gpu=\"0\",gpu_uuid=\"GPU-a\"} 17",
+        "gpu_xid_errors_total{gpu=\"0\",gpu_uuid=\"GPU-a\",xid=\"79\"} 1",
+    ];
     while !expected.iter().all(|text| handle.render().contains(text)) {
         assert!(began.elapsed() < Duration::from_secs(60), "{}", handle.render());
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_collector_that_is_started_again_does_not_count_twice() {
+    let script = Script::new();
+    let energy = Series::new(&catalog::ENERGY, &[]);
+    script.set(vec![ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")).count(energy, 1_000_000_000, 1000)]);
+    let (recorder, page) = page();
+    let recorder = Arc::new(recorder);
+    for _ in 0..2 {
+        let builder = GpuCollector::builder().recorder(Arc::clone(&recorder)).source(script.source());
+        let collector = builder.start();
+        let ticks = |page: &Page| page.value("gpu_collector_tick_seconds_count", &[]).unwrap_or(0.0);
+        let before = ticks(&page);
+        page.until("a tick", |page| ticks(page) > before);
+        assert!(collector.stop(AT_ONCE));
+        assert_eq!(page.value("gpu_energy_joules_total", &[]), Some(1_000_000.0));
     }
 }
 
