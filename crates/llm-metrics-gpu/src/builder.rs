@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::Ordering,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::{self, Thread},
@@ -16,7 +16,7 @@ use llm_metrics::catalog::Naming;
 use metrics::{Label, Recorder};
 
 use crate::{
-    sampler::{Rhythm, Sampler},
+    sampler::{Rhythm, Sampler, Stop},
     select::{CudaEnvironment, Selection},
     sink::Sink,
     source::{AmdSource, AutoSource, GpuSource, NvmlSource},
@@ -26,15 +26,21 @@ use crate::{
 const STOP_WITHIN: Duration = Duration::from_millis(200);
 /// Below this the calls are a burden on the driver.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// Longer than anybody means, and short enough to reckon with.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// A running collector. Dropping it stops it.
 ///
 /// It owns one thread, which sleeps inside the driver's wait for events. If that thread is stuck in a driver call it is left
-/// behind rather than waited for: it does nothing more once the call returns.
+/// behind rather than waited for: once it gets to ask whether it is to stop, between two parts of a device, it makes no more
+/// calls than it takes to close the driver, and it publishes nothing more. Its gauges then stay as they were.
+///
+/// One collector to a recorder: two would contradict each other, and errors would count twice.
 #[derive(Debug)]
 #[must_use = "dropping the collector stops it"]
 pub struct GpuCollector {
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     thread: Option<(Thread, Receiver<()>)>,
 }
 
@@ -50,10 +56,12 @@ impl GpuCollector {
     }
 
     fn stop_within(&mut self, budget: Duration) -> bool {
-        self.stop.store(true, Ordering::Release);
+        self.stop.asked.store(true, Ordering::Release);
         let Some((thread, ended)) = self.thread.take() else { return true };
         thread.unpark();
-        ended.recv_timeout(budget) == Err(RecvTimeoutError::Disconnected)
+        let done = ended.recv_timeout(budget) == Err(RecvTimeoutError::Disconnected);
+        self.stop.abandoned.store(!done, Ordering::Release);
+        done
     }
 }
 
@@ -77,37 +85,40 @@ pub struct GpuCollectorBuilder {
 }
 
 impl GpuCollectorBuilder {
-    /// How often what changes fast is read: 1 s unless told otherwise, 100 ms at least.
+    /// How often what changes fast is read: 1 s unless told otherwise, 100 ms at least and a day at most, like
+    /// all times here.
     ///
     /// The driver's own samples are drained in every tick, so that a longer period loses no peak as long as it is shorter
     /// than the driver's ring, which holds some 15 s.
     pub fn period(mut self, period: Duration) -> Self {
-        self.rhythm.fast = period.max(SHORTEST_PERIOD);
+        self.rhythm.fast = period.clamp(SHORTEST_PERIOD, LONGEST);
         self
     }
 
-    /// How often what changes slowly is read: 10 s unless told otherwise, the period at least.
+    /// How often what changes slowly is read: 10 s unless told otherwise, 100 ms at least, and in no case more
+    /// often than once a period.
     pub fn slow_period(mut self, period: Duration) -> Self {
-        self.rhythm.slow = period.max(SHORTEST_PERIOD);
+        self.rhythm.slow = period.clamp(SHORTEST_PERIOD, LONGEST);
         self
     }
 
     /// For how long `gpu_utilization_max_ratio` holds a maximum: 60 s unless told otherwise. Longer than the interval of
     /// scrapes, so that each peak is in one.
     pub fn max_window(mut self, window: Duration) -> Self {
-        self.rhythm.window = window;
+        self.rhythm.window = window.min(LONGEST);
         self
     }
 
     /// How long to wait before the driver is tried again, at first and at most: 1 s and 60 s unless told otherwise.
     pub fn retry(mut self, first: Duration, most: Duration) -> Self {
-        self.rhythm.retry = (first.max(Duration::from_millis(10)), most.max(first));
+        let first = first.clamp(SHORTEST_PAUSE, LONGEST);
+        self.rhythm.retry = (first, most.clamp(first, LONGEST));
         self
     }
 
     /// How long after a device was lost it is looked for again: 30 s unless told otherwise.
     pub fn look_again(mut self, after: Duration) -> Self {
-        self.rhythm.look_again = after.max(Duration::from_millis(10));
+        self.rhythm.look_again = after.clamp(SHORTEST_PAUSE, LONGEST);
         self
     }
 
@@ -175,7 +186,7 @@ impl GpuCollectorBuilder {
     pub fn start(self) -> GpuCollector {
         let source = self.source.unwrap_or_else(|| Box::new(AutoSource::new(self.nvml, AmdSource::new())));
         let sink = Sink { recorder: self.recorder, naming: self.naming, constant_labels: self.constant_labels };
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(Stop::default());
         let sampler = Sampler::new(self.rhythm, self.selection, sink, Arc::clone(&stop));
         let (end, ended) = mpsc::channel();
         let spawned = thread::Builder::new().name("gpu-sampler".into()).spawn(move || {

@@ -25,6 +25,16 @@ const SLOW_TICK: Duration = Duration::from_secs(1);
 const EVENTS: usize = 256;
 /// After so many looks for a lost device the driver's library is opened anew; then after twice as many, and so on.
 const LOOKS: u32 = 10;
+/// How long it takes at most until what could not be read once, and does not change, is read again.
+const MOST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// What the collector's handle tells its thread.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    pub(crate) asked: AtomicBool,
+    /// Nobody waits any more: what is published now would be of a collector that is gone, and may belie its successor.
+    pub(crate) abandoned: AtomicBool,
+}
 
 /// How often what is done.
 #[derive(Clone, Debug)]
@@ -52,7 +62,7 @@ pub(crate) struct Sampler {
     rhythm: Rhythm,
     selection: Selection,
     sink: Sink,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     own: Own,
     /// By UUID, over all sessions.
     devices: BTreeMap<String, Device>,
@@ -61,6 +71,8 @@ pub(crate) struct Sampler {
     said: Option<SourceError>,
     warned: Option<String>,
     worked: bool,
+    up: bool,
+    denied: bool,
     renew_at: Option<Instant>,
     /// How many looks for a lost device are made before the driver is opened anew.
     patience: u32,
@@ -89,10 +101,13 @@ struct Watched {
     fresh: bool,
     slow_part: usize,
     slow_at: Instant,
+    /// When what does not change is read, if it is not known yet, and how long to wait if it cannot be.
+    facts_at: Option<Instant>,
+    facts_pause: Duration,
 }
 
 impl Sampler {
-    pub(crate) fn new(rhythm: Rhythm, selection: Selection, sink: Sink, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(rhythm: Rhythm, selection: Selection, sink: Sink, stop: Arc<Stop>) -> Self {
         let own = Own::register(&sink);
         Self {
             rhythm,
@@ -105,6 +120,8 @@ impl Sampler {
             said: None,
             warned: None,
             worked: false,
+            up: false,
+            denied: false,
             renew_at: None,
             patience: LOOKS,
         }
@@ -123,7 +140,8 @@ impl Sampler {
             match opened.and(end) {
                 Ok(End::Reopen) => continue,
                 Ok(End::Stopped) => {}
-                Err(error) => self.down(&error),
+                Err(error) if !self.stopped() => self.down(&error),
+                Err(_) => {}
             }
             if self.stopped() {
                 break;
@@ -152,6 +170,9 @@ impl Sampler {
                 self.patience = self.patience.saturating_mul(2);
                 return Ok(End::Reopen);
             }
+            if session.superseded() {
+                return Ok(End::Reopen);
+            }
             due += self.rhythm.fast;
             if due < now {
                 // What was missed is not made up for.
@@ -167,18 +188,31 @@ impl Sampler {
         let look_at = now + self.rhythm.look_again;
         let mut generation = Generation { watched: Vec::new(), missing: 0, looks: 0, look_at };
         let found = session.enumerate()?;
+        if self.stopped() {
+            return Ok(generation);
+        }
         self.admit(found, &mut generation, now);
         // One that was well when the last session ended may not be there in this one.
         let gone = self.devices.iter_mut().filter(|(uuid, _)| !generation.watched.iter().any(|w| w.uuid == **uuid));
         gone.for_each(|(_, device)| device.lost(&self.sink));
-        if std::mem::replace(&mut self.worked, true) {
+        if self.worked {
             self.own.reinits.add(1);
         }
-        self.own.up.set(1.0);
-        let (gpus, missing) = (generation.watched.len(), generation.missing);
-        tracing::info!(gpus, missing, "collecting GPU metrics");
-        self.said = None;
+        if generation.watched.is_empty() {
+            self.works(&generation);
+        }
         Ok(generation)
+    }
+
+    /// The driver answers: a device could be read, or there is none to read.
+    fn works(&mut self, generation: &Generation) {
+        self.worked = true;
+        if !std::mem::replace(&mut self.up, true) {
+            self.own.up.set(1.0);
+            let (gpus, missing) = (generation.watched.len(), generation.missing);
+            tracing::info!(gpus, missing, "collecting GPU metrics");
+            self.said = None;
+        }
     }
 
     /// Reads every device once.
@@ -194,7 +228,11 @@ impl Sampler {
         let parts = session.slow_parts().max(1);
         let mut answered = false;
         for watched in generation.watched.iter_mut().filter(|watched| !watched.lost) {
-            match self.read(watched, session, parts, now) {
+            let result = self.read(watched, session, parts, now);
+            if self.stopped() {
+                return Ok(());
+            }
+            match result {
                 Ok(()) => answered = true,
                 Err(ReadError::Lost) => {
                     watched.lost = true;
@@ -216,6 +254,7 @@ impl Sampler {
         if answered {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
             self.own.succeeded(now, &self.sink);
+            self.works(generation);
         } else if !generation.watched.is_empty() {
             return Err(SourceError::AllLost);
         }
@@ -229,9 +268,13 @@ impl Sampler {
         parts: usize,
         now: Instant,
     ) -> Result<(), ReadError> {
-        let fresh = std::mem::take(&mut watched.fresh);
-        if fresh {
+        if watched.facts_at.is_some_and(|at| at <= now) {
             self.read_part(watched, Part::Static, session, now)?;
+            let failed = self.readings.failures.contains(&ErrorKind::CallFailed);
+            watched.facts_at = failed.then(|| now + watched.facts_pause);
+            watched.facts_pause = (watched.facts_pause * 2).min(MOST_PAUSE);
+        }
+        if std::mem::take(&mut watched.fresh) {
             for part in 0..parts {
                 self.read_part(watched, Part::Slow(part), session, now)?;
             }
@@ -258,9 +301,16 @@ impl Sampler {
         session: &mut dyn GpuSession,
         now: Instant,
     ) -> Result<(), ReadError> {
-        let Some(device) = self.devices.get_mut(&watched.uuid) else { return Ok(()) };
-        self.readings.start(now, device.since());
+        if self.stopped() {
+            return Ok(());
+        }
+        let Some(since) = self.devices.get(&watched.uuid).map(Device::since) else { return Ok(()) };
+        self.readings.start(now, since);
         let result = session.read(watched.index, part, &mut self.readings);
+        if self.stopped() {
+            return Ok(());
+        }
+        let Some(device) = self.devices.get_mut(&watched.uuid) else { return Ok(()) };
         match &result {
             Ok(()) => device.take(part, &self.readings, &self.sink, &self.own),
             Err(_) => self.readings.failures.iter().for_each(|kind| self.own.error(*kind, 1)),
@@ -286,13 +336,25 @@ impl Sampler {
         generation.look_at = now + self.rhythm.look_again;
         generation.looks += 1;
         let found = session.enumerate()?;
-        self.admit(found, generation, now);
+        if !self.stopped() {
+            self.admit(found, generation, now);
+        }
         Ok(())
     }
 
     /// Takes in what a look for devices found: new devices, and lost ones that are back.
     fn admit(&mut self, found: Enumeration, generation: &mut Generation, now: Instant) {
         generation.missing = found.missing;
+        if found.denied > 0 {
+            self.own.error(ErrorKind::Permission, found.denied as u64);
+            if !std::mem::replace(&mut self.denied, true) {
+                let gpus = found.denied;
+                tracing::warn!(
+                    gpus,
+                    "no permission to read these GPUs; check the permissions of the devices and the container"
+                );
+            }
+        }
         let there = found.found.len();
         let mut chosen = self.selection.choose(found);
         if chosen.gpus.is_empty() && there > 0 {
@@ -311,7 +373,16 @@ impl Sampler {
             let device = self.devices.entry(uuid.clone());
             let device = device.or_insert_with(|| Device::new(gpu.clone(), &self.sink, self.rhythm.window));
             device.found(gpu, &self.sink);
-            let fresh = Watched { uuid, index, lost: false, fresh: true, slow_part: 0, slow_at: now };
+            let fresh = Watched {
+                uuid,
+                index,
+                lost: false,
+                fresh: true,
+                slow_part: 0,
+                slow_at: now,
+                facts_at: Some(now),
+                facts_pause: self.rhythm.slow,
+            };
             match known {
                 Some(watched) => {
                     tracing::info!(gpu = index, uuid = fresh.uuid, "a GPU is back");
@@ -340,6 +411,9 @@ impl Sampler {
     }
 
     pub(crate) fn event(&mut self, event: GpuEvent, generation: &Generation) {
+        if self.stop.abandoned.load(Ordering::Acquire) {
+            return;
+        }
         let (index, xid) = match event {
             GpuEvent::Xid { index, xid } => (index, xid),
             GpuEvent::WaitFailed { kind } => return self.own.error(kind, 1),
@@ -359,6 +433,7 @@ impl Sampler {
     /// The driver went away, or never was there.
     fn down(&mut self, error: &SourceError) {
         self.devices.values_mut().for_each(|device| device.lost(&self.sink));
+        self.up = false;
         self.own.up.set(0.0);
         self.own.error(error.kind(), 1);
         let news = self.said.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(error));
@@ -378,8 +453,7 @@ impl Sampler {
                     // The global recorder may have been installed since.
                     self.sink.describe();
                 }
-                let up = self.said.is_none() && self.worked;
-                self.own.renew(up, &self.sink);
+                self.own.renew(self.up, &self.sink);
                 self.devices.values_mut().for_each(|device| device.renew(&self.sink));
             }
             self.renew_at = Some(now + self.rhythm.slow);
@@ -398,13 +472,16 @@ impl Sampler {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.stop.asked.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Sampler {
     /// Whatever ended it: nothing that it said stays as if it were true.
     fn drop(&mut self) {
+        if self.stop.abandoned.load(Ordering::Acquire) {
+            return;
+        }
         self.devices.values_mut().for_each(|device| device.lost(&self.sink));
         self.own.up.set(0.0);
     }

@@ -111,6 +111,40 @@ fn a_card_that_sleeps_is_left_asleep_and_one_that_is_gone_is_lost() {
 }
 
 #[test]
+fn the_driver_of_nvidia_takes_over_when_it_appears() {
+    let sys = tree();
+    let (recorder, page) = page();
+    let library = sys.path().join("libnvidia-ml.so.1");
+    let source = AutoSource::new(NvmlSource::new().library_path(&library), AmdSource::at(sys.path()));
+    let builder = GpuCollector::builder().recorder(recorder).source(source).period(Duration::from_millis(100));
+    let _collector = builder.start();
+    page.until("it is up", |page| page.value("gpu_up", &["AMD-be0ff0a1b2c3d4e5"]) == Some(1.0));
+    fs::copy(support::fake_library(), sys.path().join("new")).unwrap();
+    fs::rename(sys.path().join("new"), library).unwrap();
+    page.until("the other is asked", |page| page.value("gpu_up", &["AMD-be0ff0a1b2c3d4e5"]) == Some(0.0));
+    assert_eq!(page.value("gpu_collector_reinits_total", &[]), Some(1.0));
+}
+
+#[test]
+fn a_card_keeps_its_number_when_another_one_leaves() {
+    let sys = tree();
+    let second = sys.path().join("devices/pci0000:00/0000:83:00.0");
+    write(&second, &[("vendor", "0x1002"), ("unique_id", "b"), ("gpu_busy_percent", "10")]);
+    let folder = sys.path().join("class/drm/card2");
+    fs::create_dir_all(&folder).unwrap();
+    symlink(&second, folder.join("device")).unwrap();
+    let (recorder, page) = page();
+    let builder = GpuCollector::builder().recorder(recorder).source(AmdSource::at(sys.path()));
+    let again = Duration::from_millis(100);
+    let _collector = builder.period(again).look_again(again).start();
+    page.until("both are up", |page| page.value("gpu_utilization_ratio", &["AMD-b", "gpu=\"2\""]) == Some(0.1));
+    fs::remove_dir_all(sys.path().join("devices/pci0000:00").join(ADDRESS)).unwrap();
+    page.until("one is gone", |page| page.value("gpu_up", &["gpu=\"1\""]) == Some(0.0));
+    write(&second, &[("gpu_busy_percent", "20")]);
+    page.until("the other goes on", |page| page.value("gpu_utilization_ratio", &["AMD-b", "gpu=\"2\""]) == Some(0.2));
+}
+
+#[test]
 fn a_machine_without_such_a_card_has_no_driver() {
     let sys = tempfile::tempdir().unwrap();
     let (recorder, page) = page();

@@ -209,7 +209,10 @@ fn a_driver_that_goes_away_is_opened_again() {
     let (builder, page) = on(&fake);
     let collector = builder.start();
     page.until("it is up", |page| page.value("gpu_energy_joules_total", &[]) == Some(3000.0));
-    fake.set(&with(good.clone(), json!({ "init_return": 9, "force": { "nvmlDeviceGetMemoryInfo_v2": 9 } })));
+    fake.set(&with(
+        good.clone(),
+        json!({ "init_return": 9, "force": { "nvmlDeviceGetMemoryInfo_v2": 9, "nvmlDeviceGetCount_v2": 9 } }),
+    ));
     page.until("it is down", |page| {
         page.value("gpu_collector_up", &[]) == Some(0.0) && page.value("gpu_up", &[]) == Some(0.0)
     });
@@ -290,6 +293,68 @@ fn neither_start_nor_drop_waits_for_a_call_that_does_not_return() {
         assert!(began.elapsed() < AT_ONCE, "drop waited for {call}");
         fake.leave_open();
     }
+}
+
+#[test]
+fn a_thread_that_was_left_behind_calls_no_further_device_and_publishes_nothing() {
+    let gpus: Vec<_> = (0..8).map(|n| device(&format!("GPU-{n}"), json!({}))).collect();
+    let fake = Fake::state(&machine(&gpus));
+    let (builder, page) = on(&fake);
+    let collector = builder.start();
+    page.until("it is up", |page| page.value("gpu_memory_used_bytes", &["GPU-7"]) == Some(300.0));
+    let call = "nvmlDeviceGetMemoryInfo_v2";
+    fake.set(&with(machine(&gpus), json!({ "latency_us": { call: 2_000_000 } })));
+    let before = fake.calls(call);
+    // One that began before the latency did may be in between.
+    page.until("it is stuck", |_| fake.calls(call) > before + 1);
+    let calls = fake.calls(call);
+    drop(collector);
+    page.until("it has ended", |_| fake.number("fake_nvml_initialised") == 0);
+    assert_eq!(fake.calls(call), calls);
+    assert_eq!(page.value("gpu_up", &["GPU-7"]), Some(1.0), "it may be its successor's");
+    assert_eq!(fake.violations(), "");
+}
+
+#[test]
+fn times_that_are_beyond_reckoning_are_shortened() {
+    let most = Duration::MAX;
+    let script = Script::new();
+    script.set(vec![ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")), ScriptedGpu::default().lost(true)]);
+    let (builder, page) = quick();
+    let builder = builder.period(most).slow_period(most).max_window(most).look_again(most).retry(most, most);
+    let collector = builder.source(script.source()).start();
+    page.until("it is up", |page| page.value("gpu_collector_tick_seconds_count", &[]) == Some(1.0));
+    assert!(collector.stop(most));
+    script.fail(Some(SourceError::VersionMismatch));
+    let (builder, page) = quick();
+    let collector = builder.retry(most, most).source(script.source()).start();
+    page.until("it is down", |page| {
+        page.value("gpu_collector_errors_total", &["kind=\"version_mismatch\""]) == Some(1.0)
+    });
+    assert!(collector.stop(most));
+}
+
+#[test]
+fn a_driver_that_names_devices_and_reads_none_is_never_up() {
+    let calls = [
+        "nvmlDeviceGetUtilizationRates",
+        "nvmlDeviceGetMemoryInfo_v2",
+        "nvmlDeviceGetMemoryInfo",
+        "nvmlDeviceGetSamples",
+        "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetClockInfo",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlDeviceGetPowerUsage",
+    ];
+    let unknown: serde_json::Map<_, _> = calls.iter().map(|call| ((*call).into(), json!(999))).collect();
+    let fake = Fake::state(&with(machine(&[device("GPU-a", json!({}))]), json!({ "force": unknown })));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("it was tried", |page| {
+        assert_eq!(page.value("gpu_collector_up", &[]).unwrap_or(0.0), 0.0);
+        page.value("gpu_collector_errors_total", &["kind=\"gpu_lost\""]).is_some_and(|count| count >= 6.0)
+    });
+    assert_eq!(page.value("gpu_collector_reinits_total", &[]), Some(0.0), "it never worked");
 }
 
 #[test]

@@ -37,19 +37,15 @@ impl AmdSource {
         Self { sysfs: sysfs.into() }
     }
 
-    /// The folders of the cards, in the order of their PCI addresses.
-    fn cards(&self) -> Vec<PathBuf> {
+    /// The numbers and folders of the cards. A number stays with its card when another one leaves.
+    fn cards(&self) -> BTreeMap<u32, PathBuf> {
         let drm = fs::read_dir(self.sysfs.join("class/drm")).into_iter().flatten().flatten();
-        let is_card = |name: &str| {
-            name.strip_prefix("card").is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
-        };
-        let cards = drm.filter(|entry| entry.file_name().to_str().is_some_and(is_card));
-        let mut folders: Vec<_> = cards
-            .filter_map(|entry| fs::canonicalize(entry.path().join("device")).ok())
-            .filter(|folder| text(folder, "vendor").as_deref() == Some(AMD))
-            .collect();
-        folders.sort();
-        folders
+        let cards = drm.filter_map(|entry| {
+            // Its connectors are `card1-DP-1` and the like.
+            let number = entry.file_name().to_str()?.strip_prefix("card")?.parse().ok()?;
+            Some((number, fs::canonicalize(entry.path().join("device")).ok()?))
+        });
+        cards.filter(|(_, folder)| text(folder, "vendor").as_deref() == Some(AMD)).collect()
     }
 }
 
@@ -84,8 +80,7 @@ impl GpuSession for Session<'_> {
     fn enumerate(&mut self) -> Result<Enumeration, SourceError> {
         let driver_version = text(&self.source.sysfs, "module/amdgpu/version").unwrap_or_default();
         let mut found = Vec::new();
-        for (index, folder) in self.source.cards().into_iter().enumerate() {
-            let index = index as u32;
+        for (index, folder) in self.source.cards() {
             let address = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let sensors = fs::read_dir(folder.join("hwmon")).into_iter().flatten().flatten().next();
             found.push(GpuIdentity {

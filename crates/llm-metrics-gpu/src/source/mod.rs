@@ -48,6 +48,12 @@ pub trait GpuSession {
     /// When the device is lost, or the driver as a whole. A single fact that cannot be read is no error here.
     fn read(&mut self, index: u32, part: Part, out: &mut Readings) -> Result<(), ReadError>;
 
+    /// Whether it is time to end this session and begin another: a driver that is to be preferred has appeared. Asked after
+    /// each tick.
+    fn superseded(&mut self) -> bool {
+        false
+    }
+
     /// Sleeps for `at_most`, or until something happens to a device.
     fn wait(&mut self, at_most: Duration) -> Option<GpuEvent> {
         thread::park_timeout(at_most);
@@ -63,13 +69,15 @@ pub struct Enumeration {
     pub found: Vec<GpuIdentity>,
     /// How many there are that do not.
     pub missing: usize,
+    /// How many there are that this process may not read.
+    pub denied: usize,
 }
 
 impl Enumeration {
     /// Devices that answer, and the number of those that do not.
     #[must_use]
     pub const fn new(found: Vec<GpuIdentity>, missing: usize) -> Self {
-        Self { found, missing }
+        Self { found, missing, denied: 0 }
     }
 }
 

@@ -7,7 +7,7 @@ mod nvml;
 mod support;
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use llm_metrics::catalog::Naming;
 use support::{Fake, Page};
 
 use crate::{
-    sampler::{Generation, Rhythm, Sampler},
+    sampler::{Generation, Rhythm, Sampler, Stop},
     select::Selection,
     sink::Sink,
     source::{GpuSession, GpuSource, SourceError},
@@ -60,7 +60,7 @@ fn by_hand_from(mut source: impl GpuSource, fake: &Fake, mut body: impl FnMut(&m
         let (recorder, page) = support::page();
         let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
         sink.describe();
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(Stop::default());
         let mut sampler = Sampler::new(Rhythm::default(), Selection::All, sink, stop);
         let now = Instant::now();
         let generation = sampler.begin(session, now).unwrap();

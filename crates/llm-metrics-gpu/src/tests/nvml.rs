@@ -209,9 +209,61 @@ fn a_driver_that_goes_away_ends_the_session() {
     by_hand(&Fake::state(&state), |hand| {
         hand.ticks(1);
         let mut failing = state.clone();
-        failing["force"] = json!({ "nvmlDeviceGetUtilizationRates": 9 });
+        failing["force"] = json!({ "nvmlDeviceGetUtilizationRates": 9, "nvmlDeviceGetCount_v2": 9 });
         hand.fake.set(&failing);
         assert!(hand.tick().is_err());
+    });
+}
+
+#[test]
+fn a_device_that_calls_the_driver_gone_ends_nothing_while_the_driver_answers() {
+    for code in [1, 9, 12, 18] {
+        let b = device("GPU-b", json!({ "force": { "nvmlDeviceGetClockInfo": code } }));
+        by_hand(&Fake::state(&machine(&[device("GPU-a", json!({})), b])), |hand| {
+            hand.ticks(3);
+            for uuid in ["GPU-a", "GPU-b"] {
+                assert_eq!(hand.value("gpu_memory_used_bytes", &[uuid]), Some(300.0), "code {code}");
+            }
+            assert!(hand.value("gpu_collector_errors_total", &["kind=\"call_failed\""]).unwrap() > 0.0);
+        });
+    }
+}
+
+#[test]
+fn a_device_that_may_not_be_read_is_counted() {
+    let state = json!({ "devices": [device("GPU-a", json!({}))], "force": { "nvmlDeviceGetHandleByIndex_v2": 4 } });
+    by_hand(&Fake::state(&state), |hand| {
+        hand.ticks(1);
+        assert_eq!(hand.value("gpu_collector_errors_total", &["kind=\"permission\""]), Some(1.0));
+        assert_eq!(hand.value("gpu_collector_up", &[]), Some(1.0), "the driver is well");
+    });
+}
+
+#[test]
+fn facts_that_could_not_be_read_at_first_are_read_later() {
+    let good = machine(&[device("GPU-a", json!({ "clocks_mhz": { "1": [100, 200] } }))]);
+    let mut failing = good.clone();
+    failing["force"] = json!({ "nvmlDeviceGetMaxClockInfo": 999 });
+    by_hand(&Fake::state(&failing), |hand| {
+        hand.ticks(1);
+        assert_eq!(hand.value("gpu_clock_max_hertz", &["domain=\"sm\""]), None);
+        hand.fake.set(&good);
+        hand.ticks(11);
+        assert_eq!(hand.value("gpu_clock_max_hertz", &["domain=\"sm\""]), Some(2e8));
+    });
+}
+
+#[test]
+fn a_leap_of_the_energy_is_no_energy() {
+    let state = |mj: u64| machine(&[device("GPU-a", json!({ "energy_mj": mj }))]);
+    by_hand(&Fake::state(&state(1_000_000)), |hand| {
+        hand.ticks(1);
+        hand.fake.set(&state(1 << 60));
+        hand.ticks(10);
+        hand.fake.set(&state(2_000_000));
+        hand.ticks(20);
+        assert_eq!(hand.value("gpu_energy_joules_total", &[]), Some(2000.0));
+        assert_eq!(hand.value("gpu_collector_errors_total", &["kind=\"out_of_range\""]), Some(1.0));
     });
 }
 
@@ -256,6 +308,23 @@ fn own_memory_is_told_from_that_of_others() {
         assert_eq!(hand.value("gpu_process_memory_bytes", &["scope=\"self\""]), Some(100.0));
         assert_eq!(hand.value("gpu_process_memory_bytes", &["scope=\"other\""]), Some(23.0));
     });
+}
+
+#[test]
+fn memory_of_processes_is_absent_where_one_of_them_is_not_told() {
+    let big = 1_u64 << 63;
+    for (processes, own, other) in [
+        (json!([[4242, u64::MAX], [1, 20]]), None, Some(20.0)),
+        (json!([[4242, 100], [1, 20], [2, u64::MAX]]), Some(100.0), None),
+        (json!([[4242, 100], [1, big], [2, big]]), Some(100.0), None),
+    ] {
+        let fake = Fake::state(&machine(&[device("GPU-a", json!({ "processes": processes }))]));
+        by_hand_from(fake.source().process_memory(true).host_pid(4242), &fake, |hand| {
+            hand.ticks(2);
+            assert_eq!(hand.value("gpu_process_memory_bytes", &["scope=\"self\""]), own, "{processes}");
+            assert_eq!(hand.value("gpu_process_memory_bytes", &["scope=\"other\""]), other, "{processes}");
+        });
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a return code means for the one who called.
 
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Nvml, error::NvmlError};
 
 use crate::source::SourceError;
 
@@ -45,6 +45,11 @@ pub(super) fn classify(error: &NvmlError) -> Fault {
         | NvmlError::LibraryNotFound => Fault::Source(source_error(error)),
         _ => Fault::Failed,
     }
+}
+
+/// Whether the driver as a whole says so too, when a device said that it is gone.
+pub(super) fn driver_is_gone(nvml: &Nvml) -> bool {
+    nvml.device_count().is_err()
 }
 
 /// The same of a call that concerns the driver as a whole.

@@ -13,7 +13,7 @@ use nvml_wrapper::{
 
 use super::{
     Options,
-    fault::{Fault, classify},
+    fault::{Fault, classify, driver_is_gone},
     fields::{FAST_FIELDS, Field, SLOW_FIELDS, scaled},
     gpm::{self, Gpm},
     raw,
@@ -304,14 +304,20 @@ impl<'nvml> Gpu<'nvml> {
         let Some(processes) = self.ask(Call::Processes, out, Device::running_compute_processes)? else {
             return Ok(());
         };
-        let (mut own, mut other) = (0, 0);
+        // With one process whose memory the driver does not tell, there is no sum.
+        let (mut own, mut other) = (Some(0_u64), Some(0_u64));
         for process in processes {
-            if let UsedGpuMemory::Used(bytes) = process.used_gpu_memory {
-                *(if process.pid == own_pid { &mut own } else { &mut other }) += bytes;
+            let sum = if process.pid == own_pid { &mut own } else { &mut other };
+            *sum = match (*sum, process.used_gpu_memory) {
+                (Some(sum), UsedGpuMemory::Used(bytes)) => Some(sum.saturating_add(bytes)),
+                _ => None,
+            };
+        }
+        for (sum, labels) in [(own, &[("scope", "self")]), (other, &[("scope", "other")])] {
+            if let Some(bytes) = sum {
+                out.gauge(Series::new(&catalog::PROCESS_MEMORY, labels), bytes as f64);
             }
         }
-        out.gauge(Series::new(&catalog::PROCESS_MEMORY, &[("scope", "self")]), own as f64);
-        out.gauge(Series::new(&catalog::PROCESS_MEMORY, &[("scope", "other")]), other as f64);
         Ok(())
     }
 
@@ -344,8 +350,8 @@ impl<'nvml> Gpu<'nvml> {
             }
             Fault::Nothing => self.answered = true,
             Fault::Lost => return Err(ReadError::Lost),
-            Fault::Source(error) => return Err(error.into()),
-            Fault::Failed => {
+            Fault::Source(error) if driver_is_gone(self.device.nvml()) => return Err(error.into()),
+            Fault::Source(_) | Fault::Failed => {
                 self.failed = true;
                 out.failed(ErrorKind::CallFailed);
             }

@@ -14,7 +14,7 @@ use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_
 
 use self::{
     events::Events,
-    fault::{Fault, classify, source_error},
+    fault::{Fault, classify, driver_is_gone, source_error},
     gpu::{Gpu, SLOW_PARTS},
 };
 use super::{Enumeration, GpuEvent, GpuIdentity, GpuSession, GpuSource, Part, ReadError, Readings, SourceError};
@@ -80,10 +80,21 @@ impl NvmlSource {
     }
 }
 
+impl NvmlSource {
+    fn open(&self) -> Result<Nvml, SourceError> {
+        let path = self.library_path.clone().or_else(library::from_environment);
+        library::open(path.as_deref())
+    }
+
+    /// Whether a session could begin.
+    pub(super) fn is_there(&self) -> bool {
+        self.open().is_ok()
+    }
+}
+
 impl GpuSource for NvmlSource {
     fn session(&mut self, body: &mut dyn FnMut(&mut dyn GpuSession)) -> Result<(), SourceError> {
-        let path = self.library_path.clone().or_else(library::from_environment);
-        let nvml = library::open(path.as_deref())?;
+        let nvml = self.open()?;
         // Dropped before the library is closed, whatever happens: it is declared after it.
         let mut session = Session::new(&nvml, self.options.clone());
         body(&mut session);
@@ -148,9 +159,9 @@ impl GpuSession for Session<'_> {
                     enumeration.found.push(identity);
                 }
                 Err(error) => match classify(&error) {
-                    Fault::Source(error) => return Err(error),
+                    Fault::Source(error) if driver_is_gone(self.nvml) => return Err(error),
                     // Neither visible to this process nor ever going to be: no reason to look again.
-                    Fault::Permission => {}
+                    Fault::Permission => enumeration.denied += 1,
                     _ => {
                         self.gpus.remove(&index);
                         enumeration.missing += 1;
