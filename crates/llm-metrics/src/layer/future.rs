@@ -41,7 +41,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let unwinding = EndIfPanicking(this.observed);
+        let unwinding = this.observed.is_some().then(|| EndIfPanicking(&mut *this.observed));
         let result = this.inner.poll(cx);
         drop(unwinding);
         let result = ready!(result);

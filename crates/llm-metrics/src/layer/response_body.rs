@@ -44,7 +44,7 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let unwinding = EndIfPanicking(this.observation);
+        let unwinding = this.observation.is_some().then(|| EndIfPanicking(&mut *this.observation));
         let frame = this.inner.as_mut().poll_frame(cx);
         drop(unwinding);
         let frame = ready!(frame);

@@ -452,7 +452,7 @@ impl<F: Copy + 'static> Scanner<F> {
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 
 /// What stands after the backslash of an escape of two bytes.
-fn unescaped(byte: u8) -> u8 {
+pub(super) fn unescaped(byte: u8) -> u8 {
     match byte {
         b'b' => 0x08,
         b'f' => 0x0c,

@@ -5,7 +5,7 @@ use super::facts::{Fact, Facts, Interpreter};
 use super::json::Shape;
 use super::scanner::Scanner;
 use super::sse::{Extent, Framing, Lines};
-use super::template::{Template, Text};
+use super::template::Template;
 use crate::vocabulary::InspectionFailure;
 
 /// What the data of the event at hand is.
@@ -115,11 +115,10 @@ impl Events {
         if self.payload != Payload::Nothing || self.dirty {
             return None;
         }
-        let (Text { choice, kind, text }, rest) = self.template.split(bytes)?;
+        let (text, rest) = self.template.split(bytes)?;
         #[cfg(test)]
         self.template.probe.count();
-        sink.choice(choice);
-        sink.text(choice, kind, text);
+        text.tell(sink);
         sink.event_end();
         Some(rest)
     }

@@ -8,9 +8,10 @@
 //! In what follows the text, one value may be different each time: padding, or an object that nobody looks at, such as
 //! log probabilities. See [`Template::ends`] for why that is safe.
 
-use super::TextKind;
+use super::{Sink, TextKind};
 use super::facts::{Choice, Gap, Mark};
 use super::json::{Place, SCRATCH, Skipped};
+use super::scanner::unescaped;
 use super::skip::quote_or_backslash;
 
 /// How much can be remembered. Longer envelopes are read each time.
@@ -18,9 +19,33 @@ const CAPACITY: usize = 400;
 
 /// A text that was found without reading what is around it.
 pub(super) struct Text<'b> {
-    pub(super) choice: u32,
-    pub(super) kind: TextKind,
-    pub(super) text: &'b [u8],
+    choice: u32,
+    kind: TextKind,
+    text: &'b [u8],
+    /// There are escapes of two bytes in it.
+    escaped: bool,
+}
+
+impl Text<'_> {
+    #[inline]
+    pub(super) fn tell(&self, sink: &mut impl Sink) {
+        sink.choice(self.choice);
+        let mut rest = self.text;
+        while let Some(at) = if self.escaped { memchr::memchr(b'\\', rest) } else { None } {
+            let (piece, escape) = rest.split_at(at);
+            self.tell_piece(piece, sink);
+            let [_, byte, after @ ..] = escape else { return };
+            self.tell_piece(&[unescaped(*byte)], sink);
+            rest = after;
+        }
+        self.tell_piece(rest, sink);
+    }
+
+    fn tell_piece(&self, piece: &[u8], sink: &mut impl Sink) {
+        if !piece.is_empty() {
+            sink.text(self.choice, self.kind, piece);
+        }
+    }
 }
 
 /// The bytes on both sides of a text, one after the other. The scanner borrows the memory when it has to keep a split
@@ -133,13 +158,25 @@ impl Template {
         let data = bytes.strip_prefix(b"data: ")?;
         let (begins, ..) = self.matches(data)?;
         let data = &data[begins..];
-        let end = quote_or_backslash(data).filter(|end| *end > 0 && data[*end] == b'"')?;
+        let (mut end, mut escaped) = (0, false);
+        loop {
+            end += quote_or_backslash(data.get(end..)?)?;
+            if data[end] == b'"' {
+                break;
+            }
+            // A code unit may be half of a character: that is for the scanner.
+            if data.get(end + 1) == Some(&b'u') {
+                return None;
+            }
+            escaped = true;
+            end += 2;
+        }
         let (text, after) = (&data[..end], &data[end + 1..]);
         let rest = after.strip_prefix(tail)?.strip_prefix(b"\n\n")?;
-        if text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        if text.is_empty() || text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
             return None;
         }
-        Some((Text { choice: self.choice.index(), kind: self.kind, text }, rest))
+        Some((Text { choice: self.choice.index(), kind: self.kind, text, escaped }, rest))
     }
 
     /// Remembers what came before a text.
@@ -173,16 +210,13 @@ impl Template {
     }
 }
 
-/// Whether an object that holds these members can have ended among them; without branches, so that it is done for many
-/// bytes at once.
+/// Whether an object that holds these members can have ended among them.
 #[inline]
 fn could_end_in(members: &[u8]) -> bool {
-    let [.., before, last] = members else { return true };
-    let triples = members.iter().zip(&members[1..]).zip(&members[2..]);
-    let early = triples.fold(0, |early, ((byte, next), after)| {
-        let goes_on =
-            u8::from(*next == b']') | u8::from(*next == b'"') | (u8::from(*next == b',') & u8::from(*after == b'{'));
-        early | (u8::from(*byte == b'}') & (goes_on ^ 1))
-    });
-    early != 0 || *last == b'}' || (*before == b'}' && !matches!(last, b']' | b'"'))
+    members.len() < 2
+        || memchr::memchr_iter(b'}', members).any(|at| match members.get(at + 1) {
+            Some(b']' | b'"') => false,
+            Some(b',') => members.get(at + 2) != Some(&b'{'),
+            _ => true,
+        })
 }
