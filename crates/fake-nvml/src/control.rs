@@ -118,7 +118,11 @@ exports! {
     /// What the program did that the real library does not survive, a line each; cut to the buffer.
     fn fake_nvml_violations(buffer: *mut c_char, length: c_uint) {
         let mut text = lock().violations.join("\n");
-        text.truncate((length as usize).saturating_sub(1));
+        let mut end = text.len().min((length as usize).saturating_sub(1));
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         // SAFETY: the buffer has that length by contract.
         unsafe { put_text(buffer, length, &text) }
     }

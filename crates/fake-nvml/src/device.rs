@@ -362,7 +362,11 @@ fn field(device: &Device, id: u32, scope: u32) -> Result<(c_uint, Value), Return
     let rows = device.remapped_rows.as_ref();
     let links = |pick: fn(&crate::state::NvLink) -> &Vec<u64>| {
         let links = pick(device.nvlink_kib.as_ref()?);
-        if scope == ALL_LINKS { Some(links.iter().sum()) } else { links.get(scope as usize).copied() }
+        if scope == ALL_LINKS {
+            Some(links.iter().fold(0_u64, |sum, kib| sum.saturating_add(*kib)))
+        } else {
+            links.get(scope as usize).copied()
+        }
     };
     match id {
         3 => wide(ecc.map(|ecc| ecc.corrected.0)),

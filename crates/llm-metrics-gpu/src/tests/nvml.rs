@@ -50,6 +50,17 @@ fn gpm_samples_that_would_be_too_close_are_not_taken_and_the_values_stay() {
 }
 
 #[test]
+fn a_library_that_does_not_work_does_not_end_the_search() {
+    use crate::source::{SourceError, nvml::search};
+
+    let broken = Fake::state(&json!({ "init_return": 18 }));
+    let good = Fake::profile("h200");
+    let places = ["/nowhere/libnvidia-ml.so.1".into(), broken.path().to_owned(), good.path().to_owned()];
+    assert_eq!(search(&places), Ok(()));
+    assert_eq!(search(&places[..2]), Err(SourceError::VersionMismatch), "rather than that there is none");
+}
+
+#[test]
 fn nvlink_is_counted_over_all_links() {
     by_hand(&Fake::profile("h200"), |hand| {
         hand.ticks(1);

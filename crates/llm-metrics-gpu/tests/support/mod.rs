@@ -124,16 +124,17 @@ impl Fake {
     pub fn calls(&self, function: &str) -> u64 {
         let name = CString::new(function).unwrap();
         // SAFETY: the function has that type.
-        unsafe { self.symbol::<unsafe extern "C" fn(*const c_char) -> u32>("fake_nvml_calls")(name.as_ptr()) }.into()
+        unsafe { self.symbol::<unsafe extern "C" fn(*const c_char) -> u64>("fake_nvml_calls")(name.as_ptr()) }
     }
 
     pub fn reset_calls(&self) {
-        self.number("fake_nvml_reset_calls");
+        // SAFETY: the function has that type.
+        unsafe { self.symbol::<unsafe extern "C" fn() -> u32>("fake_nvml_reset_calls")() };
     }
 
     pub fn number(&self, function: &str) -> u64 {
         // SAFETY: the function has that type.
-        unsafe { self.symbol::<unsafe extern "C" fn() -> u32>(function)() }.into()
+        unsafe { self.symbol::<unsafe extern "C" fn() -> u64>(function)() }
     }
 
     pub fn violations(&self) -> String {

@@ -22,23 +22,30 @@ const CANDIDATES: &[&str] = &[
 ];
 const FILE: &str = if cfg!(target_os = "linux") { "libnvidia-ml.so.1" } else { "nvml.dll" };
 
-/// Opens the library at `path`, or at the first candidate where there is one.
+/// Opens the library at `path`, or the first candidate that works.
 pub(super) fn open(path: Option<&Path>) -> Result<Nvml, SourceError> {
     let candidates = match path {
         Some(path) => vec![in_folder(path)],
         None if cfg!(target_os = "linux") => CANDIDATES.iter().map(PathBuf::from).collect(),
         None => vec![PathBuf::from(FILE)],
     };
-    let mut first_error = None;
-    for candidate in &candidates {
+    open_first(&candidates)
+}
+
+/// A library that is there and does not work, as one of another driver's version in a container, does not end the search;
+/// but where nothing works, it is what there is to tell.
+pub(super) fn open_first(candidates: &[PathBuf]) -> Result<Nvml, SourceError> {
+    let mut told = SourceError::NoLibrary { detail: String::from("nowhere to look") };
+    for (at, candidate) in candidates.iter().enumerate() {
         match open_at(candidate.as_os_str()) {
-            Err(SourceError::NoLibrary { detail }) => {
-                first_error.get_or_insert(SourceError::NoLibrary { detail });
-            }
-            opened_or_failed => return opened_or_failed,
+            Ok(nvml) => return Ok(nvml),
+            Err(error) if at == 0 => told = error,
+            Err(SourceError::NoLibrary { .. }) => {}
+            Err(error) if matches!(told, SourceError::NoLibrary { .. }) => told = error,
+            Err(_) => {}
         }
     }
-    Err(first_error.unwrap_or_else(|| SourceError::NoLibrary { detail: String::from("nowhere to look") }))
+    Err(told)
 }
 
 /// What `NVML_LIB_PATH` names, if it is set: the file or the folder that it is in.

@@ -212,3 +212,9 @@ pub(crate) fn throttle_nanoseconds(library: &std::path::Path) -> Vec<Option<u64>
     let integer = |value| if let Ok(raw::FieldNumber::Integer(value)) = value { Some(value) } else { None };
     values.map(integer).collect()
 }
+
+/// What is found in these places: whether one worked, or why none did.
+#[cfg(test)]
+pub(crate) fn search(candidates: &[PathBuf]) -> Result<(), SourceError> {
+    library::open_first(candidates).map(drop)
+}
