@@ -174,9 +174,10 @@ impl Sampler {
                 return Ok(End::Reopen);
             }
             due += self.rhythm.fast;
-            if due < now {
-                // What was missed is not made up for.
-                due = now + self.rhythm.fast;
+            let done = Instant::now();
+            if due < done {
+                // What was missed is not made up for. A slow driver is left in peace, and its events are still waited for.
+                due = done + self.rhythm.fast;
             }
             self.wait_until(due, &generation, session);
         }

@@ -135,6 +135,17 @@ fn the_xid_of_a_gpu_that_is_being_lost_is_counted() {
 }
 
 #[test]
+fn xids_are_counted_also_where_a_tick_takes_longer_than_its_period() {
+    let slow = json!({ "nvmlDeviceGetMemoryInfo_v2": 150_000 });
+    let fake = Fake::state(&with(machine(&[device("GPU-a", json!({}))]), json!({ "latency_us": slow })));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("it is up", |page| page.value("gpu_memory_used_bytes", &[]) == Some(300.0));
+    fake.push_xid(0, 31);
+    page.until("it is counted", |page| page.value("gpu_xid_errors_total", &["xid=\"31\""]) == Some(1.0));
+}
+
+#[test]
 fn the_xid_of_the_only_gpu_that_is_being_lost_is_counted() {
     let state = |lost: bool| {
         let slow = json!({ "nvmlDeviceGetMemoryInfo_v2": 300_000 });
