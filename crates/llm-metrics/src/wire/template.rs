@@ -8,11 +8,11 @@
 //! In what follows the text, one value may be different each time: padding, or an object that nobody looks at, such as
 //! log probabilities. See [`Template::ends`] for why that is safe.
 
-use super::{Sink, TextKind};
 use super::facts::{Choice, Gap, Mark};
 use super::json::{Place, SCRATCH, Skipped};
 use super::scanner::unescaped;
 use super::skip::quote_or_backslash;
+use super::{Sink, TextKind};
 
 /// How much can be remembered. Longer envelopes are read each time.
 const CAPACITY: usize = 400;
@@ -210,13 +210,16 @@ impl Template {
     }
 }
 
-/// Whether an object that holds these members can have ended among them.
+/// Whether an object that holds these members can have ended among them; without branches, so that it is done for many
+/// bytes at once: to search for the braces was measured to be slower.
 #[inline]
 fn could_end_in(members: &[u8]) -> bool {
-    members.len() < 2
-        || memchr::memchr_iter(b'}', members).any(|at| match members.get(at + 1) {
-            Some(b']' | b'"') => false,
-            Some(b',') => members.get(at + 2) != Some(&b'{'),
-            _ => true,
-        })
+    let [.., before, last] = members else { return true };
+    let triples = members.iter().zip(&members[1..]).zip(&members[2..]);
+    let early = triples.fold(0, |early, ((byte, next), after)| {
+        let goes_on =
+            u8::from(*next == b']') | u8::from(*next == b'"') | (u8::from(*next == b',') & u8::from(*after == b'{'));
+        early | (u8::from(*byte == b'}') & (goes_on ^ 1))
+    });
+    early != 0 || *last == b'}' || (*before == b'}' && !matches!(last, b']' | b'"'))
 }
