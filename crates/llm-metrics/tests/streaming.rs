@@ -188,6 +188,7 @@ async fn what_is_not_streamed_has_no_time_of_tokens() {
 async fn a_request_in_flight_shows_its_phase() {
     let recording = Recording::new();
     let layer = recording.metrics.layer();
+    let (streams, streaming) = tokio::sync::oneshot::channel();
     let (go, wait) = tokio::sync::oneshot::channel::<()>();
     let service = tower::ServiceBuilder::new().layer(layer).service_fn(|request| async {
         read(request).await;
@@ -198,9 +199,10 @@ async fn a_request_in_flight_shows_its_phase() {
         let mut body = tower::ServiceExt::oneshot(service, post(CHAT, ASK)).await.unwrap().into_body();
         body.frame().await;
         body.frame().await;
+        streams.send(()).unwrap();
         let _ = wait.await;
     });
-    tokio::time::sleep(PAUSE).await;
+    streaming.await.unwrap();
     let recorded = recording.take();
     assert_eq!(recorded.gauge("llm_requests_in_flight", &[("phase", "waiting")]), 0.0);
     assert_eq!(recorded.gauge("llm_requests_in_flight", &[("phase", "streaming")]), 1.0);
