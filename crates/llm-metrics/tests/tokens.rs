@@ -178,11 +178,16 @@ async fn what_the_engine_produced_for_a_client_that_left_before_the_head_is_coun
 #[tokio::test]
 async fn an_engine_that_is_ahead_of_the_wire_is_not_sampled_twice() {
     let recording = Recording::new();
-    // All three tokens are reported before the first event: no gap is one between tokens that come then.
-    handled_by(&recording, |handle| handle.tokens(3)).await;
+    // One token is reported for two events: there is no gap between tokens.
+    handled_by(&recording, |handle| handle.tokens(1)).await;
     let recorded = recording.take();
     assert!(recorded.samples("llm_inter_token_latency_seconds", &[]).is_empty());
     assert_eq!(recorded.samples("llm_stream_max_gap_seconds", &[]).len(), 1, "the wire had a gap all the same");
+
+    let recording = Recording::new();
+    // Two are reported before the first event: the second event's gap is that between them.
+    handled_by(&recording, |handle| handle.tokens(2)).await;
+    assert_eq!(recording.take().samples("llm_inter_token_latency_seconds", &[]).len(), 1);
 }
 
 #[tokio::test]

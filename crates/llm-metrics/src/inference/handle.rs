@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -52,8 +52,8 @@ impl InferenceHandle {
         self.0.report(|engine| engine.model = Some(name.into()));
     }
 
-    /// Says that the engine has just produced `count` more output tokens, over all choices. They are counted as they
-    /// come; from then on events on the wire are not.
+    /// Says that one step of the engine has just produced `count` more output tokens, over all choices. They are counted as
+    /// they come; from then on events on the wire are not.
     pub fn tokens(&self, count: u64) {
         self.0.add_tokens(count);
     }
@@ -97,6 +97,8 @@ pub(crate) struct Shared {
     pub(super) door: Door,
     /// Output tokens that the engine has reported so far, and [`SETTLED`] once no more are taken.
     tokens: AtomicU64,
+    /// How often it has, modulo 2³².
+    steps: AtomicU32,
     /// Output tokens that are in the counter already.
     published: AtomicU64,
     series: OnceLock<Arc<Series>>,
@@ -137,6 +139,7 @@ impl Shared {
             metrics,
             door,
             tokens: AtomicU64::new(0),
+            steps: AtomicU32::new(0),
             published: AtomicU64::new(0),
             series: OnceLock::new(),
             sides: Mutex::new(Sides { labels, ..Sides::default() }),
@@ -177,10 +180,17 @@ impl Shared {
         self.tokens.load(Ordering::Relaxed) & !SETTLED
     }
 
+    /// In how many steps they were reported, modulo 2³².
+    pub(super) fn steps(&self) -> u32 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
     pub(super) fn add_tokens(&self, count: u64) {
         if count > MAX_PLAUSIBLE_TOKENS && !self.is_settled() {
             return self.implausible();
         }
+        // First, so that whoever looks in between sees steps too small, never one too large.
+        self.steps.fetch_add(u32::from(count > 0), Ordering::Relaxed);
         let before = self.tokens.fetch_add(count.min(MAX_PLAUSIBLE_TOKENS), Ordering::Relaxed);
         if before & SETTLED != 0 {
             return;

@@ -68,10 +68,14 @@ struct Clock {
     max_gap: Option<Duration>,
     /// Events that bore a token.
     events: u32,
-    /// Output tokens reported by the handle, and by cumulative usage, when the last of these events ended.
-    engine_tokens: u64,
+    /// Output tokens reported by cumulative usage when the last of these events ended.
     usage_tokens: Option<u32>,
-    /// Seconds of gaps whose events bore nothing that the handle had not reported before.
+    /// Tokens and steps reported by the handle by then, both modulo 2³², and how many tokens a step had.
+    engine_tokens: u32,
+    engine_steps: u32,
+    step: u32,
+    /// Tokens of the handle that had a sample of inter-token latency, and the seconds of gaps that had no token left.
+    sampled: u32,
     unsampled: f64,
 }
 
@@ -282,8 +286,7 @@ impl Life {
         if self.stream != Some(true) {
             return;
         }
-        let engine = self.shared.tokens();
-        let reported = engine.saturating_sub(std::mem::replace(&mut self.clock.engine_tokens, engine));
+        let tokens = self.reported(events).unwrap_or(tokens);
         let Some(before) = before else {
             self.clock.first = Some(now);
             self.enter(Phase::Streaming);
@@ -293,7 +296,6 @@ impl Life {
         };
         let gap = now - before;
         self.clock.max_gap = self.clock.max_gap.max(Some(gap));
-        let tokens = if engine > 0 { reported } else { tokens };
         let options = &self.shared.metrics.0.options;
         let (stalled, sampled) = (gap > options.stall, options.inter_token_latency);
         let series = self.series();
@@ -308,10 +310,30 @@ impl Life {
                 1 => histogram.record(gap),
                 _ => histogram.record_many(gap / tokens as f64, tokens.min(MAX_SAMPLES_AN_EVENT * events) as usize),
             }
-            // An engine that is ahead of the wire: the time belongs to the tokens that it reports next.
+            // The time belongs to the tokens that come next.
             self.clock.unsampled = if tokens == 0 { gap } else { 0.0 };
         }
         self.publish_live();
+    }
+
+    /// How many tokens an engine that reports them live had for these events; no token is sampled twice. It may be ahead of the
+    /// wire, so that the steps since the last event are not the event's own: their size is.
+    fn reported(&mut self, events: u64) -> Option<u64> {
+        let (tokens, steps) = (self.shared.tokens(), self.shared.steps());
+        if tokens == 0 {
+            return None;
+        }
+        let clock = &mut self.clock;
+        let new_tokens = (tokens as u32).wrapping_sub(std::mem::replace(&mut clock.engine_tokens, tokens as u32));
+        let new_steps = steps.wrapping_sub(std::mem::replace(&mut clock.engine_steps, steps));
+        clock.step = new_tokens.checked_div(new_steps).unwrap_or(clock.step).max(1);
+        if clock.first.is_none() {
+            return Some(0);
+        }
+        let unsampled = tokens.saturating_sub(1 + u64::from(clock.sampled));
+        let sampled = (u64::from(clock.step) * events).min(unsampled);
+        clock.sampled = clock.sampled.saturating_add(sampled as u32);
+        Some(sampled)
     }
 
     /// Publishes output tokens as they become known.
