@@ -147,6 +147,10 @@ impl Life {
         &self.shared
     }
 
+    pub(crate) fn is_proxy(&self) -> bool {
+        self.proxy
+    }
+
     pub(crate) fn handle(&self) -> InferenceHandle {
         InferenceHandle(Arc::clone(&self.shared))
     }

@@ -54,8 +54,8 @@ where
                 Ok(response.map(|body| ResponseBody::observed(body, observation)))
             }
             Err(error) => {
-                let proxy = observation.proxy;
-                observation.service_failed(classify.classify(&error, proxy));
+                let error_type = classify.classify(&error, observation.is_proxy());
+                observation.service_failed(error_type);
                 Err(error)
             }
         })

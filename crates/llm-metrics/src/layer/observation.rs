@@ -19,7 +19,6 @@ pub(super) struct Observation {
     reader: Option<Reader>,
     /// Bytes of the answer that are still to come, where its length is known.
     missing: Option<u64>,
-    pub(super) proxy: bool,
 }
 
 impl Observation {
@@ -31,7 +30,7 @@ impl Observation {
     ) -> Box<Self> {
         let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
         let life = Life::start(metrics, door, labels, proxy);
-        Box::new(Self { life, route, reader: None, missing: None, proxy })
+        Box::new(Self { life, route, reader: None, missing: None })
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -40,6 +39,10 @@ impl Observation {
 
     pub(super) fn handle(&self) -> InferenceHandle {
         self.life.handle()
+    }
+
+    pub(super) fn is_proxy(&self) -> bool {
+        self.life.is_proxy()
     }
 
     pub(super) fn skipped(&self, reason: SkipReason) {
