@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use llm_metrics::{
-    Builder, EngineGauges, FinishReason, InferenceHandle, LabelPolicy, LoadedModel, ModelInfo, Operation, Usage,
+    Builder, EngineGauges, FinishReason, InferenceHandle, LabelPolicy, LoadedModel, ModelInfo, Objective, Operation,
+    Usage,
 };
 use serde_json::json;
 use tower::{BoxError, ServiceBuilder, service_fn};
@@ -165,9 +166,13 @@ pub struct Everything {
     pub loaded: LoadedModel,
 }
 
-/// Settings under which everything can happen: one model is known, and a silence of a millisecond is a stall.
+/// Settings under which everything can happen: one model is known, a silence of a millisecond is a stall, and there is an
+/// objective that any answer in a minute reaches.
 pub fn everything_can_happen(builder: Builder) -> Builder {
-    builder.model_labels(LabelPolicy::first_accepted(1)).stall_threshold(Duration::from_millis(1))
+    builder
+        .model_labels(LabelPolicy::first_accepted(1))
+        .stall_threshold(Duration::from_millis(1))
+        .objective(Objective::new("in time").duration(Duration::from_secs(60)))
 }
 
 /// Lets everything happen that the catalogue has a row for.

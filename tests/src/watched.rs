@@ -45,8 +45,8 @@ impl Watched {
         metrics: impl FnOnce(Builder) -> Builder,
         exporter: impl FnOnce(ExporterBuilder) -> ExporterBuilder,
     ) -> Self {
-        let (recorder, exporter) = exporter(Exporter::builder()).build().expect("an exporter");
-        let metrics = metrics(LlmMetrics::builder().recorder(recorder)).build().expect("valid settings");
+        let (_, exporter) = exporter(Exporter::builder()).build().expect("an exporter");
+        let metrics = metrics(LlmMetrics::builder().exporter(&exporter)).build().expect("valid settings");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("a bound socket");
         let serving = exporter.serve(listener);

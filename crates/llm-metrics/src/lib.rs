@@ -79,11 +79,16 @@ pub mod layer;
 #[cfg(feature = "prometheus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
 pub mod prometheus;
+mod recent;
 mod record;
 mod vocabulary;
 mod wire;
 
 pub use inference::{Inference, InferenceHandle};
 pub use layer::LlmMetricsLayer;
-pub use record::{BuildError, Builder, EngineGauges, LabelPolicy, LlmMetrics, LoadedModel, MAX_NAME_BYTES, ModelInfo};
+pub use recent::{RecentLatency, RecentRequest};
+pub use record::{
+    BuildError, Builder, EngineGauges, InvalidObjective, LabelPolicy, LlmMetrics, LoadedModel, MAX_NAME_BYTES,
+    ModelInfo, Objective, RecentModel,
+};
 pub use vocabulary::{Endpoint, ErrorType, FinishReason, Operation, Outcome, Thinking, Usage};

@@ -207,6 +207,24 @@ words! {
 }
 
 words! {
+    /// Whether a request reached an objective.
+    pub(crate) enum SloResult {
+        Met = "met",
+        Missed = "missed",
+    }
+}
+
+words! {
+    /// A figure of the recent window.
+    pub(crate) enum Stat {
+        P50 = "p50",
+        P95 = "p95",
+        P99 = "p99",
+        Max = "max",
+    }
+}
+
+words! {
     /// `true` or `false`, as a label.
     pub(crate) enum Flag {
         False = "false",

@@ -1,8 +1,8 @@
 //! Label names, and what values each can have.
 
 use crate::vocabulary::{
-    Endpoint, ErrorType, FinishReason, Flag, InspectionFailure, Operation, Outcome, Phase, Protocol, Thinking,
-    UsageSource,
+    Endpoint, ErrorType, FinishReason, Flag, InspectionFailure, Operation, Outcome, Phase, Protocol, SloResult, Stat,
+    Thinking, UsageSource,
 };
 
 /// The value that stands for every value over a label's cap.
@@ -71,6 +71,12 @@ labels! {
     SOURCE = "source": UsageSource::WORDS;
     /// On `llm_discarded_tokens_total`, why nobody read the tokens; on `llm_metrics_bodies_skipped_total`, why the body was not read.
     REASON = "reason": &["client_disconnect", "stream_error", "stream_truncated", "timeout", "compressed", "content_type", "too_large"];
+    /// The name of the objective, as the embedder gave it.
+    SLO = "slo": &[];
+    /// Whether the objective was reached.
+    RESULT = "result": SloResult::WORDS;
+    /// Which figure of the recent window it is: a quantile, as exact as buckets 14 to 25 % wide tell, or the exact maximum.
+    STAT = "stat": Stat::WORDS;
     /// The name of the label whose cap was reached.
     LABEL = "label": &[];
     /// The wire format that was being read, or `handle` for what was reported by the request's handle.

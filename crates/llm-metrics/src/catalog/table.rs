@@ -102,6 +102,18 @@ catalogue! {
         /// Instances of a model that are loaded: 1, and 0 once it was unloaded.
         MODEL_INFO = gauge("llm_model_info", Count)[MODEL, ENGINE, ENGINE_VERSION, QUANTIZATION, CONTEXT_LENGTH];
     }
+    "SLO attainment" {
+        /// Requests that met or missed a configured objective. One that failed has missed it; rejected and cancelled requests do not count, nor does a success of which no term of the objective can be measured.
+        SLO_REQUESTS = counter("llm_slo_requests_total", Count)[SLO, MODEL, RESULT];
+    }
+    "Recent window" {
+        /// Time from arrival to end of the requests that succeeded or failed in the last seconds (60 by default). Only the maximum can be aggregated over instances. NaN where there was none.
+        RECENT_REQUEST_DURATION = gauge("llm_recent_request_duration_seconds", Seconds)[MODEL, STAT];
+        /// Time to the first token of the streams that had it in the last seconds (60 by default). Only the maximum can be aggregated over instances. NaN where there was none.
+        RECENT_TIME_TO_FIRST_TOKEN = gauge("llm_recent_time_to_first_token_seconds", Seconds)[MODEL, STAT];
+        /// Mean time a token after the first one of the streams that ended in the last seconds (60 by default). Only the maximum can be aggregated over instances. NaN where there was none.
+        RECENT_TIME_PER_OUTPUT_TOKEN = gauge("llm_recent_time_per_output_token_seconds", Seconds)[MODEL, STAT];
+    }
     "About ourselves" {
         /// Accepted requests whose value of a label was replaced by `other`, because a cap was reached or the value could not be a label.
         LABEL_OVERFLOW = counter("llm_metrics_label_overflow_total", Count)[LABEL];

@@ -14,6 +14,7 @@ use super::{
     verdict::{End, Inspection},
 };
 use crate::{
+    recent::Latency,
     record::{LlmMetrics, RawLabels, Series},
     vocabulary::{Endpoint, FinishReason, InspectionFailure, Operation, Phase, Protocol, SkipReason, Usage},
 };
@@ -295,7 +296,9 @@ impl Life {
             self.clock.first = Some(now);
             self.enter(Phase::Streaming);
             let series = self.series();
-            series.time_to_first_token().record((now - self.started).as_secs_f64());
+            let time = now - self.started;
+            series.time_to_first_token().record(time.as_secs_f64());
+            series.recent.record(now, [(Latency::FirstToken, time)]);
             return self.publish_live();
         };
         let gap = now - before;

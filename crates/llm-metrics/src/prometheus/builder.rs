@@ -3,10 +3,13 @@ use std::{io, sync::Arc};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 use super::{Exporter, worker::Worker};
-use crate::catalog::{
-    self, Kind, Naming, Section,
-    buckets::{self, InvalidBuckets},
-    labels::{self, InvalidLabel},
+use crate::{
+    catalog::{
+        self, Kind, Naming, Section,
+        buckets::{self, InvalidBuckets},
+        labels::{self, InvalidLabel},
+    },
+    record::Refreshed,
 };
 
 /// Settings for an [`Exporter`].
@@ -107,6 +110,7 @@ impl ExporterBuilder {
             return Err(Error::Label(source));
         }
         let mut exporter = self.exporter;
+        let naming = self.naming.clone();
         let own = (catalog::SECTIONS, self.naming);
         let known = |metric: &str| {
             let all = std::iter::once(&own).chain(&self.catalogues).flat_map(|(sections, _)| *sections);
@@ -132,8 +136,10 @@ impl ExporterBuilder {
             }
         }
         let recorder = Arc::new(exporter.build_recorder());
-        let worker = Worker::start(Arc::clone(&recorder), self.process_metrics).map_err(Error::Thread)?;
-        Ok((recorder, Exporter { worker: Arc::new(worker) }))
+        let refreshed = Refreshed::default();
+        let worker = Worker::start(Arc::clone(&recorder), refreshed.clone(), self.process_metrics);
+        let worker = Arc::new(worker.map_err(Error::Thread)?);
+        Ok((Arc::clone(&recorder), Exporter { worker, recorder, naming, refreshed }))
     }
 }
 

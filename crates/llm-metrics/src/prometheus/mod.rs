@@ -7,15 +7,17 @@
 //! - Rendering happens on that thread, not on an async worker: with many series it takes tens of milliseconds.
 //! - The content type is the one of the text format, version included.
 //! - Process metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes` …) come along.
+//! - What has to be computed for a scrape, the gauges of the recent window, is computed before each. For that the exporter has
+//!   to know the metrics: build them with [`Builder::exporter`], which also hands over its recorder and its names.
 //!
 //! ```
 //! use axum::{Router, routing::post};
 //! use llm_metrics::{LlmMetrics, prometheus::Exporter};
 //!
 //! # async fn chat() {}
-//! # fn main() -> Result<(), llm_metrics::prometheus::Error> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let exporter = Exporter::builder().install()?;
-//! let metrics = LlmMetrics::new();
+//! let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
 //! let app: Router = Router::new()
 //!     .route("/v1/chat/completions", post(chat))
 //!     .layer(metrics.layer())
@@ -31,11 +33,17 @@ mod serve;
 mod service;
 mod worker;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
+
+use metrics_exporter_prometheus::PrometheusRecorder;
 
 pub use builder::{Error, ExporterBuilder};
 pub use service::MetricsService;
 
+use crate::{
+    catalog::Naming,
+    record::{Builder, Refreshed},
+};
 use worker::Worker;
 
 /// The content type of what is rendered: Prometheus' text format.
@@ -43,10 +51,12 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A running exporter: it owns the thread that does upkeep and renders. The thread stops when the exporter and every
 /// [`MetricsService`] of it are dropped.
-#[derive(Debug)]
 #[must_use = "dropping it, and every service of it, stops the exporter"]
 pub struct Exporter {
     worker: Arc<Worker>,
+    recorder: Arc<PrometheusRecorder>,
+    naming: Naming,
+    refreshed: Refreshed,
 }
 
 impl Exporter {
@@ -68,5 +78,31 @@ impl Exporter {
     #[must_use]
     pub fn service(&self) -> MetricsService {
         MetricsService::new(Arc::clone(&self.worker))
+    }
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exporter").field("naming", &self.naming).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Records with this exporter: with its recorder, and under names as it spells them. Each scrape of it brings the recent
+    /// window up to date. The exporter does not keep the metrics alive.
+    ///
+    /// ```
+    /// use llm_metrics::{LlmMetrics, prometheus::Exporter};
+    ///
+    /// let exporter = Exporter::builder().install()?;
+    /// let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Metrics that share an exporter share their series: tell them apart by a [constant label](Self::constant_label).
+    pub fn exporter(self, exporter: &Exporter) -> Self {
+        self.recorder(Arc::clone(&exporter.recorder))
+            .naming(exporter.naming.clone())
+            .refreshed(exporter.refreshed.clone())
     }
 }

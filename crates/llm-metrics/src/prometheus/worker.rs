@@ -14,6 +14,8 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
 use tokio::sync::oneshot;
 
+use crate::record::Refreshed;
+
 /// How often samples are taken out of the recorder: the memory that they take meanwhile is a second's worth.
 const UPKEEP: Duration = Duration::from_secs(1);
 
@@ -31,12 +33,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(recorder: Arc<PrometheusRecorder>, process_metrics: bool) -> io::Result<Self> {
+    pub(super) fn start(
+        recorder: Arc<PrometheusRecorder>,
+        refreshed: Refreshed,
+        process_metrics: bool,
+    ) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel();
         let process = process_metrics.then(metrics_process::Collector::default);
-        let thread = thread::Builder::new()
-            .name("llm-metrics".to_owned())
-            .spawn(move || Exposition { handle: recorder.handle(), recorder, process }.run(&inbox))?;
+        let exposition = Exposition { handle: recorder.handle(), recorder, refreshed, process };
+        let thread = thread::Builder::new().name("llm-metrics".to_owned()).spawn(move || exposition.run(&inbox))?;
         Ok(Self { jobs, thread: Some(thread) })
     }
 
@@ -67,6 +72,7 @@ impl Drop for Worker {
 struct Exposition {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    refreshed: Refreshed,
     process: Option<metrics_process::Collector>,
 }
 
@@ -96,6 +102,7 @@ impl Exposition {
     }
 
     fn render(&self) -> Bytes {
+        self.refreshed.refresh();
         self.with_process(metrics_process::Collector::collect);
         self.handle.render().into()
     }

@@ -1,18 +1,26 @@
 //! Settings, checked before anything runs.
 
 use std::{
-    sync::{Arc, OnceLock, RwLock},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, RwLock},
+    time::{Duration, Instant},
 };
 
 use http::request::Parts;
 use metrics::{Label, Recorder, SharedString};
 
-use super::{ExtraLabel, Inner, LabelPolicy, LabelValues, LlmMetrics, Options, Registrar};
-use crate::catalog::{
-    Naming,
-    labels::{self, InvalidLabel},
+use super::{
+    ExtraLabel, Inner, InvalidObjective, LabelPolicy, LabelValues, LlmMetrics, Objective, Options, Refreshed, Registrar,
 };
+use crate::{
+    catalog::{
+        Naming,
+        labels::{self, InvalidLabel},
+    },
+    recent::Recent,
+};
+
+/// How far the recent window may look back: each second of it is kept apart.
+const RECENT_WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
 /// Settings for [`LlmMetrics`].
 ///
@@ -36,6 +44,9 @@ pub struct Builder {
     models: LabelPolicy,
     constant: Vec<Label>,
     extra: Vec<ExtraLabel>,
+    objectives: Vec<Objective>,
+    recent_window: Duration,
+    refreshed: Option<Refreshed>,
     options: Options,
 }
 
@@ -47,6 +58,9 @@ impl Default for Builder {
             models: LabelPolicy::default(),
             constant: Vec::new(),
             extra: Vec::new(),
+            objectives: Vec::new(),
+            recent_window: Duration::from_secs(60),
+            refreshed: None,
             options: Options {
                 live_tokens: false,
                 inter_token_latency: true,
@@ -139,12 +153,31 @@ impl Builder {
         self
     }
 
+    /// Counts which requests keep an objective, in `llm_slo_requests_total`. Call it once for each.
+    pub fn objective(mut self, objective: Objective) -> Self {
+        self.objectives.push(objective);
+        self
+    }
+
+    /// How far `llm_recent_…` and [`LlmMetrics::recent_models`] look back, in whole seconds from 1 to 600. The default is 60: as long as
+    /// no two scrapes are further apart, none misses a spike. A model takes up to 1.3 KB for each second.
+    pub fn recent_window(mut self, window: Duration) -> Self {
+        self.recent_window = window;
+        self
+    }
+
+    #[cfg(feature = "prometheus")]
+    pub(crate) fn refreshed(mut self, by: Refreshed) -> Self {
+        self.refreshed = Some(by);
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
-    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use, or a declared model's name cannot
-    /// be a label value.
-    pub fn build(self) -> Result<LlmMetrics, BuildError> {
+    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use, a declared model's name cannot
+    /// be a label value, an objective cannot be judged, or the recent window is too short or too long.
+    pub fn build(mut self) -> Result<LlmMetrics, BuildError> {
         let own = self.constant.iter().map(Label::key).chain(self.extra.iter().map(|label| label.name.as_ref()));
         let mut seen: Vec<&str> = Vec::new();
         for name in own {
@@ -157,7 +190,15 @@ impl Builder {
         if let Some(name) = self.models.unfit() {
             return Err(BuildError::ModelName { name: name.to_owned() });
         }
+        if !RECENT_WINDOWS.contains(&self.recent_window) || self.recent_window.subsec_nanos() > 0 {
+            return Err(BuildError::RecentWindow { window: self.recent_window });
+        }
+        self.objectives = checked(self.objectives, &self.models)?;
+        let refreshed = self.refreshed.take();
         let metrics = LlmMetrics(Arc::new(self.into_inner()));
+        if let Some(refreshed) = refreshed {
+            refreshed.add(&metrics);
+        }
         if metrics.0.registrar.recorder.is_some() || !metrics.0.models.declared().is_empty() {
             metrics.register();
         }
@@ -171,10 +212,24 @@ impl Builder {
             models: LabelValues::new(self.models),
             extra_names: self.extra.iter().map(|label| label.name.clone()).collect(),
             extra: self.extra,
+            objectives: self.objectives,
+            recent: Recent::new(Instant::now(), self.recent_window),
+            recent_gauges: Mutex::default(),
             fixed: OnceLock::new(),
             series: RwLock::default(),
         }
     }
+}
+
+fn checked(objectives: Vec<Objective>, models: &LabelPolicy) -> Result<Vec<Objective>, BuildError> {
+    let mut checked: Vec<Objective> = Vec::with_capacity(objectives.len());
+    for objective in objectives {
+        let name = Arc::clone(objective.name());
+        let taken = checked.iter().any(|other| *other.name() == name);
+        let valid = if taken { Err(InvalidObjective::Taken) } else { objective.checked(models) };
+        checked.push(valid.map_err(|source| BuildError::Objective { name: name.as_ref().to_owned(), source })?);
+    }
+    Ok(checked)
 }
 
 impl std::fmt::Debug for Builder {
@@ -183,6 +238,8 @@ impl std::fmt::Debug for Builder {
             .field("naming", &self.naming)
             .field("models", &self.models)
             .field("constant", &self.constant)
+            .field("objectives", &self.objectives)
+            .field("recent_window", &self.recent_window)
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
@@ -202,6 +259,20 @@ pub enum BuildError {
     ModelName {
         /// The name.
         name: String,
+    },
+    /// An objective that cannot be judged.
+    #[error("the objective {name:?} cannot be: {source}")]
+    Objective {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: InvalidObjective,
+    },
+    /// A recent window that is too short, too long, or no whole number of seconds.
+    #[error("the recent window cannot be {window:?}: use whole seconds, from 1 to 600")]
+    RecentWindow {
+        /// What was given.
+        window: Duration,
     },
 }
 

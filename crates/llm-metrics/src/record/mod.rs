@@ -2,7 +2,9 @@
 
 mod builder;
 mod engine;
+mod objective;
 mod policy;
+mod recent;
 mod registrar;
 mod series;
 
@@ -10,7 +12,7 @@ use std::{
     array,
     collections::HashMap,
     fmt,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -20,13 +22,18 @@ use metrics::{Counter, Gauge, Label, SharedString};
 
 pub use builder::{BuildError, Builder};
 pub use engine::{EngineGauges, LoadedModel, ModelInfo};
+pub(crate) use objective::Times;
+pub use objective::{InvalidObjective, Objective};
 pub use policy::{LabelPolicy, MAX_NAME_BYTES};
+pub use recent::RecentModel;
+pub(crate) use recent::Refreshed;
 pub(crate) use registrar::Registrar;
 pub(crate) use series::{Series, SeriesKey};
 
-use self::policy::LabelValues;
+use self::{policy::LabelValues, recent::RecentGauges};
 use crate::{
     catalog::{self, labels},
+    recent::Recent,
     vocabulary::{Endpoint, InspectionFailure, Operation, Phase, Protocol, SkipReason},
 };
 
@@ -61,6 +68,9 @@ pub(crate) struct Inner {
     models: LabelValues,
     extra: Vec<ExtraLabel>,
     extra_names: Vec<SharedString>,
+    objectives: Vec<Objective>,
+    pub(crate) recent: Recent,
+    recent_gauges: Mutex<Vec<RecentGauges>>,
     fixed: OnceLock<Fixed>,
     series: RwLock<HashMap<SeriesKey, Arc<Series>, RandomState>>,
 }
@@ -160,7 +170,10 @@ impl Inner {
         if all.len() >= self.options.label_sets && !all.contains_key(&key) {
             self.fold(&mut key, |key| all.contains_key(key));
         }
-        let register = || Arc::new(Series::new(&self.registrar, &key, &self.extra_names));
+        let register = || {
+            let recent = self.recent.model(&key.model);
+            Arc::new(Series::new(&self.registrar, &key, &self.extra_names, &self.objectives, recent))
+        };
         Arc::clone(all.entry(key.clone()).or_insert_with(register))
     }
 

@@ -71,6 +71,13 @@ impl LabelPolicy {
         self.declared.iter().map(AsRef::as_ref).find(|name| !is_label_value(&self.mapped(name)))
     }
 
+    /// The label value that a name may get; `None` where it never gets one.
+    pub(crate) fn possible(&self, name: &str) -> Option<String> {
+        let value = self.mapped(name);
+        let declared = || self.declared.iter().any(|declared| self.mapped(declared) == value);
+        (is_label_value(&value) && (self.learn > 0 || declared())).then(|| value.into_owned())
+    }
+
     fn mapped<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match &self.map {
             Some(map) => map(name),
@@ -142,7 +149,7 @@ impl LabelValues {
 }
 
 /// The exporter escapes what is escaped already only once, so that names that differ in a backslash could meet on the page.
-fn is_label_value(name: &str) -> bool {
+pub(super) fn is_label_value(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
 }
 

@@ -1,13 +1,19 @@
 //! The handles of one set of labels.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{array, collections::HashMap, hash::Hash, sync::Arc};
 
 use metrics::{Counter, Histogram, Label, SharedString};
 
-use super::registrar::{LazyHistogram, Registrar};
+use super::{
+    objective::{Objective, Times},
+    registrar::{LazyHistogram, Registrar},
+};
 use crate::{
     catalog::{self, MetricDef, labels},
-    vocabulary::{DiscardReason, Endpoint, ErrorType, FinishReason, Flag, Operation, Outcome, Thinking, UsageSource},
+    recent,
+    vocabulary::{
+        DiscardReason, Endpoint, ErrorType, FinishReason, Flag, Operation, Outcome, SloResult, Thinking, UsageSource,
+    },
 };
 
 /// What tells one series of requests from another.
@@ -41,6 +47,8 @@ pub(crate) struct Series {
     pub(crate) input_cached_tokens: Counter,
     pub(crate) output_tokens: Counter,
     pub(crate) output_reasoning_tokens: Counter,
+    objectives: Box<[(Objective, [Counter; SloResult::ALL.len()])]>,
+    pub(crate) recent: Arc<recent::Model>,
 
     durations: [LazyHistogram; Thinking::ALL.len() * Outcome::ALL.len()],
     times_per_output_token: [LazyHistogram; Thinking::ALL.len()],
@@ -69,7 +77,13 @@ macro_rules! histograms {
 }
 
 impl Series {
-    pub(crate) fn new(registrar: &Arc<Registrar>, key: &SeriesKey, extra_names: &[SharedString]) -> Self {
+    pub(crate) fn new(
+        registrar: &Arc<Registrar>,
+        key: &SeriesKey,
+        extra_names: &[SharedString],
+        objectives: &[Objective],
+        recent: Arc<recent::Model>,
+    ) -> Self {
         let value = |name, value: &Arc<str>| Label::new::<SharedString, _>(name, Arc::clone(value));
         let model = Label::new(labels::MODEL, Arc::clone(&key.model));
         let operation = Label::from_static_parts(labels::OPERATION, key.operation.as_str());
@@ -118,8 +132,22 @@ impl Series {
                 counter(&catalog::DISCARDED_TOKENS, &[model.clone(), reason])
             })
             .collect();
+        let objectives = objectives
+            .iter()
+            .filter(|objective| objective.is_for(&key.model))
+            .map(|objective| {
+                let slo = Label::new(labels::SLO, Arc::clone(objective.name()));
+                let results = array::from_fn(|result| {
+                    let result = Label::from_static_parts(labels::RESULT, SloResult::WORDS[result]);
+                    counter(&catalog::SLO_REQUESTS, &[slo.clone(), model.clone(), result])
+                });
+                (objective.clone(), results)
+            })
+            .collect();
         Self {
             requests,
+            objectives,
+            recent,
             finish_reasons,
             usage_reports,
             discarded,
@@ -194,6 +222,21 @@ impl Series {
             let own = [self.model.clone(), self.operation.clone(), thinking];
             self.registrar.histogram(&catalog::TIME_PER_OUTPUT_TOKEN, self.labels(&own))
         })
+    }
+
+    /// Counts whether a request that ended kept the objectives. Only those that succeeded or failed are judged.
+    pub(crate) fn judge(&self, outcome: Outcome, times: &Times) {
+        for (objective, results) in &self.objectives {
+            let met = match outcome {
+                Outcome::Success => objective.judge(times),
+                Outcome::Error => Some(false),
+                Outcome::Rejected | Outcome::Cancelled => None,
+            };
+            if let Some(met) = met {
+                let result = if met { SloResult::Met } else { SloResult::Missed };
+                results[result as usize].increment(1);
+            }
+        }
     }
 
     histograms! {

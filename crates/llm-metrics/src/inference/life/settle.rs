@@ -1,6 +1,9 @@
 //! What is recorded when a request has ended.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Clock, Life};
 use crate::{
@@ -9,7 +12,8 @@ use crate::{
         handle::{EngineReport, MAX_PLAUSIBLE_TOKENS},
         verdict::{End, Ending, Verdict},
     },
-    record::Series,
+    recent::{Latency, RecentRequest},
+    record::{Series, Times},
     vocabulary::{DiscardReason, ErrorType, FinishReason, InspectionFailure, Outcome, Thinking, Usage, UsageSource},
 };
 
@@ -45,9 +49,10 @@ impl Life {
         }
 
         let series = self.series();
+        let times = self.times(now, output);
         if self.accepted {
             self.record_choices(series, verdict);
-            self.record_stream(series, thinking, output);
+            self.record_stream(series, thinking, times);
             self.record_tokens(series, usage, output, verdict, stream);
             match asked.max_tokens {
                 Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
@@ -56,7 +61,26 @@ impl Life {
             }
             self.record_engine(series, &engine);
         }
-        series.duration(thinking, verdict.outcome).record((now - self.started).as_secs_f64());
+        series.duration(thinking, verdict.outcome).record(times.duration.as_secs_f64());
+        series.judge(verdict.outcome, &times);
+        self.record_recent(series, now, times, verdict);
+        self.shared.metrics.0.recent.finished(RecentRequest {
+            ended: now,
+            model: Arc::clone(series.recent.name()),
+            operation: self.shared.door.operation,
+            endpoint: self.shared.door.endpoint,
+            outcome: verdict.outcome,
+            error_type: verdict.error,
+            status: self.status,
+            finish_reason: self.choices.reasons().next().map(|(reason, _)| reason),
+            stream,
+            thinking,
+            duration: times.duration,
+            time_to_first_token: times.time_to_first_token,
+            time_to_first_answer_token: times.time_to_first_token.and_then(|_| self.since_start(self.clock.answer)),
+            time_per_output_token: times.time_per_output_token,
+            usage: Usage { output: output.known(), ..usage },
+        });
         if let Some(error) = verdict.error {
             series.error(error, status_word(self.status)).increment(1);
         }
@@ -115,18 +139,45 @@ impl Life {
         }
     }
 
-    fn record_stream(&self, series: &Series, thinking: Thinking, output: Output) {
-        let Clock { first: Some(first), last: Some(last), answer, max_gap, .. } = self.clock else { return };
+    /// What the request took, as far as it can be told.
+    fn times(&self, now: Instant, output: Output) -> Times {
+        let time_per_output_token = match self.clock {
+            // Tokens that all came at once have no time between them that could be told.
+            Clock { first: Some(first), last: Some(last), .. } if output.tokens > 1 && last > first => {
+                Some((last - first).div_f64((output.tokens - 1) as f64))
+            }
+            _ => None,
+        };
+        Times {
+            duration: now - self.started,
+            time_to_first_token: self.since_start(self.clock.first),
+            time_per_output_token,
+        }
+    }
+
+    fn since_start(&self, then: Option<Instant>) -> Option<Duration> {
+        then.map(|then| then - self.started)
+    }
+
+    /// The first token is there already. What ended before its time, by the caller's fault or will, says nothing about how long
+    /// requests take.
+    fn record_recent(&self, series: &Series, now: Instant, times: Times, verdict: Verdict) {
+        let ours = matches!(verdict.outcome, Outcome::Success | Outcome::Error);
+        let duration = ours.then_some((Latency::Duration, times.duration));
+        let each = times.time_per_output_token.filter(|_| self.accepted);
+        series.recent.record(now, duration.into_iter().chain(each.map(|each| (Latency::PerToken, each))));
+    }
+
+    fn record_stream(&self, series: &Series, thinking: Thinking, times: Times) {
+        let Clock { first: Some(first), answer, max_gap, .. } = self.clock else { return };
         if let Some(answer) = answer {
             series.time_to_first_answer_token().record((answer - self.started).as_secs_f64());
             if self.reasoned {
                 series.reasoning_duration().record((answer - first).as_secs_f64());
             }
         }
-        // Tokens that all came at once have no time between them that could be told.
-        if output.tokens > 1 && last > first {
-            let each = (last - first).as_secs_f64() / (output.tokens - 1) as f64;
-            series.time_per_output_token(thinking).record(each);
+        if let Some(each) = times.time_per_output_token {
+            series.time_per_output_token(thinking).record(each.as_secs_f64());
         }
         if let Some(gap) = max_gap {
             series.max_gap().record(gap.as_secs_f64());
@@ -177,6 +228,13 @@ impl Life {
 struct Output {
     tokens: u64,
     source: UsageSource,
+}
+
+impl Output {
+    /// The tokens, where somebody counted them.
+    fn known(self) -> Option<u64> {
+        matches!(self.source, UsageSource::Engine | UsageSource::Upstream).then_some(self.tokens)
+    }
 }
 
 fn discarded(verdict: Verdict) -> Option<DiscardReason> {

@@ -1,0 +1,111 @@
+use std::time::Duration;
+
+use super::histogram::Histogram;
+
+/// Latencies of the last seconds: a slot a second, used in turn. Takes its memory with the first sample, and no more of it
+/// afterwards, whatever the rate.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    slots: Box<[Slot]>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    /// The second whose samples it has.
+    second: u64,
+    samples: Histogram,
+}
+
+impl Window {
+    /// Counts a sample of this second, in a window that looks back as many.
+    pub(super) fn record(&mut self, second: u64, back: u64, seconds: f64) {
+        if self.slots.is_empty() {
+            // One more than it looks back, as the second at hand is not over.
+            self.slots = vec![Slot { second: 0, samples: Histogram::EMPTY }; back as usize + 1].into();
+        }
+        let slot = &mut self.slots[(second % (back + 1)) as usize];
+        if slot.second < second {
+            *slot = Slot { second, samples: Histogram::EMPTY };
+        }
+        // A thread that was held up for as long as the window is has nothing to say about it.
+        if slot.second == second {
+            slot.samples.record(seconds);
+        }
+    }
+
+    /// Whether there has ever been a sample.
+    pub(super) fn is_used(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// What the samples since that second say; `None` where there is none.
+    pub(super) fn latency(&self, since: u64) -> Option<RecentLatency> {
+        let mut all = Histogram::EMPTY;
+        for slot in self.slots.iter().filter(|slot| slot.second >= since) {
+            all.add(&slot.samples);
+        }
+        let count = all.count();
+        (count > 0).then(|| RecentLatency {
+            count,
+            p50: Duration::from_secs_f64(all.quantile(0.5)),
+            p95: Duration::from_secs_f64(all.quantile(0.95)),
+            p99: Duration::from_secs_f64(all.quantile(0.99)),
+            max: Duration::from_secs_f64(all.max()),
+        })
+    }
+}
+
+/// What one latency of one model was over the recent window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecentLatency {
+    /// How many samples there were.
+    pub count: u64,
+    /// The median, as exact as buckets of a quarter of an octave tell.
+    pub p50: Duration,
+    /// What 95 % of the samples did not exceed.
+    pub p95: Duration,
+    /// What 99 % of the samples did not exceed.
+    pub p99: Duration,
+    /// The longest, exact.
+    pub max: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACK: u64 = 60;
+
+    #[test]
+    fn a_sample_is_seen_for_as_long_as_the_window_looks_back() {
+        let mut window = Window::default();
+        window.record(100, BACK, 2.0);
+        assert_eq!(window.latency(160 - BACK).unwrap().max, Duration::from_secs(2));
+        assert_eq!(window.latency(161 - BACK), None);
+    }
+
+    #[test]
+    fn a_slot_that_comes_round_forgets_what_it_had() {
+        let mut window = Window::default();
+        window.record(7, BACK, 5.0);
+        window.record(7 + BACK + 1, BACK, 1.0);
+        let latency = window.latency(0).unwrap();
+        assert_eq!((latency.count, latency.max), (1, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_sample_that_comes_a_whole_window_late_changes_nothing() {
+        let mut window = Window::default();
+        window.record(7 + BACK + 1, BACK, 1.0);
+        window.record(7, BACK, 5.0);
+        assert_eq!(window.latency(0).unwrap().count, 1);
+    }
+
+    #[test]
+    fn samples_of_the_very_first_second_count() {
+        let mut window = Window::default();
+        window.record(0, BACK, 1.0);
+        assert_eq!(window.latency(0).unwrap().count, 1);
+    }
+}
