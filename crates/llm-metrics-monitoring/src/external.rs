@@ -1,0 +1,121 @@
+//! Metrics that others export, as rows like those of the catalogues: only what rules and dashboards here read.
+//!
+//! Names and labels are those of the projects named in the sections; they are never given a prefix.
+
+use llm_metrics::catalog::{MetricDef, Section, Unit};
+
+macro_rules! rows {
+    ($($title:literal {
+        $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident)[$($label:literal),*];)+
+    })+) => {
+        $($($(#[doc = $help])+
+        pub const $row: MetricDef = MetricDef::$kind($name, Unit::$unit, concat!($($help),+).trim_ascii())
+            .with_labels(&[$($label),*]);)+)+
+
+        /// The rows, by who exports them.
+        pub const SECTIONS: &[Section] = &[$(Section::new($title, &[$($row),+])),+];
+    };
+}
+
+rows! {
+    "Prometheus, about its targets and alerts" {
+        /// 1 where the last scrape of the target worked, else 0.
+        UP = gauge("up", Count)[];
+        /// Time that the scrape took.
+        SCRAPE_DURATION = gauge("scrape_duration_seconds", Seconds)[];
+        /// Samples that the target exposed.
+        SCRAPE_SAMPLES = gauge("scrape_samples_scraped", Count)[];
+        /// Samples that were kept after relabelling.
+        SCRAPE_SAMPLES_KEPT = gauge("scrape_samples_post_metric_relabeling", Count)[];
+        /// Series that the scrape saw for the first time.
+        SCRAPE_SERIES_ADDED = gauge("scrape_series_added", Count)[];
+        /// 1 for each alert that is pending or firing.
+        ALERTS = gauge("ALERTS", Count)["alertname", "alertstate", "severity", "model"];
+    }
+    "The process (metrics-process, and most client libraries)" {
+        /// CPU time that the process used.
+        PROCESS_CPU = counter("process_cpu_seconds_total", Seconds)[];
+        /// Memory of the process that is in RAM.
+        PROCESS_RESIDENT_MEMORY = gauge("process_resident_memory_bytes", Bytes)[];
+        /// Address space of the process.
+        PROCESS_VIRTUAL_MEMORY = gauge("process_virtual_memory_bytes", Bytes)[];
+        /// Open file descriptors, sockets included.
+        PROCESS_OPEN_FDS = gauge("process_open_fds", Count)[];
+        /// File descriptors that the process may have open.
+        PROCESS_MAX_FDS = gauge("process_max_fds", Count)[];
+        /// Threads of the process.
+        PROCESS_THREADS = gauge("process_threads", Count)[];
+        /// When the process started.
+        PROCESS_START_TIME = gauge("process_start_time_seconds", UnixSeconds)[];
+    }
+    "Node exporter" {
+        /// Time that each CPU spent in each mode.
+        NODE_CPU = counter("node_cpu_seconds_total", Seconds)["cpu", "mode"];
+        /// The load average over a minute.
+        NODE_LOAD1 = gauge("node_load1", Count)[];
+        /// Memory there is.
+        NODE_MEMORY_TOTAL = gauge("node_memory_MemTotal_bytes", Bytes)[];
+        /// Memory that programs can still have.
+        NODE_MEMORY_AVAILABLE = gauge("node_memory_MemAvailable_bytes", Bytes)[];
+        /// Space that is left in a file system.
+        NODE_FILESYSTEM_AVAILABLE = gauge("node_filesystem_avail_bytes", Bytes)["device", "fstype", "mountpoint"];
+        /// Size of a file system.
+        NODE_FILESYSTEM_SIZE = gauge("node_filesystem_size_bytes", Bytes)["device", "fstype", "mountpoint"];
+        /// Data read from a disk.
+        NODE_DISK_READ = counter("node_disk_read_bytes_total", Bytes)["device"];
+        /// Data written to a disk.
+        NODE_DISK_WRITTEN = counter("node_disk_written_bytes_total", Bytes)["device"];
+        /// Data received by a network device.
+        NODE_NETWORK_RECEIVED = counter("node_network_receive_bytes_total", Bytes)["device"];
+        /// Data sent by a network device.
+        NODE_NETWORK_SENT = counter("node_network_transmit_bytes_total", Bytes)["device"];
+    }
+    "cAdvisor" {
+        /// CPU time that a container used.
+        CONTAINER_CPU = counter("container_cpu_usage_seconds_total", Seconds)["id", "image", "name", "cpu"];
+        /// Memory of a container that cannot be taken back.
+        CONTAINER_MEMORY = gauge("container_memory_working_set_bytes", Bytes)["id", "image", "name"];
+    }
+    "DCGM exporter" {
+        /// Share of time in which a kernel ran, in percent.
+        DCGM_UTILIZATION = gauge("DCGM_FI_DEV_GPU_UTIL", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
+        /// Share of time in which the memory bus was busy, in percent: not how much memory is used.
+        DCGM_MEMORY_COPY = gauge("DCGM_FI_DEV_MEM_COPY_UTIL", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
+        /// Device memory that is used, in MiB.
+        DCGM_MEMORY_USED = gauge("DCGM_FI_DEV_FB_USED", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
+        /// Device memory that is free, in MiB.
+        DCGM_MEMORY_FREE = gauge("DCGM_FI_DEV_FB_FREE", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
+        /// Temperature of the die.
+        DCGM_TEMPERATURE = gauge("DCGM_FI_DEV_GPU_TEMP", Celsius)["gpu", "UUID", "device", "modelName", "Hostname"];
+        /// Power draw of the board.
+        DCGM_POWER = gauge("DCGM_FI_DEV_POWER_USAGE", Watts)["gpu", "UUID", "device", "modelName", "Hostname"];
+        /// The last XID, 0 for none: a gauge, of which `increase` means nothing.
+        DCGM_XID = gauge("DCGM_FI_DEV_XID_ERRORS", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
+    }
+}
+
+/// Every row.
+pub fn all() -> impl Iterator<Item = &'static MetricDef> {
+    SECTIONS.iter().flat_map(|section| section.metrics)
+}
+
+pub(crate) fn contains(row: &MetricDef) -> bool {
+    all().any(|known| known.name == row.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_metrics::catalog::Kind;
+
+    use super::*;
+
+    #[test]
+    fn no_row_is_one_of_ours_and_none_is_there_twice() {
+        let mut names: Vec<_> = all().map(|row| row.name).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+        let ours: Vec<_> = llm_metrics::catalog::all().chain(llm_metrics_gpu::catalog::all()).collect();
+        assert!(ours.iter().all(|row| !names.contains(&row.name)));
+        assert!(all().all(|row| (row.kind == Kind::Counter) == row.name.ends_with("_total")));
+    }
+}

@@ -1,0 +1,267 @@
+//! What would be wrong with an expression: labels that are not there, joins that never match.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Expr, Label, Window,
+    expr::{Aggregation, Function, Join, Node, Op, Over},
+    select::{Compare, Select, What},
+};
+use crate::rule::Rule;
+
+/// What is wrong with an expression.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The series have no such label.
+    #[error("{of} has no label `{label}`")]
+    NoSuchLabel {
+        /// The label.
+        label: Label,
+        /// What was asked for it.
+        of: String,
+    },
+    /// The label never has that value.
+    #[error("the label `{label}` of {of} is never {value:?}")]
+    NoSuchValue {
+        /// The label.
+        label: Label,
+        /// The value.
+        value: String,
+        /// What was asked for it.
+        of: String,
+    },
+    /// A choice of no values selects nothing.
+    #[error("the matcher of `{label}` on {of} has no values")]
+    NoValues {
+        /// The label.
+        label: Label,
+        /// What was asked for it.
+        of: String,
+    },
+    /// The histogram has no bucket with that bound.
+    #[error("{of} has no bucket with the bound {bound}")]
+    NoSuchBucket {
+        /// The bound.
+        bound: f64,
+        /// The histogram.
+        of: &'static str,
+    },
+    /// Both sides of an operation have labels of their own, so that nothing ever matches.
+    #[error(
+        "nothing would match: the left side has the labels {left:?}, the right side {right:?}; join on what both have"
+    )]
+    NeverMatches {
+        /// The labels on the left.
+        left: BTreeSet<Label>,
+        /// The labels on the right.
+        right: BTreeSet<Label>,
+    },
+    /// A comparison, `and`, `or` or `unless` between numbers.
+    #[error("{op} needs series on both sides")]
+    NoSeries {
+        /// The operation.
+        op: &'static str,
+    },
+    /// A number where only series can be, or the other way round.
+    #[error("{function} needs {needs}")]
+    WrongOperand {
+        /// The function.
+        function: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// A quantile that is not between 0 and 1.
+    #[error("{quantile} is no quantile: it has to be between 0 and 1")]
+    NoQuantile {
+        /// What was asked for.
+        quantile: f64,
+    },
+    /// A dashboard's variable where only Prometheus reads.
+    #[error("{window} is a dashboard's variable; a rule needs a fixed window")]
+    VariableInRule {
+        /// The window.
+        window: Window,
+    },
+    /// A window or offset of no length.
+    #[error("a window of no length")]
+    EmptyWindow,
+    /// The labels of a rule are not those that its name promises.
+    #[error("the rule {rule} has the labels {found:?}, but its level says {promised:?}")]
+    WrongLevel {
+        /// The rule.
+        rule: String,
+        /// Its labels.
+        found: BTreeSet<Label>,
+        /// What its level says.
+        promised: BTreeSet<Label>,
+    },
+}
+
+impl Expr {
+    /// The labels of the series that it gives, the name aside.
+    #[must_use]
+    pub fn labels(&self) -> BTreeSet<Label> {
+        self.0.labels()
+    }
+
+    /// Everything that is wrong with it.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        self.0.check(&mut faults);
+        faults
+    }
+
+    /// The recorded rules that it reads.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        self.0.each_select(&mut |select, _| {
+            if let What::Rule(rule) = &select.what {
+                rules.push(rule.clone());
+            }
+        });
+        rules
+    }
+
+    /// The dashboard variables among its windows.
+    pub(crate) fn variable_windows(&self) -> Vec<Window> {
+        let mut windows = Vec::new();
+        self.0.each_select(&mut |select, window| windows.extend(window.into_iter().chain(select.offset)));
+        windows.retain(|window| window.is_variable());
+        windows
+    }
+}
+
+impl Node {
+    fn is_number(&self) -> bool {
+        match self {
+            Self::Number(_) | Self::Call { function: Function::Time, .. } => true,
+            Self::Binary { left, right, .. } => left.is_number() && right.is_number(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn labels(&self) -> BTreeSet<Label> {
+        match self {
+            Self::Number(_) => BTreeSet::new(),
+            Self::Select(select) | Self::Over { of: select, .. } => select.labels(),
+            Self::Absent(select) => {
+                let given = select.matchers.iter().filter(|matcher| matcher.compare == Compare::Equal);
+                given.map(|matcher| matcher.label.clone()).collect()
+            }
+            Self::Quantile { of, .. } => {
+                let mut labels = of.labels();
+                labels.remove("le");
+                labels
+            }
+            Self::Call { of, .. } => of.labels(),
+            Self::Aggregate { by: Aggregation::TopK(_), of, .. } => of.labels(),
+            Self::Aggregate { labels, .. } => labels.iter().cloned().collect(),
+            Self::Binary { op, left, right, join } => binary_labels(*op, left, right, join),
+        }
+    }
+
+    fn check(&self, faults: &mut Vec<Fault>) {
+        match self {
+            Self::Number(_) => {}
+            Self::Select(select) | Self::Absent(select) => select.check(faults),
+            Self::Over { function, of, window } => {
+                of.check(faults);
+                check_window(*window, faults);
+                match function {
+                    Over::Quantile(quantile) => check_quantile(*quantile, faults),
+                    Over::PredictLinear(ahead) => check_window(*ahead, faults),
+                    _ => {}
+                }
+            }
+            Self::Quantile { quantile, of } => {
+                of.check(faults);
+                check_quantile(*quantile, faults);
+            }
+            Self::Call { function, of } => {
+                of.check(faults);
+                let needs_number = matches!(function, Function::Vector | Function::Time);
+                if of.is_number() != needs_number {
+                    let needs = if needs_number { "a number" } else { "series" };
+                    faults.push(Fault::WrongOperand { function: function.name(), needs });
+                }
+            }
+            Self::Aggregate { by, labels, of } => {
+                of.check(faults);
+                if of.is_number() {
+                    faults.push(Fault::WrongOperand { function: by.name(), needs: "series" });
+                }
+                let there = of.labels();
+                let missing = labels.iter().filter(|label| !there.contains(*label));
+                faults.extend(missing.map(|label| Fault::NoSuchLabel { label: label.clone(), of: of.spelled() }));
+            }
+            Self::Binary { op, left, right, join } => {
+                left.check(faults);
+                right.check(faults);
+                check_join(*op, left, right, join, faults);
+            }
+        }
+    }
+
+    pub(crate) fn each_select(&self, visit: &mut impl FnMut(&Select, Option<Window>)) {
+        match self {
+            Self::Number(_) => {}
+            Self::Select(select) | Self::Absent(select) => visit(select, None),
+            Self::Over { of, window, .. } => visit(of, Some(*window)),
+            Self::Quantile { of, .. } | Self::Call { of, .. } | Self::Aggregate { of, .. } => of.each_select(visit),
+            Self::Binary { left, right, .. } => {
+                left.each_select(visit);
+                right.each_select(visit);
+            }
+        }
+    }
+}
+
+fn binary_labels(op: Op, left: &Node, right: &Node, join: &Join) -> BTreeSet<Label> {
+    if left.is_number() {
+        return right.labels();
+    }
+    match (op, &join.group_left, &join.on) {
+        (_, Some(taken), _) => left.labels().into_iter().chain(taken.iter().cloned()).collect(),
+        (Op::And | Op::Or | Op::Unless, ..) | (.., None) => left.labels(),
+        (.., Some(on)) => on.iter().cloned().collect(),
+    }
+}
+
+fn check_join(op: Op, left: &Node, right: &Node, join: &Join, faults: &mut Vec<Fault>) {
+    if left.is_number() || right.is_number() {
+        let of_sets = matches!(op, Op::And | Op::Or | Op::Unless);
+        let compares_numbers = left.is_number() && right.is_number() && op.compares();
+        if of_sets || compares_numbers {
+            faults.push(Fault::NoSeries { op: op.symbol() });
+        }
+        return;
+    }
+    let (left_labels, right_labels) = (left.labels(), right.labels());
+    let Some(on) = &join.on else {
+        if left_labels != right_labels {
+            faults.push(Fault::NeverMatches { left: left_labels, right: right_labels });
+        }
+        return;
+    };
+    for (side, labels, wanted) in [(left, &left_labels, &on[..]), (right, &right_labels, &on[..])] {
+        let missing = wanted.iter().filter(|label| !labels.contains(*label));
+        faults.extend(missing.map(|label| Fault::NoSuchLabel { label: label.clone(), of: side.spelled() }));
+    }
+    let taken = join.group_left.iter().flatten().filter(|label| !right_labels.contains(*label));
+    faults.extend(taken.map(|label| Fault::NoSuchLabel { label: label.clone(), of: right.spelled() }));
+}
+
+fn check_quantile(quantile: f64, faults: &mut Vec<Fault>) {
+    if !(0.0..=1.0).contains(&quantile) {
+        faults.push(Fault::NoQuantile { quantile });
+    }
+}
+
+fn check_window(window: Window, faults: &mut Vec<Fault>) {
+    if window.as_seconds() == Some(0) {
+        faults.push(Fault::EmptyWindow);
+    }
+}

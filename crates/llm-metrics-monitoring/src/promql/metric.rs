@@ -1,0 +1,303 @@
+//! Metrics, by what can be done with them.
+//!
+//! A counter has a `rate`, a gauge has not; only a histogram has quantiles. The three types here make the rest unsayable, and
+//! the macros check a row's kind when the crate is compiled.
+
+use std::borrow::Cow;
+
+use llm_metrics::catalog::{Kind, MetricDef};
+
+use super::{
+    Expr, Label, Window,
+    expr::{Node, Over},
+    select::{Compare, Matcher, Part, Select},
+};
+
+/// A counter of a catalogue row, checked when it is compiled.
+///
+/// ```
+/// use llm_metrics::catalog;
+/// use llm_metrics_monitoring::{counter, promql::Window};
+///
+/// let requests = counter!(catalog::REQUESTS).rate(Window::minutes(5));
+/// ```
+///
+/// A gauge is refused:
+///
+/// ```compile_fail
+/// llm_metrics_monitoring::counter!(llm_metrics::catalog::REQUESTS_IN_FLIGHT);
+/// ```
+#[macro_export]
+macro_rules! counter {
+    ($row:expr) => {
+        const { $crate::promql::Counter::of(&$row) }
+    };
+}
+
+/// A gauge of a catalogue row, checked when it is compiled.
+///
+/// ```
+/// use llm_metrics_gpu::catalog;
+/// use llm_metrics_monitoring::{gauge, promql::Window};
+///
+/// let used = gauge!(catalog::MEMORY_USED).avg_over_time(Window::minutes(5));
+/// ```
+///
+/// It has no rate:
+///
+/// ```compile_fail
+/// use llm_metrics_monitoring::{gauge, promql::Window};
+///
+/// gauge!(llm_metrics_gpu::catalog::MEMORY_USED).rate(Window::minutes(5));
+/// ```
+#[macro_export]
+macro_rules! gauge {
+    ($row:expr) => {
+        const { $crate::promql::Gauge::of(&$row) }
+    };
+}
+
+/// A histogram of a catalogue row, checked when it is compiled.
+///
+/// ```compile_fail
+/// llm_metrics_monitoring::histogram!(llm_metrics::catalog::REQUESTS);
+/// ```
+#[macro_export]
+macro_rules! histogram {
+    ($row:expr) => {
+        const { $crate::promql::Histogram::of(&$row) }
+    };
+}
+
+macro_rules! selecting {
+    ($($kind:ident),+) => { $(
+        impl $kind {
+            /// Only series in which `label` is `value`.
+            #[must_use]
+            pub fn with(self, label: impl Into<Label>, value: impl Into<String>) -> Self {
+                Self(self.0.matching(Matcher::new(label, Compare::Equal, [value])))
+            }
+
+            /// Only series in which `label` is not `value`.
+            #[must_use]
+            pub fn without(self, label: impl Into<Label>, value: impl Into<String>) -> Self {
+                Self(self.0.matching(Matcher::new(label, Compare::NotEqual, [value])))
+            }
+
+            /// Only series in which `label` is one of `values`.
+            #[must_use]
+            pub fn with_any(
+                self,
+                label: impl Into<Label>,
+                values: impl IntoIterator<Item = impl Into<String>>,
+            ) -> Self {
+                Self(self.0.matching(Matcher::new(label, Compare::OneOf, values)))
+            }
+
+            /// Only series in which `label` is none of `values`.
+            #[must_use]
+            pub fn without_any(
+                self,
+                label: impl Into<Label>,
+                values: impl IntoIterator<Item = impl Into<String>>,
+            ) -> Self {
+                Self(self.0.matching(Matcher::new(label, Compare::NoneOf, values)))
+            }
+
+            /// Says that the targets have this label too, beside `job` and `instance`: the scrape configuration gives it to them.
+            #[must_use]
+            pub fn on_target(self, label: impl Into<Label>) -> Self {
+                let mut select = self.0;
+                select.target_labels.push(label.into());
+                Self(select)
+            }
+
+            /// What it was so long ago.
+            #[must_use]
+            pub fn offset(self, window: Window) -> Self {
+                Self(Select { offset: Some(window), ..self.0 })
+            }
+
+            /// 1 where there is no such series, nothing where there is one. It has the labels that [`Self::with`] gave.
+            #[must_use]
+            pub fn absent(self) -> Expr {
+                Expr(Node::Absent(self.0))
+            }
+
+            #[allow(dead_code, reason = "each kind uses what it needs")]
+            fn over(self, function: Over, window: Window) -> Expr {
+                Expr(Node::Over { function, of: self.0, window })
+            }
+        }
+    )+ };
+}
+
+/// What only rises until the process restarts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counter(pub(crate) Select);
+
+/// What rises and falls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gauge(pub(crate) Select);
+
+/// Observations, counted in buckets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram(pub(crate) Select);
+
+selecting!(Counter, Gauge, Histogram);
+
+impl Counter {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of(row: &'static MetricDef) -> Self {
+        assert!(matches!(row.kind, Kind::Counter), "this row is no counter");
+        Self(Select::row(row))
+    }
+
+    /// How much it rises a second. Aggregate afterwards, never before: a restart would look like a fall.
+    #[must_use]
+    pub fn rate(self, window: Window) -> Expr {
+        self.over(Over::Rate, window)
+    }
+
+    /// How much it rose. 0 for a series that was born in the window, whatever its value.
+    #[must_use]
+    pub fn increase(self, window: Window) -> Expr {
+        self.over(Over::Increase, window)
+    }
+}
+
+impl Gauge {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of(row: &'static MetricDef) -> Self {
+        assert!(matches!(row.kind, Kind::Gauge), "this row is no gauge");
+        Self(Select::row(row))
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn now(self) -> Expr {
+        Expr(Node::Select(self.0))
+    }
+
+    /// Its mean.
+    #[must_use]
+    pub fn avg_over_time(self, window: Window) -> Expr {
+        self.over(Over::Avg, window)
+    }
+
+    /// Its largest value.
+    #[must_use]
+    pub fn max_over_time(self, window: Window) -> Expr {
+        self.over(Over::Max, window)
+    }
+
+    /// Its smallest value.
+    #[must_use]
+    pub fn min_over_time(self, window: Window) -> Expr {
+        self.over(Over::Min, window)
+    }
+
+    /// Its standard deviation.
+    #[must_use]
+    pub fn stddev_over_time(self, window: Window) -> Expr {
+        self.over(Over::Stddev, window)
+    }
+
+    /// A quantile of its values over time.
+    #[must_use]
+    pub fn quantile_over_time(self, quantile: f64, window: Window) -> Expr {
+        self.over(Over::Quantile(quantile), window)
+    }
+
+    /// How many samples there are.
+    #[must_use]
+    pub fn count_over_time(self, window: Window) -> Expr {
+        self.over(Over::Count, window)
+    }
+
+    /// How often it changed.
+    #[must_use]
+    pub fn changes(self, window: Window) -> Expr {
+        self.over(Over::Changes, window)
+    }
+
+    /// By how much it differs from what it was.
+    #[must_use]
+    pub fn delta(self, window: Window) -> Expr {
+        self.over(Over::Delta, window)
+    }
+
+    /// Its slope a second, by linear regression.
+    #[must_use]
+    pub fn deriv(self, window: Window) -> Expr {
+        self.over(Over::Deriv, window)
+    }
+
+    /// What it will be `ahead` from now, if it goes on as over `window`.
+    #[must_use]
+    pub fn predict_linear(self, window: Window, ahead: Window) -> Expr {
+        self.over(Over::PredictLinear(ahead), window)
+    }
+}
+
+impl Histogram {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of(row: &'static MetricDef) -> Self {
+        assert!(matches!(row.kind, Kind::Histogram), "this row is no histogram");
+        Self(Select::row(row))
+    }
+
+    /// A quantile, aggregated over all that is not in `by`. Above the last bucket bound it says that bound.
+    #[must_use]
+    pub fn quantile(self, quantile: f64, window: Window, by: impl IntoIterator<Item = impl Into<Label>>) -> Expr {
+        let by = by.into_iter().map(Into::into).chain([Cow::Borrowed("le")]).collect::<Vec<Label>>();
+        Expr(Node::Quantile { quantile, of: Box::new(self.buckets().rate(window).sum_by(by).0) })
+    }
+
+    /// The mean, aggregated over all that is not in `by`.
+    #[must_use]
+    pub fn mean(self, window: Window, by: impl IntoIterator<Item = impl Into<Label>>) -> Expr {
+        let by = by.into_iter().map(Into::into).collect::<Vec<Label>>();
+        self.clone().sum().rate(window).sum_by(by.clone()) / self.count().rate(window).sum_by(by)
+    }
+
+    /// The share of observations at or below `bound`, which has to be the bound of a bucket.
+    #[must_use]
+    pub fn share_within(self, bound: f64, window: Window, by: impl IntoIterator<Item = impl Into<Label>>) -> Expr {
+        let by = by.into_iter().map(Into::into).collect::<Vec<Label>>();
+        self.clone().within(bound).rate(window).sum_by(by.clone()) / self.count().rate(window).sum_by(by)
+    }
+
+    /// How many observations were at or below `bound`, which has to be the bound of a bucket.
+    #[must_use]
+    pub fn within(self, bound: f64) -> Counter {
+        Counter(Select { part: Part::Bucket(Some(bound)), ..self.0 })
+    }
+
+    /// The counts of all buckets, with the label `le`: for heat maps.
+    #[must_use]
+    pub fn buckets(self) -> Counter {
+        Counter(Select { part: Part::Bucket(None), ..self.0 })
+    }
+
+    /// How many observations there were.
+    #[must_use]
+    pub fn count(self) -> Counter {
+        Counter(Select { part: Part::Count, ..self.0 })
+    }
+
+    /// The sum of all observations.
+    #[must_use]
+    pub fn sum(self) -> Counter {
+        Counter(Select { part: Part::Sum, ..self.0 })
+    }
+}
+
+impl From<Gauge> for Expr {
+    fn from(gauge: Gauge) -> Self {
+        gauge.now()
+    }
+}

@@ -1,0 +1,71 @@
+//! PromQL that is built, not written.
+//!
+//! An expression begins with a row of a catalogue, not with a string that looks like a metric name. What the types can refuse
+//! does not compile: the rate of a gauge, the quantile of what is no histogram. The rest is found by [`Expr::render`], which
+//! every use goes through: a label that the row does not have, a value that the label never has, a bound that is no bucket's,
+//! sides of an operation that have no labels in common.
+//!
+//! # For rules
+//! ```
+//! use llm_metrics::{Outcome, catalog::{self, labels}};
+//! use llm_metrics_monitoring::{counter, promql::{Names, Reader, Window}};
+//!
+//! let window = Window::minutes(5);
+//! let errors = counter!(catalog::REQUESTS).with(labels::OUTCOME, Outcome::Error.as_str());
+//! let all = counter!(catalog::REQUESTS).with_any(labels::OUTCOME, ["success", "error"]);
+//! let ratio = errors.rate(window).sum_by([labels::MODEL]) / all.rate(window).sum_by([labels::MODEL]);
+//! assert_eq!(
+//!     ratio.render(&Names::new(), Reader::Rules).unwrap(),
+//!     r#"sum by (model) (rate(llm_requests_total{outcome="error"}[5m])) / sum by (model) (rate(llm_requests_total{outcome=~"success|error"}[5m]))"#
+//! );
+//! ```
+//!
+//! # For dashboards
+//! The same expressions, with [`Window::RATE`], are rendered for a dashboard, whose variables are added to every selector that
+//! has the label. A rule that was recorded is a [`Rule`](crate::Rule), and [`Rule::gauge`](crate::Rule::gauge) reads it:
+//!
+//! ```
+//! use llm_metrics::catalog::{self, labels};
+//! use llm_metrics_monitoring::{histogram, promql::{Names, Reader, Window}};
+//!
+//! let variables = Reader::Dashboard(&[("job", "job"), ("instance", "instance"), ("model", "model")]);
+//! let p95 = histogram!(catalog::TIME_TO_FIRST_TOKEN).quantile(0.95, Window::RATE, [labels::MODEL]);
+//! assert_eq!(
+//!     p95.render(&Names::new().prefix("qwen").unwrap(), variables).unwrap(),
+//!     "histogram_quantile(0.95, sum by (model, le) (rate(qwen_time_to_first_token_seconds_bucket\
+//!     {job=~\"$job\",instance=~\"$instance\",model=~\"$model\"}[$__rate_interval])))"
+//! );
+//! ```
+//!
+//! # What is refused
+//! ```
+//! use llm_metrics::catalog::{self, labels};
+//! use llm_metrics_monitoring::{counter, promql::{Names, Reader, Window}};
+//!
+//! let typo = counter!(catalog::REQUESTS).with(labels::OUTCOME, "failed").rate(Window::minutes(5));
+//! let faults = typo.render(&Names::new(), Reader::Rules).unwrap_err();
+//! assert_eq!(faults[0].to_string(), "the label `outcome` of llm_requests_total is never \"failed\"");
+//! ```
+//!
+//! Metrics of others (node exporter, DCGM, `up`, the process) are rows too: [`external`](crate::external).
+
+mod check;
+mod expr;
+mod metric;
+mod render;
+pub(crate) mod select;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+pub use check::Fault;
+pub use expr::Expr;
+pub use metric::{Counter, Gauge, Histogram};
+pub use render::{Names, Reader};
+pub use window::Window;
+
+/// The name of a label: a constant of [`llm_metrics::catalog::labels`], or what the configuration says.
+pub type Label = Cow<'static, str>;

@@ -1,0 +1,295 @@
+//! Expressions as text.
+
+use std::borrow::Cow;
+
+use llm_metrics::catalog::{MetricDef, Naming};
+
+use super::{
+    Expr, Fault, Label,
+    expr::{Aggregation, Function, Join, Node, Op, Over},
+    select::quote,
+};
+use crate::external;
+
+/// How rows are spelled: the core's by one [`Naming`], the GPU's by another, those of others as they are.
+///
+/// ```
+/// use llm_metrics_monitoring::promql::Names;
+///
+/// let names = Names::new().prefix("qwen")?;
+/// assert_eq!(names.row(&llm_metrics::catalog::REQUESTS), "qwen_requests_total");
+/// assert_eq!(names.row(&llm_metrics_gpu::catalog::UP), "gpu_up");
+/// # Ok::<(), llm_metrics::catalog::InvalidPrefix>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Names {
+    core: Naming,
+    gpu: Naming,
+}
+
+impl Names {
+    /// As in the catalogues.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The core's names with another first word.
+    ///
+    /// # Errors
+    /// As [`Naming::prefix`].
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Result<Self, llm_metrics::catalog::InvalidPrefix> {
+        self.core = self.core.prefix(prefix)?;
+        Ok(self)
+    }
+
+    /// The GPU's names with another first word.
+    ///
+    /// # Errors
+    /// As [`Naming::prefix`].
+    pub fn gpu_prefix(mut self, prefix: impl Into<String>) -> Result<Self, llm_metrics::catalog::InvalidPrefix> {
+        self.gpu = self.gpu.prefix(prefix)?;
+        Ok(self)
+    }
+
+    /// The name of a row.
+    #[must_use]
+    pub fn row(&self, row: &MetricDef) -> Cow<'static, str> {
+        match row.name.split_once('_') {
+            _ if external::contains(row) => Cow::Borrowed(row.name),
+            Some(("gpu", _)) => self.gpu.name(row),
+            _ => self.core.name(row),
+        }
+    }
+}
+
+/// Who will read an expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reader<'a> {
+    /// Prometheus: windows have to be fixed.
+    Rules,
+    /// Grafana. Each pair is a label and a variable: where a series has the label and the expression says nothing about
+    /// it, `label=~"$variable"` is added.
+    Dashboard(&'a [(&'a str, &'a str)]),
+}
+
+impl Expr {
+    /// Spells it, on one line.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn render(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<Fault>> {
+        self.checked(reader)?;
+        Ok(Writer { names, reader, width: usize::MAX }.write(&self.0, 0))
+    }
+
+    /// Spells it over several lines where it is long.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn render_lines(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<Fault>> {
+        self.checked(reader)?;
+        Ok(Writer { names, reader, width: 100 }.write(&self.0, 0))
+    }
+
+    fn checked(&self, reader: Reader<'_>) -> Result<(), Vec<Fault>> {
+        let mut faults = self.faults();
+        if reader == Reader::Rules {
+            faults.extend(self.variable_windows().into_iter().map(|window| Fault::VariableInRule { window }));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+impl Node {
+    /// For messages.
+    pub(crate) fn spelled(&self) -> String {
+        Writer { names: &Names::default(), reader: Reader::Rules, width: usize::MAX }.write(self, 0)
+    }
+}
+
+struct Writer<'a> {
+    names: &'a Names,
+    reader: Reader<'a>,
+    width: usize,
+}
+
+impl Writer<'_> {
+    fn write(&self, node: &Node, indent: usize) -> String {
+        let line = self.line(node);
+        match node {
+            Node::Binary { op, left, right, join } if indent + line.len() > self.width => {
+                let [left, right] = [(left, false), (right, true)].map(|(side, is_right)| {
+                    if !op.needs_parentheses(side, is_right) {
+                        return self.write(side, indent);
+                    }
+                    let inner = self.write(side, indent + 2);
+                    if inner.contains('\n') {
+                        let pad = " ".repeat(indent);
+                        format!("(\n{pad}  {inner}\n{pad})")
+                    } else {
+                        format!("({inner})")
+                    }
+                });
+                let pad = " ".repeat(indent);
+                format!("{left}\n{pad}{}{}\n{pad}{right}", op.symbol(), render_join(join))
+            }
+            Node::Aggregate { by, labels, of } if indent + line.len() > self.width => {
+                let (head, pad) = (render_aggregation(*by, labels), " ".repeat(indent));
+                format!("{head}\n{pad}  {}\n{pad})", self.write(of, indent + 2))
+            }
+            _ => line,
+        }
+    }
+
+    fn line(&self, node: &Node) -> String {
+        let variables = match self.reader {
+            Reader::Rules => &[],
+            Reader::Dashboard(variables) => variables,
+        };
+        match node {
+            Node::Number(value) => number(*value),
+            Node::Select(select) => select.render(self.names, variables, None),
+            Node::Absent(select) => format!("absent({})", select.render(self.names, variables, None)),
+            Node::Over { function, of, window } => function.call(&of.render(self.names, variables, Some(*window))),
+            Node::Quantile { quantile, of } => format!("histogram_quantile({}, {})", number(*quantile), self.line(of)),
+            Node::Call { function, of } => function.call(&self.line(of)),
+            Node::Aggregate { by, labels, of } => format!("{}{})", render_aggregation(*by, labels), self.line(of)),
+            Node::Binary { op, left, right, join } => {
+                let [left, right] = [(left, false), (right, true)].map(|(side, is_right)| {
+                    let text = self.line(side);
+                    if op.needs_parentheses(side, is_right) { format!("({text})") } else { text }
+                });
+                format!("{left} {}{} {right}", op.symbol(), render_join(join))
+            }
+        }
+    }
+}
+
+fn render_aggregation(by: Aggregation, labels: &[Label]) -> String {
+    match by {
+        Aggregation::TopK(k) => format!("topk({k}, "),
+        _ if labels.is_empty() => format!("{}(", by.name()),
+        _ => format!("{} by ({}) (", by.name(), labels.join(", ")),
+    }
+}
+
+fn render_join(join: &Join) -> String {
+    let on = join.on.iter().map(|labels| format!(" on ({})", labels.join(", ")));
+    on.chain(join.group_left.iter().map(|labels| format!(" group_left ({})", labels.join(", ")))).collect()
+}
+
+/// A number literal of PromQL.
+fn number(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "Inf" } else { "-Inf" }.to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+impl Over {
+    fn call(self, range: &str) -> String {
+        match self {
+            Self::Rate => format!("rate({range})"),
+            Self::Increase => format!("increase({range})"),
+            Self::Avg => format!("avg_over_time({range})"),
+            Self::Max => format!("max_over_time({range})"),
+            Self::Min => format!("min_over_time({range})"),
+            Self::Stddev => format!("stddev_over_time({range})"),
+            Self::Quantile(quantile) => format!("quantile_over_time({}, {range})", number(quantile)),
+            Self::Count => format!("count_over_time({range})"),
+            Self::Changes => format!("changes({range})"),
+            Self::Delta => format!("delta({range})"),
+            Self::Deriv => format!("deriv({range})"),
+            Self::PredictLinear(ahead) => {
+                let seconds = ahead.as_seconds().map_or_else(|| quote(&ahead.to_string()), |s| s.to_string());
+                format!("predict_linear({range}, {seconds})")
+            }
+        }
+    }
+}
+
+impl Function {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Abs => "abs",
+            Self::Ceil => "ceil",
+            Self::ClampMin(_) => "clamp_min",
+            Self::ClampMax(_) => "clamp_max",
+            Self::Time => "time",
+            Self::Vector => "vector",
+        }
+    }
+
+    fn call(self, of: &str) -> String {
+        match self {
+            Self::Time => "time()".to_owned(),
+            Self::ClampMin(limit) | Self::ClampMax(limit) => format!("{}({of}, {})", self.name(), number(limit)),
+            _ => format!("{}({of})", self.name()),
+        }
+    }
+}
+
+impl Aggregation {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Count => "count",
+            Self::TopK(_) => "topk",
+        }
+    }
+}
+
+impl Op {
+    pub(crate) const fn symbol(self) -> &'static str {
+        match self {
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::And => "and",
+            Self::Unless => "unless",
+            Self::Or => "or",
+        }
+    }
+
+    pub(crate) const fn compares(self) -> bool {
+        matches!(self.strength(), 3)
+    }
+
+    const fn strength(self) -> u8 {
+        match self {
+            Self::Mul | Self::Div => 5,
+            Self::Add | Self::Sub => 4,
+            Self::And | Self::Unless => 2,
+            Self::Or => 1,
+            _ => 3,
+        }
+    }
+
+    /// Whether an operand has to stand in parentheses. All operators bind to the left.
+    fn needs_parentheses(self, operand: &Node, is_right: bool) -> bool {
+        match operand {
+            Node::Binary { op, .. } => {
+                op.strength() < self.strength() || (is_right && op.strength() == self.strength())
+            }
+            // `2 ^ -1` is fine to Prometheus, `a - -1` is fine too, but nobody likes to read them.
+            Node::Number(value) => *value < 0.0 && is_right && self.strength() > 3,
+            _ => false,
+        }
+    }
+}

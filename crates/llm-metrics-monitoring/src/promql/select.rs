@@ -1,0 +1,243 @@
+//! What is selected: a row or a recorded rule, and which of its series.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use llm_metrics::catalog::{MetricDef, labels};
+
+use super::{Fault, Label, Names, Window};
+use crate::{
+    external,
+    rule::Rule,
+    vocabulary::{self, TARGET_LABELS},
+};
+
+/// A selector: the operand of everything.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Select {
+    pub(crate) what: What,
+    pub(crate) part: Part,
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) target_labels: Vec<Label>,
+    pub(crate) offset: Option<Window>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum What {
+    Row(&'static MetricDef),
+    Rule(Rule),
+}
+
+/// Which of the series that a histogram has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
+    Whole,
+    /// All buckets, or the one with this bound.
+    Bucket(Option<f64>),
+    Count,
+    Sum,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Matcher {
+    pub(crate) label: Label,
+    pub(crate) compare: Compare,
+    pub(crate) values: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compare {
+    Equal,
+    NotEqual,
+    OneOf,
+    NoneOf,
+}
+
+impl Matcher {
+    pub(crate) fn new(
+        label: impl Into<Label>,
+        compare: Compare,
+        values: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self { label: label.into(), compare, values: values.into_iter().map(Into::into).collect() }
+    }
+
+    fn render(&self) -> String {
+        let text = match (self.compare, &self.values[..]) {
+            (Compare::Equal | Compare::NotEqual, [value]) => value.clone(),
+            (_, values) => values.iter().map(|value| escape_regex(value)).collect::<Vec<_>>().join("|"),
+        };
+        let compare = match self.compare {
+            Compare::Equal => "=",
+            Compare::NotEqual => "!=",
+            Compare::OneOf => "=~",
+            Compare::NoneOf => "!~",
+        };
+        format!("{}{compare}{}", self.label, quote(&text))
+    }
+}
+
+impl Select {
+    pub(crate) const fn row(row: &'static MetricDef) -> Self {
+        Self { what: What::Row(row), part: Part::Whole, matchers: Vec::new(), target_labels: Vec::new(), offset: None }
+    }
+
+    pub(crate) const fn rule(rule: Rule) -> Self {
+        Self {
+            what: What::Rule(rule),
+            part: Part::Whole,
+            matchers: Vec::new(),
+            target_labels: Vec::new(),
+            offset: None,
+        }
+    }
+
+    pub(crate) fn matching(mut self, matcher: Matcher) -> Self {
+        self.matchers.push(matcher);
+        self
+    }
+
+    /// The labels that its series have.
+    pub(crate) fn labels(&self) -> BTreeSet<Label> {
+        let mut labels: BTreeSet<Label> = match &self.what {
+            What::Row(row) => {
+                let own = row.labels.iter().chain(&TARGET_LABELS).map(|label| Cow::Borrowed(*label));
+                own.chain(self.target_labels.iter().cloned()).collect()
+            }
+            What::Rule(rule) => rule.labels(),
+        };
+        if matches!(self.part, Part::Bucket(_)) {
+            labels.insert(Cow::Borrowed("le"));
+        }
+        labels
+    }
+
+    pub(crate) fn check(&self, faults: &mut Vec<Fault>) {
+        let labels = self.labels();
+        for Matcher { label, values, compare } in &self.matchers {
+            if !labels.contains(label) {
+                faults.push(Fault::NoSuchLabel { label: label.clone(), of: self.spelled() });
+            }
+            let unknown = values.iter().filter(|value| !self.can_be(label, value));
+            faults.extend(unknown.map(|value| Fault::NoSuchValue {
+                label: label.clone(),
+                value: value.clone(),
+                of: self.spelled(),
+            }));
+            if values.is_empty() && matches!(compare, Compare::OneOf | Compare::NoneOf) {
+                faults.push(Fault::NoValues { label: label.clone(), of: self.spelled() });
+            }
+        }
+        if let (Part::Bucket(Some(bound)), What::Row(row)) = (self.part, &self.what) {
+            if !row.buckets.contains(&bound) {
+                faults.push(Fault::NoSuchBucket { bound, of: row.name });
+            }
+        }
+        if let What::Rule(rule) = &self.what {
+            faults.extend(rule.faults());
+        }
+    }
+
+    /// Whether the label can have that value here: any, where the set is open.
+    fn can_be(&self, label: &str, value: &str) -> bool {
+        let What::Row(row) = &self.what else { return true };
+        let closed = if row.name.starts_with("gpu_") {
+            vocabulary::gpu_values(row, label)
+        } else if external::contains(row) {
+            None
+        } else {
+            labels::ALL.iter().find(|known| known.name == label).map(|known| known.values)
+        };
+        closed.is_none_or(|values| values.is_empty() || values.contains(&value))
+    }
+
+    fn spelled(&self) -> String {
+        self.name(&Names::default())
+    }
+
+    pub(crate) fn name(&self, names: &Names) -> String {
+        let name = match &self.what {
+            What::Row(row) => names.row(row).into_owned(),
+            What::Rule(rule) => rule.name(names),
+        };
+        let suffix = match self.part {
+            Part::Whole => "",
+            Part::Bucket(_) => "_bucket",
+            Part::Count => "_count",
+            Part::Sum => "_sum",
+        };
+        name + suffix
+    }
+
+    /// Spells it, with `variables` (label, variable) matched where the series have the label and nothing says otherwise.
+    pub(crate) fn render(&self, names: &Names, variables: &[(&str, &str)], window: Option<Window>) -> String {
+        let labels = self.labels();
+        let free = |label: &str| labels.contains(label) && !self.matchers.iter().any(|matcher| matcher.label == label);
+        let by_variable = variables.iter().filter(|(label, _)| free(label));
+        let mut matchers: Vec<_> = by_variable.map(|(label, variable)| format!("{label}=~\"${variable}\"")).collect();
+        matchers.extend(self.matchers.iter().map(Matcher::render));
+        if let Part::Bucket(Some(bound)) = self.part {
+            matchers.push(bucket_matcher(bound).render());
+        }
+        let mut text = self.name(names);
+        if !matchers.is_empty() {
+            text += &format!("{{{}}}", matchers.join(","));
+        }
+        if let Some(window) = window {
+            text += &format!("[{window}]");
+        }
+        if let Some(offset) = self.offset {
+            text += &format!(" offset {offset}");
+        }
+        text
+    }
+}
+
+/// Prometheus 3 rewrites `le="5"` as `le="5.0"` when it scrapes; 2 leaves it. Where the two differ, both are matched.
+fn bucket_matcher(bound: f64) -> Matcher {
+    let spellings: BTreeSet<String> = [bound.to_string(), open_metrics_float(bound)].into();
+    let compare = if spellings.len() == 1 { Compare::Equal } else { Compare::OneOf };
+    Matcher::new("le", compare, spellings)
+}
+
+/// A number as Prometheus 3 spells it: Go's `%g`, with `.0` after a whole number.
+pub(crate) fn open_metrics_float(value: f64) -> String {
+    let exponent = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    if (-4..21).contains(&exponent) && !(6..).contains(&exponent) {
+        let plain = value.to_string();
+        return if plain.contains('.') { plain } else { plain + ".0" };
+    }
+    let scientific = format!("{value:e}");
+    let (digits, power) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
+    format!("{digits}e{sign}{power:0>2}")
+}
+
+fn escape_regex(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, char| {
+        if r"\.+*?()|[]{}^$".contains(char) {
+            escaped.push('\\');
+        }
+        escaped.push(char);
+        escaped
+    })
+}
+
+/// A string literal of PromQL.
+pub(crate) fn quote(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_matched_in_the_spelling_of_prometheus_2_and_3() {
+        assert_eq!(bucket_matcher(2.5).render(), r#"le="2.5""#);
+        assert_eq!(bucket_matcher(5.0).render(), r#"le=~"5|5\\.0""#);
+        assert_eq!(bucket_matcher(1_048_576.0).render(), r#"le=~"1\\.048576e\\+06|1048576""#);
+        assert_eq!(bucket_matcher(0.001).render(), r#"le="0.001""#);
+        assert_eq!(bucket_matcher(0.00005).render(), r#"le=~"0\\.00005|5e-05""#);
+        assert_eq!(bucket_matcher(131_072.0).render(), r#"le=~"131072|131072\\.0""#);
+    }
+}

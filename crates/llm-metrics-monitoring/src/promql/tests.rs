@@ -1,0 +1,140 @@
+//! What an expression refuses, and how it is spelled.
+
+use llm_metrics::catalog::{
+    self, Unit,
+    labels::{MODEL, OUTCOME},
+};
+use llm_metrics_gpu::catalog as gpu;
+
+use super::{Expr, Fault, Names, Reader, Window};
+use crate::{Level, Rule, counter, external, gauge, histogram};
+
+const M5: Window = Window::minutes(5);
+
+fn spelled(expr: &Expr) -> String {
+    expr.render(&Names::new(), Reader::Rules).unwrap()
+}
+
+fn refused(expr: &Expr) -> Fault {
+    let faults = expr.render(&Names::new(), Reader::Rules).unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    faults.into_iter().next().unwrap()
+}
+
+fn requests() -> Expr {
+    counter!(catalog::REQUESTS).rate(M5).sum_by([MODEL])
+}
+
+#[test]
+fn a_label_that_the_row_does_not_declare_is_refused() {
+    let expr = counter!(catalog::REQUESTS_STARTED).with(MODEL, "qwen").rate(M5);
+    assert!(matches!(refused(&expr), Fault::NoSuchLabel { label, .. } if label == MODEL));
+    let expr = counter!(catalog::REQUESTS_STARTED).rate(M5).sum_by([MODEL]);
+    assert!(matches!(refused(&expr), Fault::NoSuchLabel { label, .. } if label == MODEL));
+    let lost = requests().sum_by([OUTCOME]);
+    assert!(matches!(refused(&lost), Fault::NoSuchLabel { label, .. } if label == OUTCOME));
+}
+
+#[test]
+fn a_value_outside_a_closed_set_is_refused_and_one_of_an_open_set_is_not() {
+    let expr = gauge!(gpu::CLOCK_EVENT).with("reason", "hot").now();
+    assert!(matches!(refused(&expr), Fault::NoSuchValue { value, .. } if value == "hot"));
+    assert!(gauge!(external::UP).with("job", "anything").now().faults().is_empty());
+    let expr = counter!(catalog::REQUESTS).with_any(OUTCOME, ["error", "failed"]).rate(M5);
+    assert!(matches!(refused(&expr), Fault::NoSuchValue { value, .. } if value == "failed"));
+}
+
+#[test]
+fn a_bound_that_is_no_buckets_is_refused() {
+    let expr = histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(3.0, M5, [MODEL]);
+    assert_eq!(refused(&expr), Fault::NoSuchBucket { bound: 3.0, of: "llm_time_to_first_token_seconds" });
+}
+
+#[test]
+fn sides_that_never_match_are_refused() {
+    let by_operation = counter!(catalog::OUTPUT_TOKENS).rate(M5).sum_by(["operation"]);
+    assert!(matches!(refused(&requests().and(by_operation.clone())), Fault::NeverMatches { .. }));
+    assert!(matches!(refused(&requests().and_on([MODEL], by_operation)), Fault::NoSuchLabel { .. }));
+    let (up, version) = (gauge!(external::UP).now(), gauge!(catalog::BUILD_INFO).now());
+    assert!(matches!(refused(&up.clone().unless(version.clone())), Fault::NeverMatches { .. }));
+    assert!(up.unless_on(["instance"], version).faults().is_empty());
+}
+
+#[test]
+fn numbers_and_series_are_kept_apart() {
+    assert_eq!(refused(&requests().and(1.0)), Fault::NoSeries { op: "and" });
+    assert_eq!(refused(&Expr::time().gt(1.0)), Fault::NoSeries { op: ">" });
+    assert!(matches!(refused(&Expr::from(1.0).sum()), Fault::WrongOperand { .. }));
+    assert!(matches!(refused(&Expr::from(1.0).abs()), Fault::WrongOperand { .. }));
+}
+
+#[test]
+fn a_dashboards_window_is_refused_in_a_rule() {
+    let expr = counter!(catalog::REQUESTS).rate(Window::RATE).sum_by([MODEL]);
+    assert_eq!(refused(&expr), Fault::VariableInRule { window: Window::RATE });
+    assert!(expr.render(&Names::new(), Reader::Dashboard(&[])).is_ok());
+    let rule = Rule::new(Level::JobModel, "llm_requests", "rate", Unit::Count, expr);
+    let reads = rule.now().render(&Names::new(), Reader::Dashboard(&[])).unwrap_err();
+    assert!(reads.contains(&Fault::VariableInRule { window: Window::RATE }));
+}
+
+#[test]
+fn a_rule_has_the_labels_that_its_level_says() {
+    let rule = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, requests());
+    assert!(matches!(&refused(&rule.now()), Fault::WrongLevel { rule, .. } if rule == "job_model:llm_requests:rate5m"));
+}
+
+#[test]
+fn parentheses_stand_where_they_are_needed_and_nowhere_else() {
+    let (a, b) = (requests, requests);
+    let text = "sum by (model) (rate(llm_requests_total[5m]))";
+    assert_eq!(spelled(&((a() + b()) / b())), format!("({text} + {text}) / {text}"));
+    assert_eq!(spelled(&(a() + b() / b())), format!("{text} + {text} / {text}"));
+    assert_eq!(spelled(&(1.0 - (a() - b()))), format!("1 - ({text} - {text})"));
+    assert_eq!(spelled(&a().gt(0.5).and(b().lt(2.0))), format!("{text} > 0.5 and {text} < 2"));
+    assert_eq!(spelled(&a().and(b().or(b()))), format!("{text} and ({text} or {text})"));
+    assert_eq!(spelled(&(a() - -1.0)), format!("{text} - (-1)"));
+}
+
+#[test]
+fn joins_and_offsets_and_predictions_are_spelled_as_prometheus_reads_them() {
+    let total = gauge!(gpu::MEMORY_TOTAL).now();
+    let soon = gauge!(gpu::MEMORY_USED).predict_linear(Window::hours(1), Window::hours(4)).gt(total);
+    let alive = gauge!(gpu::UP).now().equals(1.0);
+    assert_eq!(
+        spelled(&soon.and_on(["instance", "gpu_uuid"], alive)),
+        "predict_linear(gpu_memory_used_bytes[1h], 14400) > gpu_memory_total_bytes \
+         and on (instance, gpu_uuid) gpu_up == 1"
+    );
+    let named = gauge!(gpu::UTILIZATION).now().with_labels_of(gauge!(gpu::INFO), ["instance", "gpu_uuid"], ["name"]);
+    assert_eq!(spelled(&named), "gpu_utilization_ratio * on (instance, gpu_uuid) group_left (name) gpu_info");
+    assert_eq!(spelled(&gauge!(gpu::UP).offset(M5).with("gpu", "a\"b\\").now()), r#"gpu_up{gpu="a\"b\\"} offset 5m"#);
+    assert_eq!(spelled(&gauge!(external::UP).with("job", "llm").absent()), r#"absent(up{job="llm"})"#);
+}
+
+#[test]
+fn a_long_expression_is_broken_at_its_operators() {
+    let text = (requests() / requests()).gt(0.5).and(requests().gt(0.01));
+    let lines = text.render_lines(&Names::new(), Reader::Rules).unwrap();
+    assert_eq!(
+        lines,
+        "sum by (model) (rate(llm_requests_total[5m])) / sum by (model) (rate(llm_requests_total[5m])) > 0.5\nand\n\
+         sum by (model) (rate(llm_requests_total[5m])) > 0.01"
+    );
+}
+
+#[test]
+fn a_dashboards_variables_are_added_where_the_label_is_and_nothing_else_is_said() {
+    let reader = Reader::Dashboard(&[("job", "job"), ("instance", "instance"), ("model", "model")]);
+    let named = counter!(catalog::OUTPUT_TOKENS).with(MODEL, "qwen").rate(Window::RATE).sum();
+    assert_eq!(
+        named.render(&Names::new(), reader).unwrap(),
+        r#"sum(rate(llm_output_tokens_total{job=~"$job",instance=~"$instance",model="qwen"}[$__rate_interval]))"#
+    );
+    let expr = counter!(catalog::REQUESTS).rate(M5).sum_by(Level::JobModel.labels());
+    let rule = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, expr);
+    assert_eq!(
+        rule.now().render(&Names::new(), reader).unwrap(),
+        r#"job_model:llm_requests:rate5m{job=~"$job",model=~"$model"}"#
+    );
+}

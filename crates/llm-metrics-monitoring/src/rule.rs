@@ -1,0 +1,140 @@
+//! Recording rules as values: what refers to a rule holds it, so that nothing can refer to one that is not there.
+
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+
+use llm_metrics::catalog::{MetricDef, Unit, labels::MODEL};
+
+use crate::{
+    promql::{Expr, Fault, Gauge, Label, Names, Reader, select::Select},
+    vocabulary::{GPU, GPU_UUID, INSTANCE, JOB},
+};
+
+/// By what a rule is aggregated: the first word of its name, and exactly the labels that its series have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Level {
+    /// All instances of a job together.
+    Job,
+    /// A model over all instances of a job.
+    JobModel,
+    /// One objective of a model.
+    JobModelSlo,
+    /// One target.
+    Instance,
+    /// A model at one target.
+    InstanceModel,
+    /// One GPU.
+    Gpu,
+    /// What the label joins, which the configuration names.
+    Joined(String),
+}
+
+impl Level {
+    /// The labels.
+    #[must_use]
+    pub fn labels(&self) -> Vec<Label> {
+        let labels: &[&'static str] = match self {
+            Self::Job => &[JOB],
+            Self::JobModel => &[JOB, MODEL],
+            Self::JobModelSlo => &[JOB, MODEL, "slo"],
+            Self::Instance => &[JOB, INSTANCE],
+            Self::InstanceModel => &[JOB, INSTANCE, MODEL],
+            Self::Gpu => &[JOB, INSTANCE, GPU, GPU_UUID],
+            Self::Joined(label) => return vec![Cow::Owned(label.clone())],
+        };
+        labels.iter().map(|label| Cow::Borrowed(*label)).collect()
+    }
+
+    fn word(&self) -> &str {
+        match self {
+            Self::Job => "job",
+            Self::JobModel => "job_model",
+            Self::JobModelSlo => "job_model_slo",
+            Self::Instance => "instance",
+            Self::InstanceModel => "instance_model",
+            Self::Gpu => "gpu",
+            Self::Joined(label) => label,
+        }
+    }
+}
+
+/// A recording rule, named `level:metric:operation`.
+///
+/// Cloning it is cheap. Its value is a gauge, whatever it was made from: it is never rated again.
+///
+/// ```
+/// use llm_metrics::catalog::{self, Unit, labels::MODEL};
+/// use llm_metrics_monitoring::{Level, Rule, counter, promql::{Names, Reader, Window}};
+///
+/// let expr = counter!(catalog::REQUESTS).rate(Window::minutes(5)).sum_by(Level::JobModel.labels());
+/// let rate = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, expr);
+/// let busy = rate.gauge().now().gt(10.0);
+/// let names = Names::new().prefix("qwen").unwrap();
+/// assert_eq!(busy.render(&names, Reader::Rules).unwrap(), "job_model:qwen_requests:rate5m > 10");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule(Arc<Definition>);
+
+#[derive(Debug, PartialEq)]
+struct Definition {
+    level: Level,
+    stem: &'static str,
+    operation: String,
+    unit: Unit,
+    expr: Expr,
+}
+
+impl Rule {
+    /// A rule. `stem` is the metric's name without suffixes, with the prefix `llm_` or `gpu_`.
+    #[must_use]
+    pub fn new(level: Level, stem: &'static str, operation: impl Into<String>, unit: Unit, expr: Expr) -> Self {
+        Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr }))
+    }
+
+    /// Its value, to be used in an expression.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        Gauge(Select::rule(self.clone()))
+    }
+
+    /// Its value now: short for `gauge().now()`.
+    #[must_use]
+    pub fn now(&self) -> Expr {
+        self.gauge().now()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self, names: &Names) -> String {
+        let Definition { level, stem, operation, .. } = &*self.0;
+        format!("{}:{}:{operation}", level.word(), names.row(&MetricDef::gauge(stem, Unit::Count, "")))
+    }
+
+    /// The unit of its values.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        self.0.unit
+    }
+
+    /// What is recorded.
+    #[must_use]
+    pub fn expr(&self) -> &Expr {
+        &self.0.expr
+    }
+
+    /// The labels of its series.
+    #[must_use]
+    pub fn labels(&self) -> BTreeSet<Label> {
+        self.0.level.labels().into_iter().collect()
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        let (found, promised) = (self.0.expr.labels(), self.labels());
+        let mut faults = self.0.expr.render(&Names::default(), Reader::Rules).err().unwrap_or_default();
+        if found != promised {
+            faults.push(Fault::WrongLevel { rule: self.name(&Names::default()), found, promised });
+        }
+        faults
+    }
+}
