@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::Full;
-use llm_metrics::{LlmMetrics, prometheus::Exporter};
+use llm_metrics::{FinishReason, LlmMetrics, Operation, prometheus::Exporter};
 use llm_metrics_tests::{MODEL, stream::*};
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::json;
@@ -356,6 +356,31 @@ fn no_request_makes_its_reader_grow() {
         let growth = held.load(Ordering::Relaxed);
         assert!(growth <= 0, "{what}: {growth} bytes more after 5 MB");
     }
+}
+
+#[test]
+fn finished_requests_do_not_add_up() {
+    let _alone = alone();
+    let metrics = LlmMetrics::builder().recorder(Samples::default()).build().unwrap();
+    let finish = |requests: usize| {
+        for _ in 0..requests {
+            let mut request = metrics.start(Operation::Chat, MODEL);
+            request.tokens(1);
+            request.tokens(1);
+            request.finish(FinishReason::Stop);
+        }
+        metrics.refresh();
+    };
+    let before = HELD.get();
+    finish(1);
+    let windows = HELD.get() - before;
+    assert!(windows <= 100_000, "{windows} bytes for a model with all its windows, its handles included");
+    finish(2000);
+    let full = HELD.get() - before;
+    println!("{windows} bytes after one request, {full} with a full ring");
+    assert!(full <= 400_000, "{full} bytes");
+    finish(50_000);
+    assert_eq!(HELD.get() - before, full, "and never more");
 }
 
 #[test]

@@ -15,7 +15,7 @@
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let exporter = Exporter::builder().install()?; // feature `prometheus`
-//!     let metrics = LlmMetrics::new();
+//!     let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
 //!     let app = Router::new()
 //!         .route("/v1/chat/completions", post(chat))
 //!         .layer(metrics.layer())
@@ -51,6 +51,15 @@
 //! - A request has one [`Outcome`]: a failure inside a stream that began with 200 is an error, a stream that ends
 //!   without saying so is truncated, and a client that leaves after the last event got all it wanted.
 //! - Absent is not zero: what was not measured is not reported.
+//!
+//! # Lately, and well enough
+//! What happened in the last minute is in the gauges `llm_recent_…`, as quantiles and as the exact maximum, so that a spike between two
+//! scrapes is seen; [`LlmMetrics::recent_models`] and [`LlmMetrics::recent_requests`] tell the same to the process itself. The
+//! exporter that metrics are built with (`Builder::exporter`) computes them for each scrape; with an exporter of your own, call
+//! [`LlmMetrics::refresh`] before one.
+//!
+//! An [`Objective`] counts the requests that kept all its limits, and those that did not: what no query can tell from separate
+//! histograms.
 //!
 //! # More truth from the engine
 //! The layer puts an [`InferenceHandle`] into each request's extensions, through which a handler can report what the wire

@@ -74,3 +74,31 @@ async fn the_service_outlives_the_exporter_and_says_what_it_serves() {
     let response = service.oneshot(Request::post("/").body(()).unwrap()).await.unwrap();
     assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()));
 }
+
+#[test]
+fn a_scrape_refreshes_the_recent_window_of_metrics_that_were_built_with_the_exporter() {
+    let naming = Naming::new().prefix("qwen").unwrap();
+    let (_, exporter) = Exporter::builder().naming(naming).build().unwrap();
+    let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
+    with_one_request(&metrics);
+    let value = |page: &str| -> f64 {
+        let mut lines = page.lines().filter(|line| line.starts_with("qwen_recent_request_duration_seconds{"));
+        let line = lines.find(|line| line.contains("stat=\"max\"")).unwrap_or_else(|| panic!("{page}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let first = value(&exporter.render());
+    let mut slow = metrics.start(Operation::Chat, "m");
+    slow.tokens(1);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    slow.finish(llm_metrics::FinishReason::Stop);
+    let second = value(&exporter.render());
+    assert!(first < second && second >= 0.02, "{first} {second}");
+}
+
+#[test]
+fn what_nobody_refreshes_is_absent_and_not_stale() {
+    let (recorder, exporter) = Exporter::builder().build().unwrap();
+    with_one_request(&LlmMetrics::builder().recorder(recorder).build().unwrap());
+    let page = exporter.render();
+    assert!(page.contains("llm_request_duration_seconds") && !page.contains("llm_recent_"), "{page}");
+}

@@ -8,7 +8,8 @@ use super::MetricDef;
 
 /// How the rows of a catalogue are spelled: today, with which prefix.
 ///
-/// Give the same naming to [`LlmMetrics`](crate::LlmMetrics) and to the exporter: buckets are bound by full name.
+/// Give the same naming to [`LlmMetrics`](crate::LlmMetrics) and to the exporter: buckets are bound by full name. Metrics that are
+/// built with an exporter of this crate take over its naming.
 ///
 /// ```
 /// use llm_metrics::catalog::{self, Naming};

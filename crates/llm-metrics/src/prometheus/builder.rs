@@ -17,11 +17,11 @@ use crate::{
 /// ```
 /// use llm_metrics::prometheus::Exporter;
 ///
-/// let (recorder, exporter) = Exporter::builder()
+/// let exporter = Exporter::builder()
 ///     .constant_label("service", "assistant")
 ///     .buckets("llm_time_to_first_token_seconds", [0.1, 0.2, 0.5, 1.0, 2.0])
-///     .build()?;
-/// # let _ = (recorder, exporter);
+///     .install()?;
+/// # let _ = exporter;
 /// # Ok::<(), llm_metrics::prometheus::Error>(())
 /// ```
 #[must_use = "a builder does nothing until `install` or `build`"]
@@ -48,7 +48,7 @@ impl Default for ExporterBuilder {
 }
 
 impl ExporterBuilder {
-    /// Spells the names as `naming` says: the same as [`LlmMetrics`](crate::LlmMetrics) was given.
+    /// Spells the names as `naming` says. [`Builder::exporter`](crate::Builder::exporter) takes it over.
     pub fn naming(mut self, naming: Naming) -> Self {
         self.naming = naming;
         self
@@ -100,8 +100,8 @@ impl ExporterBuilder {
         Ok(exporter)
     }
 
-    /// Builds the exporter without installing its recorder: hand it to
-    /// [`LlmMetrics::builder().recorder(…)`](crate::Builder::recorder).
+    /// Builds the exporter without installing its recorder for the whole process: build metrics
+    /// [with the exporter](crate::Builder::exporter), and hand the recorder to whatever else records.
     ///
     /// # Errors
     /// When buckets or labels cannot be, or no thread can be started.
@@ -178,7 +178,7 @@ pub enum Error {
     },
     /// The process has a global recorder.
     #[error(
-        "a global recorder is installed already: use `build` and hand the recorder to `LlmMetrics::builder().recorder(…)`"
+        "a global recorder is installed already: use `build` instead of `install`, and `LlmMetrics::builder().exporter(…)`"
     )]
     AlreadyInstalled,
     /// The thread for upkeep could not be started.

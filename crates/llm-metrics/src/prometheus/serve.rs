@@ -17,8 +17,10 @@ impl Exporter {
     /// ```no_run
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
     /// let exporter = llm_metrics::prometheus::Exporter::builder().install()?;
+    /// let metrics = llm_metrics::LlmMetrics::builder().exporter(&exporter).build()?;
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:9464").await?;
     /// tokio::spawn(exporter.serve(listener));
+    /// # let _ = metrics;
     /// # Ok(())
     /// # }
     /// ```

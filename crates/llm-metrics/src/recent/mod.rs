@@ -121,6 +121,11 @@ impl Model {
         self.windows()[latency as usize].latency(since)
     }
 
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.windows().iter().map(Window::bytes).sum()
+    }
+
     fn windows(&self) -> MutexGuard<'_, [Window; Latency::ALL.len()]> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,4 +136,3 @@ impl Clock {
         now.saturating_duration_since(self.began).as_secs()
     }
 }
-

@@ -38,6 +38,11 @@ impl Window {
         !self.slots.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// What the samples since that second say; `None` where there is none.
     pub(super) fn latency(&self, since: u64) -> Option<RecentLatency> {
         let mut all = Histogram::EMPTY;

@@ -79,7 +79,7 @@ impl Builder {
         self
     }
 
-    /// Spells the names as `naming` says. The exporter has to be given the same.
+    /// Spells the names as `naming` says. The exporter has to be given the same; `exporter` takes over what it was given.
     pub fn naming(mut self, naming: Naming) -> Self {
         self.naming = naming;
         self
@@ -111,7 +111,8 @@ impl Builder {
 
     /// Adds a label whose value `read` takes from the head of each request: tenant, priority …
     ///
-    /// It is added to every series of a request that has the label `model`, and multiplies their number: each set of model,
+    /// It is added to every series of a request that has the label `model` (not to `llm_recent_…`, which are over all requests of a
+    /// model), and multiplies their number: each set of model,
     /// endpoint and values of such labels is some 60 to 250 lines of a scrape. Hence a policy of its own: what is over its
     /// cap counts under `other`, what is absent under `unknown`. See also [`max_label_sets`](Self::max_label_sets).
     pub fn request_label(
@@ -308,5 +309,53 @@ mod tests {
             |_| None,
         );
         assert_eq!(error(twice), InvalidLabel::Taken { name: "tenant".to_owned() }.into());
+    }
+
+    fn objective_error(objective: Objective) -> InvalidObjective {
+        match error(LlmMetrics::builder().models(["Qwen3-4B"]).objective(objective)) {
+            BuildError::Objective { source, .. } => source,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn an_objective_that_cannot_be_judged_is_refused_with_the_reason() {
+        let second = Duration::from_secs(1);
+        let named = |name: &str| Objective::new(name).duration(second);
+        for name in ["", "a\nb", "a\\b", &"x".repeat(129)] {
+            assert_eq!(objective_error(named(name)), InvalidObjective::Name, "{name:?}");
+        }
+        assert_eq!(objective_error(Objective::new("chat")), InvalidObjective::NoLimit);
+        for limit in [Duration::ZERO, Duration::from_secs(24 * 3600) + Duration::from_nanos(1), Duration::MAX] {
+            let chat = Objective::new("chat");
+            for objective in [
+                chat.clone().duration(limit),
+                chat.clone().time_to_first_token(limit),
+                chat.duration(second).time_per_output_token(limit),
+            ] {
+                assert_eq!(objective_error(objective), InvalidObjective::Limit { limit });
+            }
+        }
+        assert_eq!(objective_error(named("chat").models([""; 0])), InvalidObjective::NoModel);
+        let model = "Qwen3-14B".to_owned();
+        assert_eq!(objective_error(named("chat").models([&model])), InvalidObjective::Model { model });
+        let twice = LlmMetrics::builder().objective(named("chat")).objective(named("chat"));
+        let taken = BuildError::Objective { name: "chat".to_owned(), source: InvalidObjective::Taken };
+        assert_eq!(error(twice), taken);
+        assert!(LlmMetrics::builder().objective(named("chat").models(["any"])).build().is_ok(), "it may be learnt");
+        let learnt = LlmMetrics::builder().objective(named("chat").models(["a\nb"]));
+        assert!(matches!(error(learnt), BuildError::Objective { source: InvalidObjective::Model { .. }, .. }));
+    }
+
+    #[test]
+    fn a_recent_window_that_cannot_be_is_refused() {
+        for window in
+            [Duration::ZERO, Duration::from_millis(999), Duration::from_millis(1500), Duration::from_secs(601)]
+        {
+            assert_eq!(error(LlmMetrics::builder().recent_window(window)), BuildError::RecentWindow { window });
+        }
+        for seconds in [1, 600] {
+            assert!(LlmMetrics::builder().recent_window(Duration::from_secs(seconds)).build().is_ok());
+        }
     }
 }

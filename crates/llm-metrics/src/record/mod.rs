@@ -56,9 +56,9 @@ use crate::{
 /// ```
 ///
 /// # Install the recorder first
-/// Where no recorder is handed in, the global one is used, and resolved when the first request comes; with a declared list
-/// of models at construction, and by [`engine`](Self::engine) and [`model_loaded`](Self::model_loaded) for what they set. What
-/// is resolved before a recorder is installed does nothing for ever.
+/// Where no recorder is handed in, by [`recorder`](Builder::recorder) or with an exporter, the global one is used, and resolved
+/// when the first request comes; with a declared list of models at construction, and by [`engine`](Self::engine) and
+/// [`model_loaded`](Self::model_loaded) for what they set. What is resolved before a recorder is installed does nothing for ever.
 #[derive(Clone)]
 pub struct LlmMetrics(pub(crate) Arc<Inner>);
 
