@@ -101,3 +101,6 @@ pub use record::{
     ModelInfo, Objective, RecentModel,
 };
 pub use vocabulary::{Endpoint, ErrorType, FinishReason, Operation, Outcome, Thinking, Usage};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use wire::fuzzing;

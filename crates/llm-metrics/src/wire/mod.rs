@@ -13,6 +13,8 @@
 
 mod document;
 mod facts;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod json;
 mod openai;
 mod request;

@@ -40,7 +40,7 @@ impl EventStream {
         Self { framing: Framing::new(), events }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn template(&mut self) -> &mut Template {
         &mut self.events.template
     }
@@ -116,8 +116,8 @@ impl Events {
             return None;
         }
         let (text, rest) = self.template.split(bytes)?;
-        #[cfg(test)]
-        self.template.probe.count();
+        #[cfg(any(test, fuzzing))]
+        self.template.note_known();
         text.tell(sink);
         sink.event_end();
         Some(rest)
@@ -130,8 +130,8 @@ impl Events {
         let ends = self.scanner.read_text(rest, &mut interpreter);
         let tail = &rest[ends..];
         if extent.last && self.template.ends(tail) && !self.scanner.is_in_text() {
-            #[cfg(test)]
-            self.template.probe.count();
+            #[cfg(any(test, fuzzing))]
+            self.template.note_known();
             self.scanner.finish();
             self.facts.end_choice(sink);
             return;
@@ -150,7 +150,8 @@ impl Events {
         let whole = extent.begins && extent.ends;
         for byte in data {
             match self.payload {
-                Payload::Json => return self.json(data, whole, sink),
+                // A line in the middle of a document is not what the next one begins with.
+                Payload::Json => return self.json(data, false, sink),
                 Payload::Plain => return,
                 Payload::Nothing if matches!(byte, b' ' | b'\t') => {}
                 // What comes before is white space, in JSON too.
@@ -174,7 +175,7 @@ impl Events {
         }
     }
 
-    /// `whole`: all of the data line is at hand.
+    /// `whole`: the document begins in this data line, and all of the line is at hand.
     fn json(&mut self, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         self.scanner.read(data, self.template.scratch(), &mut interpreter);

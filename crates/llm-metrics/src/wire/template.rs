@@ -63,23 +63,18 @@ pub(super) struct Template {
     place: Place,
     choice: Choice,
     kind: TextKind,
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) probe: Probe,
 }
 
 /// For tests: whether templates are in use, and how many events were known from their first byte to their last.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     pub(super) off: bool,
     pub(super) known: u8,
-}
-
-#[cfg(test)]
-impl Probe {
-    pub(super) fn count(&mut self) {
-        self.known = self.known.saturating_add(1);
-    }
+    /// One of them had an object in the place of the gap: see [`Template::ends`].
+    pub(super) trusted: bool,
 }
 
 impl Template {
@@ -93,9 +88,15 @@ impl Template {
             place: Place::default(),
             choice: Choice::default(),
             kind: TextKind::Answer,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             probe: Probe::default(),
         }
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn note_known(&mut self) {
+        self.probe.known = self.probe.known.saturating_add(1);
+        self.probe.trusted |= self.gap == Some(Skipped::Object);
     }
 
     #[cfg(test)]
@@ -114,7 +115,7 @@ impl Template {
     /// Where the text begins in this data, and the state to go on from, if it begins as the last did.
     #[inline]
     pub(super) fn matches(&self, data: &[u8]) -> Option<(usize, Place, Choice)> {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         if self.probe.off {
             return None;
         }

@@ -237,3 +237,14 @@ fn memory_that_was_lent_to_the_scanner_is_no_template() {
     let key = format!("data: {{\"{}\":1}}\n\n", error.replace('"', "\\\""));
     assert_alike(&[&event("{\"id\":\"", 40), &key, &event(error, 40)]);
 }
+
+#[test]
+fn a_line_in_the_middle_of_an_event_is_no_template() {
+    let second_line = "data: [{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    // By itself, that line is no JSON; or it is, and says something else.
+    assert_alike(&["data: {\"choices\":\n", second_line, second_line]);
+    let choice = "data: {\"delta\":{\"content\":\"x\"}}";
+    assert_alike(&["data: {\"choices\":[\n", choice, "\ndata: ]}\n\n", choice, "\n\n"]);
+    assert_alike(&[&format!("data: {{\"choices\":[\n{choice}]}}\n\n"), &format!("{choice}\n\n")]);
+    assert_alike(&[&format!("data: {{\"choices\":\n{second_line}"), second_line]);
+}

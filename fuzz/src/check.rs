@@ -1,0 +1,88 @@
+//! What must hold, whatever the bytes.
+
+use llm_metrics::fuzzing::{self, Answer as Kind, Line};
+
+use crate::answers::{self, Body};
+use crate::events::{Answer, Event, assert_same_name};
+use crate::{allocations, cuts, json, requests, streams};
+
+pub fn stream(bytes: &[u8], kind: Kind, body: Body) {
+    let cuts = cuts::of(bytes);
+    let reference = fuzzing::read(kind, false, [bytes]).told;
+    let expected = streams::read(bytes, body);
+    if let Some(expected) = &expected {
+        Answer::seen(reference.clone()).assert_is(expected);
+    }
+    let whole = vec![bytes];
+    for pieces in cuts.iter().chain([&whole]) {
+        let read = fuzzing::read(kind, false, pieces.iter().copied());
+        assert_eq!(read.told, reference, "cut like {pieces:?}");
+        let known = fuzzing::read(kind, true, pieces.iter().copied());
+        // What is no JSON may go unnoticed after a text, in the place of an object that nobody looks at.
+        if expected.is_some() || !known.trusted {
+            assert_eq!(known.told, reference, "known, cut like {pieces:?}");
+        }
+        allocations::none(|| fuzzing::skim(kind, pieces.iter().copied()));
+    }
+}
+
+pub fn document(bytes: &[u8], kind: Kind, body: Body) {
+    let reference = fuzzing::read(kind, true, [bytes]).told;
+    let unmarked = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(bytes);
+    if let Some(document) = std::str::from_utf8(unmarked).ok().and_then(json::parse) {
+        let mut expected = Answer::default();
+        let mut seen = Answer::seen(reference.clone());
+        if let Some(document) = document.as_object() {
+            let event = answers::read(document, body, &mut expected);
+            expected.events.push(event);
+        } else {
+            // No answer is like this; nothing may be told of it but its end.
+            seen.events.retain(|event| *event != Event::default());
+        }
+        seen.assert_is(&expected);
+    }
+    for pieces in cuts::of(bytes) {
+        assert_eq!(fuzzing::read(kind, true, pieces.iter().copied()).told, reference, "cut like {pieces:?}");
+        allocations::none(|| fuzzing::skim(kind, pieces.iter().copied()));
+    }
+}
+
+pub fn framing(bytes: &[u8]) {
+    let expected = streams::lines(bytes);
+    assert_eq!(without_repeated_ends(fuzzing::lines([bytes])), without_repeated_ends(expected.clone()));
+    let plain = |lines: Vec<Line>| {
+        // In pieces it is not always known that a blank line follows.
+        let forget = |line| if let Line::Data(data, _) = line { Line::Data(data, false) } else { line };
+        without_repeated_ends(lines).into_iter().map(forget).collect::<Vec<_>>()
+    };
+    for pieces in cuts::of(bytes) {
+        let lines = fuzzing::lines(pieces.iter().copied());
+        for (at, line) in lines.iter().enumerate() {
+            if matches!(line, Line::Data(_, true)) {
+                assert_eq!(lines.get(at + 1), Some(&Line::EventEnd), "an event goes on that was to end");
+            }
+        }
+        assert_eq!(plain(lines), plain(expected.clone()), "cut like {pieces:?}");
+        allocations::none(|| fuzzing::skim_lines(pieces.iter().copied()));
+    }
+}
+
+/// Blank lines after the first one end nothing.
+fn without_repeated_ends(mut lines: Vec<Line>) -> Vec<Line> {
+    lines.dedup_by(|next, line| *next == Line::EventEnd && *line == Line::EventEnd);
+    lines
+}
+
+pub fn request(bytes: &[u8]) {
+    let reference = fuzzing::request([bytes]);
+    if let Some(request) = std::str::from_utf8(bytes).ok().and_then(json::parse) {
+        let mut seen = reference.clone();
+        let mut expected = request.as_object().map(requests::read).unwrap_or_default();
+        assert_same_name(seen.model.take().as_deref(), expected.model.take().as_deref());
+        assert_eq!(seen, expected);
+    }
+    for pieces in cuts::of(bytes) {
+        assert_eq!(fuzzing::request(pieces.iter().copied()), reference, "cut like {pieces:?}");
+        allocations::none(|| fuzzing::skim_request(pieces.iter().copied()));
+    }
+}

@@ -1,0 +1,72 @@
+//! What a request asks for, read from a `serde_json` value in the order in which it stands.
+
+use llm_metrics::fuzzing::Asked;
+use serde_json::{Map, Value};
+
+pub fn read(request: &Map<String, Value>) -> Asked {
+    let mut asked = Asked::default();
+    let (mut limit, mut newer_limit) = (None, None);
+    let (mut format, mut grammar) = (None, None);
+    let (mut switch, mut effort) = (None, None);
+    let word = |value: &Value| value.as_str().map(|effort| effort != "none");
+    for (key, value) in request {
+        match key.as_str() {
+            "model" => asked.model = value.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
+            "stream" => asked.stream = value.as_bool(),
+            "max_tokens" => limit = value.as_u64(),
+            "max_completion_tokens" => newer_limit = value.as_u64(),
+            "n" => asked.choices = value.as_u64(),
+            "tools" => asked.tools = value.as_array().is_some_and(|tools| tools.iter().any(|tool| !tool.is_null())),
+            "response_format" => format = value["type"].as_str().and_then(format_named),
+            "guided_json" | "guided_regex" | "guided_choice" | "guided_grammar" | "structured_outputs" | "grammar"
+            | "regex" | "ebnf"
+                if !value.is_null() =>
+            {
+                grammar = Some("Grammar");
+            }
+            "json_schema" if !value.is_null() => grammar = Some("JsonSchema"),
+            "enable_thinking" => switch = value.as_bool().or(switch),
+            "chat_template_kwargs" => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    if matches!(key.as_str(), "enable_thinking" | "thinking") {
+                        switch = value.as_bool().or(switch);
+                    }
+                }
+            }
+            "thinking" => match value["type"].as_str() {
+                Some("enabled" | "adaptive") => switch = Some(true),
+                Some("disabled") => switch = Some(false),
+                _ => {}
+            },
+            "reasoning_effort" => effort = word(value),
+            "reasoning" => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    match key.as_str() {
+                        "effort" => effort = word(value),
+                        "enabled" => switch = value.as_bool().or(switch),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    asked.max_tokens = newer_limit.or(limit);
+    asked.format = match format {
+        None | Some("Text") => grammar.or(format),
+        named => named,
+    }
+    .map(str::to_owned);
+    asked.thinking = switch.or(effort);
+    asked
+}
+
+fn format_named(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "text" => "Text",
+        "json_object" => "JsonObject",
+        "json_schema" => "JsonSchema",
+        "grammar" | "regex" | "lark" | "ebnf" | "structural_tag" => "Grammar",
+        _ => return None,
+    })
+}

@@ -1,0 +1,9 @@
+//! Streams of completions.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use llm_metrics::fuzzing::Answer;
+use llm_metrics_fuzz::answers::Body;
+use llm_metrics_fuzz::check;
+
+fuzz_target!(|bytes: &[u8]| check::stream(bytes, Answer::CompletionStream, Body::Text));

@@ -1,0 +1,12 @@
+//! Answers in one piece, to either endpoint.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use llm_metrics::fuzzing::Answer;
+use llm_metrics_fuzz::answers::Body;
+use llm_metrics_fuzz::check;
+
+fuzz_target!(|bytes: &[u8]| {
+    check::document(bytes, Answer::ChatDocument, Body::Message("message"));
+    check::document(bytes, Answer::CompletionDocument, Body::Text);
+});
