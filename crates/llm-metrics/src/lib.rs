@@ -72,11 +72,12 @@
 //! # Features
 //! - `prometheus`: the exporter, set up so that the known mistakes cannot happen. Without it, any recorder of the
 //!   [`metrics`] facade does; bind the buckets of [`catalog::all`] by full name.
+//! - `tracing`: one span a request, with OpenTelemetry's GenAI attributes; see the module `spans`.
 //!
 //! # Foreign types in this API
 //! Of `http` (`Parts`), `http-body`, `tower-layer`, `tower-service` and `metrics` (`Recorder`); with the feature
 //! `prometheus` also of `metrics-exporter-prometheus` (`PrometheusBuilder`, `PrometheusRecorder`), `http-body-util` (`Full`)
-//! and `tokio` (`TcpListener`).
+//! and `tokio` (`TcpListener`), with the feature `tracing` of `tracing` (`Span`).
 
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub)]
@@ -90,6 +91,9 @@ pub mod layer;
 pub mod prometheus;
 mod recent;
 mod record;
+#[cfg(feature = "tracing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub mod spans;
 mod vocabulary;
 mod wire;
 

@@ -10,6 +10,7 @@ use std::{
 use super::{
     choices::Choices,
     handle::{InferenceHandle, Shared},
+    span::{RequestSpan, SpanKind},
     tags::ThinkTags,
     verdict::{End, Inspection},
 };
@@ -47,6 +48,7 @@ pub(crate) struct Life {
     timings: Option<Box<[Option<Duration>; 2]>>,
     event: Event,
     settled: bool,
+    span: RequestSpan,
 }
 
 /// Where a request came in.
@@ -116,14 +118,14 @@ impl From<Counts> for Usage {
 }
 
 impl Life {
-    pub(crate) fn start(metrics: &LlmMetrics, door: Door, labels: Option<RawLabels>, proxy: bool) -> Self {
+    pub(crate) fn start(metrics: &LlmMetrics, door: Door, labels: Option<RawLabels>, kind: SpanKind) -> Self {
         let fixed = metrics.0.fixed();
         fixed.started(door.operation, door.endpoint).increment(1);
         fixed.in_flight(door.operation, Phase::Waiting).increment(1.0);
         Self {
             shared: Arc::new(Shared::new(metrics.clone(), door, labels)),
             started: Instant::now(),
-            proxy,
+            proxy: matches!(kind, SpanKind::Client),
             phase: Phase::Waiting,
             status: None,
             accepted: false,
@@ -141,11 +143,16 @@ impl Life {
             timings: None,
             event: Event::default(),
             settled: false,
+            span: RequestSpan::open(door.operation, kind),
         }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(crate) fn span(&self) -> &RequestSpan {
+        &self.span
     }
 
     pub(crate) fn is_proxy(&self) -> bool {
@@ -199,6 +206,7 @@ impl Life {
     }
 
     pub(super) fn answer_model(&mut self, name: &str) {
+        self.span.answering_model(name);
         if self.answer_model.is_none() && !self.shared.knows_model() {
             self.answer_model = Some(name.into());
         }
@@ -299,6 +307,7 @@ impl Life {
             let time = now - self.started;
             series.time_to_first_token().record(time.as_secs_f64());
             series.recent.record(now, [(Latency::FirstToken, time)]);
+            self.span.first_chunk(time);
             return self.publish_live();
         };
         let gap = now - before;

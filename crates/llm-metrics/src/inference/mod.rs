@@ -8,6 +8,8 @@ mod choices;
 mod frame;
 mod handle;
 mod life;
+#[cfg_attr(not(feature = "tracing"), path = "no_span.rs")]
+mod span;
 mod tags;
 mod verdict;
 
@@ -17,6 +19,7 @@ pub use handle::InferenceHandle;
 use handle::MAX_PLAUSIBLE_TOKENS;
 pub(crate) use handle::Shared;
 pub(crate) use life::{Door, Life};
+pub(crate) use span::SpanKind;
 pub(crate) use verdict::{End, Inspection, server_error};
 
 use crate::{
@@ -42,9 +45,13 @@ impl LlmMetrics {
     /// ```
     pub fn start(&self, operation: Operation, model: &str) -> Inference {
         let door = Door { endpoint: Endpoint::Other, operation, protocol: Protocol::Handle };
-        let mut life = Life::start(self, door, None, false);
+        let mut life = Life::start(self, door, None, SpanKind::Internal);
         life.handle().model(model);
         life.streams(true);
+        #[cfg(feature = "tracing")]
+        if let Some(label) = self.0.known_model(model) {
+            life.span().name(operation, &label);
+        }
         Inference { life }
     }
 }
@@ -64,6 +71,15 @@ impl Inference {
     #[must_use]
     pub fn handle(&self) -> InferenceHandle {
         self.life.handle()
+    }
+
+    /// The request's span, to run the engine inside it: see [`spans`](crate::spans). What keeps a clone of it, or of a child,
+    /// keeps it open.
+    #[cfg(feature = "tracing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        self.life.span().get()
     }
 
     /// Says whether the caller gets tokens as they come. Where not, no time of tokens is recorded.

@@ -41,10 +41,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let unwinding = this.observed.is_some().then(|| EndIfPanicking(&mut *this.observed));
-        let result = this.inner.poll(cx);
-        drop(unwinding);
-        let result = ready!(result);
+        let result = {
+            let observed = EndIfPanicking(&mut *this.observed);
+            let _inside = observed.0.as_ref().map(|(observation, _)| observation.enter());
+            ready!(this.inner.poll(cx))
+        };
         let Some((mut observation, classify)) = this.observed.take() else {
             return Poll::Ready(result.map(|response| response.map(ResponseBody::passing)));
         };

@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, header};
 use http_body::Body;
 
 use crate::{
-    inference::{Door, End, InferenceHandle, Inspection, Life, Shared},
+    inference::{Door, End, InferenceHandle, Inspection, Life, Shared, SpanKind},
     record::{LlmMetrics, RawLabels},
     vocabulary::{ErrorType, SkipReason},
     wire::{Reader, Route},
@@ -29,7 +29,8 @@ impl Observation {
         proxy: bool,
     ) -> Box<Self> {
         let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
-        let life = Life::start(metrics, door, labels, proxy);
+        let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
+        let life = Life::start(metrics, door, labels, kind);
         Box::new(Self { life, route, reader: None, missing: None })
     }
 
@@ -39,6 +40,12 @@ impl Observation {
 
     pub(super) fn handle(&self) -> InferenceHandle {
         self.life.handle()
+    }
+
+    /// Makes the request's span the current one until what this returns is dropped.
+    #[inline]
+    pub(super) fn enter(&self) -> impl Sized + '_ {
+        self.life.span().enter()
     }
 
     pub(super) fn is_proxy(&self) -> bool {

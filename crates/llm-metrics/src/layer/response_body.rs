@@ -44,10 +44,11 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let unwinding = this.observation.is_some().then(|| EndIfPanicking(&mut *this.observation));
-        let frame = this.inner.as_mut().poll_frame(cx);
-        drop(unwinding);
-        let frame = ready!(frame);
+        let frame = {
+            let observation = EndIfPanicking(&mut *this.observation);
+            let _inside = observation.0.as_ref().map(|observation| observation.enter());
+            ready!(this.inner.as_mut().poll_frame(cx))
+        };
         if let Some(observation) = this.observation {
             match &frame {
                 Some(Ok(frame)) => {

@@ -51,7 +51,11 @@ where
         } else {
             request.map(|body| RequestBody::read_by(body, route, observation.shared()))
         };
-        ResponseFuture::observed(self.inner.call(request), observation, self.layer.classify.clone())
+        let future = {
+            let _inside = observation.enter();
+            self.inner.call(request)
+        };
+        ResponseFuture::observed(future, observation, self.layer.classify.clone())
     }
 }
 
@@ -74,7 +78,11 @@ where
             return ResponseFuture::passing(self.inner.call(request));
         };
         let (request, observation) = self.layer.observe(route, request);
-        ResponseFuture::observed(self.inner.call(request), observation, self.layer.classify.clone())
+        let future = {
+            let _inside = observation.enter();
+            self.inner.call(request)
+        };
+        ResponseFuture::observed(future, observation, self.layer.classify.clone())
     }
 }
 

@@ -24,6 +24,8 @@ pub use builder::{BuildError, Builder};
 pub use engine::{EngineGauges, LoadedModel, ModelInfo};
 pub(crate) use objective::Times;
 pub use objective::{InvalidObjective, Objective};
+#[cfg(feature = "tracing")]
+pub(crate) use policy::is_label_value;
 pub use policy::{LabelPolicy, MAX_NAME_BYTES};
 pub use recent::RecentModel;
 pub(crate) use recent::Refreshed;
@@ -191,6 +193,12 @@ impl Inner {
             key.model = constant(labels::OTHER);
             self.fixed().overflowed(labels::MODEL);
         }
+    }
+
+    /// The label of a model that has one already.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn known_model(&self, name: &str) -> Option<Arc<str>> {
+        self.models.admit(name, false)
     }
 
     /// Handles that no model or caller has a say in.

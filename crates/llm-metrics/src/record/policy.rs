@@ -149,7 +149,7 @@ impl LabelValues {
 }
 
 /// The exporter escapes what is escaped already only once, so that names that differ in a backslash could meet on the page.
-pub(super) fn is_label_value(name: &str) -> bool {
+pub(crate) fn is_label_value(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
 }
 

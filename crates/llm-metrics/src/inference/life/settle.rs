@@ -6,6 +6,8 @@ use std::{
 };
 
 use super::{Clock, Life};
+#[cfg(feature = "tracing")]
+use crate::inference::{handle::Asked, span::Ended};
 use crate::{
     catalog::labels::STATUS_CODES,
     inference::{
@@ -87,6 +89,31 @@ impl Life {
         // Last, so that a request that a scrape sees as ended is there with all that is to be known of it.
         series.requests(stream, thinking, verdict.outcome).increment(1);
         self.shared.metrics.0.fixed().in_flight(self.shared.door.operation, self.phase).decrement(1.0);
+        #[cfg(feature = "tracing")]
+        self.end_span(&asked, &engine, usage, output, stream, verdict);
+    }
+
+    #[cfg(feature = "tracing")]
+    fn end_span(
+        &mut self,
+        asked: &Asked,
+        engine: &EngineReport,
+        usage: Usage,
+        output: Output,
+        stream: bool,
+        verdict: Verdict,
+    ) {
+        let span = std::mem::take(&mut self.span);
+        let ended = Ended {
+            label: self.series().recent.name(),
+            requested: asked.model.as_deref().or(engine.model.as_deref()),
+            proxy: self.proxy,
+            stream,
+            max_tokens: asked.max_tokens.filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
+            usage: Usage { output: output.known(), ..usage },
+            verdict,
+        };
+        span.end(self.shared.door.operation, &ended, self.choices.reasons().map(|(reason, _)| reason));
     }
 
     /// Token counts by order of trust, and where the count of output tokens comes from.
@@ -197,7 +224,7 @@ impl Life {
             series.output_reasoning_tokens.increment(tokens);
         }
         let live = self.shared.metrics.0.options.live_tokens;
-        let known = matches!(output.source, UsageSource::Engine | UsageSource::Upstream);
+        let known = output.known().is_some();
         if known || (live && output.source == UsageSource::Estimated) {
             self.shared.publish(series, output.tokens);
         }

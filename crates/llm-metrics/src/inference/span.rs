@@ -1,0 +1,145 @@
+//! One span a request, for whatever subscriber of `tracing` there is.
+
+use std::time::Duration;
+
+use tracing::{Span, field::Empty, span::Entered};
+
+use super::verdict::Verdict;
+use crate::{
+    catalog::labels,
+    record::is_label_value,
+    vocabulary::{FinishReason, Operation, Outcome, Usage},
+};
+
+/// A request's span, from its arrival to its end. A pointer in size: the state of a request has a limit.
+#[derive(Default)]
+pub(crate) struct RequestSpan(Option<Box<Span>>);
+
+/// What a request is to the process that measures it, in OpenTelemetry's words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpanKind {
+    Server,
+    Client,
+    Internal,
+}
+
+/// What is known when a request has ended.
+pub(super) struct Ended<'a> {
+    /// The value of the label `model`.
+    pub(super) label: &'a str,
+    /// The model's name as the request had it.
+    pub(super) requested: Option<&'a str>,
+    pub(super) proxy: bool,
+    pub(super) stream: bool,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) usage: Usage,
+    pub(super) verdict: Verdict,
+}
+
+impl RequestSpan {
+    /// Opens the span, as a child of the one that is current.
+    pub(crate) fn open(operation: Operation, kind: SpanKind) -> Self {
+        // A field that is not named here can never have a value.
+        let span = tracing::info_span!(
+            target: crate::spans::TARGET,
+            "llm_request",
+            otel.name = operation.as_str(),
+            otel.kind = kind.as_str(),
+            otel.status_code = Empty,
+            gen_ai.operation.name = operation.as_str(),
+            gen_ai.provider.name = Empty,
+            gen_ai.request.model = Empty,
+            gen_ai.request.stream = Empty,
+            gen_ai.request.max_tokens = Empty,
+            gen_ai.response.model = Empty,
+            gen_ai.response.finish_reasons = Empty,
+            gen_ai.response.time_to_first_chunk = Empty,
+            gen_ai.usage.input_tokens = Empty,
+            gen_ai.usage.cache_read.input_tokens = Empty,
+            gen_ai.usage.output_tokens = Empty,
+            gen_ai.usage.reasoning.output_tokens = Empty,
+            error.type = Empty,
+            llm.outcome = Empty,
+        );
+        Self((!span.is_disabled()).then(|| Box::new(span)))
+    }
+
+    /// Makes it the current span until the guard drops.
+    #[inline]
+    pub(crate) fn enter(&self) -> Option<Entered<'_>> {
+        self.0.as_deref().map(Span::enter)
+    }
+
+    /// Another handle for it.
+    pub(super) fn get(&self) -> Span {
+        self.0.as_deref().cloned().unwrap_or_else(Span::none)
+    }
+
+    /// Gives it the name that OpenTelemetry wants, once the model is known. [`tracing-opentelemetry`] takes it only as long as
+    /// nobody has asked for the span's context.
+    ///
+    /// [`tracing-opentelemetry`]: https://docs.rs/tracing-opentelemetry
+    pub(super) fn name(&self, operation: Operation, model: &str) {
+        if let Some(span) = &self.0 {
+            span.record("otel.name", format!("{} {model}", operation.as_str()));
+        }
+    }
+
+    pub(super) fn answering_model(&self, name: &str) {
+        if let Some(span) = &self.0 {
+            span.record("gen_ai.response.model", fit(name));
+        }
+    }
+
+    pub(super) fn first_chunk(&self, after: Duration) {
+        if let Some(span) = &self.0 {
+            span.record("gen_ai.response.time_to_first_chunk", after.as_secs_f64());
+        }
+    }
+
+    pub(super) fn end(self, operation: Operation, ended: &Ended<'_>, reasons: impl Iterator<Item = FinishReason>) {
+        let Some(span) = &self.0 else { return };
+        // Subscribers take the last time that a span was left for its end, and a request may end long after its last frame.
+        let _inside = span.enter();
+        if ended.label != labels::UNKNOWN {
+            self.name(operation, ended.label);
+        }
+        let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
+        let Verdict { outcome, error } = ended.verdict;
+        span.record("gen_ai.request.model", ended.requested.map(fit))
+            .record("gen_ai.request.stream", ended.stream)
+            .record("gen_ai.request.max_tokens", count(ended.max_tokens))
+            .record("gen_ai.response.finish_reasons", list(reasons))
+            .record("gen_ai.usage.input_tokens", count(ended.usage.input))
+            .record("gen_ai.usage.cache_read.input_tokens", count(ended.usage.cached_input))
+            .record("gen_ai.usage.output_tokens", count(ended.usage.output))
+            .record("gen_ai.usage.reasoning.output_tokens", count(ended.usage.reasoning))
+            .record("error.type", error.map(|error| error.as_str()))
+            .record("llm.outcome", outcome.as_str());
+        // The caller's fault is no error of a server, but it is one of the client that made it.
+        if outcome == Outcome::Error || (ended.proxy && outcome == Outcome::Rejected) {
+            span.record("otel.status_code", "error");
+        }
+    }
+}
+
+impl SpanKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A name that somebody else chose, under the rules for a label's value.
+fn fit(name: &str) -> &str {
+    if is_label_value(name) { name } else { labels::OTHER }
+}
+
+/// A list as JSON, since a field of `tracing` cannot be one.
+fn list(reasons: impl Iterator<Item = FinishReason>) -> Option<String> {
+    let list = reasons.map(|reason| format!("\"{}\"", reason.as_str())).collect::<Vec<_>>().join(",");
+    (!list.is_empty()).then(|| format!("[{list}]"))
+}
