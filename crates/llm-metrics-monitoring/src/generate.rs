@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{promql::Names, slo::Slo};
+use crate::{promql::Names, recording::Recording, rule_file, slo::Slo};
 
 /// A generated file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,12 @@ pub enum GenerateError {
         /// What is wrong with it.
         faults: Vec<crate::promql::Fault>,
     },
+    /// What could not be spelled as YAML.
+    #[error("this cannot be written as YAML: {message}")]
+    Yaml {
+        /// Why.
+        message: String,
+    },
     /// A file or folder that could not be written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -50,10 +56,8 @@ pub enum GenerateError {
 /// # Errors
 /// When an expression is wrong with them.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
-    let _ = (slo, names);
-    let settings =
-        format!("# The settings that these files were generated from, with all defaults.\n{}", slo.to_yaml());
-    Ok(vec![File::new("slo.yaml", settings)])
+    let recording = Recording::new(slo);
+    Ok(vec![File::new("rules/recording.rules.yml", rule_file::recording(&recording, names)?)])
 }
 
 /// Puts files below `folder`, which need not exist. Files of the same names are replaced, others are left alone.

@@ -3,6 +3,7 @@
 //!
 //! - [`promql`] builds expressions from rows; a name, label or value that is not in the catalogue is refused.
 //! - [`Rule`] is a recorded rule as a value: what refers to it holds it.
+//! - [`recording`] holds all recorded rules.
 //! - [`slo`] holds the objectives and thresholds that everything is generated from.
 //! - [`generate`] makes files of it, as does the command `llm-metrics`:
 //!
@@ -15,7 +16,9 @@
 pub mod external;
 pub mod generate;
 pub mod promql;
+pub mod recording;
 mod rule;
+mod rule_file;
 pub mod slo;
 pub mod vocabulary;
 

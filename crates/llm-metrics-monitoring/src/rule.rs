@@ -128,6 +128,15 @@ impl Rule {
         self.0.level.labels().into_iter().collect()
     }
 
+    /// Checks its expression, and that it has the labels that its level says.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check(&self) -> Result<(), Vec<Fault>> {
+        let faults = self.faults();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
     /// What is wrong with it.
     pub(crate) fn faults(&self) -> Vec<Fault> {
         let (found, promised) = (self.0.expr.labels(), self.labels());

@@ -12,6 +12,13 @@ fn everything_has_a_default_and_the_defaults_are_valid() {
         assert_eq!(Slo::parse(empty).unwrap(), Slo::default(), "{empty:?}");
     }
     assert_eq!(Slo::parse(&Slo::default().to_yaml()).unwrap(), Slo::default());
+    let example = include_str!("../../../examples/monitoring/slo.yaml");
+    assert_eq!(Slo::parse(example).unwrap(), Slo::default());
+    let fields =
+        |text: &str| text.lines().map(|line| line.split(':').next().unwrap().trim().to_owned()).collect::<Vec<_>>();
+    let all = Slo::default().to_yaml();
+    let told = |field: &String| field.starts_with('-') || example.contains(&format!("{field}:"));
+    assert!(fields(&all).iter().all(told), "the example names every field");
 }
 
 #[test]

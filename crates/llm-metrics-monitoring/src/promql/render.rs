@@ -120,8 +120,8 @@ impl Writer<'_> {
     fn write(&self, node: &Node, indent: usize) -> String {
         let line = self.line(node);
         match node {
-            Node::Binary { op, left, right, join } if indent + line.len() > self.width => {
-                let [left, right] = [(left, false), (right, true)].map(|(side, is_right)| {
+            Node::Binary { op, left: left_side, right: right_side, join } if indent + line.len() > self.width => {
+                let [left, right] = [(left_side, false), (right_side, true)].map(|(side, is_right)| {
                     if !op.needs_parentheses(side, is_right) {
                         return self.write(side, indent);
                     }
@@ -133,8 +133,11 @@ impl Writer<'_> {
                         format!("({inner})")
                     }
                 });
-                let pad = " ".repeat(indent);
-                format!("{left}\n{pad}{}{}\n{pad}{right}", op.symbol(), render_join(join))
+                let (pad, op, join) = (" ".repeat(indent), op.symbol(), render_join(join));
+                match (&**left_side, &**right_side) {
+                    (Node::Number(_), _) | (_, Node::Number(_)) => format!("{left} {op}{join} {right}"),
+                    _ => format!("{left}\n{pad}{op}{join}\n{pad}{right}"),
+                }
             }
             Node::Aggregate { by, labels, of } if indent + line.len() > self.width => {
                 let (head, pad) = (render_aggregation(*by, labels), " ".repeat(indent));

@@ -78,6 +78,9 @@ pub struct Objectives {
     /// The gaps between tokens.
     #[garde(dive)]
     pub inter_token_latency: InterTokenLatency,
+    /// The share of requests that meet each objective that the server itself was given (`llm_slo_requests_total`).
+    #[garde(custom(check::objective))]
+    pub attainment: f64,
 }
 
 impl Default for Objectives {
@@ -86,6 +89,7 @@ impl Default for Objectives {
             availability: 0.995,
             time_to_first_token: TimeToFirstToken::default(),
             inter_token_latency: InterTokenLatency::default(),
+            attainment: 0.9,
         }
     }
 }
@@ -154,6 +158,9 @@ pub struct Alerts {
     /// Share of answers that may be cut at the limit on tokens.
     #[garde(custom(ratio))]
     pub cut_ratio: f64,
+    /// Share of the engine's KV cache that may be used.
+    #[garde(custom(ratio))]
+    pub kv_cache_ratio: f64,
     /// Seconds that a scrape may take.
     #[garde(custom(not_negative))]
     pub scrape_seconds: f64,
@@ -169,6 +176,7 @@ impl Default for Alerts {
             requests_per_second_min: 0.05,
             requests_per_second_max: 100.0,
             cut_ratio: 0.2,
+            kv_cache_ratio: 0.95,
             scrape_seconds: 2.0,
         }
     }
