@@ -1,0 +1,19 @@
+import { PanelPlugin, type PanelProps } from '@grafana/data';
+import { TableNG } from '@grafana/ui/unstable';
+import { fieldOption } from '../grafana';
+
+export const COLUMN_OPTIONS: Record<string, unknown> = {
+  width: undefined, minWidth: 50, align: 'auto', cellOptions: { type: 'auto' }, filterable: false, inspect: false,
+};
+
+export const table = new PanelPlugin(({ data, width, height, options, fieldConfig }: PanelProps<any>) => {
+  const frame = data.series[0];
+  if (!frame?.length) return <div className="no-data">No data</div>;
+  return <TableNG data={frame} width={width} height={height} initialSortBy={options.sortBy} cellHeight={options.cellHeight}
+    fieldConfig={fieldConfig} noHeader={options.showHeader === false} />;
+});
+table.useFieldConfig({
+  useCustomConfig: (builder: any) => {
+    for (const [id, value] of Object.entries(COLUMN_OPTIONS)) builder.addCustomEditor(fieldOption(id, (next: unknown) => next, value));
+  },
+});
