@@ -3,6 +3,7 @@
 use std::{fs, net::TcpListener, path::Path, time::Duration};
 
 use llm_metrics_tests::{
+    Page,
     qwen_server::{Launch, PATIENCE, QwenServer, TINY, fetch, made_up_driver},
     stream::{CHAT, COMPLETIONS},
 };
@@ -116,6 +117,8 @@ async fn nothing_of_prompts_and_answers_is_on_the_page() {
     let page = server.settled().await;
     assert!(!page.text.contains(secret) && !page.text.contains(seen.answer().trim()), "{}", page.text);
     assert!(!page.text.contains(&seen.reasoning));
+    let kept = server.send("GET", "/debug/requests").await.text;
+    assert!(kept.contains("\"rejected\"") && !kept.contains(secret) && !kept.contains(seen.answer().trim()), "{kept}");
     assert!(!server.log().contains(secret), "{}", server.log());
 }
 
@@ -129,6 +132,48 @@ async fn metrics_on_a_port_of_their_own_are_not_on_the_apis() {
     assert_eq!(server.send("GET", "/metrics").await.status, 404);
     let elsewhere = fetch(server.metrics, "GET", "/v1/models").await.expect("an answer");
     assert_eq!(elsewhere.status, 404, "and the API is not on theirs");
+
+    assert_eq!(server.send("GET", "/debug/requests").await.status, 404);
+    let seen = fetch(server.metrics, "GET", "/debug/requests?limit=1").await.expect("an answer");
+    let seen: Value = serde_json::from_str(&seen.text).expect("JSON");
+    assert_eq!((&seen["requests"][0]["outcome"], &seen["requests"][0]["model"]), (&json!("success"), &json!(TINY)));
+}
+
+#[tokio::test]
+async fn objectives_of_the_command_line_are_counted() {
+    let slos = ["--slo", "easy:ttft=1h,tpot=1h,duration=1h", "--slo", "hopeless:duration=0.001ms"];
+    let server = QwenServer::start(&slos).await;
+    let results = |page: &Page| {
+        ["easy", "hopeless"].map(|slo| {
+            ["met", "missed"].map(|result| {
+                let labels = [("slo", slo), ("model", TINY), ("result", result)];
+                assert_eq!(page.series("llm_slo_requests_total", &labels), 1, "{labels:?}");
+                page.value("llm_slo_requests_total", &labels)
+            })
+        })
+    };
+    assert_eq!(results(&server.scrape().await), [[0.0, 0.0]; 2]);
+    assert_serves(&server).await;
+    server.ask(CHAT, &stream(20)).await;
+    let page = server.settled().await;
+    assert_eq!(results(&page), [[2.0, 0.0], [0.0, 2.0]]);
+    let first = [("model", TINY), ("stat", "max")];
+    assert!(page.value("llm_recent_time_to_first_token_seconds", &first) > 0.0);
+}
+
+#[tokio::test]
+async fn an_objective_that_cannot_be_is_a_clear_failure() {
+    for (slos, code, says) in [
+        (&["--slo", "chat"][..], 2, "must be like chat:ttft=500ms,tpot=50ms,duration=10s"),
+        (&["--slo", "chat:ttft=soon"], 2, "ttft must be a time like 500ms, 30s or 5m, and not \"soon\""),
+        (&["--slo", ":ttft=1s"], 1, "the objective \"\" cannot be: its name has to be a label value"),
+        (&["--slo", "chat:ttft=0s"], 1, "the objective \"chat\" cannot be: it has a limit of 0ns"),
+        (&["--slo", "chat:ttft=1s", "--slo", "chat:tpot=1s"], 1, "there is another one of that name"),
+    ] {
+        let (status, log) = Launch::new(slos).fails().await;
+        assert_eq!(status.code(), Some(code), "{log}");
+        assert!(log.contains(says), "{log}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use crate::engine::{Options, Source};
 use crate::server::Limits;
 use clap::Parser;
+use llm_metrics::Objective;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,9 +30,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", env = "QWEN_LISTEN")]
     pub(crate) listen: SocketAddr,
 
-    /// Serves /metrics on an address of its own, and no longer on the API's
+    /// Serves /metrics and /debug/requests on an address of their own, and no longer on the API's
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics_addr: Option<SocketAddr>,
+
+    /// Counts which requests keep an objective, like chat:ttft=500ms,tpot=50ms,duration=10s; may be given several times
+    #[arg(long, value_name = "NAME:LIMITS", value_parser = crate::slo::parse)]
+    slo: Vec<Objective>,
 
     /// How long a request may take, streams included, like 30s, 500ms or 5m; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
@@ -94,6 +99,10 @@ impl Args {
             max_tokens: self.max_tokens,
             body: self.body_limit,
         }
+    }
+
+    pub(crate) fn objectives(&self) -> &[Objective] {
+        &self.slo
     }
 
     pub(crate) fn watches_gpus(&self) -> bool {
@@ -204,7 +213,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 /// `500ms`, `30s`, `5m`, `1h`, or plain seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let seconds = match unit {

@@ -6,10 +6,12 @@
 
 mod api;
 mod cli;
+mod debug;
 mod engine;
 mod health;
 mod run;
 mod server;
+mod slo;
 mod telemetry;
 mod tiny;
 

@@ -41,23 +41,23 @@ pub(crate) async fn run(args: Args) -> Result<(), RunError> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let telemetry = Telemetry::install(&model.name, args.watches_gpus())?;
+    let telemetry = Telemetry::install(&model.name, args.objectives(), args.watches_gpus())?;
     let app = App::new(model.name.clone(), crate::api::unix_seconds(), args.limits());
 
     let address = listener.local_addr()?;
     announce(&format!("listening on http://{address}"));
-    let scrape = match scrapes {
+    let mut router = server::router(&app, &telemetry.metrics);
+    let watching = server::watching(&telemetry.metrics, telemetry.exporter.service());
+    match scrapes {
         Some(listener) => {
             announce(&format!("metrics on http://{}/metrics", listener.local_addr()?));
-            tokio::spawn(telemetry.exporter.serve(listener));
-            None
+            tokio::spawn(server::serve(listener, watching, std::future::pending()));
         }
         None => {
             announce(&format!("metrics on http://{address}/metrics"));
-            Some(telemetry.exporter.service())
+            router = router.merge(watching);
         }
-    };
-    let router = server::router(&app, &telemetry.metrics, scrape);
+    }
     let (stop, stopped) = oneshot::channel();
     let serving = tokio::spawn(server::serve(listener, router, async {
         let _ = stopped.await;

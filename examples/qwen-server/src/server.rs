@@ -1,6 +1,7 @@
 //! The HTTP side: routes, sockets, and a shutdown that lets running requests end.
 
 use crate::api;
+use crate::debug;
 use crate::engine::Engine;
 use crate::health;
 use crate::telemetry::MetricsService;
@@ -60,9 +61,9 @@ impl App {
 }
 
 /// All routes. The metrics layer lies around everything that may refuse a request, so that refusals count: the time
-/// limit, the queue limit and the body limit are the handlers' own. `/metrics` and `/health` are no traffic.
-pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics, scrape: Option<MetricsService>) -> Router {
-    let router = Router::new()
+/// limit, the queue limit and the body limit are the handlers' own. `/health` and what is added outside are no traffic.
+pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics) -> Router {
+    Router::new()
         .route("/v1/chat/completions", post(api::chat_completions))
         .route("/v1/completions", post(api::completions))
         .route("/v1/models", get(api::models))
@@ -73,11 +74,15 @@ pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics, scrape: Option<Metric
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.body))
         .layer(metrics.layer())
-        .with_state(Arc::clone(app));
-    match scrape {
-        Some(scrape) => router.route_service("/metrics", scrape),
-        None => router,
-    }
+        .with_state(Arc::clone(app))
+}
+
+/// What is for those who watch the server, and not for its callers.
+pub(crate) fn watching(metrics: &LlmMetrics, scrape: MetricsService) -> Router {
+    Router::new()
+        .route("/debug/requests", get(debug::requests))
+        .with_state(metrics.clone())
+        .route_service("/metrics", scrape)
 }
 
 /// Serves until `shutdown`, then lets what runs end.

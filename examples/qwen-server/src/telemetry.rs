@@ -3,7 +3,9 @@
 use axum::extract::Request;
 use llm_metrics::catalog::Naming;
 use llm_metrics::prometheus::{Error, Exporter};
-use llm_metrics::{BuildError, ErrorType, InferenceHandle, LlmMetrics, LoadedModel, ModelInfo, Usage};
+use llm_metrics::{
+    BuildError, Builder, ErrorType, InferenceHandle, LlmMetrics, LoadedModel, ModelInfo, Objective, Usage,
+};
 use llm_metrics_gpu::GpuCollector;
 use std::time::Duration;
 
@@ -29,9 +31,10 @@ pub(crate) enum TelemetryError {
 
 impl Telemetry {
     /// Installs the exporter first: what is recorded before it is there is lost.
-    pub(crate) fn install(model: &str, watch_gpus: bool) -> Result<Self, TelemetryError> {
+    pub(crate) fn install(model: &str, objectives: &[Objective], watch_gpus: bool) -> Result<Self, TelemetryError> {
         let exporter = Exporter::builder().catalogue(llm_metrics_gpu::catalog::SECTIONS, Naming::new()).install()?;
-        let metrics = LlmMetrics::builder().models([model]).build()?;
+        let metrics = LlmMetrics::builder().exporter(&exporter).models([model]);
+        let metrics = objectives.iter().cloned().fold(metrics, Builder::objective).build()?;
         let gpu = watch_gpus.then(|| GpuCollector::builder().only_cuda_visible().start());
         Ok(Self { exporter, metrics, _gpu: gpu })
     }

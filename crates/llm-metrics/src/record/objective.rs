@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// - A limit that cannot be measured is left out: the time to the first token of an answer that was not streamed, the time per
 ///   token of one that has a single token or all at once. A success of which no limit can be measured does not count.
 /// - What takes exactly as long as the limit keeps it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "an objective does nothing until it is given to the builder"]
 pub struct Objective {
     name: Arc<str>,

@@ -20,10 +20,10 @@ struct Server {
 }
 
 fn server(request_timeout: Option<Duration>) -> Server {
-    let (recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
-    let metrics = LlmMetrics::builder().recorder(recorder).models([NAME]).build().unwrap();
+    let (_, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+    let metrics = LlmMetrics::builder().exporter(&exporter).models([NAME]).build().unwrap();
     let app = App::new(NAME.into(), 0, Limits { request_timeout, max_tokens: None, body: 4096 });
-    let router = router(&app, &metrics, None);
+    let router = router(&app, &metrics).merge(watching(&metrics, exporter.service()));
     Server { app, router, exporter, metrics, cache: tempfile::tempdir().unwrap() }
 }
 
@@ -189,4 +189,58 @@ async fn a_busy_server_says_when_to_come_back() {
     let request = Request::get("/ready").body(Body::empty()).unwrap();
     let response = server.router.clone().oneshot(request).await.unwrap();
     assert!(response.headers().contains_key(header::RETRY_AFTER));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_requests_can_be_looked_at() {
+    let server = server(None);
+    let looked = async |query: &str| -> Value {
+        let request = Request::get(format!("/debug/requests{query}")).body(Body::empty()).unwrap();
+        let (status, text) = server.send(request).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(looked("").await, json!({"models": [], "requests": []}));
+    server.load().await;
+    server.post("/v1/chat/completions", "no JSON").await;
+    server.chat(json!({"temperature": 0, "enable_thinking": false})).await;
+    server.chat(json!({"temperature": 0, "stream": false, "model": "another"})).await;
+
+    let seen = looked("?limit=2").await;
+    let requests = seen["requests"].as_array().unwrap();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(
+        (&requests[0]["outcome"], &requests[0]["model"]),
+        (&json!("rejected"), &json!("other")),
+        "the newest first"
+    );
+    let answered = &requests[1];
+    for (field, value) in [
+        ("model", json!(NAME)),
+        ("operation", json!("chat")),
+        ("endpoint", json!("/v1/chat/completions")),
+        ("outcome", json!("success")),
+        ("error_type", json!(null)),
+        ("status", json!(200)),
+        ("finish_reason", json!("stop")),
+        ("stream", json!(false)),
+        ("thinking", json!("false")),
+        ("time_to_first_token_seconds", json!(null)),
+        ("output_tokens", json!(9)),
+        ("cached_input_tokens", json!(null)),
+    ] {
+        assert_eq!(answered[field], value, "{field}");
+    }
+    let took = answered["duration_seconds"].as_f64().unwrap();
+    assert!(took > 0.0 && answered["ended_unix_seconds"].as_f64().unwrap() > 1.7e9, "{answered}");
+    assert_eq!(seen["models"].as_array().unwrap().len(), 1);
+    assert_eq!(seen["models"][0]["duration_seconds"]["max"].as_f64(), Some(took));
+    assert_eq!(seen["models"][0]["time_to_first_token_seconds"], json!(null));
+    assert_eq!(server.metric("llm_recent_request_duration_seconds", &["stat=\"max\""]), took);
+
+    assert_eq!(looked("").await["requests"].as_array().unwrap().len(), 3);
+    let (status, error) = server.send(Request::get("/debug/requests?limit=all").body(Body::empty()).unwrap()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(error.contains("limit must be a number"), "{error}");
+    assert_eq!(server.metric("llm_requests_started_total", &[]), 3.0, "looking is no traffic");
 }
