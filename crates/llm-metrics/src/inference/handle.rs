@@ -165,11 +165,24 @@ impl Shared {
     /// The handles to record with. The model's name is settled by the first call: the handler's word for it, else the
     /// request's, else the answer's.
     pub(super) fn series(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
-        self.series.get_or_init(|| {
+        self.series.get().map(AsRef::as_ref).unwrap_or_else(|| {
             let sides = self.sides();
-            let model = sides.model().or(answer_model);
-            self.metrics.0.series(self.door.endpoint, self.door.operation, model, sides.labels.as_ref(), accepted)
+            self.resolve(&sides, sides.model().or(answer_model), accepted)
         })
+    }
+
+    /// The same, unless neither the handler nor the request has named the model.
+    pub(super) fn named_series(&self, accepted: bool) -> Option<&Series> {
+        self.series.get().map(AsRef::as_ref).or_else(|| {
+            let sides = self.sides();
+            sides.model().map(|model| self.resolve(&sides, Some(model), accepted))
+        })
+    }
+
+    /// `sides` is locked by whoever calls, so that two who call at once wait here and nowhere else.
+    fn resolve(&self, sides: &Sides, model: Option<&str>, accepted: bool) -> &Series {
+        let Door { endpoint, operation, .. } = self.door;
+        self.series.get_or_init(|| self.metrics.0.series(endpoint, operation, model, sides.labels.as_ref(), accepted))
     }
 
     pub(super) fn knows_model(&self) -> bool {
@@ -197,8 +210,8 @@ impl Shared {
         }
         let total = before + count;
         // An engine that works on a request has accepted it, whether or not its response's head is out.
-        if self.knows_model() {
-            self.publish(self.series(None, true), total);
+        if let Some(series) = self.named_series(true) {
+            self.publish(series, total);
         }
     }
 

@@ -102,6 +102,13 @@ impl Default for Counts {
     }
 }
 
+impl Counts {
+    fn output(self) -> Option<u64> {
+        let [_, _, output, _] = self.0;
+        (output != UNKNOWN).then_some(u64::from(output))
+    }
+}
+
 impl From<Usage> for Counts {
     fn from(usage: Usage) -> Self {
         let counts = [usage.input, usage.cached_input, usage.output, usage.reasoning];
@@ -170,8 +177,7 @@ impl Life {
         self.inspection = inspection;
         if (200..300).contains(&status) {
             self.accept();
-            if self.shared.knows_model() {
-                self.series();
+            if self.shared.named_series(true).is_some() {
                 self.publish_live();
             }
         }
@@ -356,7 +362,7 @@ impl Life {
     pub(super) fn publish_live(&mut self) {
         let total = if self.shared.tokens() > 0 {
             self.shared.tokens()
-        } else if let Some(output) = Usage::from(self.usage).output {
+        } else if let Some(output) = self.usage.output() {
             output
         } else if self.shared.metrics.0.options.live_tokens {
             u64::from(self.clock.events)

@@ -50,10 +50,11 @@ impl<B: Body> Body for RequestBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
+        let Some(scan) = this.scan else { return this.inner.poll_frame(cx) };
         let frame = ready!(this.inner.poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
-                if let (Some(scan), Some(data)) = (this.scan.as_mut(), frame.data_ref()) {
+                if let Some(data) = frame.data_ref() {
                     let complete = for_each_slice(data, |bytes| scan.scan.read(bytes));
                     scan.shared.asked(scan.scan.facts());
                     if !complete {

@@ -44,25 +44,24 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
+        if this.observation.is_none() {
+            return this.inner.poll_frame(cx);
+        }
         let frame = {
             let observation = EndIfPanicking(&mut *this.observation);
             let _inside = observation.0.as_ref().map(|observation| observation.enter());
             ready!(this.inner.as_mut().poll_frame(cx))
         };
-        if let Some(observation) = this.observation {
-            match &frame {
-                Some(Ok(frame)) => {
-                    let mut delivered = false;
-                    if let Some(data) = frame.data_ref() {
-                        delivered = observation.read(data);
-                    }
-                    if delivered || this.inner.is_end_stream() {
-                        end(this.observation, End::Complete);
-                    }
+        match &frame {
+            Some(Ok(frame)) => {
+                let data = frame.data_ref();
+                let delivered = data.zip(this.observation.as_mut()).is_some_and(|(data, seen)| seen.read(data));
+                if delivered || this.inner.is_end_stream() {
+                    end(this.observation, End::Complete);
                 }
-                Some(Err(_)) => end(this.observation, End::Failed),
-                None => end(this.observation, End::Complete),
             }
+            Some(Err(_)) => end(this.observation, End::Failed),
+            None => end(this.observation, End::Complete),
         }
         Poll::Ready(frame)
     }

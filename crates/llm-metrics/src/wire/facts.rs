@@ -139,6 +139,13 @@ pub(super) struct Mark {
     pub(super) ends: usize,
 }
 
+/// Where the choices begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stem {
+    pub(super) ends: usize,
+    pub(super) place: Place,
+}
+
 /// A value after that text which was passed over and may differ the next time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gap {
@@ -154,6 +161,8 @@ pub(super) struct Interpreter<'a, S> {
     phase: Phase,
     /// Nothing but envelope was seen so far.
     plain: bool,
+    /// The first list, if only envelope came before it.
+    pub(super) stem: Option<Stem>,
     candidate: Option<Mark>,
     /// The first text that is not empty, if only envelope came before it.
     pub(super) mark: Option<Mark>,
@@ -181,6 +190,7 @@ impl<'a, S: Sink> Interpreter<'a, S> {
             sink,
             phase: Phase::Before,
             plain: true,
+            stem: None,
             candidate: None,
             mark: None,
             plain_tail: true,
@@ -267,6 +277,13 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     fn present(&mut self, fact: Fact) {
         if fact == Fact::Error {
             self.facts.error(self.sink);
+        }
+    }
+
+    fn list_begins(&mut self, ends: usize, place: Place) {
+        let is_first = self.phase == Phase::Before && self.stem.is_none() && !self.facts.choice.open;
+        if is_first && self.plain && !self.facts.noteworthy {
+            self.stem = Some(Stem { ends, place });
         }
     }
 

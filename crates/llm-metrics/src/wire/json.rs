@@ -91,6 +91,8 @@ pub(super) trait Visitor {
     fn leave(&mut self, _object: Self::Fact) {}
     fn scalar(&mut self, _fact: Self::Fact, _value: Scalar<'_>) {}
     fn present(&mut self, _fact: Self::Fact) {}
+    /// A list begins at `offset`, right after its opening bracket.
+    fn list_begins(&mut self, _offset: usize, _inside: Place) {}
     /// A text begins at `offset`, right after its opening quote.
     fn text_begins(&mut self, _offset: usize, _place: Place) {}
     /// A piece of a text that is not empty. `key` tells apart texts of one kind in one object.

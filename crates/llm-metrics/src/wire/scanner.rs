@@ -97,6 +97,13 @@ impl<F: Copy + 'static> Scanner<F> {
         self.begin_string(Use::Text);
     }
 
+    /// To the inside of a list, right after its opening bracket.
+    pub(super) fn resume_in_list(&mut self, place: Place) {
+        self.place = place;
+        self.container = self.walk();
+        self.state = State::FirstElement;
+    }
+
     /// To the end of the document, which is known to follow.
     pub(super) fn finish(&mut self) {
         self.state = State::Complete;
@@ -114,7 +121,17 @@ impl<F: Copy + 'static> Scanner<F> {
 
     /// Reads the next bytes of the document.
     pub(super) fn read<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], scratch: &mut [u8], visitor: &mut V) {
-        let mut at = 0;
+        self.read_from(0, bytes, scratch, visitor);
+    }
+
+    /// Reads them from an offset on.
+    pub(super) fn read_from<V: Visitor<Fact = F>>(
+        &mut self,
+        mut at: usize,
+        bytes: &[u8],
+        scratch: &mut [u8],
+        visitor: &mut V,
+    ) {
         while at < bytes.len() {
             at = match self.state {
                 State::String => self.string(bytes, at, scratch, visitor),
@@ -122,7 +139,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 State::Skip => self.skipped(bytes, at, visitor),
                 State::Broken => return,
                 _ if matches!(bytes[at], b' ' | b'\t' | b'\n' | b'\r') => at + 1,
-                _ => self.punctuation(bytes, at, visitor),
+                _ => self.punctuation(bytes, at, scratch, visitor),
             };
         }
     }
@@ -139,27 +156,77 @@ impl<F: Copy + 'static> Scanner<F> {
     }
 
     #[inline]
-    fn punctuation<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, visitor: &mut V) -> usize {
+    fn punctuation<V: Visitor<Fact = F>>(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        scratch: &mut [u8],
+        visitor: &mut V,
+    ) -> usize {
         let byte = bytes[at];
         match (self.state, byte) {
-            (State::FirstKey | State::Key, b'"') => self.begin_string(Use::Key),
+            (State::FirstKey | State::Key, b'"') => return self.key(bytes, at + 1),
             (State::Colon, b':') => self.state = State::Value,
-            (State::Next, b',') => {
-                self.state = if matches!(self.container, Shape::Array(_)) { State::Value } else { State::Key };
-                self.place.slot = 0;
-            }
+            (State::Next, b',') => self.comma(),
             (State::Next | State::FirstKey, b'}') if matches!(self.container, Shape::Object(..)) => self.close(visitor),
             (State::Next | State::FirstElement, b']') if matches!(self.container, Shape::Array(_)) => {
                 self.close(visitor);
             }
-            (State::Value | State::FirstElement, _) => return self.value(bytes, at, visitor),
+            (State::Value | State::FirstElement, _) => {
+                let at = self.value(bytes, at, scratch, visitor);
+                if self.state != State::Next || bytes.get(at) != Some(&b',') {
+                    return at;
+                }
+                self.comma();
+                return at + 1;
+            }
             _ => self.give_up(Broken::Malformed, visitor),
         }
         at + 1
     }
 
-    /// The first byte of a value.
-    fn value<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, visitor: &mut V) -> usize {
+    #[inline]
+    fn comma(&mut self) {
+        self.state = if matches!(self.container, Shape::Array(_)) { State::Value } else { State::Key };
+        self.place.slot = 0;
+    }
+
+    /// A key, from after its opening quote on: mostly it is at hand, colon and all.
+    #[inline]
+    fn key(&mut self, bytes: &[u8], at: usize) -> usize {
+        let rest = &bytes[at..];
+        match skip::quote_or_backslash(rest) {
+            Some(length) if rest[length] == b'"' => {
+                self.named(&rest[..length]);
+                let ends = at + length + 1;
+                if bytes.get(ends) != Some(&b':') {
+                    return ends;
+                }
+                self.state = State::Value;
+                ends + 1
+            }
+            _ => {
+                self.begin_string(Use::Key);
+                at
+            }
+        }
+    }
+
+    /// The value of this key comes.
+    #[inline]
+    fn named(&mut self, key: &[u8]) {
+        self.place.slot = match self.container {
+            Shape::Object(_, keys) => {
+                keys.iter().position(|(name, _)| name.as_bytes() == key).map_or(UNNAMED, |slot| slot as u8)
+            }
+            _ => UNNAMED,
+        };
+        self.state = State::Colon;
+    }
+
+    /// A value, from its first byte on.
+    #[inline]
+    fn value<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, scratch: &mut [u8], visitor: &mut V) -> usize {
         let shape = if self.place.levels == 0 { Some(self.root) } else { self.container.child(self.place.slot) };
         let byte = bytes[at];
         if let Some(Shape::Present(fact)) = shape {
@@ -174,7 +241,10 @@ impl<F: Copy + 'static> Scanner<F> {
                     visitor.enter(*name);
                 }
             }
-            (b'[', Some(shape @ Shape::Array(_))) => self.open(shape, State::FirstElement),
+            (b'[', Some(shape @ Shape::Array(_))) => {
+                self.open(shape, State::FirstElement);
+                visitor.list_begins(at + 1, self.place);
+            }
             (b'{' | b'[', _) => {
                 let what = if byte == b'{' { Skipped::Object } else { Skipped::Array };
                 visitor.skips(at, what);
@@ -187,21 +257,23 @@ impl<F: Copy + 'static> Scanner<F> {
             (b'"', Some(Shape::Text(_))) => {
                 visitor.text_begins(at + 1, self.place);
                 self.begin_string(Use::Text);
+                return self.string(bytes, at + 1, scratch, visitor);
             }
-            (b'"', Some(Shape::Scalar(_))) => self.begin_string(Use::Scalar),
             (b'"', _) => {
                 match shape {
-                    Some(Shape::Envelope) => {}
+                    Some(Shape::Envelope | Shape::Scalar(_)) => {}
                     Some(Shape::Padding) => visitor.skips(at, Skipped::Padding),
                     _ => visitor.skips(at, Skipped::String),
                 }
-                self.begin_string(Use::Nothing);
+                let is_scalar = matches!(shape, Some(Shape::Scalar(_)));
+                self.begin_string(if is_scalar { Use::Scalar } else { Use::Nothing });
+                return self.string(bytes, at + 1, scratch, visitor);
             }
             (b'-' | b'0'..=b'9' | b't' | b'f' | b'n', _) => {
                 self.used_for = if matches!(shape, Some(Shape::Scalar(_))) { Use::Scalar } else { Use::Nothing };
                 self.kept = 0;
                 self.state = State::Atom;
-                return at;
+                return self.atom(bytes, at, scratch, visitor);
             }
             _ => self.give_up(Broken::Malformed, visitor),
         }
@@ -362,13 +434,7 @@ impl<F: Copy + 'static> Scanner<F> {
             &scratch[..usize::from(self.kept)]
         };
         if self.used_for == Use::Key {
-            self.place.slot = match self.container {
-                Shape::Object(_, keys) => {
-                    keys.iter().position(|(key, _)| key.as_bytes() == whole).map_or(UNNAMED, |slot| slot as u8)
-                }
-                _ => UNNAMED,
-            };
-            self.state = State::Colon;
+            self.named(whole);
         } else {
             self.tell_scalar(Scalar::String(whole), visitor);
             self.after_value(visitor);

@@ -82,16 +82,23 @@ impl<S: Sink> Lines for Told<'_, S> {
     fn data(&mut self, data: &[u8], extent: Extent) {
         let Self { events, sink } = self;
         if events.payload == Payload::Nothing && extent.begins {
-            if let Some((begins, place, choice)) = events.template.matches(data) {
+            if let Some((rest, place, choice)) = events.template.after_prefix(data) {
                 events.payload = Payload::Json;
                 events.facts.choice = choice;
                 events.scanner.resume_in_text(place);
-                return events.varying(&data[begins..], extent, *sink);
+                return events.varying(rest, extent, *sink);
+            }
+            if let Some((begins, place)) = events.template.after_stem(data) {
+                #[cfg(any(test, fuzzing))]
+                events.template.note_begun();
+                events.payload = Payload::Json;
+                events.scanner.resume_in_list(place);
+                return events.json(begins, data, extent.ends, *sink);
             }
         }
         if events.payload == Payload::Json && extent.begins {
             // Several data lines are one document with line feeds in it.
-            events.json(b"\n", false, *sink);
+            events.json(0, b"\n", false, *sink);
         }
         events.payload(data, extent, *sink);
     }
@@ -151,13 +158,13 @@ impl Events {
         for byte in data {
             match self.payload {
                 // A line in the middle of a document is not what the next one begins with.
-                Payload::Json => return self.json(data, false, sink),
+                Payload::Json => return self.json(0, data, false, sink),
                 Payload::Plain => return,
                 Payload::Nothing if matches!(byte, b' ' | b'\t') => {}
                 // What comes before is white space, in JSON too.
                 Payload::Nothing if *byte == b'{' => {
                     self.payload = Payload::Json;
-                    return self.json(data, whole, sink);
+                    return self.json(0, data, whole, sink);
                 }
                 Payload::Nothing if *byte == DONE[0] => self.payload = Payload::Done(1),
                 Payload::Done(6) if matches!(byte, b' ' | b'\t') => {}
@@ -175,15 +182,21 @@ impl Events {
         }
     }
 
-    /// `whole`: the document begins in this data line, and all of the line is at hand.
-    fn json(&mut self, data: &[u8], whole: bool, sink: &mut impl Sink) {
+    /// Reads on at `from`. `whole`: the document begins in this data line, and all of the line is at hand.
+    fn json(&mut self, from: usize, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
-        self.scanner.read(data, self.template.scratch(), &mut interpreter);
-        let Interpreter { mark, gap, plain_tail, complete, .. } = interpreter;
+        self.scanner.read_from(from, data, self.template.scratch(), &mut interpreter);
+        let Interpreter { stem, mark, gap, plain_tail, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
         }
-        let Some(mark) = mark.filter(|mark| whole && complete && mark.ends > 0) else { return };
+        if !whole || !complete {
+            return;
+        }
+        if let Some(stem) = stem {
+            self.template.learn_stem(data, &stem);
+        }
+        let Some(mark) = mark.filter(|mark| mark.ends > 0) else { return };
         self.template.learn(data, &mark);
         if plain_tail && !self.facts.noteworthy {
             self.template.learn_tail(data, mark.ends, gap);

@@ -4,18 +4,21 @@
 //! event that begins the same way need not be read again up to there: the reader would only come to the same state. The
 //! same holds for what follows the text. Nothing is guessed: bytes that differ are read.
 //!
+//! Events with a role, a finish reason or the usage have less in common with the others: what comes before the choices,
+//! the *stem* of the template.
+//!
 //! Only an envelope is remembered: what the shape knows to hold neither a fact nor anything that a model or user wrote.
 //! In what follows the text, one value may be different each time: padding, or an object that nobody looks at, such as
 //! log probabilities. See [`Template::ends`] for why that is safe.
 
-use super::facts::{Choice, Gap, Mark};
+use super::facts::{Choice, Gap, Mark, Stem};
 use super::json::{Place, SCRATCH, Skipped};
 use super::scanner::unescaped;
 use super::skip::quote_or_backslash;
 use super::{Sink, TextKind};
 
 /// How much can be remembered. Longer envelopes are read each time.
-const CAPACITY: usize = 400;
+const CAPACITY: usize = 384;
 
 /// A text that was found without reading what is around it.
 pub(super) struct Text<'b> {
@@ -53,6 +56,8 @@ impl Text<'_> {
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: [u8; CAPACITY],
+    /// How long the part before the choices is; 0: not known.
+    stem: u16,
     /// How long the part before the text is; 0: no template.
     prefix: u16,
     /// How long the part after it is, up to the gap if there is one. `None`: it is different each time.
@@ -60,6 +65,7 @@ pub(super) struct Template {
     /// How long the part after the gap is.
     end: u16,
     gap: Option<Skipped>,
+    list: Place,
     place: Place,
     choice: Choice,
     kind: TextKind,
@@ -67,7 +73,8 @@ pub(super) struct Template {
     pub(super) probe: Probe,
 }
 
-/// For tests: whether templates are in use, and how many events were known from their first byte to their last.
+/// For tests: whether templates are in use, how many events were known from their first byte to their last, and how many
+/// only up to their choices.
 #[cfg(any(test, fuzzing))]
 #[derive(Debug, Default)]
 pub(super) struct Probe {
@@ -75,16 +82,19 @@ pub(super) struct Probe {
     pub(super) known: u8,
     /// One of them had an object in the place of the gap: see [`Template::ends`].
     pub(super) trusted: bool,
+    pub(super) begun: u8,
 }
 
 impl Template {
     pub(super) fn new() -> Self {
         Self {
             bytes: [0; CAPACITY],
+            stem: 0,
             prefix: 0,
             tail: None,
             end: 0,
             gap: None,
+            list: Place::default(),
             place: Place::default(),
             choice: Choice::default(),
             kind: TextKind::Answer,
@@ -99,6 +109,11 @@ impl Template {
         self.probe.trusted |= self.gap == Some(Skipped::Object);
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn note_begun(&mut self) {
+        self.probe.begun = self.probe.begun.saturating_add(1);
+    }
+
     #[cfg(test)]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -109,19 +124,28 @@ impl Template {
     }
 
     pub(super) fn forget(&mut self) {
+        self.stem = 0;
         self.prefix = 0;
     }
 
-    /// Where the text begins in this data, and the state to go on from, if it begins as the last did.
+    /// What follows the part before the text, and the state to go on from, if this data begins as the last did.
     #[inline]
-    pub(super) fn matches(&self, data: &[u8]) -> Option<(usize, Place, Choice)> {
+    pub(super) fn after_prefix<'b>(&self, data: &'b [u8]) -> Option<(&'b [u8], Place, Choice)> {
+        Some((self.after(self.prefix, data)?, self.place, self.choice))
+    }
+
+    /// Where the choices begin, and the list that they are in, if this data begins as the last did up to there.
+    pub(super) fn after_stem(&self, data: &[u8]) -> Option<(usize, Place)> {
+        self.after(self.stem, data).map(|rest| (data.len() - rest.len(), self.list))
+    }
+
+    #[inline]
+    fn after<'b>(&self, length: u16, data: &'b [u8]) -> Option<&'b [u8]> {
         #[cfg(any(test, fuzzing))]
         if self.probe.off {
             return None;
         }
-        let length = usize::from(self.prefix);
-        let same = length > 0 && data.starts_with(&self.bytes[..length]);
-        same.then_some((length, self.place, self.choice))
+        if length == 0 { None } else { data.strip_prefix(&self.bytes[..usize::from(length)]) }
     }
 
     /// Whether `rest`, with which the event ends, says what followed the last text: that the document is complete, and not
@@ -157,8 +181,7 @@ impl Template {
         let tail = self.tail.filter(|_| self.gap.is_none())?;
         let tail = self.bytes.get(usize::from(self.prefix)..usize::from(self.prefix + tail))?;
         let data = bytes.strip_prefix(b"data: ")?;
-        let (begins, ..) = self.matches(data)?;
-        let data = &data[begins..];
+        let data = self.after(self.prefix, data)?;
         let (mut end, mut escaped) = (0, false);
         loop {
             end += quote_or_backslash(data.get(end..)?)?;
@@ -180,7 +203,16 @@ impl Template {
         Some((Text { choice: self.choice.index(), kind: self.kind, text, escaped }, rest))
     }
 
-    /// Remembers what came before a text.
+    /// Remembers what came before the choices; what is known of a text was after other bytes.
+    pub(super) fn learn_stem(&mut self, data: &[u8], stem: &Stem) {
+        self.forget();
+        let Some(bytes) = data.get(..stem.ends).filter(|bytes| bytes.len() <= CAPACITY) else { return };
+        self.bytes[..bytes.len()].copy_from_slice(bytes);
+        self.stem = bytes.len() as u16;
+        self.list = stem.place;
+    }
+
+    /// Remembers what came before a text, after the same stem.
     pub(super) fn learn(&mut self, data: &[u8], mark: &Mark) {
         self.tail = None;
         self.prefix = 0;

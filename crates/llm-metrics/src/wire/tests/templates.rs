@@ -97,6 +97,35 @@ fn alike(
     })
 }
 
+/// What the other events of a stream have after that which all of them begin with.
+const RELATIVES: [&str; 10] = [
+    r#"{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#,
+    r#"{"index":0,"delta":{"content":"x"},"finish_reason":null}]}"#,
+    r#"{"index":1,"delta":{"reasoning":"x","content":"y"},"finish_reason":null}]}"#,
+    r#"{"delta":{"content":"x"}},{"delta":{"content":"y"}}],"model":"late"}"#,
+    r#"{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+    r#"],"usage":{"prompt_tokens":9,"completion_tokens":18}}"#,
+    r#"],"choices":[{"index":3,"delta":{"content":"x"}}],"error":{"message":"x"}}"#,
+    r#"{"index":0,"delta":{"con\u0074ent":"x"}}]}"#,
+    r#"{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]}}]}"#,
+    "\ndata: {\"delta\":{\"content\":\"x\"}}]}",
+];
+
+/// What such events begin with, and what may make it another: facts that have to be told each time among them.
+const STEMS: [&str; 5] = [
+    r#"{"id":"1","model":"q","choices":["#,
+    r#"{"id":"2","model":"q","choices":["#,
+    r#"{"usage":{"completion_tokens":7},"choices":["#,
+    r#"{"error":"x","choices":["#,
+    r#" {"choices":["#,
+];
+
+fn relatives() -> impl Strategy<Value = Vec<String>> {
+    let stem = prop_oneof![4 => Just(STEMS[0]), 1 => prop::sample::select(STEMS.to_vec())];
+    let event = (stem, prop::sample::select(RELATIVES.to_vec()));
+    vec(event.prop_map(|(stem, rest)| format!("data: {stem}{rest}\n\n")), 1..10)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -104,6 +133,14 @@ proptest! {
     fn known_events_are_told_as_if_they_were_read(events in alike(&ENVELOPES, varying()), lengths in pieces()) {
         let all_json = events.iter().all(|event| serde_json::from_str::<Value>(&event["data: ".len()..]).is_ok());
         prop_assume!(all_json);
+        let whole: Vec<_> = events.iter().map(String::as_bytes).collect();
+        let expected = told(without_templates(chat_stream()), whole.iter().copied());
+        prop_assert_eq!(&told(chat_stream(), whole.iter().copied()), &expected);
+        prop_assert_eq!(&told(chat_stream(), cut(&whole.concat(), &lengths)), &expected);
+    }
+
+    #[test]
+    fn events_that_only_begin_alike_are_told_as_if_they_were_read(events in relatives(), lengths in pieces()) {
         let whole: Vec<_> = events.iter().map(String::as_bytes).collect();
         let expected = told(without_templates(chat_stream()), whole.iter().copied());
         prop_assert_eq!(&told(chat_stream(), whole.iter().copied()), &expected);
@@ -159,6 +196,16 @@ fn events_that_are_alike_are_read_once() {
         let known = known(&events);
         assert!(known >= 98, "only {known} of 100 events were known: {}", events[1]);
     }
+}
+
+#[test]
+fn an_event_that_only_begins_alike_is_read_from_its_choices_on() {
+    let mut reader = chat_stream();
+    for rest in RELATIVES {
+        reader.read(format!("data: {}{rest}\n\n", STEMS[0]).as_bytes(), &mut Recorder::default());
+    }
+    // All but the first, and the one after an escape that had to be kept.
+    assert_eq!(usize::from(template(&mut reader).probe.begun), RELATIVES.len() - 2);
 }
 
 #[test]
