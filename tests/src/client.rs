@@ -19,12 +19,35 @@ pub struct Client {
     connection: JoinHandle<()>,
 }
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "there is no third one here")]
+pub enum Http {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2, without TLS and without asking.
+    Two,
+}
+
+impl Http {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::One, Self::Two];
+}
+
 enum Sender {
     Http1(conn::http1::SendRequest<AnyBody>),
     Http2(conn::http2::SendRequest<AnyBody>),
 }
 
 impl Client {
+    /// Opens a connection.
+    pub async fn open(http: Http, addr: SocketAddr) -> Self {
+        match http {
+            Http::One => Self::connect(addr).await,
+            Http::Two => Self::connect_http2(addr).await,
+        }
+    }
+
     /// Opens an HTTP/1.1 connection.
     pub async fn connect(addr: SocketAddr) -> Self {
         let (sender, connection) = conn::http1::handshake(socket(addr).await).await.expect("a connection");

@@ -3,6 +3,7 @@
 
 mod busy;
 mod client;
+mod ended;
 mod page;
 mod process;
 pub mod qwen_server;
@@ -13,7 +14,8 @@ mod tools;
 mod watched;
 
 pub use busy::{Busy, Case, Everything, everything, everything_can_happen};
-pub use client::{Answer, Client, post};
+pub use client::{Answer, Client, Http, post};
+pub use ended::{assert_ended, assert_error};
 pub use page::{Family, Histogram, Page, Sample};
 pub use process::{Prometheus, start_prometheus};
 pub use script::{Gate, Script, Step};

@@ -25,7 +25,9 @@ fn rich() -> String {
 
 /// What a page says, without the times and without what says nothing.
 fn counts(page: &Page) -> BTreeMap<String, f64> {
-    let timed = |name: &str| name.ends_with("_seconds_sum") || name.ends_with("_seconds_bucket");
+    let timed = |name: &str| {
+        name.starts_with("llm_recent_") || name.ends_with("_seconds_sum") || name.ends_with("_seconds_bucket")
+    };
     let ours = page.families().iter().filter(|(name, _)| name.starts_with("llm_"));
     let samples = ours.flat_map(|(_, family)| &family.samples).filter(|s| !timed(&s.name) && s.value != 0.0);
     samples.map(|sample| (format!("{}{:?}", sample.name, sample.labels), sample.value)).collect()

@@ -43,6 +43,8 @@ pub(crate) struct Life {
     choices: Choices,
     in_band_error: bool,
     done: bool,
+    /// Everything that was to come has come, and its event is whole: only then can a client read it.
+    terminal: bool,
     usage: Counts,
     /// The engine's own times, prefill and decode, where the answer has them.
     timings: Option<Box<[Option<Duration>; 2]>>,
@@ -146,6 +148,7 @@ impl Life {
             choices: Choices::default(),
             in_band_error: false,
             done: false,
+            terminal: false,
             usage: Counts::default(),
             timings: None,
             event: Event::default(),
@@ -204,11 +207,6 @@ impl Life {
 
     pub(super) fn failure(&self, kind: InspectionFailure) {
         self.shared.metrics.0.fixed().failure(self.shared.door.protocol, kind).increment(1);
-    }
-
-    /// Whether everything that was to come has come.
-    fn is_terminal(&self) -> bool {
-        self.done || self.choices.all_finished()
     }
 
     pub(super) fn answer_model(&mut self, name: &str) {
@@ -283,6 +281,7 @@ impl Life {
     pub(super) fn end_event(&mut self) -> u64 {
         let event = std::mem::take(&mut self.event);
         self.done |= self.inspection == Inspection::Document;
+        self.terminal = self.done || self.choices.all_finished();
         let before = match event.usage_tokens {
             Some(tokens) => self.clock.usage_tokens.replace(tokens),
             None => None,

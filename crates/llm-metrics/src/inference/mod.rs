@@ -112,6 +112,7 @@ impl Inference {
     pub fn finish(mut self, reason: FinishReason) {
         self.life.accept();
         self.life.finish_reason(0, reason);
+        self.life.end_event();
         self.life.settle(End::Complete);
     }
 

@@ -12,8 +12,8 @@ use crate::inference::End;
 pin_project! {
     /// An answer's body, read as it passes. Frames, trailers, size hint and errors are the inner body's, unchanged.
     ///
-    /// The request ends at the first of: `None`, an error, the last byte of a known length or a frame after which the inner
-    /// body says that it is at its end (hyper does not poll on then), and drop.
+    /// The request ends at the first of: `None`, an error, the trailers, the last byte of a known length or a frame after which
+    /// the inner body says that it is at its end (hyper does not poll on then), and drop.
     pub struct ResponseBody<B> {
         #[pin]
         inner: B,
@@ -56,7 +56,7 @@ impl<B: Body> Body for ResponseBody<B> {
             Some(Ok(frame)) => {
                 let data = frame.data_ref();
                 let delivered = data.zip(this.observation.as_mut()).is_some_and(|(data, seen)| seen.read(data));
-                if delivered || this.inner.is_end_stream() {
+                if delivered || frame.is_trailers() || this.inner.is_end_stream() {
                     end(this.observation, End::Complete);
                 }
             }

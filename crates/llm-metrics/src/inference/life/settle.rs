@@ -37,7 +37,7 @@ impl Life {
             end,
             status: self.status,
             inspection: self.inspection,
-            terminal: self.is_terminal(),
+            terminal: self.terminal,
             in_band_error: self.in_band_error,
             reported: engine.error,
             proxy: self.proxy,

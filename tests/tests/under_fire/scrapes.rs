@@ -1,0 +1,250 @@
+//! A scrape waits for no request: nothing of ours is locked while code that is not ours runs.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+use llm_metrics::{ErrorType, LabelPolicy, LlmMetrics, layer::RequestBody};
+use llm_metrics_tests::{MODEL, Watched, stream::*};
+use tower::{BoxError, Layer, Service, service_fn};
+
+use crate::{ended, short};
+
+/// Where code that is not ours can stop a request for as long as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The closure that reads a label from the request.
+    RequestLabel,
+    /// The mapping of a label policy.
+    LabelMapping,
+    /// The service, when it is called.
+    Call,
+    /// The service, while it makes the answer.
+    Future,
+    /// The request's body.
+    RequestBody,
+    /// The hook that tells what an error is.
+    Classify,
+    /// The answer's body, when it is asked for its length.
+    SizeHint,
+    /// The answer's body, in place of its first frame.
+    FirstFrame,
+    /// The same, in mid-stream.
+    LaterFrame,
+    /// The same, after everything has come.
+    LastFrame,
+    /// The inner body, when it is dropped.
+    Drop,
+}
+
+impl Place {
+    const ALL: [Self; 11] = [
+        Self::RequestLabel,
+        Self::LabelMapping,
+        Self::Call,
+        Self::Future,
+        Self::RequestBody,
+        Self::Classify,
+        Self::SizeHint,
+        Self::FirstFrame,
+        Self::LaterFrame,
+        Self::LastFrame,
+        Self::Drop,
+    ];
+}
+
+/// Stops the thread of whoever comes to one place, until it is let go.
+#[derive(Clone)]
+struct Stop {
+    place: Place,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Default)]
+struct State {
+    stopped: bool,
+    go: bool,
+}
+
+impl Stop {
+    fn at(place: Place) -> Self {
+        Self { place, state: Arc::default() }
+    }
+
+    /// Code that is not ours has come to this place.
+    fn reached(&self, place: Place) {
+        if place == self.place {
+            let (state, changed) = &*self.state;
+            let mut state = state.lock().unwrap();
+            state.stopped = true;
+            changed.notify_all();
+            drop(changed.wait_while(state, |state| !state.go).unwrap());
+        }
+    }
+
+    fn wait_until_stopped(&self) {
+        let (state, changed) = &*self.state;
+        drop(changed.wait_while(state.lock().unwrap(), |state| !state.stopped).unwrap());
+    }
+
+    fn go(&self) {
+        let (state, changed) = &*self.state;
+        state.lock().unwrap().go = true;
+        changed.notify_all();
+    }
+}
+
+/// An answer that may stop at many places.
+struct Stopping {
+    frames: std::vec::IntoIter<String>,
+    stop: Option<Stop>,
+}
+
+impl Stopping {
+    fn reached(&self, place: Place) {
+        if let Some(stop) = &self.stop {
+            stop.reached(place);
+        }
+    }
+}
+
+impl Body for Stopping {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.reached(match self.frames.len() {
+            0 => Place::LastFrame,
+            left if left == short().len() => Place::FirstFrame,
+            _ => Place::LaterFrame,
+        });
+        Poll::Ready(self.frames.next().map(|frame| Ok(Frame::data(frame.into()))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.reached(Place::SizeHint);
+        SizeHint::default()
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.reached(Place::Drop);
+    }
+}
+
+/// A request body that stops where it is to.
+struct Upload(Full<Bytes>, Option<Stop>);
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(stop) = &self.1 {
+            stop.reached(Place::RequestBody);
+        }
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+/// Sends one request through a layer, and reads the answer to its end; on this thread.
+fn request(metrics: &LlmMetrics, stop: Option<&Stop>) {
+    let reached = {
+        let stop = stop.cloned();
+        move |place| stop.iter().for_each(|stop: &Stop| stop.reached(place))
+    };
+    let classify = {
+        let reached = reached.clone();
+        move |_: &BoxError| {
+            reached(Place::Classify);
+            ErrorType::Internal
+        }
+    };
+    let fails = stop.is_some_and(|stop| stop.place == Place::Classify);
+    let body = stop.cloned();
+    let service = service_fn(move |request: Request<RequestBody<Upload>>| {
+        reached(Place::Call);
+        let (reached, body) = (reached.clone(), body.clone());
+        async move {
+            request.into_body().collect().await?;
+            reached(Place::Future);
+            if fails {
+                return Err("as the test wants".into());
+            }
+            let body = Stopping { frames: short().into_iter(), stop: body };
+            Ok::<_, BoxError>(Response::builder().header("content-type", "text/event-stream").body(body)?)
+        }
+    });
+    let head = Request::post(CHAT).header("x-stops", if stop.is_some() { "yes" } else { "no" });
+    let upload = Upload(Full::new(Bytes::from(ask(MODEL))), stop.cloned());
+    let mut service = metrics.layer().classify_error(classify).layer(service);
+    let answer = service.call(head.body(upload).unwrap());
+    // Nothing here waits for anything but the stop.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async move {
+        if let Ok(answer) = answer.await {
+            answer.into_body().collect().await.unwrap();
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_request_is_stopped_anywhere_scrapes_are_served_and_other_requests_go_on() {
+    for place in Place::ALL {
+        let stop = Stop::at(place);
+        let (label, mapping) = (stop.clone(), stop.clone());
+        let watched = Watched::with(
+            |builder| {
+                // The label of the request that is to be stopped has a name of its own: the mapping knows it by that.
+                let policy = LabelPolicy::first_accepted(4).map(move |name| {
+                    if name == "yes" {
+                        mapping.reached(Place::LabelMapping);
+                    }
+                    name.into()
+                });
+                builder.request_label("stops", policy, move |parts| {
+                    let stops = parts.headers["x-stops"].to_str().unwrap().to_owned();
+                    if stops == "yes" {
+                        label.reached(Place::RequestLabel);
+                    }
+                    Some(stops)
+                })
+            },
+            |exporter| exporter,
+        )
+        .await;
+        let stopped = {
+            let (metrics, stop) = (watched.metrics.clone(), stop.clone());
+            std::thread::spawn(move || request(&metrics, Some(&stop)))
+        };
+        let metrics = watched.metrics.clone();
+        let other = tokio::task::spawn_blocking({
+            let stop = stop.clone();
+            move || {
+                stop.wait_until_stopped();
+                request(&metrics, None);
+            }
+        });
+        other.await.unwrap();
+        // Both were started or only the other, and the other is served: the one that is stopped changes nothing.
+        let page = watched.when(|page| ended(page, "success") >= 1.0).await;
+        let open = page.value("llm_requests_started_total", &[]) - page.value("llm_requests_total", &[]);
+        assert_eq!(page.value("llm_requests_in_flight", &[]), open, "stopped at {place:?}");
+        // Some places come before the request is counted, and some after it has ended.
+        let is_open = !matches!(place, Place::RequestLabel | Place::Drop);
+        assert_eq!(open, f64::from(u8::from(is_open)), "stopped at {place:?}");
+        assert!(!stopped.is_finished(), "it was stopped at {place:?}");
+        stop.go();
+        tokio::task::spawn_blocking(move || stopped.join()).await.unwrap().unwrap();
+        let page = watched.settled().await;
+        let failed = f64::from(u8::from(place == Place::Classify));
+        assert_eq!((ended(&page, "success"), ended(&page, "error")), (2.0 - failed, failed), "stopped at {place:?}");
+    }
+}
