@@ -27,10 +27,11 @@ async fn a_compressed_stream_is_judged_by_how_its_transport_ends() {
         for (ends, outcome) in [(Ends::Well, "success"), (Ends::Fails, "error"), (Ends::ClientLeaves, "cancelled")] {
             let watched = Watched::start().await;
             let (first, second) = GZIP.split_at(50);
+            let read = Gate::new();
             let mut steps = vec![Step::Data(Bytes::from_static(first))];
             steps.extend(match ends {
                 Ends::Well => vec![Step::Data(Bytes::from_static(second))],
-                Ends::Fails => vec![Step::Fail],
+                Ends::Fails => vec![Step::Hold(read.clone()), Step::Fail],
                 Ends::ClientLeaves => vec![Step::Hold(Gate::new())],
             });
             let server = watched
@@ -43,6 +44,7 @@ async fn a_compressed_stream_is_judged_by_how_its_transport_ends() {
             let mut client = Client::open(http, server.addr).await;
             let mut answer = client.send(post(server.addr, CHAT, ask(MODEL))).await;
             assert_eq!(answer.bytes(50).await, first);
+            read.open();
             match ends {
                 Ends::Well => assert_eq!(answer.finish().await.unwrap().0, second),
                 Ends::Fails => drop(answer.finish().await.unwrap_err()),
