@@ -3,6 +3,7 @@
 
 mod busy;
 mod client;
+mod collector;
 mod ended;
 mod page;
 mod process;
@@ -15,6 +16,7 @@ mod watched;
 
 pub use busy::{Busy, Case, Everything, everything, everything_can_happen};
 pub use client::{Answer, Client, Http, post};
+pub use collector::{Collector, ExportedSpan, collector};
 pub use ended::{assert_ended, assert_error};
 pub use page::{Family, Histogram, Page, Sample};
 pub use process::{Prometheus, start_prometheus};

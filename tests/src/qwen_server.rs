@@ -20,7 +20,7 @@ use http_body_util::Empty;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Client, Page};
+use crate::{Client, Page, post};
 
 pub use binary::{binary, made_up_driver};
 pub use ledger::Ledger;
@@ -53,6 +53,9 @@ impl Launch {
         let mut command = Command::new(binary());
         command.args(options).env("XDG_CACHE_HOME", folder.path());
         for variable in ["RUST_LOG", "RUST_BACKTRACE", "QWEN_MODEL", "QWEN_LISTEN", "HF_HOME", "HF_HUB_CACHE"] {
+            command.env_remove(variable);
+        }
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
             command.env_remove(variable);
         }
         Self { command, folder }
@@ -137,12 +140,22 @@ impl QwenServer {
 
     /// Sends a request and waits for the head of the answer.
     pub async fn open(&self, path: &str, request: &Value) -> Reading {
-        Reading::open(self.api, path, request.to_string()).await
+        Reading::open(self.api, post(self.api, path, request.to_string())).await
+    }
+
+    /// The same for a caller that says by W3C's `traceparent` who it is.
+    ///
+    /// # Panics
+    /// When that is no header's value.
+    pub async fn open_traced(&self, path: &str, request: &Value, traceparent: &str) -> Reading {
+        let mut request = post(self.api, path, request.to_string());
+        request.headers_mut().insert("traceparent", traceparent.parse().expect("a header"));
+        Reading::open(self.api, request).await
     }
 
     /// Sends a body of any kind and reads the answer to its end.
     pub async fn ask_raw(&self, path: &str, body: impl Into<Bytes>) -> Seen {
-        Reading::open(self.api, path, body).await.rest().await
+        Reading::open(self.api, post(self.api, path, body)).await.rest().await
     }
 
     /// Sends a request without a body to the API.

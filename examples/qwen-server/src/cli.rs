@@ -38,6 +38,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME:LIMITS", value_parser = crate::slo::parse)]
     slo: Vec<Objective>,
 
+    /// Sends a span a request to an OpenTelemetry collector at this address, by OTLP over HTTP: http://localhost:4318.
+    /// OTEL_EXPORTER_OTLP_ENDPOINT does as well, and the other OTEL_ variables say the rest
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+
     /// How long a request may take, streams included, like 30s, 500ms or 5m; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     request_timeout: Duration,

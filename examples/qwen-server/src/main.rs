@@ -12,25 +12,37 @@ mod health;
 mod run;
 mod server;
 mod slo;
+mod spans;
 mod telemetry;
 mod tiny;
 
 use clap::Parser;
+use spans::Spans;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::{EnvFilter, prelude::*};
 
 fn main() -> ExitCode {
     let args = cli::Args::parse();
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,mistralrs_core=warn,mistralrs_quant=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .unwrap_or_else(|_| EnvFilter::new("info,mistralrs_core=warn,mistralrs_quant=warn,llm_metrics::spans=off"));
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_filter(filter);
+    let spans = Spans::start(args.otlp_endpoint.as_deref());
+    let exported = spans.as_ref().ok().and_then(Option::as_ref).map(Spans::layer);
+    tracing_subscriber::registry().with(exported).with(log).init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("this should not have happened: {panic}")));
 
+    let spans = match spans {
+        Ok(spans) => spans,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -38,9 +50,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run::run(args));
+    let outcome = runtime.block_on(run::run(args, spans.is_some()));
     // A model that is still loading cannot be interrupted, and must not hold up the exit.
     runtime.shutdown_background();
+    drop(spans);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

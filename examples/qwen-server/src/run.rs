@@ -3,7 +3,9 @@
 use crate::cli::{Args, Model, ModelError};
 use crate::engine::{self, Engine, LoadError, Options};
 use crate::server::{self, App};
+use crate::spans::continue_trace;
 use crate::telemetry::{EngineGauges, Telemetry, TelemetryError, model_loaded};
+use axum::middleware;
 use llm_metrics::LoadedModel;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -34,7 +36,7 @@ pub(crate) enum RunError {
 /// Serves until Ctrl-C, SIGTERM, or a failure.
 ///
 /// Prints `listening on http://ADDRESS`, and `metrics on http://ADDRESS/metrics`, as its only lines on standard output.
-pub(crate) async fn run(args: Args) -> Result<(), RunError> {
+pub(crate) async fn run(args: Args, exports_spans: bool) -> Result<(), RunError> {
     let model = args.model()?;
     let listener = bind(args.listen).await?;
     let scrapes = match args.metrics_addr {
@@ -57,6 +59,9 @@ pub(crate) async fn run(args: Args) -> Result<(), RunError> {
             announce(&format!("metrics on http://{address}/metrics"));
             router = router.merge(watching);
         }
+    }
+    if exports_spans {
+        router = router.layer(middleware::from_fn(continue_trace));
     }
     let (stop, stopped) = oneshot::channel();
     let serving = tokio::spawn(server::serve(listener, router, async {

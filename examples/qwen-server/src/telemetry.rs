@@ -62,6 +62,8 @@ pub(crate) struct Handle(Option<InferenceHandle>);
 
 impl Handle {
     pub(crate) fn of(request: &Request) -> Self {
+        // The handler runs inside the request's span; who provides the model is what the layer cannot know.
+        tracing::Span::current().record("gen_ai.provider.name", "mistral_rs");
         Self(request.extensions().get().cloned())
     }
 

@@ -7,12 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
+use http_body_util::Full;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::PATIENCE;
-use crate::{Answer, Client, post};
+use crate::{Answer, Client};
 
 /// What came of an answer.
 #[derive(Clone, Debug)]
@@ -124,11 +125,11 @@ pub struct Reading {
 
 impl Reading {
     /// Sends a request over a connection of its own and waits for the head of the answer.
-    pub(super) async fn open(addr: SocketAddr, path: &str, body: impl Into<Bytes>) -> Self {
+    pub(super) async fn open(addr: SocketAddr, request: Request<Full<Bytes>>) -> Self {
         let began = Instant::now();
         let opened = async {
             let mut client = Client::connect(addr).await;
-            let answer = client.send(post(addr, path, body)).await;
+            let answer = client.send(request).await;
             (client, answer)
         };
         let (client, answer) = timeout(PATIENCE, opened).await.expect("a head in time");

@@ -1,0 +1,120 @@
+//! Spans of requests, sent to an OpenTelemetry collector.
+//!
+//! They are exported in batches by a thread of their own. Where the collector is slow or gone the queue fills up, and what
+//! is over is dropped: no request waits for it.
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{FutureExt, TracerProvider};
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::env::var;
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What sends the spans. Dropping it sends what is left, for five seconds at most.
+pub(crate) struct Spans(SdkTracerProvider);
+
+/// Why they cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpansError {
+    #[error("--otlp-endpoint {0}: this is no http or https URL like http://localhost:4318")]
+    Endpoint(String),
+    #[error("the spans' exporter could not be set up: {0}")]
+    Exporter(#[from] ExporterBuildError),
+}
+
+impl Spans {
+    /// Starts the exporter if there is an endpoint: the one that is given, or that of OpenTelemetry's own variables, which also
+    /// say the rest.
+    pub(crate) fn start(endpoint: Option<&str>) -> Result<Option<Self>, SpansError> {
+        let exporter = SpanExporter::builder().with_http();
+        let exporter = match endpoint {
+            Some(endpoint) => exporter.with_endpoint(traces_url(endpoint)?),
+            None if is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") || is_set("OTEL_EXPORTER_OTLP_ENDPOINT") => exporter,
+            None => return Ok(None),
+        };
+        let provider = SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter.build()?);
+        Ok(Some(Self(provider.build())))
+    }
+
+    /// What makes OpenTelemetry's spans of those of llm-metrics. It takes nothing else: what mistral.rs logs may hold text.
+    pub(crate) fn layer<S>(&self) -> impl Layer<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        tracing_opentelemetry::layer()
+            .with_tracer(self.0.tracer("llm-metrics"))
+            // A span that is active has started, and one that has started takes no other name.
+            .with_context_activation(false)
+            .with_location(false)
+            .with_target(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(Targets::new().with_target(llm_metrics::spans::TARGET, LevelFilter::INFO))
+    }
+}
+
+impl Drop for Spans {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.shutdown() {
+            tracing::warn!("the last spans could not be sent: {error}");
+        }
+    }
+}
+
+/// Makes the caller, if it said in a W3C `traceparent` who it is, the parent of the request's span.
+pub(crate) async fn continue_trace(request: Request, next: Next) -> Response {
+    let caller = TraceContextPropagator::new().extract(&HeaderExtractor(request.headers()));
+    next.run(request).with_context(caller).await
+}
+
+fn traces_url(endpoint: &str) -> Result<String, SpansError> {
+    let base = endpoint.trim_end_matches('/');
+    let url: Option<axum::http::Uri> = base.parse().ok();
+    match url.filter(|url| matches!(url.scheme_str(), Some("http" | "https"))) {
+        Some(_) => Ok(format!("{base}/v1/traces")),
+        None => Err(SpansError::Endpoint(endpoint.to_owned())),
+    }
+}
+
+/// Who sends them: this server, unless the environment says otherwise.
+fn resource() -> Resource {
+    let resource = Resource::builder_empty()
+        .with_service_name("qwen-server")
+        .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_detector(Box::new(EnvResourceDetector::new()));
+    match var("OTEL_SERVICE_NAME") {
+        Ok(name) if !name.is_empty() => resource.with_service_name(name).build(),
+        _ => resource.build(),
+    }
+}
+
+fn is_set(variable: &str) -> bool {
+    var(variable).is_ok_and(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endpoint_is_the_collectors_address_without_the_path() {
+        for given in ["http://localhost:4318", "http://localhost:4318/"] {
+            assert_eq!(traces_url(given).unwrap(), "http://localhost:4318/v1/traces");
+        }
+        assert_eq!(traces_url("https://otlp.example.org/team").unwrap(), "https://otlp.example.org/team/v1/traces");
+        for wrong in ["", "localhost:4318", "grpc://localhost:4317", "4318", "http://"] {
+            assert!(matches!(traces_url(wrong), Err(SpansError::Endpoint(_))), "{wrong}");
+        }
+    }
+}
