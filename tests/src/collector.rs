@@ -83,7 +83,7 @@ impl Collector {
     /// Every span so far.
     #[must_use]
     pub fn spans(&self) -> Vec<ExportedSpan> {
-        self.exports().iter().flat_map(|export| spans(export)).collect()
+        self.exports().iter().flat_map(spans).collect()
     }
 
     /// Waits until so many spans have come, and gives them all.
