@@ -41,7 +41,7 @@ pub(crate) struct Recent {
 struct Clock {
     began: Instant,
     /// How many seconds a window looks back.
-    back: u64,
+    back: u32,
 }
 
 /// Latencies that have a window.
@@ -59,7 +59,7 @@ impl Latency {
 impl Recent {
     /// With windows that look back by `window`, in whole seconds.
     pub(crate) fn new(began: Instant, window: Duration) -> Self {
-        let clock = Clock { began, back: window.as_secs() };
+        let clock = Clock { began, back: whole_seconds(window) };
         Self { clock, models: RwLock::default(), requests: Ring::default() }
     }
 
@@ -132,7 +132,12 @@ impl Model {
 }
 
 impl Clock {
-    fn second(self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.began).as_secs()
+    fn second(self, now: Instant) -> u32 {
+        whole_seconds(now.saturating_duration_since(self.began))
     }
+}
+
+/// A service that runs for longer than 136 years has to do without.
+fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,22 +10,32 @@ pub(crate) const KEPT: usize = 1024;
 
 /// The last finished requests.
 #[derive(Debug, Default)]
-pub(super) struct Ring(Mutex<VecDeque<RecentRequest>>);
+pub(super) struct Ring(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    requests: Vec<RecentRequest>,
+    /// Where the oldest is, whose place is the next one's once all places are taken.
+    oldest: usize,
+}
 
 impl Ring {
     pub(super) fn push(&self, request: RecentRequest) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT {
-            kept.pop_front();
+        if kept.requests.len() < KEPT {
+            return kept.requests.push(request);
         }
-        kept.push_back(request);
+        let oldest = kept.oldest;
+        kept.requests[oldest] = request;
+        kept.oldest = (oldest + 1) % KEPT;
     }
 
     /// The newest first.
     pub(super) fn newest(&self, limit: usize) -> Vec<RecentRequest> {
         let mut newest = Vec::with_capacity(limit.min(KEPT));
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.extend(kept.iter().rev().take(limit).cloned());
+        let (later, earlier) = kept.requests.split_at(kept.oldest);
+        newest.extend(later.iter().rev().chain(earlier.iter().rev()).take(limit).cloned());
         newest
     }
 }

@@ -12,13 +12,13 @@ pub(super) struct Window {
 #[derive(Clone, Debug)]
 struct Slot {
     /// The second whose samples it has.
-    second: u64,
+    second: u32,
     samples: Histogram,
 }
 
 impl Window {
     /// Counts a sample of this second, in a window that looks back as many.
-    pub(super) fn record(&mut self, second: u64, back: u64, seconds: f64) {
+    pub(super) fn record(&mut self, second: u32, back: u32, seconds: f64) {
         if self.slots.is_empty() {
             // One more than it looks back, as the second at hand is not over.
             self.slots = vec![Slot { second: 0, samples: Histogram::EMPTY }; back as usize + 1].into();
@@ -44,7 +44,7 @@ impl Window {
     }
 
     /// What the samples since that second say; `None` where there is none.
-    pub(super) fn latency(&self, since: u64) -> Option<RecentLatency> {
+    pub(super) fn latency(&self, since: u32) -> Option<RecentLatency> {
         let mut all = Histogram::EMPTY;
         for slot in self.slots.iter().filter(|slot| slot.second >= since) {
             all.add(&slot.samples);
@@ -80,7 +80,7 @@ pub struct RecentLatency {
 mod tests {
     use super::*;
 
-    const BACK: u64 = 60;
+    const BACK: u32 = 60;
 
     #[test]
     fn a_sample_is_seen_for_as_long_as_the_window_looks_back() {

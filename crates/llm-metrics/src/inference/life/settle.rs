@@ -65,8 +65,7 @@ impl Life {
         }
         series.duration(thinking, verdict.outcome).record(times.duration.as_secs_f64());
         series.judge(verdict.outcome, &times);
-        self.record_recent(series, now, times, verdict);
-        self.shared.metrics.0.recent.finished(RecentRequest {
+        let request = RecentRequest {
             ended: now,
             model: Arc::clone(series.recent.name()),
             operation: self.shared.door.operation,
@@ -82,7 +81,8 @@ impl Life {
             time_to_first_answer_token: times.time_to_first_token.and_then(|_| self.since_start(self.clock.answer)),
             time_per_output_token: times.time_per_output_token,
             usage: Usage { output: output.known(), ..usage },
-        });
+        };
+        self.record_recent(series, request);
         if let Some(error) = verdict.error {
             series.error(error, status_word(self.status)).increment(1);
         }
@@ -188,11 +188,13 @@ impl Life {
 
     /// The first token is there already. What ended before its time, by the caller's fault or will, says nothing about how long
     /// requests take.
-    fn record_recent(&self, series: &Series, now: Instant, times: Times, verdict: Verdict) {
-        let ours = matches!(verdict.outcome, Outcome::Success | Outcome::Error);
-        let duration = ours.then_some((Latency::Duration, times.duration));
-        let each = times.time_per_output_token.filter(|_| self.accepted);
-        series.recent.record(now, duration.into_iter().chain(each.map(|each| (Latency::PerToken, each))));
+    fn record_recent(&self, series: &Series, request: RecentRequest) {
+        let ours = matches!(request.outcome, Outcome::Success | Outcome::Error);
+        let duration = ours.then_some((Latency::Duration, request.duration));
+        let each = request.time_per_output_token.filter(|_| self.accepted);
+        let samples = duration.into_iter().chain(each.map(|each| (Latency::PerToken, each)));
+        series.recent.record(request.ended, samples);
+        self.shared.metrics.0.recent.finished(request);
     }
 
     fn record_stream(&self, series: &Series, thinking: Thinking, times: Times) {
