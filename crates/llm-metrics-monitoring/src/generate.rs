@@ -1,11 +1,19 @@
 //! All that is generated, as files, and how they get to their place.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::{promql::Names, recording::Recording, rule_file, slo::Slo};
+use crate::{
+    alertmanager,
+    alerts::{self, AlertFault, yaml},
+    promql::Names,
+    recording::Recording,
+    rule_file::{self, HEADER},
+    slo::Slo,
+};
 
 /// A generated file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +43,14 @@ pub enum GenerateError {
         /// What is wrong with it.
         faults: Vec<crate::promql::Fault>,
     },
+    /// An alert that is wrong, or not proven.
+    #[error("{alert}: {}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Alert {
+        /// The alert.
+        alert: &'static str,
+        /// What is wrong with it.
+        faults: Vec<AlertFault>,
+    },
     /// What could not be spelled as YAML.
     #[error("this cannot be written as YAML: {message}")]
     Yaml {
@@ -57,7 +73,16 @@ pub enum GenerateError {
 /// When an expression is wrong with them.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
     let recording = Recording::new(slo);
-    Ok(vec![File::new("rules/recording.rules.yml", rule_file::recording(&recording, names)?)])
+    let mut files = vec![File::new("alertmanager/alertmanager.yml", alertmanager::config()?)];
+    for (name, text) in rule_file::recording(&recording, names)? {
+        files.push(File::new(format!("rules/{}", yaml::recording_file(name)), text));
+    }
+    for topic in alerts::topics(slo, &recording) {
+        files.push(File::new(format!("rules/{}", yaml::alert_file(&topic)), yaml::rules(&topic, slo, names)?));
+        let tests = yaml::tests(&topic, &recording, slo, names)?;
+        files.push(File::new(format!("rules/{}.test.yml", topic.name), tests));
+    }
+    Ok(files)
 }
 
 /// Puts files below `folder`, which need not exist. Files of the same names are replaced, others are left alone.
@@ -88,9 +113,17 @@ pub fn write(files: &[File], folder: &Path) -> Result<(), GenerateError> {
     Ok(())
 }
 
-/// The files that are missing below `folder`, or differ.
+/// The files that are missing below `folder`, or differ, or were generated once and no longer are.
 #[must_use]
 pub fn drift(files: &[File], folder: &Path) -> Vec<PathBuf> {
     let same = |file: &&File| fs::read_to_string(folder.join(&file.path)).is_ok_and(|text| text == file.text);
-    files.iter().filter(|file| !same(file)).map(|file| file.path.clone()).collect()
+    let changed = files.iter().filter(|file| !same(file)).map(|file| file.path.clone());
+    let parents: BTreeSet<_> = files.iter().filter_map(|file| file.path.parent()).collect();
+    let there = parents.into_iter().flat_map(|parent| {
+        let entries = fs::read_dir(folder.join(parent)).into_iter().flatten().flatten();
+        entries.map(move |entry| parent.join(entry.file_name()))
+    });
+    let ours = |path: &PathBuf| fs::read_to_string(folder.join(path)).is_ok_and(|text| text.starts_with(HEADER));
+    let stale = there.filter(|path| files.iter().all(|file| file.path != *path) && ours(path));
+    changed.chain(stale).collect()
 }

@@ -4,6 +4,8 @@
 //! - [`promql`] builds expressions from rows; a name, label or value that is not in the catalogue is refused.
 //! - [`Rule`] is a recorded rule as a value: what refers to it holds it.
 //! - [`recording`] holds all recorded rules.
+//! - [`alerts`] holds all alerts, each with the cases that prove it.
+//! - [`runbook`] makes the factual part of an alert's runbook.
 //! - [`slo`] holds the objectives and thresholds that everything is generated from.
 //! - [`generate`] makes files of it, as does the command `llm-metrics`:
 //!
@@ -13,12 +15,15 @@
 
 #![forbid(unsafe_code)]
 
+mod alertmanager;
+pub mod alerts;
 pub mod external;
 pub mod generate;
 pub mod promql;
 pub mod recording;
 mod rule;
 mod rule_file;
+pub mod runbook;
 pub mod slo;
 pub mod vocabulary;
 

@@ -28,8 +28,8 @@ use crate::{
 pub const SHORT: Window = Window::minutes(5);
 /// How often the rules are evaluated that look at hours at most.
 pub const INTERVAL: Window = Window::seconds(30);
-/// How often those are evaluated that look at a day or more.
-pub const LONG_INTERVAL: Window = Window::minutes(5);
+/// How often those are evaluated that look at a day or more. Well below the five minutes for which a sample is remembered.
+pub const LONG_INTERVAL: Window = Window::minutes(2);
 
 /// The windows of the burn-rate alerts.
 pub const BURN_WINDOWS: [Window; 7] = [
@@ -84,6 +84,20 @@ impl Quantiles {
     fn rules(&self) -> [&Rule; 3] {
         [&self.p50, &self.p95, &self.p99]
     }
+}
+
+/// Rules that are evaluated together.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RuleGroup<'a> {
+    /// The file that it is in.
+    pub file: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// How often.
+    pub interval: Window,
+    /// In this order.
+    pub rules: Vec<&'a Rule>,
 }
 
 /// All recording rules.
@@ -279,43 +293,59 @@ impl Recording {
 
     /// The groups, in the order in which rules need each other.
     #[must_use]
-    pub fn groups(&self) -> Vec<(&'static str, Window, Vec<&Rule>)> {
+    pub fn groups(&self) -> Vec<RuleGroup<'_>> {
         let indicators = [&self.requests, &self.error_ratio, &self.slow_first_token, &self.slow_gaps];
         let over = |long: bool| {
             let all = indicators.into_iter().flat_map(|indicator| &indicator.0);
-            all.filter(move |(window, _)| (window.as_seconds() >= Window::days(1).as_seconds()) == long)
-                .map(|(_, rule)| rule)
+            let is_long = |window: &Window| window.as_seconds() >= Window::days(1).as_seconds();
+            all.filter(move |(window, _)| is_long(window) == long).map(|(_, rule)| rule)
         };
         let latency = [&self.duration, &self.first_token, &self.gaps, &self.per_token, &self.queue];
+        let group = |file, name, interval, rules| RuleGroup { file, name, interval, rules };
+        let short = over(false).chain(&self.attainment).chain([&self.goodput]).collect();
+        let usual = vec![&self.output_tokens_avg, &self.output_tokens_stddev, &self.first_token_usual];
+        let load = vec![
+            &self.in_flight,
+            &self.waiting,
+            &self.job_in_flight,
+            &self.in_flight_forecast,
+            &self.saturation,
+            &self.desired_replicas,
+        ];
+        let gpu = vec![&self.gpu_memory_ratio, &self.gpu_memory_forecast, &self.joules_per_token];
         vec![
-            ("llm-indicators", INTERVAL, over(false).chain(&self.attainment).chain([&self.goodput]).collect()),
-            ("llm-indicators-long", LONG_INTERVAL, over(true).collect()),
-            ("llm-latency", INTERVAL, latency.into_iter().flat_map(Quantiles::rules).collect()),
-            ("llm-tokens", INTERVAL, vec![&self.input_tokens, &self.output_tokens, &self.cut_ratio]),
-            (
-                "llm-usual",
-                LONG_INTERVAL,
-                vec![&self.output_tokens_avg, &self.output_tokens_stddev, &self.first_token_usual],
-            ),
-            (
-                "llm-load",
-                INTERVAL,
-                vec![
-                    &self.in_flight,
-                    &self.waiting,
-                    &self.job_in_flight,
-                    &self.in_flight_forecast,
-                    &self.saturation,
-                    &self.desired_replicas,
-                ],
-            ),
-            ("llm-gpu", INTERVAL, vec![&self.gpu_memory_ratio, &self.gpu_memory_forecast, &self.joules_per_token]),
+            group("indicators", "llm-indicators", INTERVAL, short),
+            group("indicators", "llm-indicators-long", LONG_INTERVAL, over(true).collect()),
+            group("latency", "llm-latency", INTERVAL, latency.into_iter().flat_map(Quantiles::rules).collect()),
+            group("tokens", "llm-tokens", INTERVAL, vec![&self.input_tokens, &self.output_tokens, &self.cut_ratio]),
+            group("usual", "llm-usual", LONG_INTERVAL, usual),
+            group("load", "llm-load", INTERVAL, load),
+            group("gpu", "llm-gpu", INTERVAL, gpu),
         ]
+    }
+
+    /// The files of rules that these expressions need, those included that the rules need themselves.
+    pub(crate) fn files_of<'a>(&self, exprs: impl Iterator<Item = &'a Expr>) -> Vec<&'static str> {
+        let mut needed: Vec<Rule> = exprs.flat_map(Expr::rules).collect();
+        let mut next = 0;
+        while next < needed.len() {
+            let further = needed[next].expr().rules().into_iter().filter(|rule| !needed.contains(rule));
+            needed.extend(further.collect::<Vec<_>>());
+            next += 1;
+        }
+        let mut files: Vec<_> = self
+            .groups()
+            .into_iter()
+            .filter(|group| group.rules.iter().any(|rule| needed.contains(rule)))
+            .map(|group| group.file)
+            .collect();
+        files.dedup();
+        files
     }
 
     /// Every rule.
     pub fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.groups().into_iter().flat_map(|(.., rules)| rules)
+        self.groups().into_iter().flat_map(|group| group.rules)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rules as Prometheus reads them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{
@@ -26,21 +28,37 @@ pub(crate) struct Group {
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum RuleEntry {
-    Recording { record: String, expr: String },
+    Recording {
+        record: String,
+        expr: String,
+    },
+    Alert {
+        alert: &'static str,
+        expr: String,
+        #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+        hold: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        keep_firing_for: Option<String>,
+        labels: BTreeMap<String, String>,
+        annotations: BTreeMap<&'static str, String>,
+    },
 }
 
-/// The file of the recording rules.
-pub(crate) fn recording(recording: &Recording, names: &Names) -> Result<String, GenerateError> {
-    let groups = recording.groups().into_iter().map(|(name, interval, rules)| {
-        let rules = rules.into_iter().map(|rule| {
+/// The files of the recording rules, by name.
+pub(crate) fn recording(recording: &Recording, names: &Names) -> Result<BTreeMap<&'static str, String>, GenerateError> {
+    let mut files: BTreeMap<_, Vec<Group>> = BTreeMap::new();
+    for group in recording.groups() {
+        let rules = group.rules.into_iter().map(|rule| {
             let record = rule.name(names);
             rule.check().map_err(|faults| GenerateError::Expression { what: record.clone(), faults })?;
             let expr = spell(&record, rule.expr(), names)?;
             Ok(RuleEntry::Recording { record, expr })
         });
-        Ok(Group { name: name.to_owned(), interval: interval.to_string(), rules: rules.collect::<Result<_, _>>()? })
-    });
-    yaml(&RuleFile { groups: groups.collect::<Result<_, _>>()? })
+        let rules = rules.collect::<Result<_, _>>()?;
+        let interval = group.interval.to_string();
+        files.entry(group.file).or_default().push(Group { name: group.name.to_owned(), interval, rules });
+    }
+    files.into_iter().map(|(name, groups)| Ok((name, yaml(&RuleFile { groups })?))).collect()
 }
 
 pub(crate) fn spell(what: &str, expr: &Expr, names: &Names) -> Result<String, GenerateError> {

@@ -24,6 +24,18 @@ fn it_generates_into_a_folder_that_does_not_exist_and_finds_it_up_to_date() {
 }
 
 #[test]
+fn what_is_no_longer_generated_is_found_and_what_is_not_ours_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(run(folder.path(), &["generate", "--out", "."]).0, Some(0));
+    fs::write(folder.path().join("rules/mine.yml"), "groups: []\n").unwrap();
+    assert_eq!(run(folder.path(), &["generate", "--check", "--out", "."]).0, Some(0));
+    fs::copy(folder.path().join("rules/gpu.rules.yml"), folder.path().join("rules/old.rules.yml")).unwrap();
+    let (status, message) = run(folder.path(), &["generate", "--check", "--out", "."]);
+    assert_eq!(status, Some(1));
+    assert!(message.contains("old.rules.yml") && !message.contains("mine.yml"), "{message}");
+}
+
+#[test]
 fn another_prefix_is_in_the_names() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(run(folder.path(), &["generate", "--prefix", "qwen", "--out", "."]).0, Some(0));

@@ -125,6 +125,16 @@ impl Expr {
         rules
     }
 
+    /// Whether there is something that can be untrue.
+    pub(crate) fn has_condition(&self) -> bool {
+        self.0.has_condition()
+    }
+
+    /// Whether it asks for what is not there.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self.0, Node::Absent(_))
+    }
+
     /// The dashboard variables among its windows.
     pub(crate) fn variable_windows(&self) -> Vec<Window> {
         let mut windows = Vec::new();
@@ -202,6 +212,19 @@ impl Node {
                 right.check(faults);
                 check_join(*op, left, right, join, faults);
             }
+        }
+    }
+
+    fn has_condition(&self) -> bool {
+        match self {
+            Self::Absent(_) => true,
+            Self::Binary { op, left, right, .. } => match op {
+                Op::And => left.has_condition() || right.has_condition(),
+                Op::Or => left.has_condition() && right.has_condition(),
+                Op::Unless => true,
+                _ => op.compares(),
+            },
+            _ => false,
         }
     }
 

@@ -194,9 +194,14 @@ impl Select {
 
 /// Prometheus 3 rewrites `le="5"` as `le="5.0"` when it scrapes; 2 leaves it. Where the two differ, both are matched.
 fn bucket_matcher(bound: f64) -> Matcher {
-    let spellings: BTreeSet<String> = [bound.to_string(), open_metrics_float(bound)].into();
+    let spellings = spellings(bound);
     let compare = if spellings.len() == 1 { Compare::Equal } else { Compare::OneOf };
     Matcher::new("le", compare, spellings)
+}
+
+/// How the bound of a bucket is spelled, by Prometheus 2 and 3.
+pub(crate) fn spellings(bound: f64) -> BTreeSet<String> {
+    [bound.to_string(), open_metrics_float(bound)].into()
 }
 
 /// A number as Prometheus 3 spells it: Go's `%g`, with `.0` after a whole number.

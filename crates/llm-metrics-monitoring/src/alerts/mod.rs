@@ -1,0 +1,238 @@
+//! The alerts: when somebody is told, what they are told, and the cases that prove it.
+//!
+//! An [`Alert`] without a case in which it fires and one in which it just does not is refused by [`Alert::check`], which
+//! generating goes through. The cases become unit tests for promtool.
+
+mod case;
+pub(crate) mod gpu;
+mod objectives;
+pub(crate) mod targets;
+mod traffic;
+mod unusual;
+pub(crate) mod yaml;
+
+pub use case::{Case, Firing, Series, Values};
+
+use crate::{
+    promql::{Expr, Fault, Names, Reader, Window},
+    recording::Recording,
+    slo::Slo,
+};
+
+/// How much it matters: a closed set, by which Alertmanager routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Users suffer now, or hardware is broken: somebody gets up.
+    Critical,
+    /// It will get worse: somebody looks today.
+    Warning,
+    /// Worth knowing, nothing to do.
+    Info,
+    /// Always there, to prove that alerts arrive.
+    None,
+}
+
+impl Severity {
+    /// Every severity.
+    pub const ALL: [Self; 4] = [Self::Critical, Self::Warning, Self::Info, Self::None];
+
+    /// The value of the label `severity`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::None => "none",
+        }
+    }
+}
+
+/// An alert. It has more than one variant where several expressions mean the same to whoever is told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Alert {
+    /// Its name, which is also that of its runbook.
+    pub name: &'static str,
+    /// What is the matter, in one line with values.
+    pub summary: String,
+    /// What that means, in a sentence or two.
+    pub description: String,
+    /// The settings in `slo.yaml` that it depends on.
+    pub settings: &'static [&'static str],
+    /// When it fires.
+    pub variants: Vec<Variant>,
+    /// The proof.
+    pub cases: Vec<Case>,
+}
+
+/// One expression of an alert.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Variant {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What has to be true.
+    pub expr: Expr,
+    /// For how long.
+    pub hold: Window,
+    /// How long it goes on firing when it is no longer true.
+    pub keep: Option<Window>,
+    /// Labels beside the severity that tell the variants apart.
+    pub labels: Vec<(&'static str, String)>,
+}
+
+impl Variant {
+    fn new(severity: Severity, hold: Window, expr: Expr) -> Self {
+        Self { severity, expr, hold, keep: None, labels: Vec::new() }
+    }
+
+    /// Against flapping: for what wavers about its threshold.
+    fn keep(mut self, window: Window) -> Self {
+        self.keep = Some(window);
+        self
+    }
+
+    fn label(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.labels.push((name, value.into()));
+        self
+    }
+
+    /// All labels that it adds.
+    pub(crate) fn all_labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let own = self.labels.iter().map(|(name, value)| (*name, value.as_str()));
+        std::iter::once(("severity", self.severity.as_str())).chain(own)
+    }
+}
+
+/// What is wrong with an alert.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AlertFault {
+    /// No case in which a variant fires.
+    #[error("no case shows variant {variant} firing")]
+    NeverFires {
+        /// The variant, from 0.
+        variant: usize,
+    },
+    /// No case in which nothing fires.
+    #[error("no case shows it quiet")]
+    NeverQuiet,
+    /// A text asks for a label that the alert has not.
+    #[error("the text asks for the label {label:?}, which the alert has not")]
+    NoSuchLabel {
+        /// The label.
+        label: String,
+    },
+    /// A label of the alert replaces one of the expression.
+    #[error("the label {label:?} replaces one of the expression")]
+    LabelReplaced {
+        /// The label.
+        label: &'static str,
+    },
+    /// The summary does not say how bad it is, or where.
+    #[error("the summary has neither a value nor a label in it")]
+    NothingSaid,
+    /// Two variants that Prometheus cannot tell apart.
+    #[error("two variants have the same labels")]
+    SameLabels,
+    /// The expression has no condition: it would fire always.
+    #[error("the expression has no condition")]
+    NoCondition,
+    /// An expression is wrong.
+    #[error("{0}")]
+    Expression(Fault),
+}
+
+impl Alert {
+    fn new(name: &'static str, summary: impl Into<String>, description: impl Into<String>) -> Self {
+        let (summary, description) = (summary.into(), description.into());
+        Self { name, summary, description, settings: &[], variants: Vec::new(), cases: Vec::new() }
+    }
+
+    fn settings(mut self, settings: &'static [&'static str]) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    fn variant(mut self, variant: Variant) -> Self {
+        self.variants.push(variant);
+        self
+    }
+
+    fn case(mut self, case: Case) -> Self {
+        self.cases.push(case);
+        self
+    }
+
+    /// Checks its expressions, texts and cases.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check(&self) -> Result<(), Vec<AlertFault>> {
+        let mut faults = Vec::new();
+        let watchdog = self.variants.iter().all(|variant| variant.severity == Severity::None);
+        for (index, variant) in self.variants.iter().enumerate() {
+            let rendered = variant.expr.render(&Names::default(), Reader::Rules);
+            faults.extend(rendered.err().into_iter().flatten().map(AlertFault::Expression));
+            if !self.cases.iter().any(|case| case.firings.iter().any(|firing| firing.variant == index)) {
+                faults.push(AlertFault::NeverFires { variant: index });
+            }
+            let labels = variant.expr.labels();
+            let replaced = variant.all_labels().find(|(label, _)| labels.contains(*label));
+            faults.extend(replaced.map(|(label, _)| AlertFault::LabelReplaced { label }));
+            let own: Vec<_> = variant.all_labels().map(|(label, _)| label).collect();
+            let missing = asked_labels(&self.summary).chain(asked_labels(&self.description));
+            let missing = missing.filter(|label| !labels.contains(*label) && !own.contains(label));
+            faults.extend(missing.map(|label| AlertFault::NoSuchLabel { label: label.to_owned() }));
+            let same = |other: &&Variant| {
+                other.labels == variant.labels && other.severity == variant.severity && other.expr.labels() == labels
+            };
+            // Of two that look at other jobs, each has that job for a label.
+            if self.variants[..index].iter().find(same).is_some_and(|other| !other.expr.is_absence()) {
+                faults.push(AlertFault::SameLabels);
+            }
+            if !watchdog && !variant.expr.has_condition() {
+                faults.push(AlertFault::NoCondition);
+            }
+        }
+        if !watchdog && !self.cases.iter().any(|case| case.firings.is_empty()) {
+            faults.push(AlertFault::NeverQuiet);
+        }
+        if !watchdog && !self.summary.contains("{{") {
+            faults.push(AlertFault::NothingSaid);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// The labels that a text asks for.
+fn asked_labels(text: &str) -> impl Iterator<Item = &str> {
+    text.split("$labels.").skip(1).map(|rest| {
+        let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+/// Alerts that belong together: a file of them, and one of their cases.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Topic {
+    /// Its name, and that of its files.
+    pub name: &'static str,
+    /// Its alerts.
+    pub alerts: Vec<Alert>,
+}
+
+/// All alerts for these settings.
+#[must_use]
+pub fn topics(slo: &Slo, rules: &Recording) -> Vec<Topic> {
+    vec![
+        Topic { name: "objectives", alerts: objectives::alerts(slo, rules) },
+        Topic { name: "traffic", alerts: traffic::alerts(slo, rules) },
+        Topic { name: "unusual", alerts: unusual::alerts(slo, rules) },
+        Topic { name: "gpu", alerts: gpu::alerts(slo, rules) },
+        Topic { name: "targets", alerts: targets::alerts(slo) },
+    ]
+}

@@ -1,0 +1,131 @@
+//! Whether there is anything to look at: targets, scrapes, series.
+
+use llm_metrics::catalog;
+
+use super::{Alert, Case, Series, Severity, Values, Variant};
+use crate::{
+    counter, external, gauge,
+    promql::{Expr, Gauge, Window},
+    recording::SHORT,
+    slo::Slo,
+    vocabulary::{INSTANCE, JOB},
+};
+
+pub(crate) const TARGET_DOWN: &str = "LlmTargetDown";
+pub(crate) const TARGET_ABSENT: &str = "LlmTargetAbsent";
+
+pub(super) fn alerts(slo: &Slo) -> Vec<Alert> {
+    vec![down(slo), absent(slo), missing(slo), slow(slo), overflow(), watchdog()]
+}
+
+/// Of the servers' jobs.
+fn of_jobs(gauge: Gauge, slo: &Slo) -> Gauge {
+    match &slo.service.jobs[..] {
+        [job] => gauge.with(JOB, job.as_str()),
+        jobs => gauge.with_any(JOB, jobs.iter().map(String::as_str)),
+    }
+}
+
+fn up(values: Values) -> Series {
+    gauge!(external::UP).series(values)
+}
+
+fn down(slo: &Slo) -> Alert {
+    let falls = || Values::flat(1.0).until(10, Values::flat(0.0));
+    Alert::new(
+        TARGET_DOWN,
+        "{{ $labels.instance }} of {{ $labels.job }} cannot be scraped",
+        "Nothing is known about it. It is down, or Prometheus cannot reach it.",
+    )
+    .settings(&["service.jobs"])
+    .variant(Variant::new(Severity::Critical, Window::minutes(2), of_jobs(gauge!(external::UP), slo).now().equals(0.0)))
+    .case(Case::fires("down for two minutes", 13, "0", vec![up(falls())]))
+    .case(Case::quiet("down for one minute", 11, vec![up(falls())]))
+    .case(Case::quiet("another job's target", 13, vec![gauge!(external::UP).with(JOB, "other").series(falls())]))
+}
+
+fn absent(slo: &Slo) -> Alert {
+    let jobs = &slo.service.jobs;
+    let alert = Alert::new(
+        TARGET_ABSENT,
+        "Prometheus knows no target of the job {{ $labels.job }}",
+        "The scrape configuration or service discovery lost it. Without targets no other alert can fire.",
+    )
+    .settings(&["service.jobs"]);
+    let all_but = |missing: Option<&String>| -> Vec<Series> {
+        let others = jobs.iter().filter(|job| Some(*job) != missing);
+        let of = |job: &String| gauge!(external::UP).with(JOB, job.as_str()).series(Values::flat(1.0));
+        others.map(of).chain([gauge!(external::UP).with(JOB, "other").series(Values::flat(1.0))]).collect()
+    };
+    let alert = jobs.iter().enumerate().fold(alert, |alert, (index, job)| {
+        let expr = gauge!(external::UP).with(JOB, job.as_str()).absent();
+        let nobody = Case::quiet(format!("no target of {job}"), 7, all_but(Some(job)));
+        let soon = Case::quiet("not yet for long enough", 4, all_but(Some(job)));
+        alert
+            .variant(Variant::new(Severity::Critical, SHORT, expr))
+            .case(nobody.firing(index, "1", &[(JOB, job)]))
+            .case(soon)
+    });
+    alert.case(Case::quiet("all are there", 7, all_but(None)))
+}
+
+fn missing(slo: &Slo) -> Alert {
+    let info = || gauge!(catalog::BUILD_INFO);
+    let answers = of_jobs(gauge!(external::UP), slo).now().equals(1.0);
+    Alert::new(
+        "LlmMetricsMissing",
+        "{{ $labels.instance }} of {{ $labels.job }} is up and exports none of our metrics",
+        "The layer is not in place, the recorder was installed after it, or the prefix is another.",
+    )
+    .settings(&["service.jobs"])
+    .variant(Variant::new(Severity::Critical, SHORT, answers.unless_on([JOB, INSTANCE], info().now())))
+    .case(Case::fires("none", 7, "1", vec![up(Values::flat(1.0))]))
+    .case(Case::quiet("there", 7, vec![up(Values::flat(1.0)), info().series(Values::flat(1.0))]))
+    .case(Case::quiet("not yet for long enough", 4, vec![up(Values::flat(1.0))]))
+}
+
+fn slow(slo: &Slo) -> Alert {
+    let limit = slo.alerts.scrape_seconds;
+    let took = |seconds: f64| vec![gauge!(external::SCRAPE_DURATION).series(Values::flat(seconds))];
+    Alert::new(
+        "LlmScrapeSlow",
+        "{{ $labels.instance }}: a scrape takes {{ printf \"%.1f\" $value }} s",
+        format!("More than {limit} s: there are too many series, or the process has no time to answer."),
+    )
+    .settings(&["alerts.scrape_seconds", "service.jobs"])
+    .variant(
+        Variant::new(
+            Severity::Warning,
+            Window::minutes(10),
+            of_jobs(gauge!(external::SCRAPE_DURATION), slo).now().gt(limit),
+        )
+        .keep(Window::minutes(5)),
+    )
+    .case(Case::fires("just above", 12, format!("{:.1}", limit + 0.1), took(limit + 0.1)))
+    .case(Case::quiet("at the limit", 12, took(limit)))
+    .case(Case::quiet("not yet for long enough", 9, took(limit + 0.1)))
+}
+
+fn overflow() -> Alert {
+    let overflow = || counter!(catalog::LABEL_OVERFLOW);
+    let expr = overflow().increase(Window::minutes(15)).sum_by([JOB, INSTANCE, "label"]).gt(0.0);
+    Alert::new(
+        "LlmSeriesOverflow",
+        "{{ $labels.instance }}: values of the label {{ $labels.label }} are counted as `other`",
+        "More values were seen than the label may have. Figures by this label are no longer complete.",
+    )
+    .variant(Variant::new(Severity::Warning, Window::seconds(0), expr))
+    .case(Case::fires("the first", 12, "", vec![overflow().series(Values::flat(0.0).until(10, Values::flat(1.0)))]))
+    .case(Case::quiet("long ago", 40, vec![overflow().series(Values::flat(0.0).until(10, Values::flat(1.0)))]))
+    .case(Case::quiet("none", 12, vec![overflow().series(Values::flat(0.0))]))
+}
+
+fn watchdog() -> Alert {
+    Alert::new(
+        "LlmWatchdog",
+        "Alerts arrive",
+        "This one always fires. Send it to something that raises the alarm when it stops coming.",
+    )
+    .variant(Variant::new(Severity::None, Window::seconds(0), Expr::vector(1.0)))
+    .case(Case::fires("always", 1, "1", Vec::new()))
+}

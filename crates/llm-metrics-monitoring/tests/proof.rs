@@ -1,0 +1,134 @@
+//! promtool and amtool on what is generated: it is accepted, every alert fires when it should and stays quiet when it should,
+//! and a threshold that is changed by hand is found out.
+
+#![allow(missing_docs)]
+
+mod tools;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Stdio},
+};
+
+use llm_metrics_monitoring::{generate, promql::Names, slo::Slo};
+use tempfile::TempDir;
+use tools::{said, tool};
+
+fn generated(settings: &str, names: &Names) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    generate::write(&generate::files(&Slo::parse(settings).unwrap(), names).unwrap(), folder.path()).unwrap();
+    folder
+}
+
+fn files(folder: &Path, suffix: &str) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(suffix)).collect();
+    names.sort_unstable();
+    assert!(!names.is_empty(), "{suffix}");
+    names
+}
+
+/// What promtool says to each of the tests, all at once; nothing without promtool.
+fn test_rules(folder: &Path, tests: &[String]) -> Vec<(String, bool, String)> {
+    let start = |test: &String| -> Option<Child> {
+        let mut promtool = tool("promtool")?;
+        let run = promtool.current_dir(folder).args(["test", "rules", test]);
+        Some(run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    };
+    let running: Vec<_> = tests.iter().filter_map(|test| Some((test.clone(), start(test)?))).collect();
+    let end = |(test, child): (String, Child)| {
+        let output = child.wait_with_output().unwrap();
+        (test, output.status.success(), said(&output))
+    };
+    running.into_iter().map(end).collect()
+}
+
+fn all_hold(folder: &TempDir, suffix: &str) {
+    let folder = folder.path().join("rules");
+    for (test, held, said) in test_rules(&folder, &files(&folder, suffix)) {
+        assert!(held, "{test}: {said}");
+    }
+}
+
+#[test]
+fn prometheus_accepts_every_rule() {
+    let Some(mut promtool) = tool("promtool") else { return };
+    let folder = generated("", &Names::new().prefix("qwen").unwrap()).keep();
+    let rules = [files(&folder.join("rules"), ".rules.yml"), files(&folder.join("rules"), ".alerts.yml")].concat();
+    let check = promtool.current_dir(folder.join("rules")).args(["check", "rules", "--lint=all", "--lint-fatal"]);
+    let output = check.args(rules).output().unwrap();
+    fs::remove_dir_all(folder).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_stays_quiet_when_it_should() {
+    all_hold(&generated("", &Names::new()), ".test.yml");
+}
+
+/// Whole numbers, of which `le` is spelled in two ways; several jobs; another prefix; other shares.
+#[test]
+fn the_proof_holds_with_other_settings() {
+    let settings = "\
+service: {jobs: [qwen, qwen-canary]}
+objectives: {availability: 0.9, time_to_first_token: {seconds: 5, objective: 0.9}, inter_token_latency: {seconds: 1}}
+alerts: {duration_p95_seconds: 60, duration_p99_seconds: 300, error_ratio: 0.1, least_traffic: 0, requests_per_second_min: 0}
+gpu: {memory_preallocated: true, stale_seconds: 120}
+";
+    let folder = generated(settings, &Names::new().prefix("qwen").unwrap().gpu_prefix("qwen_gpu").unwrap());
+    let rules = folder.path().join("rules");
+    let objectives = fs::read_to_string(rules.join("indicators.rules.yml")).unwrap();
+    assert!(objectives.contains(r#"qwen_time_to_first_token_seconds_bucket{le=~"5|5\\.0"}"#), "{objectives}");
+    let tests = fs::read_to_string(rules.join("objectives.test.yml")).unwrap();
+    assert!(tests.contains("le=\"5\"") && tests.contains("le=\"5.0\""), "both spellings are in the cases");
+    let gpu = fs::read_to_string(rules.join("gpu.alerts.yml")).unwrap();
+    assert!(!gpu.contains("LlmGpuMemoryHigh") && gpu.contains("qwen_gpu_up"), "{gpu}");
+    for suffix in ["objectives.test.yml", "traffic.test.yml", "gpu.test.yml", "targets.test.yml"] {
+        all_hold(&folder, suffix);
+    }
+}
+
+/// A proof that cannot fail proves nothing.
+#[test]
+fn a_threshold_that_is_changed_by_hand_is_found_out() {
+    let folder = generated("", &Names::new());
+    let rules = folder.path().join("rules");
+    for (file, before, after, test) in [
+        ("gpu.alerts.yml", "gpu:gpu_memory_used:ratio > 0.9", "gpu:gpu_memory_used:ratio > 0.96", "gpu.test.yml"),
+        ("gpu.alerts.yml", "for: 10m", "for: 20m", "gpu.test.yml"),
+        ("gpu.alerts.yml", " < 300", " < 30", "gpu.test.yml"),
+        ("gpu.rules.yml", "gpu_up == 1", "gpu_up >= 0", "gpu.test.yml"),
+        ("targets.alerts.yml", "up{job=\"llm\"} == 0", "up == 0", "targets.test.yml"),
+        ("targets.alerts.yml", "severity: critical", "severity: warning", "targets.test.yml"),
+    ] {
+        let text = fs::read_to_string(rules.join(file)).unwrap();
+        assert!(text.contains(before), "{before:?} is not in {file}");
+        fs::write(rules.join(file), text.replace(before, after)).unwrap();
+        for (_, held, _) in test_rules(&rules, &[test.to_owned()]) {
+            assert!(!held, "{before:?} became {after:?}, and no test noticed");
+        }
+        fs::write(rules.join(file), text).unwrap();
+    }
+}
+
+#[test]
+fn alertmanager_accepts_its_configuration_and_routes_by_severity() {
+    let folder = generated("", &Names::new());
+    let config = folder.path().join("alertmanager/alertmanager.yml");
+    let Some(mut amtool) = tool("amtool") else { return };
+    let output = amtool.arg("check-config").arg(&config).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    for (labels, receiver) in [
+        (&["alertname=LlmStalled", "severity=critical"][..], "page"),
+        (&["alertname=LlmGpuHot", "severity=warning"], "ticket"),
+        (&["alertname=LlmRequestRateLow", "severity=info"], "log"),
+        (&["alertname=LlmWatchdog", "severity=none"], "watchdog"),
+        (&["alertname=SomebodyElses"], "ticket"),
+    ] {
+        let mut amtool = tool("amtool").unwrap();
+        let test = amtool.args(["config", "routes", "test", "--config.file"]).arg(&config);
+        let output = test.arg(format!("--verify.receivers={receiver}")).args(labels).output().unwrap();
+        assert!(output.status.success(), "{labels:?}: {}", said(&output));
+    }
+}
