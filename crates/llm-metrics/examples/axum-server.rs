@@ -1,0 +1,78 @@
+//! A chat server on axum. The model is made up, everything around it is as it would be with a real one.
+//!
+//! ```text
+//! cargo run -p llm-metrics --features prometheus --example axum-server
+//! curl -N http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \
+//!     -d '{"model":"parrot","stream":true,"messages":[{"role":"user","content":"Who is there?"}]}'
+//! curl -s http://127.0.0.1:8080/metrics | grep ^llm_
+//! ```
+
+use std::{
+    convert::Infallible,
+    env,
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Extension, Json, Router,
+    response::{IntoResponse, Response, Sse, sse::Event},
+    routing::post,
+};
+use futures_util::{StreamExt, stream};
+use llm_metrics::{InferenceHandle, LlmMetrics, Usage, prometheus::Exporter};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, time::sleep};
+
+const MODEL: &str = "parrot";
+const ANSWER: [&str; 5] = ["A ", "parrot", ", ", "that ", "is all."];
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    // Installed for the whole process, so that what other crates record is on the page as well.
+    let exporter = Exporter::builder().install()?;
+    // This server knows one model. Whatever else callers ask for counts under `other`.
+    let metrics = LlmMetrics::builder().exporter(&exporter).models([MODEL]).build()?;
+
+    // The layer covers the routes above it: a scrape is not measured.
+    let app = Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .layer(metrics.layer())
+        .route_service("/metrics", exporter.service());
+
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+/// Nothing in here is needed for metrics. What the handle is told is what the wire does not show.
+async fn chat(Extension(measured): Extension<InferenceHandle>, Json(question): Json<Value>) -> Response {
+    let prompt = Instant::now();
+    sleep(Duration::from_millis(30)).await;
+    measured.prefill_time(prompt.elapsed());
+
+    if question["stream"] != true {
+        let usage = json!({"prompt_tokens": 4, "completion_tokens": ANSWER.len()});
+        let choice = json!({
+            "index": 0,
+            "message": {"role": "assistant", "content": ANSWER.concat()},
+            "finish_reason": "stop",
+        });
+        return Json(json!({"model": MODEL, "choices": [choice], "usage": usage})).into_response();
+    }
+    // Most callers do not ask a stream for its usage. We know it all the same; without, tokens would be estimates.
+    measured.usage(Usage::new().input(4).output(ANSWER.len() as u64));
+    let words = stream::iter(ANSWER).then(|word| async move {
+        sleep(Duration::from_millis(20)).await;
+        chunk(&json!({"content": word}), None)
+    });
+    let end = stream::iter([chunk(&json!({}), Some("stop")), Event::default().data("[DONE]")]);
+    Sse::new(words.chain(end).map(Ok::<_, Infallible>)).into_response()
+}
+
+fn chunk(delta: &Value, finish_reason: Option<&str>) -> Event {
+    let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
+    Event::default().data(json!({"model": MODEL, "choices": [choice]}).to_string())
+}

@@ -1,0 +1,55 @@
+//! With an exporter of one's own instead of the feature `prometheus`: a service that has one already needs no second one.
+//!
+//! ```text
+//! cargo run -p llm-metrics --example own-exporter
+//! ```
+//!
+//! Any recorder of the `metrics` facade does. Three things are then up to you.
+
+use std::{error::Error, thread, time::Duration};
+
+use llm_metrics::{
+    FinishReason, LlmMetrics, Operation,
+    catalog::{self, Kind, Naming},
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // The same for the metrics and the buckets, where it is not the default.
+    let naming = Naming::new().prefix("qwen")?;
+
+    // First: bind the buckets of each histogram by its full name. One that has none becomes a summary, without a word,
+    // and summaries cannot be aggregated over instances.
+    let mut exporter = PrometheusBuilder::new();
+    for row in catalog::all().filter(|row| row.kind == Kind::Histogram) {
+        exporter = exporter.set_buckets_for_metric(Matcher::Full(naming.name(row).into_owned()), row.buckets)?;
+    }
+    // No idle time-out: handles are resolved once and kept, and would then record into nothing.
+    let recorder = exporter.build_recorder();
+    let page = recorder.handle();
+
+    // Second: upkeep, every second. Without, each sample of a histogram stays in memory until somebody scrapes.
+    thread::spawn({
+        let upkeep = page.clone();
+        move || loop {
+            thread::sleep(Duration::from_secs(1));
+            upkeep.run_upkeep();
+        }
+    });
+
+    // Handed in. `metrics::set_global_recorder(recorder)` before `LlmMetrics::new()` does as well.
+    let metrics = LlmMetrics::builder().recorder(recorder).naming(naming).build()?;
+
+    // In a service, this is `metrics.layer()`; see the other examples.
+    let mut request = metrics.start(Operation::Chat, "parrot");
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(5));
+        request.tokens(1);
+    }
+    request.finish(FinishReason::Stop);
+
+    // Third: bring the gauges of the recent window up to date before each scrape.
+    metrics.refresh();
+    print!("{}", page.render());
+    Ok(())
+}
