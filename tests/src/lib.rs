@@ -5,6 +5,7 @@ mod busy;
 mod client;
 mod collector;
 mod ended;
+pub mod memory;
 mod page;
 mod process;
 pub mod qwen_server;

@@ -1,13 +1,11 @@
 //! What the library may cost in memory: nothing a chunk, a kilobyte a stream, and no growth without a scrape.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     convert::Infallible,
     hint::black_box,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicIsize, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -19,55 +17,17 @@ use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::Full;
 use llm_metrics::{FinishReason, LlmMetrics, Operation, prometheus::Exporter};
-use llm_metrics_tests::{MODEL, stream::*};
+use llm_metrics_tests::{
+    MODEL,
+    memory::{ALLOCATIONS, Counting, HELD, LIVE, PEAK, alone},
+    stream::*,
+};
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::json;
 use tower::{Layer, Service, service_fn};
 
-/// The allocator of this test, which counts: what this thread does, and what is alive in the whole process.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-static PEAK: AtomicIsize = AtomicIsize::new(0);
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static HELD: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(allocations: u64, bytes: isize) {
-    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(live, Ordering::Relaxed);
-    // A thread that is ending has no counters any more.
-    let _ = ALLOCATIONS.try_with(|all| all.set(all.get() + allocations));
-    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
-}
-
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as isize);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(0, -(layout.size() as isize));
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(1, size as isize - layout.size() as isize);
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// What is alive in the whole process is measured by one test at a time.
-fn alone() -> impl Drop {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A recorder whose handles allocate nothing and count samples.
 #[derive(Clone, Default)]

@@ -1,9 +1,10 @@
 //! A scrape waits for no request: nothing of ours is locked while code that is not ours runs.
 
-use std::sync::{Arc, Condvar, Mutex};
 use std::{
     pin::Pin,
+    sync::{Arc, Condvar, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -224,15 +225,16 @@ async fn while_a_request_is_stopped_anywhere_scrapes_are_served_and_other_reques
             let (metrics, stop) = (watched.metrics.clone(), stop.clone());
             std::thread::spawn(move || request(&metrics, Some(&stop)))
         };
-        let metrics = watched.metrics.clone();
-        let other = tokio::task::spawn_blocking({
-            let stop = stop.clone();
-            move || {
-                stop.wait_until_stopped();
-                request(&metrics, None);
-            }
+        let (done, other) = tokio::sync::oneshot::channel();
+        let (metrics, stops) = (watched.metrics.clone(), stop.clone());
+        // A thread of its own, so that one that waits for ever fails the test and does not hang it.
+        std::thread::spawn(move || {
+            stops.wait_until_stopped();
+            request(&metrics, None);
+            let _ = done.send(());
         });
-        other.await.unwrap();
+        let other = tokio::time::timeout(Duration::from_secs(60), other).await;
+        assert_eq!(other, Ok(Ok(())), "a request waits for the one that is stopped at {place:?}");
         // Both were started or only the other, and the other is served: the one that is stopped changes nothing.
         let page = watched.when(|page| ended(page, "success") >= 1.0).await;
         let open = page.value("llm_requests_started_total", &[]) - page.value("llm_requests_total", &[]);
