@@ -107,10 +107,12 @@ async fn a_caller_that_does_not_say_who_it_is_begins_a_trace() {
 
 #[tokio::test]
 async fn a_caller_that_does_not_sample_gets_no_span() {
+    const UNSAMPLED: &str = "0af7651916cd43dd8448eb211c80319c";
     let (server, collector) = observed(&[]).await;
-    server.open_traced(CHAT, &chat(false), &format!("00-{TRACE}-{CALLER}-00")).await.rest().await;
+    server.open_traced(CHAT, &chat(false), &format!("00-{UNSAMPLED}-{CALLER}-00")).await.rest().await;
     traced(&server, &chat(false)).await;
-    collector.span().await;
+    // Spans are exported in the order in which they end.
+    assert_eq!(collector.span().await.trace_id, TRACE);
 }
 
 #[tokio::test]
@@ -157,7 +159,8 @@ async fn no_content_leaves_the_server() {
     let collector = collector().await;
     let server = launch(&collector.endpoint(), &[]).env("RUST_LOG", "trace").start().await;
     let seen = [traced(&server, &chat(true)).await, traced(&server, &chat(false)).await];
-    collector.until_spans(2).await;
+    let spans = collector.until_spans(2).await;
+    assert!(spans.iter().all(|span| span.events == 0), "{spans:?}");
     for export in collector.exports() {
         let export = String::from_utf8_lossy(&export);
         assert!(export.contains(TINY), "it is read rightly");
