@@ -106,6 +106,11 @@ fn is_set(variable: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use llm_metrics::{FinishReason, LlmMetrics, Operation};
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::SpanData;
+    use std::sync::{Arc, Mutex};
+    use tracing_subscriber::prelude::*;
 
     #[test]
     fn the_endpoint_is_the_collectors_address_without_the_path() {
@@ -116,5 +121,35 @@ mod tests {
         for wrong in ["", "localhost:4318", "grpc://localhost:4317", "4318", "http://"] {
             assert!(matches!(traces_url(wrong), Err(SpansError::Endpoint(_))), "{wrong}");
         }
+    }
+
+    /// An exporter that keeps what it gets.
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl opentelemetry_sdk::trace::SpanExporter for Kept {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().extend(batch);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_spans_of_llm_metrics_is_exported() {
+        let kept = Kept::default();
+        let spans = Spans(SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(spans.layer()), || {
+            let metrics = LlmMetrics::builder().models(["m"]).build().unwrap();
+            let inference = metrics.start(Operation::Chat, "m");
+            inference.span().in_scope(|| {
+                tracing::info!("what the user said");
+                tracing::info_span!("what the model answered").in_scope(|| ());
+            });
+            inference.finish(FinishReason::Stop);
+        });
+        let kept = kept.0.lock().unwrap();
+        let names: Vec<_> = kept.iter().map(|span| span.name.as_ref()).collect();
+        assert_eq!(names, ["chat m"]);
+        assert_eq!(kept[0].events.len(), 0);
     }
 }

@@ -143,3 +143,14 @@ fn list(reasons: impl Iterator<Item = FinishReason>) -> Option<String> {
     let list = reasons.map(|reason| format!("\"{}\"", reason.as_str())).collect::<Vec<_>>().join(",");
     (!list.is_empty()).then(|| format!("[{list}]"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_pointer_and_with_a_subscriber_40_bytes_more_at_most() {
+        assert_eq!(size_of::<RequestSpan>(), size_of::<usize>());
+        assert!(size_of::<Span>() <= 40, "{} bytes", size_of::<Span>());
+    }
+}
