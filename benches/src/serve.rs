@@ -142,7 +142,7 @@ impl Exported {
     /// When no thread can be started.
     pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let (recorder, exporter) = Exporter::builder().process_metrics(false).build().map_err(Box::<Error>::from)?;
-        let metrics = LlmMetrics::builder().recorder(Arc::clone(&recorder)).build()?;
+        let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
         Ok(Self { metrics, recorder, exporter })
     }
 
