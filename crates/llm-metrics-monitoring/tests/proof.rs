@@ -84,7 +84,7 @@ gpu: {memory_preallocated: true, stale_seconds: 120}
     assert!(tests.contains("le=\"5\"") && tests.contains("le=\"5.0\""), "both spellings are in the cases");
     let gpu = fs::read_to_string(rules.join("gpu.alerts.yml")).unwrap();
     assert!(!gpu.contains("LlmGpuMemoryHigh") && gpu.contains("qwen_gpu_up"), "{gpu}");
-    for suffix in ["objectives.test.yml", "traffic.test.yml", "gpu.test.yml", "targets.test.yml"] {
+    for suffix in ["objectives.test.yml", "traffic.test.yml", "quality.test.yml", "gpu.test.yml", "targets.test.yml"] {
         all_hold(&folder, suffix);
     }
 }
@@ -99,6 +99,8 @@ fn a_threshold_that_is_changed_by_hand_is_found_out() {
         ("gpu.alerts.yml", "for: 10m", "for: 20m", "gpu.test.yml"),
         ("gpu.alerts.yml", " < 300", " < 30", "gpu.test.yml"),
         ("gpu.rules.yml", "gpu_up == 1", "gpu_up >= 0", "gpu.test.yml"),
+        ("quality.alerts.yml", "> 20", "> 18", "quality.test.yml"),
+        ("quality.alerts.yml", "ratio_rate15m > 0.2", "ratio_rate15m > 0.21", "quality.test.yml"),
         ("targets.alerts.yml", "up{job=\"llm\"} == 0", "up == 0", "targets.test.yml"),
         ("targets.alerts.yml", "severity: critical", "severity: warning", "targets.test.yml"),
     ] {

@@ -6,6 +6,8 @@
 mod case;
 pub(crate) mod gpu;
 mod objectives;
+mod quality;
+mod share;
 pub(crate) mod targets;
 mod traffic;
 mod unusual;
@@ -232,7 +234,87 @@ pub fn topics(slo: &Slo, rules: &Recording) -> Vec<Topic> {
         Topic { name: "objectives", alerts: objectives::alerts(slo, rules) },
         Topic { name: "traffic", alerts: traffic::alerts(slo, rules) },
         Topic { name: "unusual", alerts: unusual::alerts(slo, rules) },
+        Topic { name: "quality", alerts: quality::alerts(slo, rules) },
         Topic { name: "gpu", alerts: gpu::alerts(slo, rules) },
         Topic { name: "targets", alerts: targets::alerts(slo) },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{counter, vocabulary::JOB};
+
+    fn sound() -> Alert {
+        let slo = Slo::default();
+        let alerts = topics(&slo, &Recording::new(&slo)).into_iter().flat_map(|topic| topic.alerts);
+        let alert = alerts.into_iter().find(|alert| alert.name == targets::TARGET_DOWN).unwrap();
+        assert_eq!(alert.check(), Ok(()));
+        alert
+    }
+
+    fn faults(change: impl FnOnce(&mut Alert)) -> Vec<AlertFault> {
+        let mut alert = sound();
+        change(&mut alert);
+        alert.check().unwrap_err()
+    }
+
+    #[test]
+    fn an_alert_that_is_not_proven_both_ways_is_refused() {
+        assert_eq!(
+            faults(|alert| alert.cases.retain(|case| case.firings.is_empty())),
+            [AlertFault::NeverFires { variant: 0 }]
+        );
+        assert_eq!(faults(|alert| alert.cases.retain(|case| !case.firings.is_empty())), [AlertFault::NeverQuiet]);
+    }
+
+    #[test]
+    fn an_alert_whose_text_or_labels_are_wrong_is_refused() {
+        let model = |alert: &mut Alert| alert.description += "{{ $labels.model }}";
+        assert_eq!(faults(model), [AlertFault::NoSuchLabel { label: "model".to_owned() }]);
+        assert_eq!(faults(|alert| alert.summary = "down".to_owned()), [AlertFault::NothingSaid]);
+        let replaced = |alert: &mut Alert| alert.variants[0].labels.push((JOB, "llm".to_owned()));
+        assert_eq!(faults(replaced), [AlertFault::LabelReplaced { label: JOB }]);
+        let twice = |alert: &mut Alert| {
+            alert.variants.push(alert.variants[0].clone());
+            alert.cases.push(alert.cases[0].clone().firing(1, "0", &[]));
+        };
+        assert_eq!(faults(twice), [AlertFault::SameLabels]);
+    }
+
+    #[test]
+    fn an_alert_without_a_condition_is_refused() {
+        let always = |alert: &mut Alert| {
+            alert.summary = "{{ $value }}".to_owned();
+            alert.variants[0].expr = counter!(llm_metrics::catalog::REQUESTS).rate(Window::minutes(5));
+        };
+        assert_eq!(faults(always), [AlertFault::NoCondition]);
+    }
+
+    #[test]
+    fn a_share_with_two_levels_is_proven_at_both() {
+        let requests = || counter!(llm_metrics::catalog::REQUESTS);
+        let alert = share::Share {
+            name: "LlmExample",
+            are: "of tool calls are invalid",
+            description: "An example.",
+            settings: &[],
+            levels: &[(Severity::Critical, 0.1), (Severity::Warning, 0.05)],
+            window: Window::minutes(15),
+            hold: 10,
+            bad: counter!(llm_metrics::catalog::STREAM_STALLS),
+            good: None,
+            all: requests(),
+            recorded: None,
+        };
+        let alert = alert.alert();
+        assert_eq!(alert.check(), Ok(()));
+        let firing = |name: &str| {
+            let case = alert.cases.iter().find(|case| case.name == name).unwrap();
+            case.firings.iter().map(|firing| firing.variant).collect::<Vec<_>>()
+        };
+        assert_eq!(firing("just above 10%"), [0, 1]);
+        assert_eq!(firing("just below 10%"), [1]);
+        assert_eq!(firing("just below 5%"), [0; 0]);
+    }
 }

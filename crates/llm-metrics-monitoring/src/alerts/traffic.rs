@@ -1,8 +1,8 @@
-//! What users notice: latency, errors, queues, stalls, cut answers.
+//! What users notice: latency, errors, queues, stalls.
 
 use llm_metrics::catalog::{
     self,
-    labels::{FINISH_REASON, OUTCOME, PHASE},
+    labels::{OUTCOME, PHASE},
 };
 
 use super::{Alert, Case, Series, Severity, Values, Variant, case::percent};
@@ -22,7 +22,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     let mut all = vec![p95, p99, errors(slo, rules), too_many(slo, rules)];
     // Nothing is less than no requests.
     all.extend((alerts.requests_per_second_min > 0.0).then(|| too_few(slo, rules)));
-    all.extend([queue(rules), stalled(rules), cut(slo, rules), kv_cache(slo)]);
+    all.extend([queue(rules), stalled(rules), kv_cache(slo)]);
     all
 }
 
@@ -178,36 +178,7 @@ fn stalled(rules: &Recording) -> Alert {
     .case(Case::quiet("tokens come", 24, vec![in_flight(), tokens(Values::rising(1.0))]))
     .case(Case::quiet("requests end", 24, vec![in_flight(), tokens(hung.clone()), finished()]))
     .case(Case::quiet("nothing is in flight", 24, vec![tokens(hung.clone())]))
-    .case(Case::quiet("not yet for long enough", 18, vec![in_flight(), tokens(hung)]))
-}
-
-fn cut(slo: &Slo, rules: &Recording) -> Alert {
-    let limit = slo.alerts.cut_ratio;
-    let series = |ratio: f64, by: f64| {
-        let choices = |reason, share: f64| {
-            counter!(catalog::FINISH_REASONS).with(FINISH_REASON, reason).series(Values::rising(share * by))
-        };
-        let mut series = vec![choices("length", ratio), choices("stop", 1.0 - ratio)];
-        series.extend(busy(by));
-        series
-    };
-    Alert::new(
-        "LlmAnswersCut",
-        "{{ $labels.model }}: {{ $value | humanizePercentage }} of answers stop at the limit on tokens",
-        format!(
-            "More than {} over a quarter of an hour: limits are too tight, or the model does not come to an end.",
-            percent(limit)
-        ),
-    )
-    .settings(&["alerts.cut_ratio", "alerts.least_traffic"])
-    .variant(
-        Variant::new(Severity::Warning, Window::minutes(15), rules.cut_ratio.now().gt(limit).and(enough(slo, rules)))
-            .keep(Window::minutes(10)),
-    )
-    .case(Case::fires("just above", 20, percent(limit * 1.01), series(limit * 1.01, 1000.0)))
-    .case(Case::quiet("just below", 20, series(limit * 0.99, 1000.0)))
-    .case(Case::quiet("not yet for long enough", 14, series(limit * 1.01, 1000.0)))
-    .case(Case::quiet("next to no traffic", 20, series(1.0, slo.alerts.least_traffic * 30.0)))
+    .case(Case::quiet("not yet for long enough", 17, vec![in_flight(), tokens(hung)]))
 }
 
 fn kv_cache(slo: &Slo) -> Alert {

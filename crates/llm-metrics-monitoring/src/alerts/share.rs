@@ -1,0 +1,78 @@
+//! Alerts on a share of events, each in one entry: expression, guard, texts and proof follow from it.
+
+use super::{Alert, Case, Series, Severity, Values, Variant, case::percent};
+use crate::{
+    promql::{Counter, Expr, Window},
+    rule::{Level, Rule},
+};
+
+/// Events in the window below which a share of them says nothing.
+const LEAST_EVENTS: f64 = 20.0;
+
+/// So many of these events, of all of them, are too many.
+pub(super) struct Share<'a> {
+    pub(super) name: &'static str,
+    /// What goes before "… of answers": the text after the value, with its verb.
+    pub(super) are: &'a str,
+    pub(super) description: &'a str,
+    pub(super) settings: &'static [&'static str],
+    /// How much it matters from which share on, the gravest first.
+    pub(super) levels: &'a [(Severity, f64)],
+    pub(super) window: Window,
+    pub(super) hold: u32,
+    pub(super) bad: Counter,
+    /// Where both are of one metric: one of the others.
+    pub(super) good: Option<Counter>,
+    pub(super) all: Counter,
+    /// The rule that records the share over the window, if there is one.
+    pub(super) recorded: Option<&'a Rule>,
+}
+
+impl Share<'_> {
+    pub(super) fn alert(self) -> Alert {
+        let summary = format!("{{{{ $labels.model }}}}: {{{{ $value | humanizePercentage }}}} {}", self.are);
+        let description = format!("{} It is the share over {}.", self.description, self.window);
+        let mut alert = Alert::new(self.name, summary, description).settings(self.settings);
+        for (index, (severity, limit)) in self.levels.iter().enumerate() {
+            let hold = Window::minutes(self.hold);
+            alert = alert.variant(Variant::new(*severity, hold, self.above(*limit)).keep(Window::minutes(10)));
+            // What is above one level is above the lesser ones too.
+            let fire = |case: Case, share: f64| {
+                let levels = self.levels.iter().enumerate().filter(|(_, (_, limit))| share > *limit);
+                levels.fold(case, |case, (variant, _)| case.firing(variant, percent(share), &[]))
+            };
+            let (above, below) = (limit * 1.01, limit * 0.99);
+            let at = self.hold + 5;
+            let case = |what: &str, at, share| {
+                Case::quiet(format!("{what} {}", percent(*limit)), at, self.series(share, 1000.0))
+            };
+            alert =
+                alert.case(fire(case("just above", at, above), above)).case(fire(case("just below", at, below), below));
+            if index == 0 {
+                alert = alert.case(case("not yet for long enough above", self.hold - 1, above));
+            }
+        }
+        let minutes = f64::from(self.window.as_seconds().unwrap_or(60)) / 60.0;
+        let few = self.series(0.99, LEAST_EVENTS * 0.95 / minutes);
+        alert.case(Case::quiet("next to no events", self.hold + 30, few))
+    }
+
+    fn above(&self, limit: f64) -> Expr {
+        let by_model = |expr: Expr| expr.sum_by(Level::JobModel.labels());
+        let share = match self.recorded {
+            Some(rule) => rule.now(),
+            None => by_model(self.bad.clone().rate(self.window)) / by_model(self.all.clone().rate(self.window)),
+        };
+        share.gt(limit).and(by_model(self.all.clone().increase(self.window)).gt(LEAST_EVENTS))
+    }
+
+    /// So many events a minute, of which that share is bad.
+    fn series(&self, share: f64, events: f64) -> Vec<Series> {
+        let bad = self.bad.clone().series(Values::rising(share * events));
+        let rest = match &self.good {
+            Some(good) => good.clone().series(Values::rising((1.0 - share) * events)),
+            None => self.all.clone().series(Values::rising(events)),
+        };
+        vec![bad, rest]
+    }
+}
