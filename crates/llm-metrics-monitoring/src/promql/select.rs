@@ -127,10 +127,11 @@ impl Select {
                 faults.push(Fault::NoValues { label: label.clone(), of: self.spelled() });
             }
         }
-        if let (Part::Bucket(Some(bound)), What::Row(row)) = (self.part, &self.what) {
-            if !row.buckets.contains(&bound) {
+        match (self.part, &self.what) {
+            (Part::Bucket(Some(bound)), What::Row(row)) if !row.buckets.contains(&bound) => {
                 faults.push(Fault::NoSuchBucket { bound, of: row.name });
             }
+            _ => {}
         }
         if let What::Rule(rule) = &self.what {
             faults.extend(rule.faults());
