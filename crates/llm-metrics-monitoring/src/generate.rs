@@ -9,6 +9,7 @@ use std::{
 use crate::{
     alertmanager,
     alerts::{self, AlertFault, yaml},
+    dashboard,
     promql::Names,
     recording::Recording,
     rule_file::{self, HEADER},
@@ -57,6 +58,12 @@ pub enum GenerateError {
         /// Why.
         message: String,
     },
+    /// What could not be spelled as JSON.
+    #[error("this cannot be written as JSON: {message}")]
+    Json {
+        /// Why.
+        message: String,
+    },
     /// A file or folder that could not be written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -82,6 +89,7 @@ pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
         let tests = yaml::tests(&topic, &recording, slo, names)?;
         files.push(File::new(format!("rules/{}.test.yml", topic.name), tests));
     }
+    files.extend(dashboard::files(slo, names)?);
     Ok(files)
 }
 

@@ -6,6 +6,7 @@
 //! - [`recording`] holds all recorded rules.
 //! - [`alerts`] holds all alerts, each with the cases that prove it.
 //! - [`runbook`] makes the factual part of an alert's runbook.
+//! - [`dashboard`] holds Grafana's dashboards.
 //! - [`slo`] holds the objectives and thresholds that everything is generated from.
 //! - [`generate`] makes files of it, as does the command `llm-metrics`:
 //!
@@ -17,6 +18,7 @@
 
 mod alertmanager;
 pub mod alerts;
+pub mod dashboard;
 pub mod external;
 pub mod generate;
 pub mod promql;

@@ -23,6 +23,8 @@ enum Length {
 impl Window {
     /// Grafana's own choice for `rate`: four scrapes at least, more when the graph is coarse. Dashboards only.
     pub const RATE: Self = Self(Length::Variable("$__rate_interval"));
+    /// The distance of two points of the graph. Dashboards only.
+    pub const STEP: Self = Self(Length::Variable("$__interval"));
     /// The whole time that the dashboard shows. Dashboards only.
     pub const RANGE: Self = Self(Length::Variable("$__range"));
 

@@ -67,7 +67,7 @@ export class Prometheus extends RuntimeDataSource<any> {
       : { start: `${Math.floor(start / step) * step}`, end: `${Math.ceil(end / step) * step}`, step: `${step}` };
     const { result } = await this.fetch(target.instant ? 'query' : 'query_range', new URLSearchParams({ query: expr, ...at }));
     const series: Series[] = result;
-    if (target.format === 'table') return series.length ? [table(target, series)] : [];
+    if (target.format === 'table') return series.length ? [table(target, series, request.targets.length > 1)] : [];
     if (target.format === 'heatmap') return heatmap(target, series, step);
     return series.map((one) => timeSeries(target, one, step));
   }
@@ -134,7 +134,7 @@ function timeSeries(target: Target, { metric, value, values = [value!] }: Series
   });
 }
 
-function table(target: Target, series: Series[]): DataFrame {
+function table(target: Target, series: Series[], several: boolean): DataFrame {
   const labels = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].sort();
   const rows = series.flatMap(({ metric, value, values = [value!] }) => values.map((sample) => ({ metric, sample })));
   return toDataFrame({
@@ -142,7 +142,7 @@ function table(target: Target, series: Series[]): DataFrame {
     fields: [
       { name: 'Time', type: FieldType.time, values: rows.map(({ sample }) => sample[0] * 1000) },
       ...labels.map((label) => ({ name: label, type: FieldType.string, values: rows.map(({ metric }) => metric[label] ?? '') })),
-      { name: `Value #${target.refId}`, type: FieldType.number, values: rows.map(({ sample }) => number(sample[1])) },
+      { name: several ? `Value #${target.refId}` : 'Value', type: FieldType.number, values: rows.map(({ sample }) => number(sample[1])) },
     ],
   });
 }

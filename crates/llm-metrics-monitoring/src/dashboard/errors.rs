@@ -1,0 +1,147 @@
+//! What goes wrong, and how full is it?
+
+use llm_metrics::catalog::{
+    self,
+    labels::{ERROR_TYPE, MODEL, OUTCOME, REASON, STATUS},
+};
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, units},
+    parts::{self, SERVER, SERVER_VARIABLES, error_ratio, in_percent},
+};
+use crate::{
+    counter, gauge,
+    promql::Window,
+    recording::{Indicator, Recording},
+    slo::Slo,
+    vocabulary::INSTANCE,
+};
+
+pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
+    Dashboard {
+        uid: "llm-errors",
+        title: "LLM errors and saturation",
+        description: "What goes wrong, and how full is it?",
+        variables: SERVER_VARIABLES,
+        scope: SERVER,
+        rows: vec![
+            Row::new("Errors", errors(slo)),
+            Row::new("Error budgets", budgets(slo, rules)),
+            Row::new("Saturation", saturation(rules)),
+        ],
+    }
+}
+
+fn errors(slo: &Slo) -> Vec<Panel> {
+    let failed = || counter!(catalog::REQUEST_ERRORS);
+    vec![
+        parts::requests_by_outcome(),
+        Panel::lines(
+            "Error ratio",
+            "Requests that failed by our fault, of those that succeeded or so failed. Lines: what is promised, and where the alert on the ratio is.",
+            units::RATIO,
+        )
+        .target(error_ratio(RATE), "all")
+        .steps("green", &[(1.0 - slo.objectives.availability, "orange"), (slo.alerts.error_ratio, "red")]),
+        Panel::bars(
+            "Failures by cause",
+            "Requests that were rejected or failed, also inside a stream that began with status 200.",
+            units::COUNT,
+        )
+        .target(failed().increase(RATE).sum_by([ERROR_TYPE]).gt(0.0), "{{error_type}}"),
+        Panel::bars(
+            "Failures by status",
+            "The same by the status of the response's head: 200 where a stream failed later, `none` where there was no head.",
+            units::COUNT,
+        )
+        .target(failed().increase(RATE).sum_by([STATUS]).gt(0.0), "{{status}}"),
+        Panel::lines("Clients that leave", "Share of requests that nobody waited for, by model.", units::RATIO)
+            .target(
+                parts::requests().with(OUTCOME, "cancelled").rate(RATE).sum_by([MODEL])
+                    / parts::requests().rate(RATE).sum_by([MODEL]),
+                "{{model}}",
+            ),
+        Panel::bars("Tokens that nobody read", "Output tokens of answers that were not read to their end.", units::TOKENS)
+            .target(counter!(catalog::DISCARDED_TOKENS).increase(RATE).sum_by([REASON]).gt(0.0), "{{reason}}")
+            .decimals(0),
+    ]
+}
+
+/// How many times as fast as it may the budget goes.
+fn burn(indicator: &Indicator, window: Window, budget: f64) -> crate::promql::Expr {
+    indicator.over(window).now().max_by([MODEL]) / budget
+}
+
+fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
+    let promised = &slo.objectives;
+    let panel = |title, what: &str, indicator: &Indicator, objective: f64| {
+        let budget = 1.0 - objective;
+        let description = format!(
+            "{what}: how many times as fast as it may the budget of {} goes. At 1 it is used up just in time; alerts come at 14.4 over an hour and 6 over six.",
+            in_percent(budget)
+        );
+        Panel::lines(title, description, "suffix: x")
+            .target(burn(indicator, Window::hours(1), budget), "{{model}}, 1 h")
+            .target(burn(indicator, Window::minutes(5), budget), "{{model}}, 5 min")
+            .dashed("5 min")
+            .steps("green", &[(1.0, "orange"), (14.4, "red")])
+            .size(8, 8)
+    };
+    vec![
+        panel("Burn rate: availability", "Requests that fail", &rules.error_ratio, promised.availability),
+        panel(
+            "Burn rate: first token",
+            "Streams whose first token is late",
+            &rules.slow_first_token,
+            promised.time_to_first_token.objective,
+        ),
+        panel(
+            "Burn rate: tokens",
+            "Gaps between tokens that are too long",
+            &rules.slow_gaps,
+            promised.inter_token_latency.objective,
+        ),
+    ]
+}
+
+fn saturation(rules: &Recording) -> Vec<Panel> {
+    vec![
+        Panel::lines(
+            "The engine's requests",
+            "Requests that the engine produces tokens for, and those that have none yet.",
+            units::COUNT,
+        )
+        .target(gauge!(catalog::ENGINE_REQUESTS_RUNNING).now().sum(), "running")
+        .target(gauge!(catalog::ENGINE_REQUESTS_WAITING).now().sum(), "waiting")
+        .colors(&[("running", "green"), ("waiting", "orange")])
+        .size(8, 8),
+        Panel::lines("In flight by instance", "Requests that have not ended.", units::COUNT)
+            .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by([INSTANCE]), "{{instance}}")
+            .size(8, 8),
+        Panel::lines("KV cache", "Share of the engine's KV cache that is in use, where the engine tells.", units::RATIO)
+            .target(gauge!(catalog::ENGINE_KV_CACHE_USAGE).now().max_by([INSTANCE, MODEL]), "{{instance}} {{model}}")
+            .between(0.0, 1.0)
+            .size(8, 8),
+        Panel::lines(
+            "Requests that arrived and ended",
+            "Requests a second. Where more arrive than end, they pile up.",
+            units::REQUESTS_PER_SECOND,
+        )
+        .target(counter!(catalog::REQUESTS_STARTED).rate(RATE).sum(), "arrived")
+        .target(parts::requests().rate(RATE).sum(), "ended")
+        .colors(&[("arrived", "blue"), ("ended", "green")])
+        .size(8, 8),
+        Panel::lines("Saturation", "Requests in flight over what all replicas can have. Recorded for each job.", units::RATIO)
+            .target(rules.saturation.now(), "{{job}}")
+            .limit(1.0)
+            .size(8, 8),
+        Panel::lines(
+            "Replicas that are wanted",
+            "For what is in flight now, or in a quarter of an hour if it goes on so, whichever is more. Recorded for each job.",
+            units::COUNT,
+        )
+        .target(rules.desired_replicas.now(), "{{job}}")
+        .decimals(0)
+        .size(8, 8),
+    ]
+}

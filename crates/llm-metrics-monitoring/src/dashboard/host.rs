@@ -1,0 +1,113 @@
+//! How are the processes, and the machines below them?
+
+use llm_metrics::catalog;
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, Scope, Variable, units},
+    parts::TARGET,
+};
+use crate::{
+    counter,
+    external::{
+        NODE_CPU, NODE_DISK_READ, NODE_DISK_WRITTEN, NODE_FILESYSTEM_AVAILABLE, NODE_FILESYSTEM_SIZE, NODE_LOAD1,
+        NODE_MEMORY_AVAILABLE, NODE_MEMORY_TOTAL, NODE_NETWORK_RECEIVED, NODE_NETWORK_SENT, PROCESS_CPU,
+        PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS,
+    },
+    gauge,
+    promql::{Expr, Gauge},
+    vocabulary::{INSTANCE, JOB},
+};
+
+const NODE: Scope = &[(JOB, "node_job"), (INSTANCE, "node")];
+const VARIABLES: &[Variable] = &[
+    Variable { name: "job", title: "Job", row: &catalog::BUILD_INFO, label: JOB, within: &[] },
+    Variable {
+        name: "instance",
+        title: "Instance",
+        row: &catalog::BUILD_INFO,
+        label: INSTANCE,
+        within: &[(JOB, "job")],
+    },
+    Variable { name: "node_job", title: "Node job", row: &NODE_LOAD1, label: JOB, within: &[] },
+    Variable { name: "node", title: "Node", row: &NODE_LOAD1, label: INSTANCE, within: &[(JOB, "node_job")] },
+];
+const NAME: &str = "{{instance}}";
+/// Mounts that are no disk of the machine.
+const NO_DISK: [&str; 6] = ["tmpfs", "devtmpfs", "overlay", "squashfs", "ramfs", "fuse.lxcfs"];
+
+pub(super) fn dashboard() -> Dashboard {
+    Dashboard {
+        uid: "llm-host",
+        title: "LLM hosts and processes",
+        description: "How are the server processes, and the machines below them? Machines need a node exporter.",
+        variables: VARIABLES,
+        scope: TARGET,
+        rows: vec![Row::new("Server processes", processes()), Row::new("Machines", machines())],
+    }
+}
+
+/// Only of processes that llm-metrics is in: other exporters export their own process too.
+fn ours(expr: Expr) -> Expr {
+    expr.and_on([JOB, INSTANCE], gauge!(catalog::BUILD_INFO).now()).max_by([INSTANCE])
+}
+
+fn processes() -> Vec<Panel> {
+    let panel = |title, description, unit, expr| Panel::lines(title, description, unit).target(expr, NAME).size(8, 7);
+    let now = |gauge: Gauge| ours(gauge.now());
+    vec![
+        panel("CPU", "CPUs that the process keeps busy.", units::CORES, ours(counter!(PROCESS_CPU).rate(RATE))),
+        panel("Memory", "Memory of the process that is in RAM.", units::BYTES, now(gauge!(PROCESS_RESIDENT_MEMORY))),
+        panel("Threads", "Threads of the process.", units::COUNT, now(gauge!(PROCESS_THREADS))),
+        panel("File descriptors", "Open files and sockets.", units::COUNT, now(gauge!(PROCESS_OPEN_FDS))),
+        panel(
+            "File descriptors, share",
+            "Open file descriptors over how many there may be.",
+            units::RATIO,
+            ours(gauge!(PROCESS_OPEN_FDS).now() / gauge!(PROCESS_MAX_FDS).now()),
+        ),
+        panel(
+            "Uptime",
+            "Time since the process started. A drop is a restart.",
+            units::SECONDS,
+            ours(Expr::time() - gauge!(PROCESS_START_TIME).now()),
+        ),
+    ]
+}
+
+fn machines() -> Vec<Panel> {
+    let panel = |title, description, unit| Panel::lines(title, description, unit).scope(NODE).size(8, 7);
+    let disk = |gauge: Gauge| gauge.without_any("fstype", NO_DISK).now();
+    let filled = 1.0 - disk(gauge!(NODE_FILESYSTEM_AVAILABLE)) / disk(gauge!(NODE_FILESYSTEM_SIZE));
+    vec![
+        panel("CPU busy", "Share of all CPUs' time that is not idle.", units::RATIO)
+            .target(1.0 - counter!(NODE_CPU).with("mode", "idle").rate(RATE).avg_by([INSTANCE]), NAME)
+            .between(0.0, 1.0),
+        panel("Load", "The load average over a minute, for each CPU. Above 1 processes wait.", units::COUNT).target(
+            gauge!(NODE_LOAD1).now().max_by([INSTANCE])
+                / counter!(NODE_CPU).with("mode", "idle").rate(RATE).count_by([INSTANCE]),
+            NAME,
+        ),
+        panel("Memory used", "Share of the memory that programs cannot have any more.", units::RATIO)
+            .target(
+                (1.0 - gauge!(NODE_MEMORY_AVAILABLE).now() / gauge!(NODE_MEMORY_TOTAL).now()).max_by([INSTANCE]),
+                NAME,
+            )
+            .between(0.0, 1.0),
+        panel("Disks", "Read from and written to all disks.", units::BYTES_PER_SECOND)
+            .target(counter!(NODE_DISK_READ).rate(RATE).sum_by([INSTANCE]), "{{instance}} read")
+            .target(counter!(NODE_DISK_WRITTEN).rate(RATE).sum_by([INSTANCE]), "{{instance}} written"),
+        panel("Network", "Received and sent, over all devices but `lo`.", units::BYTES_PER_SECOND)
+            .target(
+                counter!(NODE_NETWORK_RECEIVED).without("device", "lo").rate(RATE).sum_by([INSTANCE]),
+                "{{instance}} received",
+            )
+            .target(
+                counter!(NODE_NETWORK_SENT).without("device", "lo").rate(RATE).sum_by([INSTANCE]),
+                "{{instance}} sent",
+            ),
+        panel("File systems", "Share of each file system that is used.", units::RATIO)
+            .target(filled.max_by([INSTANCE, "mountpoint"]), "{{instance}} {{mountpoint}}")
+            .between(0.0, 1.0)
+            .steps("green", &[(0.9, "red")]),
+    ]
+}

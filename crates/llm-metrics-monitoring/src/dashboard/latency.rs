@@ -1,0 +1,158 @@
+//! How long do they wait, and for what?
+
+use llm_metrics::catalog::{
+    self,
+    labels::{MODEL, OUTCOME, STAT},
+};
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, units},
+    parts::{ALL, SERVER, SERVER_VARIABLES, heatmap, quantiles},
+};
+use crate::{counter, gauge, histogram, promql::Histogram, slo::Slo, vocabulary::INSTANCE};
+
+pub(super) fn dashboard(slo: &Slo) -> Dashboard {
+    Dashboard {
+        uid: "llm-latency",
+        title: "LLM latency",
+        description: "How long do they wait, and for what? Dashed red lines are the objectives and alert thresholds.",
+        variables: SERVER_VARIABLES,
+        scope: SERVER,
+        rows: vec![
+            Row::new("Time to first token", first_token(slo)),
+            Row::new("Between tokens", between_tokens(slo)),
+            Row::new("Whole requests", whole(slo)),
+            Row::new("By model and instance", compared(slo)),
+            Row::new("Peaks and stalls", peaks()),
+            Row::new("Inside the engine, where it tells", engine()),
+        ],
+    }
+}
+
+fn first_token(slo: &Slo) -> Vec<Panel> {
+    let first = histogram!(catalog::TIME_TO_FIRST_TOKEN);
+    vec![
+        quantiles(
+            "Time to first token",
+            "From the request's arrival to its first token, reasoning included. Streams only.",
+            units::SECONDS,
+            &first,
+        )
+        .limit(slo.objectives.time_to_first_token.seconds),
+        heatmap(
+            "First tokens by waiting time",
+            "How many streams had their first token after how long.",
+            units::SECONDS,
+            &first,
+        ),
+    ]
+}
+
+fn between_tokens(slo: &Slo) -> Vec<Panel> {
+    let gaps = histogram!(catalog::INTER_TOKEN_LATENCY);
+    vec![
+        quantiles(
+            "Inter-token latency",
+            "The gap from one token to the next, over all tokens: long answers count more.",
+            units::SECONDS,
+            &gaps,
+        )
+        .limit(slo.objectives.inter_token_latency.seconds),
+        heatmap("Tokens by gap", "How many tokens came after which gap.", units::SECONDS, &gaps),
+        quantiles(
+            "Time per output token",
+            "Each request's own mean time a token after the first: every request counts once.",
+            units::SECONDS,
+            &histogram!(catalog::TIME_PER_OUTPUT_TOKEN),
+        ),
+        quantiles(
+            "Longest silence in a stream",
+            "The longest gap of each stream: what a reader notices, and what a mean hides.",
+            units::SECONDS,
+            &histogram!(catalog::STREAM_MAX_GAP),
+        ),
+    ]
+}
+
+fn answered() -> Histogram {
+    histogram!(catalog::REQUEST_DURATION).with_any(OUTCOME, ["success", "error"])
+}
+
+fn whole(slo: &Slo) -> Vec<Panel> {
+    vec![
+        quantiles(
+            "Request duration",
+            "From arrival to the end of the answer, of requests that succeeded or failed by our fault. Lines: where P95 and P99 alert.",
+            units::SECONDS,
+            &answered(),
+        )
+        .steps("green", &[(slo.alerts.duration_p95_seconds, "orange"), (slo.alerts.duration_p99_seconds, "red")]),
+        heatmap("Requests by duration", "How many requests took how long.", units::SECONDS, &answered()),
+    ]
+}
+
+fn compared(slo: &Slo) -> Vec<Panel> {
+    let (first, gaps) = (histogram!(catalog::TIME_TO_FIRST_TOKEN), histogram!(catalog::INTER_TOKEN_LATENCY));
+    vec![
+        Panel::lines("Time to first token by model, P95", "The 95th percentile for each model.", units::SECONDS)
+            .target(first.clone().quantile(0.95, RATE, [MODEL]), "{{model}}")
+            .limit(slo.objectives.time_to_first_token.seconds)
+            .size(8, 7),
+        Panel::lines("Time to first token by instance, P95", "The 95th percentile for each instance.", units::SECONDS)
+            .target(first.quantile(0.95, RATE, [INSTANCE]), "{{instance}}")
+            .limit(slo.objectives.time_to_first_token.seconds)
+            .size(8, 7),
+        Panel::lines("Inter-token latency by model, P95", "The 95th percentile for each model.", units::SECONDS)
+            .target(gaps.quantile(0.95, RATE, [MODEL]), "{{model}}")
+            .limit(slo.objectives.inter_token_latency.seconds)
+            .size(8, 7),
+    ]
+}
+
+fn peaks() -> Vec<Panel> {
+    let max = |gauge: crate::promql::Gauge| gauge.with(STAT, "max").now().max_by([MODEL]);
+    vec![
+        Panel::lines(
+            "Slowest first token of the last minute",
+            "The largest of the recent window: a peak between two scrapes shows here, in a quantile over minutes it does not.",
+            units::SECONDS,
+        )
+        .target(max(gauge!(catalog::RECENT_TIME_TO_FIRST_TOKEN)), "{{model}}")
+        .size(8, 7),
+        Panel::lines(
+            "Slowest request of the last minute",
+            "The largest of the recent window, of requests that succeeded or failed by our fault.",
+            units::SECONDS,
+        )
+        .target(max(gauge!(catalog::RECENT_REQUEST_DURATION)), "{{model}}")
+        .size(8, 7),
+        Panel::bars(
+            "Stalls",
+            "Silences after the first token that lasted longer than the server's threshold (5 s unless set).",
+            units::COUNT,
+        )
+        .target(counter!(catalog::STREAM_STALLS).increase(RATE).sum_by([MODEL]), "{{model}}")
+        .size(8, 7),
+    ]
+}
+
+fn engine() -> Vec<Panel> {
+    let panel = |title, description, of: Histogram| {
+        Panel::lines(title, description, units::SECONDS)
+            .target(of.clone().quantile(0.5, RATE, ALL), "p50")
+            .target(of.clone().quantile(0.95, RATE, ALL), "p95")
+            .target(of.mean(RATE, ALL), "mean")
+            .colors(&[("p50", "green"), ("p95", "yellow"), ("mean", "blue")])
+            .dashed("mean")
+            .size(8, 7)
+    };
+    vec![
+        panel("Queue", "Time in the engine before the prompt was processed.", histogram!(catalog::REQUEST_QUEUE)),
+        panel("Prefill", "Time that the engine spent on the prompt.", histogram!(catalog::REQUEST_PREFILL)),
+        panel(
+            "Decode",
+            "Time that the engine spent on the output after the first token.",
+            histogram!(catalog::REQUEST_DECODE),
+        ),
+    ]
+}

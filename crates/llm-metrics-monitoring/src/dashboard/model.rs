@@ -1,0 +1,260 @@
+//! What a dashboard is made of: as much of Grafana's model as ours need, and nothing that could be left out by mistake.
+//! Every panel has a title, a description and a unit, because there is no panel without.
+
+use llm_metrics::catalog::MetricDef;
+
+use crate::promql::{Expr, Window};
+
+/// Which label is matched by which variable.
+pub type Scope = &'static [(&'static str, &'static str)];
+
+/// A dashboard.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Dashboard {
+    /// What it is called in addresses, for ever.
+    pub uid: &'static str,
+    /// The title.
+    pub title: &'static str,
+    /// What it is for.
+    pub description: &'static str,
+    /// The choices at its top.
+    pub variables: &'static [Variable],
+    /// What its panels are filtered by, unless they say otherwise.
+    pub scope: Scope,
+    /// The panels, in rows.
+    pub rows: Vec<Row>,
+}
+
+/// A choice at the top of a dashboard: the values that a label of a row has.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Variable {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) row: &'static MetricDef,
+    pub(crate) label: &'static str,
+    /// Only values beside the choices made before it.
+    pub(crate) within: Scope,
+}
+
+/// Panels under a headline.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Row {
+    /// The headline.
+    pub title: &'static str,
+    /// From left to right, as many to a line as there is room for.
+    pub panels: Vec<Panel>,
+}
+
+impl Row {
+    pub(crate) fn new(title: &'static str, panels: impl Into<Vec<Panel>>) -> Self {
+        Self { title, panels: panels.into() }
+    }
+}
+
+/// A panel.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Panel {
+    /// How it shows its data.
+    pub kind: Kind,
+    /// The title.
+    pub title: &'static str,
+    /// What is shown, and how to read it.
+    pub description: String,
+    /// Grafana's name of the unit.
+    pub unit: &'static str,
+    /// What is shown.
+    pub targets: Vec<Target>,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) decimals: Option<u32>,
+    pub(crate) bounds: (Option<f64>, Option<f64>),
+    /// From which value on which colour; the first holds below.
+    pub(crate) steps: (&'static str, Vec<(f64, &'static str)>),
+    pub(crate) colors: Vec<(&'static str, &'static str)>,
+    pub(crate) dashed: Vec<&'static str>,
+    pub(crate) scope: Option<Scope>,
+}
+
+/// How a panel shows its data.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Lines over time.
+    Lines,
+    /// Areas over time, one on top of the other.
+    Stacked,
+    /// Bars over time, one on top of the other, for things that are counted.
+    Bars,
+    /// One figure.
+    Stat,
+    /// A bar for each series.
+    BarGauge,
+    /// A line for each series, with these columns: (label, title).
+    Table(Vec<(&'static str, &'static str)>),
+    /// How values are distributed over time.
+    Heatmap,
+    /// A band for each series, in the colours of its states: (value, text, colour).
+    States(Vec<(&'static str, &'static str, &'static str)>),
+}
+
+/// A query of a panel.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Target {
+    /// What is asked.
+    pub expr: Expr,
+    /// What the series are called.
+    pub legend: &'static str,
+    /// Only the value at the end.
+    pub instant: bool,
+}
+
+impl Target {
+    pub(crate) fn new(expr: impl Into<Expr>, legend: &'static str) -> Self {
+        Self { expr: expr.into(), legend, instant: false }
+    }
+}
+
+impl Panel {
+    fn new(kind: Kind, title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
+        Self {
+            kind,
+            title,
+            description: description.into(),
+            unit,
+            targets: Vec::new(),
+            width: 12,
+            height: 8,
+            decimals: None,
+            bounds: (None, None),
+            steps: ("green", Vec::new()),
+            colors: Vec::new(),
+            dashed: Vec::new(),
+            scope: None,
+        }
+    }
+
+    pub(crate) fn lines(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
+        Self::new(Kind::Lines, title, description, unit).at_least(0.0)
+    }
+
+    pub(crate) fn stacked(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
+        Self::new(Kind::Stacked, title, description, unit).at_least(0.0)
+    }
+
+    pub(crate) fn bars(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
+        Self::new(Kind::Bars, title, description, unit).at_least(0.0)
+    }
+
+    pub(crate) fn stat(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
+        Self::new(Kind::Stat, title, description, unit).size(4, 4)
+    }
+
+    pub(crate) fn bar_gauge(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
+        Self::new(Kind::BarGauge, title, description, unit)
+    }
+
+    /// Its target's series as lines of a table; the value is a column of its own only where `columns` has `Value`.
+    pub(crate) fn table(
+        title: &'static str,
+        description: impl Into<String>,
+        unit: &'static str,
+        columns: &[(&'static str, &'static str)],
+    ) -> Self {
+        Self::new(Kind::Table(columns.to_vec()), title, description, unit)
+    }
+
+    /// `buckets` with the label `le`, and the unit of the observations.
+    pub(crate) fn heatmap(
+        title: &'static str,
+        description: impl Into<String>,
+        unit: &'static str,
+        buckets: Expr,
+    ) -> Self {
+        Self::new(Kind::Heatmap, title, description, unit).target(buckets, "{{le}}")
+    }
+
+    pub(crate) fn states(
+        title: &'static str,
+        description: impl Into<String>,
+        states: &[(&'static str, &'static str, &'static str)],
+    ) -> Self {
+        Self::new(Kind::States(states.to_vec()), title, description, units::COUNT)
+    }
+
+    pub(crate) fn target(mut self, expr: impl Into<Expr>, legend: &'static str) -> Self {
+        self.targets.push(Target::new(expr, legend));
+        self
+    }
+
+    /// The value at the end of the time shown: for what is computed over all of it.
+    pub(crate) fn instant(mut self, expr: impl Into<Expr>, legend: &'static str) -> Self {
+        self.targets.push(Target { instant: true, ..Target::new(expr, legend) });
+        self
+    }
+
+    pub(crate) fn size(self, width: u32, height: u32) -> Self {
+        Self { width, height, ..self }
+    }
+
+    pub(crate) fn decimals(self, decimals: u32) -> Self {
+        Self { decimals: Some(decimals), ..self }
+    }
+
+    pub(crate) fn at_least(mut self, least: f64) -> Self {
+        self.bounds.0 = Some(least);
+        self
+    }
+
+    pub(crate) fn between(self, least: f64, most: f64) -> Self {
+        Self { bounds: (Some(least), Some(most)), ..self }
+    }
+
+    /// `below` up to the first value, then each colour from its value on. On a graph they are lines.
+    pub(crate) fn steps(self, below: &'static str, steps: &[(f64, &'static str)]) -> Self {
+        Self { steps: (below, steps.to_vec()), ..self }
+    }
+
+    /// A line that must not be crossed.
+    pub(crate) fn limit(self, value: f64) -> Self {
+        self.steps("green", &[(value, "red")])
+    }
+
+    pub(crate) fn colors(self, colors: &[(&'static str, &'static str)]) -> Self {
+        Self { colors: colors.to_vec(), ..self }
+    }
+
+    /// Series whose names match are bounds or forecasts: thin, dashed, without area.
+    pub(crate) fn dashed(mut self, pattern: &'static str) -> Self {
+        self.dashed.push(pattern);
+        self
+    }
+
+    pub(crate) fn scope(self, scope: Scope) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+}
+
+/// Grafana's names of units.
+pub(crate) mod units {
+    pub(crate) const COUNT: &str = "short";
+    pub(crate) const RATIO: &str = "percentunit";
+    pub(crate) const SECONDS: &str = "s";
+    pub(crate) const BYTES: &str = "bytes";
+    pub(crate) const BYTES_PER_SECOND: &str = "binBps";
+    pub(crate) const REQUESTS_PER_SECOND: &str = "reqps";
+    pub(crate) const PER_SECOND: &str = "cps";
+    pub(crate) const TOKENS: &str = "suffix: tok";
+    pub(crate) const TOKENS_PER_SECOND: &str = "suffix: tok/s";
+    pub(crate) const JOULES_PER_TOKEN: &str = "suffix: J/tok";
+    pub(crate) const CORES: &str = "suffix: cores";
+    pub(crate) const WATTS: &str = "watt";
+    pub(crate) const CELSIUS: &str = "celsius";
+}
+
+/// What rates on dashboards are taken over.
+pub(crate) const RATE: Window = Window::RATE;

@@ -1,0 +1,114 @@
+//! Can the other dashboards be believed?
+
+use llm_metrics::catalog::{
+    self,
+    labels::{LABEL, PROTOCOL, REASON, SOURCE},
+};
+use llm_metrics_gpu::catalog as gpu;
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, units},
+    parts::{SERVER, SERVER_VARIABLES},
+};
+use crate::{
+    counter, external, gauge, histogram,
+    promql::Expr,
+    slo::Slo,
+    vocabulary::{INSTANCE, JOB},
+};
+
+pub(super) fn dashboard(slo: &Slo) -> Dashboard {
+    Dashboard {
+        uid: "llm-telemetry",
+        title: "LLM telemetry health",
+        description: "Can the other dashboards be believed?",
+        variables: SERVER_VARIABLES,
+        scope: SERVER,
+        rows: vec![
+            Row::new("Scrapes", scrapes(slo)),
+            Row::new("What could not be measured", gaps()),
+            Row::new("The GPU collector", collector(slo)),
+        ],
+    }
+}
+
+fn scrapes(slo: &Slo) -> Vec<Panel> {
+    let name = "{{job}} {{instance}}";
+    let panel = |title, description, unit| Panel::lines(title, description, unit).size(8, 7);
+    vec![
+        Panel::states(
+            "Targets",
+            "Whether the last scrape of each target worked.",
+            &[("0", "down", "red"), ("1", "up", "semi-dark-green")],
+        )
+        .target(gauge!(external::UP).now().min_by([JOB, INSTANCE]), name)
+        .size(16, 7),
+        Panel::table(
+            "Versions",
+            "The version of llm-metrics in each server.",
+            units::COUNT,
+            &[(INSTANCE, "Instance"), (JOB, "Job"), ("version", "llm-metrics")],
+        )
+        .instant(gauge!(catalog::BUILD_INFO).now(), "")
+        .size(8, 7),
+        panel("Duration of scrapes", "How long Prometheus waited for each target.", units::SECONDS)
+            .target(gauge!(external::SCRAPE_DURATION).now().max_by([JOB, INSTANCE]), name)
+            .limit(slo.alerts.scrape_seconds),
+        panel(
+            "Samples",
+            "What each target exposes. It grows with models and label values, and has a cap.",
+            units::COUNT,
+        )
+        .target(gauge!(external::SCRAPE_SAMPLES).now().max_by([JOB, INSTANCE]), name),
+        panel(
+            "New series",
+            "Series that a scrape saw for the first time. Many, all the time, are a leak.",
+            units::COUNT,
+        )
+        .target(gauge!(external::SCRAPE_SERIES_ADDED).now().max_by([JOB, INSTANCE]), name),
+    ]
+}
+
+fn gaps() -> Vec<Panel> {
+    let bars = |title, description| Panel::bars(title, description, units::COUNT).size(6, 8);
+    vec![
+        bars("Labels over their cap", "Accepted requests whose value of a label was replaced by `other`.")
+            .target(counter!(catalog::LABEL_OVERFLOW).increase(RATE).sum_by([LABEL]), "{{label}}"),
+        bars("Bodies that could not be read", "They passed unchanged, but facts in them were not understood.").target(
+            counter!(catalog::INSPECTION_FAILURES).increase(RATE).sum_by([PROTOCOL, "kind"]),
+            "{{protocol}} {{kind}}",
+        ),
+        bars("Bodies that were not read", "Compressed, of another type, or too large: judged by their status alone.")
+            .target(counter!(catalog::BODIES_SKIPPED).increase(RATE).sum_by([REASON]), "{{reason}}"),
+        Panel::lines(
+            "Requests whose tokens are not known",
+            "Accepted requests without a token count of the engine's or the wire's, of all.",
+            units::RATIO,
+        )
+        .target(
+            counter!(catalog::USAGE_REPORTS).with_any(SOURCE, ["missing", "estimated"]).rate(RATE).sum()
+                / counter!(catalog::USAGE_REPORTS).rate(RATE).sum(),
+            "not known",
+        )
+        .size(6, 8),
+    ]
+}
+
+fn collector(slo: &Slo) -> Vec<Panel> {
+    let panel = |title, description, unit| Panel::lines(title, description, unit).size(8, 7);
+    let tick = histogram!(gpu::TICK);
+    vec![
+        panel(
+            "Age of the readings",
+            "How long ago the devices were read. It does not say so itself when it is stuck.",
+            units::SECONDS,
+        )
+        .target((Expr::time() - gauge!(gpu::LAST_SUCCESS).now()).max_by([INSTANCE]), "{{instance}}")
+        .limit(slo.gpu.stale_seconds),
+        panel("Duration of a round, P95", "How long it takes to read all devices.", units::SECONDS)
+            .target(tick.quantile(0.95, RATE, [INSTANCE]), "{{instance}}"),
+        Panel::bars("Errors", "What went wrong while collecting.", units::COUNT)
+            .target(counter!(gpu::ERRORS).increase(RATE).sum_by(["kind"]), "{{kind}}")
+            .size(8, 7),
+    ]
+}

@@ -1,0 +1,130 @@
+//! What does thinking cost?
+
+use llm_metrics::catalog::{
+    self,
+    labels::{OUTCOME, THINKING},
+};
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, units},
+    parts::{ALL, SERVER, SERVER_VARIABLES, heatmap, quantiles, requests},
+};
+use crate::{
+    counter, histogram,
+    promql::{Expr, Histogram},
+};
+
+const COLORS: &[(&str, &str)] = &[("thinking", "purple"), ("not thinking", "green"), ("unknown", "text")];
+
+pub(super) fn dashboard() -> Dashboard {
+    Dashboard {
+        uid: "llm-thinking",
+        title: "LLM thinking",
+        description: "What does thinking cost? Requests whose answer had reasoning, against those without.",
+        variables: SERVER_VARIABLES,
+        scope: SERVER,
+        rows: vec![
+            Row::new("How much of it", share()),
+            Row::new("What a reader waits for", waiting()),
+            Row::new("Thinking against not thinking", compared()),
+        ],
+    }
+}
+
+/// The same of both kinds of request.
+fn both(panel: Panel, of: impl Fn(&'static str) -> Expr) -> Panel {
+    panel.target(of("true"), "thinking").target(of("false"), "not thinking").colors(COLORS)
+}
+
+fn share() -> Vec<Panel> {
+    let of = |thinking| requests().with(THINKING, thinking).rate(RATE).sum();
+    let requests_panel = both(
+        Panel::stacked(
+            "Requests",
+            "Requests that ended, a second. `unknown` had no output, and did not say what they wanted.",
+            units::REQUESTS_PER_SECOND,
+        ),
+        of,
+    )
+    .target(of("unknown"), "unknown");
+    vec![
+        requests_panel.size(8, 8),
+        Panel::lines(
+            "Share of output that is reasoning",
+            "Reasoning tokens over output tokens, of all requests.",
+            units::RATIO,
+        )
+        .target(
+            counter!(catalog::OUTPUT_REASONING_TOKENS).rate(RATE).sum()
+                / counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(),
+            "reasoning",
+        )
+        .colors(&[("reasoning", "purple")])
+        .between(0.0, 1.0)
+        .size(8, 8),
+        Panel::lines("Tokens", "Output tokens a second, and how many of them are reasoning.", units::TOKENS_PER_SECOND)
+            .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(), "output")
+            .target(counter!(catalog::OUTPUT_REASONING_TOKENS).rate(RATE).sum(), "reasoning")
+            .colors(&[("output", "green"), ("reasoning", "purple")])
+            .size(8, 8),
+    ]
+}
+
+fn waiting() -> Vec<Panel> {
+    let reasoning = histogram!(catalog::REASONING_DURATION);
+    let p95 = |of: Histogram| of.quantile(0.95, RATE, ALL);
+    vec![
+        Panel::lines(
+            "First token and first token of the answer, P95",
+            "What a program sees first, and what a reader waits for. The distance is the thinking.",
+            units::SECONDS,
+        )
+        .target(p95(histogram!(catalog::TIME_TO_FIRST_ANSWER_TOKEN)), "answer")
+        .target(p95(histogram!(catalog::TIME_TO_FIRST_TOKEN)), "any token")
+        .colors(&[("answer", "orange"), ("any token", "green")]),
+        quantiles(
+            "Duration of thinking",
+            "From the first token to the first one of the answer, where there was reasoning. Streams only.",
+            units::SECONDS,
+            &reasoning,
+        ),
+        heatmap(
+            "Streams by duration of thinking",
+            "How many streams thought for how long.",
+            units::SECONDS,
+            &reasoning,
+        )
+        .size(24, 7),
+    ]
+}
+
+fn compared() -> Vec<Panel> {
+    let duration = |thinking| {
+        histogram!(catalog::REQUEST_DURATION).with_any(OUTCOME, ["success", "error"]).with(THINKING, thinking)
+    };
+    let per_token = |thinking| histogram!(catalog::TIME_PER_OUTPUT_TOKEN).with(THINKING, thinking);
+    let seconds = |title, description| Panel::lines(title, description, units::SECONDS).size(8, 8);
+    vec![
+        both(seconds("Request duration, median", "Half of the requests took longer."), |thinking| {
+            duration(thinking).quantile(0.5, RATE, ALL)
+        }),
+        both(seconds("Request duration, P95", "One request in twenty took longer."), |thinking| {
+            duration(thinking).quantile(0.95, RATE, ALL)
+        }),
+        both(seconds("Time per output token, mean", "Mean over the requests, each counted once."), |thinking| {
+            per_token(thinking).mean(RATE, ALL)
+        }),
+        both(
+            Panel::lines(
+                "Error ratio",
+                "Requests that failed by our fault, of those that succeeded or so failed.",
+                units::RATIO,
+            )
+            .size(24, 7),
+            |thinking| {
+                let failed = requests().with(THINKING, thinking).with(OUTCOME, "error").rate(RATE).sum();
+                failed / requests().with(THINKING, thinking).with_any(OUTCOME, ["success", "error"]).rate(RATE).sum()
+            },
+        ),
+    ]
+}

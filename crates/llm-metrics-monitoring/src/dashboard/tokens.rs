@@ -1,0 +1,135 @@
+//! What goes in and comes out?
+
+use llm_metrics::catalog::{
+    self,
+    labels::{FINISH_REASON, MODEL, REASON, SOURCE},
+};
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, units},
+    parts::{ALL, SERVER, SERVER_VARIABLES, heatmap, quantiles},
+};
+use crate::{counter, histogram, promql::Counter, recording::Recording};
+
+pub(super) fn dashboard(rules: &Recording) -> Dashboard {
+    Dashboard {
+        uid: "llm-tokens",
+        title: "LLM tokens",
+        description: "What goes in and comes out? Only requests whose usage is known are counted.",
+        variables: SERVER_VARIABLES,
+        scope: SERVER,
+        rows: vec![
+            Row::new("Throughput", throughput()),
+            Row::new("Length of prompts and answers", lengths()),
+            Row::new("How answers end", ends()),
+            Row::new("Cost and waste", cost(rules)),
+        ],
+    }
+}
+
+fn rate(of: Counter) -> crate::promql::Expr {
+    of.rate(RATE).sum()
+}
+
+fn throughput() -> Vec<Panel> {
+    vec![
+        Panel::lines(
+            "Tokens",
+            "Tokens a second. Cached ones are a part of the input, reasoning is a part of the output: do not add them up.",
+            units::TOKENS_PER_SECOND,
+        )
+        .target(rate(counter!(catalog::INPUT_TOKENS)), "input")
+        .target(rate(counter!(catalog::INPUT_CACHED_TOKENS)), "input, cached")
+        .target(rate(counter!(catalog::OUTPUT_TOKENS)), "output")
+        .target(rate(counter!(catalog::OUTPUT_REASONING_TOKENS)), "output, reasoning")
+        .colors(&[
+            ("input", "blue"),
+            ("input, cached", "super-light-blue"),
+            ("output", "green"),
+            ("output, reasoning", "super-light-green"),
+        ]),
+        Panel::stacked("Output tokens by model", "Output tokens a second, reasoning included.", units::TOKENS_PER_SECOND)
+            .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum_by([MODEL]), "{{model}}"),
+        Panel::lines("Share of the prompts that came from a cache", "Cached input tokens over all input tokens.", units::RATIO)
+            .target(
+                counter!(catalog::INPUT_CACHED_TOKENS).rate(RATE).sum_by([MODEL])
+                    / counter!(catalog::INPUT_TOKENS).rate(RATE).sum_by([MODEL]),
+                "{{model}}",
+            )
+            .between(0.0, 1.0),
+        Panel::lines(
+            "Speed of a stream",
+            "Output tokens a second as a reader of one stream sees them: 1 over the median and the 95th percentile of the time per output token.",
+            units::TOKENS_PER_SECOND,
+        )
+        .target(1.0 / histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.5, RATE, ALL), "half of the streams")
+        .target(1.0 / histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.95, RATE, ALL), "slowest 5 %")
+        .colors(&[("half of the streams", "green"), ("slowest 5 %", "orange")]),
+    ]
+}
+
+fn lengths() -> Vec<Panel> {
+    let (input, output) = (histogram!(catalog::REQUEST_INPUT_TOKENS), histogram!(catalog::REQUEST_OUTPUT_TOKENS));
+    let limit = histogram!(catalog::REQUEST_MAX_TOKENS);
+    vec![
+        quantiles("Prompt length", "Input tokens of a request.", units::TOKENS, &input).decimals(0),
+        heatmap("Prompts by length", "How many requests had how many input tokens.", units::TOKENS, &input),
+        quantiles("Answer length", "Output tokens of a request that succeeded.", units::TOKENS, &output).decimals(0),
+        heatmap("Answers by length", "How many requests had how many output tokens.", units::TOKENS, &output),
+        quantiles(
+            "Limit that requests set",
+            "The most output tokens that a request allowed, of those that set a limit.",
+            units::TOKENS,
+            &limit,
+        )
+        .decimals(0)
+        .size(24, 7),
+    ]
+}
+
+fn ends() -> Vec<Panel> {
+    vec![
+        Panel::stacked("Finish reasons", "Answers that ended a second, by why the model stopped.", units::PER_SECOND)
+            .target(counter!(catalog::FINISH_REASONS).rate(RATE).sum_by([FINISH_REASON]).gt(0.0), "{{finish_reason}}")
+            .colors(&[("stop", "green"), ("length", "orange"), ("tool_calls", "blue"), ("error", "red")]),
+        Panel::lines(
+            "Answers cut at the limit on tokens",
+            "Share of answers that ended with `length`: too small a limit, or a model that does not stop.",
+            units::RATIO,
+        )
+        .target(
+            counter!(catalog::FINISH_REASONS).with(FINISH_REASON, "length").rate(RATE).sum_by([MODEL])
+                / counter!(catalog::FINISH_REASONS).rate(RATE).sum_by([MODEL]),
+            "{{model}}",
+        )
+        .between(0.0, 1.0),
+    ]
+}
+
+fn cost(rules: &Recording) -> Vec<Panel> {
+    vec![
+        Panel::lines(
+            "Energy of a token",
+            "Energy of the GPUs over output tokens, prompts included, at this load. Recorded over five minutes.",
+            units::JOULES_PER_TOKEN,
+        )
+        .target(rules.joules_per_token.now(), "{{instance}}")
+        .size(8, 7),
+        Panel::bars(
+            "Tokens that nobody read",
+            "Output tokens of answers that were not read to their end: work done for nothing.",
+            units::TOKENS,
+        )
+        .target(counter!(catalog::DISCARDED_TOKENS).increase(RATE).sum_by([REASON]).gt(0.0), "{{reason}}")
+        .decimals(0)
+        .size(8, 7),
+        Panel::stacked(
+            "Where token counts come from",
+            "Accepted requests a second. What is `missing` or `estimated` is in no token counter.",
+            units::REQUESTS_PER_SECOND,
+        )
+        .target(counter!(catalog::USAGE_REPORTS).rate(RATE).sum_by([SOURCE]), "{{source}}")
+        .colors(&[("engine", "green"), ("upstream", "blue"), ("estimated", "orange"), ("missing", "red")])
+        .size(8, 7),
+    ]
+}
