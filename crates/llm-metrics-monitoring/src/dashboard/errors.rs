@@ -42,7 +42,8 @@ fn errors(slo: &Slo) -> Vec<Panel> {
             units::RATIO,
         )
         .target(error_ratio(RATE), "all")
-        .steps("green", &[(1.0 - slo.objectives.availability, "orange"), (slo.alerts.error_ratio, "red")]),
+        .steps("green", &[(1.0 - slo.objectives.availability, "orange"), (slo.alerts.error_ratio, "red")])
+        .reach(slo.alerts.error_ratio),
         Panel::bars(
             "Failures by cause",
             "Requests that were rejected or failed, also inside a stream that began with status 200.",
@@ -85,6 +86,7 @@ fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             .target(burn(indicator, Window::minutes(5), budget), "{{model}}, 5 min")
             .dashed("5 min")
             .steps("green", &[(1.0, "orange"), (14.4, "red")])
+            .reach(2.0)
             .size(8, 8)
     };
     vec![
@@ -101,6 +103,21 @@ fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             &rules.slow_gaps,
             promised.inter_token_latency.objective,
         ),
+        Panel::lines(
+            "Objectives of the server's own",
+            "Share of requests that kept all terms of an objective that the server was given. Recorded over five minutes.",
+            units::RATIO,
+        )
+        .target(rules.attainment[0].now(), "{{slo}} {{model}}")
+        .between(0.0, 1.0)
+        .size(12, 7),
+        Panel::lines(
+            "Goodput",
+            "Requests a second that kept all terms of an objective. Recorded over five minutes.",
+            units::REQUESTS_PER_SECOND,
+        )
+        .target(rules.goodput.now(), "{{slo}} {{model}}")
+        .size(12, 7),
     ]
 }
 
@@ -134,6 +151,7 @@ fn saturation(rules: &Recording) -> Vec<Panel> {
         Panel::lines("Saturation", "Requests in flight over what all replicas can have. Recorded for each job.", units::RATIO)
             .target(rules.saturation.now(), "{{job}}")
             .limit(1.0)
+        .reach(1.0)
             .size(8, 8),
         Panel::lines(
             "Replicas that are wanted",

@@ -66,6 +66,7 @@ fn memory(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         .target(rules.gpu_memory_forecast.now().max_by(EACH), "{{instance}} GPU {{gpu}}, forecast")
         .dashed("forecast")
         .at_least(0.0)
+        .reach(1.0)
         .steps("green", &limits)
         .size(16, 8),
         Panel::lines("Memory in bytes", "What is allocated, and what there is (dashed).", units::BYTES)
@@ -150,7 +151,7 @@ fn power(rules: &Recording) -> Vec<Panel> {
         Panel::states(
             "GPUs whose clocks are held down",
             "How many GPUs, by reason. `sw_power_cap` is normal at full load; the others are not.",
-            &[("0", "none", "semi-dark-green"), ("1", "1", "orange")],
+            &[("0", "none", "semi-dark-green"), ("1", "1 GPU", "orange")],
         )
         .target(
             gauge!(gpu::CLOCK_EVENT)
@@ -225,7 +226,6 @@ fn health() -> Vec<Panel> {
         Panel::table(
             "Devices",
             "GPUs that answer.",
-            units::COUNT,
             &[
                 (INSTANCE, "Instance"),
                 (GPU, "GPU"),
@@ -237,10 +237,10 @@ fn health() -> Vec<Panel> {
             ],
         )
         .instant(gauge!(gpu::INFO).now().equals(1.0), "")
-        .size(16, 6),
+        .size(20, 6),
         Panel::stat("GPUs lost", "GPUs that were there and do not answer any more.", units::COUNT)
             .target(gauge!(gpu::UP).now().count_by(ALL) - gauge!(gpu::UP).now().sum(), "lost")
             .steps("green", &[(1.0, "red")])
-            .size(8, 6),
+            .size(4, 6),
     ]
 }

@@ -179,8 +179,8 @@ impl Writer<'_> {
         });
         match &panel.kind {
             Kind::Table(columns) => value["transformations"] = organise(columns),
-            // Cells that are wide enough to be seen.
-            Kind::Heatmap => value["maxDataPoints"] = json!(80),
+            // Cells and bars that are wide enough to be seen.
+            Kind::Heatmap | Kind::Bars => value["maxDataPoints"] = json!(80),
             _ => {}
         }
         Ok(value)
@@ -275,7 +275,7 @@ fn defaults(panel: &Panel) -> Value {
 
 fn custom(panel: &Panel) -> Value {
     let (draw, width, fill, stacking) = match panel.kind {
-        Kind::Lines => ("line", 2, 8, "none"),
+        Kind::Lines => ("line", 2, 0, "none"),
         Kind::Stacked => ("line", 1, 40, "normal"),
         Kind::Bars => ("bars", 1, 80, "normal"),
         Kind::Table(_) => return json!({ "align": "auto", "cellOptions": { "type": "auto" }, "inspect": false }),
@@ -283,7 +283,7 @@ fn custom(panel: &Panel) -> Value {
         _ => return Value::Null,
     };
     let line = if panel.steps.1.is_empty() { "off" } else { "dashed" };
-    json!({
+    let mut value = json!({
         "drawStyle": draw,
         "fillOpacity": fill,
         "lineInterpolation": "linear",
@@ -292,7 +292,11 @@ fn custom(panel: &Panel) -> Value {
         "spanNulls": false,
         "stacking": { "group": "A", "mode": stacking },
         "thresholdsStyle": { "mode": line },
-    })
+    });
+    if let Some(reach) = panel.reach {
+        value["axisSoftMax"] = json!(reach);
+    }
+    value
 }
 
 fn overrides(panel: &Panel) -> Vec<Value> {
@@ -304,7 +308,7 @@ fn overrides(panel: &Panel) -> Vec<Value> {
     });
     let dashed = panel.dashed.iter().map(|pattern| {
         json!({
-            "matcher": { "id": "byRegexp", "options": pattern },
+            "matcher": { "id": "byRegexp", "options": format!("/{pattern}/") },
             "properties": [
                 { "id": "custom.lineStyle", "value": { "dash": [6, 6], "fill": "dash" } },
                 { "id": "custom.lineWidth", "value": 1 },
@@ -332,7 +336,7 @@ fn options(panel: &Panel) -> Value {
         }
         Kind::Stat => json!({
             "colorMode": "value",
-            "graphMode": if panel.targets.iter().all(|target| target.instant) { "none" } else { "area" },
+            "graphMode": "none",
             "justifyMode": "auto", "orientation": "auto", "reduceOptions": reduce, "textMode": "value",
         }),
         Kind::BarGauge => json!({

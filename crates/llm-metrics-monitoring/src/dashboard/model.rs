@@ -72,6 +72,7 @@ pub struct Panel {
     pub(crate) height: u32,
     pub(crate) decimals: Option<u32>,
     pub(crate) bounds: (Option<f64>, Option<f64>),
+    pub(crate) reach: Option<f64>,
     /// From which value on which colour; the first holds below.
     pub(crate) steps: (&'static str, Vec<(f64, &'static str)>),
     pub(crate) colors: Vec<(&'static str, &'static str)>,
@@ -131,6 +132,7 @@ impl Panel {
             height: 8,
             decimals: None,
             bounds: (None, None),
+            reach: None,
             steps: ("green", Vec::new()),
             colors: Vec::new(),
             dashed: Vec::new(),
@@ -147,11 +149,11 @@ impl Panel {
     }
 
     pub(crate) fn bars(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
-        Self::new(Kind::Bars, title, description, unit).at_least(0.0)
+        Self::new(Kind::Bars, title, description, unit).at_least(0.0).reach(1.0)
     }
 
     pub(crate) fn stat(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
-        Self::new(Kind::Stat, title, description, unit).size(4, 4)
+        Self::new(Kind::Stat, title, description, unit).size(3, 4)
     }
 
     pub(crate) fn bar_gauge(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
@@ -162,10 +164,9 @@ impl Panel {
     pub(crate) fn table(
         title: &'static str,
         description: impl Into<String>,
-        unit: &'static str,
         columns: &[(&'static str, &'static str)],
     ) -> Self {
-        Self::new(Kind::Table(columns.to_vec()), title, description, unit)
+        Self::new(Kind::Table(columns.to_vec()), title, description, units::NONE)
     }
 
     /// `buckets` with the label `le`, and the unit of the observations.
@@ -214,6 +215,11 @@ impl Panel {
         Self { bounds: (Some(least), Some(most)), ..self }
     }
 
+    /// The axis goes to this value at least.
+    pub(crate) fn reach(self, value: f64) -> Self {
+        Self { reach: Some(value), ..self }
+    }
+
     /// `below` up to the first value, then each colour from its value on. On a graph they are lines.
     pub(crate) fn steps(self, below: &'static str, steps: &[(f64, &'static str)]) -> Self {
         Self { steps: (below, steps.to_vec()), ..self }
@@ -242,16 +248,17 @@ impl Panel {
 /// Grafana's names of units.
 pub(crate) mod units {
     pub(crate) const COUNT: &str = "short";
+    /// As it is.
+    pub(crate) const NONE: &str = "none";
     pub(crate) const RATIO: &str = "percentunit";
     pub(crate) const SECONDS: &str = "s";
     pub(crate) const BYTES: &str = "bytes";
     pub(crate) const BYTES_PER_SECOND: &str = "binBps";
     pub(crate) const REQUESTS_PER_SECOND: &str = "reqps";
-    pub(crate) const PER_SECOND: &str = "cps";
-    pub(crate) const TOKENS: &str = "suffix: tok";
-    pub(crate) const TOKENS_PER_SECOND: &str = "suffix: tok/s";
-    pub(crate) const JOULES_PER_TOKEN: &str = "suffix: J/tok";
-    pub(crate) const CORES: &str = "suffix: cores";
+    pub(crate) const TOKENS: &str = "suffix:tok";
+    pub(crate) const TOKENS_PER_SECOND: &str = "suffix:tok/s";
+    pub(crate) const JOULES_PER_TOKEN: &str = "suffix:J/tok";
+    pub(crate) const CORES: &str = "suffix:cores";
     pub(crate) const WATTS: &str = "watt";
     pub(crate) const CELSIUS: &str = "celsius";
 }

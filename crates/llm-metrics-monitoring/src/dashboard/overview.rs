@@ -96,6 +96,14 @@ fn objectives(slo: &Slo) -> Vec<Panel> {
             gaps.objective,
         )
         .decimals(1),
+        Panel::stat("Requests", "Requests that ended, a second.", units::REQUESTS_PER_SECOND)
+            .target(requests().rate(RATE).sum(), "requests")
+            .steps("blue", &[])
+            .decimals(2),
+        Panel::stat("Tokens", "Output tokens a second, reasoning included.", units::TOKENS_PER_SECOND)
+            .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(), "tokens")
+            .steps("blue", &[])
+            .decimals(0),
         Panel::stat("In flight", "Requests that have not ended: waiting for their first token, or past it.", units::COUNT)
             .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum(), "in flight")
             .steps("blue", &[]),
@@ -185,11 +193,11 @@ fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         )
         .target(rules.saturation.now(), "{{job}}")
         .limit(1.0)
+        .reach(1.0)
         .size(8, 7),
         Panel::table(
             "Models that are loaded",
             "One line for each model that an instance has loaded.",
-            units::COUNT,
             &[
                 (MODEL, "Model"),
                 (INSTANCE, "Instance"),
@@ -204,7 +212,6 @@ fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         Panel::table(
             "Alerts that fire",
             "Empty when all is well. The runbooks say what to do.",
-            units::COUNT,
             &[("alertname", "Alert"), ("severity", "Severity"), (MODEL, "Model"), (INSTANCE, "Instance")],
         )
         .instant(gauge!(external::ALERTS).with("alertstate", "firing").without("severity", "none").now(), "")

@@ -46,7 +46,6 @@ fn scrapes(slo: &Slo) -> Vec<Panel> {
         Panel::table(
             "Versions",
             "The version of llm-metrics in each server.",
-            units::COUNT,
             &[(INSTANCE, "Instance"), (JOB, "Job"), ("version", "llm-metrics")],
         )
         .instant(gauge!(catalog::BUILD_INFO).now(), "")
@@ -90,6 +89,7 @@ fn gaps() -> Vec<Panel> {
                 / counter!(catalog::USAGE_REPORTS).rate(RATE).sum(),
             "not known",
         )
+        .between(0.0, 1.0)
         .size(6, 8),
     ]
 }

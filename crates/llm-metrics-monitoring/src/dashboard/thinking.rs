@@ -120,6 +120,7 @@ fn compared() -> Vec<Panel> {
                 "Requests that failed by our fault, of those that succeeded or so failed.",
                 units::RATIO,
             )
+            .reach(0.05)
             .size(24, 7),
             |thinking| {
                 let failed = requests().with(THINKING, thinking).with(OUTCOME, "error").rate(RATE).sum();

@@ -89,8 +89,11 @@ fn lengths() -> Vec<Panel> {
 
 fn ends() -> Vec<Panel> {
     vec![
-        Panel::stacked("Finish reasons", "Answers that ended a second, by why the model stopped.", units::PER_SECOND)
-            .target(counter!(catalog::FINISH_REASONS).rate(RATE).sum_by([FINISH_REASON]).gt(0.0), "{{finish_reason}}")
+        Panel::bars("Finish reasons", "Answers that ended, by why the model stopped.", units::COUNT)
+            .target(
+                counter!(catalog::FINISH_REASONS).increase(RATE).sum_by([FINISH_REASON]).gt(0.0),
+                "{{finish_reason}}",
+            )
             .colors(&[("stop", "green"), ("length", "orange"), ("tool_calls", "blue"), ("error", "red")]),
         Panel::lines(
             "Answers cut at the limit on tokens",

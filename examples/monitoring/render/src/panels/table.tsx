@@ -1,4 +1,4 @@
-import { PanelPlugin, type PanelProps } from '@grafana/data';
+import { PanelPlugin, type PanelProps, cacheFieldDisplayNames } from '@grafana/data';
 import { TableNG } from '@grafana/ui/unstable';
 import { fieldOption } from '../grafana';
 
@@ -8,6 +8,7 @@ export const COLUMN_OPTIONS: Record<string, unknown> = {
 
 export const table = new PanelPlugin(({ data, width, height, options, fieldConfig }: PanelProps<any>) => {
   const frame = data.series[0];
+  cacheFieldDisplayNames(frame ? [frame] : []);
   if (!frame?.length) return <div className="no-data">No data</div>;
   return <TableNG data={frame} width={width} height={height} initialSortBy={options.sortBy} cellHeight={options.cellHeight}
     fieldConfig={fieldConfig} noHeader={options.showHeader === false} />;

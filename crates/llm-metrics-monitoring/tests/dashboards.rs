@@ -1,0 +1,355 @@
+//! The dashboards, as Grafana would read them: dashboard-linter's rules, the grid, and every query against the catalogues.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+use llm_metrics_monitoring::{dashboard, external, generate::File, promql::Names, recording::Recording, slo::Slo};
+use promql_parser::{
+    label::{MatchOp, Matcher},
+    parser::{self, Expr, LabelModifier},
+};
+use serde_json::Value;
+
+fn files() -> Vec<(String, Value)> {
+    let files = dashboard::files(&Slo::default(), &Names::new()).unwrap();
+    assert_eq!(files.len(), 16);
+    let parse = |File { path, text, .. }: File| (path.display().to_string(), serde_json::from_str(&text).unwrap());
+    files.into_iter().map(parse).collect()
+}
+
+fn provisioned() -> impl Iterator<Item = (String, Value)> {
+    files().into_iter().filter(|(path, _)| path.starts_with("grafana/dashboards/"))
+}
+
+fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    value.pointer(path).and_then(Value::as_array).unwrap_or_else(|| panic!("no list at {path}"))
+}
+
+fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("no text at {path} of {value}"))
+}
+
+/// The panels that show something: all but the headlines of rows.
+fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    list(dashboard, "/panels").iter().filter(|panel| panel["type"] != "row")
+}
+
+/// Every query, with where it is: of panels, annotations and variables.
+fn queries(dashboard: &Value) -> Vec<(String, String)> {
+    let of_panel = |panel: &'_ Value| {
+        let title = text(panel, "/title").to_owned();
+        list(panel, "/targets")
+            .iter()
+            .map(|target| (title.clone(), text(target, "/expr").to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let annotations = list(dashboard, "/annotations/list").iter().filter_map(|one| one["expr"].as_str());
+    let variables = list(dashboard, "/templating/list").iter().filter_map(|one| one["definition"].as_str());
+    let selector = |definition: &str| {
+        let inner = definition.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).unwrap();
+        inner.rsplit_once(", ").unwrap().0.to_owned()
+    };
+    let mut all: Vec<_> = panels(dashboard).flat_map(of_panel).collect();
+    all.extend(annotations.map(|expr| ("annotation".to_owned(), expr.to_owned())));
+    all.extend(variables.map(|definition| ("variable".to_owned(), selector(definition))));
+    all
+}
+
+/// With times in the place of Grafana's variables, which no parser of PromQL knows.
+fn parsed(expr: &str) -> Expr {
+    let fixed = expr.replace("$__rate_interval", "4m").replace("$__range", "1h").replace("$__interval", "1m");
+    assert!(!fixed.contains("$__"), "{expr}");
+    parser::parse(&fixed).unwrap_or_else(|error| panic!("{error}: {expr}"))
+}
+
+/// What a query reads and asks of it.
+#[derive(Default)]
+struct Reads {
+    /// Metric, its matchers, and whether it is the operand of `rate` or `increase`.
+    selectors: Vec<(String, Vec<Matcher>, bool)>,
+    /// Labels that are aggregated by or joined on.
+    labels: BTreeSet<String>,
+}
+
+impl Reads {
+    fn of(expr: &str) -> Self {
+        let mut reads = Self::default();
+        reads.walk(&parsed(expr), false);
+        reads
+    }
+
+    fn walk(&mut self, expr: &Expr, rated: bool) {
+        match expr {
+            Expr::VectorSelector(selector) => {
+                let name = selector.name.clone().expect("a selector without a metric");
+                self.selectors.push((name, selector.matchers.matchers.clone(), rated));
+            }
+            Expr::MatrixSelector(selector) => self.walk(&Expr::VectorSelector(selector.vs.clone()), rated),
+            Expr::Call(call) => {
+                let rated = matches!(call.func.name, "rate" | "increase");
+                call.args.args.iter().for_each(|argument| self.walk(argument, rated));
+            }
+            Expr::Aggregate(aggregate) => {
+                if let Some(LabelModifier::Include(labels)) = &aggregate.modifier {
+                    self.labels.extend(labels.labels.iter().cloned());
+                }
+                self.walk(&aggregate.expr, false);
+            }
+            Expr::Binary(binary) => {
+                let modifier = binary.modifier.as_ref().and_then(|modifier| modifier.matching.as_ref());
+                if let Some(LabelModifier::Include(labels)) = modifier {
+                    self.labels.extend(labels.labels.iter().cloned());
+                }
+                self.walk(&binary.lhs, false);
+                self.walk(&binary.rhs, false);
+            }
+            Expr::Paren(paren) => self.walk(&paren.expr, rated),
+            Expr::Unary(unary) => self.walk(&unary.expr, rated),
+            Expr::Subquery(subquery) => self.walk(&subquery.expr, rated),
+            Expr::NumberLiteral(_) | Expr::StringLiteral(_) => {}
+            Expr::Extension(_) => panic!("an extension"),
+        }
+    }
+}
+
+/// Every metric and recorded rule, with its labels.
+static KNOWN: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| {
+    let rows = llm_metrics::catalog::all().chain(llm_metrics_gpu::catalog::all()).chain(external::all());
+    let mut known = BTreeMap::new();
+    for row in rows {
+        let labels = || row.labels.iter().chain(&["job", "instance"]).map(|label| (*label).to_owned());
+        if row.buckets.is_empty() {
+            known.insert(row.name.to_owned(), labels().collect());
+        } else {
+            for part in ["count", "sum"] {
+                known.insert(format!("{}_{part}", row.name), labels().collect());
+            }
+            known.insert(format!("{}_bucket", row.name), labels().chain(["le".to_owned()]).collect());
+        }
+    }
+    let names = Names::new();
+    for rule in Recording::new(&Slo::default()).all() {
+        known.insert(rule.name(&names), rule.labels().into_iter().map(Into::into).collect());
+    }
+    known
+});
+
+#[test]
+fn every_query_parses_and_asks_only_for_metrics_and_labels_that_there_are() {
+    let mut selectors = 0;
+    for (path, dashboard) in files() {
+        for (place, expr) in queries(&dashboard) {
+            let reads = Reads::of(&expr);
+            let mut all = BTreeSet::new();
+            for (name, matchers, _) in &reads.selectors {
+                let labels = KNOWN.get(name).unwrap_or_else(|| panic!("{path}, {place}: there is no metric {name}"));
+                let unknown = matchers.iter().find(|matcher| !labels.contains(&matcher.name));
+                assert!(unknown.is_none(), "{path}, {place}: {name} has no label {unknown:?}");
+                all.extend(labels);
+                selectors += 1;
+            }
+            let unknown: Vec<_> = reads.labels.iter().filter(|label| !all.contains(label)).collect();
+            assert!(unknown.is_empty(), "{path}, {place}: nothing in {expr} has {unknown:?}");
+        }
+    }
+    assert!(selectors > 300, "{selectors}");
+}
+
+#[test]
+fn what_has_a_job_and_an_instance_is_matched_by_the_choices() {
+    for (path, dashboard) in provisioned() {
+        let variables: BTreeSet<_> = list(&dashboard, "/templating/list")
+            .iter()
+            .map(|variable| format!("${}", text(variable, "/name")))
+            .collect();
+        for panel in panels(&dashboard) {
+            for target in list(panel, "/targets") {
+                for (name, matchers, _) in Reads::of(text(target, "/expr")).selectors {
+                    // An alert about a target that is gone has no instance.
+                    if name == "ALERTS" {
+                        continue;
+                    }
+                    let known = &KNOWN[&name];
+                    for label in ["job", "instance"].into_iter().filter(|label| known.contains(*label)) {
+                        let found = matchers.iter().find(|matcher| matcher.name == label);
+                        let by_variable = found.is_some_and(|matcher| {
+                            matches!(matcher.op, MatchOp::Re(_)) && variables.contains(&matcher.value)
+                        });
+                        assert!(by_variable, "{path}, {}: {name} is not matched by {label}", text(panel, "/title"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn counters_are_rated_first_and_over_grafanas_interval() {
+    for (path, dashboard) in provisioned() {
+        for (place, expr) in queries(&dashboard).into_iter().filter(|(place, _)| place != "variable") {
+            let reads = Reads::of(&expr);
+            let counters = reads.selectors.iter().filter(|(name, ..)| {
+                !name.contains(':') && ["_total", "_bucket", "_count", "_sum"].iter().any(|end| name.ends_with(end))
+            });
+            for (name, _, rated) in counters {
+                assert!(rated, "{path}, {place}: {name} only rises: rate it");
+            }
+            for window in expr.match_indices("rate(").chain(expr.match_indices("increase(")).filter_map(|(at, _)| {
+                let inner = &expr[at..];
+                let window = &inner[inner.find('[')? + 1..];
+                Some(window[..window.find(']')?].to_owned())
+            }) {
+                // The busy time of a GPU is published in whole seconds.
+                let whole_seconds = expr.contains("gpu_busy_seconds_total") && window == "5m";
+                let fits = window == "$__rate_interval" || window == "$__range" || whole_seconds;
+                assert!(fits, "{path}, {place}: [{window}]");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_panel_says_what_it_is_and_in_which_unit() {
+    for (path, dashboard) in files() {
+        let mut titles = BTreeSet::new();
+        for panel in panels(&dashboard) {
+            let title = text(panel, "/title");
+            assert!(!title.is_empty() && titles.insert(title), "{path}: {title:?} is there twice");
+            let description = text(panel, "/description");
+            assert!(description.len() > 15 && description.ends_with('.'), "{path}, {title}: {description:?}");
+            assert!(!text(panel, "/fieldConfig/defaults/unit").is_empty(), "{path}, {title}");
+            assert!(!list(panel, "/targets").is_empty(), "{path}, {title}: no query");
+            for target in list(panel, "/targets") {
+                let table = panel["type"] == "table";
+                assert!(table || !text(target, "/legendFormat").is_empty(), "{path}, {title}: a series without a name");
+                assert_eq!(target["exemplar"], false, "no server emits exemplars yet");
+                assert_eq!(target["instant"].as_bool(), target["range"].as_bool().map(|range| !range));
+            }
+            let refs: BTreeSet<_> = list(panel, "/targets").iter().map(|target| text(target, "/refId")).collect();
+            assert_eq!(refs.len(), list(panel, "/targets").len(), "{path}, {title}");
+        }
+    }
+}
+
+/// A name in a legend that is no label shows nothing.
+#[test]
+fn legends_name_labels_that_the_series_have() {
+    for (path, dashboard) in provisioned() {
+        for panel in panels(&dashboard).filter(|panel| panel["type"] != "table") {
+            for target in list(panel, "/targets") {
+                let legend = text(target, "/legendFormat");
+                let reads = Reads::of(text(target, "/expr"));
+                let of_rules = reads.selectors.iter().filter_map(|(name, ..)| KNOWN.get(name)).flatten();
+                let labels: BTreeSet<&str> = of_rules.map(String::as_str).collect();
+                for label in legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next()) {
+                    assert!(labels.contains(label), "{path}, {}: {{{{{label}}}}}", text(panel, "/title"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn panels_fill_the_grid_without_overlap_and_ids_are_unique() {
+    for (path, dashboard) in files() {
+        let (mut taken, mut ids) = (BTreeMap::new(), BTreeSet::new());
+        for panel in list(&dashboard, "/panels") {
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{path}: an id is there twice");
+            let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+            assert!(w > 0 && h > 0 && x + w <= 24, "{path}: {}", panel["title"]);
+            for cell in (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row))) {
+                let other = taken.insert(cell, &panel["title"]);
+                assert!(other.is_none(), "{path}: {} is over {other:?}", panel["title"]);
+            }
+        }
+        let lowest = taken.keys().map(|(_, row)| row + 1).max().unwrap();
+        assert_eq!(taken.len() as u64, 24 * lowest, "{path}: there are holes between the panels");
+    }
+}
+
+#[test]
+fn the_data_source_and_the_choices_are_templates() {
+    for (path, dashboard) in files() {
+        let variables = list(&dashboard, "/templating/list");
+        let [source, others @ ..] = variables else { panic!("{path}: no variables") };
+        assert_eq!((&source["type"], &source["name"]), (&"datasource".into(), &"datasource".into()));
+        assert_eq!((&source["label"], &source["query"]), (&"Data source".into(), &"prometheus".into()));
+        let names: Vec<_> = others.iter().map(|variable| text(variable, "/name")).collect();
+        assert!(names.starts_with(&["job", "instance"]), "{path}: {names:?}");
+        for variable in others {
+            assert_eq!(variable["type"], "query");
+            assert_eq!(variable["datasource"]["uid"], "${datasource}");
+            assert_eq!((&variable["includeAll"], &variable["multi"]), (&true.into(), &true.into()));
+            assert_eq!(variable["allValue"], ".+");
+            assert_eq!(variable["refresh"], 2, "{path}: the choices follow the time shown");
+            assert_eq!(variable["query"]["query"], variable["definition"]);
+        }
+        let used = serde_json::to_string(&dashboard["panels"]).unwrap();
+        for name in names {
+            assert!(used.contains(&format!("${name}\\\"")), "{path}: nothing is filtered by ${name}");
+        }
+        for panel in panels(&dashboard) {
+            let targets = list(panel, "/targets").iter().map(|target| &target["datasource"]["uid"]);
+            assert!(targets.chain([&panel["datasource"]["uid"]]).all(|uid| uid == "${datasource}"), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_dashboard_has_a_lasting_address_and_leads_to_the_others() {
+    let mut uids = BTreeSet::new();
+    for (path, dashboard) in files() {
+        let uid = text(&dashboard, "/uid");
+        assert!(path.ends_with(&format!("/{uid}.json")) && uid.len() <= 40, "{path}");
+        uids.insert(uid.to_owned());
+        assert_eq!(dashboard["id"], Value::Null);
+        assert!(dashboard.get("version").is_none());
+        assert_eq!((&dashboard["schemaVersion"], &dashboard["editable"]), (&39.into(), &false.into()));
+        assert_eq!(dashboard["graphTooltip"], 1);
+        let [link] = list(&dashboard, "/links") else { panic!("{path}: one link to all") };
+        assert_eq!(link["tags"], dashboard["tags"]);
+        assert_eq!((&link["includeVars"], &link["keepTime"]), (&true.into(), &true.into()));
+        let switches = list(&dashboard, "/annotations/list").iter().find(|one| one["name"] == "Model switches");
+        assert!(text(switches.unwrap(), "/expr").contains("llm_model_info"));
+    }
+    assert_eq!(uids.len(), 8);
+}
+
+#[test]
+fn only_the_import_build_asks_for_a_data_source() {
+    for (path, dashboard) in files() {
+        let import = path.starts_with("grafana/import/");
+        assert_eq!(dashboard.get("__inputs").is_some(), import, "{path}");
+        assert_eq!(dashboard.get("__requires").is_some(), import, "{path}");
+        let current = dashboard.pointer("/templating/list/0/current/value").and_then(Value::as_str);
+        assert_eq!(current, import.then_some("${DS_PROMETHEUS}"), "{path}");
+    }
+}
+
+#[test]
+fn thresholds_are_those_of_the_settings() {
+    let slo = Slo::parse("objectives: {time_to_first_token: {seconds: 0.75}, availability: 0.9}\n").unwrap();
+    let files = dashboard::files(&slo, &Names::new()).unwrap();
+    let overview = files.iter().find(|file| file.path.ends_with("dashboards/llm-overview.json")).unwrap();
+    let overview: Value = serde_json::from_str(&overview.text).unwrap();
+    let step = |title: &str| {
+        let panel = panels(&overview).find(|panel| panel["title"] == title).unwrap();
+        panel.pointer("/fieldConfig/defaults/thresholds/steps/1/value").cloned()
+    };
+    assert_eq!(step("Time to first token"), Some(0.75.into()));
+    assert_eq!(step("Availability"), Some(0.9.into()));
+}
+
+#[test]
+fn another_prefix_is_in_every_query() {
+    let names = Names::new().prefix("qwen").unwrap();
+    for file in dashboard::files(&Slo::default(), &names).unwrap() {
+        let dashboard: Value = serde_json::from_str(&file.text).unwrap();
+        for (place, expr) in queries(&dashboard) {
+            let ours = |(name, ..): &(String, Vec<Matcher>, bool)| name.starts_with("llm_") || name.contains(":llm_");
+            assert!(!Reads::of(&expr).selectors.iter().any(ours), "{place}: {expr}");
+        }
+    }
+}
