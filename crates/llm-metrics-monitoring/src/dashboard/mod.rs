@@ -5,10 +5,11 @@
 //! to be imported by hand (`grafana/import/`).
 //!
 //! ```
-//! use llm_metrics_monitoring::{dashboard, slo::Slo};
+//! use llm_metrics_monitoring::{dashboard, promql::Names, slo::Slo};
 //!
-//! let dashboards = dashboard::all(&Slo::default());
-//! assert_eq!(dashboards[0].title, "LLM overview");
+//! let files = dashboard::files(&Slo::default(), &Names::new())?;
+//! assert!(files[0].path.ends_with("grafana/dashboards/llm-overview.json"));
+//! # Ok::<(), llm_metrics_monitoring::generate::GenerateError>(())
 //! ```
 
 mod errors;
@@ -23,9 +24,8 @@ mod telemetry;
 mod thinking;
 mod tokens;
 
-pub use model::{Dashboard, Kind, Panel, Row, Scope, Target, Variable};
-
 use json::Build;
+use model::Dashboard;
 
 use crate::{
     generate::{File, GenerateError},
@@ -35,8 +35,7 @@ use crate::{
 };
 
 /// Every dashboard, the one to begin with first.
-#[must_use]
-pub fn all(slo: &Slo) -> Vec<Dashboard> {
+fn all(slo: &Slo) -> Vec<Dashboard> {
     let rules = Recording::new(slo);
     vec![
         overview::dashboard(slo, &rules),
@@ -50,7 +49,7 @@ pub fn all(slo: &Slo) -> Vec<Dashboard> {
     ]
 }
 
-/// Every dashboard in both builds.
+/// Every dashboard in both builds, the one to begin with first.
 ///
 /// # Errors
 /// When an expression is wrong with these settings.

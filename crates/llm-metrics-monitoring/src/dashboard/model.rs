@@ -6,30 +6,28 @@ use llm_metrics::catalog::MetricDef;
 use crate::promql::{Expr, Window};
 
 /// Which label is matched by which variable.
-pub type Scope = &'static [(&'static str, &'static str)];
+pub(crate) type Scope = &'static [(&'static str, &'static str)];
 
 /// A dashboard.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Dashboard {
+pub(crate) struct Dashboard {
     /// What it is called in addresses, for ever.
-    pub uid: &'static str,
+    pub(crate) uid: &'static str,
     /// The title.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// What it is for.
-    pub description: &'static str,
+    pub(crate) description: &'static str,
     /// The choices at its top.
-    pub variables: &'static [Variable],
+    pub(crate) variables: &'static [Variable],
     /// What its panels are filtered by, unless they say otherwise.
-    pub scope: Scope,
+    pub(crate) scope: Scope,
     /// The panels, in rows.
-    pub rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// A choice at the top of a dashboard: the values that a label of a row has.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Variable {
+pub(crate) struct Variable {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) row: &'static MetricDef,
@@ -40,12 +38,11 @@ pub struct Variable {
 
 /// Panels under a headline.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Row {
+pub(crate) struct Row {
     /// The headline.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// From left to right, as many to a line as there is room for.
-    pub panels: Vec<Panel>,
+    pub(crate) panels: Vec<Panel>,
 }
 
 impl Row {
@@ -56,18 +53,17 @@ impl Row {
 
 /// A panel.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Panel {
+pub(crate) struct Panel {
     /// How it shows its data.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The title.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// What is shown, and how to read it.
-    pub description: String,
+    pub(crate) description: String,
     /// Grafana's name of the unit.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
     /// What is shown.
-    pub targets: Vec<Target>,
+    pub(crate) targets: Vec<Target>,
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) decimals: Option<u32>,
@@ -82,8 +78,7 @@ pub struct Panel {
 
 /// How a panel shows its data.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Lines over time.
     Lines,
     /// Areas over time, one on top of the other.
@@ -104,14 +99,13 @@ pub enum Kind {
 
 /// A query of a panel.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Target {
+pub(crate) struct Target {
     /// What is asked.
-    pub expr: Expr,
+    pub(crate) expr: Expr,
     /// What the series are called.
-    pub legend: &'static str,
+    pub(crate) legend: &'static str,
     /// Only the value at the end.
-    pub instant: bool,
+    pub(crate) instant: bool,
 }
 
 impl Target {
