@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod measure;
+pub mod peers;
 pub mod sample;
 pub mod script;
 pub mod serve;

@@ -15,23 +15,28 @@ use llm_metrics_benches::{
 };
 use metrics::{Key, Label, Level, Metadata, Recorder};
 
-use crate::table::Row;
+use crate::{peers, table::Row};
 
 /// Chunks that are read in one go.
-const STREAM: usize = 512;
+pub(crate) const STREAM: usize = 512;
 /// Requests in one go.
-const REQUESTS: u32 = 256;
+pub(crate) const REQUESTS: u32 = 256;
 
 pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let free = serve::free()?;
     let exported = Exported::new()?;
+    let by_macro = Exported::new()?;
+    metrics::set_global_recorder(Arc::clone(&by_macro.recorder))?;
     let mut cases = Vec::new();
     units(&mut cases, &exported);
     chunks(&mut cases, &free, &exported);
     requests(&mut cases, &free, &exported);
     bodies(&mut cases, &free);
-    let mut rows = rows(&rounds(count, &mut cases));
+    peers::cases(&mut cases, &by_macro);
+    let measured = rounds(count, &mut cases);
     drop(cases);
+    let mut rows = rows(&measured);
+    rows.extend(peers::rows(&measured));
     rows.extend(throughput(&free, &exported.metrics, count)?);
     rows.extend(exposition()?);
     Ok(rows)
@@ -88,12 +93,12 @@ fn chunks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a Exp
     }
 }
 
-fn pass(data: &Bytes) {
+pub(crate) fn pass(data: &Bytes) {
     black_box(data);
 }
 
 /// The time for one chunk in the middle of a stream.
-fn a_chunk<B>(mut body: B, show: fn(&Bytes)) -> f64
+pub(crate) fn a_chunk<B>(mut body: B, show: fn(&Bytes)) -> f64
 where
     B: Body<Data = Bytes> + Unpin,
 {

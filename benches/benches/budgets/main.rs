@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod cases;
+mod peers;
 mod table;
 
 use std::{error::Error, process::ExitCode};

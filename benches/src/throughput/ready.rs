@@ -19,21 +19,21 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use llm_metrics::LlmMetrics;
 use tower::{Layer, service_fn};
 
-use super::{CHUNKS, Rounds, Server};
+use super::{CONNECTIONS, Rounds, Server};
 use crate::{
     sample,
     script::{Chunks, Script},
 };
 
-/// Streams of each connection in a round.
-const STREAMS: usize = 2;
+/// Chunks with a token of each stream, of which each connection has one: ten thousand in a round.
+const CHUNKS: usize = 10_000 / CONNECTIONS;
 
 /// Rounds without the layer, and with it.
 ///
 /// # Errors
 /// When a socket cannot be had, or a connection breaks.
 pub fn rounds(metrics: &LlmMetrics, count: usize) -> io::Result<[Rounds; 2]> {
-    super::rounds(&[serve(None)?, serve(Some(metrics.clone()))?], STREAMS, count)
+    super::rounds(&[serve(None)?, serve(Some(metrics.clone()))?], 1, count)
 }
 
 fn serve(metrics: Option<LlmMetrics>) -> io::Result<Server> {

@@ -31,7 +31,7 @@ impl Life {
         self.series();
         let (asked, engine) = {
             let mut sides = self.shared.sides();
-            (std::mem::take(&mut sides.asked), sides.engine.take().unwrap_or_default())
+            (std::mem::take(&mut sides.asked), sides.engine.take().map(|report| *report).unwrap_or_default())
         };
         let ending = Ending {
             end,

@@ -1,0 +1,125 @@
+//! What others cost, beside the same handler and in the same rounds.
+
+use std::{convert::Infallible, hint::black_box, io, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use llm_metrics_benches::{
+    measure::{Case, Measured, nanoseconds},
+    peers::{self, ByHand},
+    sample,
+    script::{Chunks, Script},
+    serve::{self, Exported, Handler},
+};
+use tower::Service;
+use tracing::{Dispatch, Level, dispatcher};
+
+use crate::{
+    cases::{REQUESTS, STREAM, a_chunk, pass},
+    table::Row,
+};
+
+/// The names of one peer's cases: a chunk, a unary request, a streamed one.
+type Names = [&'static str; 3];
+
+const BY_HAND: Names = ["230 B by hand", "unary by hand", "stream by hand"];
+const AXUM_PROMETHEUS: Names = ["230 B axum-prometheus", "unary axum-prometheus", "stream axum-prometheus"];
+const TRACE: Names = ["230 B trace", "unary trace", "stream trace"];
+const TRACE_WRITTEN: Names = ["230 B trace written", "unary trace written", "stream trace written"];
+
+/// `exported` has the global recorder, with which all of them but the trace layer record.
+pub(crate) fn cases<'a>(cases: &mut Vec<Case<'a>>, exported: &'a Exported) {
+    by_hand(cases, exported);
+    let drained = |work: &mut dyn FnMut()| {
+        work();
+        exported.drain();
+    };
+    behind(cases, AXUM_PROMETHEUS, peers::axum_prometheus, drained);
+    // The trace layer logs at DEBUG.
+    let at = |level| Dispatch::new(tracing_subscriber::fmt().with_max_level(level).with_writer(io::sink).finish());
+    for (names, listener) in [(TRACE, at(Level::INFO)), (TRACE_WRITTEN, at(Level::DEBUG))] {
+        behind(cases, names, peers::trace, move |work| dispatcher::with_default(&listener, work));
+    }
+}
+
+fn by_hand<'a>(cases: &mut Vec<Case<'a>>, exported: &'a Exported) {
+    let [chunk, unary, stream] = BY_HAND;
+    let mut each = |name, times: u32, mut work: Box<dyn FnMut()>| {
+        cases.push(Case::new(name, move || {
+            let time = nanoseconds(|| {
+                (0..times).for_each(|_| work());
+                exported.drain();
+            });
+            time / f64::from(times)
+        }));
+    };
+    let mut request = ByHand::start();
+    request.token();
+    each(chunk, 4 * STREAM as u32, Box::new(move || request.token()));
+    each(unary, 4 * REQUESTS, Box::new(|| ByHand::start().end(128)));
+    each(
+        stream,
+        4 * REQUESTS,
+        Box::new(|| {
+            let mut request = ByHand::start();
+            (0..2).for_each(|_| request.token());
+            request.end(2);
+        }),
+    );
+}
+
+/// The cases of the handler behind another layer; `around` is what goes on while it works.
+fn behind<'a, S, B>(
+    cases: &mut Vec<Case<'a>>,
+    [chunk, unary, stream]: Names,
+    layered: impl Fn(Handler) -> S,
+    around: impl Fn(&mut dyn FnMut()) + Clone + 'a,
+) where
+    S: Service<Request<Chunks>, Response = Response<B>, Error = Infallible> + 'a,
+    B: Body<Data = Bytes> + Unpin,
+{
+    let question = Script::whole(&sample::question(true), 8192);
+    let long = Handler::streaming(&Script::stream(sample::text_chunks(), STREAM + 16));
+    let (mut service, asked, during) = (layered(long), Arc::clone(&question), around.clone());
+    cases.push(Case::new(chunk, move || {
+        let mut time = f64::NAN;
+        during(&mut || time = a_chunk(serve::call(&mut service, serve::chat(&asked)).into_body(), pass));
+        time
+    }));
+    let kinds = [
+        (unary, sample::question(false), Handler::unary(&Script::whole(&sample::document(), usize::MAX))),
+        (stream, sample::question(true), Handler::streaming(&Script::stream(sample::text_chunks(), 2))),
+    ];
+    for (name, question, handler) in kinds {
+        let (mut service, asked, during) = (layered(handler), Script::whole(&question, 8192), around.clone());
+        cases.push(Case::new(name, move || {
+            let mut work =
+                || (0..4 * REQUESTS).for_each(|_| serve::request(&mut service, serve::chat(black_box(&asked))));
+            nanoseconds(|| during(&mut work)) / f64::from(4 * REQUESTS)
+        }));
+    }
+}
+
+pub(crate) fn rows(measured: &Measured) -> Vec<Row> {
+    let bare = ["230 B bare", "unary bare", "stream bare"].map(Some);
+    let peers = [
+        // No handler, no answer: there is nothing to take off.
+        ("by hand, macros with owned labels: a chunk", BY_HAND, [None; 3]),
+        ("axum-prometheus: a chunk", AXUM_PROMETHEUS, bare),
+        ("tower-http's trace, below the level that is written: a chunk", TRACE, bare),
+        ("tower-http's trace, written to nowhere: a chunk", TRACE_WRITTEN, bare),
+        ("ours, with the exporter: a chunk", ["230 B exported", "unary exported", "stream exported"], bare),
+    ];
+    let row = |what, name, bare: Option<&str>| Row::units(what, measured, |time| time(name) - bare.map_or(0.0, time));
+    peers
+        .into_iter()
+        .flat_map(|(what, [chunk, unary, stream], bare)| {
+            [
+                row(what, chunk, bare[0]),
+                row("… a unary request of 1.1 KB", unary, bare[1]),
+                row("… a streamed request with two chunks", stream, bare[2]),
+            ]
+        })
+        .collect()
+}
