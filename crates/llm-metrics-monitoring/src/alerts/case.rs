@@ -77,7 +77,7 @@ impl Values {
     }
 }
 
-/// A series of a case. Labels that nothing says take the value that [`usual`] has for them.
+/// A series of a case. Labels of which nothing is said have their usual value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     select: Select,
