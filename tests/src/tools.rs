@@ -18,15 +18,24 @@ impl Tool {
     }
 }
 
-/// Finds a program in `PATH`.
+/// Finds a program in `PATH`. Some are called otherwise by Debian than by their makers: any of the names will do.
 ///
 /// # Panics
 /// When it is not there and has to be.
 #[must_use]
 pub fn tool(name: &str) -> Option<Tool> {
+    let (names, package): (&[&str], _) = match name {
+        "alertmanager" => (&["alertmanager", "prometheus-alertmanager"], "prometheus-alertmanager"),
+        "amtool" => (&["amtool"], "prometheus-alertmanager"),
+        "node_exporter" => (&["node_exporter", "prometheus-node-exporter"], "prometheus-node-exporter"),
+        "victoria-metrics" => (&["victoria-metrics", "victoria-metrics-prod"], "victoria-metrics"),
+        _ => (&[name], "prometheus"),
+    };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
-    found.map(Tool).or_else(|| missing(&format!("{name} is not in PATH (Debian: apt-get install prometheus)")))
+    let folders = || std::env::split_paths(&path);
+    let found =
+        names.iter().flat_map(|name| folders().map(move |folder| folder.join(name))).find(|file| file.is_file());
+    found.map(Tool).or_else(|| missing(&format!("{name} is not in PATH (Debian: apt-get install {package})")))
 }
 
 /// Finds a Python that has PyPI's `prometheus_client`: the one that `LLM_METRICS_PYTHON` names, else `python3`.

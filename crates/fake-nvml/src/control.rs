@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
 
 use crate::{
     abi::{INVALID_ARGUMENT, SUCCESS, exports, put_text},
-    state::{EVENT, RING, State, lock},
+    state::{EVENT, Inner, RING, State, lock},
 };
 
 const PROFILES: &[(&str, &str)] = &[
@@ -42,6 +42,20 @@ pub(crate) fn state_from_environment() -> State {
         state.devices.iter_mut().for_each(|device| device.live = true);
     }
     state
+}
+
+/// XIDs for a process of its own: a file that a test moves to where `FAKE_NVML_XIDS` says, with a line `DEVICE XID` for each. It
+/// is taken away once it is read.
+pub(crate) fn take_written_xids(inner: &mut Inner) {
+    let Some(path) = std::env::var_os("FAKE_NVML_XIDS") else { return };
+    let Ok(text) = std::fs::read_to_string(&path) else { return };
+    let _ = std::fs::remove_file(&path);
+    for line in text.lines() {
+        match line.split_once(' ').map(|(device, xid)| (device.parse(), xid.trim().parse())) {
+            Some((Ok(device), Ok(xid))) => inner.events.push_back((device, xid)),
+            _ => eprintln!("fake-nvml: not `DEVICE XID`: {line:?}"),
+        }
+    }
 }
 
 fn profile(name: &str) -> Option<&'static str> {

@@ -5,7 +5,8 @@
 //! on either side shows.
 //!
 //! A state comes from `FAKE_NVML_PROFILE` (a name in `profiles/`), from `FAKE_NVML_STATE` (a JSON file), or from
-//! `fake_nvml_set_state`. Each *file* that is loaded has a state of its own: copy the library to have two.
+//! `fake_nvml_set_state`. XIDs come from `fake_nvml_push_xid`, or from the file that `FAKE_NVML_XIDS` names. Each *file* that is
+//! loaded has a state of its own: copy the library to have two.
 //!
 //! What misuse the real library answers with undefined behaviour (a handle that was freed, a call after shutdown, two GPM
 //! samples less than 100 ms apart) is noted as a violation, for tests to find.

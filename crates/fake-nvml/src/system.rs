@@ -139,6 +139,7 @@ exports! {
             Err(code) => return code,
         };
         let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
+        crate::control::take_written_xids(&mut inner);
         loop {
             let Some(members) = inner.event_sets.get(&(set as usize)) else {
                 return inner.violation("nvmlEventSetWait_v2 on a set that is none");

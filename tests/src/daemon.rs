@@ -1,0 +1,84 @@
+//! Programs of others that run beside a test.
+
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpListener},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    Tool,
+    qwen_server::{PATIENCE, fetch},
+};
+
+/// A running program that serves HTTP on the loopback address, with a folder of its own. Dropping it ends the process.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Daemon {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    process: Child,
+    folder: TempDir,
+}
+
+impl Daemon {
+    /// Starts it in `folder` with these arguments, and waits until `ready` answers with 200.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start(tool: &Tool, addr: SocketAddr, folder: TempDir, arguments: &[&str], ready: &str) -> Self {
+        let log = File::create(folder.path().join("log")).expect("a file");
+        let mut command = tool.command();
+        command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("a file")).stderr(log);
+        // One core is enough for what a test gives it to do, and leaves the other ones to the test.
+        let process = command.env("GOMAXPROCS", "1").spawn().expect("the program starts");
+        let mut daemon = Self { addr, process, folder };
+        let deadline = Instant::now() + PATIENCE;
+        while daemon.get(ready).await.is_none() {
+            if let Ok(Some(status)) = daemon.process.try_wait() {
+                panic!("{tool:?} ended with {status}:\n{}", daemon.log());
+            }
+            assert!(Instant::now() < deadline, "{tool:?} does not get ready:\n{}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        daemon
+    }
+
+    /// The body of an answer with status 200.
+    pub async fn get(&self, path: &str) -> Option<String> {
+        let answer = fetch(self.addr, "GET", path).await?;
+        (answer.status == 200).then_some(answer.text)
+    }
+
+    /// What it has written to its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An address where nobody listens, for programs that take no port 0: a free one is found and let go.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port")
+}

@@ -1,0 +1,226 @@
+//! The files of `examples/monitoring/` that are written by hand: promtool reads the configurations, and what nothing here can
+//! read is looked at for what it must have and for what it points to. What is generated is proven where it is generated.
+
+use std::{collections::BTreeMap, fs};
+
+use llm_metrics_tests::{
+    Tool,
+    monitoring::{self, documents, files, parse, text},
+    tool,
+};
+use serde_json::{Value, json};
+
+#[test]
+fn every_yaml_file_can_be_read() {
+    let mut read = 0;
+    let mut folders = vec![monitoring::folder()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("node_modules") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
+                let text = fs::read_to_string(&path).expect("text");
+                assert!(!documents(&text).is_empty(), "{}", path.display());
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 10, "{read} files");
+}
+
+#[test]
+fn promtool_accepts_prometheus_yml_alone_and_with_each_section_of_remote_write() {
+    let Some(promtool) = tool("promtool") else { return };
+    let config = text("prometheus.yml");
+    assert!(check_config(&promtool, &config), "prometheus.yml");
+    let sections = files("remote-write", ".yml");
+    assert!(sections.len() >= 3);
+    for section in sections {
+        assert!(parse(&text(&section))["remote_write"][0]["url"].is_string(), "{section}");
+        assert!(check_config(&promtool, &format!("{config}\n{}", text(&section))), "{section}");
+    }
+    assert!(!check_config(&promtool, &config.replace("file_sd_configs", "file_sd_config")), "promtool checks");
+}
+
+/// Debian's promtool knows no Kubernetes: what it can say is about all but the discovery itself.
+#[test]
+fn promtool_accepts_the_job_that_finds_pods() {
+    let Some(promtool) = tool("promtool") else { return };
+    let mut config = parse(&text("kubernetes/prometheus.yml"));
+    let job = config["scrape_configs"][0].as_object_mut().expect("a job");
+    let discovery = job.remove("kubernetes_sd_configs").expect("discovery");
+    assert_eq!(discovery[0]["role"], "pod");
+    assert!(check_config(&promtool, &config.to_string()));
+
+    // The pods that it looks for are those of the Deployment, and the port is one of theirs.
+    let server = Server::read();
+    let selector = discovery[0]["selectors"][0]["label"].as_str().expect("a label");
+    let (label, value) = selector.split_once('=').expect("LABEL=VALUE");
+    assert_eq!(server.deployment["spec"]["template"]["metadata"]["labels"][label], value);
+    let port = &config["scrape_configs"][0]["relabel_configs"][0]["regex"];
+    assert!(server.ports().contains(port), "{port}");
+}
+
+/// What promtool says about a configuration, put beside the rules and targets.
+fn check_config(promtool: &Tool, config: &str) -> bool {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for part in ["rules", "targets"] {
+        fs::create_dir(folder.path().join(part)).expect("a folder");
+        for file in files(part, ".yml") {
+            fs::write(folder.path().join(&file), text(&file)).expect("a file");
+        }
+    }
+    let path = folder.path().join("prometheus.yml");
+    fs::write(&path, config).expect("a file");
+    let output = promtool.command().args(["check", "config"]).arg(&path).output().expect("promtool runs");
+    eprintln!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    output.status.success()
+}
+
+#[test]
+fn what_the_services_of_the_compose_file_point_to_is_there_and_nothing_listens_outside() {
+    let compose = parse(&text("compose.yml"));
+    let services = compose["services"].as_object().expect("services");
+    let mut mounts = BTreeMap::new();
+    for (name, service) in services {
+        let keys = [
+            "cap_add",
+            "command",
+            "deploy",
+            "environment",
+            "image",
+            "network_mode",
+            "pid",
+            "privileged",
+            "profiles",
+            "restart",
+            "volumes",
+        ];
+        assert!(service.as_object().expect(name).keys().all(|key| keys.contains(&key.as_str())), "{name}: {service}");
+        let (_, tag) = service["image"].as_str().and_then(|image| image.rsplit_once(':')).expect("a tag");
+        assert!(tag.contains(|digit: char| digit.is_ascii_digit()), "{name} is of a version: {tag}");
+        assert_eq!(service["network_mode"], "host", "{name}: addresses are those of prometheus.yml");
+
+        for volume in strings(&service["volumes"]) {
+            let (source, rest) = volume.split_once(':').expect("SOURCE:TARGET");
+            if let Some(path) = source.strip_prefix("./") {
+                let path = monitoring::folder().join(path);
+                assert!(path.exists(), "{name}: {}", path.display());
+                assert!(rest.ends_with(":ro"), "{name}: {volume}");
+            } else if !source.starts_with('/') {
+                assert!(compose["volumes"].get(source).is_some(), "{name}: {volume}");
+            }
+            mounts.insert((name.as_str(), rest.split(':').next().expect("a target").to_owned()), source.to_owned());
+        }
+        let environment = service["environment"].as_object().into_iter().flat_map(|set| set.values());
+        let says = strings(&service["command"]).chain(environment.filter_map(Value::as_str));
+        assert!(says.clone().any(|word| word.contains("127.0.0.1")), "{name} listens on the loopback address");
+        assert!(says.clone().all(|word| !word.contains("0.0.0.0")), "{name}");
+    }
+    let mounted = |service, target: &str| mounts.get(&(service, target.to_owned())).map(String::as_str);
+    assert_eq!(mounted("prometheus", "/etc/prometheus/prometheus.yml"), Some("./prometheus.yml"));
+    for glob in strings(&parse(&text("prometheus.yml"))["rule_files"]) {
+        let folder = glob.split('/').next().expect("a folder");
+        assert!(mounted("prometheus", &format!("/etc/prometheus/{folder}")).is_some(), "{glob}");
+    }
+    let provider = parse(&text("grafana/provisioning/dashboards/llm-metrics.yml"));
+    let path = provider["providers"][0]["options"]["path"].as_str().expect("a path");
+    assert_eq!(mounted("grafana", path), Some("./grafana/dashboards"));
+}
+
+#[test]
+fn the_programs_of_the_compose_file_know_the_options_that_it_gives_them() {
+    let compose = parse(&text("compose.yml"));
+    for (service, program) in [
+        ("prometheus", "prometheus"),
+        ("alertmanager", "alertmanager"),
+        ("node-exporter", "node_exporter"),
+        ("victoria-metrics", "victoria-metrics"),
+    ] {
+        let Some(tool) = tool(program) else { continue };
+        let help = tool.command().arg("--help").output().expect("it runs");
+        let help = [help.stdout, help.stderr].concat();
+        let help = String::from_utf8_lossy(&help);
+        let options: Vec<_> = strings(&compose["services"][service]["command"]).collect();
+        assert!(!options.is_empty(), "{service}");
+        for option in options {
+            let name = option.split('=').next().expect("a name");
+            assert!(
+                help.split(|c: char| c.is_whitespace() || c == '=').any(|word| word == name),
+                "{service}: {option}"
+            );
+        }
+    }
+}
+
+#[test]
+fn grafana_asks_the_prometheus_that_scrapes_as_often_as_it_thinks() {
+    let source = &parse(&text("grafana/provisioning/datasources/prometheus.yml"))["datasources"][0];
+    assert_eq!(source["type"], "prometheus");
+    let compose = parse(&text("compose.yml"));
+    let prometheus = strings(&compose["services"]["prometheus"]["command"]);
+    let listens = prometheus.filter_map(|option| option.strip_prefix("--web.listen-address=")).next();
+    assert_eq!(source["url"].as_str(), listens.map(|address| format!("http://{address}")).as_deref());
+    let config = parse(&text("prometheus.yml"));
+    let servers = &config["scrape_configs"].as_array().expect("jobs")[0];
+    assert_eq!(
+        (&servers["job_name"], &servers["scrape_interval"]),
+        (&json!("llm"), &source["jsonData"]["timeInterval"])
+    );
+}
+
+#[test]
+fn the_manifests_fit_together() {
+    let server = Server::read();
+    for file in files("kubernetes", ".yml").iter().filter(|file| !file.ends_with("/prometheus.yml")) {
+        for manifest in documents(&text(file)) {
+            for field in ["apiVersion", "kind"] {
+                assert!(manifest[field].is_string(), "{file}: {field}");
+            }
+            assert!(manifest["metadata"]["name"].is_string() && manifest["spec"].is_object(), "{file}");
+        }
+    }
+    let pods = &server.deployment["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(&server.deployment["spec"]["selector"]["matchLabels"], pods);
+    assert_eq!(&server.service["spec"]["selector"], pods);
+    for port in server.service["spec"]["ports"].as_array().expect("ports") {
+        assert!(server.ports().contains(&port["targetPort"]), "{port}");
+    }
+
+    let monitor = parse(&text("kubernetes/servicemonitor.yml"));
+    assert_eq!(
+        (&monitor["apiVersion"], &monitor["kind"]),
+        (&json!("monitoring.coreos.com/v1"), &json!("ServiceMonitor"))
+    );
+    assert_eq!(&monitor["spec"]["selector"]["matchLabels"], &server.service["metadata"]["labels"]);
+    let endpoint = &monitor["spec"]["endpoints"][0];
+    let ports = server.service["spec"]["ports"].as_array().expect("ports");
+    assert!(ports.iter().any(|port| port["name"] == endpoint["port"]), "{endpoint}");
+    let job = endpoint["relabelings"].as_array().into_iter().flatten().find(|rule| rule["targetLabel"] == "job");
+    assert_eq!(job.map(|rule| &rule["replacement"]), Some(&json!("llm")), "the job that the rules look at");
+}
+
+/// `kubernetes/server.yml`.
+struct Server {
+    deployment: Value,
+    service: Value,
+}
+
+impl Server {
+    fn read() -> Self {
+        let [deployment, service] = documents(&text("kubernetes/server.yml")).try_into().expect("two documents");
+        assert_eq!((&deployment["kind"], &service["kind"]), (&json!("Deployment"), &json!("Service")));
+        Self { deployment, service }
+    }
+
+    /// The names of the container's ports.
+    fn ports(&self) -> Vec<Value> {
+        let ports = self.deployment["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().expect("ports");
+        ports.iter().map(|port| port["name"].clone()).collect()
+    }
+}
+
+fn strings(value: &Value) -> impl Iterator<Item = &str> + Clone {
+    value.as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(Value::as_str)
+}

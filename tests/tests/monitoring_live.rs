@@ -1,0 +1,310 @@
+//! The whole of `examples/monitoring/`, live: the Qwen server under a load, a Prometheus with the committed configuration and rules,
+//! an Alertmanager with the committed routes, and long-term storage behind `remote_write`.
+//!
+//! What is changed is where things are, and how long they wait: addresses, intervals, `for`, `keep_firing_for`, `group_wait` and
+//! `group_interval`. Every expression, window, label and route is what is committed.
+
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use llm_metrics_tests::{
+    Busy, Case, Daemon, Everything, MODEL, Prometheus, Tool, Watched, Webhook, everything, everything_can_happen,
+    free_address,
+    monitoring::{self, Query},
+    qwen_server::{Launch, QwenServer, made_up_driver},
+    stream::{CHAT, COMPLETIONS},
+    tool,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+/// What has no data here, and why: the beginning of a rule's name or of a panel's place, or a part of its query.
+const NO_DATA: &[(&str, &str)] = &[];
+
+/// The longest that all of it may take.
+const LIMIT: Duration = Duration::from_secs(280);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_measured_is_recorded_shown_stored_and_told() {
+    let Some(tools) = Tools::find() else { return };
+    let all = async {
+        let mut stack = Stack::start(&tools).await;
+        every_rule_and_every_query_has_data(&stack.prometheus).await;
+        long_term_storage_has_what_was_recorded(&stack).await;
+        a_server_that_dies_is_told_of_and_so_is_its_return(&mut stack).await;
+        an_error_of_the_gpu_is_told_of(&stack).await;
+        assert!(stack.load.try_join_next().is_none(), "the load went on to the end");
+    };
+    tokio::time::timeout(LIMIT, all).await.expect("all of it in time");
+}
+
+async fn every_rule_and_every_query_has_data(prometheus: &Prometheus) {
+    let mut waiting = monitoring::recorded_series();
+    assert!(waiting.len() > 50, "there are rules: {waiting:?}");
+    let panels = monitoring::dashboard_queries();
+    assert!(panels.len() > 50, "there are dashboards: {panels:?}");
+    waiting.extend(panels);
+
+    for _ in 0..60 {
+        let mut empty = Vec::new();
+        for query in waiting {
+            if !prometheus.query(&query.expr).await.iter().any(|(_, value)| !value.is_nan()) {
+                empty.push(query);
+            }
+        }
+        waiting = empty;
+        if waiting.iter().all(|query| excuse(query).is_some()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (excused, missing): (Vec<_>, Vec<_>) = waiting.iter().partition(|query| excuse(query).is_some());
+    assert!(missing.is_empty(), "{} have no data: {missing:#?}", missing.len());
+    for (at, (what, _)) in NO_DATA.iter().enumerate() {
+        let used = excused.iter().any(|query| excuse(query) == Some(at));
+        assert!(used, "{what:?} has data, or is not there: take it from the list");
+    }
+}
+
+/// The entry of [`NO_DATA`] that a query falls under.
+fn excuse(query: &Query) -> Option<usize> {
+    NO_DATA.iter().position(|(what, _)| query.place.starts_with(what) || query.expr.contains(what))
+}
+
+async fn long_term_storage_has_what_was_recorded(stack: &Stack) {
+    let recorded = "job_model:llm_requests:rate5m";
+    let samples = stack.prometheus.samples(&format!("{recorded}[10s]")).await;
+    assert!(samples.iter().any(|(_, samples)| samples.len() > 3), "{samples:?}");
+    for _ in 0..300 {
+        let exported = stack.storage.get(&format!("/api/v1/export?match%5B%5D={recorded}")).await.expect("an answer");
+        let stored: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        if samples.iter().all(|(labels, samples)| samples.iter().all(|sample| has(&stored, labels, *sample))) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("not all of it was stored: {samples:?}\n{}", stack.prometheus.log());
+}
+
+/// Whether a sample is in what VictoriaMetrics exports. It keeps values as decimal numbers of some fifteen digits.
+fn has(stored: &[Value], labels: &Value, (time, value): (i64, f64)) -> bool {
+    stored.iter().filter(|series| series["metric"] == *labels).any(|series| {
+        let times = series["timestamps"].as_array().expect("times");
+        let at = times.iter().position(|stored| stored.as_i64() == Some(time));
+        at.and_then(|at| series["values"][at].as_f64()).is_some_and(|stored| (stored - value).abs() <= value * 1e-12)
+    })
+}
+
+async fn a_server_that_dies_is_told_of_and_so_is_its_return(stack: &mut Stack) {
+    let doomed = stack.second.take().expect("a second server");
+    let addr = doomed.api;
+    let instance = addr.to_string();
+    let told = |alert: &Value, status: &str| {
+        let labels = &alert["labels"];
+        labels["alertname"] == "LlmTargetDown" && labels["instance"] == instance && alert["status"] == status
+    };
+    assert!(!stack.webhook.alerts().iter().any(|alert| told(alert, "firing")), "it was up");
+
+    drop(doomed);
+    let alert = stack.webhook.until("the alert", |alert| told(alert, "firing")).await;
+    assert_eq!(alert["labels"]["severity"], "critical", "{alert}");
+    for annotation in ["summary", "description", "runbook_url"] {
+        assert!(alert["annotations"][annotation].as_str().is_some_and(|text| text.len() > 10), "{alert}");
+    }
+    let summary = alert["annotations"]["summary"].as_str().unwrap_or_default();
+    assert!(summary.contains(&instance), "the summary says which: {summary}");
+
+    stack.second = Some(Launch::bare(&["--no-gpu", "--listen", &instance]).start().await);
+    stack.webhook.until("that it is over", |alert| told(alert, "resolved")).await;
+}
+
+async fn an_error_of_the_gpu_is_told_of(stack: &Stack) {
+    let told = |alert: &Value| alert["labels"]["alertname"] == "LlmGpuXid" && alert["status"] == "firing";
+    assert!(!stack.webhook.alerts().iter().any(told), "there was none");
+    let written = stack.folder.path().join("written");
+    fs::write(&written, "0 79\n").expect("a file");
+    fs::rename(written, stack.folder.path().join("xids")).expect("a file");
+    let alert = stack.webhook.until("the alert", told).await;
+    assert_eq!(alert["labels"]["xid"], "79", "{alert}");
+    assert_eq!(alert["labels"]["instance"], stack.first.api.to_string(), "{alert}");
+}
+
+/// The programs of others.
+struct Tools {
+    prometheus: Tool,
+    alertmanager: Tool,
+    node_exporter: Tool,
+    victoria_metrics: Tool,
+}
+
+impl Tools {
+    fn find() -> Option<Self> {
+        Some(Self {
+            prometheus: tool("prometheus")?,
+            alertmanager: tool("alertmanager")?,
+            node_exporter: tool("node_exporter")?,
+            victoria_metrics: tool("victoria-metrics")?,
+        })
+    }
+}
+
+/// Everything that runs. Dropping it ends it all, the load first.
+struct Stack {
+    load: JoinSet<()>,
+    prometheus: Prometheus,
+    storage: Daemon,
+    webhook: Webhook,
+    /// Beside a GPU, and under load.
+    first: Arc<QwenServer>,
+    /// Without either.
+    second: Option<QwenServer>,
+    /// Where the driver looks for errors to report.
+    folder: TempDir,
+    _kept: (Daemon, Daemon, Arc<Watched>, Everything),
+}
+
+impl Stack {
+    async fn start(tools: &Tools) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let first = Launch::new(&["--slo", "chat:ttft=2500ms,tpot=200ms"])
+            .env("NVML_LIB_PATH", made_up_driver())
+            .env("FAKE_NVML_PROFILE", "h200")
+            .env("FAKE_NVML_LIVE", "1")
+            .env("FAKE_NVML_XIDS", folder.path().join("xids"))
+            .env("CUDA_VISIBLE_DEVICES", "0");
+        let first = Arc::new(first.start().await);
+        let second = QwenServer::start(&["--no-gpu"]).await;
+        // mistral.rs tells neither queue nor prefill times nor its cache: an engine that does.
+        let scripted = Arc::new(Watched::with(everything_can_happen, |exporter| exporter).await);
+        let everything = everything(&scripted).await;
+
+        let webhook = Webhook::start().await;
+        let alertmanager = start_alertmanager(&tools.alertmanager, webhook.url()).await;
+        let node = free_address();
+        let listen = format!("--web.listen-address={node}");
+        let node = Daemon::start(&tools.node_exporter, node, temporary(), &[&listen], "/").await;
+        let storage = free_address();
+        let listen = format!("-httpListenAddr={storage}");
+        let arguments = ["-storageDataPath=data", "-memory.allowedBytes=64MB", &listen];
+        let storage = Daemon::start(&tools.victoria_metrics, storage, temporary(), &arguments, "/health").await;
+
+        let servers = [first.api, second.api, scripted.addr];
+        let prometheus =
+            start_prometheus(&tools.prometheus, &servers, node.addr, alertmanager.addr, storage.addr).await;
+        let mut load = JoinSet::new();
+        load.spawn(ask(Arc::clone(&first)));
+        load.spawn(talk(Arc::clone(&first)));
+        load.spawn(act(Arc::clone(&scripted)));
+        let kept = (alertmanager, node, scripted, everything);
+        Self { load, prometheus, storage, webhook, first, second: Some(second), folder, _kept: kept }
+    }
+}
+
+/// With the committed configuration, the section of `remote_write`, and rules that wait for nothing.
+async fn start_prometheus(
+    tool: &Tool,
+    servers: &[SocketAddr],
+    node: SocketAddr,
+    alertmanager: SocketAddr,
+    storage: SocketAddr,
+) -> Prometheus {
+    let (folder, addr) = (temporary(), free_address());
+    let write = |file: &str, content: &Value| write(&folder.path().join(file), &content.to_string());
+    for file in monitoring::rule_files() {
+        let mut rules = monitoring::parse(&monitoring::text(&file));
+        monitoring::hurry_rules(&mut rules);
+        write(&file, &rules);
+    }
+    for file in monitoring::files("targets", ".yml") {
+        write(&file, &monitoring::parse(&monitoring::text(&file)));
+    }
+    write("targets/llm.yml", &json!([{"targets": servers}]));
+    write("targets/node.yml", &json!([{"targets": [node]}]));
+
+    let config = monitoring::text("prometheus.yml") + &monitoring::text("remote-write/victoria-metrics.yml");
+    let config = move_to(config, &[(9090, addr), (9093, alertmanager), (8428, storage)]);
+    let mut config = monitoring::parse(&config);
+    config["global"] = json!({"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"});
+    for job in config["scrape_configs"].as_array_mut().expect("jobs") {
+        job.as_object_mut().expect("a job").remove("scrape_interval");
+    }
+    write("prometheus.yml", &config);
+    Prometheus::start(tool, addr, folder).await
+}
+
+/// With the committed routes, which wait for a second, to receivers that are all one webhook.
+async fn start_alertmanager(tool: &Tool, webhook: &str) -> Daemon {
+    let (folder, addr) = (temporary(), free_address());
+    let mut config = monitoring::parse(&monitoring::text("alertmanager/alertmanager.yml"));
+    monitoring::hurry_routes(&mut config);
+    for receiver in config["receivers"].as_array_mut().expect("receivers") {
+        *receiver = json!({"name": receiver["name"], "webhook_configs": [{"url": webhook, "send_resolved": true}]});
+    }
+    write(&folder.path().join("alertmanager.yml"), &config.to_string());
+    let listen = format!("--web.listen-address={addr}");
+    let arguments = ["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address=", &listen];
+    Daemon::start(tool, addr, folder, &arguments, "/-/ready").await
+}
+
+/// Puts other addresses in the place of those on this machine, by port.
+fn move_to(mut text: String, places: &[(u16, SocketAddr)]) -> String {
+    for (port, addr) in places {
+        let place = format!("127.0.0.1:{port}");
+        assert!(text.contains(&place), "{place}");
+        text = text.replace(&place, &addr.to_string());
+    }
+    text
+}
+
+/// Requests of all kinds, one after the other; more than there is time for, and no more than that.
+async fn ask(server: Arc<QwenServer>) {
+    let user = json!([{"role": "user", "content": "What is a token?"}]);
+    let requests = [
+        (CHAT, json!({"messages": user, "max_tokens": 12})),
+        (CHAT, json!({"messages": user, "max_tokens": 6, "n": 2, "enable_thinking": false})),
+        (COMPLETIONS, json!({"prompt": "Measure at", "max_tokens": 6})),
+        (CHAT, json!({"messages": user, "max_tokens": 20, "response_format": {"type": "json_object"}})),
+        (CHAT, json!({"messages": user, "model": "another"})),
+        (CHAT, json!({"messages": 1})),
+    ];
+    for (path, request) in requests.iter().cycle().take(1000) {
+        server.ask(path, request).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Streams, of which some clients hang up.
+async fn talk(server: Arc<QwenServer>) {
+    for round in 0_u32..1000 {
+        let request = json!({
+            "stream": true, "max_tokens": 100, "enable_thinking": round % 3 != 0,
+            "stream_options": {"include_usage": true}, "messages": [{"role": "user", "content": "What is a token?"}],
+        });
+        let mut answer = server.open(CHAT, &request).await;
+        answer.until_tokens(3).await;
+        if round % 5 == 0 {
+            answer.hang_up();
+        } else {
+            answer.rest().await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// What the Qwen server does not do: an engine that tells all about itself, and requests that fail.
+async fn act(watched: Arc<Watched>) {
+    let busy = Busy::start(&watched).await;
+    for case in [Case::Engine, Case::Thinking, Case::Whole, Case::Failed].into_iter().cycle().take(1000) {
+        busy.send(MODEL, case).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn temporary() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    fs::write(path, text).expect("a file");
+}
