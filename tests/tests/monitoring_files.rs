@@ -201,6 +201,46 @@ fn the_manifests_fit_together() {
     assert_eq!(job.map(|rule| &rule["replacement"]), Some(&json!("llm")), "the job that the rules look at");
 }
 
+#[test]
+fn the_operator_gets_the_rules_that_prometheus_gets() {
+    let rule = parse(&text("kubernetes/prometheusrule.yml"));
+    assert_eq!((&rule["apiVersion"], &rule["kind"]), (&json!("monitoring.coreos.com/v1"), &json!("PrometheusRule")));
+    let groups = |file: &Value| file["groups"].as_array().expect("groups").clone();
+    let mut all: Vec<_> = monitoring::rule_files().iter().flat_map(|file| groups(&parse(&text(file)))).collect();
+    let mut told = groups(&rule["spec"]);
+    all.sort_by_key(|group| group["name"].to_string());
+    told.sort_by_key(|group| group["name"].to_string());
+    assert_eq!(told, all);
+    assert!(
+        told.windows(2).all(|pair| pair[0]["name"] != pair[1]["name"]),
+        "names of groups are unique in a PrometheusRule"
+    );
+
+    let Some(promtool) = tool("promtool") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("rules.yml");
+    fs::write(&path, rule["spec"].to_string()).expect("a file");
+    let output = promtool.command().args(["check", "rules"]).arg(path).output().expect("promtool runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn keda_scales_the_server_by_what_a_rule_records() {
+    let scaled = parse(&text("kubernetes/scaledobject.yml"));
+    assert_eq!((&scaled["apiVersion"], &scaled["kind"]), (&json!("keda.sh/v1alpha1"), &json!("ScaledObject")));
+    let (spec, server) = (&scaled["spec"], Server::read());
+    assert_eq!(spec["scaleTargetRef"]["name"], server.deployment["metadata"]["name"]);
+    assert!(server.deployment["spec"].get("replicas").is_none(), "two would decide");
+    assert!(spec["minReplicaCount"].as_u64().expect("a number") < spec["maxReplicaCount"].as_u64().expect("a number"));
+    let trigger = &spec["triggers"][0];
+    assert_eq!((&trigger["type"], &trigger["metricType"]), (&json!("prometheus"), &json!("AverageValue")));
+    for field in ["serverAddress", "query", "threshold", "ignoreNullValues"] {
+        assert!(trigger["metadata"][field].is_string(), "{field}: KEDA takes strings alone");
+    }
+    let query = trigger["metadata"]["query"].as_str().expect("a query");
+    assert!(monitoring::recorded_series().iter().any(|series| query.contains(&series.expr)), "{query}");
+}
+
 /// `kubernetes/server.yml`.
 struct Server {
     deployment: Value,

@@ -29,9 +29,11 @@ async fn what_is_measured_is_recorded_shown_stored_and_told() {
     let Some(tools) = Tools::find() else { return };
     let all = async {
         let mut stack = Stack::start(&tools).await;
+        a_server_that_dies_is_told_of(&mut stack).await;
+        // While it is gone: that is when there are alerts to show.
         every_rule_and_every_query_has_data(&stack.prometheus).await;
         long_term_storage_has_what_was_recorded(&stack).await;
-        a_server_that_dies_is_told_of_and_so_is_its_return(&mut stack).await;
+        its_return_is_told_of_too(&mut stack).await;
         an_error_of_the_gpu_is_told_of(&stack).await;
         assert!(stack.load.try_join_next().is_none(), "the load went on to the end");
     };
@@ -95,27 +97,34 @@ fn has(stored: &[Value], labels: &Value, (time, value): (i64, f64)) -> bool {
     })
 }
 
-async fn a_server_that_dies_is_told_of_and_so_is_its_return(stack: &mut Stack) {
-    let doomed = stack.second.take().expect("a second server");
-    let addr = doomed.api;
-    let instance = addr.to_string();
-    let told = |alert: &Value, status: &str| {
-        let labels = &alert["labels"];
-        labels["alertname"] == "LlmTargetDown" && labels["instance"] == instance && alert["status"] == status
-    };
-    assert!(!stack.webhook.alerts().iter().any(|alert| told(alert, "firing")), "it was up");
-
-    drop(doomed);
-    let alert = stack.webhook.until("the alert", |alert| told(alert, "firing")).await;
-    assert_eq!(alert["labels"]["severity"], "critical", "{alert}");
+async fn a_server_that_dies_is_told_of(stack: &mut Stack) {
+    let instance = stack.second_at.to_string();
+    let up = format!("up{{instance=\"{instance}\"}}");
+    while stack.prometheus.value(&up).await != Some(1.0) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!stack.webhook.alerts().iter().any(|alert| is_down(alert, &instance)), "it was up");
+    stack.second = None;
+    let alert = stack.webhook.until("the alert", |alert| is_down(alert, &instance)).await;
+    assert_eq!((&alert["status"], &alert["labels"]["severity"]), (&json!("firing"), &json!("critical")), "{alert}");
     for annotation in ["summary", "description", "runbook_url"] {
         assert!(alert["annotations"][annotation].as_str().is_some_and(|text| text.len() > 10), "{alert}");
     }
     let summary = alert["annotations"]["summary"].as_str().unwrap_or_default();
     assert!(summary.contains(&instance), "the summary says which: {summary}");
+}
 
+async fn its_return_is_told_of_too(stack: &mut Stack) {
+    let instance = stack.second_at.to_string();
+    let is_over = |alert: &Value| is_down(alert, &instance) && alert["status"] == "resolved";
+    assert!(!stack.webhook.alerts().iter().any(is_over), "it is down");
     stack.second = Some(Launch::bare(&["--no-gpu", "--listen", &instance]).start().await);
-    stack.webhook.until("that it is over", |alert| told(alert, "resolved")).await;
+    stack.webhook.until("that it is over", is_over).await;
+}
+
+/// Whether this is about a target that is down, or was.
+fn is_down(alert: &Value, instance: &str) -> bool {
+    alert["labels"]["alertname"] == "LlmTargetDown" && alert["labels"]["instance"] == instance
 }
 
 async fn an_error_of_the_gpu_is_told_of(stack: &Stack) {
@@ -158,6 +167,7 @@ struct Stack {
     first: Arc<QwenServer>,
     /// Without either.
     second: Option<QwenServer>,
+    second_at: SocketAddr,
     /// Where the driver looks for errors to report.
     folder: TempDir,
     _kept: (Daemon, Daemon, Arc<Watched>, Everything),
@@ -196,7 +206,8 @@ impl Stack {
         load.spawn(talk(Arc::clone(&first)));
         load.spawn(act(Arc::clone(&scripted)));
         let kept = (alertmanager, node, scripted, everything);
-        Self { load, prometheus, storage, webhook, first, second: Some(second), folder, _kept: kept }
+        let second_at = second.api;
+        Self { load, prometheus, storage, webhook, first, second: Some(second), second_at, folder, _kept: kept }
     }
 }
 

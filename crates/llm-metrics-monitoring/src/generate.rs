@@ -10,6 +10,7 @@ use crate::{
     alertmanager,
     alerts::{self, AlertFault, yaml},
     dashboard,
+    kubernetes,
     promql::Names,
     recording::Recording,
     rule_file::{self, HEADER},
@@ -80,15 +81,20 @@ pub enum GenerateError {
 /// When an expression is wrong with them.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
     let recording = Recording::new(slo);
-    let mut files = vec![File::new("alertmanager/alertmanager.yml", alertmanager::config()?)];
+    let mut rules = Vec::new();
     for (name, text) in rule_file::recording(&recording, names)? {
-        files.push(File::new(format!("rules/{}", yaml::recording_file(name)), text));
+        rules.push(File::new(format!("rules/{}", yaml::recording_file(name)), text));
     }
+    let mut tests = Vec::new();
     for topic in alerts::topics(slo, &recording) {
-        files.push(File::new(format!("rules/{}", yaml::alert_file(&topic)), yaml::rules(&topic, slo, names)?));
-        let tests = yaml::tests(&topic, &recording, slo, names)?;
-        files.push(File::new(format!("rules/{}.test.yml", topic.name), tests));
+        rules.push(File::new(format!("rules/{}", yaml::alert_file(&topic)), yaml::rules(&topic, slo, names)?));
+        let cases = yaml::tests(&topic, &recording, slo, names)?;
+        tests.push(File::new(format!("rules/{}.test.yml", topic.name), cases));
     }
+    let mut files = vec![File::new("alertmanager/alertmanager.yml", alertmanager::config()?)];
+    files.extend(kubernetes::files(&rules, &recording, slo, names)?);
+    files.extend(rules);
+    files.extend(tests);
     files.extend(dashboard::files(slo, names)?);
     Ok(files)
 }

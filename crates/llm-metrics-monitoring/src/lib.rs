@@ -21,6 +21,7 @@ pub mod alerts;
 pub mod dashboard;
 pub mod external;
 pub mod generate;
+mod kubernetes;
 pub mod promql;
 pub mod recording;
 mod rule;
