@@ -37,7 +37,7 @@ spec:
     for file in rules {
         let groups = file.text.split_once("groups:\n").map_or("", |(_, groups)| groups);
         for line in groups.lines() {
-            text += &format!("  {line}").trim_end().to_owned();
+            text += format!("  {line}").trim_end();
             text.push('\n');
         }
     }
