@@ -9,8 +9,7 @@ use std::{
 use crate::{
     alertmanager,
     alerts::{self, AlertFault, yaml},
-    dashboard,
-    kubernetes,
+    dashboard, kubernetes,
     promql::Names,
     recording::Recording,
     rule_file::{self, HEADER},
