@@ -16,7 +16,6 @@ use llm_metrics::{
     LlmMetrics,
     prometheus::{Error, Exporter},
 };
-use metrics_exporter_prometheus::PrometheusRecorder;
 use tower::{Layer, Service};
 
 use crate::{
@@ -130,7 +129,7 @@ pub struct Exported {
     /// What the layer comes from.
     pub metrics: LlmMetrics,
     /// Holds the samples until [`drain`](Self::drain).
-    pub recorder: Arc<PrometheusRecorder>,
+    pub recorder: Arc<ExporterRecorder>,
     /// Renders them.
     pub exporter: Exporter,
 }

@@ -76,7 +76,7 @@
 //!
 //! # Foreign types in this API
 //! Of `http` (`Parts`), `http-body`, `tower-layer`, `tower-service` and `metrics` (`Recorder`); with the feature
-//! `prometheus` also of `metrics-exporter-prometheus` (`PrometheusBuilder`, `PrometheusRecorder`), `http-body-util` (`Full`)
+//! `prometheus` also of `metrics-exporter-prometheus` (`PrometheusBuilder`), `http-body-util` (`Full`)
 //! and `tokio` (`TcpListener`), with the feature `tracing` of `tracing` (`Span`).
 
 #![forbid(unsafe_code)]

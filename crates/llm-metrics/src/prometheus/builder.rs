@@ -1,8 +1,9 @@
 use std::{io, sync::Arc};
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+use metrics::Label;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
-use super::{Exporter, worker::Worker};
+use super::{Exporter, histogram::Histograms, recorder::ExporterRecorder, worker::Worker};
 use crate::{
     catalog::{
         self, Kind, Naming, Section,
@@ -29,7 +30,7 @@ pub struct ExporterBuilder {
     naming: Naming,
     catalogues: Vec<(&'static [Section], Naming)>,
     overrides: Vec<(String, Vec<f64>)>,
-    labels: Vec<String>,
+    labels: Vec<Label>,
     process_metrics: bool,
     exporter: PrometheusBuilder,
 }
@@ -69,8 +70,8 @@ impl ExporterBuilder {
 
     /// Adds a label with the same value to every series, process metrics included.
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let name = name.into();
-        self.labels.push(name.clone());
+        let (name, value) = (name.into(), value.into());
+        self.labels.push(Label::new(name.clone(), value.clone()));
         self.exporter = self.exporter.add_global_label(name, value);
         self
     }
@@ -81,7 +82,8 @@ impl ExporterBuilder {
         self
     }
 
-    /// Changes the settings of the exporter underneath, to bind buckets for metrics of your own, for example.
+    /// Changes the settings of the exporter underneath, which has everything but the histograms of the catalogues: to bind
+    /// buckets for metrics of your own, for example.
     ///
     /// Do not set an idle timeout: handles that are cached, as ours are, would record into nothing afterwards.
     pub fn configure(mut self, change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder) -> Self {
@@ -105,11 +107,12 @@ impl ExporterBuilder {
     ///
     /// # Errors
     /// When buckets or labels cannot be, or no thread can be started.
-    pub fn build(self) -> Result<(Arc<PrometheusRecorder>, Exporter), Error> {
-        if let Some(source) = self.labels.iter().find_map(|name| labels::check_own(name).err()) {
+    pub fn build(self) -> Result<(Arc<ExporterRecorder>, Exporter), Error> {
+        if let Some(source) = self.labels.iter().find_map(|label| labels::check_own(label.key()).err()) {
             return Err(Error::Label(source));
         }
         let mut exporter = self.exporter;
+        let mut histograms = Histograms::default();
         let naming = self.naming.clone();
         let own = (catalog::SECTIONS, self.naming);
         let known = |metric: &str| {
@@ -126,16 +129,13 @@ impl ExporterBuilder {
                 let bounds = own.map_or(row.buckets, |(_, bounds)| bounds);
                 let invalid = |source| Error::InvalidBuckets { metric: row.name.into(), source };
                 buckets::validate(bounds).map_err(invalid)?;
-                // By its stem as well, which the full name goes before: a prefix that the exporter was not told of must not
-                // make a summary of it.
-                let stem = row.name.find('_').map_or(row.name, |at| &row.name[at..]);
-                for name in [Matcher::Full(naming.name(row).into_owned()), Matcher::Suffix(stem.to_owned())] {
-                    exporter =
-                        exporter.set_buckets_for_metric(name, bounds).map_err(|_| invalid(InvalidBuckets::Empty))?;
-                }
+                histograms.bind(naming.name(row).into_owned(), bounds);
+                // By its stem as well: a prefix that the exporter was not told of must not make a summary of it.
+                let stem = Matcher::Suffix(row.name.find('_').map_or(row.name, |at| &row.name[at..]).to_owned());
+                exporter = exporter.set_buckets_for_metric(stem, bounds).map_err(|_| invalid(InvalidBuckets::Empty))?;
             }
         }
-        let recorder = Arc::new(exporter.build_recorder());
+        let recorder = Arc::new(ExporterRecorder::new(exporter.build_recorder(), histograms, self.labels));
         let refreshed = Refreshed::default();
         let worker = Worker::start(Arc::clone(&recorder), refreshed.clone(), self.process_metrics);
         let worker = Arc::new(worker.map_err(Error::Thread)?);

@@ -2,8 +2,9 @@
 //!
 //! - Every histogram of the catalogue has its buckets bound by its full name. One that is missed becomes a summary without
 //!   a word, and summaries cannot be aggregated.
-//! - Upkeep runs every second, on a thread that the [`Exporter`] owns. Without, each sample stays in memory for
-//!   ever: 15.6 bytes each.
+//! - Their samples are counted as they come. `metrics-exporter-prometheus` keeps them until they are asked for: 15.6 bytes
+//!   each, and all of them lost if a thread that records is held up at the wrong instant.
+//! - For histograms of your own it still does. Upkeep takes them out every second, on a thread that the [`Exporter`] owns.
 //! - Rendering happens on that thread, not on an async worker: with many series it takes tens of milliseconds.
 //! - The content type is the one of the text format, version included.
 //! - Process metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes` …) come along.
@@ -29,15 +30,16 @@
 //! For a port of its own, see [`Exporter::serve`].
 
 mod builder;
+mod histogram;
+mod recorder;
 mod serve;
 mod service;
 mod worker;
 
 use std::{fmt, sync::Arc};
 
-use metrics_exporter_prometheus::PrometheusRecorder;
-
 pub use builder::{Error, ExporterBuilder};
+pub use recorder::ExporterRecorder;
 pub use service::MetricsService;
 
 use crate::{
@@ -54,7 +56,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[must_use = "dropping it, and every service of it, stops the exporter"]
 pub struct Exporter {
     worker: Arc<Worker>,
-    recorder: Arc<PrometheusRecorder>,
+    recorder: Arc<ExporterRecorder>,
     naming: Naming,
     refreshed: Refreshed,
 }

@@ -11,9 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::oneshot;
 
+use super::recorder::ExporterRecorder;
 use crate::record::Refreshed;
 
 /// How often samples are taken out of the recorder: the memory that they take meanwhile is a second's worth.
@@ -34,7 +35,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn start(
-        recorder: Arc<PrometheusRecorder>,
+        recorder: Arc<ExporterRecorder>,
         refreshed: Refreshed,
         process_metrics: bool,
     ) -> io::Result<Self> {
@@ -70,7 +71,7 @@ impl Drop for Worker {
 }
 
 struct Exposition {
-    recorder: Arc<PrometheusRecorder>,
+    recorder: Arc<ExporterRecorder>,
     handle: PrometheusHandle,
     refreshed: Refreshed,
     process: Option<metrics_process::Collector>,
@@ -104,7 +105,7 @@ impl Exposition {
     fn render(&self) -> Bytes {
         self.refreshed.refresh();
         self.with_process(metrics_process::Collector::collect);
-        self.handle.render().into()
+        self.recorder.complete(self.handle.render()).into()
     }
 
     /// Process metrics go through the macros, hence to the recorder of the thread.
