@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body;
 use llm_metrics::{
     LlmMetrics,
-    prometheus::{Error, Exporter},
+    prometheus::{Error, Exporter, ExporterRecorder},
 };
 use tower::{Layer, Service};
 
@@ -128,7 +128,7 @@ pub fn free() -> Result<LlmMetrics, llm_metrics::BuildError> {
 pub struct Exported {
     /// What the layer comes from.
     pub metrics: LlmMetrics,
-    /// Holds the samples until [`drain`](Self::drain).
+    /// What they record with.
     pub recorder: Arc<ExporterRecorder>,
     /// Renders them.
     pub exporter: Exporter,
@@ -143,12 +143,6 @@ impl Exported {
         let (recorder, exporter) = Exporter::builder().process_metrics(false).build().map_err(Box::<Error>::from)?;
         let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
         Ok(Self { metrics, recorder, exporter })
-    }
-
-    /// Sorts the samples into their buckets, which is part of what a sample costs. The exporter's thread does it once a
-    /// second; here it is the measured thread's work, so that it is not forgotten.
-    pub fn drain(&self) {
-        self.recorder.handle().run_upkeep();
     }
 }
 

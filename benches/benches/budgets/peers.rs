@@ -10,7 +10,7 @@ use llm_metrics_benches::{
     peers::{self, ByHand},
     sample,
     script::{Chunks, Script},
-    serve::{self, Exported, Handler},
+    serve::{self, Handler},
 };
 use tower::Service;
 use tracing::{Dispatch, Level, dispatcher};
@@ -28,14 +28,10 @@ const AXUM_PROMETHEUS: Names = ["230 B axum-prometheus", "unary axum-prometheus"
 const TRACE: Names = ["230 B trace", "unary trace", "stream trace"];
 const TRACE_WRITTEN: Names = ["230 B trace written", "unary trace written", "stream trace written"];
 
-/// `exported` has the global recorder, with which all of them but the trace layer record.
-pub(crate) fn cases<'a>(cases: &mut Vec<Case<'a>>, exported: &'a Exported) {
-    by_hand(cases, exported);
-    let drained = |work: &mut dyn FnMut()| {
-        work();
-        exported.drain();
-    };
-    behind(cases, AXUM_PROMETHEUS, peers::axum_prometheus, drained);
+/// All of them but the trace layer record with the global recorder.
+pub(crate) fn cases(cases: &mut Vec<Case<'_>>) {
+    by_hand(cases);
+    behind(cases, AXUM_PROMETHEUS, peers::axum_prometheus, |work| work());
     // The trace layer logs at DEBUG.
     let at = |level| Dispatch::new(tracing_subscriber::fmt().with_max_level(level).with_writer(io::sink).finish());
     for (names, listener) in [(TRACE, at(Level::INFO)), (TRACE_WRITTEN, at(Level::DEBUG))] {
@@ -43,14 +39,11 @@ pub(crate) fn cases<'a>(cases: &mut Vec<Case<'a>>, exported: &'a Exported) {
     }
 }
 
-fn by_hand<'a>(cases: &mut Vec<Case<'a>>, exported: &'a Exported) {
+fn by_hand(cases: &mut Vec<Case<'_>>) {
     let [chunk, unary, stream] = BY_HAND;
     let mut each = |name, times: u32, mut work: Box<dyn FnMut()>| {
         cases.push(Case::new(name, move || {
-            let time = nanoseconds(|| {
-                (0..times).for_each(|_| work());
-                exported.drain();
-            });
+            let time = nanoseconds(|| (0..times).for_each(|_| work()));
             time / f64::from(times)
         }));
     };

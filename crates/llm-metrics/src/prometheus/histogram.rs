@@ -122,7 +122,8 @@ impl HistogramFn for Series {
 
     fn record_many(&self, value: f64, count: usize) {
         // What is no number is below no bound.
-        let bucket = if value.is_nan() { self.bounds.len() } else { self.bounds.partition_point(|bound| *bound < value) };
+        let bucket =
+            if value.is_nan() { self.bounds.len() } else { self.bounds.partition_point(|bound| *bound < value) };
         self.counts[bucket].fetch_add(count as u64, Relaxed);
         let add = |sum| Some((f64::from_bits(sum) + value * count as f64).to_bits());
         let _ = self.sum.fetch_update(Relaxed, Relaxed, add);
