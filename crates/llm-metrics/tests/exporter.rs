@@ -7,7 +7,7 @@ mod common;
 use http::Request;
 use llm_metrics::{
     LlmMetrics, Operation,
-    catalog::Naming,
+    catalog::{MetricDef, Naming, Section, Unit},
     prometheus::{CONTENT_TYPE, Error, Exporter},
 };
 use tower::ServiceExt;
@@ -53,6 +53,31 @@ fn settings_that_cannot_be_are_refused() {
             "{name}"
         );
     }
+    let twice = Exporter::builder().constant_label("region", "a").constant_label("region", "b").build().map(drop);
+    assert!(matches!(twice, Err(Error::Label(_))));
+}
+
+/// What has the labels of its series in braces, and a value.
+fn labels<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+    let series = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    series.map(|rest| rest.rsplit_once('}').expect("a closing brace").0).collect()
+}
+
+#[test]
+fn a_histogram_has_its_labels_spelled_as_a_counter_has() {
+    const THEIRS: &[Section] =
+        &[Section::new("Theirs", &[MetricDef::histogram("my.own-seconds", Unit::Seconds, "Mine.", &[1.0])])];
+    let builder = Exporter::builder().process_metrics(false).catalogue(THEIRS, Naming::new());
+    let (recorder, exporter) = builder.constant_label("path", r#"\\host\a"b"#).build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        metrics::counter!("my.own-count", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
+        metrics::histogram!("my.own-seconds", "user-id" => "\\", "n" => "1", "n" => "2").record(0.5);
+        // The same set, said in another way.
+        metrics::histogram!("my.own-seconds", "n" => "2", "user-id" => "\\", "path" => r#"\\host\a"b"#).record(0.5);
+    });
+    let page = exporter.render();
+    assert_eq!(labels(&page, "my_own_seconds_count"), labels(&page, "my_own_count"), "{page}");
+    assert!(page.contains("# TYPE my_own_seconds histogram"), "{page}");
 }
 
 #[tokio::test]

@@ -115,8 +115,20 @@ pub enum InvalidLabel {
     },
 }
 
-/// Checks that the embedder can have a label of that name.
-pub(crate) fn check_own(name: &str) -> Result<(), InvalidLabel> {
+/// Checks that the embedder can have labels of these names.
+pub(crate) fn check_own<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), InvalidLabel> {
+    let mut seen: Vec<&str> = Vec::new();
+    for name in names {
+        check_name(name)?;
+        if seen.contains(&name) {
+            return Err(InvalidLabel::Taken { name: name.to_owned() });
+        }
+        seen.push(name);
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), InvalidLabel> {
     let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !name.starts_with("__");
     if !begins || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Err(InvalidLabel::Name { name: name.to_owned() });

@@ -83,7 +83,8 @@ impl ExporterBuilder {
     }
 
     /// Changes the settings of the exporter underneath, which has everything but the histograms of the catalogues: to bind
-    /// buckets for metrics of your own, for example.
+    /// buckets for metrics of your own, for example. A global label that is added here is on no histogram of the catalogues: use
+    /// [`constant_label`](Self::constant_label).
     ///
     /// Do not set an idle timeout: handles that are cached, as ours are, would record into nothing afterwards.
     pub fn configure(mut self, change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder) -> Self {
@@ -108,9 +109,7 @@ impl ExporterBuilder {
     /// # Errors
     /// When buckets or labels cannot be, or no thread can be started.
     pub fn build(self) -> Result<(Arc<ExporterRecorder>, Exporter), Error> {
-        if let Some(source) = self.labels.iter().find_map(|label| labels::check_own(label.key()).err()) {
-            return Err(Error::Label(source));
-        }
+        labels::check_own(self.labels.iter().map(Label::key)).map_err(Error::Label)?;
         let mut exporter = self.exporter;
         let mut histograms = Histograms::default();
         let naming = self.naming.clone();

@@ -10,6 +10,9 @@ use std::{
 };
 
 use metrics::{HistogramFn, Key, Label, SharedString};
+use metrics_exporter_prometheus::formatting::{
+    sanitize_label_key, sanitize_label_value, sanitize_metric_name, write_help_line, write_type_line,
+};
 
 /// The histograms whose buckets are known by their full name.
 ///
@@ -55,11 +58,10 @@ impl Histograms {
     /// The handle of a series, unless the histogram is none of these.
     pub(super) fn register(&self, key: &Key, constant: &[Label]) -> Option<metrics::Histogram> {
         let family = self.0.get(key.name())?;
+        let labels = Key::from_parts("", merged(constant.iter().chain(key.labels())));
         let mut all = family.series();
-        let series = all.entry(key.clone()).or_insert_with(|| {
-            let constant = constant.iter().filter(|label| key.labels().all(|own| own.key() != label.key()));
-            Arc::new(Series::new(labels(constant.chain(key.labels())), &family.bounds))
-        });
+        let series =
+            all.entry(labels).or_insert_with_key(|labels| Arc::new(Series::new(text(labels.labels()), &family.bounds)));
         Some(metrics::Histogram::from_arc(Arc::clone(series)))
     }
 
@@ -70,13 +72,13 @@ impl Histograms {
             if series.is_empty() {
                 continue;
             }
+            let name = sanitize_metric_name(name);
             if let Some(help) = family.help.get() {
-                let help = help.replace('\\', r"\\").replace('\n', r"\n");
-                let _ = writeln!(page, "# HELP {name} {help}");
+                write_help_line(page, &name, None, None, help);
             }
-            let _ = writeln!(page, "# TYPE {name} histogram");
+            write_type_line(page, &name, None, None, "histogram");
             for series in series {
-                let _ = series.render(name, page);
+                let _ = series.render(&name, page);
             }
             page.push('\n');
         }
@@ -130,14 +132,23 @@ impl HistogramFn for Series {
     }
 }
 
-fn labels<'a>(labels: impl Iterator<Item = &'a Label>) -> String {
-    let mut text = String::new();
+/// Each name once, with the last of its values.
+fn merged<'a>(labels: impl Iterator<Item = &'a Label>) -> Vec<Label> {
+    let mut merged: Vec<Label> = Vec::new();
     for label in labels {
-        let value = label.value().replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
-        let comma = if text.is_empty() { "" } else { "," };
-        let _ = write!(text, "{comma}{}=\"{value}\"", label.key());
+        match merged.iter_mut().find(|known| known.key() == label.key()) {
+            Some(known) => known.clone_from(label),
+            None => merged.push(label.clone()),
+        }
     }
-    text
+    merged
+}
+
+/// Spelled as the exporter underneath spells them, so that a counter and a histogram of one label set have the same labels.
+fn text<'a>(labels: impl Iterator<Item = &'a Label>) -> String {
+    let pair =
+        |label: &Label| format!("{}=\"{}\"", sanitize_label_key(label.key()), sanitize_label_value(label.value()));
+    labels.map(pair).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

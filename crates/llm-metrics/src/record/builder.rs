@@ -176,20 +176,17 @@ impl Builder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use, a declared model's name cannot
-    /// be a label value, an objective cannot be judged, or the recent window is too short or too long.
+    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use, the name of a declared model or a
+    /// declared value of a request label cannot be a label value, an objective cannot be judged, or the recent window is too short or
+    /// too long.
     pub fn build(mut self) -> Result<LlmMetrics, BuildError> {
         let own = self.constant.iter().map(Label::key).chain(self.extra.iter().map(|label| label.name.as_ref()));
-        let mut seen: Vec<&str> = Vec::new();
-        for name in own {
-            labels::check_own(name)?;
-            if seen.contains(&name) {
-                return Err(InvalidLabel::Taken { name: name.to_owned() }.into());
-            }
-            seen.push(name);
-        }
+        labels::check_own(own)?;
         if let Some(name) = self.models.unfit() {
             return Err(BuildError::ModelName { name: name.to_owned() });
+        }
+        if let Some((label, value)) = self.extra.iter().find_map(|label| Some((&label.name, label.values.unfit()?))) {
+            return Err(BuildError::LabelValue { label: label.as_ref().to_owned(), value: value.to_owned() });
         }
         if !RECENT_WINDOWS.contains(&self.recent_window) || self.recent_window.subsec_nanos() > 0 {
             return Err(BuildError::RecentWindow { window: self.recent_window });
@@ -261,6 +258,16 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// A declared value of a request label that cannot be a label value.
+    #[error(
+        "the label {label:?} cannot have the value {value:?}: it may have 1 to 128 bytes, and no control characters or backslashes"
+    )]
+    LabelValue {
+        /// The label.
+        label: String,
+        /// The value.
+        value: String,
+    },
     /// An objective that cannot be judged.
     #[error("the objective {name:?} cannot be: {source}")]
     Objective {
@@ -309,6 +316,17 @@ mod tests {
             |_| None,
         );
         assert_eq!(error(twice), InvalidLabel::Taken { name: "tenant".to_owned() }.into());
+    }
+
+    #[test]
+    fn a_declared_value_that_cannot_be_a_label_value_is_refused() {
+        for value in ["", "a\nb", "a\\b", &"x".repeat(129)] {
+            let model = error(LlmMetrics::builder().models(["m", value]));
+            assert_eq!(model, BuildError::ModelName { name: value.to_owned() });
+            let label = LlmMetrics::builder().request_label("tier", LabelPolicy::only(["free", value]), |_| None);
+            let expected = BuildError::LabelValue { label: "tier".to_owned(), value: value.to_owned() };
+            assert_eq!(error(label), expected);
+        }
     }
 
     fn objective_error(objective: Objective) -> InvalidObjective {

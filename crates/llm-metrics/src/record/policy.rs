@@ -117,6 +117,11 @@ impl LabelValues {
         Self { cap: admitted.len() + policy.learn, policy, admitted: RwLock::new(admitted) }
     }
 
+    /// A declared name that cannot be a label value.
+    pub(crate) fn unfit(&self) -> Option<&str> {
+        self.policy.unfit()
+    }
+
     /// The values that are known from the start.
     pub(crate) fn declared(&self) -> &[Arc<str>] {
         &self.policy.declared
