@@ -71,7 +71,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_gpu: bool,
 
-    /// Does not reuse the KV cache of prompts that begin alike
+    /// Does not reuse the KV cache of prompts that begin alike; on a CPU it is never reused, as it would grow without end
     #[arg(long)]
     no_prefix_cache: bool,
 }

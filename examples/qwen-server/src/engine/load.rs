@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) max_seqs: usize,
     /// Sequences that may wait beside them.
     pub(crate) max_queue: usize,
+    /// Whether prompts that begin alike share work. Not on a CPU: 0.8.1 never evicts a prefix that lies there
+    /// (<https://github.com/EricLBuehler/mistral.rs/issues/1961>), so the memory would grow with every prompt.
     pub(crate) prefix_cache: bool,
 }
 
@@ -67,12 +69,12 @@ pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineGauge
     };
     let (pipeline, scheduler, _) = built?;
 
-    let facts = {
+    let (facts, on_cpu) = {
         let pipeline = pipeline.lock().await;
         let metadata = pipeline.get_metadata();
         let tokenizer = pipeline.tokenizer();
         let id = |tag: &str| tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_to_id(tag));
-        Facts {
+        let facts = Facts {
             context_length: metadata.max_seq_len,
             has_chat_template: pipeline.get_chat_template().is_some_and(|template| template.has_chat_template()),
             defaults: pipeline.generation_defaults().unwrap_or_default(),
@@ -82,10 +84,11 @@ pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineGauge
                 let encoding = tokenizer.as_ref().and_then(|tokenizer| tokenizer.encode_fast(text, false).ok());
                 encoding.map_or(0, |encoding| encoding.len())
             }),
-        }
+        };
+        (facts, pipeline.device().is_cpu())
     };
     let runner = MistralRsBuilder::new(pipeline, scheduler, false, None)
-        .with_no_prefix_cache(!options.prefix_cache)
+        .with_no_prefix_cache(on_cpu || !options.prefix_cache)
         .with_prefix_cache_n(CACHED_PREFIXES)
         .build()
         .await;

@@ -1,9 +1,10 @@
 //! mistral.rs, with its rough edges filed off.
 //!
 //! Version 0.8.1 panics when the receiver of a non-streaming request is gone, stops altogether while one receiver is
-//! full, drops chunks of requests with more than one choice, has no sensible end at the end of the context, and
-//! treats a failed tool call as a failure of the whole batch. So every choice is a streaming request of its own with
-//! a channel that never fills, the limit on tokens always fits the context, and tool calls are read outside.
+//! full, drops chunks of requests with more than one choice, has no sensible end at the end of the context,
+//! treats a failed tool call as a failure of the whole batch, and on a CPU never evicts a prompt from its prefix cache.
+//! So every choice is a streaming request of its own with a channel that never fills, the limit on tokens always fits
+//! the context, tool calls are read outside, and a CPU has no prefix cache.
 
 mod generation;
 mod length;
