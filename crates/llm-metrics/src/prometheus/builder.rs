@@ -86,6 +86,9 @@ impl ExporterBuilder {
     /// buckets for metrics of your own, for example. A global label that is added here is on no histogram of the catalogues: use
     /// [`constant_label`](Self::constant_label).
     ///
+    /// A histogram of your own whose name ends like one of the catalogues, `http_request_duration_seconds` say, has that one's
+    /// buckets, unless you bind others to its full name.
+    ///
     /// Do not set an idle timeout: handles that are cached, as ours are, would record into nothing afterwards.
     pub fn configure(mut self, change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder) -> Self {
         self.exporter = change(self.exporter);
