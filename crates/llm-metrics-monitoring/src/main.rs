@@ -70,12 +70,15 @@ fn run(Command::Generate { slo, prefix, gpu_prefix, out, check }: Command) -> Re
     };
     let files = generate::files(&slo, &names).map_err(|error| Failure::Finding(error.to_string()))?;
     if check {
-        let changed = generate::drift(&files, &out);
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let list: Vec<_> = changed.iter().map(|path| format!("  {}", out.join(path).display())).collect();
-        return Err(Failure::Finding(format!("out of date; generate them again:\n{}", list.join("\n"))));
+        let (changed, stale): (Vec<_>, Vec<_>) =
+            generate::drift(&files, &out).into_iter().partition(|path| files.iter().any(|file| file.path == *path));
+        let told = [("out of date; generate them again:", changed), ("no longer generated; remove them:", stale)];
+        let told = told.iter().filter(|(_, paths)| !paths.is_empty()).flat_map(|(what, paths)| {
+            std::iter::once((*what).to_owned())
+                .chain(paths.iter().map(|path| format!("  {}", out.join(path).display())))
+        });
+        let told: Vec<_> = told.collect();
+        return if told.is_empty() { Ok(()) } else { Err(Failure::Finding(told.join("\n"))) };
     }
     generate::write(&files, &out).map_err(|error| usage(&error))?;
     println!("{} files below {}", files.len(), out.display());

@@ -33,6 +33,10 @@ fn what_is_no_longer_generated_is_found_and_what_is_not_ours_is_left_alone() {
     let (status, message) = run(folder.path(), &["generate", "--check", "--out", "."]);
     assert_eq!(status, Some(1));
     assert!(message.contains("old.rules.yml") && !message.contains("mine.yml"), "{message}");
+    assert!(
+        message.contains("remove") && !message.contains("generate them again"),
+        "generating leaves it there: {message}"
+    );
 }
 
 #[test]

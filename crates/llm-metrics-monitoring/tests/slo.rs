@@ -55,3 +55,32 @@ fn what_is_no_yaml_or_not_known_is_refused() {
         assert!(refused(&format!("alerts: {{least_traffic: {value}}}\n")).contains("0 or more"), "{value}");
     }
 }
+
+#[test]
+fn a_value_of_another_type_is_told_with_its_line_and_field() {
+    for (text, field, line) in [
+        ("objectives:\n  availability: high\n", "objectives.availability", "line 2"),
+        ("alerts:\n  error_ratio: 0.1\n  cut_ratio:\n", "alerts.cut_ratio", "line 3"),
+        ("service:\n  jobs: llm\n", "service.jobs", "line 2"),
+        ("service: {jobs: [llm, [a]]}\n", "service.jobs[1]", "line 1"),
+        ("gpu:\n  memory_preallocated: 3\n", "gpu.memory_preallocated", "line 2"),
+    ] {
+        let message = refused(text);
+        assert!(message.starts_with(&format!("{field}: ")) && message.contains(line), "{text}: {message}");
+    }
+}
+
+#[test]
+fn what_is_there_twice_is_refused() {
+    let message = refused("service: {jobs: [llm, canary, llm]}\n");
+    assert!(message.contains("service.jobs") && message.contains("\"llm\" is there twice"), "{message}");
+    let message = refused("alerts:\n  cut_ratio: 0.1\n  cut_ratio: 0.2\n");
+    assert!(
+        message.starts_with("alerts: ") && message.contains("cut_ratio") && message.contains("line 3"),
+        "{message}"
+    );
+    let message = refused("alerts: {}\n---\ngpu: {}\n");
+    for of_the_library in ["Options", "from_multiple", "Policy"] {
+        assert!(!message.contains(of_the_library), "{message}");
+    }
+}

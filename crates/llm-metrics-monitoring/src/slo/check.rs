@@ -73,7 +73,15 @@ pub(super) fn job(value: &str, _: &()) -> Checked {
     if !value.is_empty() && !value.contains(char::is_control) {
         return Ok(());
     }
-    Err(Error::new("give the job_name of the scrape configuration"))
+    Err(Error::new(format!("{value:?} is no job: give the job_name of the scrape configuration")))
+}
+
+/// Each of them once: two alerts about one job would be told apart by nothing.
+pub(super) fn distinct(jobs: &[String], _: &()) -> Checked {
+    match jobs.iter().enumerate().find(|(index, job)| jobs[..*index].contains(job)) {
+        Some((_, job)) => Err(Error::new(format!("{job:?} is there twice"))),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn runbooks(value: &str, _: &()) -> Checked {

@@ -20,8 +20,9 @@ mod check;
 use garde::Validate;
 use llm_metrics::catalog;
 use serde::{Deserialize, Serialize};
+use serde_saphyr::UserMessageFormatter;
 
-use check::{at_least, bound, bound_below_last, job, label, not_negative, number_within, ratio};
+use check::{at_least, bound, bound_below_last, distinct, job, label, not_negative, number_within, ratio};
 
 /// The settings, with a default for everything.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Validate)]
@@ -51,7 +52,7 @@ pub struct Slo {
 #[non_exhaustive]
 pub struct Service {
     /// The scrape jobs of the servers. Alerts about missing targets look at these.
-    #[garde(length(min = 1), inner(custom(job)))]
+    #[garde(length(min = 1), custom(distinct), inner(custom(job)))]
     pub jobs: Vec<String>,
     /// What the links to runbooks begin with: a folder, or the address of one.
     #[garde(custom(check::runbooks))]
@@ -251,11 +252,15 @@ impl Slo {
     /// # Errors
     /// When it is no YAML, has a field that is not known, or a value that cannot be.
     pub fn parse(text: &str) -> Result<Self, InvalidSlo> {
-        let options = serde_saphyr::options! { with_snippet: false };
         // A file of comments alone is a document of nothing.
-        let slo = serde_saphyr::from_str_with_options_valid::<Option<Self>>(text, options);
-        let slo = slo.map_err(|error| InvalidSlo { message: error.to_string() })?;
-        Ok(slo.unwrap_or_default())
+        match serde_saphyr::from_str_with_options_valid::<Option<Self>>(text, options()) {
+            Ok(slo) => Ok(slo.unwrap_or_default()),
+            Err(error) => {
+                let message = error.render_with_formatter(&UserMessageFormatter);
+                let field = stopped_at(text).map(|field| format!("{field}: "));
+                Err(InvalidSlo { message: field.unwrap_or_default() + &message })
+            }
+        }
     }
 
     /// The text of a `slo.yaml` with these settings.
@@ -263,4 +268,21 @@ impl Slo {
     pub fn to_yaml(&self) -> String {
         serde_saphyr::to_string(self).unwrap_or_default()
     }
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! { with_snippet: false }
+}
+
+/// The field that cannot be read. Those that can be read and are wrong are in the message already.
+fn stopped_at(text: &str) -> Option<String> {
+    let mut field = None;
+    let _ = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
+        serde_path_to_error::deserialize::<_, Option<Slo>>(yaml).map_err(|error| {
+            // It ends so where it is the key that cannot be read.
+            field = Some(error.path().to_string().trim_end_matches(".?").to_owned());
+            error.into_inner()
+        })
+    });
+    field.filter(|field| field != "." && field != "?")
 }

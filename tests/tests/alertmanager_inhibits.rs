@@ -1,0 +1,92 @@
+//! What silences what: alerts are given to an Alertmanager with the committed configuration, which says what it holds back.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use llm_metrics_tests::{Daemon, free_address, monitoring, tool};
+use serde_json::Value;
+
+/// Labels of an alert, as amtool takes them; the first word is its name.
+const ALERTS: &[(&str, bool)] = &[
+    ("LlmTargetDown severity=critical job=llm instance=a:1", false),
+    // Of the target that is down.
+    ("LlmGpuXid severity=critical job=llm instance=a:1 gpu=0 gpu_uuid=GPU-1 xid=79", true),
+    ("LlmScrapeSlow severity=warning job=llm instance=a:1", true),
+    // Of another target, of another job, and of the service as a whole.
+    ("LlmScrapeSlow severity=warning job=llm instance=b:1", false),
+    ("LlmScrapeSlow severity=warning job=other instance=a:1", false),
+    ("LlmErrorRatioHigh severity=critical job=llm model=m", false),
+    // The same thing, only graver; and not the same thing.
+    ("LlmErrorBudgetBurn severity=critical job=llm model=m window=1h burn=14.4", false),
+    ("LlmErrorBudgetBurn severity=critical job=llm model=m window=6h burn=6", false),
+    ("LlmErrorBudgetBurn severity=warning job=llm model=m window=1d burn=3", true),
+    ("LlmErrorBudgetBurn severity=warning job=llm model=n window=1d burn=3", false),
+    ("LlmAttainmentLow severity=warning job=llm model=m slo=chat", false),
+    // A GPU that is full needs no warning that it will be.
+    ("LlmGpuMemoryHigh severity=critical job=llm instance=b:1 gpu=0 gpu_uuid=GPU-2", false),
+    ("LlmGpuMemoryHeadroomLow severity=warning job=llm instance=b:1 gpu=0 gpu_uuid=GPU-2", true),
+    ("LlmGpuMemoryHeadroomLow severity=warning job=llm instance=b:1 gpu=1 gpu_uuid=GPU-3", false),
+    // Of a GPU that is lost, what is less than critical.
+    ("LlmGpuLost severity=critical job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4", false),
+    ("LlmGpuThrottled severity=warning job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4 reason=hw_slowdown", true),
+    ("LlmGpuXid severity=critical job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4 xid=79", false),
+    // Of a job that is gone, all but the watchdog, which has none.
+    ("LlmTargetAbsent severity=critical job=gone", false),
+    ("LlmRequestRateLow severity=info job=gone model=m", true),
+    ("LlmWatchdog severity=none", false),
+];
+
+#[tokio::test]
+async fn a_target_that_is_down_silences_its_instance_and_critical_silences_warning() {
+    let (Some(alertmanager), Some(amtool)) = (tool("alertmanager"), tool("amtool")) else { return };
+    let (folder, addr) = (tempfile::tempdir().expect("a temporary folder"), free_address());
+    fs::write(folder.path().join("alertmanager.yml"), monitoring::text("alertmanager/alertmanager.yml"))
+        .expect("a file");
+    let listen = format!("--web.listen-address={addr}");
+    let arguments = ["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address=", &listen];
+    let alertmanager = Daemon::start(&alertmanager, addr, folder, &arguments, "/-/ready").await;
+
+    for (labels, _) in ALERTS {
+        let add = amtool
+            .command()
+            .arg(format!("--alertmanager.url=http://{addr}"))
+            .args(["alert", "add"])
+            .args(labels.split(' '))
+            .output();
+        let add = add.expect("amtool runs");
+        assert!(add.status.success(), "{labels}: {}", String::from_utf8_lossy(&add.stderr));
+    }
+    let expected: BTreeMap<_, _> = ALERTS.iter().map(|(labels, silenced)| (sorted(labels), *silenced)).collect();
+    assert_eq!(expected.len(), ALERTS.len());
+    // An alert's state is known a moment after it has come.
+    let mut states = BTreeMap::new();
+    for _ in 0..100 {
+        states = held_back(&alertmanager).await;
+        if states == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(states, expected);
+}
+
+/// Whether each alert is held back because of another one.
+async fn held_back(alertmanager: &Daemon) -> BTreeMap<String, bool> {
+    let alerts: Value =
+        serde_json::from_str(&alertmanager.get("/api/v2/alerts").await.expect("an answer")).expect("JSON");
+    let of = |alert: &Value| {
+        let labels = alert["labels"].as_object().expect("labels").iter();
+        let words = labels.map(|(name, value)| match (name.as_str(), value.as_str().unwrap_or_default()) {
+            ("alertname", value) => value.to_owned(),
+            (name, value) => format!("{name}={value}"),
+        });
+        let by = alert["status"]["inhibitedBy"].as_array().expect("a list");
+        (sorted(&words.collect::<Vec<_>>().join(" ")), !by.is_empty())
+    };
+    alerts.as_array().expect("a list").iter().map(of).collect()
+}
+
+fn sorted(labels: &str) -> String {
+    let mut words: Vec<_> = labels.split(' ').collect();
+    words.sort_unstable();
+    words.join(" ")
+}
