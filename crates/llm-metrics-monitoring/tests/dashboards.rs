@@ -157,6 +157,33 @@ fn every_query_parses_and_asks_only_for_metrics_and_labels_that_there_are() {
     assert!(selectors > 300, "{selectors}");
 }
 
+/// A row that is added to a catalogue gets its panel, or its reason here.
+#[test]
+fn every_row_of_the_catalogues_is_shown() {
+    let mut read = BTreeSet::new();
+    for (path, dashboard) in provisioned() {
+        let exprs = queries(&dashboard).into_iter().map(|(_, expr)| expr);
+        read.extend(exprs.flat_map(|expr| Reads::of(&expr).selectors).map(|(name, ..)| name));
+        assert!(!read.is_empty(), "{path}");
+    }
+    let not_shown = [
+        ("llm_model_load_seconds", "a moment in hours: the switches between models are annotations"),
+        ("llm_slo_requests_total", "the rules make attainment and goodput of it, which are shown"),
+        ("gpu_memory_reserved_bytes", "the driver's own share, which hardly ever changes"),
+        ("gpu_process_memory_bytes", "off unless asked for; the runbooks ask for it"),
+        ("gpu_energy_joules_total", "a rule makes joules per token of it; power is shown"),
+        ("gpu_pcie_link_generation", "what the board is plugged into"),
+        ("gpu_pcie_link_width", "what the board is plugged into"),
+        ("gpu_recovery_action", "an alert"),
+        ("gpu_xid_last_timestamp_seconds", "an alert; the XIDs themselves are shown"),
+    ];
+    let parts = |name: &str| ["", "_count", "_sum", "_bucket"].map(|part| format!("{name}{part}"));
+    let rows = llm_metrics::catalog::all().chain(llm_metrics_gpu::catalog::all());
+    let unseen: Vec<_> =
+        rows.map(|row| row.name).filter(|name| !parts(name).iter().any(|part| read.contains(part))).collect();
+    assert_eq!(unseen, not_shown.map(|(name, _)| name));
+}
+
 #[test]
 fn what_has_a_job_and_an_instance_is_matched_by_the_choices() {
     for (path, dashboard) in provisioned() {

@@ -118,21 +118,28 @@ fn peaks() -> Vec<Panel> {
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_TIME_TO_FIRST_TOKEN)), "{{model}}")
-        .size(8, 7),
+        .size(6, 7),
         Panel::lines(
             "Slowest request of the last minute",
             "The largest of the recent window, of requests that succeeded or failed by our fault.",
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_REQUEST_DURATION)), "{{model}}")
-        .size(8, 7),
+        .size(6, 7),
+        Panel::lines(
+            "Slowest pace of the last minute",
+            "The largest time per output token of the recent window, of requests of more than one token.",
+            units::SECONDS,
+        )
+        .target(max(gauge!(catalog::RECENT_TIME_PER_OUTPUT_TOKEN)), "{{model}}")
+        .size(6, 7),
         Panel::bars(
             "Stalls",
             "Silences after the first token that lasted longer than the server's threshold (5 s unless set).",
             units::COUNT,
         )
         .target(counter!(catalog::STREAM_STALLS).increase(RATE).sum_by([MODEL]), "{{model}}")
-        .size(8, 7),
+        .size(6, 7),
     ]
 }
 

@@ -95,9 +95,16 @@ fn gaps() -> Vec<Panel> {
 }
 
 fn collector(slo: &Slo) -> Vec<Panel> {
-    let panel = |title, description, unit| Panel::lines(title, description, unit).size(8, 7);
+    let panel = |title, description, unit| Panel::lines(title, description, unit).size(6, 7);
     let tick = histogram!(gpu::TICK);
     vec![
+        Panel::states(
+            "The driver",
+            "Whether it answers, where there is a collector. A machine without GPUs has none that does.",
+            &[("0", "none", "orange"), ("1", "answers", "semi-dark-green")],
+        )
+        .target(gauge!(gpu::COLLECTOR_UP).now().min_by([INSTANCE]), "{{instance}}")
+        .size(6, 7),
         panel(
             "Age of the readings",
             "How long ago the devices were read. It does not say so itself when it is stuck.",
@@ -107,8 +114,9 @@ fn collector(slo: &Slo) -> Vec<Panel> {
         .limit(slo.gpu.stale_seconds),
         panel("Duration of a round, P95", "How long it takes to read all devices.", units::SECONDS)
             .target(tick.quantile(0.95, RATE, [INSTANCE]), "{{instance}}"),
-        Panel::bars("Errors", "What went wrong while collecting.", units::COUNT)
+        Panel::bars("Errors", "What went wrong while collecting, and drivers that were opened anew.", units::COUNT)
             .target(counter!(gpu::ERRORS).increase(RATE).sum_by(["kind"]), "{{kind}}")
-            .size(8, 7),
+            .target(counter!(gpu::REINITS).increase(RATE).sum(), "opened anew")
+            .size(6, 7),
     ]
 }
