@@ -89,6 +89,20 @@ gpu: {memory_preallocated: true, stale_seconds: 120}
     }
 }
 
+/// Much traffic before anything is said, and limits just below everything.
+#[test]
+fn the_proof_holds_at_the_ends_of_what_can_be_set() {
+    let settings = "\
+objectives: {availability: 0.5, time_to_first_token: {objective: 0.5}, inter_token_latency: {objective: 0.5}}
+alerts: {least_traffic: 50, cut_ratio: 0.995, error_ratio: 0.995, kv_cache_ratio: 0.995}
+gpu: {memory_ratio: 0.999, memory_headroom_ratio: 0.995}
+";
+    let folder = generated(settings, &Names::new());
+    for suffix in ["objectives.test.yml", "traffic.test.yml", "quality.test.yml", "gpu.test.yml"] {
+        all_hold(&folder, suffix);
+    }
+}
+
 /// A proof that cannot fail proves nothing.
 #[test]
 fn a_threshold_that_is_changed_by_hand_is_found_out() {

@@ -234,6 +234,11 @@ pub(crate) fn percent(ratio: f64) -> String {
     format!("{text}%")
 }
 
+/// A share by a hundredth of it above the limit, and below 1.
+pub(crate) fn just_above(limit: f64) -> f64 {
+    (limit * 1.01).min(f64::midpoint(limit, 1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,7 +41,7 @@ fn used(values: Values) -> Vec<Series> {
 
 fn headroom(slo: &Slo, rules: &Recording) -> Alert {
     let limit = slo.gpu.memory_headroom_ratio;
-    let above = limit + 0.01;
+    let above = (limit + 0.01).min(f64::midpoint(limit, 1.0));
     Alert::new(
         MEMORY_HEADROOM_LOW,
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: {{ $value | humanizePercentage }} of memory used",
@@ -53,7 +53,7 @@ fn headroom(slo: &Slo, rules: &Recording) -> Alert {
             .keep(Window::minutes(5)),
     )
     .case(Case::fires("just above", 17, percent(above), used(Values::flat(above * 100.0))))
-    .case(Case::quiet("at the limit", 17, used(Values::flat(limit * 100.0))))
+    .case(Case::quiet("just below", 17, used(Values::flat((limit - 0.0001) * 100.0))))
     .case(Case::quiet("not yet for long enough", 14, used(Values::flat(above * 100.0))))
 }
 
@@ -70,7 +70,7 @@ fn memory(slo: &Slo, rules: &Recording) -> Alert {
     .settings(&["gpu.memory_ratio", "gpu.memory_preallocated"])
     .variant(Variant::new(Severity::Critical, SHORT, rules.gpu_memory_ratio.now().gt(limit)).keep(Window::minutes(5)))
     .case(Case::fires("just above", 7, percent(above), used(Values::flat(above * 100.0))))
-    .case(Case::quiet("at the limit", 7, used(Values::flat(limit * 100.0))))
+    .case(Case::quiet("just below", 7, used(Values::flat((limit - 0.0001) * 100.0))))
     .case(Case::quiet("not yet for long enough", 4, used(Values::flat(above * 100.0))))
     .case(Case::quiet("of a GPU that is lost", 7, lost))
 }

@@ -23,11 +23,14 @@ const BURNS: [(Severity, Window, Window, f64, u32); 4] = [
 ];
 /// Minutes until what fires for a time after the first rule had its first sample certainly fires.
 const SETTLED: u32 = 6;
-/// Events a minute in the cases.
-const EVENTS: f64 = 10_000.0;
+
+/// Events a minute in the cases: enough, too, in the first minutes of a window of hours.
+fn events(slo: &Slo) -> f64 {
+    (slo.alerts.least_traffic * 12_000.0).max(10_000.0)
+}
 
 pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
-    let objectives = &slo.objectives;
+    let (objectives, events) = (&slo.objectives, events(slo));
     let first_token = objectives.time_to_first_token.seconds;
     let gap = objectives.inter_token_latency.seconds;
     let available = Burn {
@@ -58,11 +61,11 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             &[|bad| {
                 let requests =
                     |outcome: &str, by| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(Values::rising(by));
-                vec![requests("success", EVENTS - bad), requests("error", bad)]
+                vec![requests("success", events - bad), requests("error", bad)]
             }],
         ),
-        begins.alert(slo, rules, &slow(&histogram!(catalog::TIME_TO_FIRST_TOKEN), first_token)),
-        flows.alert(slo, rules, &slow(&histogram!(catalog::INTER_TOKEN_LATENCY), gap)),
+        begins.alert(slo, rules, &slow(&histogram!(catalog::TIME_TO_FIRST_TOKEN), first_token, events)),
+        flows.alert(slo, rules, &slow(&histogram!(catalog::INTER_TOKEN_LATENCY), gap, events)),
         attainment(slo, rules),
     ]
 }
@@ -76,8 +79,9 @@ struct Burn<'a> {
 }
 
 impl Burn<'_> {
-    /// `series` are ways to have so many bad events a minute of [`EVENTS`].
+    /// `series` are ways to have so many bad events a minute of [`events`].
     fn alert(&self, slo: &Slo, rules: &Recording, series: &[impl Fn(f64) -> Vec<Series>]) -> Alert {
+        let events = events(slo);
         // What a share of 0.995 leaves, without the dust of binary fractions.
         let budget = ((1.0 - self.objective) * 1e9).round() / 1e9;
         let summary = format!(
@@ -105,15 +109,15 @@ impl Burn<'_> {
             for series in series {
                 let (above, below) = (times * budget * 1.01, times * budget * 0.99);
                 let (name, at) = (self.name, hold + SETTLED);
-                let over = Case::quiet(format!("{name} above {times} times the budget"), at, series(above * EVENTS));
+                let over = Case::quiet(format!("{name} above {times} times the budget"), at, series(above * events));
                 alert = alert.case(over.firing(index, percent(above), &[]));
                 let under = format!("{name} below {times} times the budget");
-                alert = alert.case(Case::quiet(under, at, series(below * EVENTS)));
+                alert = alert.case(Case::quiet(under, at, series(below * events)));
             }
         }
         let idle = series.iter().map(|series| {
-            let mut series = series(EVENTS);
-            series.iter_mut().for_each(|series| series.slow_down(slo.alerts.least_traffic * 0.5 * 60.0 / EVENTS));
+            let mut series = series(events);
+            series.iter_mut().for_each(|series| series.slow_down(slo.alerts.least_traffic * 0.5 * 60.0 / events));
             Case::quiet(format!("{} with next to no traffic", self.name), 240, series)
         });
         alert.cases.extend(idle.filter(|_| slo.alerts.least_traffic > 0.0));
@@ -122,13 +126,13 @@ impl Burn<'_> {
 }
 
 /// A histogram of which so many observations a minute are above `bound`, in the spelling of Prometheus 2 and 3.
-fn slow(histogram: &Histogram, bound: f64) -> Vec<impl Fn(f64) -> Vec<Series>> {
+fn slow(histogram: &Histogram, bound: f64, events: f64) -> Vec<impl Fn(f64) -> Vec<Series>> {
     let spellings = select::spellings(bound).into_iter();
     let ways = spellings.map(|le| {
         let histogram = histogram.clone();
         move |bad: f64| {
-            let mut series = histogram.clone().series(&[(le.as_str(), EVENTS - bad)], EVENTS);
-            series.extend(busy(EVENTS));
+            let mut series = histogram.clone().series(&[(le.as_str(), events - bad)], events);
+            series.extend(busy(events));
             series
         }
     });
@@ -136,14 +140,14 @@ fn slow(histogram: &Histogram, bound: f64) -> Vec<impl Fn(f64) -> Vec<Series>> {
 }
 
 fn attainment(slo: &Slo, rules: &Recording) -> Alert {
-    let objective = slo.objectives.attainment;
+    let (objective, events) = (slo.objectives.attainment, events(slo));
     let [now, hour] = &rules.attainment;
     let traffic = rules.requests_5m.now().gt(slo.alerts.least_traffic);
     let expr = hour.now().lt(objective).and(now.now().lt(objective)).and_on([JOB, MODEL], traffic);
     let series = |met: f64| {
         let of = |result, by| counter!(catalog::SLO_REQUESTS).with(RESULT, result).series(Values::rising(by));
-        let mut series = vec![of("met", met * EVENTS), of("missed", (1.0 - met) * EVENTS)];
-        series.extend(busy(EVENTS));
+        let mut series = vec![of("met", met * events), of("missed", (1.0 - met) * events)];
+        series.extend(busy(events));
         series
     };
     Alert::new(

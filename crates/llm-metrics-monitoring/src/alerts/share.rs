@@ -1,6 +1,9 @@
 //! Alerts on a share of events, each in one entry: expression, guard, texts and proof follow from it.
 
-use super::{Alert, Case, Series, Severity, Values, Variant, case::percent};
+use super::{
+    Alert, Case, Series, Severity, Values, Variant,
+    case::{just_above, percent},
+};
 use crate::{
     promql::{Counter, Expr, Window},
     rule::{Level, Rule},
@@ -41,7 +44,7 @@ impl Share<'_> {
                 let levels = self.levels.iter().enumerate().filter(|(_, (_, limit))| share > *limit);
                 levels.fold(case, |case, (variant, _)| case.firing(variant, percent(share), &[]))
             };
-            let (above, below) = (limit * 1.01, limit * 0.99);
+            let (above, below) = (just_above(*limit), limit * 0.99);
             let at = self.hold + 5;
             let case = |what: &str, at, share| {
                 Case::quiet(format!("{what} {}", percent(*limit)), at, self.series(share, 1000.0))

@@ -5,7 +5,10 @@ use llm_metrics::catalog::{
     labels::{OUTCOME, PHASE},
 };
 
-use super::{Alert, Case, Series, Severity, Values, Variant, case::percent};
+use super::{
+    Alert, Case, Series, Severity, Values, Variant,
+    case::{just_above, percent},
+};
 use crate::{
     counter, gauge, histogram,
     promql::{Expr, Gauge, Window},
@@ -29,6 +32,11 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
 /// So many successful requests a minute.
 pub(super) fn busy(by: f64) -> Vec<Series> {
     vec![counter!(catalog::REQUESTS).series(Values::rising(by))]
+}
+
+/// So many requests a minute, or as many as are needed for something to be said.
+pub(super) fn plenty(slo: &Slo, by: f64) -> f64 {
+    by.max(slo.alerts.least_traffic * 120.0)
 }
 
 /// Enough traffic for a share or a quantile to say something.
@@ -65,9 +73,9 @@ fn duration_high(name: &'static str, quantile: &str, rule: &Rule, limit: f64, sl
         Variant::new(Severity::Warning, Window::minutes(10), rule.now().gt(limit).and(enough(slo, rules)))
             .keep(Window::minutes(5)),
     )
-    .case(Case::fires("just above", 14, format!("{value:.2}"), series(within, 1000.0)))
-    .case(Case::quiet("just below", 14, series(share + 0.001, 1000.0)))
-    .case(Case::quiet("not yet for long enough", 9, series(within, 1000.0)))
+    .case(Case::fires("just above", 14, format!("{value:.2}"), series(within, plenty(slo, 1000.0))))
+    .case(Case::quiet("just below", 14, series(share + 0.001, plenty(slo, 1000.0))))
+    .case(Case::quiet("not yet for long enough", 9, series(within, plenty(slo, 1000.0))))
     .case(Case::quiet("next to no traffic", 14, series(within, slo.alerts.least_traffic * 30.0)))
 }
 
@@ -78,6 +86,7 @@ fn errors(slo: &Slo, rules: &Recording) -> Alert {
             |outcome, share: f64| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(Values::rising(share * by));
         vec![requests("error", ratio), requests("success", 1.0 - ratio)]
     };
+    let above = just_above(limit);
     let expr = rules.error_ratio.over(SHORT).now().gt(limit).and(enough(slo, rules));
     Alert::new(
         "LlmErrorRatioHigh",
@@ -89,9 +98,9 @@ fn errors(slo: &Slo, rules: &Recording) -> Alert {
     )
     .settings(&["alerts.error_ratio", "alerts.least_traffic"])
     .variant(Variant::new(Severity::Critical, Window::minutes(5), expr).keep(Window::minutes(5)))
-    .case(Case::fires("just above", 9, percent(limit * 1.01), series(limit * 1.01, 1000.0)))
-    .case(Case::quiet("just below", 9, series(limit * 0.99, 1000.0)))
-    .case(Case::quiet("not yet for long enough", 4, series(limit * 1.01, 1000.0)))
+    .case(Case::fires("just above", 9, percent(above), series(above, plenty(slo, 1000.0))))
+    .case(Case::quiet("just below", 9, series(limit * 0.99, plenty(slo, 1000.0))))
+    .case(Case::quiet("not yet for long enough", 4, series(above, plenty(slo, 1000.0))))
     .case(Case::quiet("next to no traffic", 9, series(1.0, slo.alerts.least_traffic * 30.0)))
 }
 

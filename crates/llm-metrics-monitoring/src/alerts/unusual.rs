@@ -4,7 +4,7 @@ use llm_metrics::catalog;
 
 use super::{
     Alert, Case, Severity, Values, Variant,
-    traffic::{busy, enough},
+    traffic::{busy, enough, plenty},
 };
 use crate::{
     counter, gauge, histogram,
@@ -69,7 +69,7 @@ fn first_token(slo: &Slo, rules: &Recording) -> Alert {
             bucket("+Inf", 600.0, 600.0),
         ];
         series.extend((low != "0.5").then(|| bucket(low, 600.0, 0.0)));
-        series.extend(busy(600.0));
+        series.extend(busy(plenty(slo, 600.0)));
         series
     };
     Alert::new(
