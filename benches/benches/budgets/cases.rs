@@ -4,7 +4,7 @@ use std::{error::Error, hint::black_box, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http_body::Body;
-use llm_metrics::LlmMetrics;
+use llm_metrics::{LlmMetrics, catalog::Naming, prometheus::Exporter};
 use llm_metrics_benches::{
     measure::{Case, Measured, Spread, nanoseconds, rounds},
     sample,
@@ -25,8 +25,10 @@ pub(crate) const REQUESTS: u32 = 256;
 pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let free = serve::free()?;
     let exported = Exported::new()?;
-    let by_macro = Exported::new()?;
-    metrics::set_global_recorder(Arc::clone(&by_macro.recorder))?;
+    // Under another prefix, so that what others record is with `metrics-exporter-prometheus` itself, as it would be without us.
+    let elsewhere = Naming::new().prefix("elsewhere")?;
+    let (theirs, _upkeep) = Exporter::builder().process_metrics(false).naming(elsewhere).build()?;
+    metrics::set_global_recorder(theirs)?;
     let mut cases = Vec::new();
     units(&mut cases, &exported);
     chunks(&mut cases, &free, &exported);

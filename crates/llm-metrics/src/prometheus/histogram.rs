@@ -1,14 +1,15 @@
 //! Histograms that are counted into their buckets as the samples come.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
+use foldhash::fast::RandomState;
 use metrics::{HistogramFn, Key, Label, SharedString};
 use metrics_exporter_prometheus::formatting::{
     sanitize_label_key, sanitize_label_value, sanitize_metric_name, write_help_line, write_type_line,
@@ -26,7 +27,10 @@ pub(super) struct Histograms(BTreeMap<String, Family>);
 struct Family {
     bounds: Arc<[f64]>,
     help: OnceLock<SharedString>,
+    /// By their labels as they are rendered.
     series: Mutex<BTreeMap<Key, Arc<Series>>>,
+    /// The same by their keys as they were asked for: a macro asks for each sample.
+    known: RwLock<HashMap<Key, Arc<Series>, RandomState>>,
 }
 
 #[derive(Debug)]
@@ -42,8 +46,8 @@ struct Series {
 
 impl Histograms {
     pub(super) fn bind(&mut self, name: String, bounds: &[f64]) {
-        let family = Family { bounds: bounds.into(), help: OnceLock::new(), series: Mutex::default() };
-        self.0.insert(name, family);
+        let (help, series, known) = (OnceLock::new(), Mutex::default(), RwLock::default());
+        self.0.insert(name, Family { bounds: bounds.into(), help, series, known });
     }
 
     /// Takes the HELP text, unless the histogram is none of these.
@@ -58,11 +62,7 @@ impl Histograms {
     /// The handle of a series, unless the histogram is none of these.
     pub(super) fn register(&self, key: &Key, constant: &[Label]) -> Option<metrics::Histogram> {
         let family = self.0.get(key.name())?;
-        let labels = Key::from_parts("", merged(constant.iter().chain(key.labels())));
-        let mut all = family.series();
-        let series =
-            all.entry(labels).or_insert_with_key(|labels| Arc::new(Series::new(text(labels.labels()), &family.bounds)));
-        Some(metrics::Histogram::from_arc(Arc::clone(series)))
+        Some(metrics::Histogram::from_arc(family.known(key).unwrap_or_else(|| family.learn(key, constant))))
     }
 
     pub(super) fn render(&self, page: &mut String) {
@@ -86,6 +86,18 @@ impl Histograms {
 }
 
 impl Family {
+    fn known(&self, key: &Key) -> Option<Arc<Series>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn learn(&self, key: &Key, constant: &[Label]) -> Arc<Series> {
+        let labels = Key::from_parts("", merged(constant.iter().chain(key.labels())));
+        let new = |labels: &Key| Arc::new(Series::new(text(labels.labels()), &self.bounds));
+        let series = Arc::clone(self.series().entry(labels).or_insert_with_key(new));
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(key.to_retained(), Arc::clone(&series));
+        series
+    }
+
     fn series(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Series>>> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
