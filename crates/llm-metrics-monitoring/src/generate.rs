@@ -117,10 +117,17 @@ pub fn write(files: &[File], folder: &Path) -> Result<(), GenerateError> {
         fs::create_dir_all(parent).map_err(at(parent))?;
         fs::write(&path, &file.text).map_err(at(&path))?;
     }
+    // What is in the way is found before the first file is moved.
     for file in files {
         let target = folder.join(&file.path);
         let parent = target.parent().unwrap_or(&target);
         fs::create_dir_all(parent).map_err(at(parent))?;
+        if target.is_dir() {
+            return Err(at(&target)(io::ErrorKind::IsADirectory.into()));
+        }
+    }
+    for file in files {
+        let target = folder.join(&file.path);
         fs::rename(staging.path().join(&file.path), &target).map_err(at(&target))?;
     }
     Ok(())

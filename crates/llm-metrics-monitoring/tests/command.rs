@@ -73,3 +73,23 @@ fn what_cannot_be_carried_out_ends_with_2() {
     }
     assert!(!folder.path().join("out").exists());
 }
+
+#[test]
+fn what_is_in_the_way_is_found_before_anything_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("rules/gpu.rules.yml")).unwrap();
+    let (status, message) = run(folder.path(), &["generate", "--out", "."]);
+    assert_eq!(status, Some(2), "{message}");
+    assert!(message.contains("gpu.rules.yml"), "{message}");
+    assert!(!folder.path().join("alertmanager/alertmanager.yml").exists(), "nothing was written");
+}
+
+#[test]
+fn it_is_done_even_where_nobody_reads_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llm-metrics"));
+    let status = command.current_dir(folder.path()).args(["generate", "--out", "."]).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
