@@ -12,6 +12,7 @@
 //! A further protocol is a file with its shapes, and a row in [`ROUTES`].
 
 mod document;
+mod escape;
 mod facts;
 #[cfg(fuzzing)]
 pub mod fuzzing;

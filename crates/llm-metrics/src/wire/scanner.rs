@@ -4,6 +4,7 @@
 //! one piece, goes into a small scratch buffer, and only when it is split over two slices or holds an escape. Whatever
 //! the shape does not name is passed over without a look.
 
+use super::escape::{Joined, unescaped};
 use super::json::{Broken, MAX_LEVELS, Place, SCRATCH, Scalar, Shape, Skipped, Visitor};
 use super::skip;
 
@@ -393,20 +394,43 @@ impl<F: Copy + 'static> Scanner<F> {
                 return bytes.len();
             };
             let piece = &rest[..length];
-            at += length + 1;
             if rest[length] == b'"' {
+                at += length + 1;
                 self.end_string(piece, at, scratch, visitor);
                 return at;
             }
-            self.piece(piece, scratch, visitor);
-            match bytes.get(at) {
+            match rest.get(length + 1) {
+                Some(byte) if *byte != b'u' && self.used_for == Use::Text => at += self.escapes(rest, visitor),
                 Some(byte) if *byte != b'u' => {
+                    self.piece(piece, scratch, visitor);
                     self.piece(&[unescaped(*byte)], scratch, visitor);
-                    at += 1;
+                    at += length + 2;
                 }
-                _ => self.escape = Escape::Backslash,
+                _ => {
+                    self.piece(piece, scratch, visitor);
+                    self.escape = Escape::Backslash;
+                    at += length + 1;
+                }
             }
         }
+        at
+    }
+
+    /// What a text has of escapes of two bytes and of pieces before and between them, and how long that is.
+    fn escapes<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], visitor: &mut V) -> usize {
+        let mut at = 0;
+        // A text never needs the scratch buffer.
+        let mut text = Joined::new(|piece: &[u8]| self.piece(piece, &mut [], visitor));
+        while let Some(length) = skip::quote_or_backslash(&bytes[at..]) {
+            let (piece, [b'\\', byte, ..]) = bytes[at..].split_at(length) else { break };
+            if *byte == b'u' {
+                break;
+            }
+            text.piece(piece);
+            text.escape(*byte);
+            at += length + 2;
+        }
+        text.flush();
         at
     }
 
@@ -516,15 +540,3 @@ impl<F: Copy + 'static> Scanner<F> {
 }
 
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
-
-/// What stands after the backslash of an escape of two bytes.
-pub(super) fn unescaped(byte: u8) -> u8 {
-    match byte {
-        b'b' => 0x08,
-        b'f' => 0x0c,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        _ => byte,
-    }
-}

@@ -11,9 +11,9 @@
 //! In what follows the text, one value may be different each time: padding, or an object that nobody looks at, such as
 //! log probabilities. See [`Template::ends`] for why that is safe.
 
+use super::escape::Joined;
 use super::facts::{Choice, Gap, Mark, Stem};
 use super::json::{Place, SCRATCH, Skipped};
-use super::scanner::unescaped;
 use super::skip::quote_or_backslash;
 use super::{Sink, TextKind};
 
@@ -33,21 +33,25 @@ impl Text<'_> {
     #[inline]
     pub(super) fn tell(&self, sink: &mut impl Sink) {
         sink.choice(self.choice);
-        let mut rest = self.text;
-        while let Some(at) = if self.escaped { memchr::memchr(b'\\', rest) } else { None } {
-            let (piece, escape) = rest.split_at(at);
-            self.tell_piece(piece, sink);
-            let [_, byte, after @ ..] = escape else { return };
-            self.tell_piece(&[unescaped(*byte)], sink);
-            rest = after;
+        let mut tell = |piece: &[u8]| sink.text(self.choice, self.kind, piece);
+        if self.escaped {
+            self.tell_unescaped(tell);
+        } else if !self.text.is_empty() {
+            tell(self.text);
         }
-        self.tell_piece(rest, sink);
     }
 
-    fn tell_piece(&self, piece: &[u8], sink: &mut impl Sink) {
-        if !piece.is_empty() {
-            sink.text(self.choice, self.kind, piece);
+    fn tell_unescaped(&self, tell: impl FnMut(&[u8])) {
+        let mut text = Joined::new(tell);
+        let mut rest = self.text;
+        while let Some(at) = memchr::memchr(b'\\', rest) {
+            let (piece, [_, byte, after @ ..]) = rest.split_at(at) else { break };
+            text.piece(piece);
+            text.escape(*byte);
+            rest = after;
         }
+        text.piece(rest);
+        text.flush();
     }
 }
 
