@@ -139,7 +139,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 State::Atom => self.atom(bytes, at, scratch, visitor),
                 State::Skip => self.skipped(bytes, at, visitor),
                 State::Broken => return,
-                _ if matches!(bytes[at], b' ' | b'\t' | b'\n' | b'\r') => at + 1,
+                _ if is_blank(bytes[at]) => at + 1,
                 _ => self.punctuation(bytes, at, scratch, visitor),
             };
         }
@@ -160,29 +160,45 @@ impl<F: Copy + 'static> Scanner<F> {
     fn punctuation<V: Visitor<Fact = F>>(
         &mut self,
         bytes: &[u8],
-        at: usize,
+        mut at: usize,
         scratch: &mut [u8],
         visitor: &mut V,
     ) -> usize {
-        let byte = bytes[at];
-        match (self.state, byte) {
-            (State::FirstKey | State::Key, b'"') => return self.key(bytes, at + 1),
-            (State::Colon, b':') => self.state = State::Value,
-            (State::Next, b',') => self.comma(),
-            (State::Next | State::FirstKey, b'}') if matches!(self.container, Shape::Object(..)) => self.close(visitor),
-            (State::Next | State::FirstElement, b']') if matches!(self.container, Shape::Array(_)) => {
-                self.close(visitor);
-            }
-            (State::Value | State::FirstElement, _) => {
-                let at = self.value(bytes, at, scratch, visitor);
-                if self.state != State::Next || bytes.get(at) != Some(&b',') {
+        match (self.state, bytes[at]) {
+            (State::FirstKey | State::Key, b'"') => {
+                at = self.key(bytes, at + 1);
+                // Mostly the value follows at once.
+                if self.state != State::Value || bytes.get(at).is_none_or(|byte| is_blank(*byte)) {
                     return at;
                 }
+            }
+            (State::Colon, b':') => {
+                self.state = State::Value;
+                return at + 1;
+            }
+            (State::Next, b',') => {
                 self.comma();
                 return at + 1;
             }
-            _ => self.give_up(Broken::Malformed, visitor),
+            (State::Next | State::FirstKey, b'}') if matches!(self.container, Shape::Object(..)) => {
+                self.close(visitor);
+                return at + 1;
+            }
+            (State::Next | State::FirstElement, b']') if matches!(self.container, Shape::Array(_)) => {
+                self.close(visitor);
+                return at + 1;
+            }
+            (State::Value | State::FirstElement, _) => {}
+            _ => {
+                self.give_up(Broken::Malformed, visitor);
+                return at + 1;
+            }
         }
+        let at = self.value(bytes, at, scratch, visitor);
+        if self.state != State::Next || bytes.get(at) != Some(&b',') {
+            return at;
+        }
+        self.comma();
         at + 1
     }
 
@@ -537,6 +553,11 @@ impl<F: Copy + 'static> Scanner<F> {
             self.piece(REPLACEMENT, scratch, visitor);
         }
     }
+}
+
+/// White space between values.
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
