@@ -18,6 +18,7 @@ use crate::{
     recent::Latency,
     record::{LlmMetrics, RawLabels, Series},
     vocabulary::{Endpoint, FinishReason, InspectionFailure, Operation, Phase, Protocol, SkipReason, Usage},
+    wire::Counts,
 };
 
 /// At most so many samples of inter-token latency for one event.
@@ -90,40 +91,6 @@ struct Event {
     bears_token: bool,
     answers: bool,
     usage_tokens: Option<u32>,
-}
-
-/// Token counts in as little room as they need: none that is kept is over 2³⁰.
-#[derive(Clone, Copy)]
-struct Counts([u32; 4]);
-
-const UNKNOWN: u32 = u32::MAX;
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self([UNKNOWN; 4])
-    }
-}
-
-impl Counts {
-    fn output(self) -> Option<u64> {
-        let [_, _, output, _] = self.0;
-        (output != UNKNOWN).then_some(u64::from(output))
-    }
-}
-
-impl From<Usage> for Counts {
-    fn from(usage: Usage) -> Self {
-        let counts = [usage.input, usage.cached_input, usage.output, usage.reasoning];
-        Self(counts.map(|count| count.and_then(|count| u32::try_from(count).ok()).unwrap_or(UNKNOWN)))
-    }
-}
-
-impl From<Counts> for Usage {
-    fn from(counts: Counts) -> Self {
-        let [input, cached_input, output, reasoning] =
-            counts.0.map(|count| (count != UNKNOWN).then_some(u64::from(count)));
-        Self { input, cached_input, output, reasoning }
-    }
 }
 
 impl Life {

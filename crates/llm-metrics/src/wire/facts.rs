@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::json::{Broken, Place, Scalar, Skipped, Visitor};
-use super::{Sink, TextKind};
+use super::{Counts, Sink, TextKind};
 use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
 
 /// Names over this many bytes are refused by the label policy.
@@ -59,7 +59,7 @@ impl Choice {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) choice: Choice,
-    counts: [Option<u32>; 4],
+    counts: Counts,
     times: [Option<Duration>; 2],
     failures: u8,
     model_told: bool,
@@ -120,9 +120,9 @@ impl Facts {
         match value.integer() {
             Some(tokens) if tokens > IMPLAUSIBLE => {
                 self.fail(InspectionFailure::Implausible, sink);
-                self.counts[which] = None;
+                self.counts.set(which, None);
             }
-            Some(tokens) => self.counts[which] = Some(tokens as u32),
+            Some(tokens) => self.counts.set(which, Some(tokens)),
             // A count may stand in two places, and be null in one.
             None => {}
         }
@@ -223,7 +223,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     fn enter(&mut self, object: Fact) {
         match object {
             Fact::Choice => self.facts.choice.open = true,
-            Fact::Usage => self.facts.counts = [None; 4],
+            Fact::Usage => self.facts.counts = Counts::default(),
             Fact::Timings => self.facts.times = [None; 2],
             _ => {}
         }
@@ -233,8 +233,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
         match object {
             Fact::Choice => self.facts.end_choice(self.sink),
             Fact::Usage => {
-                let [input, cached_input, output, reasoning] = self.facts.counts.map(|count| count.map(u64::from));
-                let usage = Usage { input, cached_input, output, reasoning };
+                let usage = Usage::from(self.facts.counts);
                 if usage != Usage::new() {
                     self.facts.noteworthy = true;
                     self.sink.usage(usage);

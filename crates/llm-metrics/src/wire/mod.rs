@@ -11,6 +11,7 @@
 //!
 //! A further protocol is a file with its shapes, and a row in [`ROUTES`].
 
+mod counts;
 mod document;
 mod escape;
 mod facts;
@@ -27,6 +28,7 @@ mod template;
 
 use std::time::Duration;
 
+pub(crate) use counts::Counts;
 use document::Document;
 use facts::Fact;
 use json::Shape;
