@@ -13,6 +13,7 @@ use crate::{
     promql::Names,
     recording::Recording,
     rule_file::{self, HEADER},
+    runbook,
     slo::Slo,
 };
 
@@ -84,16 +85,20 @@ pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
     for (name, text) in rule_file::recording(&recording, names)? {
         rules.push(File::new(format!("rules/{}", yaml::recording_file(name)), text));
     }
-    let mut tests = Vec::new();
+    let (mut tests, mut runbooks) = (Vec::new(), Vec::new());
     for topic in alerts::topics(slo, &recording) {
         rules.push(File::new(format!("rules/{}", yaml::alert_file(&topic)), yaml::rules(&topic, slo, names)?));
         let cases = yaml::tests(&topic, &recording, slo, names)?;
         tests.push(File::new(format!("rules/{}.test.yml", topic.name), cases));
+        for alert in &topic.alerts {
+            runbooks.push(File::new(format!("runbooks/{}.md", alert.name), runbook::page(alert, names)?));
+        }
     }
     let mut files = vec![File::new("alertmanager/alertmanager.yml", alertmanager::config()?)];
     files.extend(kubernetes::files(&rules, &recording, slo, names)?);
     files.extend(rules);
     files.extend(tests);
+    files.extend(runbooks);
     files.extend(dashboard::files(slo, names)?);
     Ok(files)
 }

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use llm_metrics::catalog::{MetricDef, Naming};
+use llm_metrics::catalog::{self, MetricDef, Naming};
+use llm_metrics_gpu::catalog::DEVICE_LABELS;
 
 use super::{
     Expr, Fault, Label,
@@ -61,6 +62,31 @@ impl Names {
             Some(("gpu", _)) => self.gpu.name(row),
             _ => self.core.name(row),
         }
+    }
+
+    /// A text that speaks of metrics and rules by their default names, with these names.
+    pub(crate) fn respell(&self, text: &str) -> String {
+        let [core, gpu] = [catalog::REQUESTS, llm_metrics_gpu::catalog::UP].map(|row| {
+            let rest = row.name.find('_').map_or("", |at| &row.name[at..]);
+            self.row(&row).strip_suffix(rest).unwrap_or_default().to_owned()
+        });
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let mut out = String::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let name = rest.bytes().take_while(|byte| is_name(*byte)).count();
+            let (word, after) = rest.split_at(name);
+            match word.split_once('_') {
+                Some(("llm", tail)) => out.extend([&core, "_", tail]),
+                Some(("gpu", tail)) if !DEVICE_LABELS.contains(&word) => out.extend([&gpu, "_", tail]),
+                _ => out += word,
+            }
+            let others = after.bytes().position(is_name).unwrap_or(after.len());
+            let (between, next) = after.split_at(others);
+            out += between;
+            rest = next;
+        }
+        out
     }
 }
 
