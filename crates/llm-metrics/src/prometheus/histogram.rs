@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::formatting::{
 ///
 /// The exporter underneath keeps each sample until it is asked for them all. That is memory which grows with the rate, and when
 /// the thread that records is held up at the wrong instant, all that was kept is lost: 160,000 of 10,000,000 samples were, once,
-/// on a machine with ten times the work that it could do. Counted at once, a sample costs a third, takes no room, and stays.
+/// on a machine with ten times the work that it could do. Counted at once, a sample costs a quarter, takes no room, and stays.
 #[derive(Debug, Default)]
 pub(super) struct Histograms(BTreeMap<String, Family>);
 
