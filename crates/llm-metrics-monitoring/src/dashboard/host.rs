@@ -4,7 +4,7 @@ use llm_metrics::catalog;
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, Scope, Variable, units},
-    parts::TARGET,
+    parts::{INSTANCE_VARIABLE, JOB_VARIABLE, TARGET},
 };
 use crate::{
     counter,
@@ -20,14 +20,8 @@ use crate::{
 
 const NODE: Scope = &[(JOB, "node_job"), (INSTANCE, "node")];
 const VARIABLES: &[Variable] = &[
-    Variable { name: "job", title: "Job", row: &catalog::BUILD_INFO, label: JOB, within: &[] },
-    Variable {
-        name: "instance",
-        title: "Instance",
-        row: &catalog::BUILD_INFO,
-        label: INSTANCE,
-        within: &[(JOB, "job")],
-    },
+    JOB_VARIABLE,
+    INSTANCE_VARIABLE,
     Variable { name: "node_job", title: "Node job", row: &NODE_LOAD1, label: JOB, within: &[] },
     Variable { name: "node", title: "Node", row: &NODE_LOAD1, label: INSTANCE, within: &[(JOB, "node_job")] },
 ];

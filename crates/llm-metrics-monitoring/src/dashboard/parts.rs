@@ -20,16 +20,22 @@ pub(super) const TARGET: Scope = &[(JOB, "job"), (INSTANCE, "instance")];
 /// Everything: for what has no target, such as an alert about one that is gone.
 pub(super) const NOTHING: Scope = &[];
 
+/// The choice of jobs that have servers.
+pub(super) const JOB_VARIABLE: Variable =
+    Variable { name: "job", title: "Job", row: &catalog::BUILD_INFO, label: JOB, within: &[] };
+/// The choice of servers in these jobs.
+pub(super) const INSTANCE_VARIABLE: Variable = Variable {
+    name: "instance",
+    title: "Instance",
+    row: &catalog::BUILD_INFO,
+    label: INSTANCE,
+    within: &[(JOB, "job")],
+};
+
 /// The choice of servers and models.
 pub(super) const SERVER_VARIABLES: &[Variable] = &[
-    Variable { name: "job", title: "Job", row: &catalog::BUILD_INFO, label: JOB, within: &[] },
-    Variable {
-        name: "instance",
-        title: "Instance",
-        row: &catalog::BUILD_INFO,
-        label: INSTANCE,
-        within: &[(JOB, "job")],
-    },
+    JOB_VARIABLE,
+    INSTANCE_VARIABLE,
     Variable { name: "model", title: "Model", row: &catalog::REQUESTS, label: MODEL, within: TARGET },
 ];
 
