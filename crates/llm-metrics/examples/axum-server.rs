@@ -15,7 +15,8 @@ use std::{
 };
 
 use axum::{
-    Extension, Json, Router,
+    Json, Router,
+    http::Extensions,
     response::{IntoResponse, Response, Sse, sse::Event},
     routing::post,
 };
@@ -48,7 +49,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Nothing in here is needed for metrics. What the handle is told is what the wire does not show.
-async fn chat(Extension(measured): Extension<InferenceHandle>, Json(question): Json<Value>) -> Response {
+/// With llm-metrics' feature `axum`, the handle is an extractor itself.
+async fn chat(extensions: Extensions, Json(question): Json<Value>) -> Response {
+    let measured = InferenceHandle::of(&extensions);
     let prompt = Instant::now();
     sleep(Duration::from_millis(30)).await;
     measured.prefill_time(prompt.elapsed());

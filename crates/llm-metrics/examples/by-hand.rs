@@ -6,13 +6,14 @@
 
 use std::{
     error::Error,
-    thread::sleep,
+    thread::{scope, sleep},
     time::{Duration, Instant},
 };
 
 use llm_metrics::{ErrorType, FinishReason, Inference, LlmMetrics, ModelInfo, Operation, Usage, prometheus::Exporter};
 
 const MODEL: &str = "parrot";
+const STEP: Duration = Duration::from_millis(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (_, exporter) = Exporter::builder().process_metrics(false).build()?;
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     while let Some(mut request) = queue.pop() {
         engine.waiting(queue.len() as u64);
         engine.running(1);
-        let handle = request.handle(); // for another thread, or for what only the engine knows
+        let handle = request.handle(); // for what only the engine knows, and for another thread
         handle.queue_time(queued.elapsed());
 
         match queue.len() {
@@ -38,9 +39,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             2 => request.fail(ErrorType::Overloaded),
             // one is dropped after two steps, since its caller hung up: cancelled,
             1 => (0..2).for_each(|_| step(&mut request)),
-            // and two come to their end.
+            // and two come to their end, each worked off by another thread, which has a handle.
             _ => {
-                (0..8).for_each(|_| step(&mut request));
+                let worker = || {
+                    for _ in 0..8 {
+                        sleep(STEP);
+                        handle.tokens(2);
+                        engine.batch_size(1);
+                        engine.drafted(3, 1); // one more token than were accepted
+                    }
+                };
+                scope(|threads| drop(threads.spawn(worker)));
                 request.usage(Usage::new().input(12).output(16));
                 request.finish(FinishReason::Stop);
             }
@@ -57,6 +66,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// A step of an engine that speculates: two tokens at once.
 fn step(request: &mut Inference) {
-    sleep(Duration::from_millis(5));
+    sleep(STEP);
     request.tokens(2);
 }

@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let answer = client.ready().await?.call(ask(&server, "a-model-that-nobody-has")?).await?;
     println!("{}", answer.status());
     answer.into_body().collect().await?;
-    // Nobody there: an error. Its question was never read, so that its model is `unknown`.
+    // Nobody there: an error, under the name that its question has, though nobody read it.
     let failed = client.ready().await?.call(ask("http://127.0.0.1:1", "parrot")?).await;
     println!("{}", failed.expect_err("nothing listens at port 1"));
 

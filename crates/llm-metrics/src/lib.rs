@@ -1,9 +1,9 @@
 //! Truthful Prometheus metrics for any Rust service that serves or proxies large language models: one tower layer.
 //!
-//! An answer of a language model is a stream that says `200 OK` in its head and fails, if it fails, much later. Metrics that
-//! are taken when the head is ready miss what matters: when the first token came, whether the stream was cut, who hung
-//! up, how many tokens it took. This crate watches the bodies as they pass, without changing, delaying or buffering a
-//! byte, and records each request once, when its body has ended or nobody waits for it any more.
+//! A language model's response is a stream whose head says `200 OK` long before the response succeeds or fails. Metrics that are recorded
+//! when the head is ready miss the time to first token, whether the stream was cut, whether the client disconnected, and how many
+//! tokens were generated. This crate observes request and response bodies as they pass, without changing, delaying or buffering
+//! a byte, and records each request once: when its body has ended or was dropped.
 //!
 //! # In an axum server
 #![cfg_attr(feature = "prometheus", doc = "```no_run")]
@@ -25,7 +25,7 @@
 //! }
 //! ```
 //!
-//! # Around a client, in a gateway
+//! # Around the client of a gateway
 //! ```
 //! # use std::convert::Infallible;
 //! # use http::{Request, Response};
@@ -42,42 +42,49 @@
 //! ```
 //!
 //! # What is measured
-//! The catalogue is in [`catalog`] and, as a page, in `docs/METRICS.md`. The terms are these:
+//! Every metric is listed in [`catalog`] and in `docs/METRICS.md`. These are the definitions:
 //!
-//! - A request's clock starts when it reaches the layer, before its body is read.
-//! - The *first token* is the first event that bears text, reasoning included: not the head, not a role, not a keep-alive.
-//! - The *first answer token* is the first text that is no reasoning, or the first tool call. What stands in
+//! - The duration of a request starts when it reaches the layer, before its body is read.
+//! - The *first token* is the first event that carries text, including reasoning. The response head, an event with only a role, or a keep-alive is
+//!   not a token.
+//! - The *first answer token* is the first text that is not reasoning, or the first tool call. Text inside
 //!   `<think>` … `</think>` is reasoning.
-//! - A request has one [`Outcome`]: a failure inside a stream that began with 200 is an error, a stream that ends
-//!   without saying so is truncated, and a client that leaves after the last event got all it wanted.
-//! - Absent is not zero: what was not measured is not reported.
+//! - A request has exactly one [`Outcome`]: a failure inside a stream with status 200 is an error, a stream that ends
+//!   without its terminal event is an error, too (truncated), and a client that disconnects after the last event is a success.
+//! - Absent is not zero: a value that was not measured is not recorded.
 //!
-//! # Lately, and well enough
-//! What happened in the last minute is in the gauges `llm_recent_…`, as quantiles and as the exact maximum, so that a spike between two
-//! scrapes is seen; [`LlmMetrics::recent_models`] and [`LlmMetrics::recent_requests`] tell the same to the process itself. The
-//! exporter that metrics are built with (`Builder::exporter`) computes them for each scrape; with an exporter of your own, call
-//! [`LlmMetrics::refresh`] before one.
+//! # Recent latency
+//! The gauges `llm_recent_…` have quantiles and the exact maximum of the last minute, so that a spike between two
+//! scrapes is visible. [`LlmMetrics::recent_models`] and [`LlmMetrics::recent_requests`] return the same to the process itself. With
+//! `Builder::exporter`, the exporter refreshes these gauges before each scrape; with any other exporter, call
+//! [`LlmMetrics::refresh`] before a scrape.
 //!
-//! An [`Objective`] counts the requests that kept all its limits, and those that did not: what no query can tell from separate
-//! histograms.
+//! # Service level objectives
+//! An [`Objective`] limits several latencies of the same request. Requests that meet all of its limits are counted, and requests that miss one: separate
+//! histograms cannot tell that.
 //!
-//! # More truth from the engine
-//! The layer puts an [`InferenceHandle`] into each request's extensions, through which a handler can report what the wire
-//! does not show. Engines without HTTP use [`LlmMetrics::start`]; gauges of an engine are [`LlmMetrics::engine`].
+//! # Reporting measurements of the engine
+//! The layer puts an [`InferenceHandle`] into the extensions of each request, through which a handler reports what the response
+//! body does not contain. An engine without HTTP uses [`LlmMetrics::start`]. Metrics of the engine itself are recorded with [`LlmMetrics::engine`].
 //!
-//! # What it costs
-//! No allocation and some tens of nanoseconds for a streamed chunk; `benches/README.md` in the repository has the figures
-//! and how they were measured. The number of series is bounded whatever callers send: see [`LabelPolicy`].
+//! # Cost
+//! A streamed chunk takes no allocation and some tens of nanoseconds; `benches/README.md` in the repository has the measurements
+//! and how they were made. The number of series is bounded, whatever callers send: see [`LabelPolicy`].
 //!
 //! # Features
-//! - `prometheus`: the exporter, set up so that the known mistakes cannot happen. Without it, any recorder of the
-//!   [`metrics`] facade does; bind the buckets of [`catalog::all`] by full name.
-//! - `tracing`: one span a request, with OpenTelemetry's GenAI attributes; see the module `spans`.
+//! - `prometheus`: an exporter with the right buckets for every histogram, upkeep, and a service for `/metrics`. Without it, any recorder of the
+//!   [`metrics`] facade can be used; set the buckets of [`catalog::all`] by full name.
+//! - `tracing`: one span per request, with OpenTelemetry's GenAI attributes; see the module `spans`.
+//! - `json-schema`: `QualityChecks::json_schema`, which validates structured output against the JSON schema of its request.
+//! - `axum`: [`InferenceHandle`] is an extractor that never fails, and inside nested routers the full path is known (`OriginalUri`).
+//! - `test-util`: the module `testing`, for the tests of a service: reads recorded values by row and labels.
+//! - `tower`: `layer::TowerErrors`, which classifies the errors of tower's timeout and load-shed layers.
 //!
-//! # Foreign types in this API
-//! Of `http` (`Parts`), `http-body`, `tower-layer`, `tower-service` and `metrics` (`Recorder`); with the feature
-//! `prometheus` also of `metrics-exporter-prometheus` (`PrometheusBuilder`), `http-body-util` (`Full`)
-//! and `tokio` (`TcpListener`), with the feature `tracing` of `tracing` (`Span`).
+//! # External types in the public API
+//! Types of `http` (`Parts`), `http-body`, `tower-layer`, `tower-service` and `metrics` (`Recorder`); with the feature
+//! `prometheus` also of `metrics-exporter-prometheus` (`PrometheusBuilder`, `PrometheusHandle`), `http-body-util` (`Full`)
+//! and `tokio` (`TcpListener`), with `tracing` of tracing (`Span`), with `axum` of axum (`FromRequestParts`), with `tower` of tower (`BoxError`).
+//! `allowed_external_types` in the manifest is the whole list, which CI checks.
 
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub)]
@@ -86,25 +93,36 @@
 pub mod catalog;
 mod inference;
 pub mod layer;
+pub mod observe;
 #[cfg(feature = "prometheus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
 pub mod prometheus;
+mod quality;
 mod recent;
 mod record;
 #[cfg(feature = "tracing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
 pub mod spans;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 mod vocabulary;
 mod wire;
 
-pub use inference::{Inference, InferenceHandle};
+pub use inference::{Inference, InferenceBuilder, InferenceHandle};
 pub use layer::LlmMetricsLayer;
+pub use quality::QualityChecks;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use quality::fuzzing as quality_fuzzing;
 pub use recent::{RecentLatency, RecentRequest};
 pub use record::{
-    BuildError, Builder, EngineGauges, InvalidObjective, LabelPolicy, LlmMetrics, LoadedModel, MAX_NAME_BYTES,
-    ModelInfo, Objective, RecentModel,
+    BuildError, Builder, EngineMetrics, InvalidObjective, LabelPolicy, LlmMetrics, LoadedModel, ModelInfo, Objective,
+    PageFault, QualityFinding, RecentModel,
 };
-pub use vocabulary::{Endpoint, ErrorType, FinishReason, Operation, Outcome, Thinking, Usage};
+pub use vocabulary::{
+    Endpoint, ErrorType, FinishReason, InvalidWord, MAX_NAME_BYTES, Operation, Outcome, Thinking, Usage,
+};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use wire::fuzzing;

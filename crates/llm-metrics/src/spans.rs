@@ -1,38 +1,39 @@
-//! One span a request, with the names of OpenTelemetry's conventions for generative AI.
+//! One span per request, with the attributes of OpenTelemetry's GenAI conventions.
 //!
-//! The span opens when the request reaches the layer, or [`LlmMetrics::start`](crate::LlmMetrics::start), and closes when the answer's
-//! body has ended or nobody waits for it any more: its length is `llm_request_duration_seconds`, not the time to the head. A
-//! request that is no LLM call has none. No prompt and no completion is ever in it.
+//! The span opens when the request reaches the layer, or with [`LlmMetrics::start`](crate::LlmMetrics::start), and closes when the response
+//! body has ended or was dropped: its duration is that of `llm_request_duration_seconds`, not the time to the response head. Requests that are not
+//! measured have no span. It never contains a prompt or a completion.
 //!
-//! It is a span of [`tracing`], for whatever subscriber there is; with `tracing-opentelemetry` it becomes one of OpenTelemetry.
-//! With none, a request has one atomic load to pay for this feature, a chunk a comparison, and its state 8 bytes. With one that
-//! takes the span, its state is 48 bytes larger, beside what the subscriber keeps.
+//! It is a [`tracing`] span for any subscriber; with `tracing-opentelemetry` it becomes an OpenTelemetry span.
+//! Without a subscriber, the feature costs one atomic load per request, one comparison per chunk, and 8 bytes of state. With a subscriber
+//! that is interested in the span, the state of a request is 48 bytes larger, beside the subscriber's own data.
 //!
-//! # What it says
+//! # Fields
 //! | field | |
 //! | --- | --- |
-//! | `otel.name` | `{operation} {model}`, the model as the label of the same name has it, so that callers cannot make names up; the operation alone until the model is known |
-//! | `otel.kind` | `server`; `client` where the layer was told that it stands at a [proxy or client](crate::LlmMetricsLayer::proxy); `internal` for requests by hand |
-//! | `otel.status_code` | `error`, or absent: for what failed, and at a client also for what was rejected |
+//! | `otel.name` | `{operation} {model}`, with the value of the label `model`, so that callers cannot invent names; only the operation until the model is known |
+//! | `otel.kind` | `server`; `client` if the layer is that of a [proxy or client](crate::LlmMetricsLayer::proxy); `internal` for requests that were started by hand |
+//! | `otel.status_code` | `error` for failed requests, and on clients for rejected ones; otherwise absent |
 //! | `gen_ai.operation.name` | `chat`, `text_completion`, … |
-//! | `gen_ai.provider.name` | for the embedder to record: only they know it |
-//! | `gen_ai.request.model` | as the request has it, if it could be a label's value (128 bytes, no control characters, no backslash), else `other` |
+//! | `gen_ai.provider.name` | to be recorded by the embedder, who is the only one to know it |
+//! | `gen_ai.request.model` | as in the request, if it is a valid label value (128 bytes, no control characters, no backslash), otherwise `other` |
 //! | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | |
-//! | `gen_ai.response.model` | as the answer has it, under the same rule |
+//! | `gen_ai.response.model` | as in the response, under the same rule |
 //! | `gen_ai.response.finish_reasons` | each reason once, as JSON: `["stop"]`. `tracing` has no lists |
-//! | `gen_ai.response.time_to_first_chunk` | seconds to the first event of a stream that bears a token, as in `llm_time_to_first_token_seconds`: a role or a keep-alive is none |
-//! | `gen_ai.usage.input_tokens`, `gen_ai.usage.cache_read.input_tokens` | the second is a part of the first |
-//! | `gen_ai.usage.output_tokens`, `gen_ai.usage.reasoning.output_tokens` | likewise; absent where they would be an estimate |
+//! | `gen_ai.response.time_to_first_chunk` | seconds to the first event of a stream with a token, as in `llm_time_to_first_token_seconds` |
+//! | `gen_ai.usage.input_tokens`, `gen_ai.usage.cache_read.input_tokens` | the second is a subset of the first |
+//! | `gen_ai.usage.output_tokens`, `gen_ai.usage.reasoning.output_tokens` | likewise; absent if only an estimate is known |
+//! | `server.address`, `server.port` | host and port of the request's URL, on clients |
 //! | `error.type` | an [`ErrorType`](crate::ErrorType) |
-//! | `llm.outcome` | an [`Outcome`](crate::Outcome); the conventions have no word for a client that left |
+//! | `llm.outcome` | an [`Outcome`](crate::Outcome); the conventions have no value for a client that disconnected |
 //!
-//! What is not known is absent. The names are those of [the conventions for generative AI][conventions], whose state is
-//! *Development*: they move, and these move with them.
+//! Unknown values are absent. The names are those of [the GenAI conventions][conventions], whose status is
+//! *Development*: when they change, these will change, too.
 //!
-//! # Whose child it is
-//! It is a child of the span, or of the OpenTelemetry context, that is current when the layer is called, and the inner service, its
-//! future and its body run inside it. So the usual middleware continues a caller's W3C `traceparent`, from *outside* this layer, and
-//! passes it on from *inside*:
+//! # Parent and context propagation
+//! The span is a child of the span, or of the OpenTelemetry context, that is current when the layer is called, and the inner service, its
+//! future and its body run inside it. So the usual middleware continues a caller's W3C `traceparent` *outside* this layer, and
+//! propagates it *inside*:
 //!
 //! ```
 //! use axum::{Router, body::Body, extract::Request, middleware::{self, Next}, response::Response, routing::post};
@@ -44,13 +45,13 @@
 //! use tracing_opentelemetry::OpenTelemetrySpanExt;
 //! use tracing_subscriber::prelude::*;
 //!
-//! /// Outside the layer: whoever called is the parent.
+//! /// Outside the layer: the caller's span is the parent.
 //! async fn continue_trace(request: Request, next: Next) -> Response {
 //!     let caller = global::get_text_map_propagator(|known| known.extract(&HeaderExtractor(request.headers())));
 //!     next.run(request).with_context(caller).await
 //! }
 //!
-//! /// Inside the layer, in a gateway: the request's span is the parent of what the server behind does.
+//! /// Inside the layer, in a gateway: the request's span is the parent of the upstream's span.
 //! async fn forward(mut request: Request) -> Response {
 //!     let context = tracing::Span::current().context();
 //!     global::get_text_map_propagator(|known| known.inject_context(&context, &mut HeaderInjector(request.headers_mut())));
@@ -80,15 +81,15 @@
 //! assert!(!sent.contains("00f067aa0ba902b7"), "and its next parent is the gateway's span");
 //! # }
 //! ```
-//! `tower_http`'s `TraceLayer` does as well, outside this layer, with `set_parent` in its `make_span_with`: the request then has two
+//! `tower_http`'s `TraceLayer` can be used as well, outside this layer, with `set_parent` in its `make_span_with`: the request then has two
 //! spans, HTTP's and this one.
 //!
 //! # Pitfalls
 //! - `tracing-opentelemetry` 0.34 does not rename a span that has started, and with its defaults one starts as soon as it is entered,
-//!   before the request's body has told the model. With `.with_context_activation(false)` on its layer it starts when somebody asks
-//!   for its context, or at its end. Else its name is the operation alone; `gen_ai.request.model` is there in any case.
-//! - With `.with_tracked_inactivity(false)` a chunk costs less, and the span lacks `busy_ns` and `idle_ns`, which say nothing here.
-//! - A subscriber gets what the handler logs inside the span as events of it. Filter by [`TARGET`] where that must not leave.
+//!   before the model is known from the request body. With `.with_context_activation(false)` on its layer it starts when its context
+//!   is requested, or at its end. Otherwise the span's name is only the operation; `gen_ai.request.model` is present in any case.
+//! - With `.with_tracked_inactivity(false)` a chunk costs less, and the span lacks `busy_ns` and `idle_ns`, which are meaningless here.
+//! - Log messages of the handler inside the span are events of the span. Filter by [`TARGET`] if they must not be exported.
 //! - A task that keeps the span, or a child of it, keeps it open.
 //!
 //! [conventions]: https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/gen-ai-spans.md
@@ -103,3 +104,11 @@
 /// # let _ = spans;
 /// ```
 pub const TARGET: &str = "llm_metrics::spans";
+
+/// The target of the events that tell what the checks of outputs find (see `docs/quality.md` in the repository), one for each
+/// [`QualityFinding`](crate::QualityFinding): `request_id`, `model`, `metric` and `kind`, at `INFO`. They are inside the request's span.
+pub const FINDINGS: &str = "llm_metrics::quality";
+
+/// The target of warnings about what looks like a mistake in how the library is set up: requests that should have been measured, bodies that are
+/// compressed, streams without usage, requests without a model. Each is said once by an [`LlmMetrics`](crate::LlmMetrics), with what to do about it.
+pub const HINTS: &str = "llm_metrics::hints";

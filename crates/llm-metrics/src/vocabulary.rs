@@ -1,7 +1,14 @@
-//! The closed sets of words that the wire, the catalogue and the embedder share.
+//! The closed sets of label values.
 //!
-//! Every label value that is not a model name or an embedder's own comes from here, which is what bounds the number of
-//! series: no string that a client sent can become one of these.
+//! Every label value that is not a model name or a custom label of the embedder comes from here, which bounds the number of
+//! series: no string from a client can become one of these.
+
+/// The longest name that can become a label value, in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// No model has produced more tokens in one request, and no request has more of them: a greater count is not believed, since it would
+/// only break counters, which wrap.
+pub(crate) const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
 
 /// Declares a closed set of label values: the enum, its spelling on `/metrics`, and the list of all of them.
 macro_rules! words {
@@ -24,8 +31,42 @@ macro_rules! words {
                 match self { $(Self::$variant => $word,)+ }
             }
         }
+
+        /// As on `/metrics`.
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        /// From a word as it is on `/metrics`.
+        impl std::str::FromStr for $name {
+            type Err = $crate::vocabulary::InvalidWord;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                let known = Self::ALL.iter().find(|value| value.as_str() == word);
+                known.copied().ok_or($crate::vocabulary::InvalidWord { words: Self::WORDS })
+            }
+        }
     };
 }
+
+/// A text that is not one of the words of [`Operation`], [`Endpoint`], [`Outcome`], [`ErrorType`], [`FinishReason`] or [`Thinking`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown word: use one of {}", .words.join(", "))]
+pub struct InvalidWord {
+    words: &'static [&'static str],
+}
+
+mod error_words;
+mod quality;
+
+pub(crate) use error_words::ERROR_WORDS;
+
+pub(crate) use quality::{
+    AnomalyKind, EmptyKind, InputTruncation, RefusalKind, RepetitionKind, StructuredFormat, StructuredResult,
+    ToolCallResult, TruncationCause,
+};
 
 words! {
     /// What kind of work a request asks for: the values of OpenTelemetry's [`gen_ai.operation.name`][otel] that a
@@ -33,14 +74,23 @@ words! {
     ///
     /// [otel]: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
     pub enum Operation {
-        /// A conversation: chat completions and what is like them.
+        /// A conversation: chat completions and similar APIs.
         Chat = "chat",
-        /// A plain prompt that is continued.
+        /// The completion of a plain prompt.
         TextCompletion = "text_completion",
-        /// Vectors for texts.
+        /// Embedding vectors for texts.
         Embeddings = "embeddings",
-        /// Anything else that is started by hand.
+        /// Ranking of texts by relevance to a query.
+        Rerank = "rerank",
+        /// Anything else that was started by hand.
         Other = "other",
+    }
+}
+
+impl Operation {
+    /// Whether a model writes an answer: an embedding has no output tokens, and no reason to stop.
+    pub(crate) const fn generates(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Rerank)
     }
 }
 
@@ -51,21 +101,38 @@ words! {
         ChatCompletions = "/v1/chat/completions",
         /// OpenAI `POST /v1/completions`.
         Completions = "/v1/completions",
+        /// OpenAI `POST /v1/responses`.
+        Responses = "/v1/responses",
+        /// Anthropic `POST /v1/messages`.
+        Messages = "/v1/messages",
+        /// OpenAI `POST /v1/embeddings`.
+        Embeddings = "/v1/embeddings",
+        /// `POST /v1/rerank`, as Cohere, Jina and vLLM have it.
+        Rerank = "/v1/rerank",
+        /// llama.cpp's own `POST /completion`, which it serves at `/completions` as well, and `/infill`.
+        LlamaCppCompletion = "/completion",
+        /// Ollama `POST /api/chat`.
+        OllamaChat = "/api/chat",
+        /// Ollama `POST /api/generate`.
+        OllamaGenerate = "/api/generate",
+        /// Ollama `POST /api/embed`, and `/api/embeddings` that came before it.
+        OllamaEmbed = "/api/embed",
         /// Work that was started by hand, without HTTP.
         Other = "other",
     }
 }
 
 words! {
-    /// How a request ended, in one word. Availability is `error / (success + error)`.
+    /// How a request ended. The error ratio is `error / (success + error)`, and availability is
+    /// one minus that.
     pub enum Outcome {
-        /// The answer was produced and delivered to its end.
+        /// The response was generated and delivered completely.
         Success = "success",
-        /// The caller's fault.
+        /// The request was rejected because of what the caller sent, or who the caller is.
         Rejected = "rejected",
-        /// Our fault, or the engine's.
+        /// The server, an upstream server or the engine failed.
         Error = "error",
-        /// Nobody waited for the end.
+        /// The client disconnected before the response was complete.
         Cancelled = "cancelled",
     }
 }
@@ -73,33 +140,36 @@ words! {
 words! {
     /// Why a request was rejected or failed.
     pub enum ErrorType {
-        /// The request was malformed, too large, or asked for something that is not on offer.
+        /// The request was malformed, too large, or asked for something that is not supported.
         InvalidRequest = "invalid_request",
         /// Credentials are missing, wrong, or do not allow this.
         Unauthorized = "unauthorized",
         /// No such model or route.
         NotFound = "not_found",
-        /// The caller has sent too much.
+        /// The caller exceeded a rate limit or quota.
         RateLimited = "rate_limited",
-        /// The server has too much to do.
+        /// The server is overloaded.
         Overloaded = "overloaded",
-        /// Nobody finished it in time.
+        /// The request timed out.
         Timeout = "timeout",
-        /// The server behind us could not be reached.
+        /// The upstream server could not be reached.
         UpstreamUnavailable = "upstream_unavailable",
-        /// The server behind us failed.
+        /// The upstream server failed.
         UpstreamError = "upstream_error",
-        /// An error was reported inside a stream that had begun with success.
+        /// An error was reported inside a stream with a successful status.
         StreamError = "stream_error",
         /// A stream ended before it was complete.
         StreamTruncated = "stream_truncated",
-        /// We failed.
+        /// The server failed.
         Internal = "internal",
     }
 }
 
 impl ErrorType {
-    /// Whose fault it was: [`Outcome::Rejected`] for what the caller did, [`Outcome::Error`] for the rest.
+    /// The outcome for this type: [`Outcome::Rejected`] for errors of the caller, [`Outcome::Error`] for all others.
+    ///
+    /// At a [proxy](crate::layer::LlmMetricsLayer::proxy), responses of the upstream about credentials (401, 407, and 402 for
+    /// an account without credit) concern the proxy's own credentials: such a request counts as an error.
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match self {
@@ -112,13 +182,13 @@ impl ErrorType {
 words! {
     /// Why the model stopped.
     pub enum FinishReason {
-        /// The model was done, or met a stop sequence.
+        /// The model finished, or reached a stop sequence.
         Stop = "stop",
-        /// A limit on tokens was reached: the request's, or the context's.
+        /// A token limit was reached: that of the request, or of the context.
         Length = "length",
         /// The model called a tool.
         ToolCalls = "tool_calls",
-        /// A filter cut the answer.
+        /// A content filter stopped the output.
         ContentFilter = "content_filter",
         /// The model refused.
         Refusal = "refusal",
@@ -126,11 +196,11 @@ words! {
         Repetition = "repetition",
         /// The turn is paused and may be continued.
         Pause = "pause",
-        /// The engine gave the request up.
+        /// The engine aborted the request.
         Abort = "abort",
         /// The engine failed.
         Error = "error",
-        /// A choice ended without saying why.
+        /// A choice ended without a reason.
         Missing = "missing",
         /// A reason that is not in this list.
         Other = "other",
@@ -150,7 +220,7 @@ words! {
 }
 
 words! {
-    /// Where a request in flight is.
+    /// The phase of a request in flight.
     pub(crate) enum Phase {
         Waiting = "waiting",
         Streaming = "streaming",
@@ -162,6 +232,7 @@ words! {
     pub(crate) enum UsageSource {
         Upstream = "upstream",
         Engine = "engine",
+        Timings = "timings",
         Estimated = "estimated",
         Missing = "missing",
     }
@@ -187,9 +258,24 @@ words! {
 }
 
 words! {
+    /// Why a request that was not measured looks like one that should have been.
+    pub(crate) enum PassReason {
+        /// Its path ends like those of LLM APIs.
+        UnknownPath = "unknown_path",
+        /// It was answered with a stream of events.
+        EventStream = "event_stream",
+    }
+}
+
+words! {
     /// What speaks about a request: the wire formats that are read, and the handle.
     pub(crate) enum Protocol {
         OpenAi = "openai",
+        Responses = "responses",
+        Anthropic = "anthropic",
+        Ollama = "ollama",
+        LlamaCpp = "llama_cpp",
+        Rerank = "rerank",
         Handle = "handle",
     }
 }
@@ -201,8 +287,10 @@ words! {
         Malformed = "malformed",
         /// A value was longer, or nested deeper, than anything that the protocol has.
         TooLarge = "too_large",
-        /// A token count that no model could have produced.
+        /// A token count that no model could have produced, or a time that no engine could have taken.
         Implausible = "implausible",
+        /// An answer that succeeded and has no choice in it.
+        NoChoices = "no_choices",
     }
 }
 
@@ -252,6 +340,8 @@ pub struct Usage {
     pub input: Option<u64>,
     /// Tokens of the prompt that came from a cache.
     pub cached_input: Option<u64>,
+    /// Tokens of the prompt that were written to a cache.
+    pub cache_write: Option<u64>,
     /// Tokens that the model produced, reasoning included, over all choices.
     pub output: Option<u64>,
     /// Tokens that the model spent on reasoning.
@@ -262,7 +352,7 @@ impl Usage {
     /// Nothing known yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { input: None, cached_input: None, output: None, reasoning: None }
+        Self { input: None, cached_input: None, cache_write: None, output: None, reasoning: None }
     }
 
     /// Sets the tokens of the prompt, cached ones included.
@@ -276,6 +366,13 @@ impl Usage {
     #[must_use]
     pub const fn cached_input(mut self, tokens: u64) -> Self {
         self.cached_input = Some(tokens);
+        self
+    }
+
+    /// Sets the tokens of the prompt that were written to a cache.
+    #[must_use]
+    pub const fn cache_write(mut self, tokens: u64) -> Self {
+        self.cache_write = Some(tokens);
         self
     }
 
@@ -298,8 +395,27 @@ impl Usage {
         Self {
             input: self.input.or(other.input),
             cached_input: self.cached_input.or(other.cached_input),
+            cache_write: self.cache_write.or(other.cache_write),
             output: self.output.or(other.output),
             reasoning: self.reasoning.or(other.reasoning),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_read_as_it_is_written_and_no_other_is() {
+        for operation in Operation::ALL {
+            assert_eq!(operation.to_string().parse(), Ok(*operation));
+        }
+        for endpoint in Endpoint::ALL {
+            assert_eq!(endpoint.to_string().parse(), Ok(*endpoint));
+        }
+        assert_eq!(format!("{:>9}|", Outcome::Error), "    error|");
+        let error = "Chat".parse::<Operation>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown word: use one of chat, text_completion, embeddings, rerank, other");
     }
 }

@@ -1,4 +1,5 @@
 //! `docs/METRICS.md` is generated from the catalogue, and the committed copy is the one that the code would generate.
+//! The two READMEs have the same code, links and sections, and their badges say what the manifest says.
 
 #![allow(missing_docs)]
 
@@ -14,19 +15,97 @@ Generated from the catalogue in `crates/llm-metrics/src/catalog/`; do not edit. 
 
 All units are base units. Histograms are classic ones with explicit buckets, so that they can be aggregated over
 instances. What was not measured is absent, never 0. The first word of every name, `llm`, can be replaced by a prefix of
-your own. The columns *OpenTelemetry* and *vLLM* name the nearest metric or attribute there.
+your own. The columns *OpenTelemetry* and *vLLM* name the metric that an exporter with that dialect (`ExporterBuilder::dialects`) has instead.
 
 Names are stable: one that has been released changes only with a reason, in a release whose CHANGELOG says so.
+
+";
+
+const ERRORS: &str = "
+## Errors inside an answer
+
+An answer with status 200 that holds an error is what the error's code says, or else its type; a status in their place counts as it would in a head, but
+for 500, 502 and what is unknown. Case and what stands between the parts of a word do not matter. What is not in this table is `stream_error`, and in an answer in
+one piece `internal` or, at a proxy, `upstream_error`.
 
 ";
 
 #[test]
 fn the_committed_page_is_what_the_catalogue_generates() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/METRICS.md");
-    let generated = format!("{INTRODUCTION}{}", document::markdown(catalog::SECTIONS, labels::ALL));
+    let tables = document::markdown(catalog::SECTIONS, labels::ALL);
+    let generated = format!("{INTRODUCTION}{tables}{ERRORS}{}", document::error_words());
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &generated).unwrap();
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == generated, "docs/METRICS.md is out of date: run this test with BLESS=1 in the environment");
+}
+
+#[test]
+fn both_readmes_have_the_same_code() {
+    let [english, chinese] = readmes();
+    let blocks = code_blocks(&english);
+    assert!(blocks.len() > 10, "the README has code blocks");
+    assert_eq!(blocks, code_blocks(&chinese));
+}
+
+#[test]
+fn both_readmes_have_the_same_sections_and_links() {
+    let [english, chinese] = readmes();
+    let levels = |page: &str| {
+        prose(page).filter(|line| line.starts_with('#')).filter_map(|line| line.find(' ')).collect::<Vec<_>>()
+    };
+    assert_eq!(levels(&english), levels(&chinese));
+
+    let (mut left, mut right) = (links(&english), links(&chinese));
+    assert!(left.contains(&"README.zh-CN.md") && right.contains(&"README.md"), "each names the other");
+    left.retain(|link| *link != "README.zh-CN.md");
+    right.retain(|link| *link != "README.md");
+    assert_eq!(left, right);
+}
+
+#[test]
+fn links_of_the_readme_lead_to_files() {
+    let [english, _] = readmes();
+    for link in links(&english).into_iter().filter(|link| !link.starts_with("http")) {
+        let file = link.split('#').next().unwrap();
+        assert!(repository().join(file).exists(), "{link}");
+    }
+}
+
+#[test]
+fn badges_say_what_the_manifest_says() {
+    let badge = |name: &str| fs::read_to_string(repository().join(format!("docs/images/badges/{name}.svg"))).unwrap();
+    let rust = env!("CARGO_PKG_RUST_VERSION").trim_end_matches(".0");
+    assert!(badge("rust").contains(&format!("Rust: {rust} or later")));
+    let licence = env!("CARGO_PKG_LICENSE").replace(" OR ", " or ");
+    assert!(badge("licence").contains(&licence));
+    assert!(badge("unsafe").contains("none in the core"));
+    assert!(include_str!("../src/lib.rs").contains("#![forbid(unsafe_code)]"));
+}
+
+fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn readmes() -> [String; 2] {
+    ["README.md", "README.zh-CN.md"].map(|name| fs::read_to_string(repository().join(name)).unwrap())
+}
+
+/// Each with its language.
+fn code_blocks(page: &str) -> Vec<&str> {
+    page.split("\n```").skip(1).step_by(2).collect()
+}
+
+fn prose(page: &str) -> impl Iterator<Item = &str> {
+    page.split("\n```").step_by(2).flat_map(str::lines)
+}
+
+/// Sorted, since sentences of two languages have them in orders of their own.
+fn links(page: &str) -> Vec<&str> {
+    let mut links: Vec<_> =
+        prose(page).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next()).collect();
+    links.sort_unstable();
+    links
 }

@@ -4,12 +4,20 @@
 
 mod common;
 
+use std::{
+    fs,
+    io::{ErrorKind, Read},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
 use http::Request;
 use llm_metrics::{
     LlmMetrics, Operation,
-    catalog::{MetricDef, Naming, Section, Unit},
-    prometheus::{CONTENT_TYPE, Error, Exporter},
+    catalog::{self, MetricDef, Naming, Section, Unit},
+    prometheus::{CONTENT_TYPE, Exporter, ExporterError},
 };
+use metrics_exporter_prometheus::{Matcher, NativeHistogramConfig, PrometheusBuilder};
 use tower::ServiceExt;
 
 fn with_one_request(metrics: &LlmMetrics) {
@@ -32,29 +40,92 @@ fn no_histogram_is_a_summary_even_when_the_exporter_was_not_told_of_the_prefix()
 #[test]
 fn buckets_of_ones_own_replace_the_catalogues() {
     let metric = "llm_request_duration_seconds";
-    let (recorder, exporter) = Exporter::builder().buckets(metric, [1.0, 2.5]).build().unwrap();
+    let builder = Exporter::builder().buckets(metric, [7.0]).buckets(metric, [1.0, 2.5]);
+    let (recorder, exporter) = builder.build().unwrap();
     with_one_request(&LlmMetrics::builder().recorder(recorder).build().unwrap());
     let page = exporter.render();
-    let bounds = page.lines().filter(|line| line.starts_with("llm_request_duration_seconds_bucket")).count();
-    assert_eq!(bounds, 3, "two and +Inf");
+    let bounds =
+        page.lines().filter_map(|line| line.strip_prefix("llm_request_duration_seconds_bucket{")?.split("le=").nth(1));
+    let bounds: Vec<_> = bounds.map(|rest| rest.split('"').nth(1).unwrap()).collect();
+    assert_eq!(bounds, ["1", "2.5", "+Inf"], "the last ones");
+}
+
+#[test]
+fn counters_are_on_the_page_in_the_order_in_which_they_are_read() {
+    let (recorder, exporter) = Exporter::builder().build().unwrap();
+    let metrics = LlmMetrics::builder().recorder(recorder).models(["m"]).build().unwrap();
+    metrics.register();
+    with_one_request(&metrics);
+    let page = exporter.render();
+    let at = |row: &MetricDef| page.find(&format!("# TYPE {} counter\n", row.name));
+    let counters: Vec<_> = catalog::all().filter(|row| row.name != catalog::REQUESTS.name).filter_map(at).collect();
+    assert!(counters.len() > 10 && counters.is_sorted(), "{page}");
+    assert!(at(&catalog::REQUESTS).unwrap() < counters[0], "what is counted last is read first");
 }
 
 #[test]
 fn settings_that_cannot_be_are_refused() {
     let buckets =
         |bounds: &[f64]| Exporter::builder().buckets("llm_request_duration_seconds", bounds).build().map(drop);
-    assert!(matches!(buckets(&[2.0, 1.0]), Err(Error::InvalidBuckets { .. })));
-    assert!(matches!(buckets(&[]), Err(Error::InvalidBuckets { .. })));
+    assert!(matches!(buckets(&[2.0, 1.0]), Err(ExporterError::InvalidBuckets { .. })));
+    assert!(matches!(buckets(&[]), Err(ExporterError::InvalidBuckets { .. })));
     let unknown = Exporter::builder().buckets("llm_ttft", [1.0]).build().map(drop);
-    assert!(matches!(unknown, Err(Error::UnknownHistogram { .. })));
+    assert!(matches!(unknown, Err(ExporterError::UnknownHistogram { .. })));
     for name in ["le", "model", "a-b"] {
         assert!(
-            matches!(Exporter::builder().constant_label(name, "x").build().map(drop), Err(Error::Label(_))),
+            matches!(Exporter::builder().constant_label(name, "x").build().map(drop), Err(ExporterError::Label(_))),
             "{name}"
         );
     }
     let twice = Exporter::builder().constant_label("region", "a").constant_label("region", "b").build().map(drop);
-    assert!(matches!(twice, Err(Error::Label(_))));
+    assert!(matches!(twice, Err(ExporterError::Label(_))));
+}
+
+#[test]
+fn what_the_exporter_underneath_would_not_do_is_refused_with_what_does() {
+    type Change = fn(PrometheusBuilder) -> PrometheusBuilder;
+    let cases: [(Change, &str); 6] = [
+        (|builder| builder.with_http_listener(([127, 0, 0, 1], 9100)), "`Exporter::serve`"),
+        (|builder| builder.add_allowed_address("127.0.0.1/32").unwrap(), "`Exporter::serve`"),
+        (|builder| builder.upkeep_timeout(Duration::from_secs(1)), "every second"),
+        (|builder| builder.add_global_label("region", "eu"), "`ExporterBuilder::constant_label`"),
+        (
+            |builder| builder.set_buckets_for_metric(full("llm_request_duration_seconds"), &[1.0]).unwrap(),
+            "`ExporterBuilder::buckets(\"llm_request_duration_seconds\", …)`",
+        ),
+        (
+            |builder| {
+                let native = NativeHistogramConfig::new(1.1, 100, 1e-9).unwrap();
+                builder.set_native_histogram_for_metric(full("llm_inter_token_latency_seconds"), native)
+            },
+            "`ExporterBuilder::buckets(\"llm_inter_token_latency_seconds\", …)`",
+        ),
+    ];
+    for (change, remedy) in cases {
+        let refused = Exporter::builder().configure(change).configure(|builder| builder).build().map(drop).unwrap_err();
+        assert!(refused.to_string().contains(remedy), "{refused}");
+    }
+    let prefixed = Exporter::builder().naming(Naming::new().prefix("qwen").unwrap());
+    let refused = prefixed
+        .configure(|builder| builder.set_buckets_for_metric(full("qwen_request_duration_seconds"), &[1.0]).unwrap());
+    assert!(
+        matches!(refused.build(), Err(ExporterError::Bound { metric }) if metric == "llm_request_duration_seconds")
+    );
+}
+
+#[test]
+fn what_the_exporter_underneath_does_may_be_set() {
+    let builder = Exporter::builder().constant_label("region", "eu").configure(|builder| {
+        let builder = builder.set_quantiles(&[0.5]).unwrap().set_bucket_duration(Duration::from_secs(60)).unwrap();
+        let builder = builder.set_buckets(&[1.0, 2.0]).unwrap().with_recommended_naming(true);
+        let builder = builder.set_buckets_for_metric(full("my_request_duration_seconds"), &[1.0]).unwrap();
+        builder.idle_timeout(metrics_util::MetricKindMask::GAUGE, Some(Duration::from_secs(60)))
+    });
+    assert!(builder.build().is_ok());
+}
+
+fn full(name: &str) -> Matcher {
+    Matcher::Full(name.to_owned())
 }
 
 /// What has the labels of its series in braces, and a value.
@@ -64,20 +135,55 @@ fn labels<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_histogram_has_its_labels_spelled_as_a_counter_has() {
-    const THEIRS: &[Section] =
-        &[Section::new("Theirs", &[MetricDef::histogram("my.own-seconds", Unit::Seconds, "Mine.", &[1.0])])];
+fn what_is_rendered_here_has_its_labels_spelled_as_what_is_rendered_underneath() {
+    const THEIRS: &[Section] = &[Section::new(
+        "Theirs",
+        &[
+            MetricDef::histogram("my.own-seconds", Unit::Seconds, "Mine.", &[1.0]),
+            MetricDef::counter("my.own-total", Unit::Count, "Mine."),
+        ],
+    )];
     let builder = Exporter::builder().process_metrics(false).catalogue(THEIRS, Naming::new());
     let (recorder, exporter) = builder.constant_label("path", r#"\\host\a"b"#).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         metrics::counter!("my.own-count", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
+        metrics::counter!("my.own-total", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
         metrics::histogram!("my.own-seconds", "user-id" => "\\", "n" => "1", "n" => "2").record(0.5);
         // The same set, said in another way.
         metrics::histogram!("my.own-seconds", "n" => "2", "user-id" => "\\", "path" => r#"\\host\a"b"#).record(0.5);
     });
     let page = exporter.render();
     assert_eq!(labels(&page, "my_own_seconds_count"), labels(&page, "my_own_count"), "{page}");
+    assert_eq!(labels(&page, "my_own_total"), labels(&page, "my_own_count"), "{page}");
     assert!(page.contains("# TYPE my_own_seconds histogram"), "{page}");
+}
+
+#[test]
+fn what_is_said_of_a_metric_is_on_the_page_whoever_has_it() {
+    let builder =
+        Exporter::builder().constant_label("region", "eu").process_metrics(false).configure(|exporter| exporter);
+    let (recorder, exporter) = builder.build().unwrap();
+    with_one_request(&LlmMetrics::builder().recorder(std::sync::Arc::clone(&recorder)).build().unwrap());
+    metrics::with_local_recorder(&recorder, || {
+        metrics::describe_counter!("mine_total", "Counts.");
+        metrics::describe_gauge!("mine", "Goes up and down.");
+        metrics::describe_histogram!("mine_seconds", "Takes time.");
+        metrics::counter!("mine_total").increment(1);
+        metrics::gauge!("mine").set(1.0);
+        metrics::histogram!("mine_seconds").record(1.0);
+    });
+    let page = exporter.render();
+    for help in ["mine_total Counts.", "mine Goes up and down.", "mine_seconds Takes time."] {
+        assert!(page.contains(&format!("# HELP {help}\n")), "{help}: {page}");
+    }
+    for row in [catalog::REQUESTS, catalog::REQUEST_DURATION, catalog::REQUESTS_IN_FLIGHT] {
+        assert!(page.contains(&format!("# HELP {} {}\n", row.name, row.help)), "{}: {page}", row.name);
+    }
+    let series = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    assert_eq!(series.filter(|line| !line.contains("region=\"eu\"")).collect::<Vec<_>>(), [""; 0]);
+    assert!(!page.contains("process_"));
+    let place = |row: MetricDef| page.find(&format!("# TYPE {} ", row.name)).unwrap();
+    assert!(place(catalog::REQUESTS_STARTED) < place(catalog::REQUESTS_IN_FLIGHT), "our counters are read first");
 }
 
 #[tokio::test]
@@ -114,10 +220,105 @@ fn a_scrape_refreshes_the_recent_window_of_metrics_that_were_built_with_the_expo
     let first = value(&exporter.render());
     let mut slow = metrics.start(Operation::Chat, "m");
     slow.tokens(1);
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    // Longer than the first, however busy the machine was then.
+    std::thread::sleep(std::time::Duration::from_secs_f64(first + 0.02));
     slow.finish(llm_metrics::FinishReason::Stop);
     let second = value(&exporter.render());
     assert!(first < second && second >= 0.02, "{first} {second}");
+}
+
+#[test]
+fn a_scrape_that_sees_a_request_as_ended_sees_all_of_it() {
+    let naming = Naming::new().prefix("qwen").unwrap();
+    let (_recorder, exporter) = Exporter::builder().process_metrics(false).naming(naming).build().unwrap();
+    let metrics = LlmMetrics::builder().exporter(&exporter).models(["m"]).build().unwrap();
+    let sum = |page: &str, name: &str| -> u64 {
+        let series = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        series.map(|rest| rest.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                with_one_request(&metrics);
+            }
+        });
+        let (mut seen, mut behind) = (0, Vec::new());
+        for _ in 0..200 {
+            let page = exporter.render();
+            seen = sum(&page, "qwen_requests_total");
+            for (name, each) in [
+                ("qwen_requests_started_total", 1),
+                ("qwen_finish_reasons_total", 1),
+                ("qwen_output_tokens_total", 2),
+                ("qwen_usage_reports_total", 1),
+                ("qwen_request_duration_seconds_count", 1),
+            ] {
+                let found = sum(&page, name);
+                if found < each * seen {
+                    behind.push(format!("{name} {found} after {seen} requests"));
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(seen > 0 && behind.is_empty(), "{behind:?}");
+    });
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get() {
+    let (_recorder, exporter) = Exporter::builder().build().unwrap();
+    let head = exporter.service().oneshot(Request::head("/").body(()).unwrap()).await.unwrap();
+    assert_eq!((head.status().as_u16(), &head.headers()["content-type"]), (200, &CONTENT_TYPE.parse().unwrap()));
+}
+
+fn recent_maximum(page: &str) -> Option<f64> {
+    let mut lines = page.lines().filter(|line| line.starts_with("llm_recent_request_duration_seconds{"));
+    let line = lines.find(|line| line.contains("stat=\"max\""))?;
+    Some(line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn metrics_that_share_an_exporter_show_their_recent_windows_together() {
+    let (_recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+    let make = || LlmMetrics::builder().exporter(&exporter).build().unwrap();
+    let (slow, quick, idle) = (make(), make(), make());
+    let mut inference = slow.start(Operation::Chat, "m");
+    inference.tokens(1);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    inference.finish(llm_metrics::FinishReason::Stop);
+    with_one_request(&quick);
+    assert!(recent_maximum(&exporter.render()).unwrap() >= 0.02, "whichever was built last");
+    drop((slow, idle));
+    quick.refresh();
+    assert!(recent_maximum(&exporter.render()).unwrap() < 0.02, "what is gone is not in the window");
+    drop(quick);
+    assert!(recent_maximum(&exporter.render()).unwrap().is_nan());
+}
+
+#[test]
+fn gauges_of_an_engine_that_was_dropped_are_no_numbers() {
+    let (_recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+    let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
+    let running = || -> f64 {
+        let page = exporter.render();
+        let line = page.lines().find(|line| line.starts_with("llm_engine_requests_running{")).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let (engine, same) = (metrics.engine("m"), metrics.engine("m"));
+    engine.running(3);
+    engine.waiting(12);
+    assert!(exporter.render().contains("llm_engine_requests_waiting{model=\"m\"} 12\n"));
+    let clone = engine.clone();
+    drop((engine, same));
+    assert_eq!(running(), 3.0, "a clone is left");
+    drop(clone);
+    assert!(running().is_nan());
+    let engine = metrics.engine("m");
+    engine.running(1);
+    assert_eq!(running(), 1.0);
+    engine.gone();
+    assert!(running().is_nan());
 }
 
 #[test]
@@ -126,4 +327,46 @@ fn what_nobody_refreshes_is_absent_and_not_stale() {
     with_one_request(&LlmMetrics::builder().recorder(recorder).build().unwrap());
     let page = exporter.render();
     assert!(page.contains("llm_request_duration_seconds") && !page.contains("llm_recent_"), "{page}");
+}
+
+#[test]
+fn a_textfile_has_the_page_and_is_never_half_written() {
+    let folder = std::env::temp_dir().join(format!("llm-metrics-textfile-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let (_, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+    let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
+    let path = folder.join("job.prom");
+    let names = || {
+        let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        entries.collect::<Vec<_>>()
+    };
+    with_one_request(&metrics);
+    exporter.write_textfile(&path).unwrap();
+    let mut reader = fs::File::open(&path).unwrap();
+
+    with_one_request(&metrics);
+    exporter.write_textfile(&path).unwrap();
+    assert_eq!(names(), ["job.prom"], "nothing else is left");
+    let mut before = String::new();
+    reader.read_to_string(&mut before).unwrap();
+    let now = fs::read_to_string(&path).unwrap();
+    for (page, requests) in [(before, 1), (now, 2)] {
+        let ended = |line: &&str| line.starts_with("llm_request_duration_seconds_count{");
+        let line = page.lines().find(ended).unwrap();
+        assert!(line.ends_with(&format!(" {requests}")) && page.ends_with('\n'), "{line}");
+    }
+
+    for wrong in ["job", "job.txt", ".prom", ""] {
+        let refused = exporter.write_textfile(folder.join(wrong)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{wrong:?}");
+        assert!(refused.to_string().contains(".prom"), "{refused}");
+    }
+    // In its place stands what cannot be replaced.
+    fs::create_dir_all(folder.join("taken.prom/x")).unwrap();
+    assert!(exporter.write_textfile(folder.join("taken.prom")).is_err());
+    assert!(exporter.write_textfile(folder.join("nowhere/job.prom")).is_err());
+    let mut left = names();
+    left.sort();
+    assert_eq!(left, ["job.prom", "taken.prom"]);
+    fs::remove_dir_all(folder).unwrap();
 }

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::HashSet;
+
 use common::*;
 use llm_metrics::{LabelPolicy, catalog::Naming};
 use metrics_util::debugging::DebugValue;
@@ -106,32 +108,171 @@ async fn request_labels_have_a_cap_of_their_own() {
     assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[("label", "tenant")]), 1);
 }
 
+/// The sets of model and tenant that there are.
+fn sets(recorded: &Recorded) -> HashSet<(String, String)> {
+    let requests = recorded.series().filter(|(name, ..)| *name == "llm_requests_total");
+    let value = |labels: &[(String, String)], key: &str| labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+    requests
+        .map(|(_, labels, _)| (value(labels, "model").unwrap(), value(labels, "tenant").unwrap_or_default()))
+        .collect()
+}
+
+/// Metrics with a label from the header `x-tenant`.
+fn with_tenants(policy: LabelPolicy, set_up: impl FnOnce(llm_metrics::Builder) -> llm_metrics::Builder) -> Recording {
+    let tenant = |parts: &http::request::Parts| Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned());
+    Recording::with(|builder| set_up(builder.request_label("tenant", policy, tenant)))
+}
+
+async fn ask_as(recording: &Recording, model: &str, tenant: &str, status: u16) {
+    let mut request = post(CHAT, serde_json::json!({ "model": model }).to_string());
+    request.headers_mut().insert("x-tenant", tenant.parse().unwrap());
+    exchange(recording, request, answer(status, "application/json", [Step::Data("{}")])).await.unwrap();
+}
+
 #[tokio::test]
 async fn no_product_of_labels_is_unbounded() {
-    let tenant = |parts: &http::request::Parts| Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned());
-    let recording = Recording::with(|builder| {
-        builder.request_label("tenant", LabelPolicy::first_accepted(1000), tenant).max_label_sets(10)
-    });
+    let recording = with_tenants(LabelPolicy::first_accepted(1000), |builder| builder.max_label_sets(10));
     for tenant in 0..50 {
         for model in ["a", "b"] {
-            let mut request = post(CHAT, serde_json::json!({ "model": model }).to_string());
-            request.headers_mut().insert("x-tenant", tenant.to_string().parse().unwrap());
-            exchange(&recording, request, json("{}")).await.unwrap();
+            ask_as(&recording, model, &tenant.to_string(), 200).await;
         }
     }
     let recorded = recording.take();
-    let sets: std::collections::HashSet<_> = recorded
-        .series()
-        .filter(|(name, ..)| *name == "llm_requests_total")
-        .map(|(_, labels, _)| {
-            let value = |key: &str| labels.iter().find(|(k, _)| k == key).unwrap().1.clone();
-            (value("model"), value("tenant"))
-        })
-        .collect();
+    let sets = sets(&recorded);
     assert_eq!(sets.len(), 11, "ten, and one for the rest: {sets:?}");
     assert_eq!(recorded.counter("llm_requests_total", &[]), 100, "totals are exact");
     assert_eq!(recorded.counter("llm_requests_total", &[("model", "other"), ("tenant", "other")]), 90);
     assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[("label", "tenant")]), 90);
+}
+
+#[test]
+fn declared_models_fit_however_many_they_are_and_whatever_else_is_learnt() {
+    let names: Vec<String> = (0..300).map(|n| format!("m{n:03}")).collect();
+    let recording = Recording::with(|builder| builder.models(names.clone()).max_label_sets(1));
+    for name in &names {
+        recording.metrics.start(llm_metrics::Operation::Chat, name).finish(llm_metrics::FinishReason::Stop);
+    }
+    let recorded = recording.take();
+    assert_eq!(sets(&recorded).len(), 300);
+    let ended =
+        recorded.series().filter(|(name, _, value)| *name == "llm_requests_total" && *value == &DebugValue::Counter(1));
+    assert_eq!(ended.count(), 300, "each under its own name");
+    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[]), 0);
+}
+
+#[tokio::test]
+async fn a_declared_model_keeps_its_name_where_its_tenants_have_no_place() {
+    let recording =
+        with_tenants(LabelPolicy::first_accepted(100), |builder| builder.models(["a", "b"]).max_label_sets(2));
+    for tenant in 0..10 {
+        ask_as(&recording, "a", &format!("t{tenant}"), 200).await;
+    }
+    ask_as(&recording, "b", "t9", 500).await;
+    ask_as(&recording, "c", "t9", 200).await;
+    let recorded = recording.take();
+    let count = |model, tenant| recorded.counter("llm_requests_total", &[("model", model), ("tenant", tenant)]);
+    assert_eq!((count("a", "t0"), count("a", "t1"), count("a", "other")), (1, 1, 8));
+    assert_eq!((count("b", "other"), count("other", "other")), (1, 1));
+    assert_eq!(
+        recorded.counter("llm_metrics_label_overflow_total", &[("label", "tenant")]),
+        10,
+        "also of the one that failed"
+    );
+    assert_eq!(
+        recorded.counter("llm_metrics_label_overflow_total", &[("label", "model")]),
+        1,
+        "the one that is not declared"
+    );
+}
+
+#[tokio::test]
+async fn a_learnt_model_keeps_its_name_where_its_set_without_tenants_is_known() {
+    let recording = with_tenants(LabelPolicy::only(["x"]), |builder| builder.max_label_sets(1));
+    ask_as(&recording, "a", "not on the list", 200).await;
+    ask_as(&recording, "a", "x", 200).await;
+    ask_as(&recording, "b", "x", 200).await;
+    let recorded = recording.take();
+    assert_eq!(recorded.counter("llm_requests_total", &[("model", "a"), ("tenant", "other")]), 2);
+    assert_eq!(recorded.counter("llm_requests_total", &[("model", "other"), ("tenant", "other")]), 1);
+    assert_eq!(sets(&recorded).len(), 2);
+}
+
+#[tokio::test]
+async fn rejected_requests_take_no_set_of_labels_and_are_no_overflow() {
+    let recording = with_tenants(LabelPolicy::only(["x", "y", "z"]), |builder| {
+        builder.model_labels(LabelPolicy::first_accepted(3)).max_label_sets(2)
+    });
+    ask_as(&recording, "a", "x", 200).await;
+    for (model, tenant) in [("a", "y"), ("a", "z"), ("b", "x"), ("c", "made up"), ("a", "x")] {
+        ask_as(&recording, model, tenant, 401).await;
+    }
+    ask_as(&recording, "b", "z", 200).await;
+    let recorded = recording.take();
+    let count = |model, tenant| recorded.counter("llm_requests_total", &[("model", model), ("tenant", tenant)]);
+    assert_eq!(count("a", "x"), 2, "a known set is counted in");
+    assert_eq!(count("b", "z"), 1, "the second place was free");
+    assert_eq!(count("other", "other"), 4);
+    assert_eq!(sets(&recorded).len(), 3);
+    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[]), 0);
+}
+
+#[tokio::test]
+async fn a_reserved_value_stays_on_what_was_rejected_or_has_no_place() {
+    let recording = with_tenants(LabelPolicy::only(["x", "y"]).reserved(), |builder| {
+        builder.model_labels(LabelPolicy::first_accepted(9)).max_label_sets(1)
+    });
+    for (model, tenant, status) in [
+        ("a", "x", 401),
+        ("a", "x", 200),
+        ("a", "y", 429),
+        ("b", "y", 200),
+        ("b", "made up", 401),
+        ("c", "made up", 200),
+    ] {
+        ask_as(&recording, model, tenant, status).await;
+    }
+    let recorded = recording.take();
+    let count = |model, tenant| recorded.counter("llm_requests_total", &[("model", model), ("tenant", tenant)]);
+    assert_eq!((count("a", "x"), count("other", "x")), (1, 1), "the one place was taken by what was accepted");
+    assert_eq!(count("other", "y"), 2);
+    assert_eq!(count("other", "other"), 2);
+    assert_eq!(sets(&recorded).len(), 4);
+    let overflow = |label| recorded.counter("llm_metrics_label_overflow_total", &[("label", label)]);
+    assert_eq!((overflow("tenant"), overflow("model")), (1, 2));
+}
+
+#[tokio::test]
+async fn a_rejected_request_for_a_declared_model_has_its_name() {
+    let recording = with_tenants(LabelPolicy::only(["x"]), |builder| builder.models(["a"]).max_label_sets(2));
+    ask_as(&recording, "a", "x", 429).await;
+    let recorded = recording.take();
+    assert_eq!(recorded.counter("llm_requests_total", &[("model", "a"), ("tenant", "other")]), 1);
+    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[]), 0);
+}
+
+#[tokio::test]
+async fn a_request_without_a_tenant_takes_no_place_of_one_with() {
+    let recording = with_tenants(LabelPolicy::first_accepted(9), |builder| builder.models(["a"]).max_label_sets(1));
+    ask(&recording, "a", 200).await;
+    ask(&recording, "", 200).await;
+    ask_as(&recording, "a", "", 200).await;
+    ask_as(&recording, "a", "t", 200).await;
+    let recorded = recording.take();
+    let count = |model, tenant| recorded.counter("llm_requests_total", &[("model", model), ("tenant", tenant)]);
+    assert_eq!((count("a", "unknown"), count("unknown", "unknown"), count("a", "t")), (2, 1, 1));
+}
+
+/// A client's requests name whom they are for in their address, a server's do not.
+#[tokio::test]
+async fn the_upstream_is_the_host_and_port_that_a_request_is_sent_to() {
+    let recording = Recording::with(|builder| builder.upstream_label(LabelPolicy::first_accepted(9)));
+    for address in ["http://GPU-1:8000", "https://user:secret@api.example.com", "http://[::1]:9", ""] {
+        exchange(&recording, post(&format!("{address}{CHAT}"), ASK), json("{}")).await.unwrap();
+    }
+    let recorded = recording.take();
+    for upstream in ["gpu-1:8000", "api.example.com", "[::1]:9", "unknown"] {
+        assert_eq!(recorded.counter("llm_requests_total", &[("upstream", upstream)]), 1, "{upstream}");
+    }
 }
 
 #[tokio::test]

@@ -93,22 +93,23 @@ fn the_newest_come_first_and_no_more_than_1024_are_kept() {
 
 #[tokio::test]
 async fn a_window_has_what_succeeded_or_failed_and_not_what_was_rejected_or_cancelled() {
-    let recording = Recording::new();
+    let recording = Recording::with(|builder| builder.models([MODEL]));
     for status in [400, 429] {
         exchange(&recording, post(CHAT, ASK), answer(status, "application/json", [Step::Data("{}")])).await.unwrap();
     }
     let mut hung_up = recording.metrics.start(Operation::Chat, MODEL);
     hung_up.tokens(1);
     drop(hung_up);
+    exchange(&recording, post(CHAT, "{}"), answer(400, "application/json", [Step::Data("{}")])).await.unwrap();
     let models = recording.metrics.recent_models();
-    assert_eq!(models.len(), 1, "{models:?}");
+    assert_eq!(models.len(), 1, "of a model without any there is nothing to tell: {models:?}");
     assert_eq!((models[0].model.as_ref(), models[0].duration), (MODEL, None));
     assert_eq!(models[0].time_to_first_token.unwrap().count, 1, "its first token came");
 
     exchange(&recording, post(CHAT, ASK), answer(500, "application/json", [Step::Data("{}")])).await.unwrap();
     recording.metrics.start(Operation::Chat, MODEL).finish(FinishReason::Stop);
     assert_eq!(recording.metrics.recent_models()[0].duration.unwrap().count, 2);
-    assert_eq!(recording.metrics.recent_requests(10).len(), 5, "the ring has them all");
+    assert_eq!(recording.metrics.recent_requests(10).len(), 6, "the ring has them all");
 }
 
 #[tokio::test]
@@ -157,4 +158,25 @@ fn models_over_the_cap_share_one_window() {
     let models = recording.metrics.recent_models();
     let counts: Vec<_> = models.iter().map(|model| (&*model.model, model.duration.unwrap().count)).collect();
     assert_eq!(counts, [("model-0", 1), ("model-1", 1), ("other", 98)]);
+}
+
+#[tokio::test]
+async fn a_recent_request_has_its_labels_as_metrics_have_them() {
+    let read =
+        |name: &'static str| move |parts: &http::request::Parts| Some(parts.headers.get(name)?.to_str().ok()?.into());
+    let recording = Recording::with(|builder| {
+        let tenant = builder.request_label("tenant", LabelPolicy::first_accepted(1), read("x-tenant"));
+        tenant.request_label("tier", LabelPolicy::only(["gold"]), read("x-tier"))
+    });
+    for (tenant, tier) in [("acme", "gold"), ("initech", "")] {
+        let mut request = post(CHAT, ASK);
+        request.headers_mut().insert("x-tenant", tenant.parse().unwrap());
+        request.headers_mut().insert("x-tier", tier.parse().unwrap());
+        exchange(&recording, request, stream([Step::Data(HELLO), Step::Data(STOP), Step::Data(DONE)])).await.unwrap();
+    }
+    let recent = recording.metrics.recent_requests(2);
+    let labels = recent.iter().map(|request| ["tenant", "tier", "nobody's"].map(|name| request.label(name)));
+    let expected = [[Some("other"), Some("unknown"), None], [Some("acme"), Some("gold"), None]];
+    assert_eq!(labels.collect::<Vec<_>>(), expected, "the newest first");
+    assert!(Recording::new().metrics.recent_requests(1).is_empty());
 }

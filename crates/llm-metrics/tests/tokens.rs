@@ -155,6 +155,7 @@ async fn the_handle_wins_over_the_wire() {
 
 #[tokio::test]
 async fn what_the_engine_produced_for_a_client_that_left_before_the_head_is_counted() {
+    const ASK: &str = r#"{"model":"Qwen3-4B","stream":true,"enable_thinking":true,"messages":[]}"#;
     let recording = Recording::new();
     let service = ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(
         |request: Request<llm_metrics::layer::RequestBody<http_body_util::Full<bytes::Bytes>>>| async {
@@ -172,6 +173,11 @@ async fn what_the_engine_produced_for_a_client_that_left_before_the_head_is_coun
     assert_eq!(
         recorded.counter("llm_discarded_tokens_total", &[("model", MODEL), ("reason", "client_disconnect")]),
         50
+    );
+    assert_eq!(
+        recorded.counter("llm_requests_total", &[("thinking", "false")]),
+        1,
+        "it has produced, and no reasoning"
     );
 }
 

@@ -1,15 +1,18 @@
 //! Bucket bounds, and what bounds have to be.
 
-/// Seconds that a whole request takes: from a cached answer to half an hour of reasoning.
+/// Seconds that a whole request takes: from an embedding to half an hour of reasoning.
+///
+/// From 0.1 s on each bound is at most about half as large again as the one before, but for the last: so wide is the bucket that a
+/// quantile is interpolated in.
 pub const DURATION: &[f64] = &[
-    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
-    1800.0,
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 180.0, 300.0, 450.0, 600.0, 900.0, 1800.0,
 ];
 
-/// Seconds until something arrives: vLLM's bounds up to 640 s.
+/// Seconds until something arrives: vLLM's bounds up to 640 s, with others between them.
 pub const FIRST_TOKEN: &[f64] = &[
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-    160.0, 640.0,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0,
+    4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 160.0, 320.0, 640.0,
 ];
 
 /// Seconds a token: from speculative decoding on a large GPU to a small CPU.
@@ -43,6 +46,10 @@ pub const TOKENS: &[f64] = &[
     1_048_576.0,
 ];
 
+/// Requests in one step of an engine: powers of two up to 1,024, and what is halfway between the larger ones.
+pub const BATCH: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 768.0, 1024.0];
+
 /// Seconds of silence inside a stream.
 pub const GAP: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
@@ -50,17 +57,17 @@ pub const GAP: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidBuckets {
-    /// There is no bound.
+    /// No bound was given.
     #[error("a histogram needs at least one bucket bound")]
     Empty,
-    /// A bound is infinite or not a number. `+Inf` is always there and is not to be listed.
-    #[error("bucket bound {bound} is not finite; leave +Inf out, it is always there")]
+    /// A bound is infinite or not a number. `+Inf` is always added; leave it out.
+    #[error("bucket bound {bound} is not finite; leave out +Inf, which is always added")]
     NotFinite {
         /// The bound.
         bound: f64,
     },
-    /// A bound is not above the one before it.
-    #[error("bucket bound {bound} comes after {before}: list each bound once, in rising order")]
+    /// A bound is not greater than the one before it.
+    #[error("bucket bound {bound} comes after {before}: list each bound once, in ascending order")]
     NotRising {
         /// The bound.
         bound: f64,

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Kind, Section, labels::LabelDef};
+use super::{Dialect, Kind, MetricDef, Otel, Section, labels::LabelDef};
+use crate::vocabulary::ERROR_WORDS;
 
 /// Renders sections as Markdown: a table a section, then the labels, then the buckets.
 ///
@@ -18,13 +19,23 @@ pub fn markdown(sections: &[Section], labels: &[LabelDef]) -> String {
     page
 }
 
+/// What codes and types of errors inside an answer mean, as a table of Markdown.
+#[must_use]
+pub fn error_words() -> String {
+    let mut table = String::from("| `error_type` | code or type |\n| --- | --- |\n");
+    for (meaning, words) in ERROR_WORDS {
+        let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(table, "| `{}` | {words} |", meaning.as_str());
+    }
+    table
+}
+
 fn write_section(page: &mut String, section: &Section) {
     let _ = writeln!(page, "## {}\n", section.title);
     let _ = writeln!(page, "| metric | type | unit | labels | meaning | OpenTelemetry | vLLM |");
     let _ = writeln!(page, "| --- | --- | --- | --- | --- | --- | --- |");
     for row in section.metrics {
         let labels = row.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        let alias = |name: Option<&str>| name.map_or_else(String::new, |name| format!("`{name}`"));
         let _ = writeln!(
             page,
             "| `{}` | {} | {} | {labels} | {} | {} | {} |",
@@ -32,11 +43,28 @@ fn write_section(page: &mut String, section: &Section) {
             row.kind.as_str(),
             row.unit.as_str(),
             row.help,
-            alias(row.otel),
-            alias(row.vllm)
+            listed(opentelemetry(row)),
+            listed(Dialect::Vllm.names_of(row))
         );
     }
     page.push('\n');
+}
+
+/// The names of the registry, at servers and at clients.
+fn opentelemetry(row: &MetricDef) -> Vec<&'static str> {
+    let mut names: Vec<_> = row.otel.into_iter().collect();
+    for name in
+        [Otel::new(""), Otel::new("").client()].iter().flat_map(|otel| Dialect::Otel(otel.clone()).names_of(row))
+    {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn listed(names: Vec<&str>) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn write_labels(page: &mut String, labels: &[LabelDef]) {

@@ -1,8 +1,8 @@
 //! Label names, and what values each can have.
 
 use crate::vocabulary::{
-    Endpoint, ErrorType, FinishReason, Flag, InspectionFailure, Operation, Outcome, Phase, Protocol, SloResult, Stat,
-    Thinking, UsageSource,
+    Endpoint, ErrorType, FinishReason, Flag, InputTruncation, Operation, Outcome, Phase, Protocol, Stat,
+    StructuredFormat, Thinking, TruncationCause, UsageSource,
 };
 
 /// The value that stands for every value over a label's cap.
@@ -23,15 +23,15 @@ macro_rules! labels {
     };
 }
 
-/// What is to be known about a label.
+/// The definition of a label.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LabelDef {
     /// Its name.
     pub name: &'static str,
-    /// What its values say.
+    /// What its values mean.
     pub help: &'static str,
-    /// Every value that it can have; empty where a policy or the embedder decides.
+    /// All values that it can have; empty if a label policy or the embedder decides.
     pub values: &'static [&'static str],
 }
 
@@ -47,42 +47,53 @@ pub(crate) const STATUS_CODES: &[(u16, &str)] = &status_codes![
 ];
 
 labels! {
-    /// The model that was asked for, bounded by the label policy: `other` over the cap, `unknown` where no name was seen.
+    /// The requested model, bounded by the label policy: `other` beyond the cap, `unknown` if no name was seen.
     MODEL = "model": &[];
-    /// The kind of work: OpenTelemetry's `gen_ai.operation.name`.
+    /// The operation, with the values of OpenTelemetry's `gen_ai.operation.name`.
     OPERATION = "operation": Operation::WORDS;
     /// The route template, never the raw path.
     ENDPOINT = "endpoint": Endpoint::WORDS;
-    /// Whether the answer was streamed: the response's content type on success, else what the request asked for.
+    /// Whether the response was streamed: by its content type if it succeeded, otherwise by what the request asked for.
     STREAM = "stream": Flag::WORDS;
-    /// Whether reasoning was seen; with no output, the request's switch, else `unknown`.
+    /// Whether the output has reasoning; without output, what the request asked for, otherwise `unknown`.
     THINKING = "thinking": Thinking::WORDS;
-    /// How the request ended. Availability is `error / (success + error)`.
+    /// How the request ended. The error ratio is `error / (success + error)`, and availability is one minus that.
     OUTCOME = "outcome": Outcome::WORDS;
     /// Why it was rejected or failed.
     ERROR_TYPE = "error_type": ErrorType::WORDS;
-    /// The status code of the response's head (a failure inside a stream has 200), `other` for unusual ones, `none` without a head.
+    /// The HTTP status code (200 for a failure inside a stream), `other` for unusual codes, `none` without a response.
     STATUS = "status": &[];
-    /// Where a request in flight is: before or after its first token.
+    /// The phase of a request in flight: before or after its first token.
     PHASE = "phase": Phase::WORDS;
     /// Why the model stopped.
     FINISH_REASON = "finish_reason": FinishReason::WORDS;
-    /// Where the output token count comes from: `upstream` is the usage on the wire, `engine` the request's handle, `estimated` the number of events that bore tokens.
+    /// The source of the output token count: `upstream` is the usage in the response, `engine` the request's handle, `timings` the engine's timings in the response (llama.cpp), `estimated` the number of events with tokens.
     SOURCE = "source": UsageSource::WORDS;
-    /// On `llm_discarded_tokens_total`, why nobody read the tokens; on `llm_metrics_bodies_skipped_total`, why the body was not read.
-    REASON = "reason": &["client_disconnect", "stream_error", "stream_truncated", "timeout", "compressed", "content_type", "too_large"];
-    /// The name of the objective, as the embedder gave it.
+    /// On `llm_discarded_tokens_total`, why the tokens were not delivered; on `llm_metrics_bodies_skipped_total`, why the body was not inspected; on `llm_metrics_requests_passed_total`, why the request looks like a call of a model.
+    REASON = "reason": &["client_disconnect", "stream_error", "stream_truncated", "timeout", "compressed", "content_type", "too_large", "unknown_path", "event_stream"];
+    /// The name of the objective, as configured.
     SLO = "slo": &[];
-    /// Whether the objective was reached.
-    RESULT = "result": SloResult::WORDS;
-    /// Which figure of the recent window it is: a quantile, as exact as buckets 14 to 25 % wide tell, or the exact maximum.
+    /// On `llm_slo_requests_total`, whether the objective was met; on `llm_structured_outputs_total` and `llm_tool_calls_total`, the result of checking the output or the call.
+    RESULT = "result": &[
+        "met", "missed", "valid", "invalid_json", "schema_mismatch", "truncated", "fenced", "unchecked", "unknown_tool", "incomplete",
+    ];
+    /// The output format that the request asked for.
+    FORMAT = "format": StructuredFormat::WORDS;
+    /// Why the output was cut.
+    CAUSE = "cause": TruncationCause::WORDS;
+    /// How it is known that the prompt was cut.
+    EVIDENCE = "evidence": InputTruncation::WORDS;
+    /// The statistic of the recent window: a quantile, computed from buckets 14 to 25 % wide, or the exact maximum.
     STAT = "stat": Stat::WORDS;
     /// The name of the label whose cap was reached.
     LABEL = "label": &[];
-    /// The wire format that was being read, or `handle` for what was reported by the request's handle.
+    /// The protocol of the body, or `handle` for values reported through the request's handle.
     PROTOCOL = "protocol": Protocol::WORDS;
-    /// What could not be read.
-    KIND = "kind": InspectionFailure::WORDS;
+    /// On `llm_metrics_inspection_failures_total`, why a body or a value was not used; on `llm_output_…` and `llm_refusals_total`, the kind of finding.
+    KIND = "kind": &[
+        "malformed", "too_large", "implausible", "no_choices", "no_content", "whitespace", "reasoning_only", "char_run", "token_run",
+        "cycle", "refusal_field", "content_filter", "replacement_char", "special_token_leak", "unclosed_reasoning",
+    ];
     /// The engine that runs the model.
     ENGINE = "engine": &[];
     /// The version of the engine.
@@ -95,20 +106,20 @@ labels! {
     VERSION = "version": &[];
 }
 
-/// Why a label of the embedder's own cannot be.
+/// Why a custom label was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidLabel {
-    /// Prometheus would refuse the name.
+    /// The name is not valid in Prometheus.
     #[error(
-        "{name:?} cannot be a label name: use letters, digits and underscores, begin with a letter, and not with two underscores"
+        "{name:?} is not a valid label name: use letters, digits and underscores; begin with a letter or one underscore"
     )]
     Name {
         /// The name.
         name: String,
     },
     /// The catalogue, Prometheus itself or another setting has a label of that name.
-    #[error("the label {name:?} is in use already: give yours another name")]
+    #[error("the label {name:?} is already in use: choose another name")]
     Taken {
         /// The name.
         name: String,
@@ -142,12 +153,29 @@ fn check_name(name: &str) -> Result<(), InvalidLabel> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocabulary::{DiscardReason, SkipReason};
+    use crate::vocabulary::{
+        AnomalyKind, DiscardReason, EmptyKind, InspectionFailure, PassReason, RefusalKind, RepetitionKind, SkipReason,
+        SloResult, StructuredResult, ToolCallResult,
+    };
+
+    /// Of a label that says different things on different metrics.
+    #[track_caller]
+    fn assert_documented(label: &str, emitted: &[&[&str]]) {
+        let mut words: Vec<&str> = Vec::new();
+        for word in emitted.concat() {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        let documented = ALL.iter().find(|known| known.name == label).unwrap().values;
+        assert_eq!(documented, words);
+    }
 
     #[test]
-    fn the_documented_reasons_are_those_that_are_emitted() {
-        let emitted = [DiscardReason::WORDS, SkipReason::WORDS].concat();
-        let documented = ALL.iter().find(|label| label.name == REASON).unwrap().values;
-        assert_eq!(documented, emitted);
+    fn the_documented_words_are_those_that_are_emitted() {
+        assert_documented(REASON, &[DiscardReason::WORDS, SkipReason::WORDS, PassReason::WORDS]);
+        assert_documented(RESULT, &[SloResult::WORDS, StructuredResult::WORDS, ToolCallResult::WORDS]);
+        let kinds = [EmptyKind::WORDS, RepetitionKind::WORDS, RefusalKind::WORDS, AnomalyKind::WORDS];
+        assert_documented(KIND, &[&[InspectionFailure::WORDS], &kinds[..]].concat());
     }
 }

@@ -1,8 +1,7 @@
 //! The metric catalogue: every metric, once.
 //!
-//! A row holds the name, kind, unit, HELP text, labels, buckets and the names that other dialects have for it. What
-//! describes metrics to a recorder, binds buckets in an exporter, or prints `docs/METRICS.md` reads these rows, so that
-//! none of them can disagree with another.
+//! A row holds the name, kind, unit, HELP text, labels and buckets. What describes metrics to a recorder, binds buckets in an exporter, shows them
+//! under the names of another [`Dialect`], or prints `docs/METRICS.md` reads these rows, so that none of them can disagree with another.
 //!
 //! ```
 //! use llm_metrics::catalog;
@@ -20,11 +19,13 @@
 //! - every label value is from a closed set or has passed a bounded policy.
 
 pub mod buckets;
+pub mod dialect;
 pub mod document;
 pub mod labels;
 mod naming;
 mod table;
 
+pub use dialect::{Dialect, Otel};
 pub use naming::{InvalidPrefix, Naming};
 pub use table::*;
 
@@ -115,7 +116,7 @@ impl Unit {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MetricDef {
-    /// The name in the `llm` dialect. Its first word is the prefix that [`Naming`] can replace.
+    /// The name in our own dialect. Its first word is the prefix that [`Naming`] can replace.
     pub name: &'static str,
     /// What it measures over time.
     pub kind: Kind,
@@ -127,10 +128,8 @@ pub struct MetricDef {
     pub labels: &'static [&'static str],
     /// The upper bounds of its buckets; empty unless it is a histogram.
     pub buckets: &'static [f64],
-    /// What OpenTelemetry's semantic conventions call it, where they know it.
+    /// What OpenTelemetry's semantic conventions call it, for the documentation of catalogues that have no [`Dialect`]s.
     pub otel: Option<&'static str>,
-    /// What vLLM calls it, where it has it.
-    pub vllm: Option<&'static str>,
 }
 
 impl MetricDef {
@@ -155,7 +154,7 @@ impl MetricDef {
     }
 
     const fn new(name: &'static str, kind: Kind, unit: Unit, help: &'static str) -> Self {
-        Self { name, kind, unit, help, labels: &[], buckets: &[], otel: None, vllm: None }
+        Self { name, kind, unit, help, labels: &[], buckets: &[], otel: None }
     }
 
     /// Sets the labels.
@@ -169,13 +168,6 @@ impl MetricDef {
     #[must_use]
     pub const fn otel(mut self, name: &'static str) -> Self {
         self.otel = Some(name);
-        self
-    }
-
-    /// Sets the name that vLLM has for it.
-    #[must_use]
-    pub const fn vllm(mut self, name: &'static str) -> Self {
-        self.vllm = Some(name);
         self
     }
 

@@ -64,7 +64,7 @@ impl Naming {
 /// A prefix that would not make valid metric names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{prefix:?} cannot be a metric prefix: use lower-case letters, digits and single underscores, and begin with a letter"
+    "{prefix:?} is not a valid metric prefix: use lower-case letters, digits and single underscores, and begin with a letter"
 )]
 #[non_exhaustive]
 pub struct InvalidPrefix {

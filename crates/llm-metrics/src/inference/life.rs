@@ -2,56 +2,84 @@
 
 mod settle;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{
-    choices::Choices,
-    handle::{InferenceHandle, Shared},
+    choices::{Choices, bit},
+    handle::InferenceHandle,
+    quality::OutputQuality,
+    shared::{LONGEST_PLAUSIBLE_TIME, Shared},
     span::{RequestSpan, SpanKind},
     tags::ThinkTags,
-    verdict::{End, Inspection},
+    timing::{Samples, Time, TokenTiming},
+    usage::{Count, ReportedUsage, Told, highest, whole},
+    verdict::{Answer, End},
 };
 use crate::{
+    quality::Part,
     recent::Latency,
     record::{LlmMetrics, RawLabels, Series},
-    vocabulary::{Endpoint, FinishReason, InspectionFailure, Operation, Phase, Protocol, SkipReason, Usage},
-    wire::Counts,
+    vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Operation, Phase, Protocol, SkipReason, Usage},
+    wire::{Counts, Finality, Framing, Timings},
 };
 
 /// At most so many samples of inter-token latency for one event.
 const MAX_SAMPLES_AN_EVENT: u64 = 64;
 
 /// A request from its arrival to its end. Dropping it settles it.
+///
+/// ```text
+///   start ──head──► accepted ──first token──► streaming ──terminal event──► complete
+///     │               │                         │                             │
+///     └───────────────┴──── end, or drop ───────┴─────────────────────────────┴──► settled, once
+/// ```
 pub(crate) struct Life {
     pub(super) shared: Arc<Shared>,
     started: Instant,
     proxy: bool,
+    by_hand: bool,
     phase: Phase,
     /// The status of the response's head, once there is one.
     status: Option<u16>,
     accepted: bool,
-    inspection: Inspection,
+    /// How the body that is read is made up. `None`: nothing of it is read, and transport decides.
+    framing: Option<Framing>,
     /// Whether the answer is streamed; what the request asked for until the answer shows.
     stream: Option<bool>,
-    clock: Clock,
-    answer_model: Option<Box<str>>,
+    pub(super) timing: TokenTiming,
+    /// Where the request did not name one, which is rare: a thin pointer will do.
+    answer_model: Option<Box<Box<str>>>,
     tags: ThinkTags,
+    /// Reasoning was seen.
     reasoned: bool,
     produced: bool,
     choices: Choices,
-    in_band_error: bool,
-    done: bool,
+    /// How many choices the request asked for, if not very many; 0 where that is not known.
+    asked_choices: u8,
+    /// One was asked for and nothing shows that there are more, so that an index is not one of a choice (some servers count
+    /// tokens in it).
+    one_choice: bool,
+    /// What the answer says that went wrong.
+    fault: Option<Fault>,
+    /// A plain text came, and nothing after it that shows that the stream goes on.
+    pub(super) plain_text: bool,
+    pub(super) done: bool,
+    /// The answer said that there was nothing to generate.
+    pub(super) no_generation: bool,
+    /// Something of the answer could not be read.
+    pub(super) unreadable: bool,
     /// Everything that was to come has come, and its event is whole: only then can a client read it.
     terminal: bool,
-    usage: Counts,
-    /// The engine's own times, prefill and decode, where the answer has them.
-    timings: Option<Box<[Option<Duration>; 2]>>,
+    usage: ReportedUsage,
+    /// The engine's own measurements, where the answer has them.
+    timings: Option<Box<Timings>>,
     event: Event,
+    /// What the event at hand has told of counts.
+    counts: Counts,
     settled: bool,
     span: RequestSpan,
+    /// The checks of what the model says, while there is an answer that is read.
+    pub(super) quality: Option<Box<OutputQuality>>,
 }
 
 /// Where a request came in.
@@ -62,35 +90,58 @@ pub(crate) struct Door {
     pub(crate) protocol: Protocol,
 }
 
-/// When tokens came.
-#[derive(Default)]
-struct Clock {
-    first: Option<Instant>,
-    last: Option<Instant>,
-    /// The first text of the answer, unless a tag that comes later says that it was reasoning.
-    answer: Option<Instant>,
-    /// Such text has come in this frame, whose time is not known yet.
-    answered: bool,
-    max_gap: Option<Duration>,
-    /// Events that bore a token.
-    events: u32,
-    /// Output tokens reported by cumulative usage when the last of these events ended.
-    usage_tokens: Option<u32>,
-    /// Tokens and steps reported by the handle by then, both modulo 2³², and how many tokens a step had.
-    engine_tokens: u32,
-    engine_steps: u32,
-    step: u32,
-    /// Tokens of the handle that had a sample of inter-token latency, and the seconds of gaps that had no token left.
-    sampled: u32,
-    unsampled: f64,
+/// What an answer says of itself that it is no success.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// It holds an error, of a type if it said so.
+    Error(Option<ErrorType>),
+    /// Its caller has cancelled it by another request.
+    Cancelled,
 }
 
 /// What the event at hand has shown so far.
-#[derive(Default)]
 struct Event {
     bears_token: bool,
     answers: bool,
-    usage_tokens: Option<u32>,
+    finishes: bool,
+    /// It has told counts.
+    counted: Option<Finality>,
+    /// The choices that it is about, and those that have text or a reason in it, a bit each.
+    choices: u32,
+    texts: u32,
+    reasons: u32,
+    /// The indices that the first text and the first reason stood under.
+    text_index: u32,
+    finish_index: u32,
+}
+
+/// No index of a choice.
+const NONE: u32 = u32::MAX;
+
+impl Default for Event {
+    fn default() -> Self {
+        Self {
+            bears_token: false,
+            answers: false,
+            finishes: false,
+            counted: None,
+            choices: 0,
+            texts: 0,
+            reasons: 0,
+            text_index: NONE,
+            finish_index: NONE,
+        }
+    }
+}
+
+/// What an event was.
+pub(super) struct EventEnd {
+    /// How many tokens it bore: 0 for an event that bore none.
+    pub(super) tokens: u64,
+    /// A choice is finished that was open.
+    pub(super) finished: bool,
+    /// There is news about counts.
+    pub(super) counted: bool,
 }
 
 impl Life {
@@ -102,25 +153,33 @@ impl Life {
             shared: Arc::new(Shared::new(metrics.clone(), door, labels)),
             started: Instant::now(),
             proxy: matches!(kind, SpanKind::Client),
+            by_hand: false,
             phase: Phase::Waiting,
             status: None,
             accepted: false,
-            inspection: Inspection::None,
+            framing: None,
             stream: None,
-            clock: Clock::default(),
+            timing: TokenTiming::default(),
             answer_model: None,
             tags: ThinkTags::default(),
             reasoned: false,
             produced: false,
             choices: Choices::default(),
-            in_band_error: false,
+            asked_choices: 0,
+            one_choice: false,
+            fault: None,
+            plain_text: false,
             done: false,
+            no_generation: false,
+            unreadable: false,
             terminal: false,
-            usage: Counts::default(),
+            usage: ReportedUsage::default(),
             timings: None,
             event: Event::default(),
+            counts: Counts::default(),
             settled: false,
             span: RequestSpan::open(door.operation, kind),
+            quality: None,
         }
     }
 
@@ -137,18 +196,33 @@ impl Life {
     }
 
     pub(crate) fn handle(&self) -> InferenceHandle {
-        InferenceHandle(Arc::clone(&self.shared))
+        InferenceHandle::new(Arc::clone(&self.shared))
     }
 
-    /// The response's head came.
-    pub(crate) fn head(&mut self, status: u16, stream: Option<bool>, inspection: Inspection) {
+    #[cfg(test)]
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The response's head came. `stream`: whether it says that the answer is streamed, if it says anything about it.
+    pub(crate) fn head(&mut self, status: u16, stream: Option<bool>, framing: Option<Framing>) {
+        let (asked_stream, choices) = {
+            let sides = self.shared.sides();
+            (sides.asked.stream, sides.asked.choices)
+        };
         self.status = Some(status);
-        self.stream = stream;
-        self.inspection = inspection;
+        self.stream = stream.or(asked_stream);
+        self.asked_choices = choices.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX));
+        // A completion has as many choices as prompts.
+        self.one_choice = choices == Some(1) && self.shared.door.operation == Operation::Chat;
+        self.framing = framing;
         if (200..300).contains(&status) {
             self.accept();
             if self.shared.named_series(true).is_some() {
                 self.publish_live();
+            }
+            if framing.is_some() {
+                self.watch_quality();
             }
         }
     }
@@ -158,53 +232,158 @@ impl Life {
         self.accepted = true;
     }
 
+    /// There is no wire: steps and their times are reported.
+    pub(super) fn is_by_hand(&mut self, streamed: bool) {
+        self.by_hand = true;
+        self.stream = Some(streamed);
+    }
+
+    /// A step that was reported by hand.
+    pub(super) fn step(&mut self, at: Instant, part: Part, tokens: u64) {
+        if self.settled {
+            return;
+        }
+        self.accept();
+        match part {
+            Part::Reasoning => self.reasoned(tokens),
+            _ => self.answer_part(),
+        }
+        self.end_event();
+        self.tick(at, tokens, 1);
+    }
+
     pub(super) fn streams(&mut self, stream: bool) {
         self.stream = Some(stream);
     }
 
+    /// Whether the request asked for a stream, as far as it was read.
+    pub(crate) fn asked_for_stream(&self) -> Option<bool> {
+        self.shared.asked_for_stream()
+    }
+
+    /// The answer's first bytes say how it is made up.
+    pub(super) fn begins(&mut self, framing: Result<Framing, SkipReason>) {
+        match framing {
+            Ok(framing) => {
+                self.stream = Some(framing.is_stream());
+                self.framing = Some(framing);
+            }
+            Err(reason) => self.blind(reason),
+        }
+    }
+
     /// What follows of the body cannot be read: from here on, transport decides.
     pub(crate) fn blind(&mut self, reason: SkipReason) {
-        self.inspection = Inspection::None;
+        self.framing = None;
+        self.forget_quality();
         self.skipped(reason);
     }
 
     pub(crate) fn skipped(&self, reason: SkipReason) {
-        self.shared.metrics.0.fixed().skipped(reason).increment(1);
+        self.shared.skipped(reason);
     }
 
     pub(super) fn failure(&self, kind: InspectionFailure) {
-        self.shared.metrics.0.fixed().failure(self.shared.door.protocol, kind).increment(1);
+        self.shared.failure(kind);
     }
 
     pub(super) fn answer_model(&mut self, name: &str) {
         self.span.answering_model(name);
-        if self.answer_model.is_none() && !self.shared.knows_model() {
-            self.answer_model = Some(name.into());
+        if !self.shared.knows_model() {
+            self.answer_model = Some(Box::new(name.into()));
         }
     }
 
-    pub(super) fn choice(&mut self, index: u32) {
-        self.choices.seen(index);
+    /// The model that answers, where nothing else names one.
+    fn answered_by(&self) -> Option<&str> {
+        self.answer_model.as_ref().map(|name| &***name)
     }
 
-    pub(super) fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
-        self.choices.finished(choice, reason);
-        self.in_band_error |= matches!(reason, FinishReason::Error | FinishReason::Abort);
+    /// A choice is there; returns which one it is.
+    #[inline]
+    pub(super) fn choice(&mut self, index: u32) -> u32 {
+        let index = self.index(index);
+        self.event.choices |= bit(index);
+        index
     }
 
-    pub(super) fn in_band_error(&mut self) {
-        self.in_band_error = true;
+    /// There is text of a choice; returns which one it is.
+    pub(super) fn text(&mut self, index: u32) -> u32 {
+        let index = self.index_in(index, |event| &mut event.text_index);
+        self.event.texts |= bit(index);
+        index
     }
 
-    pub(super) fn done(&mut self) {
-        self.done = true;
+    /// What this event has told of one choice was another's.
+    pub(super) fn moved(&mut self, from: u32, to: u32) {
+        let (from, to) = (bit(self.index(from)), bit(self.index(to)));
+        for choices in [&mut self.event.choices, &mut self.event.texts] {
+            if *choices & from != 0 {
+                *choices = *choices & !from | to;
+            }
+        }
     }
 
-    pub(super) fn timings(&mut self, prefill: Option<Duration>, decode: Option<Duration>) {
-        **self.timings.get_or_insert_default() = [prefill, decode];
+    pub(super) fn finish_reason(&mut self, index: u32, reason: FinishReason) -> u32 {
+        let index = self.index_in(index, |event| &mut event.finish_index);
+        self.event.reasons |= bit(index);
+        self.event.finishes |= self.choices.finished(index, reason) || self.event.texts & bit(index) != 0;
+        index
+    }
+
+    /// Two texts, or two reasons, in one event are of two choices.
+    fn index_in(&mut self, index: u32, first: impl FnOnce(&mut Event) -> &mut u32) -> u32 {
+        let first = first(&mut self.event);
+        if *first == NONE {
+            *first = index;
+        }
+        self.one_choice &= *first == index;
+        self.plain_text = false;
+        let index = self.index(index);
+        self.event.choices |= bit(index);
+        index
+    }
+
+    fn index(&self, index: u32) -> u32 {
+        if self.one_choice { 0 } else { index }
+    }
+
+    pub(super) fn in_band_error(&mut self, kind: Option<ErrorType>) {
+        let known = if let Some(Fault::Error(known)) = self.fault { known } else { None };
+        self.fault = Some(Fault::Error(known.or(kind)));
+    }
+
+    pub(super) fn cancelled(&mut self) {
+        self.fault.get_or_insert(Fault::Cancelled);
+    }
+
+    /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.
+    pub(super) fn broken_off(&mut self) {
+        if self.framing == Some(Framing::Document) {
+            self.in_band_error(None);
+        }
+    }
+
+    /// Times above a day are discarded, and so are those of an output that had no second token.
+    pub(super) fn timings(&mut self, mut timings: Timings) {
+        let mut implausible = false;
+        for time in [&mut timings.load, &mut timings.prefill, &mut timings.decode] {
+            if time.is_some_and(|time| time > LONGEST_PLAUSIBLE_TIME) {
+                *time = None;
+                implausible = true;
+            }
+        }
+        if implausible {
+            self.failure(InspectionFailure::Implausible);
+        }
+        if timings.usage.output.is_some_and(|tokens| tokens < 2) {
+            timings.decode = None;
+        }
+        **self.timings.get_or_insert_default() = timings;
     }
 
     /// Text of an answer as its reader sees it, tags and all.
+    #[inline]
     pub(super) fn answer_text(&mut self, choice: u32, fragment: &[u8]) {
         self.produce();
         if choice > 0 {
@@ -213,8 +392,8 @@ impl Life {
         let found = self.tags.read(fragment);
         self.reasoned |= found.reasoning;
         if found.reclassified {
-            self.clock.answer = None;
-            self.clock.answered = false;
+            self.timing.answer = None;
+            self.timing.answered = false;
             self.event.answers = false;
         }
         self.event.answers |= found.answer;
@@ -228,7 +407,15 @@ impl Life {
 
     pub(super) fn reasoning_text(&mut self, fragment: &[u8]) {
         self.produce();
+        self.tags.sent_apart();
         self.reasoned = self.reasoned || !fragment.iter().all(u8::is_ascii_whitespace);
+    }
+
+    /// So many tokens of reasoning were reported by hand.
+    pub(super) fn reasoned(&mut self, tokens: u64) {
+        self.produce();
+        self.reasoned = true;
+        self.shared.add_reasoning(tokens);
     }
 
     fn produce(&mut self) {
@@ -237,109 +424,211 @@ impl Life {
     }
 
     /// Token counts as the wire has them so far.
-    pub(super) fn wire_usage(&mut self, usage: Usage) {
-        self.usage = Counts::from(usage.or(self.usage.into()));
-        if let Some(tokens) = usage.output {
-            self.event.usage_tokens = u32::try_from(tokens).ok();
-        }
+    pub(super) fn wire_usage(&mut self, usage: Usage, finality: Finality) {
+        self.counts = Counts::from(highest(self.counts.into(), usage));
+        self.event.counted = Some(finality);
     }
 
-    /// Ends the event at hand, and tells how many tokens it bore: 0 for an event that bore none.
-    pub(super) fn end_event(&mut self) -> u64 {
-        let event = std::mem::take(&mut self.event);
-        self.done |= self.inspection == Inspection::Document;
-        self.terminal = self.done || self.choices.all_finished();
-        let before = match event.usage_tokens {
-            Some(tokens) => self.clock.usage_tokens.replace(tokens),
-            None => None,
-        };
-        if !event.bears_token {
-            return 0;
+    /// The event at hand is nothing but a text of this choice; returns which one it is.
+    #[inline]
+    pub(super) fn lone_text(&mut self, index: u32) -> u32 {
+        self.plain_text = false;
+        self.index(index)
+    }
+
+    /// Ends an event that was nothing but a text of this choice, as [`end_event`](Self::end_event) would; returns how many tokens it bore.
+    #[inline]
+    pub(super) fn end_lone_text(&mut self, choice: u32) -> u64 {
+        self.choices.text(choice);
+        // The choice is open: only the protocol's last word is the end.
+        self.terminal = self.done;
+        if choice > 0 {
+            self.make_room(bit(choice));
         }
-        self.clock.events = self.clock.events.saturating_add(1);
-        self.clock.answered |= event.answers;
-        let reported = event.usage_tokens.zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
-        u64::from(reported.max(1))
+        self.event.bears_token = false;
+        self.timing.answered |= std::mem::take(&mut self.event.answers);
+        self.timing.event(bit(choice), None)
+    }
+
+    /// Makes room for the last of these choices, of several.
+    #[cold]
+    fn make_room(&mut self, choices: u32) {
+        let own = u32::try_from(self.usage.total(&[]).unwrap_or(0)).unwrap_or(u32::MAX);
+        self.timing.make_room(choices.ilog2() as usize, own);
+    }
+
+    /// Ends the event at hand.
+    #[inline]
+    pub(super) fn end_event(&mut self) -> EventEnd {
+        let event = std::mem::take(&mut self.event);
+        for index in indices(event.choices & !event.reasons) {
+            if event.texts & bit(index) != 0 { self.choices.text(index) } else { self.choices.seen(index) }
+        }
+        self.done |= self.framing == Some(Framing::Document);
+        self.terminal = self.done || self.choices.all_finished(self.asked_choices);
+        if event.choices > 1 {
+            self.make_room(event.choices);
+        }
+        let total = event.counted.and_then(|finality| self.event_usage(&event, finality));
+        let mut end = EventEnd { tokens: 0, finished: event.finishes, counted: event.counted.is_some() };
+        if event.bears_token {
+            self.timing.answered |= event.answers;
+            end.tokens = self.timing.event(event.texts, total);
+        }
+        end
+    }
+
+    /// Takes over counts; returns the output tokens so far, where the event told them.
+    fn event_usage(&mut self, event: &Event, finality: Finality) -> Option<u64> {
+        let counts = std::mem::take(&mut self.counts);
+        let told = Told {
+            counts,
+            finality,
+            choice: event.choices.is_power_of_two().then(|| event.choices.ilog2() as usize),
+            bears_token: event.bears_token,
+            may_be_last: event.reasons != 0 || !event.bears_token,
+            events: self.timing.events.saturating_add(event.bears_token.into()),
+        };
+        self.usage.tell(told, self.timing.each_mut());
+        counts.output().and_then(|_| self.usage.total(self.timing.each()))
     }
 
     /// Tokens came: `tokens` of them in `events` events that arrived together.
     pub(super) fn tick(&mut self, now: Instant, tokens: u64, events: u64) {
-        if std::mem::take(&mut self.clock.answered) {
-            self.clock.answer.get_or_insert(now);
+        let time = self.since_arrival(now);
+        if std::mem::take(&mut self.timing.answered) {
+            self.timing.answer.get_or_insert(time);
         }
-        let before = self.clock.last.replace(now);
+        let before = self.timing.last.replace(time);
         if self.stream != Some(true) {
             return;
         }
-        let tokens = self.reported(events).unwrap_or(tokens);
+        let live = if self.by_hand { None } else { self.reported(events) };
         let Some(before) = before else {
-            self.clock.first = Some(now);
+            self.timing.begin(time, tokens, events);
             self.enter(Phase::Streaming);
-            let series = self.series();
-            let time = now - self.started;
+            let (series, time) = (self.series(), time.duration());
             series.time_to_first_token().record(time.as_secs_f64());
             series.recent.record(now, [(Latency::FirstToken, time)]);
             self.span.first_chunk(time);
             return self.publish_live();
         };
-        let gap = now - before;
-        self.clock.max_gap = self.clock.max_gap.max(Some(gap));
-        let options = &self.shared.metrics.0.options;
-        let (stalled, sampled) = (gap > options.stall, options.inter_token_latency);
-        let series = self.series();
-        if stalled {
-            series.stalls.increment(1);
-        }
-        if sampled {
-            let gap = gap.as_secs_f64() + self.clock.unsampled;
-            let histogram = series.inter_token_latency();
-            match tokens {
-                0 => {}
-                1 => histogram.record(gap),
-                _ => histogram.record_many(gap / tokens as f64, tokens.min(MAX_SAMPLES_AN_EVENT * events) as usize),
+        let gap = time.since(before);
+        self.gap(gap);
+        if self.shared.metrics.0.options.inter_token_latency {
+            let histogram = self.shared.series(self.answered_by(), self.accepted).inter_token_latency();
+            let record = |Samples { seconds, count }| match count {
+                1 => histogram.record(seconds),
+                _ => histogram.record_many(seconds, count.min(MAX_SAMPLES_AN_EVENT * events) as usize),
+            };
+            if self.timing.several() {
+                self.timing.each_sampled(time, before, record);
+            } else if let Some(samples) = self.timing.sample(gap, live.unwrap_or(tokens)) {
+                record(samples);
             }
-            // The time belongs to the tokens that come next.
-            self.clock.unsampled = if tokens == 0 { gap } else { 0.0 };
         }
         self.publish_live();
     }
 
-    /// How many tokens an engine that reports them live had for these events; no token is sampled twice. It may be ahead of the
-    /// wire, so that the steps since the last event are not the event's own: their size is.
+    /// Nobody saw a token for so long.
+    fn gap(&mut self, gap: Time) {
+        self.timing.gap(gap);
+        if gap > Time::of(self.shared.metrics.0.options.stall) {
+            self.stalled();
+        }
+    }
+
+    #[cold]
+    fn stalled(&self) {
+        self.series().stalls.increment(1);
+    }
+
+    /// How many tokens an engine that reports them live had for these events.
     fn reported(&mut self, events: u64) -> Option<u64> {
         let (tokens, steps) = (self.shared.tokens(), self.shared.steps());
-        if tokens == 0 {
-            return None;
-        }
-        let clock = &mut self.clock;
-        let new_tokens = (tokens as u32).wrapping_sub(std::mem::replace(&mut clock.engine_tokens, tokens as u32));
-        let new_steps = steps.wrapping_sub(std::mem::replace(&mut clock.engine_steps, steps));
-        clock.step = new_tokens.checked_div(new_steps).unwrap_or(clock.step).max(1);
-        if clock.first.is_none() {
-            return Some(0);
-        }
-        let unsampled = tokens.saturating_sub(1 + u64::from(clock.sampled));
-        let sampled = (u64::from(clock.step) * events).min(unsampled);
-        clock.sampled = clock.sampled.saturating_add(sampled as u32);
-        Some(sampled)
+        (tokens > 0).then(|| self.timing.live(tokens, steps, events))
     }
 
     /// Publishes output tokens as they become known.
+    #[inline]
     pub(super) fn publish_live(&mut self) {
+        let is_told = self.timings.is_some() || self.usage.total(self.timing.each()).is_some();
+        // Mostly nothing is known before the end.
+        if is_told || self.shared.tokens() > 0 || self.shared.metrics.0.options.live_tokens {
+            self.publish_known(is_told);
+        }
+    }
+
+    fn publish_known(&mut self, is_told: bool) {
+        let wire = if is_told { self.wire_output().1 } else { None };
         let total = if self.shared.tokens() > 0 {
             self.shared.tokens()
-        } else if let Some(output) = self.usage.output() {
+        } else if let Some(output) = wire {
             output
         } else if self.shared.metrics.0.options.live_tokens {
-            u64::from(self.clock.events)
+            u64::from(self.timing.events)
         } else {
             return;
         };
         self.shared.publish(self.series(), total);
     }
 
-    fn series(&self) -> &Series {
-        self.shared.series(self.answer_model.as_deref(), self.accepted)
+    /// Output tokens by the answer's usage, or by what its engine measured, as far as they can be believed.
+    fn wire_output(&self) -> (Count, Option<u64>) {
+        let count = self.usage.output(self.timing.each(), self.timing.events, self.terminal);
+        let told = match count {
+            Count::Tokens(tokens) => Some(tokens),
+            Count::Unknown | Count::Implausible => self.timings.as_ref().and_then(|_| self.measured_usage().output),
+        };
+        (count, told)
+    }
+
+    /// Tokens by the engine's measurements. Of several choices they are those of one.
+    fn measured_usage(&self) -> Usage {
+        let Some(timings) = &self.timings else { return Usage::new() };
+        let seen = u64::from(self.timing.events);
+        let believed = |tokens: &u64| *tokens > 0 && (*tokens >= seen || !self.timing.several());
+        whole(Usage {
+            input: timings.usage.input.filter(|tokens| *tokens > 0),
+            output: timings.usage.output.filter(believed),
+            ..timings.usage
+        })
+    }
+
+    fn answer(&self) -> Answer {
+        if let Some(fault) = self.fault {
+            match fault {
+                Fault::Error(kind) => Answer::Failed(kind),
+                Fault::Cancelled => Answer::Cancelled,
+            }
+        } else if self.choices.failed() {
+            Answer::Failed(None)
+        } else if self.is_suspect() {
+            Answer::Suspect
+        } else if self.terminal {
+            Answer::Complete
+        } else {
+            Answer::Open
+        }
+    }
+
+    /// The choice that finished last did so now.
+    pub(super) fn finished_at(&mut self, now: Instant) {
+        self.timing.finished = Some(self.since_arrival(now));
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.plain_text
+            && self.framing.is_some_and(Framing::is_stream)
+            && !self.choices.all_finished(self.asked_choices)
+    }
+
+    fn since_arrival(&self, now: Instant) -> Time {
+        Time::of(now - self.started)
+    }
+
+    pub(super) fn series(&self) -> &Series {
+        self.shared.series(self.answered_by(), self.accepted)
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -348,6 +637,15 @@ impl Life {
         fixed.in_flight(self.shared.door.operation, phase).increment(1.0);
         self.phase = phase;
     }
+}
+
+/// The choices of a set.
+fn indices(mut choices: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let index = (choices != 0).then(|| choices.trailing_zeros())?;
+        choices &= choices - 1;
+        Some(index)
+    })
 }
 
 impl Drop for Life {

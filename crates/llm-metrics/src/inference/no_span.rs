@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::vocabulary::Operation;
+use http::Uri;
+
+use crate::{record::QualityFinding, vocabulary::Operation};
 
 #[derive(Default)]
 pub(crate) struct RequestSpan;
@@ -29,7 +31,13 @@ impl RequestSpan {
     }
 
     #[inline]
+    pub(crate) fn server(&self, _: &Uri) {}
+
+    #[inline]
     pub(super) fn answering_model(&self, _: &str) {}
+
+    #[inline]
+    pub(super) fn finding(&self, _: &QualityFinding<'_>) {}
 
     #[inline]
     pub(super) fn first_chunk(&self, _: Duration) {}

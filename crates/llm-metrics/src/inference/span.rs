@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use http::Uri;
 use tracing::{Span, field::Empty, span::Entered};
 
 use super::verdict::Verdict;
 use crate::{
     catalog::labels,
-    record::is_label_value,
+    record::{QualityFinding, is_label_value},
     vocabulary::{FinishReason, Operation, Outcome, Usage},
 };
 
@@ -58,10 +59,23 @@ impl RequestSpan {
             gen_ai.usage.cache_read.input_tokens = Empty,
             gen_ai.usage.output_tokens = Empty,
             gen_ai.usage.reasoning.output_tokens = Empty,
+            server.address = Empty,
+            server.port = Empty,
             error.type = Empty,
             llm.outcome = Empty,
         );
         Self((!span.is_disabled()).then(|| Box::new(span)))
+    }
+
+    /// Names whom a client asks.
+    pub(crate) fn server(&self, address: &Uri) {
+        let (Some(span), Some(host)) = (&self.0, address.host()) else { return };
+        let port = address.port_u16().or_else(|| match address.scheme_str()? {
+            "https" => Some(443),
+            "http" => Some(80),
+            _ => None,
+        });
+        span.record("server.address", fit(host.trim_matches(['[', ']']))).record("server.port", port.map(i64::from));
     }
 
     /// Makes it the current span until the guard drops.
@@ -71,7 +85,7 @@ impl RequestSpan {
     }
 
     /// Another handle for it.
-    pub(super) fn get(&self) -> Span {
+    pub(crate) fn get(&self) -> Span {
         self.0.as_deref().cloned().unwrap_or_else(Span::none)
     }
 
@@ -91,6 +105,19 @@ impl RequestSpan {
         }
     }
 
+    /// An event in the span, also where nobody wants the span.
+    pub(super) fn finding(&self, found: &QualityFinding<'_>) {
+        let _inside = self.enter();
+        tracing::info!(
+            target: crate::spans::FINDINGS,
+            request_id = found.request_id,
+            model = found.model,
+            metric = found.metric,
+            kind = found.kind,
+            "output quality"
+        );
+    }
+
     pub(super) fn first_chunk(&self, after: Duration) {
         if let Some(span) = &self.0 {
             span.record("gen_ai.response.time_to_first_chunk", after.as_secs_f64());
@@ -105,7 +132,7 @@ impl RequestSpan {
             self.name(operation, ended.label);
         }
         let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
-        let Verdict { outcome, error } = ended.verdict;
+        let Verdict { outcome, error, .. } = ended.verdict;
         span.record("gen_ai.request.model", ended.requested.map(fit))
             .record("gen_ai.request.stream", ended.stream)
             .record("gen_ai.request.max_tokens", count(ended.max_tokens))

@@ -7,14 +7,36 @@ const CLOSE: &[u8] = b"</think>";
 
 /// Follows the tags of one choice through its text, fragment by fragment.
 ///
+/// ```text
+///   Start ──<think>──► Inside ──</think>──► Over
+///     │ ╲                                    ▲
+///   text ╲ </think>: it was reasoning        │
+///     ▼   ╰─────────────────────────────────►│
+///   Text ──<think>, or </think>: it was ─────╯
+/// ```
+///
 /// Models whose template opens the block in the prompt (Qwen3 Thinking-2507, QwQ, R1) send a closing tag alone: what came
-/// before it was reasoning after all.
+/// before it was reasoning after all. A model opens a block before it answers; a tag in the middle of an answer, or once
+/// the reasoning is over, is what the answer speaks of.
 #[derive(Debug, Default)]
 pub(super) struct ThinkTags {
-    inside: bool,
+    part: Part,
     /// How much of a tag the text so far ends with, and of which.
     matched: u8,
     closing: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    /// Nothing but blanks yet.
+    #[default]
+    Start,
+    /// Reasoning.
+    Inside,
+    /// Text that is the answer, unless a closing tag comes.
+    Text,
+    /// All that follows is the answer.
+    Over,
 }
 
 /// What a fragment held, once its tags were followed.
@@ -28,17 +50,45 @@ pub(super) struct Found {
     pub(super) reasoning: bool,
 }
 
+impl Found {
+    fn add(&mut self, more: Self) {
+        self.reclassified |= more.reclassified;
+        self.answer |= more.answer;
+        self.reasoning |= more.reasoning;
+    }
+}
+
 impl ThinkTags {
+    /// Reasoning came apart from the text, so that tags in the text are text.
+    pub(super) fn sent_apart(&mut self) {
+        self.part = Part::Over;
+    }
+
+    #[inline]
     pub(super) fn read(&mut self, fragment: &[u8]) -> Found {
+        if self.matched == 0 && opening_bracket(fragment).is_none() {
+            return self.text(fragment);
+        }
+        self.tags(fragment)
+    }
+
+    #[inline(never)]
+    fn tags(&mut self, fragment: &[u8]) -> Found {
         let mut found = Found::default();
         let mut rest = fragment;
         while !rest.is_empty() {
+            if self.part == Part::Over {
+                found.answer |= self.matched > 0;
+                self.matched = 0;
+                found.add(self.text(rest));
+                break;
+            }
             if self.matched == 0 {
                 let Some(at) = opening_bracket(rest) else {
-                    self.text(rest, &mut found);
+                    found.add(self.text(rest));
                     break;
                 };
-                self.text(&rest[..at], &mut found);
+                found.add(self.text(&rest[..at]));
                 self.matched = 1;
                 self.closing = false;
                 rest = &rest[at + 1..];
@@ -49,7 +99,7 @@ impl ThinkTags {
             } else {
                 // No tag after all; what looked like one is text, and the byte may begin another.
                 self.matched = 0;
-                self.text(b"<", &mut found);
+                found.add(self.text(b"<"));
             }
         }
         found
@@ -70,20 +120,37 @@ impl ThinkTags {
             return;
         }
         self.matched = 0;
-        if self.closing && !self.inside {
-            *found = Found { reclassified: true, answer: false, reasoning: true };
-        }
-        self.inside = !self.closing;
+        self.part = match (self.part, self.closing) {
+            (Part::Start, false) => Part::Inside,
+            // An answer that speaks of the tags.
+            (Part::Text, false) => {
+                found.answer = true;
+                Part::Over
+            }
+            (Part::Text, true) => {
+                *found = Found { reclassified: true, answer: false, reasoning: true };
+                Part::Over
+            }
+            (Part::Start | Part::Inside, true) => Part::Over,
+            (part @ (Part::Inside | Part::Over), _) => part,
+        };
     }
 
-    fn text(&self, text: &[u8], found: &mut Found) {
-        if !text.iter().all(u8::is_ascii_whitespace) {
-            if self.inside {
-                found.reasoning = true;
-            } else {
-                found.answer = true;
-            }
+    #[inline]
+    fn text(&mut self, text: &[u8]) -> Found {
+        let mut found = Found::default();
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return found;
         }
+        if self.part == Part::Inside {
+            found.reasoning = true;
+            return found;
+        }
+        if self.part == Part::Start {
+            self.part = Part::Text;
+        }
+        found.answer = true;
+        found
     }
 }
 
@@ -148,7 +215,53 @@ mod tests {
             let expected = if ["</thin", "<", "</"].contains(&text) { Found::default() } else { ANSWER };
             assert_found(text, expected);
         }
-        assert_found("<<think>hm</think>", BOTH);
+    }
+
+    #[test]
+    fn a_tag_in_the_middle_of_an_answer_is_text() {
+        for text in [
+            "<<think>hm</think>",
+            "Put it between <think> and </think> tags.",
+            "a<think>b",
+            "a <think></think>b</think>",
+        ] {
+            assert_found(text, ANSWER);
+        }
+    }
+
+    #[test]
+    fn a_closing_tag_once_the_reasoning_is_over_is_text() {
+        for text in
+            ["<think>hm</think>\n\nClose it with </think>.", "<think>hm</think></think>", "<think>hm</think><think>"]
+        {
+            assert_found(text, BOTH);
+        }
+        assert_found("hm</think>Yes</think>", Found { reclassified: true, answer: true, reasoning: true });
+        assert_found("<think></think>", Found::default());
+        assert_found(" </think>Yes</think>", ANSWER);
+    }
+
+    #[test]
+    fn a_tag_where_reasoning_was_sent_apart_is_text() {
+        for text in ["</think>", "<think>hm", "a</think>"] {
+            let mut tags = ThinkTags::default();
+            tags.sent_apart();
+            assert_eq!(tags.read(text.as_bytes()), ANSWER, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_tag_is_text_once_reasoning_was_sent_apart() {
+        let mut tags = ThinkTags::default();
+        assert_eq!(tags.read(b"<th"), Found::default());
+        tags.sent_apart();
+        assert_eq!(tags.read(b" "), ANSWER);
+        assert_eq!(tags.read(b" "), Found::default());
+    }
+
+    #[test]
+    fn blanks_before_a_block_do_not_begin_an_answer() {
+        assert_found("\n \n<think>hm</think>", REASONING);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! How a request ended, in one word.
 
-use crate::vocabulary::{ErrorType, Outcome};
+use crate::{
+    vocabulary::{DiscardReason, ErrorType, Outcome},
+    wire::Framing,
+};
 
 /// How the transport ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +18,19 @@ pub(crate) enum End {
     Dropped { panicking: bool },
 }
 
-/// How much is known about the body.
+/// How far the answer came, by what was read of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inspection {
-    /// Nothing: transport decides.
-    None,
-    /// One document.
-    Document,
-    /// A stream of events, which has to say when it is complete.
-    Stream,
+pub(crate) enum Answer {
+    /// More was to come.
+    Open,
+    /// A terminal event came: everything was delivered.
+    Complete,
+    /// A plain text stood where an event was due, and nothing showed that the stream went on.
+    Suspect,
+    /// Its caller has cancelled it by another request.
+    Cancelled,
+    /// It holds an error, of a type if it said so.
+    Failed(Option<ErrorType>),
 }
 
 /// All that decides about the outcome.
@@ -32,11 +39,9 @@ pub(crate) struct Ending {
     pub(crate) end: End,
     /// Of the response's head, if one came.
     pub(crate) status: Option<u16>,
-    pub(crate) inspection: Inspection,
-    /// A terminal event came: everything was delivered.
-    pub(crate) terminal: bool,
-    /// An error was reported in the body.
-    pub(crate) in_band_error: bool,
+    /// How the body that was read is made up; `None`: transport decides.
+    pub(crate) framing: Option<Framing>,
+    pub(crate) answer: Answer,
     /// What the handler said about it.
     pub(crate) reported: Option<ErrorType>,
     /// Whether we stand in front of another server.
@@ -47,6 +52,8 @@ pub(crate) struct Ending {
 pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
     pub(crate) error: Option<ErrorType>,
+    /// Why nobody read the output to its end, if so.
+    pub(crate) discard: Option<DiscardReason>,
 }
 
 impl Ending {
@@ -56,31 +63,40 @@ impl Ending {
             return Verdict::of(error);
         }
         if let End::ServiceError(error) = self.end {
-            return Verdict::of(error);
+            return self.failure(error);
         }
         if let Some(verdict) = by_head() {
             return verdict;
         }
-        if self.in_band_error {
-            let streamed = self.inspection == Inspection::Stream;
-            return Verdict::of(if streamed { ErrorType::StreamError } else { self.server_error() });
+        // A stream has to say when it is complete.
+        let streamed = self.framing.is_some_and(Framing::is_stream);
+        match self.answer {
+            Answer::Failed(error) if streamed => {
+                let discard = Some(DiscardReason::StreamError);
+                return Verdict { discard, ..self.failure(error.unwrap_or(ErrorType::StreamError)) };
+            }
+            Answer::Failed(error) => return self.failure(error.unwrap_or_else(|| self.server_error())),
+            Answer::Suspect => return Verdict::of(ErrorType::StreamError),
+            Answer::Complete => return Verdict::SUCCESS,
+            Answer::Cancelled => return Verdict::CANCELLED,
+            Answer::Open => {}
         }
-        if self.terminal {
-            return Verdict::SUCCESS;
-        }
-        match (self.end, self.inspection) {
-            (End::Complete | End::Failed, Inspection::Stream) => Verdict::of(ErrorType::StreamTruncated),
-            (End::Complete, _) => Verdict::SUCCESS,
-            (End::Dropped { panicking: false }, _) => Verdict::CANCELLED,
-            (End::Dropped { panicking: true }, _) => Verdict::of(ErrorType::Internal),
-            (End::Failed | End::ServiceError(_), _) => Verdict::of(self.server_error()),
+        match self.end {
+            End::Complete | End::Failed if streamed => Verdict::of(ErrorType::StreamTruncated),
+            End::Complete => Verdict::SUCCESS,
+            End::Dropped { panicking: false } => Verdict::CANCELLED,
+            End::Dropped { panicking: true } => Verdict::of(ErrorType::Internal),
+            End::Failed | End::ServiceError(_) => Verdict::of(self.server_error()),
         }
     }
 
     fn by_status(&self, status: u16) -> Option<Verdict> {
         Some(match status {
             499 => Verdict::CANCELLED,
-            401 | 403 | 407 => Verdict::of(ErrorType::Unauthorized),
+            // The provider wants to be paid: by the holder of the key.
+            402 if self.proxy => self.failure(ErrorType::Unauthorized),
+            401 | 407 => self.failure(ErrorType::Unauthorized),
+            403 => Verdict::of(ErrorType::Unauthorized),
             404 | 410 => Verdict::of(ErrorType::NotFound),
             429 => Verdict::of(ErrorType::RateLimited),
             408 | 504 | 524 => Verdict::of(ErrorType::Timeout),
@@ -91,6 +107,13 @@ impl Ending {
             500.. => Verdict::of(self.server_error()),
             _ => return None,
         })
+    }
+
+    /// What a server or the layer's service said. The credentials that the server behind a proxy refuses are the proxy's.
+    fn failure(&self, error: ErrorType) -> Verdict {
+        let ours = self.proxy && error == ErrorType::Unauthorized;
+        let verdict = Verdict::of(error);
+        if ours { Verdict { outcome: Outcome::Error, ..verdict } } else { verdict }
     }
 
     fn server_error(&self) -> ErrorType {
@@ -104,10 +127,17 @@ pub(crate) fn server_error(proxy: bool) -> ErrorType {
 }
 
 impl Verdict {
-    const SUCCESS: Self = Self { outcome: Outcome::Success, error: None };
-    const CANCELLED: Self = Self { outcome: Outcome::Cancelled, error: None };
+    const SUCCESS: Self = Self { outcome: Outcome::Success, error: None, discard: None };
+    const CANCELLED: Self =
+        Self { outcome: Outcome::Cancelled, error: None, discard: Some(DiscardReason::ClientDisconnect) };
 
     fn of(error: ErrorType) -> Self {
-        Self { outcome: error.outcome(), error: Some(error) }
+        let discard = match error {
+            ErrorType::StreamError => Some(DiscardReason::StreamError),
+            ErrorType::StreamTruncated => Some(DiscardReason::StreamTruncated),
+            ErrorType::Timeout => Some(DiscardReason::Timeout),
+            _ => None,
+        };
+        Self { outcome: error.outcome(), error: Some(error), discard }
     }
 }

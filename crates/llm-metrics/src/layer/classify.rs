@@ -2,7 +2,9 @@
 
 use crate::{inference::server_error, vocabulary::ErrorType};
 
-/// Tells what an error of the inner service is. Any `Fn(&E) -> ErrorType` does.
+/// Says under which type an error of the inner service counts. Any `Fn(&E) -> ErrorType` does; implement it for what `proxy` matters to.
+///
+/// It is open: methods that are added later have a default.
 pub trait ClassifyError<E> {
     /// The type under which `error` counts; `proxy` says whether the service was declared a proxy.
     fn classify(&self, error: &E, proxy: bool) -> ErrorType;
@@ -16,6 +18,44 @@ pub struct ServerError;
 impl<E> ClassifyError<E> for ServerError {
     fn classify(&self, _error: &E, proxy: bool) -> ErrorType {
         server_error(proxy)
+    }
+}
+
+/// Knows the errors of tower's own layers, wherever they stand in the chain of an error's causes: [`Elapsed`](tower::timeout::error::Elapsed) is a
+/// [`Timeout`](ErrorType::Timeout), [`Overloaded`](tower::load_shed::error::Overloaded) is [`Overloaded`](ErrorType::Overloaded). Every other error
+/// counts like a 5xx.
+///
+/// ```
+/// use llm_metrics::{LlmMetrics, layer::TowerErrors};
+///
+/// let layer = LlmMetrics::new().layer().classify_error(TowerErrors);
+/// # let _ = layer;
+/// ```
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is written as a value")]
+pub struct TowerErrors;
+
+/// More causes of an error are not looked at.
+#[cfg(feature = "tower")]
+const CAUSES: usize = 32;
+
+#[cfg(feature = "tower")]
+impl ClassifyError<tower::BoxError> for TowerErrors {
+    fn classify(&self, error: &tower::BoxError, proxy: bool) -> ErrorType {
+        let known = |error: &(dyn std::error::Error + 'static)| {
+            if error.is::<tower::timeout::error::Elapsed>() {
+                Some(ErrorType::Timeout)
+            } else if error.is::<tower::load_shed::error::Overloaded>() {
+                Some(ErrorType::Overloaded)
+            } else {
+                None
+            }
+        };
+        let first: &(dyn std::error::Error + 'static) = &**error;
+        let causes = std::iter::successors(Some(first), |error| error.source());
+        causes.take(CAUSES).find_map(known).unwrap_or_else(|| server_error(proxy))
     }
 }
 

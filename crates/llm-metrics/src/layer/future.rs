@@ -7,9 +7,11 @@ use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{
-    ClassifyError, ResponseBody,
-    observation::{EndIfPanicking, Observation},
+use super::{ClassifyError, ResponseBody};
+use crate::{
+    inference::server_error,
+    observe::{EndIfPanicking, ObservedRequest, ResponseHead},
+    record::catch_panic,
 };
 
 pin_project! {
@@ -17,7 +19,7 @@ pin_project! {
     pub struct ResponseFuture<F, C> {
         #[pin]
         inner: F,
-        observed: Option<(Box<Observation>, C)>,
+        observed: Option<(ObservedRequest, C)>,
     }
 }
 
@@ -26,8 +28,8 @@ impl<F, C> ResponseFuture<F, C> {
         Self { inner, observed: None }
     }
 
-    pub(super) fn observed(inner: F, observation: Box<Observation>, classify: C) -> Self {
-        Self { inner, observed: Some((observation, classify)) }
+    pub(super) fn observed(inner: F, request: ObservedRequest, classify: C) -> Self {
+        Self { inner, observed: Some((request, classify)) }
     }
 }
 
@@ -43,20 +45,28 @@ where
         let this = self.project();
         let result = {
             let observed = EndIfPanicking(&mut *this.observed);
-            let _inside = observed.0.as_ref().map(|(observation, _)| observation.enter());
+            let _inside = observed.0.as_ref().map(|(request, _)| request.enter());
             ready!(this.inner.poll(cx))
         };
-        let Some((mut observation, classify)) = this.observed.take() else {
+        let Some((request, classify)) = this.observed.take() else {
             return Poll::Ready(result.map(|response| response.map(ResponseBody::passing)));
         };
         Poll::Ready(match result {
             Ok(response) => {
-                observation.head(&response);
-                Ok(response.map(|body| ResponseBody::observed(body, observation)))
+                let mut head = ResponseHead::of(response.status(), response.headers());
+                let body = response.body();
+                let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+                if let Some(length) = length {
+                    head = head.content_length(length);
+                }
+                let observed = request.response(head);
+                Ok(response.map(|body| ResponseBody::observed(body, observed)))
             }
             Err(error) => {
-                let error_type = classify.classify(&error, observation.is_proxy());
-                observation.service_failed(error_type);
+                let proxy = request.is_proxy();
+                let classified = catch_panic(|| classify.classify(&error, proxy));
+                let error_type = classified.unwrap_or_else(|| server_error(proxy));
+                request.fail(error_type);
                 Err(error)
             }
         })

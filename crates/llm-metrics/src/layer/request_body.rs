@@ -1,46 +1,95 @@
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::observation::for_each_slice;
-use crate::{
-    inference::Shared,
-    wire::{RequestScan, Route},
-};
+use crate::{observe::RequestReader, record::catch_panic};
 
 pin_project! {
     /// A request's body, read as it passes on to the service. Frames, trailers, size hint and errors are the inner body's,
     /// unchanged.
+    ///
+    /// What is dropped before its model was read, by a service that failed or refused the request at once, is asked once for what
+    /// it has in memory: an error is to be counted under the name of its model.
     pub struct RequestBody<B> {
+        // None once it was taken out of what is consumed by that.
         #[pin]
-        inner: B,
-        scan: Option<Box<Scan>>,
+        inner: Option<B>,
+        reader: RequestReader,
+        // Reads what a body that is dropped has in memory. Here, since a destructor knows nothing about the type.
+        read_rest: Option<fn(Pin<&mut B>, &mut RequestReader)>,
+    }
+
+    impl<B> PinnedDrop for RequestBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let (Some(read_rest), Some(inner)) = (this.read_rest, this.inner.as_pin_mut()) {
+                read_rest(inner, this.reader);
+            }
+        }
     }
 }
 
-struct Scan {
-    scan: RequestScan,
-    shared: Arc<Shared>,
+/// So much is read of a body that is dropped: nobody waits for more than a few milliseconds because of it.
+const REST_BYTES: usize = 1 << 20;
+const REST_FRAMES: usize = 64;
+
+fn read_rest<B: Body>(mut body: Pin<&mut B>, reader: &mut RequestReader) {
+    if !reader.is_reading() || std::thread::panicking() || reader.knows_model() {
+        return;
+    }
+    // The body is the embedder's, and it is about to be dropped: what a panic left half done harms nobody.
+    let _ = catch_panic(|| {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut left = REST_BYTES;
+        for _ in 0..REST_FRAMES {
+            let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut cx) else { return };
+            let Some(data) = frame.data_ref() else { continue };
+            let Some(rest) = left.checked_sub(data.remaining()) else { return };
+            reader.read_buf(data, || false);
+            if reader.knows_model() {
+                return;
+            }
+            left = rest;
+        }
+    });
 }
 
 impl<B> RequestBody<B> {
     pub(super) fn passing(inner: B) -> Self {
-        Self { inner, scan: None }
+        Self { inner: Some(inner), reader: RequestReader::default(), read_rest: None }
     }
 
-    pub(super) fn read_by(inner: B, route: &'static Route, shared: Arc<Shared>) -> Self {
-        Self { inner, scan: Some(Box::new(Scan { scan: route.request_scan(), shared })) }
+    pub(super) fn read_by(inner: B, reader: RequestReader) -> Self
+    where
+        B: Body,
+    {
+        Self { inner: Some(inner), reader, read_rest: Some(read_rest) }
     }
 
-    /// The body that was wrapped. What is read of it from now on is not seen.
+    /// The body inside.
     #[must_use]
-    pub fn into_inner(self) -> B {
-        self.inner
+    #[allow(clippy::missing_panics_doc, reason = "it is there until `into_inner`")]
+    pub fn get_ref(&self) -> &B {
+        self.inner.as_ref().expect("a body that nobody has taken out")
+    }
+
+    /// The body inside, to be changed. What is read of it this way is not measured.
+    #[allow(clippy::missing_panics_doc, reason = "it is there until `into_inner`")]
+    pub fn get_mut(&mut self) -> &mut B {
+        self.inner.as_mut().expect("a body that nobody has taken out")
+    }
+
+    /// The body inside. What is read of it from now on is not measured.
+    #[must_use]
+    #[allow(clippy::missing_panics_doc, reason = "it is there until here")]
+    pub fn into_inner(mut self) -> B {
+        self.reader = RequestReader::default();
+        self.inner.take().expect("a body that nobody has taken out")
     }
 }
 
@@ -50,29 +99,26 @@ impl<B: Body> Body for RequestBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let Some(scan) = this.scan else { return this.inner.poll_frame(cx) };
-        let frame = ready!(this.inner.poll_frame(cx));
+        let Some(mut inner) = this.inner.as_pin_mut() else { return Poll::Ready(None) };
+        let frame = ready!(inner.as_mut().poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    let complete = for_each_slice(data, |bytes| scan.scan.read(bytes));
-                    scan.shared.asked(scan.scan.facts());
-                    if !complete {
-                        *this.scan = None;
-                    }
+                    this.reader.read_buf(data, || inner.is_end_stream());
                 }
             }
-            _ => *this.scan = None,
+            Some(Err(_)) => *this.reader = RequestReader::default(),
+            None => this.reader.ended(),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
 
@@ -84,6 +130,6 @@ impl<B: Default> Default for RequestBody<B> {
 
 impl<B> std::fmt::Debug for RequestBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RequestBody").field("read", &self.scan.is_some()).finish_non_exhaustive()
+        f.debug_struct("RequestBody").field("read", &self.reader.is_reading()).finish_non_exhaustive()
     }
 }

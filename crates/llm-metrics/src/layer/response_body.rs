@@ -1,13 +1,15 @@
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::observation::{EndIfPanicking, Observation};
-use crate::inference::End;
+use crate::{
+    inference::End,
+    observe::{EndIfPanicking, ObservedResponse},
+};
 
 pin_project! {
     /// An answer's body, read as it passes. Frames, trailers, size hint and errors are the inner body's, unchanged.
@@ -17,24 +19,35 @@ pin_project! {
     pub struct ResponseBody<B> {
         #[pin]
         inner: B,
-        observation: Option<Box<Observation>>,
+        observed: ObservedResponse,
     }
 }
 
 impl<B> ResponseBody<B> {
     pub(super) fn passing(inner: B) -> Self {
-        Self { inner, observation: None }
+        Self::observed(inner, ObservedResponse::default())
     }
 
-    pub(super) fn observed(inner: B, observation: Box<Observation>) -> Self
-    where
-        B: Body,
-    {
-        let mut observation = Some(observation);
-        if inner.is_end_stream() {
-            end(&mut observation, End::Complete);
-        }
-        Self { inner, observation }
+    pub(super) fn observed(inner: B, observed: ObservedResponse) -> Self {
+        Self { inner, observed }
+    }
+}
+
+impl<B> ResponseBody<B> {
+    /// The body inside.
+    pub fn get_ref(&self) -> &B {
+        &self.inner
+    }
+
+    /// The body inside, to be changed. What is read of it this way is not measured.
+    pub fn get_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+
+    /// The body inside. The request ends here, as it does when the body is dropped: `cancelled`, unless it had ended before.
+    #[must_use]
+    pub fn into_inner(self) -> B {
+        self.inner
     }
 }
 
@@ -44,26 +57,29 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        if this.observation.is_none() {
+        if !this.observed.is_open() {
             return this.inner.poll_frame(cx);
         }
-        let frame = {
-            let observation = EndIfPanicking(&mut *this.observation);
-            let _inside = observation.0.as_ref().map(|observation| observation.enter());
-            ready!(this.inner.as_mut().poll_frame(cx))
+        // It stays where it is: a frame that may hold trailers is a hundred bytes to move.
+        let polled = {
+            let observed = EndIfPanicking(&mut *this.observed);
+            let _inside = observed.0.enter();
+            this.inner.as_mut().poll_frame(cx)
         };
-        match &frame {
+        let Poll::Ready(frame) = &polled else { return polled };
+        match frame {
             Some(Ok(frame)) => {
-                let data = frame.data_ref();
-                let delivered = data.zip(this.observation.as_mut()).is_some_and(|(data, seen)| seen.read(data));
-                if delivered || frame.is_trailers() || this.inner.is_end_stream() {
-                    end(this.observation, End::Complete);
+                if let Some(data) = frame.data_ref() {
+                    this.observed.read_buf(data);
+                }
+                if frame.is_trailers() || this.inner.is_end_stream() {
+                    this.observed.settle(End::Complete);
                 }
             }
-            Some(Err(_)) => end(this.observation, End::Failed),
-            None => end(this.observation, End::Complete),
+            Some(Err(_)) => this.observed.settle(End::Failed),
+            None => this.observed.settle(End::Complete),
         }
-        Poll::Ready(frame)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -75,12 +91,6 @@ impl<B: Body> Body for ResponseBody<B> {
     }
 }
 
-fn end(observation: &mut Option<Box<Observation>>, end: End) {
-    if let Some(observation) = observation.take() {
-        observation.end(end);
-    }
-}
-
 impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::passing(B::default())
@@ -89,6 +99,6 @@ impl<B: Default> Default for ResponseBody<B> {
 
 impl<B> std::fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ResponseBody").field("observed", &self.observation.is_some()).finish_non_exhaustive()
+        f.debug_struct("ResponseBody").field("observed", &self.observed.is_open()).finish_non_exhaustive()
     }
 }

@@ -3,14 +3,8 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{
-    ClassifyError, LlmMetricsLayer, RequestBody, ResponseBody, ResponseFuture, ServerError,
-    observation::{Observation, is_encoded},
-};
-use crate::{
-    vocabulary::SkipReason,
-    wire::{self, Route},
-};
+use super::{ClassifyError, LlmMetricsLayer, RequestBody, ResponseBody, ResponseFuture, ServerError};
+use crate::observe::ObservedRequest;
 
 /// A service whose requests are measured; see [`LlmMetricsLayer`].
 #[derive(Clone, Debug)]
@@ -26,10 +20,47 @@ pub struct ResponseOnlyService<S, C = ServerError> {
     pub(super) layer: LlmMetricsLayer<C>,
 }
 
+impl<S, C> LlmMetricsService<S, C> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without what measures it.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, C> ResponseOnlyService<S, C> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without what measures it.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, C, B, B2> Service<Request<B>> for LlmMetricsService<S, C>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
     C: ClassifyError<S::Error> + Clone,
+    B: http_body::Body,
     B2: http_body::Body,
 {
     type Response = Response<ResponseBody<B2>>;
@@ -41,21 +72,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(route) = wire::route(request.method(), request.uri().path()) else {
+        if !self.layer.observer.looks_at(request.method()) {
             return ResponseFuture::passing(self.inner.call(request.map(RequestBody::passing)));
-        };
-        let (request, observation) = self.layer.observe(route, request);
-        let request = if is_encoded(request.headers()) {
-            observation.skipped(SkipReason::Compressed);
-            request.map(RequestBody::passing)
-        } else {
-            request.map(|body| RequestBody::read_by(body, route, observation.shared()))
-        };
+        }
+        let (request, observed) = self.layer.observe(request);
+        let request = request.map(|body| RequestBody::read_by(body, observed.body_reader()));
         let future = {
-            let _inside = observation.enter();
+            let _inside = observed.enter();
             self.inner.call(request)
         };
-        ResponseFuture::observed(future, observation, self.layer.classify.clone())
+        ResponseFuture::observed(future, observed, self.layer.classify.clone())
     }
 }
 
@@ -74,31 +100,26 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(route) = wire::route(request.method(), request.uri().path()) else {
+        if !self.layer.observer.looks_at(request.method()) {
             return ResponseFuture::passing(self.inner.call(request));
-        };
-        let (request, observation) = self.layer.observe(route, request);
+        }
+        let (request, observed) = self.layer.observe(request);
         let future = {
-            let _inside = observation.enter();
+            let _inside = observed.enter();
             self.inner.call(request)
         };
-        ResponseFuture::observed(future, observation, self.layer.classify.clone())
+        ResponseFuture::observed(future, observed, self.layer.classify.clone())
     }
 }
 
 impl<C> LlmMetricsLayer<C> {
-    /// Starts the clock, reads the embedder's labels, and hands the handle to whoever handles the request.
-    fn observe<B>(&self, route: &'static Route, request: Request<B>) -> (Request<B>, Box<Observation>) {
-        let metrics = &self.metrics;
-        let (mut request, labels) = if metrics.0.reads_labels() {
-            let (parts, body) = request.into_parts();
-            let labels = metrics.0.read_labels(&parts);
-            (Request::from_parts(parts, body), Some(labels))
-        } else {
-            (request, None)
-        };
-        let observation = Observation::start(metrics, route, labels, self.proxy);
-        request.extensions_mut().insert(observation.handle());
-        (request, observation)
+    /// Hands the handle to whoever handles the request.
+    fn observe<B>(&self, request: Request<B>) -> (Request<B>, ObservedRequest) {
+        let (mut head, body) = request.into_parts();
+        let observed = self.observer.request(&head);
+        if let Some(handle) = observed.handle() {
+            head.extensions.insert(handle);
+        }
+        (Request::from_parts(head, body), observed)
     }
 }

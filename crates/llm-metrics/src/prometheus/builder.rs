@@ -1,12 +1,20 @@
 use std::{io, sync::Arc};
 
 use metrics::Label;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::{Exporter, histogram::Histograms, recorder::ExporterRecorder, worker::Worker};
+use super::{
+    Exporter,
+    configured::{self, Settings},
+    histogram::Buckets,
+    recorder::{Counted, ExporterRecorder},
+    shared_buckets::SharedBuckets,
+    worker::Worker,
+};
 use crate::{
+    LlmMetrics,
     catalog::{
-        self, Kind, Naming, Section,
+        self, Dialect, Kind, MetricDef, Naming, Section,
         buckets::{self, InvalidBuckets},
         labels::{self, InvalidLabel},
     },
@@ -23,27 +31,32 @@ use crate::{
 ///     .buckets("llm_time_to_first_token_seconds", [0.1, 0.2, 0.5, 1.0, 2.0])
 ///     .install()?;
 /// # let _ = exporter;
-/// # Ok::<(), llm_metrics::prometheus::Error>(())
+/// # Ok::<(), llm_metrics::prometheus::ExporterError>(())
 /// ```
 #[must_use = "a builder does nothing until `install` or `build`"]
 pub struct ExporterBuilder {
     naming: Naming,
+    dialects: Vec<Dialect>,
     catalogues: Vec<(&'static [Section], Naming)>,
     overrides: Vec<(String, Vec<f64>)>,
     labels: Vec<Label>,
     process_metrics: bool,
     exporter: PrometheusBuilder,
+    /// The first setting of it that would be lost.
+    unused: Option<ExporterError>,
 }
 
 impl Default for ExporterBuilder {
     fn default() -> Self {
         Self {
             naming: Naming::new(),
+            dialects: vec![Dialect::Llm],
             catalogues: Vec::new(),
             overrides: Vec::new(),
             labels: Vec::new(),
             process_metrics: true,
             exporter: PrometheusBuilder::new(),
+            unused: None,
         }
     }
 }
@@ -55,6 +68,27 @@ impl ExporterBuilder {
         self
     }
 
+    /// Under which names the metrics are on the page: one dialect, or several beside each other. Without this call it is [`Dialect::Llm`].
+    ///
+    /// ```
+    /// use llm_metrics::{catalog::{Dialect, Otel}, prometheus::Exporter};
+    ///
+    /// // For vLLM's dashboards, and for ours.
+    /// let exporter = Exporter::builder().dialects([Dialect::Llm, Dialect::Vllm]).build()?;
+    /// // OpenTelemetry's names alone.
+    /// let otel = Exporter::builder().dialects([Otel::new("my-company").into()]).build()?;
+    /// # drop((exporter, otel));
+    /// # Ok::<(), llm_metrics::prometheus::ExporterError>(())
+    /// ```
+    ///
+    /// A request is recorded once, whatever is shown of it. Each further dialect costs its lines on the page, and bounds of buckets that the others do not have.
+    /// Rows that a dialect has no metric for ([`Dialect::absent`]) are not on a page without `Llm`. Other catalogues, that of the GPUs for example, and
+    /// `process_…` are on each.
+    pub fn dialects(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
+        self.dialects = dialects.into_iter().collect();
+        self
+    }
+
     /// Binds the buckets of another catalogue as well, `llm-metrics-gpu`'s for example.
     pub fn catalogue(mut self, sections: &'static [Section], naming: Naming) -> Self {
         self.catalogues.push((sections, naming));
@@ -62,7 +96,7 @@ impl ExporterBuilder {
     }
 
     /// Gives a histogram other upper bounds than the catalogue's. `metric` is its name in the catalogue, whatever the
-    /// prefix.
+    /// prefix. Bounds of other [dialects](Self::dialects) stay what those have.
     pub fn buckets(mut self, metric: impl Into<String>, bounds: impl Into<Vec<f64>>) -> Self {
         self.overrides.push((metric.into(), bounds.into()));
         self
@@ -82,16 +116,20 @@ impl ExporterBuilder {
         self
     }
 
-    /// Changes the settings of the exporter underneath, which has everything but the histograms of the catalogues: to bind
-    /// buckets for metrics of your own, for example. A global label that is added here is on no histogram of the catalogues: use
-    /// [`constant_label`](Self::constant_label).
+    /// Changes the settings of the exporter underneath, which has everything but the metrics of the catalogues: to bind
+    /// buckets for metrics of your own, for example.
+    ///
+    /// Of that exporter the recorder alone is used. What would be lost therefore is refused when the exporter is built, with what to use instead: listeners, push
+    /// gateways, an interval for upkeep, global labels, and buckets for metrics of the catalogues by their full names.
     ///
     /// A histogram of your own whose name ends like one of the catalogues, `http_request_duration_seconds` say, has that one's
     /// buckets, unless you bind others to its full name.
     ///
-    /// Do not set an idle timeout: handles that are cached, as ours are, would record into nothing afterwards.
+    /// An idle timeout is for your own metrics alone: do not set one where handles of them are cached, which would record into nothing afterwards.
     pub fn configure(mut self, change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder) -> Self {
-        self.exporter = change(self.exporter);
+        let (exporter, unused) = configured::change(self.exporter, change);
+        self.exporter = exporter;
+        self.unused = self.unused.or(unused);
         self
     }
 
@@ -99,10 +137,10 @@ impl ExporterBuilder {
     /// recorded before is lost.
     ///
     /// # Errors
-    /// When buckets or labels cannot be, the process has a recorder already, or no thread can be started.
-    pub fn install(self) -> Result<Exporter, Error> {
+    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, the process has a global recorder already, or the exporter's thread cannot be started.
+    pub fn install(self) -> Result<Exporter, ExporterError> {
         let (recorder, exporter) = self.build()?;
-        metrics::set_global_recorder(recorder).map_err(|_| Error::AlreadyInstalled)?;
+        metrics::set_global_recorder(recorder).map_err(|_| ExporterError::AlreadyInstalled)?;
         Ok(exporter)
     }
 
@@ -110,11 +148,24 @@ impl ExporterBuilder {
     /// [with the exporter](crate::Builder::exporter), and hand the recorder to whatever else records.
     ///
     /// # Errors
-    /// When buckets or labels cannot be, or no thread can be started.
-    pub fn build(self) -> Result<(Arc<ExporterRecorder>, Exporter), Error> {
-        labels::check_own(self.labels.iter().map(Label::key)).map_err(Error::Label)?;
+    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, or the exporter's thread cannot be started.
+    pub fn build(self) -> Result<(Arc<ExporterRecorder>, Exporter), ExporterError> {
+        if let Some(unused) = self.unused {
+            return Err(unused);
+        }
+        labels::check_own(self.labels.iter().map(Label::key)).map_err(ExporterError::Label)?;
+        check_dialects(&self.dialects)?;
         let mut exporter = self.exporter;
-        let mut histograms = Histograms::default();
+        let (settings, mut stems) = (Settings::of(&exporter), Vec::new());
+        let mut counted = Counted::default();
+        let families: Vec<_> = self.dialects.iter().flat_map(Dialect::families).collect();
+        // Bounds that others than our dialect show.
+        let others = |row: &MetricDef| -> Vec<f64> {
+            let of_row = families.iter().filter(|family| family.sources.iter().any(|source| source.row == *row));
+            of_row.flat_map(|family| family.buckets).copied().collect()
+        };
+        // Counted last, hence read first: who is seen as ended is on the page with all that was recorded of it.
+        counted.counters.bind(self.naming.name(&catalog::REQUESTS).into_owned(), ());
         let naming = self.naming.clone();
         let own = (catalog::SECTIONS, self.naming);
         let known = |metric: &str| {
@@ -122,33 +173,113 @@ impl ExporterBuilder {
             all.flat_map(|section| section.metrics).any(|row| row.kind == Kind::Histogram && row.name == metric)
         };
         if let Some((metric, _)) = self.overrides.iter().find(|(metric, _)| !known(metric)) {
-            return Err(Error::UnknownHistogram { metric: metric.clone() });
+            return Err(ExporterError::UnknownHistogram { metric: metric.clone() });
         }
         for (sections, naming) in std::iter::once(&own).chain(&self.catalogues) {
-            let rows = sections.iter().flat_map(|section| section.metrics).filter(|row| row.kind == Kind::Histogram);
-            for row in rows {
+            for row in sections.iter().flat_map(|section| section.metrics) {
+                let name = naming.name(row).into_owned();
+                match row.kind {
+                    Kind::Counter => counted.counters.bind(name.clone(), ()),
+                    Kind::Gauge => counted.gauges.bind(name.clone(), ()),
+                    Kind::Histogram => {}
+                }
+                if row.kind != Kind::Histogram {
+                    continue;
+                }
+                // Ours are counted here, with the buckets of the catalogue.
+                if settings.bind(&name) {
+                    return Err(ExporterError::Bound { metric: row.name.into() });
+                }
                 let own = self.overrides.iter().rfind(|(metric, _)| metric == row.name);
                 let bounds = own.map_or(row.buckets, |(_, bounds)| bounds);
-                let invalid = |source| Error::InvalidBuckets { metric: row.name.into(), source };
+                let invalid = |source| ExporterError::InvalidBuckets { metric: row.name.into(), source };
                 buckets::validate(bounds).map_err(invalid)?;
-                histograms.bind(naming.name(row).into_owned(), bounds);
+                counted.histograms.bind(name, Buckets::new(bounds, &others(row)));
                 // By its stem as well: a prefix that the exporter was not told of must not make a summary of it.
-                let stem = Matcher::Suffix(row.name.find('_').map_or(row.name, |at| &row.name[at..]).to_owned());
-                exporter = exporter.set_buckets_for_metric(stem, bounds).map_err(|_| invalid(InvalidBuckets::Empty))?;
+                let stem = row.name.find('_').map_or(row.name, |at| &row.name[at..]);
+                stems.push(stem);
+                exporter = exporter
+                    .set_buckets_for_metric(Matcher::Suffix(stem.to_owned()), bounds)
+                    .map_err(|_| invalid(InvalidBuckets::Empty))?;
             }
         }
-        let recorder = Arc::new(ExporterRecorder::new(exporter.build_recorder(), histograms, self.labels));
+        if !self.dialects.contains(&Dialect::Llm) {
+            for name in catalog::all().map(|row| naming.name(row)) {
+                counted.counters.hide(&name);
+                counted.gauges.hide(&name);
+                counted.histograms.hide(&name);
+            }
+        }
+        families.into_iter().for_each(|family| counted.views.add(family, &naming));
+        let recorder =
+            ExporterRecorder::new(exporter.build_recorder(), counted, self.labels, SharedBuckets::new(settings, stems));
+        let recorder = Arc::new(recorder);
         let refreshed = Refreshed::default();
         let worker = Worker::start(Arc::clone(&recorder), refreshed.clone(), self.process_metrics);
-        let worker = Arc::new(worker.map_err(Error::Thread)?);
+        let worker = Arc::new(worker.map_err(ExporterError::Thread)?);
         Ok((Arc::clone(&recorder), Exporter { worker, recorder, naming, refreshed }))
     }
+}
+
+fn check_dialects(dialects: &[Dialect]) -> Result<(), ExporterError> {
+    if dialects.is_empty() {
+        return Err(ExporterError::NoDialect);
+    }
+    let provider = |dialect: &Dialect| match dialect {
+        Dialect::Otel(otel) => otel.provider().is_empty() || otel.provider().contains(['\\', '\n']),
+        _ => false,
+    };
+    if dialects.iter().any(provider) {
+        return Err(ExporterError::InvalidProvider);
+    }
+    Ok(())
+}
+
+/// Gives an exporter that the service has already the buckets of a catalogue's histograms. Without them it makes summaries of them, which no rule and no
+/// dashboard can read.
+///
+/// ```
+/// use llm_metrics::{LlmMetrics, catalog::{self, Naming}, prometheus::{bind_buckets, render}};
+/// use metrics_exporter_prometheus::PrometheusBuilder;
+///
+/// let naming = Naming::new();
+/// let recorder = bind_buckets(PrometheusBuilder::new(), catalog::SECTIONS, &naming)?.build_recorder();
+/// let page = recorder.handle();
+/// // Without `recorder`, it is the one that is installed for the process.
+/// let metrics = LlmMetrics::builder().recorder(recorder).naming(naming).models(["Qwen3-4B"]).build()?;
+///
+/// // For each scrape; and once a second, as with any histogram, `page.run_upkeep()`.
+/// assert!(render(&metrics, &page).contains("llm_requests_total{"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// When a histogram of the catalogue has no buckets. Each of this crate's has.
+pub fn bind_buckets(
+    builder: PrometheusBuilder,
+    sections: &[Section],
+    naming: &Naming,
+) -> Result<PrometheusBuilder, BuildError> {
+    let histograms = sections.iter().flat_map(|section| section.metrics).filter(|row| row.kind == Kind::Histogram);
+    let mut histograms = histograms.map(|row| (Matcher::Full(naming.name(row).into_owned()), row.buckets));
+    histograms.try_fold(builder, |builder, (name, buckets)| builder.set_buckets_for_metric(name, buckets))
+}
+
+/// What a scrape of an exporter that the service has already would get now, with the recent window of these metrics as it is now. The first page with
+/// a request on it is [looked at](LlmMetrics::check_page) for summaries and for other buckets than ours.
+#[must_use]
+pub fn render(metrics: &LlmMetrics, page: &PrometheusHandle) -> String {
+    metrics.refresh();
+    let page = page.render();
+    metrics.check_first_page(&page);
+    page
 }
 
 impl std::fmt::Debug for ExporterBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ExporterBuilder")
             .field("naming", &self.naming)
+            .field("dialects", &self.dialects)
             .field("overrides", &self.overrides)
             .field("process_metrics", &self.process_metrics)
             .finish_non_exhaustive()
@@ -158,32 +289,57 @@ impl std::fmt::Debug for ExporterBuilder {
 /// Why an exporter could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
-    /// Bounds that cannot be the buckets of a histogram.
-    #[error("the buckets of {metric} cannot be used: {source}")]
+pub enum ExporterError {
+    /// Bucket bounds are invalid; the source says why.
+    #[error("the buckets of {metric} are invalid")]
     InvalidBuckets {
         /// The histogram.
         metric: String,
-        /// What is wrong with them.
+        /// Why they are invalid.
         source: InvalidBuckets,
     },
-    /// A constant label that cannot be.
+    /// A constant label has an invalid name, or one that is in use.
     #[error(transparent)]
     Label(InvalidLabel),
-    /// Buckets were given for what is no histogram of the catalogue.
+    /// Buckets were given for a name that is not a histogram of the catalogue.
     #[error(
-        "{metric:?} is no histogram of the catalogue: see docs/METRICS.md for the names, or use `configure` for metrics of your own"
+        "{metric:?} is not a histogram of the catalogue: see docs/METRICS.md for the names, or use `configure` for your own metrics"
     )]
     UnknownHistogram {
         /// The name.
         metric: String,
     },
-    /// The process has a global recorder.
+    /// A setting of the exporter underneath that would be lost.
+    #[error("`configure` has set {setting}, which would be lost: {remedy}")]
+    Unused {
+        /// What was set.
+        setting: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// Buckets were bound by `configure` for a histogram of the catalogue.
     #[error(
-        "a global recorder is installed already: use `build` instead of `install`, and `LlmMetrics::builder().exporter(…)`"
+        "`configure` has bound buckets to {metric}, which would be lost: use `ExporterBuilder::buckets(\"{metric}\", …)`"
+    )]
+    Bound {
+        /// The histogram, by its name in the catalogue.
+        metric: String,
+    },
+    /// The list of dialects is empty.
+    #[error("the list of dialects is empty: name at least one, or leave out `dialects` for `Dialect::Llm`")]
+    NoDialect,
+    /// The provider is not a valid label value.
+    #[error(
+        "the provider given to `Otel::new` is not a valid label value: it must not be empty or contain a backslash or a line break"
+    )]
+    InvalidProvider,
+    /// The process already has a global recorder.
+    #[error(
+        "a global recorder is already installed. To export through it, apply `prometheus::bind_buckets` to its builder and use \
+         `LlmMetrics::new()`; to export separately, use `build` instead of `install`, and `LlmMetrics::builder().exporter(…)`"
     )]
     AlreadyInstalled,
-    /// The thread for upkeep could not be started.
-    #[error("the exporter's thread could not be started")]
+    /// The upkeep thread could not be spawned.
+    #[error("the exporter's upkeep thread could not be spawned")]
     Thread(#[source] io::Error),
 }

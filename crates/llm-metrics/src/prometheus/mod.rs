@@ -1,15 +1,20 @@
-//! The exporter, set up so that the known mistakes cannot happen. Needs the feature `prometheus`.
+//! A Prometheus exporter with the right settings for these metrics. Needs the feature `prometheus`.
 //!
-//! - Every histogram of the catalogue has its buckets bound by its full name. One that is missed becomes a summary without
-//!   a word, and summaries cannot be aggregated.
-//! - Their samples are counted as they come. `metrics-exporter-prometheus` keeps them until they are asked for: 15.6 bytes
-//!   each, and all of them lost if a thread that records is held up at the wrong instant.
-//! - For histograms of your own it still does. Upkeep takes them out every second, on a thread that the [`Exporter`] owns.
-//! - Rendering happens on that thread, not on an async worker: with many series it takes tens of milliseconds.
-//! - The content type is the one of the text format, version included.
-//! - Process metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes` …) come along.
-//! - What has to be computed for a scrape, the gauges of the recent window, is computed before each. For that the exporter has
-//!   to know the metrics: build them with [`Builder::exporter`], which also hands over its recorder and its names.
+//! - Every histogram of the catalogue has explicit buckets. A histogram without would silently be exported as a summary, and
+//!   summaries cannot be aggregated.
+//! - Samples of these histograms are counted when they are recorded. `metrics-exporter-prometheus` stores samples until they are read: 15.6 bytes
+//!   each, and they can be lost if a recording thread is descheduled at the wrong moment.
+//! - Counters are read in a fixed order: if a scrape includes a request as ended, it also includes its tokens and
+//!   all other values.
+//! - Metrics can be exported under the names of OpenTelemetry or vLLM, in addition to ours or instead: [`ExporterBuilder::dialects`]. Each
+//!   measurement is stored once.
+//! - Samples of your own histograms are stored, and moved into buckets every second by upkeep, on a thread that the [`Exporter`] owns.
+//! - Rendering happens on that thread, not on an async worker: with many series it takes tens of milliseconds. Concurrent scrapes
+//!   share a page.
+//! - The content type is that of the text format, with its version.
+//! - Process metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes` …) are included.
+//! - Gauges of the recent window are computed before each scrape. For that the exporter has
+//!   to know the metrics: build them with [`Builder::exporter`], which also sets the recorder and the names.
 //!
 //! ```
 //! use axum::{Router, routing::post};
@@ -27,18 +32,26 @@
 //! # }
 //! ```
 //!
-//! For a port of its own, see [`Exporter::serve`].
+//! For a separate port, see [`Exporter::serve`]. To use an existing `metrics-exporter-prometheus`, add our buckets to it with [`bind_buckets`].
 
 mod builder;
+mod configured;
+mod counter;
+mod deadline;
+mod families;
+mod gauge;
 mod histogram;
 mod recorder;
 mod serve;
 mod service;
+mod shared_buckets;
+mod textfile;
+mod views;
 mod worker;
 
 use std::{fmt, sync::Arc};
 
-pub use builder::{Error, ExporterBuilder};
+pub use builder::{ExporterBuilder, ExporterError, bind_buckets, render};
 pub use recorder::ExporterRecorder;
 pub use service::MetricsService;
 
@@ -46,10 +59,14 @@ use crate::{
     catalog::Naming,
     record::{Builder, Refreshed},
 };
+use views::Spelling;
 use worker::Worker;
 
 /// The content type of what is rendered: Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The content type of a page with UTF-8 names, which a scraper has to ask for.
+const UTF8_CONTENT_TYPE: &str = "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8";
 
 /// A running exporter: it owns the thread that does upkeep and renders. The thread stops when the exporter and every
 /// [`MetricsService`] of it are dropped.
@@ -73,7 +90,9 @@ impl Exporter {
     /// [`service`](Self::service) or [`serve`](Self::serve).
     #[must_use]
     pub fn render(&self) -> String {
-        self.worker.render_blocking().map_or_else(String::new, |page| String::from_utf8_lossy(&page).into_owned())
+        self.worker
+            .render_blocking(Spelling::Underscores)
+            .map_or_else(String::new, |page| String::from_utf8_lossy(&page).into_owned())
     }
 
     /// A service that answers `GET` and `HEAD` with the metrics, whatever the path: mount it where you like.
@@ -101,7 +120,8 @@ impl Builder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Metrics that share an exporter share their series: tell them apart by a [constant label](Self::constant_label).
+    /// Metrics that share an exporter share their series, and their recent windows are added up. Where that is not wanted, tell them
+    /// apart by a [constant label](Self::constant_label).
     pub fn exporter(self, exporter: &Exporter) -> Self {
         self.recorder(Arc::clone(&exporter.recorder))
             .naming(exporter.naming.clone())

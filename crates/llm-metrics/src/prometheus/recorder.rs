@@ -1,58 +1,103 @@
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
 
-use super::histogram::Histograms;
+use super::{
+    counter::Counters,
+    gauge::Gauges,
+    histogram::Histograms,
+    shared_buckets::SharedBuckets,
+    views::{Spelling, Views},
+};
 
-/// The recorder of an [`Exporter`](super::Exporter): `metrics-exporter-prometheus`, but for the histograms whose buckets the
-/// exporter knows, which are counted at once.
+/// The recorder of an [`Exporter`](super::Exporter): `metrics-exporter-prometheus`, but for the metrics of the catalogues, which are counted and
+/// rendered here.
 #[derive(Debug)]
 pub struct ExporterRecorder {
     others: PrometheusRecorder,
-    histograms: Histograms,
+    handle: PrometheusHandle,
+    counted: Counted,
     constant: Vec<Label>,
+    shared_buckets: SharedBuckets,
+}
+
+/// The metrics of the catalogues, and how else they are shown.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) counters: Counters,
+    pub(super) gauges: Gauges,
+    pub(super) histograms: Histograms,
+    pub(super) views: Views,
 }
 
 impl ExporterRecorder {
-    pub(super) fn new(others: PrometheusRecorder, histograms: Histograms, constant: Vec<Label>) -> Self {
-        Self { others, histograms, constant }
+    pub(super) fn new(
+        others: PrometheusRecorder,
+        counted: Counted,
+        constant: Vec<Label>,
+        shared_buckets: SharedBuckets,
+    ) -> Self {
+        Self { handle: others.handle(), others, counted, constant, shared_buckets }
     }
 
-    pub(super) fn handle(&self) -> PrometheusHandle {
-        self.others.handle()
+    /// Takes out the samples that the exporter underneath has kept.
+    pub(super) fn run_upkeep(&self) {
+        self.handle.run_upkeep();
     }
 
-    /// The page, of which `others` has rendered the rest.
-    pub(super) fn complete(&self, mut others: String) -> String {
-        self.histograms.render(&mut others);
-        others
+    /// Whether a page with UTF-8 names differs from one without.
+    pub(super) fn has_dots(&self) -> bool {
+        self.counted.views.have_dots()
+    }
+
+    /// The page. Counters are read first, and of them the first that was bound: what is recorded before it is on the page.
+    pub(super) fn render(&self, spelling: Spelling) -> String {
+        let Counted { counters, gauges, histograms, views } = &self.counted;
+        let mut page = String::new();
+        counters.render(&mut page);
+        views.render_counters(counters, spelling, &mut page);
+        page.push_str(&self.handle.render());
+        gauges.render(&mut page);
+        views.render_gauges(gauges, spelling, &mut page);
+        histograms.render(&mut page);
+        views.render_histograms(histograms, spelling, &mut page);
+        page
     }
 }
 
 impl Recorder for ExporterRecorder {
     fn describe_counter(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
-        self.others.describe_counter(name, unit, help);
+        if !self.counted.counters.describe(name.as_str(), &help) {
+            self.others.describe_counter(name, unit, help);
+        }
     }
 
     fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
-        self.others.describe_gauge(name, unit, help);
+        if !self.counted.gauges.describe(name.as_str(), &help) {
+            self.others.describe_gauge(name, unit, help);
+        }
     }
 
     fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
-        if !self.histograms.describe(name.as_str(), &help) {
+        if !self.counted.histograms.describe(name.as_str(), &help) {
             self.others.describe_histogram(name, unit, help);
         }
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        self.others.register_counter(key, metadata)
+        let own = self.counted.counters.register(key, &self.constant);
+        own.map_or_else(|| self.others.register_counter(key, metadata), Counter::from_arc)
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        self.others.register_gauge(key, metadata)
+        let own = self.counted.gauges.register(key, &self.constant);
+        own.map_or_else(|| self.others.register_gauge(key, metadata), Gauge::from_arc)
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let own = self.histograms.register(key, &self.constant);
-        own.unwrap_or_else(|| self.others.register_histogram(key, metadata))
+        if let Some(own) = self.counted.histograms.register(key, &self.constant) {
+            return Histogram::from_arc(own);
+        }
+        self.shared_buckets.look_at(key.name());
+        self.others.register_histogram(key, metadata)
     }
 }

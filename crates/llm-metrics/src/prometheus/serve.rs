@@ -3,16 +3,30 @@ use std::{convert::Infallible, future::Future, io, time::Duration};
 use http::{Request, StatusCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinSet,
+};
 
-use super::{Exporter, MetricsService, service::text};
+use super::{Exporter, MetricsService, deadline::WriteDeadline, service::text};
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many connections there may be. A page is some megabytes at most, and each peer may be slow to take its own.
+const CONNECTIONS: usize = 32;
+
+/// How long a peer may take to send the head of a request, and as long again to take the answer: three times what Prometheus waits
+/// for a scrape by default.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Exporter {
     /// Serves `/metrics` on a port of its own, for as long as the future is polled: spawn it. Dropping it closes the
     /// connections.
+    ///
+    /// There are 32 connections at most; others wait until one of these is closed. It is closed when its peer takes more than 30
+    /// seconds to send a request, or to take the answer.
     ///
     /// ```no_run
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,43 +39,167 @@ impl Exporter {
     /// # }
     /// ```
     pub fn serve(&self, listener: TcpListener) -> impl Future<Output = Infallible> + Send + use<> {
-        serve(listener, self.service())
-    }
-}
-
-async fn serve(listener: TcpListener, metrics: MetricsService) -> Infallible {
-    let mut connections = JoinSet::new();
-    loop {
-        let stream = match accept(&listener, &mut connections).await {
-            Ok(stream) => stream,
-            Err(_) => {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+        let metrics = self.service();
+        async move {
+            let mut connections = JoinSet::new();
+            loop {
+                // Those that have ended are let go here, too.
+                while connections.len() >= CONNECTIONS {
+                    connections.join_next().await;
+                }
+                let (stream, _) = until_it_works(|| listener.accept()).await;
+                connections.spawn(connection(stream, metrics.clone()));
             }
-        };
-        let metrics = metrics.clone();
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let metrics = metrics.clone();
-            async move {
-                Ok::<_, Infallible>(match request.uri().path() {
-                    "/metrics" => metrics.answer(request.method().clone()).await,
-                    _ => text(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"),
-                })
-            }
-        });
-        connections.spawn(async move {
-            // A scraper that goes away mid-answer is no concern of the server.
-            let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer).await;
-        });
-    }
-}
-
-/// The next connection; meanwhile, those that have ended are let go.
-async fn accept(listener: &TcpListener, connections: &mut JoinSet<()>) -> io::Result<tokio::net::TcpStream> {
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => return accepted.map(|(stream, _)| stream),
-            Some(_) = connections.join_next() => {}
         }
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, metrics: MetricsService) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let metrics = metrics.clone();
+        async move {
+            Ok::<_, Infallible>(match request.uri().path() {
+                "/metrics" => metrics.answer(request.method().clone(), request.headers().clone()).await,
+                _ => text(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"),
+            })
+        }
+    });
+    let stream = WriteDeadline::new(TokioIo::new(stream), PATIENCE);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    // A scraper that goes away mid-answer is no concern of the server.
+    let _ = http.serve_connection(stream, answer).await;
+}
+
+async fn until_it_works<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F) -> T {
+    loop {
+        match accept().await {
+            Ok(accepted) => return accepted,
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        net::TcpStream,
+        task::JoinHandle,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    const GET: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    /// A peer of a server whose buffers take little of a page.
+    fn connect(exporter: &Exporter) -> (DuplexStream, JoinHandle<()>) {
+        let (peer, stream) = duplex(64);
+        (peer, tokio::spawn(connection(stream, exporter.service())))
+    }
+
+    fn exporter() -> Exporter {
+        Exporter::builder().build().unwrap().1
+    }
+
+    /// Reads one answer.
+    async fn page(peer: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut page = String::new();
+        let mut read = async || char::from(peer.read_u8().await.unwrap());
+        while !page.ends_with("\r\n\r\n") {
+            page.push(read().await);
+        }
+        let length = page.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        for _ in 0_usize..length {
+            page.push(read().await);
+        }
+        page
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_send_its_request_is_let_go() {
+        let exporter = exporter();
+        let (mut peer, server) = connect(&exporter);
+        peer.write_all(&GET[..20]).await.unwrap();
+        let began = Instant::now();
+        let end = tokio::time::timeout(2 * PATIENCE, peer.read_u8()).await.expect("it is let go");
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        server.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_take_its_answer_is_let_go_even_if_it_reads_a_little_now_and_then() {
+        for sip in [0, 1] {
+            let exporter = exporter();
+            let (mut peer, mut server) = connect(&exporter);
+            peer.write_all(GET).await.unwrap();
+            // Not from the request on: it is rendered on another thread, and the clock of this test would not wait for that.
+            peer.read_u8().await.unwrap();
+            let (began, mut sips) = (Instant::now(), vec![0; sip]);
+            loop {
+                assert!(began.elapsed() < 2 * PATIENCE, "it is not let go");
+                tokio::select! {
+                    ended = &mut server => break ended.unwrap(),
+                    () = sleep(Duration::from_secs(1)) => peer.read_exact(&mut sips).await.map(drop).unwrap(),
+                }
+            }
+            assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs(), "{sip} bytes a second");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_answer_has_its_own_time() {
+        let exporter = exporter();
+        let (mut peer, server) = connect(&exporter);
+        for _ in 0..3 {
+            peer.write_all(GET).await.unwrap();
+            peer.read_u8().await.unwrap();
+            sleep(PATIENCE * 2 / 3).await;
+            assert!(page(&mut peer).await.contains("process_"));
+        }
+        assert!(!server.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_accepted_is_tried_again_after_a_pause() {
+        let (began, tries) = (Instant::now(), AtomicU32::new(0));
+        let accept = || {
+            let works = tries.fetch_add(1, Ordering::Relaxed) == 3;
+            std::future::ready(if works { Ok("a connection") } else { Err(io::ErrorKind::Other.into()) })
+        };
+        assert_eq!(until_it_works(accept).await, "a connection");
+        assert_eq!(began.elapsed(), 3 * ACCEPT_PAUSE);
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_there_may_be_wait_and_those_that_ended_make_room() {
+        let exporter = exporter();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = tokio::spawn(exporter.serve(listener));
+        let ask = async || {
+            let mut peer = TcpStream::connect(addr).await.unwrap();
+            peer.write_all(GET).await.unwrap();
+            peer
+        };
+        for _ in 0..2 * CONNECTIONS {
+            page(&mut ask().await).await;
+        }
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut peer = ask().await;
+            page(&mut peer).await;
+            open.push(peer);
+        }
+        let mut waits = ask().await;
+        let none = tokio::time::timeout(Duration::from_millis(50), waits.read_u8()).await;
+        assert!(none.is_err(), "it is not accepted: {none:?}");
+        open.pop();
+        page(&mut waits).await;
+        server.abort();
     }
 }

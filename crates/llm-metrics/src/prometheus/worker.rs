@@ -2,33 +2,40 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     sync::{
         Arc,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::oneshot;
 
-use super::recorder::ExporterRecorder;
+use super::{recorder::ExporterRecorder, views::Spelling};
 use crate::record::Refreshed;
 
 /// How often samples are taken out of the recorder: the memory that they take meanwhile is a second's worth.
 const UPKEEP: Duration = Duration::from_secs(1);
 
 enum Job {
-    Render(oneshot::Sender<Bytes>),
-    RenderAndWake(SyncSender<Bytes>),
+    Render(Scraper),
     Stop,
+}
+
+struct Scraper {
+    spelling: Spelling,
+    /// Called with the page.
+    reply: Box<dyn FnOnce(Bytes) + Send>,
 }
 
 /// Owns the thread that does upkeep and renders.
 #[derive(Debug)]
 pub(super) struct Worker {
+    /// Whether pages differ by their spelling.
+    has_dots: bool,
     jobs: Sender<Job>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,23 +48,33 @@ impl Worker {
     ) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel();
         let process = process_metrics.then(metrics_process::Collector::default);
-        let exposition = Exposition { handle: recorder.handle(), recorder, refreshed, process };
+        let has_dots = recorder.has_dots();
+        let exposition = Exposition { recorder, refreshed, process };
         let thread = thread::Builder::new().name("llm-metrics".to_owned()).spawn(move || exposition.run(&inbox))?;
-        Ok(Self { jobs, thread: Some(thread) })
+        Ok(Self { has_dots, jobs, thread: Some(thread) })
+    }
+
+    pub(super) fn has_dots(&self) -> bool {
+        self.has_dots
     }
 
     /// What a scrape gets; `None` if the thread is gone.
-    pub(super) async fn render(&self) -> Option<Bytes> {
+    pub(super) async fn render(&self, spelling: Spelling) -> Option<Bytes> {
         let (reply, page) = oneshot::channel();
-        self.jobs.send(Job::Render(reply)).ok()?;
+        // Who has gone meanwhile needs no page.
+        self.call_back(spelling, |page| drop(reply.send(page)))?;
         page.await.ok()
     }
 
     /// The same, blocking.
-    pub(super) fn render_blocking(&self) -> Option<Bytes> {
+    pub(super) fn render_blocking(&self, spelling: Spelling) -> Option<Bytes> {
         let (reply, page) = mpsc::sync_channel(1);
-        self.jobs.send(Job::RenderAndWake(reply)).ok()?;
+        self.call_back(spelling, move |page| drop(reply.send(page)))?;
         page.recv().ok()
+    }
+
+    fn call_back(&self, spelling: Spelling, with: impl FnOnce(Bytes) + Send + 'static) -> Option<()> {
+        self.jobs.send(Job::Render(Scraper { spelling, reply: Box::new(with) })).ok()
     }
 }
 
@@ -72,7 +89,6 @@ impl Drop for Worker {
 
 struct Exposition {
     recorder: Arc<ExporterRecorder>,
-    handle: PrometheusHandle,
     refreshed: Refreshed,
     process: Option<metrics_process::Collector>,
 }
@@ -82,30 +98,41 @@ impl Exposition {
         self.with_process(metrics_process::Collector::describe);
         let mut upkeep = Instant::now() + UPKEEP;
         loop {
-            let job = inbox.recv_timeout(upkeep.saturating_duration_since(Instant::now()));
-            match job {
+            match inbox.recv_timeout(upkeep.saturating_duration_since(Instant::now())) {
                 Ok(Job::Render(scraper)) => {
-                    // A scraper that has gone meanwhile needs no page.
-                    if !scraper.is_closed() {
-                        let _ = scraper.send(self.render());
+                    if self.answer(scraper, inbox).is_break() {
+                        return;
                     }
-                }
-                Ok(Job::RenderAndWake(caller)) => {
-                    let _ = caller.send(self.render());
                 }
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.handle.run_upkeep();
+                    self.recorder.run_upkeep();
                     upkeep = Instant::now() + UPKEEP;
                 }
             }
         }
     }
 
-    fn render(&self) -> Bytes {
-        self.refreshed.refresh();
+    /// Renders one page for all who wait and want the same spelling: it is as new as each of them could ask for.
+    fn answer(&self, scraper: Scraper, inbox: &Receiver<Job>) -> ControlFlow<()> {
+        let (mut waiting, mut then) = (vec![scraper], ControlFlow::Continue(()));
+        for job in inbox.try_iter() {
+            match job {
+                Job::Render(scraper) => waiting.push(scraper),
+                Job::Stop => then = ControlFlow::Break(()),
+            }
+        }
+        self.refreshed.refresh(Instant::now());
         self.with_process(metrics_process::Collector::collect);
-        self.recorder.complete(self.handle.render()).into()
+        let (dots, underscores): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|scraper| scraper.spelling == Spelling::Dots);
+        for scrapers in [underscores, dots].into_iter().filter(|scrapers| !scrapers.is_empty()) {
+            let page: Bytes = self.recorder.render(scrapers[0].spelling).into();
+            for scraper in scrapers {
+                (scraper.reply)(page.clone());
+            }
+        }
+        then
     }
 
     /// Process metrics go through the macros, hence to the recorder of the thread.
@@ -113,5 +140,54 @@ impl Exposition {
         if let Some(process) = &self.process {
             metrics::with_local_recorder(&self.recorder, || act(process));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::prometheus::{configured::Settings, shared_buckets::SharedBuckets};
+
+    fn exposition() -> Exposition {
+        let others = PrometheusBuilder::new().build_recorder();
+        let recorder = Arc::new(ExporterRecorder::new(
+            others,
+            Default::default(),
+            Vec::new(),
+            SharedBuckets::new(Settings::of(&PrometheusBuilder::new()), Vec::new()),
+        ));
+        Exposition { recorder, refreshed: Refreshed::default(), process: Some(metrics_process::Collector::default()) }
+    }
+
+    #[test]
+    fn all_who_wait_get_the_same_page() {
+        let (exposition, (jobs, inbox), (reply, pages)) = (exposition(), mpsc::channel(), mpsc::channel());
+        let scraper = || {
+            let reply = reply.clone();
+            Scraper { spelling: Spelling::Underscores, reply: Box::new(move |page: Bytes| reply.send(page).unwrap()) }
+        };
+        for _ in 0..2 {
+            jobs.send(Job::Render(scraper())).unwrap();
+        }
+        assert!(exposition.answer(scraper(), &inbox).is_continue());
+        let pages: Vec<Bytes> = pages.try_iter().collect();
+        assert!(pages[0].starts_with(b"# "), "there is something on it");
+        assert_eq!(pages.iter().map(|page| page.as_ptr()).collect::<Vec<_>>(), [pages[0].as_ptr(); 3], "one page");
+        assert!(inbox.try_recv().is_err(), "nobody waits any more");
+        jobs.send(Job::Stop).unwrap();
+        assert!(exposition.answer(scraper(), &inbox).is_break());
+    }
+
+    #[test]
+    fn the_thread_has_ended_when_the_worker_is_dropped() {
+        let Exposition { recorder, refreshed, .. } = exposition();
+        let worker = Worker::start(Arc::clone(&recorder), refreshed, true).unwrap();
+        for _ in 0..100 {
+            worker.call_back(Spelling::Underscores, drop).unwrap();
+        }
+        drop(worker);
+        assert_eq!(Arc::strong_count(&recorder), 1);
     }
 }

@@ -16,13 +16,13 @@ const FIRST: u64 = ((1023 + LOWEST) as u64) << STEPS;
 
 /// Samples of some time, in a fixed number of bytes, whatever their number. The largest is kept as it is.
 #[derive(Clone, Debug)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     counts: [u32; BUCKETS],
     max: f64,
 }
 
 impl Histogram {
-    pub(super) const EMPTY: Self = Self { counts: [0; BUCKETS], max: 0.0 };
+    pub(crate) const EMPTY: Self = Self { counts: [0; BUCKETS], max: 0.0 };
 
     /// Counts a sample, which is not negative.
     pub(super) fn record(&mut self, seconds: f64) {
@@ -32,7 +32,7 @@ impl Histogram {
         self.max = self.max.max(seconds);
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count = count.saturating_add(*more);
         }

@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use histogram::Histogram;
 pub use ring::RecentRequest;
 pub use window::RecentLatency;
 
@@ -110,15 +111,17 @@ impl Model {
         }
     }
 
-    /// Whether the latency has ever had a sample.
-    pub(crate) fn has(&self, latency: Latency) -> bool {
-        self.windows()[latency as usize].is_used()
+    /// The samples that are in the window now; `None` where there has never been one.
+    pub(crate) fn samples(&self, now: Instant, latency: Latency) -> Option<Histogram> {
+        let since = self.clock.second(now).saturating_sub(self.clock.back);
+        let windows = self.windows();
+        let window = &windows[latency as usize];
+        window.is_used().then(|| window.samples(since))
     }
 
     /// What the window says now; `None` where nothing is in it.
     pub(crate) fn latency(&self, now: Instant, latency: Latency) -> Option<RecentLatency> {
-        let since = self.clock.second(now).saturating_sub(self.clock.back);
-        self.windows()[latency as usize].latency(since)
+        RecentLatency::of(&self.samples(now, latency)?)
     }
 
     #[cfg(test)]
@@ -137,7 +140,7 @@ impl Clock {
     }
 }
 
-/// A service that runs for longer than 136 years has to do without.
+/// At most `u32::MAX` of them, 136 years.
 fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -74,4 +74,14 @@ pub struct RecentRequest {
     pub time_per_output_token: Option<Duration>,
     /// Token counts, where they are known.
     pub usage: Usage,
+    /// [Request labels](crate::Builder::request_label) as metrics have them, each with its value: `other` where that is over its cap, `unknown` where there was none.
+    pub labels: Arc<[(Arc<str>, Arc<str>)]>,
+}
+
+impl RecentRequest {
+    /// The value of a request label; `None` where metrics have no such label.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.iter().find(|(label, _)| **label == *name).map(|(_, value)| &**value)
+    }
 }

@@ -43,20 +43,13 @@ impl Window {
         size_of_val(&*self.slots)
     }
 
-    /// What the samples since that second say; `None` where there is none.
-    pub(super) fn latency(&self, since: u32) -> Option<RecentLatency> {
+    /// The samples since that second.
+    pub(super) fn samples(&self, since: u32) -> Histogram {
         let mut all = Histogram::EMPTY;
         for slot in self.slots.iter().filter(|slot| slot.second >= since) {
             all.add(&slot.samples);
         }
-        let count = all.count();
-        (count > 0).then(|| RecentLatency {
-            count,
-            p50: Duration::from_secs_f64(all.quantile(0.5)),
-            p95: Duration::from_secs_f64(all.quantile(0.95)),
-            p99: Duration::from_secs_f64(all.quantile(0.99)),
-            max: Duration::from_secs_f64(all.max()),
-        })
+        all
     }
 }
 
@@ -76,18 +69,36 @@ pub struct RecentLatency {
     pub max: Duration,
 }
 
+impl RecentLatency {
+    /// What samples say; `None` where there is none.
+    pub(crate) fn of(samples: &Histogram) -> Option<Self> {
+        let count = samples.count();
+        (count > 0).then(|| Self {
+            count,
+            p50: Duration::from_secs_f64(samples.quantile(0.5)),
+            p95: Duration::from_secs_f64(samples.quantile(0.95)),
+            p99: Duration::from_secs_f64(samples.quantile(0.99)),
+            max: Duration::from_secs_f64(samples.max()),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const BACK: u32 = 60;
 
+    fn latency(window: &Window, since: u32) -> Option<RecentLatency> {
+        RecentLatency::of(&window.samples(since))
+    }
+
     #[test]
     fn a_sample_is_seen_for_as_long_as_the_window_looks_back() {
         let mut window = Window::default();
         window.record(100, BACK, 2.0);
-        assert_eq!(window.latency(160 - BACK).unwrap().max, Duration::from_secs(2));
-        assert_eq!(window.latency(161 - BACK), None);
+        assert_eq!(latency(&window, 160 - BACK).unwrap().max, Duration::from_secs(2));
+        assert_eq!(latency(&window, 161 - BACK), None);
     }
 
     #[test]
@@ -95,7 +106,7 @@ mod tests {
         let mut window = Window::default();
         window.record(7, BACK, 5.0);
         window.record(7 + BACK + 1, BACK, 1.0);
-        let latency = window.latency(0).unwrap();
+        let latency = latency(&window, 0).unwrap();
         assert_eq!((latency.count, latency.max), (1, Duration::from_secs(1)));
     }
 
@@ -104,7 +115,7 @@ mod tests {
         let mut window = Window::default();
         window.record(7 + BACK + 1, BACK, 1.0);
         window.record(7, BACK, 5.0);
-        let latency = window.latency(0).unwrap();
+        let latency = latency(&window, 0).unwrap();
         assert_eq!((latency.count, latency.max), (1, Duration::from_secs(1)));
     }
 
@@ -112,6 +123,6 @@ mod tests {
     fn samples_of_the_very_first_second_count() {
         let mut window = Window::default();
         window.record(0, BACK, 1.0);
-        assert_eq!(window.latency(0).unwrap().count, 1);
+        assert_eq!(latency(&window, 0).unwrap().count, 1);
     }
 }

@@ -9,13 +9,15 @@ use http::request::Parts;
 use metrics::{Label, Recorder, SharedString};
 
 use super::{
-    ExtraLabel, Inner, InvalidObjective, LabelPolicy, LabelValues, LlmMetrics, Objective, Options, Refreshed, Registrar,
+    Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, Refreshed, Registrar,
+    admission::ExtraLabel, hints::Hints, policy::LabelValues, quality::Listener,
 };
 use crate::{
     catalog::{
         Naming,
         labels::{self, InvalidLabel},
     },
+    quality::QualityChecks,
     recent::Recent,
 };
 
@@ -40,13 +42,14 @@ const RECENT_WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     recorder: Option<Arc<dyn Recorder + Send + Sync>>,
-    naming: Naming,
+    pub(crate) naming: Naming,
     models: LabelPolicy,
     constant: Vec<Label>,
     extra: Vec<ExtraLabel>,
     objectives: Vec<Objective>,
     recent_window: Duration,
-    refreshed: Option<Refreshed>,
+    refreshed: Refreshed,
+    on_finding: Listener,
     options: Options,
 }
 
@@ -60,12 +63,14 @@ impl Default for Builder {
             extra: Vec::new(),
             objectives: Vec::new(),
             recent_window: Duration::from_secs(60),
-            refreshed: None,
+            refreshed: Refreshed::default(),
+            on_finding: Listener::default(),
             options: Options {
                 live_tokens: false,
                 inter_token_latency: true,
                 stall: Duration::from_secs(5),
                 label_sets: 500,
+                quality: QualityChecks::all(),
             },
         }
     }
@@ -74,6 +79,8 @@ impl Default for Builder {
 impl Builder {
     /// Records with `recorder` instead of the global one: for tests, for several services in one process, and to be
     /// independent of the order of start-up.
+    ///
+    /// Where a recorder or a handle of it panics, what it was to record is lost, and the request goes on.
     pub fn recorder(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
         self.recorder = Some(Arc::new(recorder));
         self
@@ -88,7 +95,7 @@ impl Builder {
     /// Uses exactly these names as values of `model`; every other name counts under `other`.
     ///
     /// Short for [`model_labels`](Self::model_labels) with [`LabelPolicy::only`]. Their series exist at 0 from
-    /// construction.
+    /// construction, however many there are.
     pub fn models<I>(self, models: I) -> Self
     where
         I: IntoIterator,
@@ -112,9 +119,11 @@ impl Builder {
     /// Adds a label whose value `read` takes from the head of each request: tenant, priority …
     ///
     /// It is added to every series of a request that has the label `model` (not to `llm_recent_…`, which are over all requests of a
-    /// model), and multiplies their number: each set of model,
-    /// endpoint and values of such labels is some 60 to 250 lines of a scrape. Hence a policy of its own: what is over its
-    /// cap counts under `other`, what is absent under `unknown`. See also [`max_label_sets`](Self::max_label_sets).
+    /// model), and multiplies their number: each set of model, endpoint and values of such labels is some 60 to 250 lines of a scrape.
+    /// Hence a policy of its own: what is over its cap counts under `other`, what is absent under `unknown`. See also
+    /// [`max_label_sets`](Self::max_label_sets).
+    ///
+    /// Where `read` panics, the value is `other`, and the request goes on.
     pub fn request_label(
         mut self,
         name: impl Into<String>,
@@ -126,8 +135,32 @@ impl Builder {
         self
     }
 
-    /// Records at most this many sets of model, endpoint and request labels; the default is 500. Past it, request labels of
-    /// further sets, and then their models, count under `other`: no cap of one label bounds the product of several.
+    /// Adds the label `upstream`, for clients and gateways: the host, and the port where one is given, that a request is sent to. A
+    /// request that names none, as those that a server gets, has `unknown`. The same as
+    ///
+    /// ```
+    /// # use llm_metrics::{LabelPolicy, LlmMetrics};
+    /// let metrics = LlmMetrics::builder().request_label("upstream", LabelPolicy::first_accepted(20), |parts| {
+    ///     let authority = parts.uri.authority()?;
+    ///     Some(authority.port().map_or_else(|| authority.host().into(), |port| format!("{}:{port}", authority.host())))
+    /// });
+    /// ```
+    ///
+    /// and in lower case.
+    pub fn upstream_label(self, policy: LabelPolicy) -> Self {
+        self.request_label("upstream", policy, |parts| {
+            let authority = parts.uri.authority()?;
+            let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
+            Some(authority.host().to_ascii_lowercase() + &port)
+        })
+    }
+
+    /// Learns at most this many sets of model, endpoint and request labels; the default is 500. No cap of one label bounds the product
+    /// of several: past this one, request labels of further sets count under `other`, and so do their models unless they are declared.
+    ///
+    /// Declared models are not among these sets: each has a set for an endpoint without request labels, all of which are `other` then,
+    /// or `unknown`. Sets are learnt from accepted requests alone. A rejected one whose set is not known counts without its
+    /// request labels, but for [reserved](LabelPolicy::reserved) ones.
     pub fn max_label_sets(mut self, sets: usize) -> Self {
         self.options.label_sets = sets;
         self
@@ -167,9 +200,35 @@ impl Builder {
         self
     }
 
-    #[cfg(feature = "prometheus")]
+    /// Which checks are made on what models say. All of them, by default; `docs/quality.md` in the repository says of each what it can tell and
+    /// what it cannot, and `benches/README.md` what they cost.
+    pub fn quality(mut self, checks: QualityChecks) -> Self {
+        self.options.quality = checks;
+        self
+    }
+
+    /// Calls `listener` for each thing that a check of [`quality`](Self::quality) finds wrong, when it is found: a loop while it goes on, a broken form
+    /// at the end. It runs where the answer is read, and holds that up for as long as it takes; a panic in it harms no request.
+    ///
+    /// With the feature `tracing` each finding is an event, too: see the module `spans`.
+    ///
+    /// ```
+    /// use llm_metrics::LlmMetrics;
+    ///
+    /// let metrics = LlmMetrics::builder()
+    ///     .on_finding(|finding| eprintln!("{:?}: {} {}", finding.request_id, finding.metric, finding.kind))
+    ///     .build()?;
+    /// # Ok::<(), llm_metrics::BuildError>(())
+    /// ```
+    pub fn on_finding(mut self, listener: impl Fn(&QualityFinding<'_>) + Send + Sync + 'static) -> Self {
+        self.on_finding = Listener::new(listener);
+        self
+    }
+
+    /// Shows recent windows together with those of others.
+    #[cfg(any(test, feature = "prometheus"))]
     pub(crate) fn refreshed(mut self, by: Refreshed) -> Self {
-        self.refreshed = Some(by);
+        self.refreshed = by;
         self
     }
 
@@ -192,30 +251,32 @@ impl Builder {
             return Err(BuildError::RecentWindow { window: self.recent_window });
         }
         self.objectives = checked(self.objectives, &self.models)?;
-        let refreshed = self.refreshed.take();
-        let metrics = LlmMetrics(Arc::new(self.into_inner()));
-        if let Some(refreshed) = refreshed {
-            refreshed.add(&metrics);
-        }
+        let metrics = LlmMetrics(self.into_inner());
         if metrics.0.registrar.recorder.is_some() || !metrics.0.models.declared().is_empty() {
             metrics.register();
         }
         Ok(metrics)
     }
 
-    pub(super) fn into_inner(self) -> Inner {
-        Inner {
+    pub(super) fn into_inner(self) -> Arc<Inner> {
+        let refreshed = self.refreshed.clone();
+        let inner = Arc::new(Inner {
             options: self.options,
             registrar: Arc::new(Registrar { recorder: self.recorder, naming: self.naming, constant: self.constant }),
             models: LabelValues::new(self.models),
             extra_names: self.extra.iter().map(|label| label.name.clone()).collect(),
             extra: self.extra,
             objectives: self.objectives,
+            on_finding: self.on_finding,
             recent: Recent::new(Instant::now(), self.recent_window),
-            recent_gauges: Mutex::default(),
+            refreshed: self.refreshed,
+            engines: Mutex::default(),
             fixed: OnceLock::new(),
+            hints: Hints::default(),
             series: RwLock::default(),
-        }
+        });
+        refreshed.add(&inner);
+        inner
     }
 }
 
@@ -243,24 +304,24 @@ impl std::fmt::Debug for Builder {
     }
 }
 
-/// What is wrong with the settings.
+/// Why metrics could not be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A label that cannot be.
+    /// A label has an invalid name, or one that is in use.
     #[error(transparent)]
     Label(#[from] InvalidLabel),
-    /// A declared model's name that cannot be a label value.
+    /// The name of a declared model is not a valid label value.
     #[error(
-        "the model name {name:?} cannot be a label value: it may have 1 to 128 bytes, and no control characters or backslashes"
+        "the model name {name:?} is not a valid label value: use 1 to 128 bytes, without control characters and backslashes, also for what the policy's `map` returns"
     )]
     ModelName {
         /// The name.
         name: String,
     },
-    /// A declared value of a request label that cannot be a label value.
+    /// A declared value of a request label is not a valid label value.
     #[error(
-        "the label {label:?} cannot have the value {value:?}: it may have 1 to 128 bytes, and no control characters or backslashes"
+        "the value {value:?} of the label {label:?} is not a valid label value: use 1 to 128 bytes, without control characters and backslashes, also for what the policy's `map` returns"
     )]
     LabelValue {
         /// The label.
@@ -268,16 +329,16 @@ pub enum BuildError {
         /// The value.
         value: String,
     },
-    /// An objective that cannot be judged.
-    #[error("the objective {name:?} cannot be: {source}")]
+    /// An objective is invalid; the source says why.
+    #[error("the objective {name:?} is invalid")]
     Objective {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         source: InvalidObjective,
     },
-    /// A recent window that is too short, too long, or no whole number of seconds.
-    #[error("the recent window cannot be {window:?}: use whole seconds, from 1 to 600")]
+    /// The recent window is too short, too long, or not a whole number of seconds.
+    #[error("the recent window {window:?} is invalid: use whole seconds from 1 to 600")]
     RecentWindow {
         /// What was given.
         window: Duration,
@@ -363,6 +424,25 @@ mod tests {
         assert!(LlmMetrics::builder().objective(named("chat").models(["any"])).build().is_ok(), "it may be learnt");
         let learnt = LlmMetrics::builder().objective(named("chat").models(["a\nb"]));
         assert!(matches!(error(learnt), BuildError::Objective { source: InvalidObjective::Model { .. }, .. }));
+    }
+
+    #[test]
+    fn the_longest_limit_is_a_day() {
+        let day = Objective::new("chat").duration(Duration::from_secs(24 * 3600));
+        assert!(LlmMetrics::builder().objective(day).build().is_ok());
+    }
+
+    /// Whether anything was registered with the recorder of the process when metrics were built.
+    fn registers(builder: Builder) -> bool {
+        let recorder = metrics_util::debugging::DebuggingRecorder::new();
+        metrics::with_local_recorder(&recorder, || drop(builder.build().unwrap()));
+        !recorder.snapshotter().snapshot().into_vec().is_empty()
+    }
+
+    #[test]
+    fn nothing_is_resolved_before_it_is_needed_unless_models_are_declared() {
+        assert!(!registers(LlmMetrics::builder()), "a recorder may be installed later");
+        assert!(registers(LlmMetrics::builder().models(["m"])));
     }
 
     #[test]

@@ -2,185 +2,211 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::{Arc, OnceLock, PoisonError, Weak},
 };
 
-use metrics::{Gauge, Label};
+use metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{LlmMetrics, Registrar};
-use crate::catalog::{self, MetricDef, labels};
+use crate::{
+    catalog::{self, MetricDef, labels},
+    vocabulary::MAX_PLAUSIBLE_TOKENS,
+};
+
+const ROWS: [MetricDef; 10] = [
+    catalog::ENGINE_REQUESTS_RUNNING,
+    catalog::ENGINE_REQUESTS_WAITING,
+    catalog::ENGINE_KV_CACHE_USAGE,
+    catalog::ENGINE_BATCH_SIZE,
+    catalog::ENGINE_STEP_TOKENS,
+    catalog::ENGINE_PREEMPTIONS,
+    catalog::ENGINE_PREFIX_CACHE_QUERIED_TOKENS,
+    catalog::ENGINE_PREFIX_CACHE_HIT_TOKENS,
+    catalog::ENGINE_DRAFT_TOKENS,
+    catalog::ENGINE_ACCEPTED_DRAFT_TOKENS,
+];
 
 impl LlmMetrics {
-    /// Gauges for the engine that runs `model`: the three figures that the Kubernetes inference gateway's endpoint picker
-    /// needs. Each appears when it is first set; what the engine cannot tell stays absent.
+    /// What the engine that runs `model` tells of itself: its queue, its batch, its caches. Each series appears when it is first told of; what the
+    /// engine cannot tell stays absent.
     ///
     /// The name is the embedder's own, so no policy bounds it. Scrapes read what was pushed and ask no engine.
+    ///
+    /// Keep what this returns for as long as the engine runs: with the last clone of it, and the last that was asked for the same
+    /// model, its gauges become NaN.
     ///
     /// ```
     /// # let metrics = llm_metrics::LlmMetrics::new();
     /// let engine = metrics.engine("Qwen3-4B");
     /// engine.running(3);
     /// engine.waiting(12);
-    /// ```
-    pub fn engine(&self, model: impl Into<String>) -> EngineGauges {
-        self.0.registrar.describe(&[
-            catalog::ENGINE_REQUESTS_RUNNING,
-            catalog::ENGINE_REQUESTS_WAITING,
-            catalog::ENGINE_KV_CACHE_USAGE,
-        ]);
-        EngineGauges(Arc::new(Engine {
-            registrar: Arc::clone(&self.0.registrar),
-            model: Label::new(labels::MODEL, model.into()),
-            running: OnceLock::new(),
-            waiting: OnceLock::new(),
-            kv_cache_usage: OnceLock::new(),
-        }))
-    }
-
-    /// Says that a model was loaded, and how long it took. When the guard drops, `llm_model_info` goes back to 0.
     ///
-    /// ```
-    /// use std::time::Duration;
-    /// use llm_metrics::ModelInfo;
-    /// # let metrics = llm_metrics::LlmMetrics::new();
-    ///
-    /// let info = ModelInfo::new("Qwen3-4B").engine("mistral.rs").quantization("Q4K").context_length(32768);
-    /// let loaded = metrics.model_loaded(info, Duration::from_secs(7));
+    /// // After each step:
+    /// engine.batch_size(3);
+    /// engine.step_tokens(514); // a prompt of 512 tokens, and one token for each of two others
+    /// engine.prefix_cache(512, 256);
     /// // … serve …
-    /// drop(loaded);
+    /// drop(engine);
     /// ```
-    pub fn model_loaded(&self, model: ModelInfo, took: Duration) -> LoadedModel {
-        self.0.registrar.describe(&[catalog::MODEL_LOAD, catalog::MODEL_INFO]);
-        let name = Label::new(labels::MODEL, model.name);
-        self.0.registrar.histogram(&catalog::MODEL_LOAD, vec![name.clone()]).record(took.as_secs_f64());
-        let context_length = model.context_length.map_or_else(String::new, |tokens| tokens.to_string());
-        let info = self.0.registrar.gauge(
-            &catalog::MODEL_INFO,
-            vec![
-                name,
-                Label::new(labels::ENGINE, model.engine),
-                Label::new(labels::ENGINE_VERSION, model.engine_version),
-                Label::new(labels::QUANTIZATION, model.quantization),
-                Label::new(labels::CONTEXT_LENGTH, context_length),
-            ],
-        );
-        info.increment(1.0);
-        LoadedModel { info }
+    pub fn engine(&self, model: impl Into<String>) -> EngineMetrics {
+        let model = model.into();
+        let mut engines = self.0.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engines.get(&model).and_then(Weak::upgrade) {
+            return EngineMetrics(engine);
+        }
+        engines.retain(|_, engine| engine.strong_count() > 0);
+        self.0.registrar.describe(&ROWS);
+        let engine = Arc::new(Engine {
+            registrar: Arc::clone(&self.0.registrar),
+            model: Label::new(labels::MODEL, model.clone()),
+            series: EngineSeries::default(),
+        });
+        engines.insert(model, Arc::downgrade(&engine));
+        EngineMetrics(engine)
     }
 }
 
-/// Gauges of one engine; see [`LlmMetrics::engine`]. Cheap to clone, and to set from the engine's own thread.
+/// What an engine tells of itself; see [`LlmMetrics::engine`]. Cheap to clone, and to tell from the engine's own thread. When the last clone
+/// is dropped, the engine is [gone](Self::gone). A count above 2³⁰ in one call is not recorded.
 #[derive(Clone)]
-pub struct EngineGauges(Arc<Engine>);
+#[must_use = "dropping it says that the engine is gone"]
+pub struct EngineMetrics(Arc<Engine>);
 
-struct Engine {
+pub(super) struct Engine {
     registrar: Arc<Registrar>,
     model: Label,
+    series: EngineSeries,
+}
+
+/// Each is there once it was told of.
+#[derive(Default)]
+struct EngineSeries {
     running: OnceLock<Gauge>,
     waiting: OnceLock<Gauge>,
     kv_cache_usage: OnceLock<Gauge>,
+    batch_size: OnceLock<Histogram>,
+    step_tokens: OnceLock<Histogram>,
+    preemptions: OnceLock<Counter>,
+    queried_tokens: OnceLock<Counter>,
+    hit_tokens: OnceLock<Counter>,
+    draft_tokens: OnceLock<Counter>,
+    accepted_tokens: OnceLock<Counter>,
 }
 
-impl EngineGauges {
+impl EngineMetrics {
     /// Sets the number of requests that the engine is producing tokens for.
     pub fn running(&self, requests: u64) {
-        self.0.gauge(&self.0.running, &catalog::ENGINE_REQUESTS_RUNNING).set(requests as f64);
+        self.0.set(&self.0.series.running, &catalog::ENGINE_REQUESTS_RUNNING, requests as f64);
     }
 
     /// Sets the number of requests that the engine has and that have no token yet.
     pub fn waiting(&self, requests: u64) {
-        self.0.gauge(&self.0.waiting, &catalog::ENGINE_REQUESTS_WAITING).set(requests as f64);
+        self.0.set(&self.0.series.waiting, &catalog::ENGINE_REQUESTS_WAITING, requests as f64);
     }
 
     /// Sets the share of the KV cache that is in use, from 0 to 1. What is outside is not recorded.
     pub fn kv_cache_usage(&self, ratio: f64) {
         if (0.0..=1.0).contains(&ratio) {
-            self.0.gauge(&self.0.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE).set(ratio);
+            self.0.set(&self.0.series.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE, ratio);
         }
     }
-}
 
-impl EngineGauges {
-    /// Says that the engine is gone: what was set becomes NaN, which is no value to anybody who reads it. Setting a gauge
-    /// again brings it back.
-    pub fn gone(&self) {
-        for cell in [&self.0.running, &self.0.waiting, &self.0.kv_cache_usage] {
-            if let Some(gauge) = cell.get() {
-                gauge.set(f64::NAN);
-            }
+    /// Records how many requests the engine worked on in one step. Call it once per step.
+    pub fn batch_size(&self, requests: u64) {
+        self.0.record(&self.0.series.batch_size, &catalog::ENGINE_BATCH_SIZE, requests);
+    }
+
+    /// Records how many tokens the engine processed in one step, those of prompts and those of outputs. Call it once per step. vLLM has this as
+    /// `vllm:iteration_tokens_total`.
+    pub fn step_tokens(&self, tokens: u64) {
+        self.0.record(&self.0.series.step_tokens, &catalog::ENGINE_STEP_TOKENS, tokens);
+    }
+
+    /// Counts requests that the engine took out of its batch before they had ended, to give their room in the KV cache to others. With 0 it
+    /// says that there were none so far.
+    pub fn preempted(&self, requests: u64) {
+        self.0.count(&self.0.series.preemptions, &catalog::ENGINE_PREEMPTIONS, requests);
+    }
+
+    /// Counts tokens of prompts that the engine looked up in its prefix cache, and how many of them it found there. More found than looked up
+    /// are not recorded.
+    pub fn prefix_cache(&self, queried_tokens: u64, hit_tokens: u64) {
+        if hit_tokens <= queried_tokens {
+            self.0.count(&self.0.series.queried_tokens, &catalog::ENGINE_PREFIX_CACHE_QUERIED_TOKENS, queried_tokens);
+            self.0.count(&self.0.series.hit_tokens, &catalog::ENGINE_PREFIX_CACHE_HIT_TOKENS, hit_tokens);
         }
+    }
+
+    /// Counts tokens that were drafted for speculative decoding, and how many of them the model accepted. More accepted than drafted
+    /// are not recorded.
+    pub fn drafted(&self, tokens: u64, accepted_tokens: u64) {
+        if accepted_tokens <= tokens {
+            self.0.count(&self.0.series.draft_tokens, &catalog::ENGINE_DRAFT_TOKENS, tokens);
+            self.0.count(&self.0.series.accepted_tokens, &catalog::ENGINE_ACCEPTED_DRAFT_TOKENS, accepted_tokens);
+        }
+    }
+
+    /// Says that the engine is gone: its gauges become NaN, which is no value to anybody who reads it. Setting one
+    /// again brings it back. Dropping the last clone does the same. What was counted stays.
+    pub fn gone(&self) {
+        self.0.gone();
     }
 }
 
 impl Engine {
-    fn gauge<'a>(&self, cell: &'a OnceLock<Gauge>, row: &MetricDef) -> &'a Gauge {
-        cell.get_or_init(|| self.registrar.gauge(row, vec![self.model.clone()]))
+    fn gone(&self) {
+        let EngineSeries { running, waiting, kv_cache_usage, .. } = &self.series;
+        let told = [running, waiting, kv_cache_usage].into_iter().filter_map(OnceLock::get);
+        told.for_each(|gauge| gauge.set(f64::NAN));
+    }
+
+    fn set(&self, cell: &OnceLock<Gauge>, row: &MetricDef, value: f64) {
+        cell.get_or_init(|| self.registrar.gauge(row, self.labels())).set(value);
+    }
+
+    /// What no engine can have done in one go is left out: a counter that wraps would be a lie for ever.
+    fn count(&self, cell: &OnceLock<Counter>, row: &MetricDef, more: u64) {
+        if more <= MAX_PLAUSIBLE_TOKENS {
+            cell.get_or_init(|| self.registrar.counter(row, self.labels())).increment(more);
+        }
+    }
+
+    fn record(&self, cell: &OnceLock<Histogram>, row: &MetricDef, value: u64) {
+        if value <= MAX_PLAUSIBLE_TOKENS {
+            cell.get_or_init(|| self.registrar.histogram(row, self.labels())).record(value as f64);
+        }
+    }
+
+    fn labels(&self) -> Vec<Label> {
+        vec![self.model.clone()]
     }
 }
 
-impl fmt::Debug for EngineGauges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EngineGauges").field("model", &self.0.model.value()).finish()
-    }
-}
-
-/// What `llm_model_info` says about a model. What is not given is an empty label.
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct ModelInfo {
-    name: String,
-    engine: String,
-    engine_version: String,
-    quantization: String,
-    context_length: Option<u64>,
-}
-
-impl ModelInfo {
-    /// A model of this name: the one that requests ask for.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..Self::default() }
-    }
-
-    /// The engine that runs it, `mistral.rs` for example.
-    pub fn engine(mut self, engine: impl Into<String>) -> Self {
-        self.engine = engine.into();
-        self
-    }
-
-    /// The version of the engine.
-    pub fn engine_version(mut self, version: impl Into<String>) -> Self {
-        self.engine_version = version.into();
-        self
-    }
-
-    /// The quantization of the weights.
-    pub fn quantization(mut self, quantization: impl Into<String>) -> Self {
-        self.quantization = quantization.into();
-        self
-    }
-
-    /// The longest context, in tokens.
-    pub fn context_length(mut self, tokens: u64) -> Self {
-        self.context_length = Some(tokens);
-        self
-    }
-}
-
-/// A model that is loaded; see [`LlmMetrics::model_loaded`].
-#[must_use = "dropping it says that the model was unloaded"]
-pub struct LoadedModel {
-    info: Gauge,
-}
-
-impl Drop for LoadedModel {
+impl Drop for Engine {
     fn drop(&mut self) {
-        self.info.decrement(1.0);
+        self.gone();
     }
 }
 
-impl fmt::Debug for LoadedModel {
+impl fmt::Debug for EngineMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadedModel").finish_non_exhaustive()
+        f.debug_struct("EngineMetrics").field("model", &self.0.model.value()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_that_are_gone_leave_nothing_behind() {
+        let metrics = LlmMetrics::new();
+        let kept = metrics.engine("kept");
+        for n in 0..3 {
+            drop(metrics.engine(format!("m{n}")));
+        }
+        let same = metrics.engine("kept");
+        assert!(Arc::ptr_eq(&kept.0, &same.0));
+        assert_eq!(metrics.0.engines.lock().unwrap().len(), 2, "the one that is kept, and the last that is gone");
     }
 }

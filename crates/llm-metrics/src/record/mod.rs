@@ -1,43 +1,56 @@
 //! Handles for label sets, the policies that bound the labels, and the recorder that the handles come from.
 
+mod admission;
 mod builder;
+mod catch;
 mod engine;
+mod fixed;
+mod hints;
+mod model_info;
 mod objective;
+mod page;
 mod policy;
+mod quality;
 mod recent;
 mod registrar;
 mod series;
 
 use std::{
-    array,
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, RwLock, Weak},
     time::Duration,
 };
 
-use foldhash::fast::RandomState;
-use http::request::Parts;
-use metrics::{Counter, Gauge, Label, SharedString};
+use metrics::SharedString;
 
+pub(crate) use admission::RawLabels;
 pub use builder::{BuildError, Builder};
-pub use engine::{EngineGauges, LoadedModel, ModelInfo};
+pub(crate) use catch::catch_panic;
+pub use engine::EngineMetrics;
+pub(crate) use hints::Hint;
+pub use model_info::{LoadedModel, ModelInfo};
 pub(crate) use objective::Times;
 pub use objective::{InvalidObjective, Objective};
+pub use page::PageFault;
+pub use policy::LabelPolicy;
+pub(crate) use policy::inside_map;
 #[cfg(feature = "tracing")]
 pub(crate) use policy::is_label_value;
-pub use policy::{LabelPolicy, MAX_NAME_BYTES};
+pub use quality::QualityFinding;
 pub use recent::RecentModel;
 pub(crate) use recent::Refreshed;
 pub(crate) use registrar::Registrar;
 pub(crate) use series::{Series, SeriesKey};
 
-use self::{policy::LabelValues, recent::RecentGauges};
-use crate::{
-    catalog::{self, labels},
-    recent::Recent,
-    vocabulary::{Endpoint, InspectionFailure, Operation, Phase, Protocol, SkipReason},
+use self::{
+    admission::{ExtraLabel, Sets},
+    engine::Engine,
+    fixed::Fixed,
+    hints::Hints,
+    policy::LabelValues,
 };
+use crate::{quality::QualityChecks, recent::Recent};
 
 /// Metrics of one service: what its requests are recorded with.
 ///
@@ -71,10 +84,13 @@ pub(crate) struct Inner {
     extra: Vec<ExtraLabel>,
     extra_names: Vec<SharedString>,
     objectives: Vec<Objective>,
+    pub(crate) on_finding: quality::Listener,
     pub(crate) recent: Recent,
-    recent_gauges: Mutex<Vec<RecentGauges>>,
+    refreshed: Refreshed,
+    engines: Mutex<HashMap<String, Weak<Engine>>>,
     fixed: OnceLock<Fixed>,
-    series: RwLock<HashMap<SeriesKey, Arc<Series>, RandomState>>,
+    hints: Hints,
+    series: RwLock<Sets>,
 }
 
 /// What an embedder can switch.
@@ -84,25 +100,14 @@ pub(crate) struct Options {
     pub(crate) inter_token_latency: bool,
     pub(crate) stall: Duration,
     pub(crate) label_sets: usize,
+    pub(crate) quality: QualityChecks,
 }
-
-/// A label that the embedder reads from the request's head.
-pub(crate) struct ExtraLabel {
-    name: SharedString,
-    values: LabelValues,
-    read: ReadLabel,
-}
-
-type ReadLabel = Box<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
-
-/// Values of the extra labels as a request brought them, not bounded yet.
-pub(crate) type RawLabels = Box<[Option<String>]>;
 
 impl LlmMetrics {
     /// Metrics with default settings, recorded with the global recorder.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Builder::default().into_inner()))
+        Self(Builder::default().into_inner())
     }
 
     /// Starts from default settings.
@@ -117,6 +122,13 @@ impl LlmMetrics {
     pub fn register(&self) {
         self.0.fixed();
         self.0.register_declared();
+    }
+}
+
+impl Inner {
+    /// Somebody may want to know what the checks of outputs find.
+    pub(crate) fn tells_findings(&self) -> bool {
+        self.options.quality.any() && (self.on_finding.listens() || cfg!(feature = "tracing"))
     }
 }
 
@@ -136,181 +148,15 @@ impl fmt::Debug for LlmMetrics {
 }
 
 impl Inner {
-    /// Reads the embedder's labels from a request's head; `None` where there are none to read.
-    pub(crate) fn reads_labels(&self) -> bool {
-        !self.extra.is_empty()
-    }
-
-    pub(crate) fn read_labels(&self, parts: &Parts) -> RawLabels {
-        self.extra.iter().map(|label| (label.read)(parts)).collect()
-    }
-
-    /// The handles for a request. A name that is over its cap, and every name that came with a request that was not
-    /// accepted and is not known, counts under `other`.
-    pub(crate) fn series(
-        &self,
-        endpoint: Endpoint,
-        operation: Operation,
-        model: Option<&str>,
-        raw: Option<&RawLabels>,
-        accepted: bool,
-    ) -> Arc<Series> {
-        let model = self.bounded(labels::MODEL, &self.models, model, accepted);
-        let extra = self.reads_labels().then(|| {
-            let raw = |at: usize| raw.and_then(|raw| raw.get(at)?.as_deref());
-            self.extra
-                .iter()
-                .enumerate()
-                .map(|(at, label)| self.bounded(&label.name, &label.values, raw(at), accepted))
-                .collect()
-        });
-        let mut key = SeriesKey { model, endpoint, operation, extra };
-        if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Arc::clone(series);
-        }
-        let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= self.options.label_sets && !all.contains_key(&key) {
-            self.fold(&mut key, |key| all.contains_key(key));
-        }
-        let register = || {
-            let recent = self.recent.model(&key.model);
-            Arc::new(Series::new(&self.registrar, &key, &self.extra_names, &self.objectives, recent))
-        };
-        Arc::clone(all.entry(key.clone()).or_insert_with(register))
-    }
-
-    /// Brings a set of labels that is one too many down to one that is known, or to the last resort that every endpoint has.
-    fn fold(&self, key: &mut SeriesKey, is_known: impl Fn(&SeriesKey) -> bool) {
-        if let Some(extra) = &mut key.extra {
-            for (label, value) in self.extra.iter().zip(Arc::make_mut(extra)) {
-                if **value != *labels::OTHER {
-                    *value = constant(labels::OTHER);
-                    self.fixed().overflowed(&label.name);
-                }
-            }
-        }
-        if !is_known(key) && *key.model != *labels::OTHER {
-            key.model = constant(labels::OTHER);
-            self.fixed().overflowed(labels::MODEL);
-        }
-    }
-
-    /// The label of a model that has one already.
-    #[cfg(feature = "tracing")]
-    pub(crate) fn known_model(&self, name: &str) -> Option<Arc<str>> {
-        self.models.admit(name, false)
-    }
-
     /// Handles that no model or caller has a say in.
     pub(crate) fn fixed(&self) -> &Fixed {
-        self.fixed.get_or_init(|| Fixed::new(&self.registrar, &self.extra_names))
-    }
-
-    fn register_declared(&self) {
-        for model in self.models.declared() {
-            self.series(Endpoint::ChatCompletions, Operation::Chat, Some(model), None, true);
-            self.series(Endpoint::Completions, Operation::TextCompletion, Some(model), None, true);
+        if let Some(fixed) = self.fixed.get() {
+            return fixed;
         }
-    }
-
-    fn bounded(&self, label: &str, values: &LabelValues, raw: Option<&str>, accepted: bool) -> Arc<str> {
-        let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return constant(labels::UNKNOWN) };
-        values.admit(raw, accepted).unwrap_or_else(|| {
-            // A name that came with a request that was not accepted takes nobody's place.
-            if accepted {
-                self.fixed().overflowed(label);
-            }
-            constant(labels::OTHER)
-        })
-    }
-}
-
-/// The two values that stand for others, without an allocation a request.
-fn constant(value: &'static str) -> Arc<str> {
-    static OTHER: OnceLock<Arc<str>> = OnceLock::new();
-    static UNKNOWN: OnceLock<Arc<str>> = OnceLock::new();
-    let cell = if value == labels::OTHER { &OTHER } else { &UNKNOWN };
-    Arc::clone(cell.get_or_init(|| value.into()))
-}
-
-/// Handles whose labels are closed sets.
-pub(crate) struct Fixed {
-    registrar: Arc<Registrar>,
-    started: [[OnceLock<Counter>; Endpoint::ALL.len()]; Operation::ALL.len()],
-    in_flight: [[OnceLock<Gauge>; Phase::ALL.len()]; Operation::ALL.len()],
-    overflow: Vec<(SharedString, Counter)>,
-    failures: [[Counter; InspectionFailure::ALL.len()]; Protocol::ALL.len()],
-    skipped: [Counter; SkipReason::ALL.len()],
-}
-
-impl Fixed {
-    fn new(registrar: &Arc<Registrar>, extra_names: &[SharedString]) -> Self {
-        registrar.with_recorder(|recorder| {
-            for row in catalog::all() {
-                row.describe(&registrar.naming, recorder);
-            }
-        });
-        let version = Label::from_static_parts(labels::VERSION, env!("CARGO_PKG_VERSION"));
-        registrar.gauge(&catalog::BUILD_INFO, vec![version]).set(1.0);
-        let overflow = |name: &SharedString| {
-            let label = Label::new(labels::LABEL, name.clone());
-            (name.clone(), registrar.counter(&catalog::LABEL_OVERFLOW, vec![label]))
-        };
-        let failure = |protocol: usize, kind: usize| {
-            let protocol = Label::from_static_parts(labels::PROTOCOL, Protocol::WORDS[protocol]);
-            let kind = Label::from_static_parts(labels::KIND, InspectionFailure::WORDS[kind]);
-            registrar.counter(&catalog::INSPECTION_FAILURES, vec![protocol, kind])
-        };
-        let skipped = |reason: usize| {
-            let reason = Label::from_static_parts(labels::REASON, SkipReason::WORDS[reason]);
-            registrar.counter(&catalog::BODIES_SKIPPED, vec![reason])
-        };
-        let fixed = Self {
-            overflow: [SharedString::const_str(labels::MODEL)].iter().chain(extra_names).map(overflow).collect(),
-            failures: array::from_fn(|protocol| array::from_fn(|kind| failure(protocol, kind))),
-            skipped: array::from_fn(skipped),
-            started: Default::default(),
-            in_flight: Default::default(),
-            registrar: Arc::clone(registrar),
-        };
-        for (operation, endpoint) in
-            [(Operation::Chat, Endpoint::ChatCompletions), (Operation::TextCompletion, Endpoint::Completions)]
-        {
-            fixed.started(operation, endpoint);
-            for phase in Phase::ALL {
-                fixed.in_flight(operation, *phase);
-            }
+        let fixed = self.fixed.get_or_init(|| Fixed::new(&self.registrar, &self.extra_names));
+        if self.registrar.records_nothing() {
+            self.hint(Hint::NoRecorder);
         }
         fixed
-    }
-
-    pub(crate) fn started(&self, operation: Operation, endpoint: Endpoint) -> &Counter {
-        self.started[operation as usize][endpoint as usize].get_or_init(|| {
-            let operation = Label::from_static_parts(labels::OPERATION, operation.as_str());
-            let endpoint = Label::from_static_parts(labels::ENDPOINT, endpoint.as_str());
-            self.registrar.counter(&catalog::REQUESTS_STARTED, vec![operation, endpoint])
-        })
-    }
-
-    pub(crate) fn in_flight(&self, operation: Operation, phase: Phase) -> &Gauge {
-        self.in_flight[operation as usize][phase as usize].get_or_init(|| {
-            let operation = Label::from_static_parts(labels::OPERATION, operation.as_str());
-            let phase = Label::from_static_parts(labels::PHASE, phase.as_str());
-            self.registrar.gauge(&catalog::REQUESTS_IN_FLIGHT, vec![operation, phase])
-        })
-    }
-
-    pub(crate) fn failure(&self, protocol: Protocol, kind: InspectionFailure) -> &Counter {
-        &self.failures[protocol as usize][kind as usize]
-    }
-
-    pub(crate) fn skipped(&self, reason: SkipReason) -> &Counter {
-        &self.skipped[reason as usize]
-    }
-
-    fn overflowed(&self, label: &str) {
-        if let Some((_, counter)) = self.overflow.iter().find(|(name, _)| name.as_ref() == label) {
-            counter.increment(1);
-        }
     }
 }

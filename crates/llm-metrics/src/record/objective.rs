@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 ///
 /// - A request that ended with an error has missed it. Rejected and cancelled requests do not count.
 /// - A limit that cannot be measured is left out: the time to the first token of an answer that was not streamed, the time per
-///   token of one that has a single token or all at once. A success of which no limit can be measured does not count.
+///   token of one that has a single token, all at once, or several choices. A success of which no limit can be measured does not count.
 /// - What takes exactly as long as the limit keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "an objective does nothing until it is given to the builder"]
@@ -133,30 +133,53 @@ pub(crate) struct Times {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidObjective {
-    /// Its name cannot be a label value.
-    #[error("its name has to be a label value: 1 to 128 bytes, without control characters and backslashes")]
+    /// Its name is not a valid label value.
+    #[error("its name is not a valid label value: use 1 to 128 bytes, without control characters and backslashes")]
     Name,
-    /// Another one has its name.
-    #[error("there is another one of that name: give each its own")]
+    /// Another objective has the same name.
+    #[error("another objective has the same name: names have to be unique")]
     Taken,
-    /// It limits nothing.
-    #[error("it limits nothing: set a time to first token, a time per output token, or a duration")]
+    /// It has no limit.
+    #[error("it has no limit: set a time to first token, a time per output token, or a duration")]
     NoLimit,
-    /// A limit that no request could keep, or miss.
-    #[error("it has a limit of {limit:?}: use more than 0 and at most a day")]
+    /// A limit that every request would meet, or none.
+    #[error("its limit {limit:?} is invalid: use more than zero and at most one day")]
     Limit {
         /// The limit.
         limit: Duration,
     },
-    /// It is for no model.
-    #[error("its list of models is empty: name some, or leave the list out to judge all")]
+    /// Its list of models is empty.
+    #[error("its list of models is empty: name at least one, or leave out the list to apply it to all models")]
     NoModel,
     /// A model that can never be a value of the label `model`.
     #[error(
-        "it is for {model:?}, which cannot be a value of the label `model`: add it to the fixed list of models, or check its spelling"
+        "its model {model:?} can never be a value of the label `model`: add it to the fixed list of models, or check its spelling"
     )]
     Model {
         /// The model.
         model: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_exactly_as_long_as_the_limit_keeps_it_and_what_cannot_be_measured_is_left_out() {
+        let [limit, more] = [Duration::from_nanos(7), Duration::from_nanos(8)];
+        let objective = Objective::new("all").time_to_first_token(limit).time_per_output_token(limit);
+        let judge = |first, each| {
+            objective.judge(&Times { duration: more, time_to_first_token: first, time_per_output_token: each })
+        };
+        assert_eq!(judge(Some(limit), Some(limit)), Some(true));
+        assert_eq!(judge(Some(more), Some(limit)), Some(false));
+        assert_eq!(judge(Some(limit), Some(more)), Some(false));
+        assert_eq!(judge(Some(limit), None), Some(true));
+        assert_eq!(judge(None, None), None);
+        let whole = Objective::new("whole").duration(limit);
+        let judge =
+            |duration| whole.judge(&Times { duration, time_to_first_token: Some(more), time_per_output_token: None });
+        assert_eq!((judge(limit), judge(more)), (Some(true), Some(false)));
+    }
 }

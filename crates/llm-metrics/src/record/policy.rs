@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     collections::HashSet,
     fmt,
     sync::{Arc, PoisonError, RwLock},
@@ -9,8 +10,8 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-/// The longest name that can become a label value, in bytes.
-pub const MAX_NAME_BYTES: usize = 128;
+use super::catch_panic;
+use crate::vocabulary::MAX_NAME_BYTES;
 
 /// How many names are learnt where nothing else is said.
 pub(crate) const DEFAULT_CAP: usize = 64;
@@ -29,7 +30,8 @@ pub(crate) const DEFAULT_CAP: usize = 64;
 /// # let _ = (fixed, learnt);
 /// ```
 ///
-/// Names are learnt from *accepted* requests only (a response with a status of 2xx): a caller who makes names up cannot
+/// Names are learnt from *accepted* requests (a response with a status of 2xx) and from those that failed by no fault of the
+/// caller's (5xx, time-outs, a refused connection), never from rejected ones: a caller who makes names up cannot
 /// fill the table. Names that are longer than [`MAX_NAME_BYTES`] or hold control characters or backslashes never become
 /// values.
 #[derive(Clone)]
@@ -38,6 +40,8 @@ pub struct LabelPolicy {
     /// How many names may be learnt beside the declared ones.
     learn: usize,
     map: Option<Map>,
+    /// Whether each declared value has a place of its own.
+    reserved: bool,
 }
 
 type Map = Arc<dyn Fn(&str) -> Cow<'_, str> + Send + Sync>;
@@ -49,41 +53,70 @@ impl LabelPolicy {
         I: IntoIterator,
         I::Item: Into<Arc<str>>,
     {
-        Self { declared: values.into_iter().map(Into::into).collect(), learn: 0, map: None }
+        Self { declared: values.into_iter().map(Into::into).collect(), learn: 0, map: None, reserved: false }
     }
 
     /// The first `cap` names that come with accepted requests.
     #[must_use]
     pub fn first_accepted(cap: usize) -> Self {
-        Self { declared: Arc::from([]), learn: cap, map: None }
+        Self { declared: Arc::from([]), learn: cap, map: None, reserved: false }
     }
 
     /// Passes each name, declared ones included, through `map` first: to fold aliases together, cut a tag off, or
     /// translate. The result is bounded like any other name.
+    ///
+    /// A name on which `map` panics counts under `other`, like one that is over the cap; the request goes on. `map` is called
+    /// in the middle of requests, possibly more than once for a name: it should be quick. It may use the
+    /// [`InferenceHandle`](crate::InferenceHandle) of a request.
     #[must_use]
     pub fn map(mut self, map: impl Fn(&str) -> Cow<'_, str> + Send + Sync + 'static) -> Self {
         self.map = Some(Arc::new(map));
         self
     }
 
+    /// Keeps the declared values on requests that were rejected, too, and past
+    /// [`max_label_sets`](crate::Builder::max_label_sets): where [`request_label`](crate::Builder::request_label) tells a
+    /// decision of the service itself, such as the upstream that it sends a request to. A value that callers choose must not be
+    /// reserved: it multiplies the number of sets that have a place.
+    #[must_use]
+    pub fn reserved(mut self) -> Self {
+        self.reserved = true;
+        self
+    }
+
     /// A declared name that cannot be a label value.
     pub(crate) fn unfit(&self) -> Option<&str> {
-        self.declared.iter().map(AsRef::as_ref).find(|name| !is_label_value(&self.mapped(name)))
+        let is_unfit = |name: &&str| self.mapped(name).is_none_or(|value| !is_label_value(&value));
+        self.declared.iter().map(AsRef::as_ref).find(is_unfit)
     }
 
     /// The label value that a name may get; `None` where it never gets one.
     pub(crate) fn possible(&self, name: &str) -> Option<String> {
-        let value = self.mapped(name);
-        let declared = || self.declared.iter().any(|declared| self.mapped(declared) == value);
+        let value = self.mapped(name)?;
+        let declared = || self.declared.iter().any(|declared| self.mapped(declared).as_ref() == Some(&value));
         (is_label_value(&value) && (self.learn > 0 || declared())).then(|| value.into_owned())
     }
 
-    fn mapped<'a>(&self, name: &'a str) -> Cow<'a, str> {
-        match &self.map {
-            Some(map) => map(name),
-            None => Cow::Borrowed(name),
+    /// The name after `map`; `None` if that panics, or is asked about a name by itself.
+    fn mapped<'a>(&self, name: &'a str) -> Option<Cow<'a, str>> {
+        let Some(map) = &self.map else { return Some(Cow::Borrowed(name)) };
+        if MAPPING.replace(true) {
+            return None;
         }
+        let value = catch_panic(|| map(name));
+        MAPPING.set(false);
+        value
     }
+}
+
+thread_local! {
+    /// Whether this thread is inside a policy's `map`.
+    static MAPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller was called by a policy's `map`, which must not be asked again then: it would never come to an end.
+pub(crate) fn inside_map() -> bool {
+    MAPPING.get()
 }
 
 impl Default for LabelPolicy {
@@ -98,6 +131,7 @@ impl fmt::Debug for LabelPolicy {
             .field("declared", &self.declared)
             .field("learn", &self.learn)
             .field("map", &self.map.is_some())
+            .field("reserved", &self.reserved)
             .finish()
     }
 }
@@ -105,6 +139,8 @@ impl fmt::Debug for LabelPolicy {
 /// A policy at work: the values that it has admitted.
 pub(crate) struct LabelValues {
     policy: LabelPolicy,
+    /// What the declared names became.
+    declared: HashSet<Arc<str>, RandomState>,
     cap: usize,
     /// Bounded by the policy, so that no choice of names can make it slow.
     admitted: RwLock<HashSet<Arc<str>, RandomState>>,
@@ -112,9 +148,10 @@ pub(crate) struct LabelValues {
 
 impl LabelValues {
     pub(crate) fn new(policy: LabelPolicy) -> Self {
-        let admitted: HashSet<Arc<str>, RandomState> =
-            policy.declared.iter().map(|name| policy.mapped(name).into()).collect();
-        Self { cap: admitted.len() + policy.learn, policy, admitted: RwLock::new(admitted) }
+        let declared: HashSet<Arc<str>, RandomState> =
+            policy.declared.iter().filter_map(|name| Some(policy.mapped(name)?.into())).collect();
+        let admitted = RwLock::new(declared.clone());
+        Self { cap: declared.len().saturating_add(policy.learn), policy, declared, admitted }
     }
 
     /// A declared name that cannot be a label value.
@@ -127,30 +164,57 @@ impl LabelValues {
         &self.policy.declared
     }
 
+    /// Whether it is the value of a declared name.
+    pub(crate) fn is_declared(&self, value: &str) -> bool {
+        self.declared.contains(value)
+    }
+
+    /// Whether it is a value that has a place of its own.
+    pub(crate) fn is_reserved(&self, value: &str) -> bool {
+        self.policy.reserved && self.is_declared(value)
+    }
+
     /// The value for a name, or `None` for `other`. Only an accepted name is learnt.
     pub(crate) fn admit(&self, name: &str, accepted: bool) -> Option<Arc<str>> {
-        let name = self.policy.mapped(name);
+        let name = self.policy.mapped(name)?;
         let name = name.as_ref();
-        {
-            let admitted = self.admitted.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(value) = admitted.get(name) {
-                return Some(Arc::clone(value));
-            }
-            if !accepted || admitted.len() >= self.cap || !is_label_value(name) {
-                return None;
-            }
+        let known = self.known(&self.admitted.read().unwrap_or_else(PoisonError::into_inner), name);
+        match known {
+            Known::As(value) => Some(value),
+            Known::New if accepted && is_label_value(name) => self.learn(name),
+            Known::New | Known::Full => None,
         }
-        let mut admitted = self.admitted.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = admitted.get(name) {
-            return Some(Arc::clone(value));
-        }
-        if admitted.len() >= self.cap {
-            return None;
-        }
-        let value: Arc<str> = name.into();
-        admitted.insert(Arc::clone(&value));
-        Some(value)
     }
+
+    fn learn(&self, name: &str) -> Option<Arc<str>> {
+        let mut admitted = self.admitted.write().unwrap_or_else(PoisonError::into_inner);
+        // Others may have learnt it since it was new, or taken the last place.
+        match self.known(&admitted, name) {
+            Known::As(value) => Some(value),
+            Known::Full => None,
+            Known::New => {
+                let value: Arc<str> = name.into();
+                admitted.insert(Arc::clone(&value));
+                Some(value)
+            }
+        }
+    }
+
+    fn known(&self, admitted: &HashSet<Arc<str>, RandomState>, name: &str) -> Known {
+        match admitted.get(name) {
+            Some(value) => Known::As(Arc::clone(value)),
+            None if admitted.len() >= self.cap => Known::Full,
+            None => Known::New,
+        }
+    }
+}
+
+/// What a policy knows of a name.
+enum Known {
+    As(Arc<str>),
+    New,
+    /// Nothing, and there is no place for one more.
+    Full,
 }
 
 /// The exporter escapes what is escaped already only once, so that names that differ in a backslash could meet on the page.
@@ -192,6 +256,13 @@ mod tests {
     }
 
     #[test]
+    fn whether_a_map_is_at_work_is_known_in_it_alone() {
+        let values = LabelValues::new(LabelPolicy::first_accepted(1).map(|_| inside_map().to_string().into()));
+        assert_eq!(values.admit("a", true).as_deref(), Some("true"));
+        assert!(!inside_map());
+    }
+
+    #[test]
     fn a_mapped_name_is_bounded_like_any_other() {
         let values = LabelValues::new(LabelPolicy::first_accepted(1).map(|name| name.to_ascii_lowercase().into()));
         assert_eq!(values.admit("Qwen3", true).as_deref(), Some("qwen3"));
@@ -206,5 +277,13 @@ mod tests {
             assert_eq!(values.admit(name, true), None, "{name:?}");
         }
         assert!(values.admit(&"x".repeat(MAX_NAME_BYTES), true).is_some());
+    }
+
+    #[test]
+    fn names_that_threads_found_new_at_once_are_learnt_up_to_the_cap() {
+        let values = LabelValues::new(LabelPolicy::first_accepted(1));
+        assert_eq!([values.learn("a"), values.learn("a")].map(|value| value.is_some()), [true, true]);
+        assert_eq!(values.learn("b"), None);
+        assert_eq!(values.admitted.into_inner().unwrap().len(), 1);
     }
 }

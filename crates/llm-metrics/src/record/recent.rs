@@ -1,27 +1,31 @@
 //! What the recent window says, as gauges and as an API.
 
 use std::{
-    array, fmt,
+    array,
+    collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
 
-use metrics::{Gauge, Label};
+use metrics::{Gauge, Key, Label};
 
 use super::{Inner, LlmMetrics, Registrar};
 use crate::{
     catalog::{self, MetricDef, labels},
-    recent::{Latency, Model, RecentLatency, RecentRequest},
+    recent::{Histogram, Latency, RecentLatency, RecentRequest},
     vocabulary::Stat,
 };
 
 impl LlmMetrics {
     /// Brings the gauges of the recent window (`llm_recent_…`) up to date. Do this before each scrape.
     ///
-    /// The exporter of the feature `prometheus` does it by itself for metrics that were built with it (`Builder::exporter`); this is for
-    /// those with an exporter of their own. Waits for no request.
+    /// The exporter of the feature `prometheus` does it by itself for metrics that were built with it (`Builder::exporter`), and adds
+    /// those up that have the same names and labels; this is for those with an exporter of their own. Waits for no request.
+    ///
+    /// When the last clone of the metrics is dropped, their gauges become NaN.
     pub fn refresh(&self) {
-        self.0.refresh(Instant::now());
+        self.0.refreshed.refresh(Instant::now());
     }
 
     /// What the latencies of each model were over the last minute, or as long as
@@ -72,36 +76,79 @@ impl RecentModel {
     }
 }
 
-impl Inner {
-    pub(super) fn refresh(&self, now: Instant) {
-        let mut gauges = self.recent_gauges.lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, model) in self.recent.models().into_iter().enumerate() {
-            // Models are only added, and at the end.
-            if at == gauges.len() {
-                gauges.push(RecentGauges::default());
-            }
-            gauges[at].set(&self.registrar, &model, now);
-        }
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Without these metrics, which nobody can refresh any more.
+        self.refreshed.refresh(Instant::now());
     }
 }
 
-/// The gauges of one model. Those of a latency exist once it has had a sample.
-#[derive(Default)]
-pub(super) struct RecentGauges([Option<[Gauge; Stat::ALL.len()]>; Latency::ALL.len()]);
+/// The gauges of the recent window, and the metrics whose windows they show: of all that were built with one exporter, since these
+/// share their series, or of one alone. It keeps no metrics alive.
+#[derive(Clone, Default)]
+pub(crate) struct Refreshed(Arc<Shared>);
 
-impl RecentGauges {
-    fn set(&mut self, registrar: &Registrar, model: &Model, now: Instant) {
-        for (latency, gauges) in Latency::ALL.into_iter().zip(&mut self.0) {
-            if gauges.is_none() && !model.has(latency) {
-                continue;
-            }
-            let gauges = gauges.get_or_insert_with(|| register(registrar, row(latency), model));
-            let recent = model.latency(now, latency);
-            for (gauge, stat) in gauges.iter().zip(Stat::ALL) {
-                gauge.set(recent.map_or(f64::NAN, |recent| seconds(recent, *stat)));
+#[derive(Default)]
+struct Shared {
+    metrics: Mutex<Vec<Weak<Inner>>>,
+    /// By the first of the gauges' keys.
+    gauges: Mutex<HashMap<Key, RecentGauges>>,
+}
+
+/// The gauges of one latency under one set of labels. They exist once it has had a sample.
+struct RecentGauges {
+    gauges: [Gauge; Stat::ALL.len()],
+    /// What is in the windows now; `None` where there are no such windows any more.
+    samples: Option<Histogram>,
+}
+
+impl Refreshed {
+    pub(super) fn add(&self, metrics: &Arc<Inner>) {
+        let mut all = self.0.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|metrics| metrics.strong_count() > 0);
+        all.push(Arc::downgrade(metrics));
+    }
+
+    pub(crate) fn refresh(&self, now: Instant) {
+        // Dropped after the lock is: with the last clone of the metrics, that refreshes again.
+        let alive: Vec<Arc<Inner>> = {
+            let all = self.0.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut shown = self.0.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        for inner in &alive {
+            for model in inner.recent.models() {
+                for latency in Latency::ALL {
+                    let Some(samples) = model.samples(now, latency) else { continue };
+                    let (row, registrar) = (row(latency), &inner.registrar);
+                    let key = registrar.key(row, stat_labels(model.name(), 0));
+                    let gauges = shown.entry(key).or_insert_with(|| RecentGauges::new(registrar, row, model.name()));
+                    gauges.samples.get_or_insert(Histogram::EMPTY).add(&samples);
+                }
             }
         }
+        shown.retain(|_, gauges| gauges.set());
     }
+}
+
+impl RecentGauges {
+    fn new(registrar: &Registrar, row: &MetricDef, model: &Arc<str>) -> Self {
+        Self { gauges: array::from_fn(|stat| registrar.gauge(row, stat_labels(model, stat))), samples: None }
+    }
+
+    /// Sets the gauges, to NaN where nothing is in the windows. Returns whether there are any windows.
+    fn set(&mut self) -> bool {
+        let samples = self.samples.take();
+        let recent = samples.as_ref().and_then(RecentLatency::of);
+        for (gauge, stat) in self.gauges.iter().zip(Stat::ALL) {
+            gauge.set(recent.map_or(f64::NAN, |recent| seconds(recent, *stat)));
+        }
+        samples.is_some()
+    }
+}
+
+fn stat_labels(model: &Arc<str>, stat: usize) -> Vec<Label> {
+    vec![Label::new(labels::MODEL, Arc::clone(model)), Label::from_static_parts(labels::STAT, Stat::WORDS[stat])]
 }
 
 fn row(latency: Latency) -> &'static MetricDef {
@@ -112,13 +159,6 @@ fn row(latency: Latency) -> &'static MetricDef {
     }
 }
 
-fn register(registrar: &Registrar, row: &MetricDef, model: &Model) -> [Gauge; Stat::ALL.len()] {
-    array::from_fn(|stat| {
-        let model = Label::new(labels::MODEL, Arc::clone(model.name()));
-        registrar.gauge(row, vec![model, Label::from_static_parts(labels::STAT, Stat::WORDS[stat])])
-    })
-}
-
 fn seconds(recent: RecentLatency, stat: Stat) -> f64 {
     let time = match stat {
         Stat::P50 => recent.p50,
@@ -127,28 +167,6 @@ fn seconds(recent: RecentLatency, stat: Stat) -> f64 {
         Stat::Max => recent.max,
     };
     time.as_secs_f64()
-}
-
-/// The metrics that an exporter refreshes before each scrape. It does not keep them alive.
-#[derive(Clone, Default)]
-#[cfg_attr(not(feature = "prometheus"), allow(dead_code, reason = "only an exporter refreshes"))]
-pub(crate) struct Refreshed(Arc<Mutex<Vec<Weak<Inner>>>>);
-
-#[cfg_attr(not(feature = "prometheus"), allow(dead_code, reason = "only an exporter refreshes"))]
-impl Refreshed {
-    pub(super) fn add(&self, metrics: &LlmMetrics) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|metrics| metrics.strong_count() > 0);
-        all.push(Arc::downgrade(&metrics.0));
-    }
-
-    pub(crate) fn refresh(&self) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let now = Instant::now();
-        for metrics in all.iter().filter_map(Weak::upgrade) {
-            metrics.refresh(now);
-        }
-    }
 }
 
 impl fmt::Debug for Refreshed {
@@ -190,18 +208,8 @@ mod tests {
         }
 
         fn scrape(&self, at: f64) -> Shown {
-            self.metrics.0.refresh(self.at(at));
-            let mut shown = Vec::new();
-            for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
-                let (_, key) = key.into_parts();
-                let label = |name| key.labels().find(|l| l.key() == name).map(|l| l.value().to_owned()).unwrap();
-                if let DebugValue::Gauge(value) = value {
-                    if key.name() == catalog::RECENT_REQUEST_DURATION.name {
-                        shown.push((label("model"), label("stat"), value.into_inner()));
-                    }
-                }
-            }
-            Shown(shown)
+            self.metrics.0.refreshed.refresh(self.at(at));
+            Shown::of_all(&self.snapshotter)
         }
     }
 
@@ -210,6 +218,20 @@ mod tests {
     struct Shown(Vec<(String, String, f64)>);
 
     impl Shown {
+        fn of_all(snapshotter: &Snapshotter) -> Self {
+            let mut shown = Vec::new();
+            for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+                let (_, key) = key.into_parts();
+                let label = |name| key.labels().find(|l| l.key() == name).map(|l| l.value().to_owned()).unwrap();
+                if let DebugValue::Gauge(value) = value {
+                    if key.name() == catalog::RECENT_REQUEST_DURATION.name {
+                        shown.push((label("model"), label("stat"), value.into_inner()));
+                    }
+                }
+            }
+            Self(shown)
+        }
+
         fn of(&self, model: &str, stat: &str) -> f64 {
             let mut found = self.0.iter().filter(|(m, s, _)| m == model && s == stat);
             found.next().unwrap_or_else(|| panic!("{self:?}")).2
@@ -284,14 +306,62 @@ mod tests {
         assert_eq!((shown.of("a", "max"), shown.of("b", "max")), (1.0, 2.0));
     }
 
+    /// Metrics that show their windows together, as those of one exporter do.
+    fn together() -> [Watched; 2] {
+        let (recorder, refreshed) = (Arc::new(DebuggingRecorder::new()), Refreshed::default());
+        let began = Instant::now() + Duration::from_millis(700);
+        [(); 2].map(|()| {
+            let (snapshotter, builder) =
+                (recorder.snapshotter(), LlmMetrics::builder().recorder(Arc::clone(&recorder)));
+            Watched { metrics: builder.refreshed(refreshed.clone()).build().unwrap(), snapshotter, began }
+        })
+    }
+
     #[test]
-    fn metrics_that_are_gone_are_no_longer_refreshed() {
-        let refreshed = Refreshed::default();
-        let metrics = LlmMetrics::new();
-        refreshed.add(&metrics);
+    fn windows_of_metrics_that_share_their_gauges_are_added_up() {
+        let [a, b] = together();
+        (0..3).for_each(|_| a.ended("m", 1.0, 0.5));
+        b.ended("m", 1.0, 4.0);
+        b.ended("b alone", 1.0, 2.0);
+        let shown = a.scrape(2.0);
+        assert_eq!(shown.of("m", "max"), 4.0);
+        assert!((0.4..=0.63).contains(&shown.of("m", "p50")), "{shown:?}");
+        assert_eq!(shown.of("b alone", "max"), 2.0);
+        b.ended("m", 50.0, 8.0);
+        assert_eq!(a.scrape(90.0).of("m", "max"), 8.0, "one of them is idle");
+        let shown = b.scrape(200.0);
+        assert!(shown.of("m", "max").is_nan() && shown.of("b alone", "max").is_nan(), "both are idle: {shown:?}");
+    }
+
+    #[test]
+    fn gauges_of_metrics_that_are_gone_are_nan_and_those_of_the_rest_stay() {
+        let [a, b] = together();
+        a.ended("m", 1.0, 0.5);
+        b.ended("m", 1.0, 4.0);
+        b.ended("b alone", 1.0, 2.0);
+        a.scrape(2.0);
+        let (metrics, snapshotter) = (b.metrics.clone(), b.snapshotter);
+        drop(b.metrics);
+        assert_eq!(metrics.recent_models().len(), 2, "a clone keeps them");
         drop(metrics);
-        refreshed.refresh();
-        refreshed.add(&LlmMetrics::new());
-        assert_eq!(refreshed.0.lock().unwrap().len(), 1);
+        let shown = a.scrape(3.0);
+        assert_eq!(shown.of("m", "max"), 0.5);
+        assert!(shown.of("b alone", "max").is_nan(), "{shown:?}");
+        drop(a.metrics);
+        let shown = Shown::of_all(&snapshotter);
+        assert!(shown.of("m", "max").is_nan() && shown.of("m", "p50").is_nan(), "{shown:?}");
+    }
+
+    #[test]
+    fn metrics_that_are_gone_leave_nothing_behind() {
+        let refreshed = Refreshed::default();
+        for _ in 0..3 {
+            let metrics = LlmMetrics::builder().refreshed(refreshed.clone()).build().unwrap();
+            metrics.0.recent.model(&"m".into()).record(Instant::now(), [(Latency::Duration, Duration::from_secs(1))]);
+            metrics.refresh();
+            assert_eq!(refreshed.0.gauges.lock().unwrap().len(), 1);
+        }
+        assert_eq!(refreshed.0.metrics.lock().unwrap().len(), 1, "the next one takes the place of those before");
+        assert_eq!(refreshed.0.gauges.lock().unwrap().len(), 0);
     }
 }

@@ -5,8 +5,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, Label, Level, Metadata, Recorder};
 
+use super::catch_panic;
 use crate::catalog::{MetricDef, Naming};
 
 static METADATA: Metadata<'static> = Metadata::new("llm_metrics", Level::INFO, Some("llm_metrics"));
@@ -23,33 +24,45 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    pub(crate) fn with_recorder<T>(&self, use_it: impl FnOnce(&dyn Recorder) -> T) -> T {
-        match &self.recorder {
-            Some(recorder) => use_it(recorder.as_ref()),
-            None => metrics::with_recorder(use_it),
+    pub(crate) fn describe<'a>(&self, rows: impl IntoIterator<Item = &'a MetricDef>) {
+        for row in rows {
+            let _ = self.with_recorder(|recorder| row.describe(&self.naming, recorder));
         }
-    }
-
-    pub(crate) fn describe(&self, rows: &[MetricDef]) {
-        self.with_recorder(|recorder| rows.iter().for_each(|row| row.describe(&self.naming, recorder)));
     }
 
     pub(crate) fn counter(&self, row: &MetricDef, labels: Vec<Label>) -> Counter {
         let key = self.key(row, labels);
-        self.with_recorder(|recorder| recorder.register_counter(&key, &METADATA))
+        let counter = self.with_recorder(|recorder| recorder.register_counter(&key, &METADATA));
+        counter.map_or_else(Counter::noop, |counter| Counter::from_arc(Arc::new(Caught(counter))))
     }
 
     pub(crate) fn gauge(&self, row: &MetricDef, labels: Vec<Label>) -> Gauge {
         let key = self.key(row, labels);
-        self.with_recorder(|recorder| recorder.register_gauge(&key, &METADATA))
+        let gauge = self.with_recorder(|recorder| recorder.register_gauge(&key, &METADATA));
+        gauge.map_or_else(Gauge::noop, |gauge| Gauge::from_arc(Arc::new(Caught(gauge))))
     }
 
     pub(crate) fn histogram(&self, row: &MetricDef, labels: Vec<Label>) -> Histogram {
         let key = self.key(row, labels);
-        self.with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))
+        let histogram = self.with_recorder(|recorder| recorder.register_histogram(&key, &METADATA));
+        histogram.map_or_else(Histogram::noop, |histogram| Histogram::from_arc(Arc::new(Caught(histogram))))
     }
 
-    fn key(&self, row: &MetricDef, mut labels: Vec<Label>) -> Key {
+    /// Whether nobody has installed a recorder, so that what is resolved now does nothing for ever. What stands in for one has no state.
+    pub(crate) fn records_nothing(&self) -> bool {
+        self.recorder.is_none() && metrics::with_recorder(|recorder| size_of_val(recorder) == 0)
+    }
+
+    /// `None` where the recorder panics.
+    fn with_recorder<T>(&self, use_it: impl FnOnce(&dyn Recorder) -> T) -> Option<T> {
+        catch_panic(|| match &self.recorder {
+            Some(recorder) => use_it(recorder.as_ref()),
+            None => metrics::with_recorder(use_it),
+        })
+    }
+
+    /// What a series of the row is told from others by.
+    pub(crate) fn key(&self, row: &MetricDef, mut labels: Vec<Label>) -> Key {
         debug_assert!(
             row.labels.iter().all(|declared| labels.iter().any(|label| label.key() == *declared)),
             "{} lacks a label that the catalogue declares",
@@ -63,6 +76,43 @@ impl Registrar {
 impl fmt::Debug for Registrar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registrar").field("naming", &self.naming).field("constant", &self.constant).finish()
+    }
+}
+
+/// A handle of a recorder whose panics end here, and not in the request.
+struct Caught<T>(T);
+
+impl CounterFn for Caught<Counter> {
+    fn increment(&self, value: u64) {
+        let _ = catch_panic(|| self.0.increment(value));
+    }
+
+    fn absolute(&self, value: u64) {
+        let _ = catch_panic(|| self.0.absolute(value));
+    }
+}
+
+impl GaugeFn for Caught<Gauge> {
+    fn increment(&self, value: f64) {
+        let _ = catch_panic(|| self.0.increment(value));
+    }
+
+    fn decrement(&self, value: f64) {
+        let _ = catch_panic(|| self.0.decrement(value));
+    }
+
+    fn set(&self, value: f64) {
+        let _ = catch_panic(|| self.0.set(value));
+    }
+}
+
+impl HistogramFn for Caught<Histogram> {
+    fn record(&self, value: f64) {
+        let _ = catch_panic(|| self.0.record(value));
+    }
+
+    fn record_many(&self, value: f64, count: usize) {
+        let _ = catch_panic(|| self.0.record_many(value, count));
     }
 }
 

@@ -6,10 +6,12 @@ use metrics::{Counter, Histogram, Label, SharedString};
 
 use super::{
     objective::{Objective, Times},
+    quality::QualityCounters,
     registrar::{LazyHistogram, Registrar},
 };
 use crate::{
     catalog::{self, MetricDef, labels},
+    quality::QualityChecks,
     recent,
     vocabulary::{
         DiscardReason, Endpoint, ErrorType, FinishReason, Flag, Operation, Outcome, SloResult, Thinking, UsageSource,
@@ -37,6 +39,10 @@ pub(crate) struct Series {
     endpoint: Label,
     extra: Vec<Label>,
 
+    /// Whether the operation has an output.
+    generates: bool,
+    /// What stands for those that it has no series of.
+    none: Counter,
     requests: Box<[Counter]>,
     finish_reasons: Box<[Counter]>,
     usage_reports: Box<[Counter]>,
@@ -45,10 +51,15 @@ pub(crate) struct Series {
     pub(crate) stalls: Counter,
     pub(crate) input_tokens: Counter,
     pub(crate) input_cached_tokens: Counter,
+    pub(crate) input_cache_write_tokens: Counter,
     pub(crate) output_tokens: Counter,
     pub(crate) output_reasoning_tokens: Counter,
     objectives: Box<[(Objective, [Counter; SloResult::ALL.len()])]>,
     pub(crate) recent: Arc<recent::Model>,
+    /// The embedder's own labels, for those who are told of a request.
+    pub(crate) request_labels: Arc<[(Arc<str>, Arc<str>)]>,
+    /// Where nothing is checked, or there is no output to check, there is nothing to count.
+    pub(crate) quality: Option<QualityCounters>,
 
     durations: [LazyHistogram; Thinking::ALL.len() * Outcome::ALL.len()],
     times_per_output_token: [LazyHistogram; Thinking::ALL.len()],
@@ -60,10 +71,14 @@ pub(crate) struct Series {
     request_input_tokens: LazyHistogram,
     request_output_tokens: LazyHistogram,
     request_max_tokens: LazyHistogram,
+    request_inputs: LazyHistogram,
     queue: LazyHistogram,
     prefill: LazyHistogram,
     decode: LazyHistogram,
 }
+
+/// How requests count that have no output: no stream, and nothing is known of thinking.
+const UNARY: (&str, &str) = (Flag::False.as_str(), Thinking::Unknown.as_str());
 
 /// One accessor a histogram whose labels are the model and the operation.
 macro_rules! histograms {
@@ -83,6 +98,7 @@ impl Series {
         extra_names: &[SharedString],
         objectives: &[Objective],
         recent: Arc<recent::Model>,
+        checks: QualityChecks,
     ) -> Self {
         let value = |name, value: &Arc<str>| Label::new::<SharedString, _>(name, Arc::clone(value));
         let model = Label::new(labels::MODEL, Arc::clone(&key.model));
@@ -94,9 +110,15 @@ impl Series {
             .map(|(name, extra)| value(name.clone(), extra))
             .collect();
 
+        let values = key.extra.iter().flat_map(|values| values.iter().cloned());
+        let request_labels = extra_names.iter().map(|name| Arc::from(&**name)).zip(values).collect();
+
         let counter =
             |row: &MetricDef, own: &[Label]| registrar.counter(row, own.iter().chain(&extra).cloned().collect());
         let by_operation = |row: &MetricDef| counter(row, &[model.clone(), operation.clone()]);
+        // What can never move has no series.
+        let generates = key.operation.generates();
+        let of_output = |row: &MetricDef| if generates { by_operation(row) } else { Counter::noop() };
         let requests = product3(Flag::WORDS, Thinking::WORDS, Outcome::WORDS)
             .map(|(stream, thinking, outcome)| {
                 let closed = [
@@ -104,6 +126,9 @@ impl Series {
                     Label::from_static_parts(labels::THINKING, thinking),
                     Label::from_static_parts(labels::OUTCOME, outcome),
                 ];
+                if !generates && (stream, thinking) != UNARY {
+                    return Counter::noop();
+                }
                 let [stream, thinking, outcome] = closed;
                 let own = [model.clone(), operation.clone(), endpoint.clone(), stream, thinking, outcome];
                 counter(&catalog::REQUESTS, &own)
@@ -111,6 +136,7 @@ impl Series {
             .collect();
         let finish_reasons = FinishReason::WORDS
             .iter()
+            .filter(|_| generates)
             .map(|reason| {
                 let reason = Label::from_static_parts(labels::FINISH_REASON, reason);
                 counter(&catalog::FINISH_REASONS, &[model.clone(), operation.clone(), reason])
@@ -118,6 +144,7 @@ impl Series {
             .collect();
         let usage_reports = Flag::WORDS
             .iter()
+            .filter(|_| generates)
             .flat_map(|stream| UsageSource::WORDS.iter().map(move |source| (stream, source)))
             .map(|(stream, source)| {
                 let stream = Label::from_static_parts(labels::STREAM, stream);
@@ -127,6 +154,7 @@ impl Series {
             .collect();
         let discarded = DiscardReason::WORDS
             .iter()
+            .filter(|_| generates)
             .map(|reason| {
                 let reason = Label::from_static_parts(labels::REASON, reason);
                 counter(&catalog::DISCARDED_TOKENS, &[model.clone(), reason])
@@ -144,19 +172,25 @@ impl Series {
                 (objective.clone(), results)
             })
             .collect();
+        let checked = checks.any() && generates;
         Self {
+            generates,
+            none: Counter::noop(),
+            quality: checked.then(|| QualityCounters::new(registrar, checks, &model, &operation, &extra)),
             requests,
             objectives,
             recent,
+            request_labels,
             finish_reasons,
             usage_reports,
             discarded,
             errors: std::sync::Mutex::default(),
-            stalls: by_operation(&catalog::STREAM_STALLS),
+            stalls: of_output(&catalog::STREAM_STALLS),
             input_tokens: by_operation(&catalog::INPUT_TOKENS),
-            input_cached_tokens: by_operation(&catalog::INPUT_CACHED_TOKENS),
-            output_tokens: by_operation(&catalog::OUTPUT_TOKENS),
-            output_reasoning_tokens: by_operation(&catalog::OUTPUT_REASONING_TOKENS),
+            input_cached_tokens: of_output(&catalog::INPUT_CACHED_TOKENS),
+            input_cache_write_tokens: of_output(&catalog::INPUT_CACHE_WRITE_TOKENS),
+            output_tokens: of_output(&catalog::OUTPUT_TOKENS),
+            output_reasoning_tokens: of_output(&catalog::OUTPUT_REASONING_TOKENS),
             durations: Default::default(),
             times_per_output_token: Default::default(),
             time_to_first_token: LazyHistogram::default(),
@@ -167,6 +201,7 @@ impl Series {
             request_input_tokens: LazyHistogram::default(),
             request_output_tokens: LazyHistogram::default(),
             request_max_tokens: LazyHistogram::default(),
+            request_inputs: LazyHistogram::default(),
             queue: LazyHistogram::default(),
             prefill: LazyHistogram::default(),
             decode: LazyHistogram::default(),
@@ -179,20 +214,21 @@ impl Series {
     }
 
     pub(crate) fn requests(&self, stream: bool, thinking: Thinking, outcome: Outcome) -> &Counter {
+        let (stream, thinking) = if self.generates { (stream, thinking) } else { (false, Thinking::Unknown) };
         let row = usize::from(stream) * Thinking::ALL.len() + thinking as usize;
         &self.requests[row * Outcome::ALL.len() + outcome as usize]
     }
 
     pub(crate) fn finish_reason(&self, reason: FinishReason) -> &Counter {
-        &self.finish_reasons[reason as usize]
+        self.finish_reasons.get(reason as usize).unwrap_or(&self.none)
     }
 
     pub(crate) fn usage_report(&self, stream: bool, source: UsageSource) -> &Counter {
-        &self.usage_reports[usize::from(stream) * UsageSource::ALL.len() + source as usize]
+        self.usage_reports.get(usize::from(stream) * UsageSource::ALL.len() + source as usize).unwrap_or(&self.none)
     }
 
     pub(crate) fn discarded(&self, reason: DiscardReason) -> &Counter {
-        &self.discarded[reason as usize]
+        self.discarded.get(reason as usize).unwrap_or(&self.none)
     }
 
     /// Errors exist from their first sight on: every kind with every status would be hundreds of series a model.
@@ -248,6 +284,7 @@ impl Series {
         request_input_tokens = REQUEST_INPUT_TOKENS;
         request_output_tokens = REQUEST_OUTPUT_TOKENS;
         request_max_tokens = REQUEST_MAX_TOKENS;
+        request_inputs = REQUEST_INPUTS;
     }
 
     pub(crate) fn queue(&self) -> &Histogram {
@@ -278,4 +315,43 @@ fn product3(
     third: &'static [&'static str],
 ) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     first.iter().flat_map(move |a| second.iter().flat_map(move |b| third.iter().map(move |c| (*a, *b, *c))))
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_util::debugging::DebuggingRecorder;
+
+    use super::*;
+    use crate::{LlmMetrics, vocabulary::Thinking};
+
+    #[test]
+    fn each_combination_of_labels_has_its_own_handles() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let metrics = LlmMetrics::builder().recorder(recorder).models(["m"]).build().unwrap();
+        let series = metrics.0.series(Endpoint::Completions, Operation::TextCompletion, Some("m"), None, true);
+        let mut expected = Vec::new();
+        for thinking in Thinking::ALL {
+            for outcome in Outcome::ALL {
+                series.duration(*thinking, *outcome).record(1.0);
+                for stream in [false, true] {
+                    series.requests(stream, *thinking, *outcome).increment(1);
+                }
+                expected.push([thinking.as_str(), outcome.as_str()].map(str::to_owned));
+            }
+        }
+        let mut durations = Vec::new();
+        for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+            let (_, key) = key.into_parts();
+            let label = |name| key.labels().find(|label| label.key() == name).unwrap().value().to_owned();
+            if key.name() == catalog::REQUEST_DURATION.name {
+                durations.push([label("thinking"), label("outcome")]);
+            } else if key.name() == catalog::REQUESTS.name && label("operation") == "text_completion" {
+                assert_eq!(value, metrics_util::debugging::DebugValue::Counter(1), "{key}");
+            }
+        }
+        durations.sort();
+        expected.sort();
+        assert_eq!(durations, expected);
+    }
 }

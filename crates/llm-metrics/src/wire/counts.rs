@@ -1,44 +1,223 @@
+//! Token counts, and what they say together.
+
 use crate::vocabulary::Usage;
 
 /// Token counts in as little room as they need: none that is kept is over 2³⁰.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Counts([u32; 4]);
+pub(crate) struct Counts([u32; 5]);
 
 const UNKNOWN: u32 = u32::MAX;
 
 impl Default for Counts {
     fn default() -> Self {
-        Self([UNKNOWN; 4])
+        Self([UNKNOWN; 5])
     }
 }
 
 impl Counts {
-    /// Sets one of them, by its place in [`Usage`].
-    pub(super) fn set(&mut self, which: usize, count: Option<u64>) {
-        self.0[which] = narrow(count);
-    }
-
     pub(crate) fn output(self) -> Option<u64> {
-        let [_, _, output, _] = self.0;
-        (output != UNKNOWN).then_some(u64::from(output))
+        let [_, _, _, output, _] = self.0;
+        wide(output)
     }
 }
 
 impl From<Usage> for Counts {
     fn from(usage: Usage) -> Self {
-        let counts = [usage.input, usage.cached_input, usage.output, usage.reasoning];
-        Self(counts.map(narrow))
+        Self([usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning].map(narrow))
     }
 }
 
 impl From<Counts> for Usage {
     fn from(counts: Counts) -> Self {
-        let [input, cached_input, output, reasoning] =
-            counts.0.map(|count| (count != UNKNOWN).then_some(u64::from(count)));
-        Self { input, cached_input, output, reasoning }
+        let [input, cached_input, cache_write, output, reasoning] = counts.0.map(wide);
+        Self { input, cached_input, cache_write, output, reasoning }
     }
+}
+
+/// A count that an answer can have, under the names of all protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    /// The prompt, cached tokens included.
+    Input,
+    /// The prompt, but for what was read from a cache or written to one: Anthropic's `input_tokens`.
+    UncachedInput,
+    CachedInput,
+    CacheWrite,
+    Output,
+    Reasoning,
+    /// Input and output together: it tells whether reasoning is a part of the output or stands beside it.
+    Total,
+    /// What llama.cpp's `timings` count: the prompt but for what was cached.
+    TimedInput,
+    TimedCachedInput,
+    TimedOutput,
+}
+
+/// All counts of one document.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally([u32; 10]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([UNKNOWN; 10])
+    }
+}
+
+impl Tally {
+    /// A count may stand in two places: the larger one wins, since a place-holder is small. `None` forgets it.
+    pub(super) fn set(&mut self, which: Count, count: Option<u64>) {
+        let known = &mut self.0[which as usize];
+        *known = match (wide(*known), count) {
+            (Some(before), Some(count)) => narrow(Some(before.max(count))),
+            (_, count) => narrow(count),
+        };
+    }
+
+    fn get(&self, which: Count) -> Option<u64> {
+        wide(self.0[which as usize])
+    }
+
+    /// What a document of place-holders says of the input.
+    pub(super) fn placeholder(&self) -> Placeholder {
+        Placeholder(Placeholder::OF.map(|which| self.0[which as usize]))
+    }
+
+    /// The last word on the input takes the place of what was said before, but need not repeat what was cached; a zero is
+    /// no word.
+    pub(super) fn complete(&mut self, before: Placeholder) {
+        let [uncached, cached, written] = before.0.map(wide);
+        match self.get(Count::UncachedInput) {
+            None => return,
+            Some(0) => self.set(Count::UncachedInput, uncached.or(Some(0))),
+            Some(_) => {}
+        }
+        self.set(Count::CachedInput, cached.or_else(|| self.get(Count::CachedInput)));
+        self.set(Count::CacheWrite, written.or_else(|| self.get(Count::CacheWrite)));
+    }
+
+    /// What the usage objects say.
+    pub(super) fn usage(&self) -> Usage {
+        let (cached_input, cache_write) = (self.get(Count::CachedInput), self.get(Count::CacheWrite));
+        let beside = cached_input.unwrap_or(0) + cache_write.unwrap_or(0);
+        let input = match (self.get(Count::UncachedInput), self.get(Count::Input)) {
+            (Some(uncached), _) => Some(uncached + beside),
+            // More than the whole cannot be a part of it.
+            (None, Some(input)) if cached_input.is_some_and(|cached| cached > input) => Some(input + beside),
+            (None, input) => input,
+        };
+        let (output, reasoning) = (self.get(Count::Output), self.get(Count::Reasoning));
+        let output = match (output, reasoning) {
+            (Some(output), Some(reasoning)) if self.has_reasoning_beside(input, output, reasoning) => {
+                Some(output + reasoning)
+            }
+            _ => output,
+        };
+        believable(Usage { input, cached_input, cache_write, output, reasoning })
+    }
+
+    /// xAI counts reasoning beside the output, OpenAI as a part of it.
+    fn has_reasoning_beside(&self, input: Option<u64>, output: u64, reasoning: u64) -> bool {
+        let sum = self
+            .get(Count::Total)
+            .filter(|total| *total > 0)
+            .zip(input)
+            .map(|(total, input)| total.saturating_sub(input));
+        sum == Some(output + reasoning) || (reasoning > output && sum != Some(output))
+    }
+
+    /// What the engine counted while it took its times.
+    pub(super) fn timed(&self) -> Usage {
+        let cached_input = self.get(Count::TimedCachedInput);
+        let input = self.get(Count::TimedInput).map(|input| input + cached_input.unwrap_or(0));
+        believable(Usage { input, cached_input, output: self.get(Count::TimedOutput), ..Usage::new() })
+    }
+}
+
+/// What was said of the input before it was known: Anthropic's `message_start`, which proxies fill with an estimate or with zeros.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placeholder([u32; 3]);
+
+impl Placeholder {
+    const OF: [Count; 3] = [Count::UncachedInput, Count::CachedInput, Count::CacheWrite];
+}
+
+impl Default for Placeholder {
+    fn default() -> Self {
+        Self([UNKNOWN; 3])
+    }
+}
+
+/// Some servers write zeros where they know nothing: no prompt is empty, and a usage of nothing but zeros is none.
+fn believable(mut usage: Usage) -> Usage {
+    usage.input = usage.input.filter(|input| *input > 0);
+    if usage.input.is_none() {
+        usage.output = usage.output.filter(|output| *output > 0);
+    }
+    if usage.input.is_none() && usage.output.is_none() {
+        let some = |count: &u64| *count > 0;
+        usage.cached_input = usage.cached_input.filter(some);
+        usage.cache_write = usage.cache_write.filter(some);
+        usage.reasoning = usage.reasoning.filter(some);
+    }
+    usage
 }
 
 fn narrow(count: Option<u64>) -> u32 {
     count.and_then(|count| u32::try_from(count).ok()).unwrap_or(UNKNOWN)
+}
+
+fn wide(count: u32) -> Option<u64> {
+    (count != UNKNOWN).then_some(u64::from(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(counts: &[(Count, u64)]) -> Usage {
+        let mut tally = Tally::default();
+        counts.iter().for_each(|(which, count)| tally.set(*which, Some(*count)));
+        tally.usage()
+    }
+
+    #[test]
+    fn reasoning_beside_the_output_is_added_to_it() {
+        use Count::{Input, Output, Reasoning, Total};
+        let output = |counts: &[(Count, u64)]| usage(counts).output;
+        assert_eq!(output(&[(Input, 12), (Output, 2), (Reasoning, 317), (Total, 331)]), Some(319));
+        assert_eq!(output(&[(Input, 12), (Output, 319), (Reasoning, 317), (Total, 331)]), Some(319));
+        // More than the output can only be beside it.
+        assert_eq!(output(&[(Input, 12), (Output, 2), (Reasoning, 317)]), Some(319));
+        assert_eq!(output(&[(Input, 12), (Output, 20), (Reasoning, 10)]), Some(20));
+        assert_eq!(output(&[(Input, 12), (Output, 20), (Reasoning, 10), (Total, 42)]), Some(30));
+        assert_eq!(output(&[(Input, 12), (Output, 5), (Reasoning, 0), (Total, 17)]), Some(5));
+        // An answer that was cut while the model reasoned is nothing but reasoning.
+        assert_eq!(output(&[(Input, 12), (Output, 5), (Reasoning, 5)]), Some(5));
+        // A total of 0 is one that nobody knew, and says nothing against it.
+        assert_eq!(output(&[(Input, 12), (Output, 0), (Reasoning, 5), (Total, 0)]), Some(5));
+    }
+
+    #[test]
+    fn what_was_cached_beside_the_input_is_added_to_it() {
+        use Count::{CacheWrite, CachedInput, Input, UncachedInput};
+        assert_eq!(usage(&[(UncachedInput, 25), (CachedInput, 1000), (CacheWrite, 7)]).input, Some(1032));
+        assert_eq!(usage(&[(UncachedInput, 0), (CachedInput, 9)]).input, Some(9));
+        assert_eq!(usage(&[(Input, 25), (CachedInput, 20)]).input, Some(25));
+        assert_eq!(usage(&[(Input, 25), (CachedInput, 1000)]).input, Some(1025));
+    }
+
+    #[test]
+    fn zeros_are_no_usage() {
+        use Count::{CachedInput, Input, Output};
+        assert_eq!(usage(&[(Input, 0), (Output, 0), (CachedInput, 0)]), Usage::new());
+        assert_eq!(usage(&[(Input, 9), (Output, 0)]), Usage::new().input(9).output(0));
+        assert_eq!(usage(&[(Input, 0), (Output, 3)]), Usage::new().output(3));
+        // Of an input that is known, none was cached.
+        assert_eq!(usage(&[(Input, 9), (CachedInput, 0)]), Usage::new().input(9).cached_input(0));
+    }
+
+    #[test]
+    fn the_larger_of_two_counts_wins() {
+        assert_eq!(usage(&[(Count::Output, 0), (Count::Output, 7), (Count::Output, 1)]).output, Some(7));
+    }
 }

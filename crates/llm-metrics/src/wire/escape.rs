@@ -40,7 +40,11 @@ impl<T: FnMut(&[u8])> Joined<T> {
 
     /// The next byte of the text, by what stands after its backslash.
     pub(super) fn escape(&mut self, byte: u8) {
-        self.piece(&[unescaped(byte)]);
+        if self.length == self.bytes.len() {
+            self.flush();
+        }
+        self.bytes[self.length] = unescaped(byte);
+        self.length += 1;
     }
 
     /// Tells what is still to be told.

@@ -1,15 +1,21 @@
 //! From values at their place to what a [`Sink`] is told: the part that all protocols share.
+//!
+//! Texts are told as they flow. What an event says beside its texts (a finish reason, counts, times, an error, its end) is told when its
+//! document is complete: one object may be a choice, usage and timings at once, and one that was cut says nothing.
 
-use std::time::Duration;
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
-use super::json::{Broken, Place, Scalar, Skipped, Visitor};
-use super::{Counts, Sink, TextKind};
-use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
+use super::counts::{Count, Placeholder, Tally};
+use super::error_words::error_type;
+use super::json::{Broken, Place, SCRATCH, Scalar, Skipped, Visitor};
+use super::learner::Learner;
+use super::words::finish_reason;
+use super::{Finality, Sink, TextKind, Timings};
+use crate::vocabulary::{ErrorType, FinishReason, InspectionFailure, MAX_NAME_BYTES, MAX_PLAUSIBLE_TOKENS, Usage};
 
-/// Names over this many bytes are refused by the label policy.
-const LONGEST_NAME: usize = 128;
-/// More tokens than any model could have read or written. The counters are u64, and wrap.
-const IMPLAUSIBLE: u64 = 1 << 30;
 /// What stands for a model name that is no UTF-8: a name that the label policy refuses.
 const UNREADABLE: &str = "\0";
 
@@ -20,38 +26,95 @@ pub(super) enum Fact {
     Choice,
     ChoiceIndex,
     FinishReason,
-    /// The object with token counts.
-    Usage,
-    InputTokens,
-    CachedInputTokens,
-    OutputTokens,
-    ReasoningTokens,
+    /// The whole answer's state, in the words of OpenAI's Responses.
+    Status,
+    /// An object for each call of a tool, and which call it is.
+    ToolCall,
+    ToolCallIndex,
+    /// The name of a tool that is called, where it bears no token.
+    CalledTool,
+    /// By its place: calls of tools that were open are complete.
+    ToolCallsEnd,
+    /// By its place: the server itself calls the tool, and goes on with what it says.
+    HostedTool,
+    /// `true`: the prompt was cut.
+    InputTruncated,
+    /// What an element of a list is: its texts are reasoning, if it says so before them.
+    Item,
+    /// What the texts of the events to come are, where they do not say it before.
+    OpenItem,
+    Count(Count),
+    Time(Time),
     Model,
+    /// An error, unless it is `false` or empty; a word or number in its place says what it is.
     Error,
-    /// The object with the engine's own times.
-    Timings,
+    /// What the error is: its type. Its code, or status, which knows better.
+    ErrorType,
+    ErrorCode,
+    /// A code and a message are an error where there are no choices.
+    LooseCode,
+    LooseMessage,
+    /// `true`, or by its place: nothing comes after this.
+    Done,
+    /// The counts of this document are place-holders; or the last word on the request.
+    Provisional,
+    Final,
+}
+
+/// A time that an engine took, and its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
     PrefillMilliseconds,
     DecodeMilliseconds,
+    LoadNanoseconds,
+    PrefillNanoseconds,
+    DecodeNanoseconds,
 }
 
 /// What is known of the choice at hand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Choice {
     /// Which one it is in its event, for those that do not say `index`.
-    ordinal: u32,
-    index: Option<u32>,
+    ordinal: u16,
+    index: Option<Index>,
     /// The index under which it was told last.
-    told: Option<u32>,
+    told: Option<Index>,
     open: bool,
     finish: Option<FinishReason>,
     /// The key under which reasoning came, plus one: some servers send it twice, under its old and its new name.
     reasoning: u8,
+    /// Which call of a tool it is about, and how many it has shown in this event.
+    call: u8,
+    calls: u8,
+}
+
+/// An index in as little room as it needs; none is so high that it would not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Index(NonZeroU32);
+
+impl Index {
+    fn of(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    fn get(self) -> u32 {
+        self.0.get() - 1
+    }
 }
 
 impl Choice {
     /// What is told before `index` is known counts for the choice at that place: nothing can be held back.
     pub(super) fn index(&self) -> u32 {
-        self.index.unwrap_or(self.ordinal)
+        self.index.map_or_else(|| u32::from(self.ordinal), Index::get)
+    }
+
+    fn next_call(&mut self) {
+        self.call = self.calls;
+        self.calls = self.calls.saturating_add(1);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open
     }
 }
 
@@ -59,20 +122,58 @@ impl Choice {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) choice: Choice,
-    counts: Counts,
-    times: [Option<Duration>; 2],
+    /// What the event says beside its texts, and when it is told.
+    said: Said,
     failures: u8,
     model_told: bool,
     error_told: bool,
+    /// A tool was called, and it is for the client to answer.
+    called: bool,
+    /// The same of the document or item at hand, unless the server answers.
+    calling: bool,
+    /// What the place-holders of the stream said of its input.
+    placeholder: Placeholder,
+    /// The event has shown a choice.
+    choices: bool,
+    /// An item of reasoning is open, and events say what they are after their text.
+    reasoning_open: bool,
     /// The event told of something that another event with the same envelope would have to tell again.
     pub(super) noteworthy: bool,
+}
+
+/// What an event says beside its texts.
+#[derive(Debug, Default)]
+struct Said {
+    anything: bool,
+    /// Why the choice before this one finished.
+    finish: Option<(u32, FinishReason)>,
+    tally: Tally,
+    /// Loading, prefill and decoding, in nanoseconds.
+    times: [Option<NonZeroU64>; 3],
+    error: bool,
+    error_type: Option<ErrorType>,
+    error_code: Option<ErrorType>,
+    loose_code: bool,
+    loose_message: bool,
+    done: bool,
+    finality: Option<Finality>,
+    status: Option<Status>,
+    /// A model was loaded or unloaded, or the work is to be done later: there is no answer.
+    no_generation: bool,
+    reasoning_item: bool,
+    tool_calls_end: bool,
+    hosted_tool: bool,
 }
 
 impl Facts {
     pub(super) fn begin_event(&mut self) {
         self.choice = Choice::default();
+        self.choices = false;
         self.error_told = false;
         self.noteworthy = false;
+        if self.said.anything {
+            self.said = Said::default();
+        }
     }
 
     pub(super) fn fail(&mut self, kind: InspectionFailure, sink: &mut impl Sink) {
@@ -84,11 +185,41 @@ impl Facts {
         }
     }
 
-    pub(super) fn error(&mut self, sink: &mut impl Sink) {
+    /// The event is an error, whatever it holds.
+    pub(super) fn mark_error(&mut self) {
+        self.say().error = true;
+    }
+
+    pub(super) fn plain_text(&mut self, sink: &mut impl Sink) {
         self.noteworthy = true;
         if !std::mem::replace(&mut self.error_told, true) {
-            sink.error();
+            sink.plain_text();
         }
+    }
+
+    /// What the word of a document's kind says.
+    pub(super) fn tagged(&mut self, fact: Fact) {
+        let said = self.say();
+        match fact {
+            Fact::Done => said.done = true,
+            Fact::Error => said.error = true,
+            Fact::Provisional => said.finality = Some(Finality::SoFar),
+            Fact::Final => said.finality = Some(Finality::Final),
+            Fact::ToolCallsEnd => said.tool_calls_end = true,
+            Fact::HostedTool => said.hosted_tool = true,
+            _ => {}
+        }
+    }
+
+    /// What the document or item at hand has called is called by its client, or by the server.
+    fn settle_call(&mut self) {
+        self.called |= std::mem::take(&mut self.calling) && !self.said.hosted_tool;
+    }
+
+    fn say(&mut self) -> &mut Said {
+        self.noteworthy = true;
+        self.said.anything = true;
+        &mut self.said
     }
 
     /// Ends the choice at hand, if there is one.
@@ -96,108 +227,178 @@ impl Facts {
         if !self.choice.open {
             return;
         }
-        self.noteworthy |= self.choice.told != Some(self.choice_index());
+        if self.said.no_generation {
+            self.choice = Choice::default();
+            return;
+        }
+        let index = self.choice.index();
+        let told = self.choice.told.map(Index::get);
+        self.noteworthy |= told != Some(index);
+        if let Some(place) = told.filter(|place| *place != index) {
+            sink.moved(place, index);
+        }
         self.tell_choice(sink);
         if let Some(reason) = self.choice.finish {
-            self.noteworthy = true;
-            sink.finish_reason(self.choice_index(), reason);
+            self.say().finish = Some((self.choice.index(), reason));
         }
-        self.choice = Choice { ordinal: self.choice.ordinal + 1, ..Choice::default() };
-    }
-
-    fn choice_index(&self) -> u32 {
-        self.choice.index()
+        self.choice = Choice { ordinal: self.choice.ordinal.saturating_add(1), ..Choice::default() };
     }
 
     fn tell_choice(&mut self, sink: &mut impl Sink) {
-        let index = self.choice_index();
-        if self.choice.told.replace(index) != Some(index) {
+        let index = self.choice.index();
+        let told = Some(Index::of(index));
+        if std::mem::replace(&mut self.choice.told, told) != told {
+            self.choices = true;
             sink.choice(index);
         }
     }
 
-    fn count(&mut self, which: usize, value: Scalar<'_>, sink: &mut impl Sink) {
-        match value.integer() {
-            Some(tokens) if tokens > IMPLAUSIBLE => {
-                self.fail(InspectionFailure::Implausible, sink);
-                self.counts.set(which, None);
-            }
-            Some(tokens) => self.counts.set(which, Some(tokens)),
-            // A count may stand in two places, and be null in one.
+    fn tell_finish(&mut self, sink: &mut impl Sink) {
+        if let Some((choice, reason)) = self.said.finish.take() {
+            sink.finish_reason(choice, reason);
+        }
+    }
+
+    /// Tells what the document has said, now that it is complete.
+    fn tell(&mut self, whole_body: bool, sink: &mut impl Sink) {
+        if !self.noteworthy {
+            return;
+        }
+        if self.said.tool_calls_end {
+            sink.tool_calls_end();
+        }
+        self.tell_finish(sink);
+        self.tell_status(whole_body, sink);
+        match self.said.finality {
+            Some(Finality::SoFar) => self.placeholder = self.said.tally.placeholder(),
+            Some(Finality::Final) => self.said.tally.complete(self.placeholder),
             None => {}
         }
+        let usage = self.said.tally.usage();
+        if usage != Usage::new() {
+            let is_last = whole_body || self.said.done || self.said.error || !self.choices;
+            let finality = if is_last { Finality::Final } else { Finality::SoFar };
+            sink.usage(usage, self.said.finality.unwrap_or(finality));
+        }
+        let [load, prefill, decode] = self.said.times.map(|time| time.map(|time| Duration::from_nanos(time.get())));
+        let timings = Timings { load, prefill, decode, usage: self.said.tally.timed() };
+        if timings != Timings::default() {
+            sink.timings(timings);
+        }
+        if self.said.no_generation && !self.choices {
+            sink.no_generation();
+        }
+        self.said.error |= self.said.loose_code && self.said.loose_message && !self.choices;
+        self.tell_error(sink);
+        if self.said.done {
+            sink.done();
+        }
+    }
+
+    /// An error is told of a document that was cut, too.
+    pub(super) fn tell_error(&mut self, sink: &mut impl Sink) {
+        if self.said.error && !std::mem::replace(&mut self.error_told, true) {
+            sink.error(self.said.error_code.or(self.said.error_type));
+        }
+    }
+
+    fn count(&mut self, which: Count, value: Scalar<'_>, sink: &mut impl Sink) {
+        // A count may stand in two places, and be null in one.
+        let Some(tokens) = value.amount() else { return };
+        let plausible = Some(tokens).filter(|tokens| *tokens <= MAX_PLAUSIBLE_TOKENS);
+        if plausible.is_none() {
+            self.fail(InspectionFailure::Implausible, sink);
+        }
+        self.say().tally.set(which, plausible);
+    }
+
+    fn time(&mut self, which: Time, value: Scalar<'_>) {
+        let Some(value) = value.float() else { return };
+        let (place, nanoseconds) = match which {
+            // Below that the model was there already.
+            Time::LoadNanoseconds => (0, if value > 1e8 { value } else { 0.0 }),
+            Time::PrefillMilliseconds => (1, value * 1e6),
+            Time::PrefillNanoseconds => (1, value),
+            Time::DecodeMilliseconds => (2, value * 1e6),
+            Time::DecodeNanoseconds => (2, value),
+        };
+        // What is too large stays too large: some 584 years.
+        self.say().times[place] = NonZeroU64::new(nanoseconds.round() as u64);
+    }
+
+    /// Tells of an answer that says by its status how it ended; what it says before that is no end.
+    fn tell_status(&mut self, whole_body: bool, sink: &mut impl Sink) {
+        let is_last = whole_body || self.said.done || self.said.error;
+        let Some(status) = self.said.status.filter(|_| is_last) else { return };
+        let reason = match status {
+            Status::Completed if self.called => FinishReason::ToolCalls,
+            Status::Completed => FinishReason::Stop,
+            Status::Incomplete => self.choice.finish.unwrap_or(FinishReason::Other),
+            Status::Failed => {
+                self.said.error = true;
+                FinishReason::Error
+            }
+            Status::Cancelled => {
+                sink.cancelled();
+                FinishReason::Abort
+            }
+            Status::Pending => {
+                self.said.no_generation = true;
+                return;
+            }
+        };
+        self.tell_choice(sink);
+        sink.finish_reason(self.choice.index(), reason);
     }
 }
 
-/// A text that may become the varying part of a template.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
-    pub(super) kind: TextKind,
-    pub(super) begins: usize,
-    pub(super) place: Place,
-    pub(super) choice: Choice,
-    pub(super) ends: usize,
+/// How far an answer is, in the words of OpenAI's Responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Pending,
+    Completed,
+    /// Cut; why is said elsewhere.
+    Incomplete,
+    Failed,
+    Cancelled,
 }
 
-/// Where the choices begin.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stem {
-    pub(super) ends: usize,
-    pub(super) place: Place,
+impl Status {
+    fn named(word: &[u8]) -> Option<Self> {
+        Some(match word {
+            b"queued" | b"in_progress" => Self::Pending,
+            b"completed" => Self::Completed,
+            b"incomplete" => Self::Incomplete,
+            b"failed" => Self::Failed,
+            b"cancelled" => Self::Cancelled,
+            _ => return None,
+        })
+    }
 }
 
-/// A value after that text which was passed over and may differ the next time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Gap {
-    pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) what: Skipped,
+/// What is reasoning, by the type of an item or of a part of one.
+fn is_reasoning(kind: Scalar<'_>) -> bool {
+    matches!(kind.string(), Some(b"reasoning" | b"reasoning_text" | b"summary_text" | b"thinking"))
 }
 
-/// Tells a sink what the scanner finds, and notes what the template needs to know.
+/// What the server itself calls, by the type of an item.
+fn is_hosted_tool(kind: Scalar<'_>) -> bool {
+    matches!(kind.string(), Some(b"mcp_call" | b"code_interpreter_call"))
+}
+
+/// Tells a sink what the scanner finds.
 pub(super) struct Interpreter<'a, S> {
     pub(super) facts: &'a mut Facts,
     sink: &'a mut S,
-    phase: Phase,
-    /// Nothing but envelope was seen so far.
-    plain: bool,
-    /// The first list, if only envelope came before it.
-    pub(super) stem: Option<Stem>,
-    candidate: Option<Mark>,
-    /// The first text that is not empty, if only envelope came before it.
-    pub(super) mark: Option<Mark>,
-    /// Only envelope came after it, but for the gap.
-    pub(super) plain_tail: bool,
-    /// The one value after it that was passed over.
-    pub(super) gap: Option<Gap>,
+    pub(super) learner: Learner,
     pub(super) complete: bool,
     /// The document is no event of a stream, but all there is.
     whole_body: bool,
 }
 
-/// Where the scanner is, seen from the first text that is not empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Before,
-    Inside,
-    After,
-}
-
 impl<'a, S: Sink> Interpreter<'a, S> {
     pub(super) fn new(facts: &'a mut Facts, sink: &'a mut S) -> Self {
-        Self {
-            facts,
-            sink,
-            phase: Phase::Before,
-            plain: true,
-            stem: None,
-            candidate: None,
-            mark: None,
-            plain_tail: true,
-            gap: None,
-            complete: false,
-            whole_body: false,
-        }
+        Self { facts, sink, learner: Learner::new(), complete: false, whole_body: false }
     }
 
     /// For a document that is the whole body.
@@ -207,13 +408,7 @@ impl<'a, S: Sink> Interpreter<'a, S> {
 
     /// Goes on after the first text.
     pub(super) fn after_text(facts: &'a mut Facts, sink: &'a mut S) -> Self {
-        Self { phase: Phase::After, ..Self::new(facts, sink) }
-    }
-
-    /// This is not envelope.
-    fn not_plain(&mut self) {
-        self.plain = false;
-        self.plain_tail &= self.phase == Phase::Before;
+        Self { learner: Learner::after_text(), ..Self::new(facts, sink) }
     }
 }
 
@@ -222,9 +417,17 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
 
     fn enter(&mut self, object: Fact) {
         match object {
-            Fact::Choice => self.facts.choice.open = true,
-            Fact::Usage => self.facts.counts = Counts::default(),
-            Fact::Timings => self.facts.times = [None; 2],
+            Fact::Choice => {
+                self.facts.tell_finish(self.sink);
+                self.facts.choice.open = true;
+            }
+            Fact::Error => self.facts.say().error = true,
+            Fact::Item => {
+                self.facts.said.reasoning_item = false;
+                self.facts.said.hosted_tool = false;
+                self.facts.choice.next_call();
+            }
+            Fact::ToolCall => self.facts.choice.next_call(),
             _ => {}
         }
     }
@@ -232,20 +435,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     fn leave(&mut self, object: Fact) {
         match object {
             Fact::Choice => self.facts.end_choice(self.sink),
-            Fact::Usage => {
-                let usage = Usage::from(self.facts.counts);
-                if usage != Usage::new() {
-                    self.facts.noteworthy = true;
-                    self.sink.usage(usage);
-                }
-            }
-            Fact::Timings => {
-                let [prefill, decode] = self.facts.times;
-                if prefill.is_some() || decode.is_some() {
-                    self.facts.noteworthy = true;
-                    self.sink.timings(prefill, decode);
-                }
-            }
+            Fact::Item => self.facts.settle_call(),
             _ => {}
         }
     }
@@ -254,94 +444,147 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
         let facts = &mut *self.facts;
         match fact {
             Fact::ChoiceIndex => {
-                facts.choice.index = value.integer().and_then(|index| u32::try_from(index).ok());
+                facts.choice.index = value.integer().and_then(|index| u32::try_from(index).ok()).map(Index::of);
             }
-            Fact::FinishReason => facts.choice.finish = value.string().and_then(finish_reason),
-            Fact::InputTokens => facts.count(0, value, self.sink),
-            Fact::CachedInputTokens => facts.count(1, value, self.sink),
-            Fact::OutputTokens => facts.count(2, value, self.sink),
-            Fact::ReasoningTokens => facts.count(3, value, self.sink),
-            Fact::PrefillMilliseconds => facts.times[0] = milliseconds(value),
-            Fact::DecodeMilliseconds => facts.times[1] = milliseconds(value),
+            Fact::FinishReason => match value.string() {
+                // Ollama: what was asked for is that a model is there, or is gone.
+                Some(b"load" | b"unload") => facts.say().no_generation = true,
+                word => facts.choice.finish = word.and_then(finish_reason).or(facts.choice.finish),
+            },
+            Fact::Status => {
+                if let Some(status) = value.string().and_then(Status::named) {
+                    facts.say().status = Some(status);
+                }
+            }
+            Fact::Item => {
+                if is_reasoning(value) != facts.said.reasoning_item {
+                    facts.say().reasoning_item = is_reasoning(value);
+                }
+                if is_hosted_tool(value) {
+                    facts.say().hosted_tool = true;
+                }
+            }
+            Fact::OpenItem => facts.reasoning_open = is_reasoning(value),
+            Fact::Count(which) => facts.count(which, value, self.sink),
+            Fact::Time(which) => facts.time(which, value),
             Fact::Model => {
                 if let Some(name) = value.string().filter(|name| !name.is_empty() && !facts.model_told) {
                     facts.model_told = true;
                     self.sink.model(model_name(name));
                 }
             }
-            _ => {}
+            Fact::Error => {
+                let says_nothing = matches!(value, Scalar::Null | Scalar::Bool(false) | Scalar::String(b""));
+                if !says_nothing && value.integer() != Some(0) {
+                    let said = facts.say();
+                    said.error = true;
+                    said.error_type = said.error_type.or_else(|| error_type(value));
+                }
+            }
+            Fact::ErrorType => {
+                if let Some(what) = error_type(value) {
+                    facts.say().error_type = Some(what);
+                }
+            }
+            Fact::ErrorCode => {
+                if let Some(what) = error_type(value) {
+                    facts.say().error_code = Some(what);
+                }
+            }
+            Fact::LooseCode => {
+                let is_code = value.string().is_some_and(|word| !word.is_empty()) || value.integer().is_some();
+                if is_code && value.integer() != Some(0) {
+                    let said = facts.say();
+                    said.loose_code = true;
+                    said.error_code = said.error_code.or_else(|| error_type(value));
+                }
+            }
+            Fact::LooseMessage => {
+                if value.string().is_some_and(|word| !word.is_empty()) {
+                    facts.say().loose_message = true;
+                }
+            }
+            Fact::Done => {
+                if value.boolean() == Some(true) {
+                    facts.say().done = true;
+                }
+            }
+            Fact::ToolCallIndex => {
+                if let Some(index) = value.integer() {
+                    facts.choice.call = u8::try_from(index).unwrap_or(u8::MAX);
+                }
+            }
+            Fact::CalledTool => {
+                // One that was cut would be another.
+                if let Some(name) = value.string().filter(|name| !name.is_empty() && name.len() < SCRATCH) {
+                    facts.noteworthy = true;
+                    self.sink.tool_named(name);
+                }
+            }
+            Fact::InputTruncated => {
+                if value.boolean() == Some(true) {
+                    facts.noteworthy = true;
+                    self.sink.input_truncated();
+                }
+            }
+            Fact::Choice | Fact::Provisional | Fact::Final | Fact::ToolCall | Fact::ToolCallsEnd | Fact::HostedTool => {
+            }
         }
     }
 
-    fn present(&mut self, fact: Fact) {
-        if fact == Fact::Error {
-            self.facts.error(self.sink);
+    fn present(&mut self, fact: Fact, _: usize) {
+        self.facts.tagged(fact);
+    }
+
+    fn tagged(&mut self, fact: Option<Fact>) {
+        self.learner.tagged();
+        if let Some(fact) = fact {
+            self.facts.tagged(fact);
         }
     }
 
     fn list_begins(&mut self, ends: usize, place: Place) {
-        let is_first = self.phase == Phase::Before && self.stem.is_none() && !self.facts.choice.open;
-        if is_first && self.plain && !self.facts.noteworthy {
-            self.stem = Some(Stem { ends, place });
-        }
+        self.learner.list_begins(ends, place, &self.facts.choice, self.facts.noteworthy);
     }
 
     fn text_begins(&mut self, begins: usize, place: Place) {
-        if self.phase == Phase::Before {
-            let plain = self.plain && !self.facts.noteworthy;
-            self.candidate =
-                plain.then_some(Mark { kind: TextKind::Answer, begins, place, choice: self.facts.choice, ends: 0 });
-        }
+        self.learner.text_begins(begins, place, &self.facts.choice, self.facts.noteworthy);
     }
 
     fn text(&mut self, kind: TextKind, key: u8, fragment: &[u8]) {
+        let is_reasoning = self.facts.said.reasoning_item || self.facts.reasoning_open;
+        let kind = if is_reasoning && kind == TextKind::Answer { TextKind::Reasoning } else { kind };
         if kind == TextKind::Reasoning {
             let choice = &mut self.facts.choice;
             if choice.reasoning == 0 {
                 choice.reasoning = key + 1;
             } else if choice.reasoning != key + 1 {
-                return self.not_plain();
+                return self.learner.not_plain();
             }
         }
-        match self.phase {
-            Phase::Before => {
-                self.mark = self.candidate.map(|mark| Mark { kind, ..mark });
-                self.phase = Phase::Inside;
-            }
-            Phase::Inside => {}
-            Phase::After => self.plain_tail = false,
-        }
+        self.facts.calling |= kind.is_tool_call();
+        let kind = kind.of_call(self.facts.choice.call);
+        self.learner.text(kind);
         self.facts.tell_choice(self.sink);
-        self.sink.text(self.facts.choice_index(), kind, fragment);
+        self.sink.text(self.facts.choice.index(), kind, fragment);
     }
 
     fn text_ends(&mut self, offset: usize) {
-        if self.phase == Phase::Inside {
-            self.phase = Phase::After;
-            if let Some(mark) = &mut self.mark {
-                mark.ends = offset;
-            }
-        }
+        self.learner.text_ends(offset);
     }
 
     fn skips(&mut self, from: usize, what: Skipped) {
-        match (self.phase, what) {
-            (Phase::Before, Skipped::Padding) => {}
-            (Phase::After, Skipped::Object | Skipped::Padding) if self.gap.is_none() => {
-                self.gap = Some(Gap { from, to: from, what });
-            }
-            _ => self.not_plain(),
-        }
+        self.learner.skips(from, what);
     }
 
     fn skipped(&mut self, to: usize) {
-        if let Some(gap) = self.gap.as_mut().filter(|gap| gap.to == gap.from) {
-            gap.to = to;
-        }
+        self.learner.skipped(to);
     }
 
     fn complete(&mut self) {
         self.complete = true;
+        self.facts.settle_call();
+        self.facts.tell(self.whole_body, self.sink);
         if self.whole_body {
             self.sink.event_end();
         }
@@ -356,35 +599,14 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     }
 }
 
-/// The words of all protocols; nothing said is nothing finished.
-fn finish_reason(word: &[u8]) -> Option<FinishReason> {
-    Some(match word {
-        b"" => return None,
-        b"stop" | b"end_turn" | b"stop_sequence" | b"eos" | b"eos_token" => FinishReason::Stop,
-        b"length" | b"max_tokens" => FinishReason::Length,
-        b"tool_calls" | b"function_call" | b"tool_use" => FinishReason::ToolCalls,
-        b"content_filter" => FinishReason::ContentFilter,
-        b"refusal" => FinishReason::Refusal,
-        b"repetition" => FinishReason::Repetition,
-        b"pause" | b"pause_turn" => FinishReason::Pause,
-        b"abort" | b"canceled" | b"cancelled" => FinishReason::Abort,
-        b"error" => FinishReason::Error,
-        _ => FinishReason::Other,
-    })
-}
-
 /// A name as the label policy is to see it: one that is too long stays too long, however it is cut.
 pub(super) fn model_name(name: &[u8]) -> &str {
     let Ok(name) = std::str::from_utf8(name).or_else(|error| {
         let valid = name.get(..error.valid_up_to()).unwrap_or_default();
-        if valid.len() > LONGEST_NAME { std::str::from_utf8(valid) } else { Err(error) }
+        if valid.len() > MAX_NAME_BYTES { std::str::from_utf8(valid) } else { Err(error) }
     }) else {
         return UNREADABLE;
     };
-    let cut = (LONGEST_NAME + 1..name.len()).find(|at| name.is_char_boundary(*at)).unwrap_or(name.len());
+    let cut = (MAX_NAME_BYTES + 1..name.len()).find(|at| name.is_char_boundary(*at)).unwrap_or(name.len());
     &name[..cut]
-}
-
-fn milliseconds(value: Scalar<'_>) -> Option<Duration> {
-    Duration::try_from_secs_f64(value.float()? / 1000.0).ok()
 }

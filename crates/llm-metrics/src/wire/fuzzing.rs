@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
-use super::sse::{Extent, Framing, Lines};
-use super::{Body, Reader, RequestScan, Sink, TextKind, route};
-use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
+use super::framing::{DocumentDecoder, Extent, Lines, NdJsonDecoder, SseDecoder};
+use super::{Finality, Framing, Reader, RequestScan, Route, Sink, TextKind, Timings};
+use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Usage};
+
+/// Bytes that are kept of an event's name.
+pub const LONGEST_EVENT_NAME: usize = super::framing::LONGEST_NAME;
 
 /// What a reader told, the pieces of one text put together.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +21,11 @@ pub enum Told {
     Usage(Usage),
     Model(String),
     Error,
+    PlainText,
     Done,
+    NoGeneration,
     Timings(Option<Duration>, Option<Duration>),
+    TimedUsage(Usage),
     EventEnd,
     Malformed,
     TooLarge,
@@ -32,6 +38,7 @@ pub enum Kind {
     Reasoning,
     Refusal,
     ToolCall,
+    Media,
 }
 
 /// What is read.
@@ -41,6 +48,10 @@ pub enum Answer {
     CompletionStream,
     ChatDocument,
     CompletionDocument,
+    /// A stream of server-sent events, a stream of lines, or a document, of any endpoint.
+    Events(Endpoint),
+    Lines(Endpoint),
+    Document(Endpoint),
 }
 
 /// Everything that was told of an answer.
@@ -54,16 +65,13 @@ pub struct Reading {
 /// Reads an answer in pieces; without `templates`, every event from its first byte to its last.
 pub fn read<'a>(answer: Answer, templates: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Reading {
     let mut reader = reader(answer);
-    if let Body::Events(events) = &mut reader.body {
-        events.template().probe.off = !templates;
+    if !templates {
+        reader.without_templates();
     }
     let mut recorder = Recorder(Vec::new());
     pieces.into_iter().for_each(|piece| reader.read(piece, &mut recorder));
     reader.end(&mut recorder);
-    let trusted = match &mut reader.body {
-        Body::Events(events) => events.template().probe.trusted,
-        Body::Document(_) => false,
-    };
+    let trusted = reader.stream().is_some_and(|stream| stream.template().probe.trusted);
     Reading { told: recorder.0, trusted }
 }
 
@@ -75,13 +83,16 @@ pub fn skim<'a>(answer: Answer, pieces: impl IntoIterator<Item = &'a [u8]>) {
 }
 
 fn reader(answer: Answer) -> Reader {
-    let route = |path| route(&http::Method::POST, path).expect("a known endpoint");
-    match answer {
-        Answer::ChatStream => route("/v1/chat/completions").stream_reader(),
-        Answer::CompletionStream => route("/v1/completions").stream_reader(),
-        Answer::ChatDocument => route("/v1/chat/completions").unary_reader(),
-        Answer::CompletionDocument => route("/v1/completions").unary_reader(),
-    }
+    let (endpoint, framing) = match answer {
+        Answer::ChatStream => (Endpoint::ChatCompletions, Framing::Events),
+        Answer::CompletionStream => (Endpoint::Completions, Framing::Events),
+        Answer::ChatDocument => (Endpoint::ChatCompletions, Framing::Document),
+        Answer::CompletionDocument => (Endpoint::Completions, Framing::Document),
+        Answer::Events(endpoint) => (endpoint, Framing::Events),
+        Answer::Lines(endpoint) => (endpoint, Framing::Lines),
+        Answer::Document(endpoint) => (endpoint, Framing::Document),
+    };
+    Route::of(endpoint).expect("a known endpoint").reader(Some(framing), false, None)
 }
 
 struct Nobody;
@@ -97,7 +108,8 @@ impl Sink for Recorder {
             TextKind::Answer => Kind::Answer,
             TextKind::Reasoning => Kind::Reasoning,
             TextKind::Refusal => Kind::Refusal,
-            TextKind::ToolCall => Kind::ToolCall,
+            TextKind::ToolName(_) | TextKind::ToolArguments(_) | TextKind::ToolInput => Kind::ToolCall,
+            TextKind::Media => Kind::Media,
         };
         match self.0.last_mut() {
             Some(Told::Text(last, last_kind, text)) if *last == choice && *last_kind == kind => {
@@ -112,20 +124,31 @@ impl Sink for Recorder {
     fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
         self.0.push(Told::Finish(choice, reason));
     }
-    fn usage(&mut self, usage: Usage) {
+    fn usage(&mut self, usage: Usage, _finality: Finality) {
         self.0.push(Told::Usage(usage));
     }
     fn model(&mut self, name: &str) {
         self.0.push(Told::Model(name.to_owned()));
     }
-    fn error(&mut self) {
+    fn error(&mut self, _kind: Option<ErrorType>) {
         self.0.push(Told::Error);
+    }
+    fn plain_text(&mut self) {
+        self.0.push(Told::PlainText);
+    }
+    fn no_generation(&mut self) {
+        self.0.push(Told::NoGeneration);
     }
     fn done(&mut self) {
         self.0.push(Told::Done);
     }
-    fn timings(&mut self, prefill: Option<Duration>, decode: Option<Duration>) {
-        self.0.push(Told::Timings(prefill, decode));
+    fn timings(&mut self, timings: Timings) {
+        if timings.prefill.is_some() || timings.decode.is_some() {
+            self.0.push(Told::Timings(timings.prefill, timings.decode));
+        }
+        if timings.usage != Usage::new() {
+            self.0.push(Told::TimedUsage(timings.usage));
+        }
     }
     fn event_end(&mut self) {
         self.0.push(Told::EventEnd);
@@ -135,6 +158,7 @@ impl Sink for Recorder {
             InspectionFailure::Malformed => Told::Malformed,
             InspectionFailure::TooLarge => Told::TooLarge,
             InspectionFailure::Implausible => Told::Implausible,
+            InspectionFailure::NoChoices => unreachable!("readers do not tell it"),
         });
     }
 }
@@ -145,29 +169,48 @@ pub enum Line {
     /// What is in a data line, and whether it was known that a blank line follows.
     Data(Vec<u8>, bool),
     Error,
+    Named(Vec<u8>),
     EventEnd,
+    BodyEnd,
 }
 
 /// Splits a stream into its lines.
 pub fn lines<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Line> {
-    let mut framing = Framing::new();
+    let mut decoder = SseDecoder::new();
     let mut noted = Noted { lines: Vec::new(), open: false };
-    pieces.into_iter().for_each(|piece| framing.read(piece, &mut noted));
-    framing.end(&mut noted);
+    pieces.into_iter().for_each(|piece| decoder.read(piece, &mut noted));
+    decoder.end(&mut noted);
+    noted.lines
+}
+
+/// Splits a stream of a document a line into its lines.
+pub fn json_lines(pieces: &[&[u8]]) -> Vec<Line> {
+    let mut decoder = NdJsonDecoder::default();
+    let mut noted = Noted { lines: Vec::new(), open: false };
+    pieces.iter().for_each(|piece| decoder.read(piece, &mut noted));
+    decoder.end(&mut noted);
+    noted.lines
+}
+
+/// A document, which is one line.
+pub fn document_lines(pieces: &[&[u8]]) -> Vec<Line> {
+    let mut decoder = DocumentDecoder::default();
+    let mut noted = Noted { lines: Vec::new(), open: false };
+    pieces.iter().for_each(|piece| decoder.read(piece, &mut noted));
+    decoder.end(&mut noted);
     noted.lines
 }
 
 /// Splits a stream into its lines, and writes nothing down.
 pub fn skim_lines<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) {
-    let mut framing = Framing::new();
-    pieces.into_iter().for_each(|piece| framing.read(piece, &mut Nobody));
-    framing.end(&mut Nobody);
+    let mut decoder = SseDecoder::new();
+    pieces.into_iter().for_each(|piece| decoder.read(piece, &mut Nobody));
+    decoder.end(&mut Nobody);
 }
 
 impl Lines for Nobody {
     fn data(&mut self, _: &[u8], _: Extent) {}
-    fn error(&mut self) {}
-    fn event_ends(&mut self) {}
+    fn body_ends(&mut self) {}
 }
 
 struct Noted {
@@ -191,12 +234,20 @@ impl Lines for Noted {
         }
         self.open = !extent.ends;
     }
+    fn named(&mut self, name: &[u8]) {
+        let kept = name.len().min(LONGEST_EVENT_NAME);
+        self.lines.push(Line::Named(name[..kept].to_vec()));
+    }
     fn error(&mut self) {
         self.lines.push(Line::Error);
     }
     fn event_ends(&mut self) {
         self.open = false;
         self.lines.push(Line::EventEnd);
+    }
+    fn body_ends(&mut self) {
+        self.open = false;
+        self.lines.push(Line::BodyEnd);
     }
 }
 
@@ -234,7 +285,7 @@ pub fn skim_request<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) {
 }
 
 fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> RequestScan {
-    let mut scan = route(&http::Method::POST, "/v1/chat/completions").expect("a known endpoint").request_scan();
+    let mut scan = Route::of(Endpoint::ChatCompletions).expect("a known endpoint").request_scan(false);
     pieces.into_iter().for_each(|piece| scan.read(piece));
     scan
 }

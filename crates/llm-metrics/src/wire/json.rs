@@ -23,20 +23,54 @@ pub(super) enum Shape<F: 'static> {
     Scalar(F),
     /// Anything but `null`: only that it is there is told.
     Present(F),
+    /// A string that is told only if it is this one. Otherwise it is envelope.
+    Is(&'static str, F),
+    /// A word that says what the other members of the document's outermost object are.
+    Tag(&'static Tags<F>),
+    /// The first for a string, number or other scalar, the second for an object or array.
+    Either(&'static Self, &'static Self),
     /// Known to matter to nobody, and to hold nothing that a model or a user wrote.
     Envelope,
     /// The same, and known to differ from one document to the next.
     Padding,
 }
 
+/// What documents of a protocol there are, by the word in them or in the name of their event.
+#[derive(Debug)]
+pub(super) struct Tags<F: 'static> {
+    /// The word, what it says by itself, and what the document holds.
+    pub(super) words: &'static [(&'static str, Option<F>, Shape<F>)],
+    /// What a document with any other word holds.
+    pub(super) otherwise: Shape<F>,
+}
+
+impl<F: Copy> Tags<F> {
+    /// The place of a word in the list.
+    pub(super) fn find(&self, word: &[u8]) -> Option<usize> {
+        self.words.iter().position(|(known, ..)| known.as_bytes() == word)
+    }
+}
+
 impl<F> Shape<F> {
     /// The shape of what stands in this slot of an object or array.
+    #[inline]
     pub(super) fn child(&self, slot: u8) -> Option<&Self> {
         match self {
             Self::Object(_, keys) => keys.get(usize::from(slot)).map(|(_, shape)| shape),
             Self::Array(element) => Some(element),
             _ => None,
         }
+    }
+
+    /// What it is where an object or array stands.
+    pub(super) fn container(&self) -> &Self {
+        if let Self::Either(_, container) = self { container } else { self }
+    }
+
+    /// What it is where a string, number or other scalar stands.
+    #[inline]
+    pub(super) fn scalar(&self) -> &Self {
+        if let Self::Either(scalar, _) = self { scalar } else { self }
     }
 }
 
@@ -59,6 +93,12 @@ impl<'a> Scalar<'a> {
             let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
             sum.checked_mul(10)?.checked_add(u64::from(digit))
         })
+    }
+
+    /// A whole number that is not negative, with a point or without. One that is too large stays as large as it can be.
+    pub(super) fn amount(self) -> Option<u64> {
+        let float = || self.float().filter(|float| *float >= 0.0 && float.fract() == 0.0);
+        self.integer().or_else(|| float().map(|float| float as u64))
     }
 
     pub(super) fn float(self) -> Option<f64> {
@@ -90,7 +130,10 @@ pub(super) trait Visitor {
     /// It was closed.
     fn leave(&mut self, _object: Self::Fact) {}
     fn scalar(&mut self, _fact: Self::Fact, _value: Scalar<'_>) {}
-    fn present(&mut self, _fact: Self::Fact) {}
+    /// A value is there, at `offset` if it may be passed over.
+    fn present(&mut self, _fact: Self::Fact, _offset: usize) {}
+    /// The document has said what it is, which may be a fact.
+    fn tagged(&mut self, _fact: Option<Self::Fact>) {}
     /// A list begins at `offset`, right after its opening bracket.
     fn list_begins(&mut self, _offset: usize, _inside: Place) {}
     /// A text begins at `offset`, right after its opening quote.
@@ -115,7 +158,9 @@ pub(super) enum Skipped {
     Object,
     Array,
     String,
+    /// A string or a number that is known to differ.
     Padding,
+    Number,
 }
 
 /// Where a value stands in the shape.

@@ -1,7 +1,9 @@
 //! The few facts of a request body that matter, read as it flows by.
 
-use super::json::{SCRATCH, Scalar, Shape, Visitor};
+use super::json::{Broken, SCRATCH, Scalar, Shape, Skipped, Visitor};
 use super::scanner::Scanner;
+use crate::quality::{Held, ToolNames};
+use crate::vocabulary::{InspectionFailure, StructuredFormat};
 
 /// What the caller asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(crate) struct RequestFacts {
     pub(crate) tools: bool,
     /// The switch for reasoning.
     pub(crate) thinking: Option<bool>,
+    /// How many texts are to be embedded or ranked.
+    pub(crate) inputs: Option<u64>,
 }
 
 /// What form an answer has to have.
@@ -28,6 +32,18 @@ pub(crate) enum Format {
     JsonObject,
     JsonSchema,
     Grammar,
+}
+
+impl Format {
+    /// The form, unless it is none.
+    pub(crate) const fn structured(self) -> Option<StructuredFormat> {
+        match self {
+            Self::Text => None,
+            Self::JsonObject => Some(StructuredFormat::JsonObject),
+            Self::JsonSchema => Some(StructuredFormat::JsonSchema),
+            Self::Grammar => Some(StructuredFormat::Grammar),
+        }
+    }
 }
 
 /// A name in place. One that is too long for a label is cut, yet stays too long.
@@ -66,14 +82,29 @@ pub(super) enum Asked {
     Choices,
     Format,
     Grammar,
+    /// What a grammar is: `json_schema`, `regex`, …
+    GrammarType,
     JsonSchema,
+    /// The schema of a format that is named beside it.
+    Schema,
+    /// `true`: any object.
+    JsonObject,
     Tool,
+    ToolName,
+    Images,
     /// `true` or `false`.
     Thinking,
     /// `enabled` or `disabled`.
     ThinkingType,
     /// How much to think: `none` is not at all.
     Effort,
+    /// `true` or `false`, or how much.
+    Think,
+    /// `json`, or a schema.
+    OllamaFormat,
+    /// One text to be embedded; or an element of a list of them, or of one text's tokens.
+    Input,
+    Inputs,
 }
 
 /// Reads a request body as it flows by; keeps only the facts.
@@ -82,21 +113,118 @@ pub(crate) struct RequestScan {
     scanner: Scanner<Asked>,
     scratch: [u8; SCRATCH],
     asked: Collected,
+    begin: Begin,
+    bytes: u64,
 }
 
+/// How far the first bytes were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    /// So many bytes of a byte order mark.
+    Mark(u8),
+    /// White space; what is said to be compressed has to show that it is not.
+    Blank,
+    /// A brace, of what is said to be compressed.
+    Brace,
+    Json,
+    /// Compressed, and not read.
+    Compressed,
+}
+
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
 impl RequestScan {
-    pub(super) fn new(shape: &'static Shape<Asked>) -> Self {
-        Self { scanner: Scanner::new(shape), scratch: [0; SCRATCH], asked: Collected::default() }
+    pub(super) fn new(shape: &'static Shape<Asked>, encoded: bool) -> Self {
+        let asked = Collected { encoded, ..Collected::default() };
+        Self { scanner: Scanner::new(shape), scratch: [0; SCRATCH], asked, begin: Begin::Mark(0), bytes: 0 }
     }
 
     /// Reads the next bytes of the body.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
-        self.scanner.read(bytes, &mut self.scratch, &mut self.asked);
+        self.bytes += bytes.len() as u64;
+        let bytes = if self.begin == Begin::Json { bytes } else { self.first_bytes(bytes) };
+        if self.begin == Begin::Json {
+            self.scanner.read(bytes, &mut self.scratch, &mut self.asked);
+            if let Some(schema) = &mut self.asked.schema {
+                schema.keep(bytes);
+            }
+        }
+    }
+
+    /// From here on, names of tools are kept until they are taken.
+    pub(crate) fn want_tools(&mut self) {
+        self.asked.wants_tools = true;
+    }
+
+    /// The names of tools that came since they were last taken.
+    pub(crate) fn take_tools(&mut self) -> Option<Box<ToolNames>> {
+        self.asked.tools.take()
+    }
+
+    /// Keeps the schema that the answer has to follow, for [`take_schema`](Self::take_schema).
+    pub(crate) fn want_schema(&mut self) {
+        self.asked.schema = Some(Box::default());
+    }
+
+    /// The schema, once, as soon as all of it has been read. It is over its limit if it was larger than that.
+    pub(crate) fn take_schema(&mut self) -> Option<Box<Held>> {
+        self.asked.schema.as_mut()?.whole.take()
+    }
+
+    /// How many bytes the request has so far; `None` if it says much that is no text for the model.
+    pub(crate) fn text_bytes(&self) -> Option<u64> {
+        let text = !self.asked.images && self.asked.facts.format != Some(Format::JsonSchema);
+        text.then_some(self.bytes)
     }
 
     /// What is known so far.
     pub(crate) fn facts(&self) -> &RequestFacts {
         &self.asked.facts
+    }
+
+    /// Whether the body is compressed, so that nothing can be read of it.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.begin == Begin::Compressed
+    }
+
+    /// Why the body could not be read; `ended` says that there is no more of it. Once.
+    pub(crate) fn failure(&mut self, ended: bool) -> Option<InspectionFailure> {
+        let cut = ended && self.begin == Begin::Json && !self.scanner.is_settled();
+        let why = self.asked.broken.or_else(|| cut.then_some(Broken::Malformed)).filter(|_| !self.asked.failed)?;
+        self.asked.failed = true;
+        Some(match why {
+            Broken::Malformed => InspectionFailure::Malformed,
+            Broken::TooLarge => InspectionFailure::TooLarge,
+        })
+    }
+
+    #[cold]
+    fn first_bytes<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+        while let [byte, rest @ ..] = bytes {
+            self.begin = match self.begin {
+                Begin::Mark(read) if *byte == BYTE_ORDER_MARK[usize::from(read)] => {
+                    if read == 2 {
+                        Begin::Blank
+                    } else {
+                        Begin::Mark(read + 1)
+                    }
+                }
+                Begin::Mark(_) | Begin::Blank if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') => Begin::Blank,
+                Begin::Mark(_) | Begin::Blank if !self.asked.encoded => Begin::Json,
+                Begin::Mark(_) | Begin::Blank if *byte == b'{' => Begin::Brace,
+                Begin::Brace if matches!(byte, b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n') => {
+                    self.scanner.read(b"{", &mut self.scratch, &mut self.asked);
+                    Begin::Json
+                }
+                Begin::Mark(_) | Begin::Blank | Begin::Brace => Begin::Compressed,
+                Begin::Json | Begin::Compressed => return bytes,
+            };
+            if matches!(self.begin, Begin::Json | Begin::Compressed) {
+                return bytes;
+            }
+            bytes = rest;
+        }
+        bytes
     }
 }
 
@@ -110,10 +238,70 @@ struct Collected {
     grammar: Option<Format>,
     switch: Option<bool>,
     effort: Option<bool>,
+    /// The request's head says that its body is compressed.
+    encoded: bool,
+    broken: Option<Broken>,
+    /// That was said already.
+    failed: bool,
+    /// The names of tools that were read and not yet taken, where somebody wants them, and whether the one at hand has one.
+    tools: Option<Box<ToolNames>>,
+    wants_tools: bool,
+    tool_is_named: bool,
+    images: bool,
+    /// The schema, if it is to be kept.
+    schema: Option<Box<KeptSchema>>,
+}
+
+/// Bytes that a schema may have to be kept.
+const SCHEMA: usize = 32 << 10;
+
+/// Copies the schema out of a request as it is read. The scanner does not look into a schema, but skips it, and says where it begins and
+/// ends. Offsets are those in the slice that is being read.
+#[derive(Debug, Default)]
+struct KeptSchema {
+    /// Where the last value began that was skipped.
+    skipped_from: usize,
+    /// A schema begins here if what is here is skipped: `true` and the like are not.
+    expected_at: Option<usize>,
+    begins: Option<usize>,
+    ends: Option<usize>,
+    part: Held,
+    whole: Option<Box<Held>>,
+}
+
+impl KeptSchema {
+    fn begin(&mut self, at: usize) {
+        (self.begins, self.ends, self.part) = (Some(at), None, Held::default());
+    }
+
+    /// Takes over the part of the slice that belongs to the schema.
+    fn keep(&mut self, slice: &[u8]) {
+        self.expected_at = None;
+        let Some(begins) = self.begins.take() else { return };
+        self.part.push(&slice[begins..self.ends.unwrap_or(slice.len())], SCHEMA);
+        if self.ends.take().is_some() {
+            self.whole = Some(Box::new(std::mem::take(&mut self.part)));
+        } else {
+            self.begins = Some(0);
+        }
+    }
 }
 
 impl Visitor for Collected {
     type Fact = Asked;
+
+    fn enter(&mut self, object: Asked) {
+        if object == Asked::Tool {
+            self.facts.tools = true;
+            self.tool_is_named = false;
+        }
+    }
+
+    fn leave(&mut self, object: Asked) {
+        if object == Asked::Tool && !self.tool_is_named {
+            self.nameless_tool();
+        }
+    }
 
     fn scalar(&mut self, fact: Asked, value: Scalar<'_>) {
         match fact {
@@ -125,13 +313,20 @@ impl Visitor for Collected {
             }
             Asked::Stream => self.facts.stream = value.boolean(),
             Asked::MaxTokens if self.newer_limit => {}
-            Asked::MaxTokens => self.facts.max_tokens = value.integer(),
+            Asked::MaxTokens => self.facts.max_tokens = value.amount(),
             Asked::MaxCompletionTokens => {
-                self.newer_limit = value.integer().is_some();
-                self.facts.max_tokens = value.integer().or(self.facts.max_tokens);
+                self.newer_limit = value.amount().is_some();
+                self.facts.max_tokens = value.amount().or(self.facts.max_tokens);
             }
-            Asked::Choices => self.facts.choices = value.integer(),
+            Asked::Choices => self.facts.choices = value.amount(),
             Asked::Format => self.format = value.string().and_then(format),
+            Asked::GrammarType => {
+                self.grammar = value.string().map(|kind| match format(kind) {
+                    None | Some(Format::Text) => Format::Grammar,
+                    Some(format) => format,
+                });
+            }
+            Asked::JsonObject if value.boolean() == Some(true) => self.grammar = Some(Format::JsonObject),
             Asked::Thinking => self.switch = value.boolean().or(self.switch),
             Asked::ThinkingType => {
                 self.switch = match value.string() {
@@ -141,24 +336,84 @@ impl Visitor for Collected {
                 }
             }
             Asked::Effort => self.effort = value.string().map(|effort| effort != b"none"),
-            Asked::Grammar | Asked::JsonSchema | Asked::Tool => {}
+            Asked::Think => match value {
+                Scalar::Bool(think) => self.switch = Some(think),
+                _ => self.effort = value.string().map(|effort| effort != b"none"),
+            },
+            Asked::OllamaFormat => {
+                self.format = match value {
+                    Scalar::String(b"json") => Some(Format::JsonObject),
+                    Scalar::Other => Some(Format::JsonSchema),
+                    _ => None,
+                };
+                if let (Scalar::Other, Some(schema)) = (value, &mut self.schema) {
+                    schema.begin(schema.skipped_from);
+                }
+            }
+            Asked::Input => self.facts.inputs = value.string().map(|_| 1),
+            Asked::Inputs => match value {
+                // A list of numbers is one text in tokens.
+                Scalar::Number(_) => self.facts.inputs = Some(1),
+                _ => *self.facts.inputs.get_or_insert(0) += 1,
+            },
+            Asked::ToolName => {
+                if let Some(name) = value.string().filter(|_| self.wants_tools) {
+                    // One that was cut would be another.
+                    self.tool_is_named |= name.len() < SCRATCH;
+                    self.tools.get_or_insert_default().insert(name);
+                }
+            }
+            Asked::Grammar | Asked::JsonSchema | Asked::JsonObject | Asked::Schema | Asked::Tool | Asked::Images => {}
         }
         self.facts.thinking = self.switch.or(self.effort);
         self.settle_format();
     }
 
-    fn present(&mut self, fact: Asked) {
+    fn present(&mut self, fact: Asked, offset: usize) {
+        if let (Asked::JsonSchema | Asked::Schema, Some(schema)) = (fact, &mut self.schema) {
+            schema.expected_at = Some(offset);
+        }
         match fact {
-            Asked::Tool => self.facts.tools = true,
+            Asked::Tool => {
+                self.facts.tools = true;
+                self.nameless_tool();
+            }
+            Asked::Images => self.images = true,
             Asked::Grammar => self.grammar = Some(Format::Grammar),
             Asked::JsonSchema => self.grammar = Some(Format::JsonSchema),
             _ => {}
         }
         self.settle_format();
     }
+
+    fn skips(&mut self, offset: usize, _: Skipped) {
+        if let Some(schema) = &mut self.schema {
+            schema.skipped_from = offset;
+            if schema.expected_at.take() == Some(offset) {
+                schema.begin(offset);
+            }
+        }
+    }
+
+    fn skipped(&mut self, offset: usize) {
+        if let Some(schema) = self.schema.as_mut().filter(|schema| schema.begins.is_some() && schema.ends.is_none()) {
+            schema.ends = Some(offset);
+        }
+    }
+
+    fn broken(&mut self, why: Broken) {
+        self.broken = Some(why);
+    }
 }
 
 impl Collected {
+    /// A tool whose name is not known may be called by any.
+    fn nameless_tool(&mut self) {
+        if self.wants_tools {
+            self.tools.get_or_insert_default().leave_open();
+        }
+    }
+
     fn settle_format(&mut self) {
         self.facts.format = match self.format {
             None | Some(Format::Text) => self.grammar.or(self.format),

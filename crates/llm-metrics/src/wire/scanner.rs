@@ -5,7 +5,7 @@
 //! the shape does not name is passed over without a look.
 
 use super::escape::{Joined, unescaped};
-use super::json::{Broken, MAX_LEVELS, Place, SCRATCH, Scalar, Shape, Skipped, Visitor};
+use super::json::{Broken, MAX_LEVELS, Place, SCRATCH, Scalar, Shape, Skipped, Tags, Visitor};
 use super::skip;
 
 /// The slot of a value that the shape does not name.
@@ -51,6 +51,9 @@ enum Escape {
 
 #[derive(Debug)]
 pub(super) struct Scanner<F: 'static> {
+    /// What a document begins as.
+    start: &'static Shape<F>,
+    /// What the document at hand is.
     root: &'static Shape<F>,
     /// The innermost open container that has a shape.
     container: &'static Shape<F>,
@@ -60,7 +63,7 @@ pub(super) struct Scanner<F: 'static> {
     escape: Escape,
     /// The digits of `\uXXXX` so far.
     unit: u16,
-    /// A high surrogate that waits for its other half, or 0.
+    /// Half of a character that waits for its other half, or 0.
     high: u16,
     skip: skip::Skip,
     /// How many bytes of the scratch buffer are in use.
@@ -71,6 +74,7 @@ pub(super) struct Scanner<F: 'static> {
 impl<F: Copy + 'static> Scanner<F> {
     pub(super) const fn new(root: &'static Shape<F>) -> Self {
         Self {
+            start: root,
             root,
             container: root,
             place: Place { path: [0; MAX_LEVELS], levels: 0, slot: 0 },
@@ -87,19 +91,38 @@ impl<F: Copy + 'static> Scanner<F> {
 
     /// Back to the start of a document.
     pub(super) fn restart(&mut self) {
+        self.root = self.start;
         self.place.levels = 0;
         self.state = State::Value;
     }
 
+    /// What kinds of documents there are.
+    pub(super) fn tags(&self) -> Option<&'static Tags<F>> {
+        let Shape::Object(_, keys) = self.start else { return None };
+        keys.iter().find_map(|(_, shape)| if let Shape::Tag(tags) = shape { Some(*tags) } else { None })
+    }
+
+    /// What the document at hand is.
+    pub(super) fn root(&self) -> &'static Shape<F> {
+        self.root
+    }
+
+    /// The document to come is this.
+    pub(super) fn begin_as(&mut self, root: &'static Shape<F>) {
+        self.root = root;
+    }
+
     /// To the inside of a text, right after its opening quote.
-    pub(super) fn resume_in_text(&mut self, place: Place) {
+    pub(super) fn resume_in_text(&mut self, root: &'static Shape<F>, place: Place) {
+        self.root = root;
         self.place = place;
         self.container = self.walk();
         self.begin_string(Use::Text);
     }
 
     /// To the inside of a list, right after its opening bracket.
-    pub(super) fn resume_in_list(&mut self, place: Place) {
+    pub(super) fn resume_in_list(&mut self, root: &'static Shape<F>, place: Place) {
+        self.root = root;
         self.place = place;
         self.container = self.walk();
         self.state = State::FirstElement;
@@ -152,10 +175,6 @@ impl<F: Copy + 'static> Scanner<F> {
         self.string(bytes, 0, &mut [], visitor)
     }
 
-    pub(super) fn is_in_text(&self) -> bool {
-        self.state == State::String
-    }
-
     #[inline]
     fn punctuation<V: Visitor<Fact = F>>(
         &mut self,
@@ -191,7 +210,7 @@ impl<F: Copy + 'static> Scanner<F> {
             (State::Value | State::FirstElement, _) => {}
             _ => {
                 self.give_up(Broken::Malformed, visitor);
-                return at + 1;
+                return at;
             }
         }
         let at = self.value(bytes, at, scratch, visitor);
@@ -233,9 +252,10 @@ impl<F: Copy + 'static> Scanner<F> {
     #[inline]
     fn named(&mut self, key: &[u8]) {
         self.place.slot = match self.container {
-            Shape::Object(_, keys) => {
-                keys.iter().position(|(name, _)| name.as_bytes() == key).map_or(UNNAMED, |slot| slot as u8)
-            }
+            Shape::Object(_, keys) => keys
+                .iter()
+                .position(|(name, _)| skip::is_same_key(name.as_bytes(), key))
+                .map_or(UNNAMED, |slot| slot as u8),
             _ => UNNAMED,
         };
         self.state = State::Colon;
@@ -246,9 +266,16 @@ impl<F: Copy + 'static> Scanner<F> {
     fn value<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, scratch: &mut [u8], visitor: &mut V) -> usize {
         let shape = if self.place.levels == 0 { Some(self.root) } else { self.container.child(self.place.slot) };
         let byte = bytes[at];
+        let shape = match shape {
+            Some(Shape::Either(scalar, container)) => Some(match (byte, container) {
+                (b'{', Shape::Object(..)) | (b'[', Shape::Array(_)) => *container,
+                _ => *scalar,
+            }),
+            shape => shape,
+        };
         if let Some(Shape::Present(fact)) = shape {
             if byte != b'n' {
-                visitor.present(*fact);
+                visitor.present(*fact, at);
             }
         }
         match (byte, shape) {
@@ -261,6 +288,11 @@ impl<F: Copy + 'static> Scanner<F> {
             (b'[', Some(shape @ Shape::Array(_))) => {
                 self.open(shape, State::FirstElement);
                 visitor.list_begins(at + 1, self.place);
+            }
+            // It holds nothing, so that it is no more than a word.
+            (b'[', None | Some(Shape::Envelope)) if bytes.get(at + 1) == Some(&b']') => {
+                self.after_value(visitor);
+                return at + 2;
             }
             (b'{' | b'[', _) => {
                 let what = if byte == b'{' { Skipped::Object } else { Skipped::Array };
@@ -278,16 +310,42 @@ impl<F: Copy + 'static> Scanner<F> {
             }
             (b'"', _) => {
                 match shape {
-                    Some(Shape::Envelope | Shape::Scalar(_)) => {}
+                    Some(Shape::Envelope | Shape::Scalar(_) | Shape::Is(..) | Shape::Tag(_)) => {}
                     Some(Shape::Padding) => visitor.skips(at, Skipped::Padding),
                     _ => visitor.skips(at, Skipped::String),
                 }
-                let is_scalar = matches!(shape, Some(Shape::Scalar(_)));
+                let is_scalar = matches!(shape, Some(Shape::Scalar(_) | Shape::Is(..) | Shape::Tag(_)));
+                // Mostly it is at hand, and nothing in it is escaped.
+                let rest = &bytes[at + 1..];
+                if let Some(length) = skip::quote_or_backslash(rest).filter(|length| rest[*length] == b'"') {
+                    let ends = at + length + 2;
+                    if is_scalar {
+                        self.tell_scalar_of(shape, Scalar::String(&rest[..length]), visitor);
+                    } else {
+                        visitor.skipped(ends);
+                    }
+                    self.after_value(visitor);
+                    return ends;
+                }
                 self.begin_string(if is_scalar { Use::Scalar } else { Use::Nothing });
                 return self.string(bytes, at + 1, scratch, visitor);
             }
-            (b'-' | b'0'..=b'9' | b't' | b'f' | b'n', _) => {
-                self.used_for = if matches!(shape, Some(Shape::Scalar(_))) { Use::Scalar } else { Use::Nothing };
+            // Python writes NaN and Infinity, which are no JSON.
+            (b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'N' | b'I', _) => {
+                if matches!(shape, Some(Shape::Padding)) && byte.is_ascii_digit() {
+                    visitor.skips(at, Skipped::Number);
+                }
+                let is_scalar = matches!(shape, Some(Shape::Scalar(_)));
+                if let Some(length) = end_of_atom(&bytes[at..]) {
+                    let ends = at + length;
+                    if is_scalar {
+                        self.tell_scalar_of(shape, scalar(&bytes[at..ends]), visitor);
+                    }
+                    visitor.skipped(ends);
+                    self.after_value(visitor);
+                    return ends;
+                }
+                self.used_for = if is_scalar { Use::Scalar } else { Use::Nothing };
                 self.kept = 0;
                 self.state = State::Atom;
                 return self.atom(bytes, at, scratch, visitor);
@@ -321,7 +379,7 @@ impl<F: Copy + 'static> Scanner<F> {
     /// The container that the path leads to.
     fn walk(&self) -> &'static Shape<F> {
         let steps = self.place.path.get(1..usize::from(self.place.levels)).unwrap_or_default();
-        steps.iter().fold(self.root, |shape, step| shape.child(*step).unwrap_or(shape))
+        steps.iter().fold(self.root, |shape, step| shape.child(*step).map_or(shape, Shape::container))
     }
 
     #[inline]
@@ -352,7 +410,7 @@ impl<F: Copy + 'static> Scanner<F> {
 
     fn atom<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], at: usize, scratch: &mut [u8], visitor: &mut V) -> usize {
         let rest = &bytes[at..];
-        let end = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'));
+        let end = end_of_atom(rest);
         let piece = &rest[..end.unwrap_or(rest.len())];
         if self.used_for == Use::Scalar {
             if end.is_none() || self.kept > 0 {
@@ -360,25 +418,56 @@ impl<F: Copy + 'static> Scanner<F> {
             }
             if end.is_some() {
                 let whole = if self.kept > 0 { &scratch[..usize::from(self.kept)] } else { piece };
-                let scalar = match whole {
-                    b"null" => Scalar::Null,
-                    b"true" => Scalar::Bool(true),
-                    b"false" => Scalar::Bool(false),
-                    _ if whole.len() >= SCRATCH => Scalar::Other,
-                    _ => Scalar::Number(whole),
-                };
-                self.tell_scalar(scalar, visitor);
+                self.tell_scalar(scalar(whole), visitor);
             }
         }
         if end.is_some() {
+            visitor.skipped(at + piece.len());
             self.after_value(visitor);
         }
         at + piece.len()
     }
 
-    fn tell_scalar<V: Visitor<Fact = F>>(&self, scalar: Scalar<'_>, visitor: &mut V) {
-        if let Some(Shape::Scalar(fact)) = self.container.child(self.place.slot) {
-            visitor.scalar(*fact, scalar);
+    fn tell_scalar<V: Visitor<Fact = F>>(&mut self, scalar: Scalar<'_>, visitor: &mut V) {
+        self.tell_scalar_of(self.container.child(self.place.slot).map(Shape::scalar), scalar, visitor);
+    }
+
+    #[inline]
+    fn tell_scalar_of<V: Visitor<Fact = F>>(
+        &mut self,
+        shape: Option<&'static Shape<F>>,
+        scalar: Scalar<'_>,
+        visitor: &mut V,
+    ) {
+        // A document that is no object has its root for a shape, and no slot.
+        if self.place.levels == 0 {
+            return;
+        }
+        match shape {
+            Some(Shape::Scalar(fact)) => visitor.scalar(*fact, scalar),
+            Some(Shape::Is(word, fact)) if scalar.string() == Some(word.as_bytes()) => {
+                visitor.present(*fact, usize::MAX)
+            }
+            Some(Shape::Tag(tags)) if self.place.levels == 1 => {
+                let Some(word) = scalar.string() else { return };
+                let before = self.root;
+                self.root = match tags.find(word) {
+                    Some(at) => {
+                        let (_, fact, shape) = &tags.words[at];
+                        visitor.tagged(*fact);
+                        shape
+                    }
+                    None => {
+                        visitor.tagged(None);
+                        &tags.otherwise
+                    }
+                };
+                self.container = self.root;
+                if let (Shape::Object(Some(name), _), Shape::Object(None, _)) = (self.root, before) {
+                    visitor.enter(*name);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -492,7 +581,7 @@ impl<F: Copy + 'static> Scanner<F> {
         }
         if self.used_for != Use::Text {
             self.keep(piece, scratch);
-        } else if let Some(Shape::Text(kind)) = self.container.child(self.place.slot) {
+        } else if let Some(Shape::Text(kind)) = self.container.child(self.place.slot).map(Shape::scalar) {
             visitor.text(*kind, self.place.slot, piece);
         }
     }
@@ -538,11 +627,10 @@ impl<F: Copy + 'static> Scanner<F> {
                     self.piece(character.encode_utf8(&mut [0; 4]).as_bytes(), scratch, visitor);
                 }
                 // It waits for its other half; `lone_surrogate` is where it ends up if that does not come.
-                Err(half) if half.unpaired_surrogate() < 0xDC00 => {
+                Err(half) => {
                     self.lone_surrogate(scratch, visitor);
                     self.high = half.unpaired_surrogate();
                 }
-                Err(_) => self.piece(REPLACEMENT, scratch, visitor),
             }
         }
     }
@@ -554,6 +642,25 @@ impl<F: Copy + 'static> Scanner<F> {
         }
     }
 }
+
+/// Where a number, `true`, `false` or `null` ends.
+#[inline]
+fn end_of_atom(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| ATOM_END[usize::from(*byte)])
+}
+
+fn scalar(atom: &[u8]) -> Scalar<'_> {
+    match atom {
+        b"null" => Scalar::Null,
+        b"true" => Scalar::Bool(true),
+        b"false" => Scalar::Bool(false),
+        _ if atom.len() >= SCRATCH => Scalar::Other,
+        _ => Scalar::Number(atom),
+    }
+}
+
+/// The bytes that a number, `true`, `false` or `null` ends before.
+static ATOM_END: [bool; 256] = skip::set(b",}] \t\n\r");
 
 /// White space between values.
 const fn is_blank(byte: u8) -> bool {

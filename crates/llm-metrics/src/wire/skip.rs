@@ -63,21 +63,30 @@ impl Skip {
 }
 
 /// The bytes that matter outside a string.
-static STRUCTURE: [bool; 256] = {
-    let mut structure = [false; 256];
-    let mut bytes: &[u8] = b"\"{}[]";
+static STRUCTURE: [bool; 256] = set(b"\"{}[]");
+
+/// A set of bytes.
+pub(super) const fn set(mut bytes: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
     while let [byte, rest @ ..] = bytes {
-        structure[*byte as usize] = true;
+        set[*byte as usize] = true;
         bytes = rest;
     }
-    structure
-};
+    set
+}
 
 /// Where a string ends, or is escaped. Most strings are too short to be worth a call: their bytes are looked at eight at a
-/// time.
-#[inline]
+/// time, and the first eight where they are.
+#[inline(always)]
 pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+    let Some(word) = bytes.first_chunk::<8>() else { return quote_or_backslash_from(bytes, 0) };
+    let word = u64::from_le_bytes(*word);
+    let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
+    if found != 0 { Some(found.trailing_zeros() as usize / 8) } else { quote_or_backslash_from(bytes, 8) }
+}
+
+/// The same, when it is known that there is none before `at`.
+fn quote_or_backslash_from(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(word) = bytes[at..].first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
         let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
@@ -92,10 +101,50 @@ pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')).map(|found| at + found)
 }
 
+/// The same, or where a byte stands that no string may have as it is: a line end among them.
+#[inline]
+pub(super) fn end_of_plain_text(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(word) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\') | bytes_below(word, b' ');
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')).map(|found| at + found)
+}
+
+/// Whether two keys are the same. Most are too short to be worth a call: all of one is in two words that overlap.
+#[inline]
+pub(super) fn is_same_key(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match one.len() {
+        4..=7 => halves::<4>(one) == halves::<4>(other),
+        8..=16 => halves::<8>(one) == halves::<8>(other),
+        _ => one == other,
+    }
+}
+
+#[inline]
+fn halves<const N: usize>(key: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
+    (key.first_chunk(), key.last_chunk())
+}
+
 /// The lowest bit set is the top one of the first byte that is `byte`; bits above it mean nothing.
 #[inline]
 const fn bytes_equal(word: u64, byte: u8) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     let differences = word ^ (ONES * byte as u64);
     differences.wrapping_sub(ONES) & !differences & (ONES << 7)
+}
+
+/// The same of the first byte that is below `byte`, which has to be 128 at most.
+#[inline]
+const fn bytes_below(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    word.wrapping_sub(ONES * byte as u64) & !word & (ONES << 7)
 }

@@ -2,10 +2,11 @@
 
 use super::Sink;
 use super::facts::{Fact, Facts, Interpreter};
-use super::json::Shape;
+use super::framing::{Extent, Framing, Lines, NdJsonDecoder, SseDecoder};
+use super::json::{Shape, Tags};
+use super::learner::Learner;
 use super::scanner::Scanner;
-use super::sse::{Extent, Framing, Lines};
-use super::template::Template;
+use super::template::{self, Template};
 use crate::vocabulary::InspectionFailure;
 
 /// What the data of the event at hand is.
@@ -13,31 +14,55 @@ use crate::vocabulary::InspectionFailure;
 enum Payload {
     /// Nothing yet.
     Nothing,
+    /// A value for the scanner.
     Json,
     /// So many bytes of `[DONE]`.
     Done(u8),
-    /// A text for people: an error.
+    /// So many bytes of one of [`WORDS`]: padding.
+    Word(u8, u8),
+    /// A number: padding.
+    Number,
+    /// A text for people.
     Plain,
 }
 
+/// How OpenAI ends a stream, and whoever speaks its protocol.
 const DONE: &[u8] = b"[DONE]";
+/// JSON that is no object says nothing.
+const WORDS: [&[u8]; 3] = [b"null", b"true", b"false"];
+
+/// What name the event at hand has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    /// None, or one that says nothing.
+    None,
+    /// The word at this place in the protocol's list.
+    Known(u8),
+    /// One of its own: a heart-beat.
+    Own,
+}
 
 #[derive(Debug)]
 pub(super) struct EventStream {
-    framing: Framing,
+    decoder: Decoder,
     events: Events,
 }
 
+#[derive(Debug)]
+enum Decoder {
+    Sse(SseDecoder),
+    NdJson(NdJsonDecoder),
+}
+
 impl EventStream {
-    pub(super) fn new(shape: &'static Shape<Fact>) -> Self {
-        let events = Events {
-            scanner: Scanner::new(shape),
-            facts: Facts::default(),
-            template: Template::new(),
-            payload: Payload::Nothing,
-            dirty: false,
-        };
-        Self { framing: Framing::new(), events }
+    /// Server-sent events.
+    pub(super) fn events(shape: &'static Shape<Fact>) -> Self {
+        Self { decoder: Decoder::Sse(SseDecoder::new()), events: Events::new(shape, Framing::Events) }
+    }
+
+    /// A document a line.
+    pub(super) fn lines(shape: &'static Shape<Fact>) -> Self {
+        Self { decoder: Decoder::NdJson(NdJsonDecoder::default()), events: Events::new(shape, Framing::Lines) }
     }
 
     #[cfg(any(test, fuzzing))]
@@ -47,18 +72,37 @@ impl EventStream {
 
     #[inline]
     pub(super) fn read(&mut self, mut bytes: &[u8], sink: &mut impl Sink) {
-        if self.framing.is_between_lines() {
+        let is_between_lines = match &self.decoder {
+            Decoder::Sse(decoder) => decoder.is_between_lines(),
+            Decoder::NdJson(decoder) => decoder.is_between_lines(),
+        };
+        if is_between_lines {
             while let Some(rest) = self.events.alike(bytes, sink) {
                 bytes = rest;
+                if bytes.is_empty() {
+                    return;
+                }
             }
         }
-        if !bytes.is_empty() {
-            self.framing.read(bytes, &mut Told { events: &mut self.events, sink });
+        self.read_lines(bytes, sink);
+    }
+
+    /// Not inlined, so that what is known needs no more than a few registers.
+    #[inline(never)]
+    fn read_lines(&mut self, bytes: &[u8], sink: &mut impl Sink) {
+        let mut reading = Reading { events: &mut self.events, sink };
+        match &mut self.decoder {
+            Decoder::Sse(decoder) => decoder.read(bytes, &mut reading),
+            Decoder::NdJson(decoder) => decoder.read(bytes, &mut reading),
         }
     }
 
     pub(super) fn end(&mut self, sink: &mut impl Sink) {
-        self.framing.end(&mut Told { events: &mut self.events, sink });
+        let mut reading = Reading { events: &mut self.events, sink };
+        match &mut self.decoder {
+            Decoder::Sse(decoder) => decoder.end(&mut reading),
+            Decoder::NdJson(decoder) => decoder.end(&mut reading),
+        }
     }
 }
 
@@ -68,31 +112,33 @@ struct Events {
     facts: Facts,
     template: Template,
     payload: Payload,
+    name: Name,
     /// The event has told something, if only that it is an error.
     dirty: bool,
 }
 
-struct Told<'a, S> {
+struct Reading<'a, S> {
     events: &'a mut Events,
     sink: &'a mut S,
 }
 
-impl<S: Sink> Lines for Told<'_, S> {
+impl<S: Sink> Lines for Reading<'_, S> {
     #[inline]
     fn data(&mut self, data: &[u8], extent: Extent) {
         let Self { events, sink } = self;
-        if events.payload == Payload::Nothing && extent.begins {
+        if events.payload == Payload::Nothing && extent.begins && events.template.is_of(events.known_name()) {
             if let Some((rest, place, choice)) = events.template.after_prefix(data) {
                 events.payload = Payload::Json;
+                events.template.hit();
                 events.facts.choice = choice;
-                events.scanner.resume_in_text(place);
+                events.scanner.resume_in_text(events.template.root(), place);
                 return events.varying(rest, extent, *sink);
             }
             if let Some((begins, place)) = events.template.after_stem(data) {
                 #[cfg(any(test, fuzzing))]
                 events.template.note_begun();
                 events.payload = Payload::Json;
-                events.scanner.resume_in_list(place);
+                events.scanner.resume_in_list(events.template.root(), place);
                 return events.json(begins, data, extent.ends, *sink);
             }
         }
@@ -103,31 +149,78 @@ impl<S: Sink> Lines for Told<'_, S> {
         events.payload(data, extent, *sink);
     }
 
+    fn named(&mut self, name: &[u8]) {
+        self.events.named(name);
+    }
+
     fn error(&mut self) {
         self.events.dirty = true;
-        self.events.facts.error(self.sink);
+        self.events.facts.mark_error();
     }
 
     #[inline]
     fn event_ends(&mut self) {
         self.events.event_ends(self.sink);
     }
+
+    fn body_ends(&mut self) {
+        self.events.body_ends(self.sink);
+    }
 }
 
 impl Events {
+    fn new(shape: &'static Shape<Fact>, framing: Framing) -> Self {
+        Self {
+            scanner: Scanner::new(shape),
+            facts: Facts::default(),
+            template: Template::new(shape, framing),
+            payload: Payload::Nothing,
+            name: Name::None,
+            dirty: false,
+        }
+    }
+
     /// Tells of an event that is like the one before it but for its text. `None`: it is to be read as any other; nothing
     /// was told. Between events there is no state that an event leaves behind.
     #[inline]
     fn alike<'b>(&mut self, bytes: &'b [u8], sink: &mut impl Sink) -> Option<&'b [u8]> {
-        if self.payload != Payload::Nothing || self.dirty {
+        if self.payload != Payload::Nothing || self.dirty || self.name != Name::None {
             return None;
         }
         let (text, rest) = self.template.split(bytes)?;
         #[cfg(any(test, fuzzing))]
-        self.template.note_known();
+        self.template.note_split();
         text.tell(sink);
-        sink.event_end();
         Some(rest)
+    }
+
+    /// Which of the names that the protocol knows the event has.
+    fn known_name(&self) -> Option<u8> {
+        if let Name::Known(at) = self.name { Some(at) } else { None }
+    }
+
+    fn named(&mut self, name: &[u8]) {
+        if self.payload != Payload::Nothing {
+            return;
+        }
+        let tags: Option<&'static Tags<Fact>> = self.scanner.tags();
+        self.name = if let Some((tags, at)) = tags.and_then(|tags| Some((tags, tags.find(name)?))) {
+            let (_, fact, shape) = &tags.words[at];
+            self.scanner.begin_as(shape);
+            if let Some(fact) = fact {
+                self.facts.tagged(*fact);
+            }
+            Name::Known(at as u8)
+        } else {
+            match name {
+                b"" | b"message" | b"data" | b"error" => Name::None,
+                _ => Name::Own,
+            }
+        };
+        if name == b"error" {
+            self.dirty = true;
+            self.facts.mark_error();
+        }
     }
 
     /// What follows a known prefix: a text, and what comes after it.
@@ -136,7 +229,7 @@ impl Events {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         let ends = self.scanner.read_text(rest, &mut interpreter);
         let tail = &rest[ends..];
-        if extent.last && self.template.ends(tail) && !self.scanner.is_in_text() {
+        if extent.last && self.template.ends(tail) {
             #[cfg(any(test, fuzzing))]
             self.template.note_known();
             self.scanner.finish();
@@ -145,7 +238,7 @@ impl Events {
         }
         let mut interpreter = Interpreter::after_text(&mut self.facts, sink);
         self.scanner.read(tail, self.template.scratch(), &mut interpreter);
-        let Interpreter { gap, plain_tail, complete, .. } = interpreter;
+        let Interpreter { learner: Learner { gap, plain_tail, .. }, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
         } else if extent.ends && complete && plain_tail && !self.facts.noteworthy {
@@ -155,49 +248,78 @@ impl Events {
 
     fn payload(&mut self, data: &[u8], extent: Extent, sink: &mut impl Sink) {
         let whole = extent.begins && extent.ends;
-        for byte in data {
-            match self.payload {
+        for (at, byte) in data.iter().enumerate() {
+            let is_blank = matches!(byte, b' ' | b'\t' | b'\r');
+            self.payload = match self.payload {
                 // A line in the middle of a document is not what the next one begins with.
-                Payload::Json => return self.json(0, data, false, sink),
+                Payload::Json => return self.json(0, &data[at..], false, sink),
                 Payload::Plain => return,
-                Payload::Nothing if matches!(byte, b' ' | b'\t') => {}
+                Payload::Nothing if is_blank => Payload::Nothing,
                 // What comes before is white space, in JSON too.
-                Payload::Nothing if *byte == b'{' => {
+                Payload::Nothing if matches!(byte, b'{' | b'"') => {
                     self.payload = Payload::Json;
                     return self.json(0, data, whole, sink);
                 }
-                Payload::Nothing if *byte == DONE[0] => self.payload = Payload::Done(1),
-                Payload::Done(6) if matches!(byte, b' ' | b'\t') => {}
+                Payload::Nothing if *byte == DONE[0] => Payload::Done(1),
+                Payload::Nothing if byte.is_ascii_digit() || *byte == b'-' => Payload::Number,
+                Payload::Number if is_blank || byte.is_ascii_digit() => Payload::Number,
+                Payload::Number if matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E') => Payload::Number,
+                Payload::Nothing => match WORDS.iter().position(|word| word[0] == *byte) {
+                    Some(word) => Payload::Word(word as u8, 1),
+                    None => self.plain(sink),
+                },
+                Payload::Word(word, read) => match WORDS[usize::from(word)].get(usize::from(read)) {
+                    None if is_blank => Payload::Word(word, read),
+                    Some(expected) if expected == byte => Payload::Word(word, read + 1),
+                    _ => self.plain(sink),
+                },
+                Payload::Done(6) if is_blank => Payload::Done(6),
+                // Said twice, on a line of its own.
+                Payload::Done(6) if *byte == DONE[0] && at == 0 && extent.begins => Payload::Done(1),
                 Payload::Done(read) if DONE.get(usize::from(read)) == Some(byte) => {
-                    self.payload = Payload::Done(read + 1);
                     if usize::from(read) + 1 == DONE.len() {
                         sink.done();
                     }
+                    Payload::Done(read + 1)
                 }
-                Payload::Nothing | Payload::Done(_) => {
-                    self.payload = Payload::Plain;
-                    self.facts.error(sink);
+                // A list says nothing, either.
+                Payload::Done(1) if is_blank || matches!(byte, b'{' | b'[' | b']' | b'"' | b'-' | b'0'..=b'9') => {
+                    self.payload = Payload::Json;
+                    self.json(0, b"[", false, sink);
+                    return self.json(0, &data[at..], false, sink);
                 }
-            }
+                Payload::Number | Payload::Done(_) => self.plain(sink),
+            };
         }
+    }
+
+    /// Plain text, which is an error unless the event has a name that says that it is something else.
+    fn plain(&mut self, sink: &mut impl Sink) -> Payload {
+        if self.name == Name::None {
+            self.facts.plain_text(sink);
+        }
+        Payload::Plain
     }
 
     /// Reads on at `from`. `whole`: the document begins in this data line, and all of the line is at hand.
     fn json(&mut self, from: usize, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         self.scanner.read_from(from, data, self.template.scratch(), &mut interpreter);
-        let Interpreter { stem, mark, gap, plain_tail, complete, .. } = interpreter;
+        let Interpreter { learner: Learner { stem, mark, gap, plain_tail, .. }, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
         }
-        if !whole || !complete {
+        if !whole || !complete || !self.template.learns() {
             return;
         }
+        let word = |at: u8| self.scanner.tags()?.words.get(usize::from(at)).map(|(word, ..)| *word);
+        let name = self.known_name().and_then(|at| Some(template::Name { at, word: word(at)? }));
+        let root = self.scanner.root();
         if let Some(stem) = stem {
-            self.template.learn_stem(data, &stem);
+            self.template.learn_stem(data, &stem, name, root);
         }
-        let Some(mark) = mark.filter(|mark| mark.ends > 0) else { return };
-        self.template.learn(data, &mark);
+        let Some(mark) = mark else { return };
+        self.template.learn(data, &mark, name, root);
         if plain_tail && !self.facts.noteworthy {
             self.template.learn_tail(data, mark.ends, gap);
         }
@@ -206,20 +328,47 @@ impl Events {
     #[inline]
     fn event_ends(&mut self, sink: &mut impl Sink) {
         match self.payload {
-            Payload::Nothing if !self.dirty => return,
-            Payload::Json => {
-                if !self.scanner.is_settled() {
-                    self.facts.fail(InspectionFailure::Malformed, sink);
+            Payload::Nothing if !self.dirty => {
+                if self.name != Name::None {
+                    self.begin_event();
                 }
-                self.scanner.restart();
+                return;
             }
-            // `[DONE` and no more.
-            Payload::Done(read) if usize::from(read) < DONE.len() => self.facts.error(sink),
+            Payload::Json if !self.scanner.is_settled() => self.facts.fail(InspectionFailure::Malformed, sink),
+            // `[DONE` and no more, or `nul`.
+            Payload::Done(read) if usize::from(read) < DONE.len() => {
+                self.plain(sink);
+            }
+            Payload::Word(word, read) if usize::from(read) < WORDS[usize::from(word)].len() => {
+                self.plain(sink);
+            }
             _ => {}
         }
-        self.payload = Payload::Nothing;
-        self.dirty = false;
-        self.facts.begin_event();
+        self.facts.tell_error(sink);
+        self.begin_event();
         sink.event_end();
+    }
+
+    #[inline]
+    fn begin_event(&mut self) {
+        self.payload = Payload::Nothing;
+        self.name = Name::None;
+        self.dirty = false;
+        self.scanner.restart();
+        self.facts.begin_event();
+    }
+
+    /// A last event counts without its blank line if it is whole. One that is not can be read by nobody, and says nothing but that
+    /// it is an error.
+    fn body_ends(&mut self, sink: &mut impl Sink) {
+        match self.payload {
+            Payload::Json if !self.scanner.is_settled() => {
+                self.facts.tell_error(sink);
+                self.facts.fail(InspectionFailure::Malformed, sink);
+            }
+            Payload::Done(0..6) => {}
+            Payload::Word(word, read) if usize::from(read) < WORDS[usize::from(word)].len() => {}
+            _ => self.event_ends(sink),
+        }
     }
 }

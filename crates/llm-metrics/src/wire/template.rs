@@ -8,17 +8,30 @@
 //! the *stem* of the template.
 //!
 //! Only an envelope is remembered: what the shape knows to hold neither a fact nor anything that a model or user wrote.
-//! In what follows the text, one value may be different each time: padding, or an object that nobody looks at, such as
-//! log probabilities. See [`Template::ends`] for why that is safe.
+//! One value before the text and one after it may be different each time: padding, a number that counts events, or, after
+//! it, an object that nobody looks at, such as log probabilities. See [`Pattern`] for why that is safe.
 
 use super::escape::Joined;
-use super::facts::{Choice, Gap, Mark, Stem};
-use super::json::{Place, SCRATCH, Skipped};
-use super::skip::quote_or_backslash;
+use super::facts::{Choice, Fact};
+use super::framing::Framing;
+use super::json::{Place, SCRATCH, Shape};
+use super::learner::{Mark, Span, Stem};
+use super::pattern::{Gap, Pattern};
+use super::skip::{end_of_plain_text, quote_or_backslash};
 use super::{Sink, TextKind};
 
 /// How much can be remembered. Longer envelopes are read each time.
-const CAPACITY: usize = 384;
+const CAPACITY: usize = 280;
+/// After so many events that were learnt and never met again, nothing is learnt any more: where more than one value before
+/// the text is another each time, no event begins as another did.
+const PATIENCE: u8 = 32;
+
+/// The name of an event that the protocol knows, and its place in the list of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    pub(super) at: u8,
+    pub(super) word: &'static str,
+}
 
 /// A text that was found without reading what is around it.
 pub(super) struct Text<'b> {
@@ -30,21 +43,23 @@ pub(super) struct Text<'b> {
 }
 
 impl Text<'_> {
+    /// Tells the whole event.
     #[inline]
     pub(super) fn tell(&self, sink: &mut impl Sink) {
-        sink.choice(self.choice);
-        let mut tell = |piece: &[u8]| sink.text(self.choice, self.kind, piece);
-        if self.escaped {
-            self.tell_unescaped(tell);
-        } else if !self.text.is_empty() {
-            tell(self.text);
+        if !self.escaped {
+            return sink.text_event(self.choice, self.kind, self.text);
         }
+        sink.choice(self.choice);
+        self.tell_unescaped(|piece| sink.text(self.choice, self.kind, piece));
+        sink.event_end();
     }
 
+    #[inline(never)]
     fn tell_unescaped(&self, tell: impl FnMut(&[u8])) {
         let mut text = Joined::new(tell);
         let mut rest = self.text;
-        while let Some(at) = memchr::memchr(b'\\', rest) {
+        // There is no quote in it but behind a backslash.
+        while let Some(at) = quote_or_backslash(rest) {
             let (piece, [_, byte, after @ ..]) = rest.split_at(at) else { break };
             text.piece(piece);
             text.escape(*byte);
@@ -55,20 +70,32 @@ impl Text<'_> {
     }
 }
 
-/// The bytes on both sides of a text, one after the other. The scanner borrows the memory when it has to keep a split
-/// value, which is seldom; the template is lost then.
+/// The bytes around a text, one after the other. The scanner borrows the memory when it has to keep a split value, which is
+/// seldom; the template is lost then.
+///
+/// ```text
+///   event: …⏎data: {"id":"…","choices":[{"delta":{"content":" a text "}}]} ⏎⏎
+///   ╰── lead ─────╯╰────── stem ──────╯                  │        │      │   │
+///   ╰─────────────────── prefix ─────────────────────────╯        ╰─tail─╯end╯
+/// ```
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: [u8; CAPACITY],
-    /// How long the part before the choices is; 0: not known.
+    framing: Framing,
+    /// How many events were learnt since one was known.
+    misses: u8,
+    /// The name that the event had, by its place in the list of those that the protocol knows.
+    name: Option<u8>,
+    /// What the document with the text is.
+    root: &'static Shape<Fact>,
+    /// How long the part before the data is.
+    lead: u16,
+    /// How long the part of the data before the choices is; 0: not known.
     stem: u16,
-    /// How long the part before the text is; 0: no template.
-    prefix: u16,
-    /// How long the part after it is, up to the gap if there is one. `None`: it is different each time.
-    tail: Option<u16>,
-    /// How long the part after the gap is.
-    end: u16,
-    gap: Option<Skipped>,
+    /// The part before the text, from the lead on; without length: no template.
+    prefix: Pattern,
+    /// The part of the data after it. `None`: it is different each time.
+    tail: Option<Pattern>,
     list: Place,
     place: Place,
     choice: Choice,
@@ -77,27 +104,31 @@ pub(super) struct Template {
     pub(super) probe: Probe,
 }
 
-/// For tests: whether templates are in use, how many events were known from their first byte to their last, and how many
-/// only up to their choices.
+/// For tests: whether templates are in use, how many events were known from their first byte to their last, how many of those were not
+/// even framed, and how many were known only up to their choices.
 #[cfg(any(test, fuzzing))]
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     pub(super) off: bool,
     pub(super) known: u8,
-    /// One of them had an object in the place of the gap: see [`Template::ends`].
+    pub(super) split: u8,
+    /// One of them had an object in the place of the gap: see [`Pattern::is`].
     pub(super) trusted: bool,
     pub(super) begun: u8,
 }
 
 impl Template {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(root: &'static Shape<Fact>, framing: Framing) -> Self {
         Self {
             bytes: [0; CAPACITY],
+            framing,
+            misses: 0,
+            name: None,
+            root,
+            lead: 0,
             stem: 0,
-            prefix: 0,
+            prefix: Pattern::default(),
             tail: None,
-            end: 0,
-            gap: None,
             list: Place::default(),
             place: Place::default(),
             choice: Choice::default(),
@@ -110,7 +141,14 @@ impl Template {
     #[cfg(any(test, fuzzing))]
     pub(super) fn note_known(&mut self) {
         self.probe.known = self.probe.known.saturating_add(1);
-        self.probe.trusted |= self.gap == Some(Skipped::Object);
+        let gap = self.tail.and_then(|tail| tail.gap);
+        self.probe.trusted |= gap.is_some_and(|gap| gap.what == super::json::Skipped::Object);
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn note_split(&mut self) {
+        self.probe.split = self.probe.split.saturating_add(1);
+        self.note_known();
     }
 
     #[cfg(any(test, fuzzing))]
@@ -129,134 +167,167 @@ impl Template {
 
     pub(super) fn forget(&mut self) {
         self.stem = 0;
-        self.prefix = 0;
+        self.prefix = Pattern::default();
+        self.tail = None;
+    }
+
+    /// Whether it is of an event with this name.
+    #[inline]
+    pub(super) fn is_of(&self, name: Option<u8>) -> bool {
+        self.name == name
+    }
+
+    pub(super) fn root(&self) -> &'static Shape<Fact> {
+        self.root
+    }
+
+    /// An event began as the last one did.
+    pub(super) fn hit(&mut self) {
+        self.misses = 0;
+    }
+
+    /// Whether there is any hope that an event will be like another.
+    pub(super) fn learns(&self) -> bool {
+        self.misses < PATIENCE
     }
 
     /// What follows the part before the text, and the state to go on from, if this data begins as the last did.
     #[inline]
     pub(super) fn after_prefix<'b>(&self, data: &'b [u8]) -> Option<(&'b [u8], Place, Choice)> {
-        Some((self.after(self.prefix, data)?, self.place, self.choice))
+        let known = self.bytes.get(usize::from(self.lead)..usize::from(self.prefix.length))?;
+        let gap = self.prefix.gap.map(|gap| Gap { at: gap.at - self.lead, ..gap });
+        if known.is_empty() || self.is_off() {
+            return None;
+        }
+        Some((Pattern { gap, ..self.prefix }.strip(known, data)?, self.place, self.choice))
     }
 
     /// Where the choices begin, and the list that they are in, if this data begins as the last did up to there.
     pub(super) fn after_stem(&self, data: &[u8]) -> Option<(usize, Place)> {
-        self.after(self.stem, data).map(|rest| (data.len() - rest.len(), self.list))
-    }
-
-    #[inline]
-    fn after<'b>(&self, length: u16, data: &'b [u8]) -> Option<&'b [u8]> {
-        #[cfg(any(test, fuzzing))]
-        if self.probe.off {
+        let lead = usize::from(self.lead);
+        let stem = self.bytes.get(lead..lead + usize::from(self.stem))?;
+        if stem.is_empty() || self.is_off() {
             return None;
         }
-        if length == 0 { None } else { data.strip_prefix(&self.bytes[..usize::from(length)]) }
+        data.starts_with(stem).then_some((stem.len(), self.list))
     }
 
     /// Whether `rest`, with which the event ends, says what followed the last text: that the document is complete, and not
     /// a fact.
-    ///
-    /// Without a gap it does if it is the same. With one, this has to be shown: what is in the place of the gap is one
-    /// whole value, for then the reader would pass over it and come to the same end.
-    ///
-    /// - Padding: a string is whole if there is no quote and no backslash in it.
-    /// - An object: it cannot have ended early, because after the end of a member's value comes `}` or `,"`, and here each
-    ///   closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of a string. Neither can it go
-    ///   on: the quotes of the known end come in pairs, so it begins outside a string or the line would end inside one;
-    ///   and its brackets close just what is around the object. That holds for whatever is JSON: a line that is not may
-    ///   go unnoticed.
     #[inline]
     pub(super) fn ends(&self, rest: &[u8]) -> bool {
-        let Some(tail) = self.tail.map(usize::from) else { return false };
-        let known = &self.bytes[usize::from(self.prefix)..];
-        let Some(gap) = self.gap else { return rest == &known[..tail] };
-        let (head, end) = (&known[..tail], &known[tail..tail + usize::from(self.end)]);
-        let gap_value = rest.strip_prefix(head).and_then(|rest| rest.strip_suffix(end));
-        match (gap, gap_value) {
-            (Skipped::Padding, Some([b'"', padding @ .., b'"'])) => memchr::memchr2(b'"', b'\\', padding).is_none(),
-            (Skipped::Object, Some([b'{', members @ .., b'}'])) => !could_end_in(members),
-            _ => false,
-        }
+        let Some(tail) = self.tail else { return false };
+        let known = self.bytes[usize::from(self.prefix.length)..].get(..usize::from(tail.length));
+        known.is_some_and(|known| tail.is(known, rest))
     }
 
-    /// Splits an event that is like the last one to the byte, blank line and all, but for its text: the text, as far as it
-    /// needs no reading of its own, and what comes after the event.
+    /// Splits an event that is like the last one to the byte, from the first to the last, but for its text and what may be
+    /// in a gap: the text, as far as it needs no reading of its own, and what comes after the event.
     #[inline]
     pub(super) fn split<'b>(&self, bytes: &'b [u8]) -> Option<(Text<'b>, &'b [u8])> {
-        let tail = self.tail.filter(|_| self.gap.is_none())?;
-        let tail = self.bytes.get(usize::from(self.prefix)..usize::from(self.prefix + tail))?;
-        let data = bytes.strip_prefix(b"data: ")?;
-        let data = self.after(self.prefix, data)?;
+        let tail = self.tail.filter(|_| !self.is_off())?;
+        let (prefix, after) = self.bytes.split_at_checked(usize::from(self.prefix.length))?;
+        let data = self.prefix.strip(prefix, bytes)?;
         let (mut end, mut escaped) = (0, false);
         loop {
-            end += quote_or_backslash(data.get(end..)?)?;
-            if data[end] == b'"' {
-                break;
+            end += end_of_plain_text(data.get(end..)?)?;
+            match data[end..] {
+                [b'"', ..] => break,
+                // A code unit may be half of a character: that is for the scanner.
+                [b'\\', byte, ..] if byte != b'u' && byte >= b' ' => {
+                    escaped = true;
+                    end += 2;
+                }
+                _ => return None,
             }
-            // A code unit may be half of a character: that is for the scanner.
-            if data.get(end + 1) == Some(&b'u') {
-                return None;
-            }
-            escaped = true;
-            end += 2;
         }
-        let (text, after) = (&data[..end], &data[end + 1..]);
-        let rest = after.strip_prefix(tail)?.strip_prefix(b"\n\n")?;
-        if text.is_empty() || text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        let text = &data[..end];
+        if text.is_empty() {
             return None;
         }
+        let data = &data[end + 1..];
+        // The tail as it was learnt, and what ends the event.
+        let rest = if tail.may_be_long() {
+            let ends = memchr::memchr2(b'\n', b'\r', data)?;
+            let (line, rest) = data.split_at(ends);
+            let rest = rest.strip_prefix(self.framing.end())?;
+            tail.is(after.get(..usize::from(tail.length))?, line).then_some(rest)?
+        } else {
+            tail.strip(after.get(..usize::from(tail.length) + self.framing.end().len())?, data)?
+        };
         Some((Text { choice: self.choice.index(), kind: self.kind, text, escaped }, rest))
     }
 
     /// Remembers what came before the choices; what is known of a text was after other bytes.
-    pub(super) fn learn_stem(&mut self, data: &[u8], stem: &Stem) {
+    pub(super) fn learn_stem(&mut self, data: &[u8], stem: &Stem, name: Option<Name>, root: &'static Shape<Fact>) {
         self.forget();
-        let Some(bytes) = data.get(..stem.ends).filter(|bytes| bytes.len() <= CAPACITY) else { return };
-        self.bytes[..bytes.len()].copy_from_slice(bytes);
-        self.stem = bytes.len() as u16;
+        let Some(length) = self.begin(name, root, &[&data[..stem.ends]]) else { return };
+        self.stem = length - self.lead;
         self.list = stem.place;
     }
 
     /// Remembers what came before a text, after the same stem.
-    pub(super) fn learn(&mut self, data: &[u8], mark: &Mark) {
+    pub(super) fn learn(&mut self, data: &[u8], mark: &Mark, name: Option<Name>, root: &'static Shape<Fact>) {
+        if self.name != name.map(|name| name.at) || !std::ptr::eq(self.root, root) || mark.gap.is_some() {
+            self.stem = 0;
+        }
+        self.misses += 1;
         self.tail = None;
-        self.prefix = 0;
-        let Some(prefix) = data.get(..mark.begins).filter(|prefix| prefix.len() <= CAPACITY) else { return };
-        self.bytes[..prefix.len()].copy_from_slice(prefix);
-        self.prefix = prefix.len() as u16;
+        self.prefix = Pattern::default();
+        let Some((known, gap)) = known_parts(data, 0, mark.begins, mark.gap) else { return };
+        let Some(length) = self.begin(name, root, &known) else { return };
+        self.prefix = Pattern { length, gap: gap.map(|gap| Gap { at: gap.at + self.lead, ..gap }) };
         self.place = mark.place;
         self.choice = mark.choice;
         self.kind = mark.kind;
     }
 
     /// Remembers what came after it, from `from` in `data` on.
-    pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, gap: Option<Gap>) {
+    pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, gap: Option<Span>) {
         self.tail = None;
-        let (head, end) = match gap {
-            None => (data.get(from..), Some(&[][..])),
-            Some(gap) => (data.get(from..gap.from), data.get(gap.to..)),
-        };
-        let (Some(head), Some(end)) = (head, end) else { return };
-        let known = &mut self.bytes[usize::from(self.prefix)..];
-        if head.len() + end.len() <= known.len() {
-            known[..head.len()].copy_from_slice(head);
-            known[head.len()..head.len() + end.len()].copy_from_slice(end);
-            self.tail = Some(head.len() as u16);
-            self.end = end.len() as u16;
-            self.gap = gap.map(|gap| gap.what);
+        if self.prefix.length == 0 {
+            return;
         }
+        let Some(([before, after], gap)) = known_parts(data, from, data.len(), gap) else { return };
+        let length = (before.len() + after.len()) as u16;
+        if write(&mut self.bytes[usize::from(self.prefix.length)..], &[before, after, self.framing.end()]).is_some() {
+            self.tail = Some(Pattern { length, gap });
+        }
+    }
+
+    /// Writes what an event of this name begins with, and says how long that is, if there is room for it.
+    fn begin(&mut self, name: Option<Name>, root: &'static Shape<Fact>, data: &[&[u8]]) -> Option<u16> {
+        self.name = name.map(|name| name.at);
+        self.root = root;
+        let lead = write(&mut self.bytes, &self.framing.lead(name.map(|name| name.word)));
+        self.lead = lead.unwrap_or(0) as u16;
+        let data = lead.and_then(|lead| write(&mut self.bytes[lead..], data));
+        data.map(|data| self.lead + data as u16)
+    }
+
+    #[inline]
+    fn is_off(&self) -> bool {
+        #[cfg(any(test, fuzzing))]
+        return self.probe.off;
+        #[cfg(not(any(test, fuzzing)))]
+        false
     }
 }
 
-/// Whether an object that holds these members can have ended among them; without branches, so that it is done for many
-/// bytes at once: to search for the braces was measured to be slower.
-#[inline]
-fn could_end_in(members: &[u8]) -> bool {
-    let [.., before, last] = members else { return true };
-    let triples = members.iter().zip(&members[1..]).zip(&members[2..]);
-    let early = triples.fold(0, |early, ((byte, next), after)| {
-        let goes_on =
-            u8::from(*next == b']') | u8::from(*next == b'"') | (u8::from(*next == b',') & u8::from(*after == b'{'));
-        early | (u8::from(*byte == b'}') & (goes_on ^ 1))
-    });
-    early != 0 || *last == b'}' || (*before == b'}' && !matches!(last, b']' | b'"'))
+/// The bytes from `from` to `to` on both sides of a value that may differ, and where among them it stands.
+fn known_parts(data: &[u8], from: usize, to: usize, gap: Option<Span>) -> Option<([&[u8]; 2], Option<Gap>)> {
+    let Some(Span { from: begins, to: ends, what }) = gap else { return Some(([data.get(from..to)?, b""], None)) };
+    let before = data.get(from..begins)?;
+    let at = u16::try_from(before.len()).ok()?;
+    Some(([before, data.get(ends..to)?], Some(Gap { at, what })))
+}
+
+/// Writes these pieces one after the other, and says how long they are; nothing is written that does not fit.
+fn write(room: &mut [u8], pieces: &[&[u8]]) -> Option<usize> {
+    let mut length = 0;
+    for piece in pieces {
+        room.get_mut(length..length + piece.len())?.copy_from_slice(piece);
+        length += piece.len();
+    }
+    Some(length)
 }

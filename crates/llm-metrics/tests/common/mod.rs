@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use llm_metrics::LlmMetrics;
+use llm_metrics::{LlmMetrics, catalog};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 pub const MODEL: &str = "Qwen3-4B";
@@ -43,6 +43,11 @@ impl Recording {
         Self { metrics, snapshotter }
     }
 
+    /// Metrics with a recorder of the test's own.
+    pub fn of(metrics: LlmMetrics, snapshotter: Snapshotter) -> Self {
+        Self { metrics, snapshotter }
+    }
+
     pub fn take(&self) -> Recorded {
         let entries = self.snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
             let (_, key) = key.into_parts();
@@ -54,7 +59,11 @@ impl Recording {
 }
 
 impl Recorded {
+    #[track_caller]
     fn matching<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a DebugValue> {
+        let stem = |name: &'a str| name.split_once('_').map_or(name, |(_, stem)| stem);
+        let known = catalog::all().any(|row| stem(row.name) == stem(name));
+        assert!(known, "{name} is in no catalogue: what was never described would be 0 whatever happens");
         self.0
             .iter()
             .filter(move |(n, l, _)| {
@@ -64,6 +73,7 @@ impl Recorded {
     }
 
     /// The sum of a counter over all series that have these labels.
+    #[track_caller]
     pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.matching(name, labels)
             .map(|value| match value {
@@ -73,6 +83,7 @@ impl Recorded {
             .sum()
     }
 
+    #[track_caller]
     pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels)
             .map(|value| match value {
@@ -83,6 +94,7 @@ impl Recorded {
     }
 
     /// Every sample of a histogram over all series that have these labels.
+    #[track_caller]
     pub fn samples(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         self.matching(name, labels)
             .flat_map(|value| match value {
@@ -111,7 +123,10 @@ impl Recorded {
             let labels = [("error_type", error), ("status", status)];
             assert_eq!(self.counter("llm_request_errors_total", &labels), 1, "{error}, {status}: {:?}", self.errors());
         }
-        assert_eq!(self.gauge("llm_requests_in_flight", &[]), 0.0, "nothing is in flight any more");
+        for phase in ["waiting", "streaming"] {
+            let in_flight = self.gauge("llm_requests_in_flight", &[("phase", phase)]);
+            assert_eq!(in_flight, 0.0, "nothing is in flight any more, {phase}");
+        }
         assert_eq!(self.samples("llm_request_duration_seconds", &[("outcome", outcome)]).len(), 1);
     }
 
@@ -138,7 +153,6 @@ pub enum Step {
     Data(&'static str),
     Wait(Duration),
     Fail,
-    /// Says that nothing follows, as bodies of exact length do, without a final `None` being asked for.
     Panic,
     Pending,
 }

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod findings;
 mod opentelemetry;
 mod subscriber;
 
@@ -103,6 +104,16 @@ async fn head(
 }
 
 #[tokio::test]
+async fn a_reason_that_text_came_after_is_one_if_the_answer_is_complete_for_all_that() {
+    for (last, reasons) in [(DONE, Some(r#"["stop"]"#)), (HELLO, None)] {
+        let (spans, _guard) = Spans::subscribe();
+        let recording = Recording::new();
+        exchange(&recording, post(CHAT, ASK), stream([STOP, WORLD, last].map(Step::Data))).await.unwrap();
+        assert_eq!(spans.request().field("gen_ai.response.finish_reasons"), reasons);
+    }
+}
+
+#[tokio::test]
 async fn it_ends_when_the_body_ends_and_not_when_the_head_is_ready() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
@@ -152,6 +163,27 @@ async fn an_error_inside_a_stream_is_its_status() {
     let steps = [HELLO, "data: {\"error\":{\"message\":\"SECRET\"}}\n\n"].map(Step::Data);
     exchange(&recording, post(CHAT, ASK), stream(steps)).await.unwrap();
     assert_eq!(spans.request().ending(), (Some("error"), Some("stream_error"), Some("error")));
+}
+
+#[tokio::test]
+async fn a_clients_span_names_whom_it_asks() {
+    for (address, host, port) in [
+        ("http://gpu-1:8000", Some("gpu-1"), Some("8000")),
+        ("https://user:SECRET@api.example.com", Some("api.example.com"), Some("443")),
+        ("http://[::1]", Some("::1"), Some("80")),
+        ("", None, None),
+    ] {
+        for proxy in [true, false] {
+            let (spans, _guard) = Spans::subscribe();
+            let layer = Recording::new().metrics.layer();
+            let layer = if proxy { layer.proxy() } else { layer };
+            let service = layer.layer(service_fn(|_| async { Ok::<_, Infallible>(json("{}")) }));
+            drop(service.oneshot(post(&format!("{address}{CHAT}"), ASK)).await.unwrap());
+            let span = spans.request();
+            let named = (span.field("server.address"), span.field("server.port"));
+            assert_eq!(named, if proxy { (host, port) } else { (None, None) }, "{address}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -365,11 +397,13 @@ fn a_request_by_hand_has_its_span() {
 fn a_failure_and_a_drop_by_hand_end_it() {
     let (spans, _guard) = Spans::subscribe();
     let metrics = Recording::new().metrics;
-    metrics.start(Operation::Embeddings, "made-up").fail(ErrorType::Overloaded);
+    metrics.start(Operation::Embeddings, "made-up").fail(ErrorType::InvalidRequest);
+    metrics.start(Operation::Embeddings, "m").fail(ErrorType::Overloaded);
     drop(metrics.start(Operation::Chat, "made-up"));
-    let [failed, dropped] = <[Seen; 2]>::try_from(spans.requests()).unwrap();
+    let [refused, failed, dropped] = <[Seen; 3]>::try_from(spans.requests()).unwrap();
+    assert_eq!(refused.field("otel.name"), Some("embeddings other"));
     assert_eq!(failed.ending(), (Some("error"), Some("overloaded"), Some("error")));
-    assert_eq!(failed.field("otel.name"), Some("embeddings other"));
+    assert_eq!(failed.field("otel.name"), Some("embeddings m"), "by no fault of the caller's");
     assert_eq!(dropped.ending(), (Some("cancelled"), None, None));
     assert!(failed.closed && dropped.closed);
 }

@@ -1,23 +1,37 @@
 //! What is recorded when a request has ended.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use super::{Clock, Life};
-#[cfg(feature = "tracing")]
-use crate::inference::{handle::Asked, span::Ended};
+use super::Life;
 use crate::{
-    catalog::labels::STATUS_CODES,
+    catalog::labels::{self, STATUS_CODES},
     inference::{
-        handle::{EngineReport, MAX_PLAUSIBLE_TOKENS},
+        per_token::Pace,
+        quality::Known,
+        shared::{Asked, EngineReport},
+        timing::Time,
+        usage::{Count, whole},
         verdict::{End, Ending, Verdict},
     },
     recent::{Latency, RecentRequest},
-    record::{Series, Times},
-    vocabulary::{DiscardReason, ErrorType, FinishReason, InspectionFailure, Outcome, Thinking, Usage, UsageSource},
+    record::{Hint, Series, Times, catch_panic},
+    vocabulary::{
+        ErrorType, FinishReason, InspectionFailure, MAX_PLAUSIBLE_TOKENS, Outcome, Thinking, Usage, UsageSource,
+    },
 };
+
+/// All that is known of a request that has ended.
+struct Measured {
+    verdict: Verdict,
+    stream: bool,
+    thinking: Thinking,
+    /// Token counts by order of trust, the output where it is known.
+    usage: Usage,
+    output: Output,
+    times: Times,
+    asked: Asked,
+    engine: EngineReport,
+}
 
 impl Life {
     /// Ends the request and records what is known at the end. Later calls do nothing.
@@ -28,116 +42,109 @@ impl Life {
         let now = Instant::now();
         let live = self.shared.settle();
         self.accepted |= live > 0;
-        self.series();
+        // First: whatever panics in what follows (a subscriber of spans may), nothing stays in flight. And it ends here, since a
+        // request may be settled while another panic unwinds.
+        self.shared.metrics.0.fixed().in_flight(self.shared.door.operation, self.phase).decrement(1.0);
+        let _ = catch_panic(|| self.settle_at(now, end, live));
+    }
+
+    fn settle_at(&mut self, now: Instant, end: End, live: u64) {
+        let reported = self.shared.sides().engine.as_ref().and_then(|engine| engine.error);
+        let ending = Ending {
+            end,
+            status: self.status,
+            framing: self.framing,
+            answer: self.answer(),
+            reported,
+            proxy: self.proxy,
+        };
+        let verdict = ending.verdict();
+        // The name of a request that failed by no fault of its own may be learnt: it is in an outage that it is asked for.
+        self.shared.series(self.answered_by(), self.accepted || verdict.outcome == Outcome::Error);
+        let measured = self.measure(now, verdict, live);
+        if measured.stream && !self.terminal {
+            self.trailing_silence(now);
+        }
+        if self.quality.is_some() {
+            self.judge_quality(&Known {
+                outcome: verdict.outcome,
+                usage: measured.usage,
+                max_tokens: measured.asked.max_tokens.map(u64::from),
+                choices: self.choices.reasons(true).map(|(_, count)| count).sum(),
+                input_truncated: measured.engine.input_truncated,
+            });
+        }
+        let series = self.series();
+        self.record(series, &measured);
+        self.record_recent(series, now, &measured);
+        // Last, and our exporter reads it first: a request that a scrape sees as ended is there with all that is to be known of it.
+        series.requests(measured.stream, measured.thinking, verdict.outcome).increment(1);
+        #[cfg(feature = "tracing")]
+        self.end_span(&measured);
+    }
+
+    fn measure(&self, now: Instant, verdict: Verdict, live: u64) -> Measured {
         let (asked, engine) = {
             let mut sides = self.shared.sides();
             (std::mem::take(&mut sides.asked), sides.engine.take().map(|report| *report).unwrap_or_default())
         };
-        let ending = Ending {
-            end,
-            status: self.status,
-            inspection: self.inspection,
-            terminal: self.terminal,
-            in_band_error: self.in_band_error,
-            reported: engine.error,
-            proxy: self.proxy,
-        };
-        let verdict = ending.verdict();
         let stream = self.stream.or(asked.stream).unwrap_or(false);
         let (usage, output) = self.count(&engine, live, stream);
-        let thinking = self.thinking(usage, live, asked.thinking);
-        if stream && !ending.terminal {
-            self.trailing_silence(now);
-        }
-
-        let series = self.series();
-        let times = self.times(now, output);
-        if self.accepted {
-            self.record_choices(series, verdict);
-            self.record_stream(series, thinking, times);
-            self.record_tokens(series, usage, output, verdict, stream);
-            match asked.max_tokens {
-                Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
-                Some(limit) => series.request_max_tokens().record(limit as f64),
-                None => {}
-            }
-            self.record_engine(series, &engine);
-        }
-        series.duration(thinking, verdict.outcome).record(times.duration.as_secs_f64());
-        series.judge(verdict.outcome, &times);
-        let request = RecentRequest {
-            ended: now,
-            model: Arc::clone(series.recent.name()),
-            operation: self.shared.door.operation,
-            endpoint: self.shared.door.endpoint,
-            outcome: verdict.outcome,
-            error_type: verdict.error,
-            status: self.status,
-            finish_reason: self.choices.reasons().next().map(|(reason, _)| reason),
-            stream,
-            thinking,
-            duration: times.duration,
-            time_to_first_token: times.time_to_first_token,
-            time_to_first_answer_token: times.time_to_first_token.and_then(|_| self.since_start(self.clock.answer)),
-            time_per_output_token: times.time_per_output_token,
-            usage: Usage { output: output.known(), ..usage },
-        };
-        self.record_recent(series, request);
-        if let Some(error) = verdict.error {
-            series.error(error, status_word(self.status)).increment(1);
-        }
-        // Last, so that a request that a scrape sees as ended is there with all that is to be known of it.
-        series.requests(stream, thinking, verdict.outcome).increment(1);
-        self.shared.metrics.0.fixed().in_flight(self.shared.door.operation, self.phase).decrement(1.0);
-        #[cfg(feature = "tracing")]
-        self.end_span(&asked, &engine, usage, output, stream, verdict);
-    }
-
-    #[cfg(feature = "tracing")]
-    fn end_span(
-        &mut self,
-        asked: &Asked,
-        engine: &EngineReport,
-        usage: Usage,
-        output: Output,
-        stream: bool,
-        verdict: Verdict,
-    ) {
-        let span = std::mem::take(&mut self.span);
-        let ended = Ended {
-            label: self.series().recent.name(),
-            requested: asked.model.as_deref().or(engine.model.as_deref()),
-            proxy: self.proxy,
-            stream,
-            max_tokens: asked.max_tokens.filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
-            usage: Usage { output: output.known(), ..usage },
+        Measured {
             verdict,
-        };
-        span.end(self.shared.door.operation, &ended, self.choices.reasons().map(|(reason, _)| reason));
+            stream,
+            thinking: self.thinking(usage, asked.thinking),
+            usage,
+            output,
+            times: self.times(now, &engine, usage),
+            asked,
+            engine,
+        }
     }
 
     /// Token counts by order of trust, and where the count of output tokens comes from.
     fn count(&self, engine: &EngineReport, live: u64, stream: bool) -> (Usage, Output) {
-        let wire = Usage::from(self.usage);
-        let usage = engine.usage.or(wire);
+        let (count, _) = self.wire_output();
+        let told = match count {
+            Count::Tokens(tokens) => self.usage.usage(Some(tokens)),
+            Count::Unknown | Count::Implausible => self.usage.usage(None),
+        };
+        let measured = self.measured_usage();
+        if count == Count::Implausible {
+            self.failure(InspectionFailure::Implausible);
+        }
         let live = Some(live).filter(|tokens| *tokens > 0);
-        let output = if let Some(tokens) = engine.usage.output.or(live) {
+        let by_hand = Some(engine.reasoning_steps).filter(|tokens| *tokens > 0);
+        let engine = whole(Usage {
+            output: engine.usage.output.or(live),
+            reasoning: engine.usage.reasoning.or(by_hand),
+            ..engine.usage
+        });
+        let events = u64::from(self.timing.events);
+        let output = if let Some(tokens) = engine.output {
             Output { tokens, source: UsageSource::Engine }
-        } else if let Some(tokens) = wire.output {
+        } else if let Some(tokens) = told.output {
             Output { tokens, source: UsageSource::Upstream }
-        } else if stream && self.clock.events > 0 {
-            Output { tokens: u64::from(self.clock.events), source: UsageSource::Estimated }
+        } else if let Some(tokens) = measured.output {
+            Output { tokens, source: UsageSource::Timings }
+        } else if stream && events > 0 {
+            Output { tokens: events, source: UsageSource::Estimated }
         } else {
             Output { tokens: 0, source: UsageSource::Missing }
         };
+        let mut usage = engine.or(told).or(measured);
+        // The parts may be known from somebody else than the whole.
+        usage.reasoning = part_of(usage.reasoning, usage.output);
+        usage.cached_input = part_of(usage.cached_input, usage.input);
+        usage.cache_write = part_of(usage.cache_write, usage.input);
         (usage, output)
     }
 
-    fn thinking(&self, usage: Usage, live: u64, asked: Option<bool>) -> Thinking {
+    fn thinking(&self, usage: Usage, asked: Option<bool>) -> Thinking {
         if self.reasoned || usage.reasoning.is_some_and(|tokens| tokens > 0) {
             return Thinking::True;
         }
-        let produced = self.produced || usage.output.is_some_and(|tokens| tokens > 0) || live > 0;
+        let produced = self.produced || usage.output.is_some_and(|tokens| tokens > 0);
         match asked {
             _ if produced => Thinking::False,
             Some(true) => Thinking::True,
@@ -146,75 +153,94 @@ impl Life {
         }
     }
 
+    /// What the request took, as far as it can be told.
+    fn times(&self, now: Instant, engine: &EngineReport, usage: Usage) -> Times {
+        let measured = self.timings.as_ref().and_then(|timings| Some((timings.decode?, timings.usage.output)));
+        let pace = Pace {
+            timing: &self.timing,
+            tokens: usage.output,
+            hidden: usage.reasoning.filter(|_| !self.reasoned).unwrap_or(0),
+            by_hand: self.by_hand,
+            reported: engine.decode,
+            measured,
+        };
+        Times {
+            duration: now - self.started,
+            time_to_first_token: self.timing.first.map(Time::duration),
+            time_per_output_token: pace.time_per_output_token(),
+        }
+    }
+
     /// Nobody saw a token after the last one, and the stream was not complete: the silence before its end counts.
     fn trailing_silence(&mut self, now: Instant) {
-        let Some(last) = self.clock.last.filter(|_| self.clock.first.is_some()) else { return };
-        let gap = now - last;
-        self.clock.max_gap = self.clock.max_gap.max(Some(gap));
-        if gap > self.shared.metrics.0.options.stall {
-            self.series().stalls.increment(1);
+        if let Some(last) = self.timing.last.filter(|_| self.timing.first.is_some()) {
+            self.gap(self.since_arrival(now).since(last));
+        }
+    }
+
+    fn record(&self, series: &Series, measured: &Measured) {
+        let Measured { verdict, times, thinking, .. } = measured;
+        if self.accepted {
+            self.record_choices(series, *verdict);
+            self.record_stream(series, measured);
+            self.record_tokens(series, measured);
+            self.record_engine(series, measured);
+        }
+        series.duration(*thinking, verdict.outcome).record(times.duration.as_secs_f64());
+        series.judge(verdict.outcome, times);
+        if let Some(error) = verdict.error {
+            series.error(error, status_word(self.status)).increment(1);
         }
     }
 
     fn record_choices(&self, series: &Series, verdict: Verdict) {
-        for (reason, count) in self.choices.reasons() {
+        let success = verdict.outcome == Outcome::Success;
+        let mut outputs = 0;
+        for (reason, count) in self.choices.reasons(success) {
             series.finish_reason(reason).increment(count);
+            outputs += count;
         }
-        let ended_open = verdict.outcome == Outcome::Success || verdict.error == Some(ErrorType::StreamTruncated);
-        if ended_open {
-            series.finish_reason(FinishReason::Missing).increment(self.choices.open());
+        if success || verdict.error == Some(ErrorType::StreamTruncated) {
+            series.finish_reason(FinishReason::Missing).increment(self.choices.open(success));
+            outputs += self.choices.open(success);
         }
-    }
-
-    /// What the request took, as far as it can be told.
-    fn times(&self, now: Instant, output: Output) -> Times {
-        let time_per_output_token = match self.clock {
-            // Tokens that all came at once have no time between them that could be told.
-            Clock { first: Some(first), last: Some(last), .. } if output.tokens > 1 && last > first => {
-                Some((last - first).div_f64((output.tokens - 1) as f64))
-            }
-            _ => None,
-        };
-        Times {
-            duration: now - self.started,
-            time_to_first_token: self.since_start(self.clock.first),
-            time_per_output_token,
+        if let Some(quality) = &series.quality {
+            quality.outputs.increment(outputs);
+        }
+        let read = self.framing.is_some() && !self.unreadable;
+        let generates = self.shared.door.operation.generates() && !self.no_generation;
+        if success && read && generates && !self.choices.any() && !self.produced {
+            self.failure(InspectionFailure::NoChoices);
         }
     }
 
-    fn since_start(&self, then: Option<Instant>) -> Option<Duration> {
-        then.map(|then| then - self.started)
-    }
-
-    /// The first token is there already. What ended before its time, by the caller's fault or will, says nothing about how long
-    /// requests take.
-    fn record_recent(&self, series: &Series, request: RecentRequest) {
-        let ours = matches!(request.outcome, Outcome::Success | Outcome::Error);
-        let duration = ours.then_some((Latency::Duration, request.duration));
-        let each = request.time_per_output_token.filter(|_| self.accepted);
-        let samples = duration.into_iter().chain(each.map(|each| (Latency::PerToken, each)));
-        series.recent.record(request.ended, samples);
-        self.shared.metrics.0.recent.finished(request);
-    }
-
-    fn record_stream(&self, series: &Series, thinking: Thinking, times: Times) {
-        let Clock { first: Some(first), answer, max_gap, .. } = self.clock else { return };
-        if let Some(answer) = answer {
-            series.time_to_first_answer_token().record((answer - self.started).as_secs_f64());
+    fn record_stream(&self, series: &Series, measured: &Measured) {
+        if let Some(each) = measured.times.time_per_output_token {
+            series.time_per_output_token(measured.thinking).record(each.as_secs_f64());
+        }
+        let Some(first) = self.timing.first else { return };
+        if let Some(answer) = self.timing.answer {
+            series.time_to_first_answer_token().record(answer.duration().as_secs_f64());
             if self.reasoned {
-                series.reasoning_duration().record((answer - first).as_secs_f64());
+                series.reasoning_duration().record(answer.since(first).seconds());
             }
         }
-        if let Some(each) = times.time_per_output_token {
-            series.time_per_output_token(thinking).record(each.as_secs_f64());
-        }
-        if let Some(gap) = max_gap {
-            series.max_gap().record(gap.as_secs_f64());
+        if let Some(gap) = self.timing.max_gap {
+            series.max_gap().record(gap.seconds());
         }
     }
 
-    fn record_tokens(&self, series: &Series, usage: Usage, output: Output, verdict: Verdict, stream: bool) {
-        series.usage_report(stream, output.source).increment(1);
+    fn record_tokens(&self, series: &Series, measured: &Measured) {
+        let Measured { usage, output, verdict, asked, .. } = measured;
+        if !self.no_generation {
+            series.usage_report(measured.stream, output.source).increment(1);
+        }
+        if output.source == UsageSource::Estimated {
+            self.shared.metrics.0.hint(Hint::NoUsage);
+        }
+        if **series.recent.name() == *labels::UNKNOWN {
+            self.shared.metrics.0.hint(Hint::NoModel);
+        }
         if let Some(tokens) = usage.input {
             series.input_tokens.increment(tokens);
             series.request_input_tokens().record(tokens as f64);
@@ -222,33 +248,93 @@ impl Life {
         if let Some(tokens) = usage.cached_input {
             series.input_cached_tokens.increment(tokens);
         }
+        if let Some(tokens) = usage.cache_write {
+            series.input_cache_write_tokens.increment(tokens);
+        }
         if let Some(tokens) = usage.reasoning {
             series.output_reasoning_tokens.increment(tokens);
         }
-        let live = self.shared.metrics.0.options.live_tokens;
-        let known = output.known().is_some();
-        if known || (live && output.source == UsageSource::Estimated) {
-            self.shared.publish(series, output.tokens);
+        if let Some(tokens) = usage.output {
+            self.shared.publish(series, tokens);
+            if verdict.outcome == Outcome::Success {
+                series.request_output_tokens().record(tokens as f64);
+            }
         }
-        if known && verdict.outcome == Outcome::Success {
-            series.request_output_tokens().record(output.tokens as f64);
-        }
-        if let Some(reason) = discarded(verdict) {
+        if let Some(reason) = verdict.discard {
             series.discarded(reason).increment(output.tokens);
+        }
+        match asked.max_tokens.map(u64::from) {
+            Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
+            Some(limit) => series.request_max_tokens().record(limit as f64),
+            None => {}
+        }
+        if let Some(inputs) = asked.inputs {
+            series.request_inputs().record(f64::from(inputs));
         }
     }
 
-    fn record_engine(&self, series: &Series, engine: &EngineReport) {
-        if let Some(time) = engine.queue {
+    fn record_engine(&self, series: &Series, measured: &Measured) {
+        let engine = &measured.engine;
+        let wire = self.timings.as_deref().copied().unwrap_or_default();
+        // A request waits for its model to be loaded before its prompt is processed.
+        if let Some(time) = engine.queue.or(wire.load) {
             series.queue().record(time.as_secs_f64());
         }
-        let [prefill, decode] = self.timings.as_deref().copied().unwrap_or_default();
-        if let Some(time) = engine.prefill.or(prefill) {
+        if let Some(time) = engine.prefill.or(wire.prefill) {
             series.prefill().record(time.as_secs_f64());
         }
-        if let Some(time) = engine.decode.or(decode) {
+        // There is no time after the first token where there is no other.
+        let alone = wire.usage.output.or(measured.usage.output).is_some_and(|tokens| tokens < 2);
+        if let Some(time) = engine.decode.or_else(|| wire.decode.filter(|_| !alone)) {
             series.decode().record(time.as_secs_f64());
         }
+    }
+
+    /// The first token is there already. What ended before its time, by the caller's fault or will, says nothing about how long
+    /// requests take.
+    fn record_recent(&self, series: &Series, now: Instant, measured: &Measured) {
+        let Measured { verdict, times, .. } = measured;
+        let request = RecentRequest {
+            ended: now,
+            model: Arc::clone(series.recent.name()),
+            operation: self.shared.door.operation,
+            endpoint: self.shared.door.endpoint,
+            outcome: verdict.outcome,
+            error_type: verdict.error,
+            status: self.status,
+            finish_reason: self.choices.reasons(verdict.outcome == Outcome::Success).next().map(|(reason, _)| reason),
+            stream: measured.stream,
+            thinking: measured.thinking,
+            duration: times.duration,
+            time_to_first_token: times.time_to_first_token,
+            time_to_first_answer_token: times.time_to_first_token.and(self.timing.answer).map(Time::duration),
+            time_per_output_token: times.time_per_output_token,
+            usage: measured.usage,
+            labels: Arc::clone(&series.request_labels),
+        };
+        let ours = matches!(verdict.outcome, Outcome::Success | Outcome::Error);
+        let duration = ours.then_some((Latency::Duration, times.duration));
+        let each = times.time_per_output_token.filter(|_| self.accepted);
+        let samples = duration.into_iter().chain(each.map(|each| (Latency::PerToken, each)));
+        series.recent.record(now, samples);
+        self.shared.metrics.0.recent.finished(request);
+    }
+
+    #[cfg(feature = "tracing")]
+    fn end_span(&mut self, measured: &Measured) {
+        let span = std::mem::take(&mut self.span);
+        let Measured { asked, engine, verdict, .. } = measured;
+        let ended = crate::inference::span::Ended {
+            label: self.series().recent.name(),
+            requested: asked.model.as_deref().or(engine.model.as_deref()),
+            proxy: self.proxy,
+            stream: measured.stream,
+            max_tokens: asked.max_tokens.map(u64::from).filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
+            usage: measured.usage,
+            verdict: *verdict,
+        };
+        let reasons = self.choices.reasons(verdict.outcome == Outcome::Success);
+        span.end(self.shared.door.operation, &ended, reasons.map(|(reason, _)| reason));
     }
 }
 
@@ -259,21 +345,9 @@ struct Output {
     source: UsageSource,
 }
 
-impl Output {
-    /// The tokens, where somebody counted them.
-    fn known(self) -> Option<u64> {
-        matches!(self.source, UsageSource::Engine | UsageSource::Upstream).then_some(self.tokens)
-    }
-}
-
-fn discarded(verdict: Verdict) -> Option<DiscardReason> {
-    match (verdict.outcome, verdict.error) {
-        (Outcome::Cancelled, _) => Some(DiscardReason::ClientDisconnect),
-        (_, Some(ErrorType::StreamError)) => Some(DiscardReason::StreamError),
-        (_, Some(ErrorType::StreamTruncated)) => Some(DiscardReason::StreamTruncated),
-        (_, Some(ErrorType::Timeout)) => Some(DiscardReason::Timeout),
-        _ => None,
-    }
+/// A part that is no larger than its whole.
+fn part_of(part: Option<u64>, whole: Option<u64>) -> Option<u64> {
+    part.map(|part| whole.map_or(part, |whole| part.min(whole)))
 }
 
 /// The status as a label: the codes that servers use, so that an odd one cannot add series.

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 /// JSON with its order of keys and its spelling, which `serde_json::Value` does not keep.
 #[derive(Clone, Debug)]
@@ -95,11 +96,11 @@ fn object<const N: usize>(members: [(&str, Option<Json>); N]) -> Json {
     Json::Object(members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
 }
 
-fn raw(value: impl ToString) -> Json {
+pub(super) fn raw(value: impl ToString) -> Json {
     Json::Raw(value.to_string())
 }
 
-fn null() -> Json {
+pub(super) fn null() -> Json {
     raw("null")
 }
 
@@ -316,4 +317,29 @@ pub(super) fn cut<'a>(body: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
         rest = after;
     }
     pieces
+}
+
+/// What goes wrong with some events: which one, where, a byte, and what is done to it.
+pub(super) type Damage = (Index, Index, u8, u8);
+
+pub(super) fn damage() -> impl Strategy<Value = Vec<Damage>> {
+    vec((any::<Index>(), any::<Index>(), any::<u8>(), 0..3_u8), 0..6)
+}
+
+/// The events after that.
+pub(super) fn damaged(events: Vec<String>, damage: Vec<Damage>) -> Vec<Vec<u8>> {
+    let mut events: Vec<_> = events.into_iter().map(String::into_bytes).collect();
+    for (event, at, byte, kind) in damage {
+        let event = event.get_mut(&mut events);
+        if event.is_empty() {
+            continue;
+        }
+        let at = at.index(event.len());
+        match kind {
+            0 => event[at] = byte,
+            1 => event.insert(at, byte),
+            _ => event.truncate(at),
+        }
+    }
+    events
 }

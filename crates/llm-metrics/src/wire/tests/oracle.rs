@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::generated::{chat, cut, layout, pieces, stream};
-use super::support::{Told, chat_document, chat_stream, told, without_templates};
+use super::support::{Told, chat_document, chat_stream, order, told, without_templates};
 use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
 use crate::wire::TextKind;
 
@@ -17,6 +17,7 @@ struct Event {
     choices: BTreeMap<u32, Choice>,
     usage: Option<Usage>,
     timings: Option<(Option<Duration>, Option<Duration>)>,
+    timed_usage: Option<Usage>,
     error: bool,
     done: bool,
 }
@@ -41,14 +42,18 @@ fn seen(told: Vec<Told>) -> Body {
             }
             Told::Text(choice, kind, text) => {
                 let texts = &mut event.choices.get_mut(&choice).expect("a choice is told before its text").0;
-                texts.entry(kind as u8).or_default().extend(text);
+                texts.entry(order(kind)).or_default().extend(text);
             }
             Told::Finish(choice, reason) => event.choices.get_mut(&choice).unwrap().1.push(reason),
-            Told::Usage(usage) => event.usage = Some(usage),
+            Told::Usage(usage) | Told::UsageSoFar(usage) => event.usage = Some(usage),
             Told::Model(name) => assert!(body.model.replace(name).is_none(), "the model was told twice"),
-            Told::Error => assert!(!std::mem::replace(&mut event.error, true), "an error was told twice"),
+            Told::Error | Told::ErrorOf(_) | Told::PlainText => {
+                assert!(!std::mem::replace(&mut event.error, true), "an error was told twice")
+            }
             Told::Done => event.done = true,
             Told::Timings(prefill, decode) => event.timings = Some((prefill, decode)),
+            Told::TimedUsage(usage) => event.timed_usage = Some(usage),
+            Told::NoGeneration | Told::Load(_) => panic!("{what:?} is nothing that OpenAI says"),
             Told::EventEnd => body.events.push(std::mem::take(&mut event)),
             Told::Failure(InspectionFailure::Implausible) => body.implausible = true,
             Told::Failure(kind) => panic!("{kind:?} was told of a body that is whole"),
@@ -63,21 +68,41 @@ fn read_document(document: &Value, message: &str, body: &mut Body, event: &mut E
     if let Some(name) = document["model"].as_str().filter(|name| !name.is_empty()) {
         body.model.get_or_insert_with(|| name.to_owned());
     }
-    event.error |= !document["error"].is_null();
+    event.error |= !matches!(&document["error"], Value::Null | Value::Bool(false))
+        && document["error"] != ""
+        && document["error"] != 0;
     let mut count = |value: &Value| {
         let count = value.as_u64()?;
         body.implausible |= count > 1 << 30;
         (count <= 1 << 30).then_some(count)
     };
     let usage = &document["usage"];
-    let usage = Usage {
+    let mut usage = Usage {
         input: count(&usage["prompt_tokens"]),
         cached_input: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+        cache_write: None,
         output: count(&usage["completion_tokens"]),
         reasoning: count(&usage["completion_tokens_details"]["reasoning_tokens"]),
     };
+    // What is more than the whole stands beside it.
+    usage.input = usage.input.map(|input| input + usage.cached_input.filter(|cached| *cached > input).unwrap_or(0));
+    usage.output = usage.output.map(|output| output + usage.reasoning.filter(|part| *part > output).unwrap_or(0));
+    // Zeros are place-holders.
+    usage.input = usage.input.filter(|count| *count > 0);
+    usage.output = usage.output.filter(|count| *count > 0 || usage.input.is_some());
+    if usage.input.or(usage.output).is_none() {
+        usage.cached_input = usage.cached_input.filter(|count| *count > 0);
+        usage.reasoning = usage.reasoning.filter(|count| *count > 0);
+    }
     event.usage = (usage != Usage::new()).then_some(usage);
     if document["timings"].is_object() {
+        let count = |key| document["timings"][key].as_u64();
+        event.timed_usage = Some(Usage {
+            input: Some(count("prompt_n").unwrap() + count("cache_n").unwrap()),
+            cached_input: count("cache_n"),
+            output: count("predicted_n"),
+            ..Usage::new()
+        });
         let time = |key| Some(Duration::from_secs_f64(document["timings"][key].as_f64()? / 1000.0));
         event.timings = Some((time("prompt_ms"), time("predicted_ms")));
     }
@@ -86,7 +111,7 @@ fn read_document(document: &Value, message: &str, body: &mut Body, event: &mut E
         let (texts, finish) = event.choices.entry(index).or_default();
         let mut add = |kind: TextKind, value: &Value| {
             if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
-                texts.entry(kind as u8).or_default().extend(text.as_bytes());
+                texts.entry(order(kind)).or_default().extend(text.as_bytes());
             }
         };
         let message = &choice[message];
@@ -94,11 +119,11 @@ fn read_document(document: &Value, message: &str, body: &mut Body, event: &mut E
         add(TextKind::Reasoning, &message["reasoning_content"]);
         add(TextKind::Refusal, &message["refusal"]);
         for call in message["tool_calls"].as_array().into_iter().flatten() {
-            add(TextKind::ToolCall, &call["function"]["name"]);
-            add(TextKind::ToolCall, &call["function"]["arguments"]);
+            add(TextKind::ToolName(0), &call["function"]["name"]);
+            add(TextKind::ToolArguments(0), &call["function"]["arguments"]);
         }
         match choice["finish_reason"].as_str() {
-            None | Some("") => {}
+            None | Some("" | "null") => {}
             Some("stop") => finish.push(FinishReason::Stop),
             Some("length") => finish.push(FinishReason::Length),
             Some("tool_calls") => finish.push(FinishReason::ToolCalls),
@@ -119,8 +144,9 @@ fn read_stream(stream: &[u8]) -> Body {
         match field {
             _ if line.is_empty() => {
                 let payload = data.take().unwrap_or_default();
-                let mut event = Event { error: std::mem::take(&mut name) == "error", ..Event::default() };
+                let mut event = Event { error: name == "error", ..Event::default() };
                 if payload.is_empty() && !event.error {
+                    name.clear();
                     continue;
                 }
                 match payload.as_str() {
@@ -129,8 +155,12 @@ fn read_stream(stream: &[u8]) -> Body {
                     json if json.trim_start().starts_with('{') => {
                         read_document(&serde_json::from_str(json).unwrap(), "delta", &mut body, &mut event);
                     }
-                    _ => event.error = true,
+                    // JSON that is no object is padding.
+                    json if serde_json::from_str::<Value>(json).is_ok() => {}
+                    // Under a name of its own, a text is a heart-beat.
+                    _ => event.error |= name.is_empty() || name == "message",
                 }
+                name.clear();
                 body.events.push(event);
             }
             "data" => {

@@ -5,11 +5,13 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::generated::{Json, content, cut, junk, layout, pieces, text};
+use crate::vocabulary::Endpoint;
+use crate::wire::facts::model_name;
 use crate::wire::request::Format;
-use crate::wire::{RequestFacts, RequestScan, route};
+use crate::wire::{RequestFacts, RequestScan, Route};
 
 fn scan() -> RequestScan {
-    route(&http::Method::POST, "/v1/chat/completions").unwrap().request_scan()
+    Route::of(Endpoint::ChatCompletions).unwrap().request_scan(false)
 }
 
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> RequestFacts {
@@ -71,6 +73,7 @@ fn expected(request: &Value) -> RequestFacts {
         format,
         tools: request["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| !tool.is_null())),
         thinking: request["enable_thinking"].as_bool(),
+        inputs: None,
     }
 }
 
@@ -114,6 +117,7 @@ fn every_fact_is_found() {
         format: Some(Format::JsonSchema),
         tools: true,
         thinking: Some(false),
+        inputs: None,
     };
     assert_eq!(found, expected);
     for at in 0..body.len() {
@@ -165,7 +169,18 @@ fn every_demand_for_a_form_is_known() {
         (r#"{"response_format":{"type":"grammar","grammar":""}}"#, Some(Format::Grammar)),
         (r#"{"response_format":null,"guided_json":null}"#, None),
         (r#"{"guided_regex":"a+"}"#, Some(Format::Grammar)),
+        (r#"{"guided_json":{"type":"object"}}"#, Some(Format::JsonSchema)),
+        (r#"{"guided_json":"{}"}"#, Some(Format::JsonSchema)),
         (r#"{"structured_outputs":{"choice":["a"]}}"#, Some(Format::Grammar)),
+        (r#"{"structured_outputs":{"json":{"type":"object"},"regex":null}}"#, Some(Format::JsonSchema)),
+        (r#"{"structured_outputs":{"json_object":true}}"#, Some(Format::JsonObject)),
+        (r#"{"structured_outputs":{"json_object":false,"regex":"a+"}}"#, Some(Format::Grammar)),
+        (r#"{"structured_outputs":{"regex":"a+","json_object":false}}"#, Some(Format::Grammar)),
+        (r#"{"grammar":{"type":"json_schema","value":{}}}"#, Some(Format::JsonSchema)),
+        (r#"{"grammar":{"value":"a+","type":"regex"}}"#, Some(Format::Grammar)),
+        (r#"{"grammar":{"type":"of tomorrow"}}"#, Some(Format::Grammar)),
+        (r#"{"grammar":{"type":"text"}}"#, Some(Format::Grammar)),
+        (r#"{"grammar":"root ::= \"a\""}"#, Some(Format::Grammar)),
         (r#"{"grammar":{"type":"lark","value":"x"},"response_format":{"type":"text"}}"#, Some(Format::Grammar)),
         (r#"{"response_format":{"type":"json_object"},"guided_json":{}}"#, Some(Format::JsonObject)),
         (r#"{"json_schema":{"type":"object"}}"#, Some(Format::JsonSchema)),
@@ -173,6 +188,97 @@ fn every_demand_for_a_form_is_known() {
     ] {
         assert_eq!(facts(body).format, expected, "{body}");
     }
+}
+
+#[test]
+fn the_format_of_ollama_is_a_word_or_a_schema() {
+    for (format, expected) in [
+        ("\"json\"", Some(Format::JsonObject)),
+        (r#"{"type":"object","properties":{"format":{"type":"string"}}}"#, Some(Format::JsonSchema)),
+        ("{}", Some(Format::JsonSchema)),
+        ("\"\"", None),
+        ("null", None),
+    ] {
+        let body = format!(r#"{{"model":"m","format":{format},"messages":[]}}"#);
+        let mut scan = Route::of(Endpoint::OllamaChat).unwrap().request_scan(false);
+        scan.read(body.as_bytes());
+        assert_eq!(scan.facts().format, expected, "{body}");
+    }
+}
+
+#[test]
+fn ollama_thinks_or_not_or_how_much() {
+    for (think, expected) in [
+        ("true", Some(true)),
+        ("false", Some(false)),
+        ("\"high\"", Some(true)),
+        ("\"none\"", Some(false)),
+        ("null", None),
+        ("1", None),
+    ] {
+        let body = format!(r#"{{"model":"m","think":{think}}}"#);
+        let mut scan = Route::of(Endpoint::OllamaChat).unwrap().request_scan(false);
+        scan.read(body.as_bytes());
+        assert_eq!(scan.facts().thinking, expected, "{body}");
+    }
+}
+
+#[test]
+fn what_is_said_to_be_compressed_is_read_if_it_is_json_for_all_that() {
+    for (body, compressed) in [
+        (" \r\n\t{\"model\":\"m\"}", false),
+        ("\u{feff}{\"model\":\"m\"}", false),
+        ("{ \"model\":\"m\"}", false),
+        ("m\"model\":\"m\"}", true),
+        ("{\u{1f}\"model\":\"m\"}", true),
+        ("[\"model\"]", true),
+    ] {
+        for size in [1, body.len()] {
+            let mut scan = Route::of(Endpoint::ChatCompletions).unwrap().request_scan(true);
+            body.as_bytes().chunks(size).for_each(|piece| scan.read(piece));
+            assert_eq!(scan.is_compressed(), compressed, "{body:?} by {size}");
+            assert_eq!(scan.facts().model.is_some(), !compressed, "{body:?} by {size}");
+        }
+    }
+}
+
+#[test]
+fn the_length_of_a_request_is_that_of_its_text_unless_it_is_known_to_hold_more() {
+    for (body, is_text) in [
+        (r#"{"messages":[{"content":"a"}]}"#, true),
+        (r#"{"format":"json","messages":[{"content":"a","images":null}]}"#, true),
+        (r#"{"format":{"type":"object"},"messages":[{"content":"a"}]}"#, false),
+        (r#"{"messages":[{"content":"a","images":["AAAA"]}]}"#, false),
+        (r#"{"prompt":"a","images":["AAAA"]}"#, false),
+    ] {
+        for size in [1, 7, body.len()] {
+            let mut scan = Route::of(Endpoint::OllamaChat).unwrap().request_scan(false);
+            body.as_bytes().chunks(size).for_each(|piece| scan.read(piece));
+            assert_eq!(scan.text_bytes(), is_text.then_some(body.len() as u64), "{body} by {size}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_that_is_too_large_stays_too_large() {
+    for (limit, expected) in [
+        ("4096.0", Some(4096)),
+        ("1e3", Some(1000)),
+        ("18446744073709551616", Some(u64::MAX)),
+        ("1e300", Some(u64::MAX)),
+        ("1e999", None),
+        ("-1", None),
+        ("0.5", None),
+    ] {
+        assert_eq!(facts(&format!(r#"{{"max_tokens":{limit}}}"#)).max_tokens, expected, "{limit}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_text_is_cut_before_that_if_it_is_too_long_anyway() {
+    let name = |valid: usize| ["x".repeat(valid).as_bytes(), &[0xFF]].concat();
+    assert_eq!(model_name(&name(128)), "\0");
+    assert_eq!(model_name(&name(129)), "x".repeat(129));
 }
 
 #[test]
@@ -203,5 +309,87 @@ fn what_is_no_request_has_no_facts() {
         "{\"stream\" true}",
     ] {
         assert_eq!(facts(body), RequestFacts::default(), "{body}");
+    }
+}
+
+/// The schema that is kept of a request, which comes in pieces.
+fn schema<'a>(endpoint: Endpoint, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+    let mut scan = Route::of(endpoint).unwrap().request_scan(false);
+    scan.want_schema();
+    let mut kept = None;
+    for piece in pieces {
+        scan.read(piece);
+        kept = scan.take_schema().or(kept);
+    }
+    let kept = kept?;
+    Some(String::from_utf8(kept.whole()?.to_vec()).unwrap())
+}
+
+#[test]
+fn a_schema_is_kept_as_it_stands_in_the_request_however_that_is_cut() {
+    let wanted = r#"{"type": "object", "properties": {"schema": {"enum": ["}", "\"]"]}}}"#;
+    for (endpoint, body) in [
+        (
+            Endpoint::ChatCompletions,
+            r#"{"a":{},"response_format":{"json_schema":{"name":{},"schema":S,"strict":true},"type":"json_schema"},"b":{"c":[]}}"#,
+        ),
+        (
+            Endpoint::ChatCompletions,
+            r#"{"guided_json":S,"tools":[{"function":{"name":"f","parameters":{"schema":{}}}}],"z":"z"}"#,
+        ),
+        (Endpoint::ChatCompletions, r#"{"messages":[{"schema":{}}],"structured_outputs":{"json":S}}"#),
+        (
+            Endpoint::Responses,
+            r#"{"text":{"format":{"type":"json_schema","schema":S},"verbosity":{"x":1}},"input":[{}]}"#,
+        ),
+        (Endpoint::Messages, r#"{"output_format":{"schema":S},"system":[{"schema":{}}]}"#),
+        (Endpoint::Messages, r#"{"output_config":{"effort":"low","format":{"schema":S}},"system":[{}]}"#),
+        (
+            Endpoint::OllamaChat,
+            r#"{"tools":[],"x":[1],"format":S,"messages":[{"content":"","format":{}}],"options":{"a":{}}}"#,
+        ),
+        (Endpoint::LlamaCppCompletion, r#"{"prompt":["x"],"json_schema":S,"y":{"json_schema":{}}}"#),
+    ] {
+        let body = body.replace('S', wanted);
+        for size in [1, 2, 3, 7, 50, body.len()] {
+            assert_eq!(
+                schema(endpoint, body.as_bytes().chunks(size)).as_deref(),
+                Some(wanted),
+                "{endpoint:?}: {body} by {size}"
+            );
+        }
+    }
+    for none in [
+        r#"{"response_format":{"json_schema":{"schema":null}},"x":{}}"#,
+        r#"{"guided_json":true,"x":{"y":1}}"#,
+        r#"{"messages":[{"schema":{}}]}"#,
+    ] {
+        for size in [1, 7, none.len()] {
+            assert_eq!(schema(Endpoint::ChatCompletions, none.as_bytes().chunks(size)), None, "{none} by {size}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_schema_is_kept_whatever_it_is_and_whatever_stands_around_it(
+        (before, wanted, beside, after) in (junk(), junk(), junk(), junk()),
+        place in 0..4_usize, layout in layout(), lengths in pieces(),
+    ) {
+        let object = |members: &[(&str, &Json)]| {
+            Json::Object(members.iter().map(|(key, value)| ((*key).to_owned(), (*value).clone())).collect())
+        };
+        let wanted = object(&[("properties", &wanted)]);
+        let beside = |key| object(&[("name", &beside), (key, &wanted), ("strict", &beside)]);
+        let (key, value) = match place {
+            0 => ("guided_json", wanted.clone()),
+            1 => ("response_format", beside("schema")),
+            2 => ("response_format", object(&[("json_schema", &beside("schema")), ("type", &raw("\"json_schema\""))])),
+            _ => ("structured_outputs", beside("json")),
+        };
+        let body = object(&[("before", &before), (key, &value), ("after", &after)]).render(layout);
+        let kept = schema(Endpoint::ChatCompletions, cut(body.as_bytes(), &lengths)).expect("a schema");
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        prop_assert_eq!(parsed(&kept), parsed(&wanted.render(layout)));
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::support::{Told, chat_document, chat_stream, completion_stream, text, told};
-use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Usage};
-use crate::wire::TextKind::{Answer, Reasoning, Refusal, ToolCall};
-use crate::wire::{Reader, route};
+use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
+use crate::wire::Reader;
+use crate::wire::TextKind::{Answer, Reasoning, Refusal, ToolArguments, ToolName};
 
 #[test]
 fn vllm_stream_is_read_to_its_last_fact() {
@@ -76,9 +76,9 @@ fn mistral_rs_stream_with_an_error_in_plain_text() {
         Told::EventEnd,
         Told::Choice(0),
         Told::Finish(0, FinishReason::Abort),
-        Told::Usage(Usage::new().input(9).output(2)),
+        Told::UsageSoFar(Usage::new().input(9).output(2)),
         Told::EventEnd,
-        Told::Error,
+        Told::PlainText,
         Told::EventEnd,
         Told::Done,
         Told::EventEnd,
@@ -117,6 +117,7 @@ fn llama_cpp_stream_with_times_and_a_late_envelope() {
         Told::EventEnd,
         Told::Usage(Usage::new().input(12).output(2)),
         Told::Timings(Some(Duration::from_micros(20_500)), Some(Duration::from_millis(10))),
+        Told::TimedUsage(Usage::new().input(12).cached_input(3).output(2)),
         Told::EventEnd,
         Told::Error,
         Told::EventEnd,
@@ -147,10 +148,10 @@ fn sglang_stream_with_tools_two_choices_and_windows_line_ends() {
         Told::Choice(0),
         Told::EventEnd,
         Told::Choice(1),
-        text(1, ToolCall, "weather"),
+        text(1, ToolName(0), "weather"),
         Told::EventEnd,
         Told::Choice(1),
-        text(1, ToolCall, r#"{"usage": {"prompt_tokens": 1}}"#),
+        text(1, ToolArguments(0), r#"{"usage": {"prompt_tokens": 1}}"#),
         Told::EventEnd,
         Told::Choice(0),
         Told::Finish(0, FinishReason::Stop),
@@ -238,7 +239,7 @@ fn one_event_may_have_many_lines_and_a_type() {
         Told::EventEnd,
         Told::Done,
         Told::EventEnd,
-        Told::Error,
+        Told::PlainText,
         Told::EventEnd,
     ];
     assert_told(chat_stream, body, &expected);
@@ -257,7 +258,8 @@ fn unary_answers_are_told_like_one_event() {
         text(0, Answer, "Hi é"),
         Told::Finish(0, FinishReason::Stop),
         Told::Choice(1),
-        text(1, ToolCall, "f{}"),
+        text(1, ToolName(0), "f"),
+        text(1, ToolArguments(0), "{}"),
         Told::Finish(1, FinishReason::ToolCalls),
         Told::Usage(Usage::new().input(2).output(3)),
         Told::EventEnd,
@@ -299,23 +301,4 @@ fn completions_carry_text_in_their_choices() {
         Told::EventEnd,
     ];
     assert_told(completion_stream, body, &expected);
-}
-
-#[test]
-fn only_known_endpoints_have_a_route() {
-    let post = |path| route(&http::Method::POST, path).map(|route| route.endpoint);
-    for path in
-        ["/v1/chat/completions", "/chat/completions", "/openai/v1/chat/completions", "/api/v1/v1/chat/completions"]
-    {
-        assert_eq!(post(path), Some(Endpoint::ChatCompletions), "{path}");
-    }
-    for path in ["/v1/completions", "/completions", "/x/v1/completions"] {
-        assert_eq!(post(path), Some(Endpoint::Completions), "{path}");
-    }
-    for path in
-        ["/", "", "/x/completions", "/x/chat/completions", "/v1/chat/completions/", "/xv1/completions", "/v1/models"]
-    {
-        assert_eq!(post(path), None, "{path}");
-    }
-    assert!(route(&http::Method::GET, "/v1/completions").is_none());
 }

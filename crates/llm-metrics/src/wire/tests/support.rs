@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
+use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Usage};
 use crate::wire::template::Template;
-use crate::wire::{Body, Reader, Sink, TextKind, route};
+use crate::wire::{Finality, Framing, Reader, Route, Sink, TextKind, Timings};
 
 /// What a sink was told, the pieces of one text put together.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,11 +12,19 @@ pub(super) enum Told {
     Text(u32, TextKind, Vec<u8>),
     Choice(u32),
     Finish(u32, FinishReason),
+    /// Counts so far, or final ones.
+    UsageSoFar(Usage),
     Usage(Usage),
     Model(String),
     Error,
+    /// The same, of a type that is known.
+    ErrorOf(ErrorType),
+    PlainText,
     Done,
+    NoGeneration,
     Timings(Option<Duration>, Option<Duration>),
+    Load(Duration),
+    TimedUsage(Usage),
     EventEnd,
     Failure(InspectionFailure),
 }
@@ -40,20 +48,34 @@ impl Sink for Recorder {
     fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
         self.0.push(Told::Finish(choice, reason));
     }
-    fn usage(&mut self, usage: Usage) {
-        self.0.push(Told::Usage(usage));
+    fn usage(&mut self, usage: Usage, finality: Finality) {
+        self.0.push(if finality == Finality::Final { Told::Usage(usage) } else { Told::UsageSoFar(usage) });
     }
     fn model(&mut self, name: &str) {
         self.0.push(Told::Model(name.to_owned()));
     }
-    fn error(&mut self) {
-        self.0.push(Told::Error);
+    fn error(&mut self, kind: Option<ErrorType>) {
+        self.0.push(kind.map_or(Told::Error, Told::ErrorOf));
+    }
+    fn plain_text(&mut self) {
+        self.0.push(Told::PlainText);
+    }
+    fn no_generation(&mut self) {
+        self.0.push(Told::NoGeneration);
     }
     fn done(&mut self) {
         self.0.push(Told::Done);
     }
-    fn timings(&mut self, prefill: Option<Duration>, decode: Option<Duration>) {
-        self.0.push(Told::Timings(prefill, decode));
+    fn timings(&mut self, timings: Timings) {
+        if let Some(load) = timings.load {
+            self.0.push(Told::Load(load));
+        }
+        if timings.prefill.is_some() || timings.decode.is_some() {
+            self.0.push(Told::Timings(timings.prefill, timings.decode));
+        }
+        if timings.usage != Usage::new() {
+            self.0.push(Told::TimedUsage(timings.usage));
+        }
     }
     fn event_end(&mut self) {
         self.0.push(Told::EventEnd);
@@ -64,28 +86,25 @@ impl Sink for Recorder {
 }
 
 pub(super) fn chat_stream() -> Reader {
-    route(&http::Method::POST, "/v1/chat/completions").unwrap().stream_reader()
+    stream_of(Endpoint::ChatCompletions)
 }
 
 pub(super) fn chat_document() -> Reader {
-    route(&http::Method::POST, "/v1/chat/completions").unwrap().unary_reader()
+    document_of(Endpoint::ChatCompletions)
 }
 
 pub(super) fn completion_stream() -> Reader {
-    route(&http::Method::POST, "/v1/completions").unwrap().stream_reader()
+    stream_of(Endpoint::Completions)
 }
 
 /// A reader that reads every event from its first byte to its last.
 pub(super) fn without_templates(mut reader: Reader) -> Reader {
-    template(&mut reader).probe.off = true;
+    reader.without_templates();
     reader
 }
 
 pub(super) fn template(reader: &mut Reader) -> &mut Template {
-    match &mut reader.body {
-        Body::Events(events) => events.template(),
-        Body::Document(_) => panic!("a document has no template"),
-    }
+    reader.stream().expect("a document has no template").template()
 }
 
 /// What a reader tells of these pieces of a body.
@@ -100,4 +119,32 @@ pub(super) fn told<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a 
 
 pub(super) fn text(choice: u32, kind: TextKind, text: &str) -> Told {
     Told::Text(choice, kind, text.as_bytes().to_vec())
+}
+
+/// A stream of an endpoint's answer, of server-sent events.
+pub(super) fn stream_of(endpoint: Endpoint) -> Reader {
+    Route::of(endpoint).unwrap().reader(Some(Framing::Events), false, None)
+}
+
+/// A stream of an endpoint's answer, of a document a line.
+pub(super) fn lines_of(endpoint: Endpoint) -> Reader {
+    Route::of(endpoint).unwrap().reader(Some(Framing::Lines), false, None)
+}
+
+/// An endpoint's answer in one piece.
+pub(super) fn document_of(endpoint: Endpoint) -> Reader {
+    Route::of(endpoint).unwrap().reader(Some(Framing::Document), false, None)
+}
+
+/// A number for each kind of text, whichever call it is of.
+pub(super) fn order(kind: TextKind) -> u8 {
+    match kind {
+        TextKind::Answer => 0,
+        TextKind::Reasoning => 1,
+        TextKind::Refusal => 2,
+        TextKind::ToolName(_) => 3,
+        TextKind::ToolArguments(_) => 4,
+        TextKind::ToolInput => 5,
+        TextKind::Media => 6,
+    }
 }

@@ -4,8 +4,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::generated::{Json, Layout, cut, junk, pieces, text};
-use super::support::{Recorder, Told, chat_stream, completion_stream, template, told, without_templates};
+use super::generated::{Json, Layout, cut, damage, damaged, junk, pieces, text};
+use super::support::{
+    Recorder, Told, chat_stream, completion_stream, lines_of, stream_of, template, told, without_templates,
+};
+use crate::vocabulary::Endpoint;
+use crate::wire::Reader;
 
 /// What stands before and after the text in the events of some servers; `@` is what differs each time.
 const ENVELOPES: [(&str, &str); 8] = [
@@ -151,33 +155,20 @@ proptest! {
     fn damaged_events_are_told_as_if_they_were_read(
         // Without an object after the text: that one is safe only in what is JSON.
         events in prop_oneof![alike(&ENVELOPES[..5], varying()), alike(&ENVELOPES[5..6], "\"[a-z]{0,9}\"")],
-        damage in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 0..6),
+        damage in damage(),
     ) {
-        let mut events: Vec<_> = events.into_iter().map(String::into_bytes).collect();
-        for (event, at, byte, kind) in damage {
-            let event = event.get_mut(&mut events);
-            if event.is_empty() {
-                continue;
-            }
-            let at = at.index(event.len());
-            match kind {
-                0 => event[at] = byte,
-                1 => event.insert(at, byte),
-                _ => event.truncate(at),
-            }
-        }
+        let events = damaged(events, damage);
         let expected = told(without_templates(chat_stream()), events.iter().map(Vec::as_slice));
         prop_assert_eq!(told(chat_stream(), events.iter().map(Vec::as_slice)), expected);
     }
 }
 
-fn known(events: &[String]) -> u8 {
-    let mut reader = chat_stream();
-    let mut recorder = Recorder::default();
+/// A reader that has read these events, each in one piece.
+fn having_read(mut reader: Reader, events: &[String]) -> Reader {
     for event in events {
-        reader.read(event.as_bytes(), &mut recorder);
+        reader.read(event.as_bytes(), &mut Recorder::default());
     }
-    template(&mut reader).probe.known
+    reader
 }
 
 #[test]
@@ -193,9 +184,46 @@ fn events_that_are_alike_are_read_once() {
                 format!("data: {prefix}\"t{turn}\\n é\"{}\n\n", tail.replace('@', &varying))
             })
             .collect();
-        let known = known(&events);
-        assert!(known >= 98, "only {known} of 100 events were known: {}", events[1]);
+        let mut reader = having_read(chat_stream(), &events);
+        let probe = &template(&mut reader).probe;
+        assert!(probe.known >= 98, "only {} of 100 events were known: {}", probe.known, events[1]);
+        let has_object = tail.contains("logprobs\":@");
+        assert_eq!(probe.trusted, has_object, "{}", events[1]);
+        assert!(has_object || probe.split >= 98, "only {} of 100 events were not framed: {}", probe.split, events[1]);
+        let mut reader = having_read(without_templates(chat_stream()), &events);
+        assert_eq!(template(&mut reader).probe.known, 0, "{}", events[1]);
     }
+}
+
+/// Half of a character, as an escape, is for the scanner; it goes on from what the template knows.
+#[test]
+fn events_with_other_escapes_are_known_around_their_text() {
+    for (reader, event) in [
+        (chat_stream(), "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\\u00e9#\"}}]}\n\n"),
+        (
+            stream_of(Endpoint::Responses),
+            "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":#,\"item_id\":\"m\",\"delta\":\"\\u00e9#\",\"obfuscation\":\"x#\"}\n\n",
+        ),
+        (
+            lines_of(Endpoint::OllamaChat),
+            "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"\\u00e9#\"},\"done\":false}\n",
+        ),
+    ] {
+        let events: Vec<_> = (0..100).map(|turn| event.replace('#', &turn.to_string())).collect();
+        let mut reader = having_read(reader, &events);
+        let probe = &template(&mut reader).probe;
+        assert_eq!((probe.known, probe.split), (99, 0), "{event}");
+    }
+}
+
+#[test]
+fn what_is_met_again_now_and_then_is_learnt_for_ever() {
+    let event = |id: u32, text: &str| {
+        format!("data: {{\"id\":\"{id}\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let events: Vec<_> = (0..100).flat_map(|id| [event(id, "a"), event(id, "\\u00e9")]).collect();
+    let mut reader = having_read(chat_stream(), &events);
+    assert_eq!(template(&mut reader).probe.known, 100);
 }
 
 #[test]
@@ -220,6 +248,9 @@ fn text_is_not_kept() {
         format!(r#"{{"choices":[{{"index":0,"delta":{{"reasoning":"{secret}","reasoning_content":"{secret}"}}}}]}}"#),
         format!(
             r#"{{"choices":[{{"index":0,"delta":{{"content":"{secret}"}}}},{{"index":1,"delta":{{"content":"{secret}"}}}}]}}"#
+        ),
+        format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"content":"x"}},"logprobs":{{"a":"{secret}"}}}}],"obfuscation":"abc"}}"#
         ),
         format!(r#"{{"text":"{secret}","choices":[{{"index":0,"delta":{{"content":"x"}}}}]}}"#),
         format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"x"}}}}],"text":"{secret}"}}"#),
@@ -270,7 +301,9 @@ fn assert_alike(pieces: &[&str]) {
 fn the_end_of_a_piece_is_not_the_end_of_an_event() {
     let event = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\"logprobs\":{\"a\":[1]}}]}\n\n";
     let half = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\"logprobs\":{\"a\":[{\"b\":{\"c\":1}}]}";
-    assert_alike(&[event, event, half, ",\"finish_reason\":\"stop\"}]}\n\n", event]);
+    let rest = ",\"finish_reason\":\"stop\"}]}\n\n";
+    assert_alike(&[event, event, half, rest, event]);
+    assert_alike(&[event, event, &half[..3], &half[3..], rest, event]);
 }
 
 #[test]
@@ -280,9 +313,16 @@ fn memory_that_was_lent_to_the_scanner_is_no_template() {
         format!("data: {start}{fill}\",\"choices\":[{{\"delta\":{{\"content\":\"x\"}}}}]}}\n\n")
     };
     let error = r#"{"error":1,"id":""#;
-    // A key with escapes goes through the scratch buffer, which is where the template keeps its beginning.
-    let key = format!("data: {{\"{}\":1}}\n\n", error.replace('"', "\\\""));
+    // A key with escapes goes through the scratch buffer, which is where the template keeps its beginning, `data: ` and all.
+    let key = format!("data: {{\"data: {}\":1}}\n\n", error.replace('"', "\\\""));
     assert_alike(&[&event("{\"id\":\"", 40), &key, &event(error, 40)]);
+}
+
+#[test]
+fn what_comes_before_the_choices_is_not_known_where_something_in_it_may_differ() {
+    let event = "data: {\"obfuscation\":\"\",\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    // As long as what came before the choices, and made of the bytes around what may differ.
+    assert_alike(&[event, event, "data: {\"obfuscation\":,\"choices\":[{\"]}\n\n", event]);
 }
 
 #[test]
@@ -294,4 +334,28 @@ fn a_line_in_the_middle_of_an_event_is_no_template() {
     assert_alike(&["data: {\"choices\":[\n", choice, "\ndata: ]}\n\n", choice, "\n\n"]);
     assert_alike(&[&format!("data: {{\"choices\":[\n{choice}]}}\n\n"), &format!("{choice}\n\n")]);
     assert_alike(&[&format!("data: {{\"choices\":\n{second_line}"), second_line]);
+    // Of an event in two lines, the first one's end is no event's.
+    let (event, line) = ("data: {\"choices\":[{\"delta\":{\"content\":\"x\"", "}");
+    let whole = format!("{event}}}}}]}}\n\n");
+    assert_alike(&[&whole, &whole, &format!("{event}{line}\ndata: }}]}}\n\n"), &format!("{event}{line}\n\n"), &whole]);
+    // And the end of a document is not that of its event.
+    assert_alike(&[&whole, &whole, &whole.replace("\n\n", "x\n\n"), &whole]);
+}
+
+#[test]
+fn a_line_end_in_a_text_ends_the_line() {
+    let event = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    for text in ["a\nb", "a\rb", "a\r\nb", "\n", "a\n\ndata: b", "a\\\nb"] {
+        assert_alike(&[&event("x"), &event("x"), &event(text), &event("x")]);
+    }
+}
+
+#[test]
+fn a_line_end_in_an_object_after_the_text_ends_the_line() {
+    let event =
+        |object: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"x\"}},\"logprobs\":{object}}}]}}\n\n");
+    let known = event("{\"a\":[1]}");
+    for object in ["{\"a\":\n[1]}", "{\"a\":\r[1]}", "{\"a\":\r\n[1]}", "{\"a\":\"\r\"}", "{\"a\":1\n\ndata: 2}"] {
+        assert_alike(&[&known, &known, &event(object), &known]);
+    }
 }

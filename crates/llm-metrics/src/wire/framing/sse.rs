@@ -1,31 +1,31 @@
 //! The framing of [server-sent events][spec]: which bytes of a body are data, and where an event ends.
 //!
-//! Nothing is buffered but the name of a field, and that only when a slice ends inside it.
+//! Nothing is buffered but the name of a field or an event, and that only when a slice ends inside it.
 //!
-//! [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html
+//! [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+//!
+//! ```text
+//! stream  = [ bom ] *event
+//! event   = *( comment / field ) end-of-line
+//! comment = ":" *any-char end-of-line
+//! field   = 1*name-char [ ":" [ space ] *any-char ] end-of-line
+//! end-of-line = ( cr lf / cr / lf )
+//! ```
 
-/// The longest field name that matters.
-const LONGEST: usize = 5;
+use super::{Extent, Lines};
 
-/// Who is told what the lines hold.
-pub(super) trait Lines {
-    /// A piece of what is in a data line.
-    fn data(&mut self, data: &[u8], extent: Extent);
-    /// The event says of itself that it is an error.
-    fn error(&mut self);
-    /// A blank line: the event is over.
-    fn event_ends(&mut self);
-}
+/// More than the longest name of a field or an event that matters, `response.code_interpreter_call_code.delta`.
+pub(in crate::wire) const LONGEST: usize = 42;
 
-/// How much of a data line a piece is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    /// The data begins with it.
-    pub(super) begins: bool,
-    /// The line ends with it.
-    pub(super) ends: bool,
-    /// It is known that a blank line follows: the event ends with it, too.
-    pub(super) last: bool,
+/// What an event ends with, as servers write it.
+pub(super) const END: &[u8] = b"\n\n";
+
+/// What an event of this name begins with, before its data, as servers write it.
+pub(super) fn lead(name: Option<&'static str>) -> [&'static [u8]; 3] {
+    match name {
+        None => [b"", b"", b"data: "],
+        Some(name) => [b"event: ", name.as_bytes(), b"\ndata: "],
+    }
 }
 
 /// What is known about the end of a line at hand.
@@ -44,8 +44,8 @@ enum State {
     Colon(Field),
     /// In data, of which some or none was read.
     Data { begun: bool },
-    /// In the event's type, of which so many bytes were as in `error`.
-    Type(u8),
+    /// In the event's name, of which so many bytes were read.
+    EventName(u8),
     /// In a line that does not matter.
     Other,
 }
@@ -70,27 +70,27 @@ impl Field {
     }
 }
 
-/// Where the reader is in the stream.
+/// Cuts a body into lines; it keeps where in the stream it is.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub(in crate::wire) struct SseDecoder {
     state: State,
     name: [u8; LONGEST],
     /// The last byte was a carriage return: a line feed that follows belongs to it.
     after_return: bool,
 }
 
-impl Framing {
-    pub(super) const fn new() -> Self {
+impl SseDecoder {
+    pub(in crate::wire) const fn new() -> Self {
         Self { state: State::Name(0), name: [0; LONGEST], after_return: false }
     }
 
     /// Whether the next byte begins a line.
     #[inline]
-    pub(super) fn is_between_lines(&self) -> bool {
+    pub(in crate::wire) fn is_between_lines(&self) -> bool {
         self.state == State::Name(0) && !self.after_return
     }
 
-    pub(super) fn read(&mut self, mut bytes: &[u8], lines: &mut impl Lines) {
+    pub(in crate::wire) fn read(&mut self, mut bytes: &[u8], lines: &mut impl Lines) {
         if self.after_return && !bytes.is_empty() {
             self.after_return = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
@@ -107,10 +107,12 @@ impl Framing {
         }
     }
 
-    /// The body is over; a last line counts without its end, a last event without its blank line.
-    pub(super) fn end(&mut self, lines: &mut impl Lines) {
-        self.line(b"", LineEnd::Some, lines);
-        lines.event_ends();
+    /// The body is over; a last line counts without its end.
+    pub(in crate::wire) fn end(&mut self, lines: &mut impl Lines) {
+        if self.state != State::Name(0) {
+            self.line(b"", LineEnd::Some, lines);
+        }
+        lines.body_ends();
     }
 
     /// A line, or a piece of one.
@@ -125,6 +127,9 @@ impl Framing {
                 self.state = State::Data { begun: true };
                 lines.data(data, Extent { begins: true, ends: whole, last: end == LineEnd::BlankFollows });
                 return self.line_ends(whole, lines);
+            }
+            if let Some(name) = line.strip_prefix(b"event: ").filter(|_| whole) {
+                return lines.named(name);
             }
         }
         let mut from = 0;
@@ -153,7 +158,7 @@ impl Framing {
             State::Colon(field) => {
                 self.state = match field {
                     Field::Data => State::Data { begun: false },
-                    Field::Event => State::Type(0),
+                    Field::Event => State::EventName(0),
                     Field::Error => {
                         lines.error();
                         State::Other
@@ -168,10 +173,13 @@ impl Framing {
                 self.state = State::Data { begun: true };
                 line.len()
             }
-            State::Type(read) => {
-                let expected = b"error".get(usize::from(read));
-                self.state = if expected == Some(&byte) { State::Type(read + 1) } else { State::Other };
-                from + 1
+            State::EventName(read) => {
+                let rest = &line[from..];
+                let free = &mut self.name[usize::from(read)..];
+                let fits = rest.len().min(free.len());
+                free[..fits].copy_from_slice(&rest[..fits]);
+                self.state = State::EventName(read + fits as u8);
+                line.len()
             }
             State::Other => line.len(),
         }
@@ -182,8 +190,8 @@ impl Framing {
         if !whole {
             return;
         }
-        if self.state == State::Type(5) {
-            lines.error();
+        if let State::EventName(read) = self.state {
+            lines.named(&self.name[..usize::from(read)]);
         }
         self.state = State::Name(0);
     }

@@ -1,0 +1,290 @@
+//! The names that others have for what is measured here.
+//!
+//! A request is recorded once, under the rows of the catalogue. A [`Dialect`] says under which names, labels, units and buckets an exporter shows
+//! these rows: our own, OpenTelemetry's, or vLLM's. Each row has a [`Family`] there, or stands in [`Dialect::absent`] with the reason.
+//!
+//! ```
+//! use llm_metrics::catalog::{self, Dialect};
+//!
+//! let vllm = Dialect::Vllm;
+//! let first_token = vllm.families().into_iter().find(|family| family.name == "vllm:time_to_first_token_seconds").unwrap();
+//! assert_eq!(first_token.sources[0].row, catalog::TIME_TO_FIRST_TOKEN);
+//! assert!(first_token.buckets.contains(&2560.0));
+//! assert!(vllm.absent().any(|(row, _)| row == catalog::DISCARDED_TOKENS));
+//! ```
+
+mod otel;
+mod vllm;
+
+use std::{borrow::Cow, fmt};
+
+use crate::catalog::{self as rows, Kind, MetricDef};
+
+/// Under which names metrics are shown. Give them to `ExporterBuilder::dialects`; [docs/dialects.md] has what each has.
+///
+/// [docs/dialects.md]: https://docs.rs/crate/llm-metrics/latest
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// The names of the catalogue. The default.
+    #[default]
+    Llm,
+    /// OpenTelemetry's semantic conventions for generative AI.
+    Otel(Otel),
+    /// The names, labels and bucket bounds of vLLM, with which its dashboards and the routers that read them work.
+    Vllm,
+}
+
+/// Settings of OpenTelemetry's names. The conventions ask for a provider on each series, and only the embedder knows it.
+///
+/// ```
+/// use llm_metrics::catalog::Otel;
+///
+/// let serving = Otel::new("my-company");
+/// let calling = Otel::new("openai").client();
+/// # let _ = (serving, calling);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otel {
+    provider: Cow<'static, str>,
+    client: bool,
+    semconv_1_36: bool,
+}
+
+impl Otel {
+    /// The names of v0.1.0 of the GenAI registry, for a service that answers requests. `provider` is `gen_ai.provider.name`: one of
+    /// [the well-known values][values] where the models are one of these providers', else a name of your own.
+    ///
+    /// [values]: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
+    #[must_use]
+    pub fn new(provider: impl Into<Cow<'static, str>>) -> Self {
+        Self { provider: provider.into(), client: false, semconv_1_36: false }
+    }
+
+    /// For a service that sends requests: durations are `gen_ai.client.…` instead of `gen_ai.server.…`.
+    #[must_use]
+    pub fn client(mut self) -> Self {
+        self.client = true;
+        self
+    }
+
+    /// The names of the semantic conventions 1.36, from before the registry was split off. Most emitters and dashboards have these.
+    #[must_use]
+    pub fn semconv_1_36(mut self) -> Self {
+        self.semconv_1_36 = true;
+        self
+    }
+}
+
+impl From<Otel> for Dialect {
+    fn from(otel: Otel) -> Self {
+        Self::Otel(otel)
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Llm => "llm",
+            Self::Otel(otel) if otel.semconv_1_36 => "otel-1.36",
+            Self::Otel(_) => "otel",
+            Self::Vllm => "vllm",
+        })
+    }
+}
+
+/// A metric as a dialect has it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Family {
+    /// Its full name, with its unit and `_total`. OpenTelemetry's has dots: a page without UTF-8 names has underscores instead.
+    pub name: &'static str,
+    /// The HELP text: that of the row, unless the family is made of several.
+    pub help: &'static str,
+    /// What it measures over time.
+    pub kind: Kind,
+    /// The rows that it is made of. Series that have the same labels in the dialect are added up.
+    pub sources: Vec<Source>,
+    /// The upper bounds of its buckets; empty unless it is a histogram.
+    pub buckets: &'static [f64],
+    /// Whether values of `le` are spelled as Python does: `1.0`, not `1`.
+    pub python_floats: bool,
+}
+
+/// Where the series of a [`Family`] come from.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Source {
+    /// The row of the catalogue. Of its labels those that are not in `labels` are left out, and the series added up.
+    pub row: MetricDef,
+    /// The labels that are taken over.
+    pub labels: &'static [LabelMapping],
+    /// Labels with one value.
+    pub constant: Vec<(&'static str, Cow<'static, str>)>,
+}
+
+/// What a label of the catalogue is in a dialect.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct LabelMapping {
+    /// Its name in the catalogue.
+    pub from: &'static str,
+    /// Its name in the dialect.
+    pub to: &'static str,
+    /// What becomes of a value.
+    pub value: fn(&str) -> Value<'_>,
+}
+
+impl PartialEq for LabelMapping {
+    fn eq(&self, other: &Self) -> bool {
+        (self.from, self.to) == (other.from, other.to)
+    }
+}
+
+/// What a value of a label becomes in a dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Value<'a> {
+    /// This value.
+    Is(&'a str),
+    /// The series does not have the label.
+    NoLabel,
+    /// The series is not in this family.
+    NoSeries,
+}
+
+impl Dialect {
+    /// What a page in this dialect has. For [`Dialect::Llm`] that is the catalogue itself, and there are none here.
+    #[must_use]
+    pub fn families(&self) -> Vec<Family> {
+        match self {
+            Self::Llm => Vec::new(),
+            Self::Otel(otel) => otel::families(otel),
+            Self::Vllm => vllm::families(),
+        }
+    }
+
+    /// The rows of the catalogue that the dialect has no metric for, with the reason.
+    pub fn absent(&self) -> impl Iterator<Item = (MetricDef, &'static str)> + use<> {
+        let groups = match self {
+            Self::Llm => &[],
+            Self::Otel(otel) => otel::absent(otel),
+            Self::Vllm => vllm::ABSENT,
+        };
+        groups.iter().flat_map(|(reason, rows)| rows.iter().map(|row| (*row, *reason)))
+    }
+
+    /// The names of the families that a row is part of.
+    pub(crate) fn names_of(&self, row: &MetricDef) -> Vec<&'static str> {
+        let families = self.families().into_iter();
+        families
+            .filter(|family| family.sources.iter().any(|source| source.row == *row))
+            .map(|family| family.name)
+            .collect()
+    }
+}
+
+type Absent = &'static [(&'static str, &'static [MetricDef])];
+
+/// What no other dialect can have.
+const ABOUT_THIS_LIBRARY: (&str, &[MetricDef]) = (
+    "It is about this library.",
+    &[rows::LABEL_OVERFLOW, rows::INSPECTION_FAILURES, rows::BODIES_SKIPPED, rows::REQUESTS_PASSED, rows::BUILD_INFO],
+);
+
+const fn label(from: &'static str, to: &'static str) -> LabelMapping {
+    LabelMapping { from, to, value: same }
+}
+
+fn same(value: &str) -> Value<'_> {
+    Value::Is(value)
+}
+
+impl Family {
+    fn of(name: &'static str, row: MetricDef, labels: &'static [LabelMapping]) -> Self {
+        Self {
+            name,
+            help: row.help,
+            kind: row.kind,
+            sources: vec![Source { row, labels, constant: Vec::new() }],
+            buckets: &[],
+            python_floats: false,
+        }
+    }
+
+    fn with_buckets(mut self, buckets: &'static [f64]) -> Self {
+        self.buckets = buckets;
+        self
+    }
+
+    /// Another row whose series are part of it.
+    fn and(mut self, row: MetricDef, labels: &'static [LabelMapping]) -> Self {
+        self.sources.push(Source { row, labels, constant: Vec::new() });
+        self
+    }
+
+    /// A label with one value, on the series of the row that was added last.
+    fn constant(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.sources.last_mut().expect("a family has a source").constant.push((name, value.into()));
+        self
+    }
+
+    /// The same on all series.
+    fn constant_everywhere(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        let value = value.into();
+        self.sources.iter_mut().for_each(|source| source.constant.push((name, value.clone())));
+        self
+    }
+
+    fn helped(mut self, help: &'static str) -> Self {
+        self.help = help;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{all, buckets::validate};
+
+    fn dialects() -> Vec<Dialect> {
+        let otel = || Otel::new("p");
+        vec![
+            otel().into(),
+            otel().client().into(),
+            otel().semconv_1_36().into(),
+            otel().client().semconv_1_36().into(),
+            Dialect::Vllm,
+        ]
+    }
+
+    #[test]
+    fn each_row_has_a_family_or_a_reason_in_each_dialect() {
+        for dialect in dialects() {
+            let absent: Vec<_> = dialect.absent().collect();
+            for row in all() {
+                let reasons = absent.iter().filter(|(other, _)| other == row).count();
+                let there = usize::from(!dialect.names_of(row).is_empty());
+                assert_eq!(reasons + there, 1, "{} in {dialect:?}", row.name);
+            }
+            assert!(absent.iter().all(|(_, reason)| reason.ends_with('.')));
+        }
+    }
+
+    #[test]
+    fn families_are_made_of_what_their_rows_have() {
+        for family in dialects().iter().flat_map(Dialect::families) {
+            assert_eq!(family.kind == Kind::Histogram, validate(family.buckets).is_ok(), "{}", family.name);
+            for source in &family.sources {
+                assert_eq!(source.row.kind, family.kind, "{}", family.name);
+                for mapping in source.labels {
+                    assert!(source.row.labels.contains(&mapping.from), "{}: {}", family.name, mapping.from);
+                }
+                let mut names: Vec<_> = source.labels.iter().map(|mapping| mapping.to).collect();
+                names.extend(source.constant.iter().map(|(name, _)| *name));
+                names.sort_unstable();
+                assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{}: {names:?}", family.name);
+            }
+        }
+    }
+}

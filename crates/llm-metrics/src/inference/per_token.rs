@@ -1,0 +1,164 @@
+//! Time per output token.
+
+use std::time::Duration;
+
+use super::timing::TokenTiming;
+
+/// What is known about an answer that says how fast its tokens were made.
+pub(super) struct Pace<'a> {
+    pub(super) timing: &'a TokenTiming,
+    /// Output tokens, where somebody counted them.
+    pub(super) tokens: Option<u64>,
+    /// Of which so many were reasoning that nobody has seen.
+    pub(super) hidden: u64,
+    /// The tokens were reported step by step, with their times.
+    pub(super) by_hand: bool,
+    /// The time after the first token, by the engine's handle.
+    pub(super) reported: Option<Duration>,
+    /// The same by the engine's measurements in the answer, and the tokens that it made meanwhile and before.
+    pub(super) measured: Option<(Duration, Option<u64>)>,
+}
+
+impl Pace<'_> {
+    /// The mean time a token after the first one, by the best that is known:
+    ///
+    /// 1. the engine's own time for the tokens after the first one;
+    /// 2. from the first event that bore a token to the one with the finish reason, which comes with the last token, over the
+    ///    tokens that came after that first event. Engines count tokens that nobody sees: an end token comes with the
+    ///    finish reason; what came *before* the first event is taken off where it is known (usage in that event, reasoning tokens).
+    ///    Where it is not, and there are far more tokens than events, it cannot be told;
+    /// 3. without a count, the same between events that bore a token, one each.
+    ///
+    /// Several choices are produced side by side, so that neither their tokens nor their times can be told apart: for them only
+    /// measurements count that have a number of tokens of their own.
+    pub(super) fn time_per_output_token(&self) -> Option<Duration> {
+        let own = self.tokens.filter(|_| !self.timing.several());
+        let engines = |time: Duration, tokens: Option<u64>| share(time, tokens?.checked_sub(1)?);
+        self.reported
+            .and_then(|time| engines(time, own))
+            .or_else(|| self.measured.and_then(|(time, tokens)| engines(time, tokens.or(own))))
+            .or_else(|| self.on_the_wire())
+    }
+
+    fn on_the_wire(&self) -> Option<Duration> {
+        let timing = self.timing;
+        let (first, last) = (timing.first?, timing.last?);
+        if timing.several() {
+            return None;
+        }
+        let Some(tokens) = self.tokens else {
+            return share(last.since(first).duration(), (timing.events - timing.first_events).into());
+        };
+        let end = timing.finished.map_or(last, |finished| finished.max(last));
+        let first_tokens = u64::from(timing.first_tokens);
+        // A count in the first event has all that was made before it.
+        let before = if timing.first_counted { first_tokens } else { first_tokens + self.hidden };
+        let counted = timing.first_counted || self.by_hand;
+        if !counted && 2 * tokens.saturating_sub(self.hidden) > 3 * u64::from(timing.events) {
+            return None;
+        }
+        share(end.since(first).duration(), tokens.saturating_sub(before))
+    }
+}
+
+/// The time of one of `tokens`. Tokens that all came at once have none that could be told.
+fn share(time: Duration, tokens: u64) -> Option<Duration> {
+    (tokens > 0 && !time.is_zero()).then(|| time.div_f64(tokens as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::timing::Time;
+
+    const STEP: Duration = Duration::from_millis(10);
+
+    /// Eleven events of one token, 10 ms apart, and a finish reason 10 ms after the last.
+    fn stream() -> TokenTiming {
+        let mut timing = TokenTiming::default();
+        timing.first = Some(Time::of(5 * STEP));
+        timing.last = Some(Time::of(15 * STEP));
+        timing.finished = Some(Time::of(16 * STEP));
+        timing.events = 11;
+        timing.first_tokens = 1;
+        timing.first_events = 1;
+        timing
+    }
+
+    /// The same, but for what is set.
+    fn but(set: impl FnOnce(&mut TokenTiming)) -> TokenTiming {
+        let mut timing = stream();
+        set(&mut timing);
+        timing
+    }
+
+    fn pace(timing: &TokenTiming) -> Pace<'_> {
+        Pace { timing, tokens: None, hidden: 0, by_hand: false, reported: None, measured: None }
+    }
+
+    #[track_caller]
+    fn assert_each(pace: &Pace<'_>, expected: impl Into<Option<Duration>>) {
+        assert_eq!(pace.time_per_output_token(), expected.into());
+    }
+
+    #[test]
+    fn without_a_count_it_is_the_time_between_events() {
+        assert_each(&pace(&stream()), STEP);
+        assert_each(&pace(&but(|timing| timing.first_events = 3)), (10 * STEP).div_f64(8.0));
+        assert_each(&pace(&but(|timing| timing.first_events = 11)), None);
+        assert_each(&pace(&but(|timing| timing.first = None)), None);
+    }
+
+    #[test]
+    fn with_a_count_it_ends_at_the_finish_reason() {
+        assert_each(&Pace { tokens: Some(12), ..pace(&stream()) }, STEP);
+        let early = but(|timing| timing.finished = timing.first);
+        assert_each(&Pace { tokens: Some(11), ..pace(&early) }, STEP);
+        let none = but(|timing| timing.finished = None);
+        assert_each(&Pace { tokens: Some(11), ..pace(&none) }, STEP);
+    }
+
+    #[test]
+    fn tokens_before_the_first_event_are_taken_off() {
+        let counted = but(|timing| (timing.first_tokens, timing.first_counted) = (90, true));
+        assert_each(&Pace { tokens: Some(101), ..pace(&counted) }, STEP);
+        assert_each(&Pace { tokens: Some(112), hidden: 100, ..pace(&stream()) }, STEP);
+        assert_each(&Pace { tokens: Some(101), hidden: 80, ..pace(&counted) }, STEP);
+    }
+
+    #[test]
+    fn far_more_tokens_than_events_tell_nothing() {
+        assert_each(&Pace { tokens: Some(16), ..pace(&stream()) }, (11 * STEP).div_f64(15.0));
+        assert_each(&Pace { tokens: Some(17), ..pace(&stream()) }, None);
+        assert_each(&Pace { tokens: Some(23), hidden: 6, ..pace(&stream()) }, None);
+        assert_each(&Pace { tokens: Some(23), by_hand: true, ..pace(&stream()) }, (11 * STEP) / 22);
+    }
+
+    #[test]
+    fn the_engine_knows_best() {
+        let measured = Some((30 * STEP, Some(4)));
+        assert_each(&Pace { measured, ..pace(&stream()) }, 10 * STEP);
+        assert_each(&Pace { measured: Some((30 * STEP, None)), tokens: Some(11), ..pace(&stream()) }, 3 * STEP);
+        let reported = Some(20 * STEP);
+        assert_each(&Pace { reported, measured, tokens: Some(11), ..pace(&stream()) }, 2 * STEP);
+        assert_each(&Pace { reported, measured, ..pace(&stream()) }, 10 * STEP);
+        assert_each(&Pace { measured: Some((STEP, Some(1))), tokens: Some(12), ..pace(&stream()) }, STEP);
+    }
+
+    #[test]
+    fn several_choices_have_none_but_what_was_measured_of_one() {
+        let mut several = stream();
+        several.make_room(1, 0);
+        let reported = Some(20 * STEP);
+        assert_each(&Pace { reported, tokens: Some(12), ..pace(&several) }, None);
+        assert_each(&Pace { measured: Some((30 * STEP, Some(4))), tokens: Some(12), ..pace(&several) }, 10 * STEP);
+        assert_each(&Pace { measured: Some((30 * STEP, None)), tokens: Some(12), ..pace(&several) }, None);
+    }
+
+    #[test]
+    fn one_token_and_no_time_have_none() {
+        assert_each(&Pace { tokens: Some(1), ..pace(&stream()) }, None);
+        let at_once = but(|timing| (timing.last, timing.finished) = (timing.first, None));
+        assert_each(&Pace { tokens: Some(11), ..pace(&at_once) }, None);
+    }
+}

@@ -1,0 +1,163 @@
+//! The checks of what a model says: a second sink beside the request's own, and what comes of what it finds.
+
+use super::life::Life;
+use crate::{
+    quality::{Asked, Ending, Finding, Outputs, Part, QualityChecks, RequestEnd, truncation},
+    record::QualityFinding,
+    vocabulary::{FinishReason, Operation, Outcome, Usage},
+    wire::TextKind,
+};
+
+/// What is kept of a request while its outputs are checked.
+pub(crate) struct OutputQuality {
+    outputs: Outputs,
+    request_id: Option<Box<str>>,
+    text_bytes: Option<u64>,
+    input_truncated: bool,
+}
+
+/// What is known of a request before there is an answer, as far as its outputs are concerned.
+#[derive(Default)]
+pub(super) struct Expected {
+    pub(super) asked: Asked,
+    /// By what the embedder tells the request from others, where somebody is told of findings.
+    pub(super) request_id: Option<Box<str>>,
+    /// How long the request is, where too small a count of its tokens says that it was cut.
+    pub(super) text_bytes: Option<u64>,
+}
+
+/// What is known when a request has ended, as far as its outputs are concerned.
+pub(super) struct Known {
+    pub(super) outcome: Outcome,
+    pub(super) usage: Usage,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) choices: u64,
+    /// The engine said that it has cut the prompt.
+    pub(super) input_truncated: bool,
+}
+
+impl Life {
+    /// The answer is about to be read: from here on it is checked.
+    pub(super) fn watch_quality(&mut self) {
+        self.watch_quality_by(self.shared.metrics.0.options.quality);
+    }
+
+    /// Of a request that is measured by hand, and whose text was not shown, only its end can be judged.
+    pub(super) fn watch_end(&mut self, reason: FinishReason) {
+        let QualityChecks { truncation, refusals, .. } = self.shared.metrics.0.options.quality;
+        self.watch_quality_by(QualityChecks::none().truncation(truncation).refusals(refusals));
+        self.check(|outputs, _| outputs.finish(0, reason));
+    }
+
+    fn watch_quality_by(&mut self, checks: QualityChecks) {
+        if !checks.any() || self.quality.is_some() || self.shared.door.operation == Operation::Embeddings {
+            return;
+        }
+        let expected = self.shared.sides().engine.as_mut().map(|report| std::mem::take(&mut report.expected));
+        let Expected { asked, request_id, text_bytes } = expected.unwrap_or_default();
+        let named = self.shared.named_series(true);
+        if let Some(counters) = named.and_then(|series| series.quality.as_ref()) {
+            counters.asked(asked.format, asked.tools.is_some());
+        }
+        let outputs = Outputs::new(checks, asked);
+        self.quality = Some(Box::new(OutputQuality { outputs, request_id, text_bytes, input_truncated: false }));
+    }
+
+    /// The answer's body has so many bytes, and its texts no more.
+    pub(crate) fn answer_is_at_most(&mut self, bytes: u64) {
+        if let Some(quality) = &mut self.quality {
+            quality.outputs.at_most(bytes);
+        }
+    }
+
+    /// Something of the answer was missed, so that nothing is to be said about the rest.
+    pub(super) fn forget_quality(&mut self) {
+        self.quality = None;
+    }
+
+    /// Lets the checks look at something.
+    #[inline(always)]
+    pub(super) fn check(&mut self, look: impl FnOnce(&mut Outputs, &mut dyn FnMut(Finding))) {
+        if self.quality.is_some() {
+            self.check_now(look);
+        }
+    }
+
+    #[inline(never)]
+    fn check_now(&mut self, look: impl FnOnce(&mut Outputs, &mut dyn FnMut(Finding))) {
+        let Some(mut quality) = self.quality.take() else { return };
+        let OutputQuality { outputs, request_id, .. } = &mut *quality;
+        look(outputs, &mut |finding| self.found(finding, request_id.as_deref()));
+        self.quality = Some(quality);
+    }
+
+    /// The same, of what is shown by hand.
+    pub(super) fn show(&mut self, look: impl FnOnce(&mut Outputs, &mut dyn FnMut(Finding))) {
+        self.watch_quality();
+        self.check(look);
+    }
+
+    /// A piece of an answer's text.
+    #[inline(always)]
+    pub(super) fn check_text(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
+        self.check(|outputs, mut tell| match kind {
+            TextKind::Answer => outputs.text(choice, Part::Answer, text, &mut tell),
+            TextKind::Reasoning => outputs.text(choice, Part::Reasoning, text, &mut tell),
+            TextKind::Refusal => outputs.text(choice, Part::Refusal, text, &mut tell),
+            TextKind::ToolName(call) => outputs.tool_name(choice, call.into(), text, &mut tell),
+            TextKind::ToolArguments(call) => outputs.tool_arguments(choice, call.into(), text, &mut tell),
+            TextKind::ToolInput => outputs.text(choice, Part::ToolCall, text, &mut tell),
+            // What it encodes says nothing here.
+            TextKind::Media => outputs.text(choice, Part::Media, &[], &mut tell),
+        });
+    }
+
+    /// The engine says that it has cut the prompt.
+    pub(super) fn input_truncated(&mut self) {
+        if let Some(quality) = &mut self.quality {
+            quality.input_truncated = true;
+        }
+    }
+
+    /// The request has ended: judges what can only be judged now.
+    pub(super) fn judge_quality(&mut self, known: &Known) {
+        let on_limit = truncation::on_limit(known.max_tokens, known.usage.output, known.choices);
+        let open = match known.outcome {
+            Outcome::Success => Ending::Finished { reason: FinishReason::Missing, on_limit },
+            Outcome::Cancelled => Ending::ClientGone,
+            // Whatever the error was, and whoever's fault: of an answer that had not begun there is nothing to be judged.
+            Outcome::Error | Outcome::Rejected => Ending::StreamCut,
+        };
+        let end = RequestEnd { open, on_limit, complete: known.outcome == Outcome::Success };
+        let Some(quality) = &self.quality else { return };
+        let reported = known.input_truncated || quality.input_truncated;
+        let evidence = truncation::of_input(reported, quality.text_bytes, known.usage.input);
+        self.check(|outputs, mut tell| {
+            if let Some(evidence) = evidence {
+                outputs.input_truncated(evidence, &mut tell);
+            }
+            outputs.end(end, &mut tell);
+        });
+        self.forget_quality();
+    }
+
+    /// A check found something: counts it, and tells whoever wants to know.
+    fn found(&self, finding: Finding, request_id: Option<&str>) {
+        let series = self.series();
+        let Some(counter) = series.quality.as_ref().and_then(|counters| counters.of(finding)) else { return };
+        counter.increment(1);
+        if finding.is_good() {
+            return;
+        }
+        let (row, kind) = finding.row();
+        let told = QualityFinding {
+            request_id,
+            model: series.recent.name(),
+            operation: self.shared.door.operation,
+            metric: row.name,
+            kind,
+        };
+        self.span().finding(&told);
+        self.shared.metrics.0.on_finding.tell(&told);
+    }
+}

@@ -1,0 +1,300 @@
+//! What several owners know about one request: its body going in, its handler, and its body coming out.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{life::Door, quality::Expected};
+use crate::{
+    quality::{Held, QualityChecks, ToolNames},
+    record::{Hint, LlmMetrics, RawLabels, Series, inside_map},
+    vocabulary::{ErrorType, InspectionFailure, MAX_NAME_BYTES, MAX_PLAUSIBLE_TOKENS, Protocol, SkipReason, Usage},
+    wire::{Format, RequestFacts},
+};
+
+/// No engine has spent more on one request.
+pub(super) const LONGEST_PLAUSIBLE_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// In the count of tokens, says that the request is settled: one step adds and asks, so that nothing slips in between.
+const SETTLED: u64 = 1 << 63;
+
+/// The part of a request's state that several owners write: its body going in, its handler, and its body coming out.
+pub(crate) struct Shared {
+    pub(super) metrics: LlmMetrics,
+    pub(super) door: Door,
+    /// Output tokens that the engine has reported so far, and [`SETTLED`] once no more are taken.
+    tokens: AtomicU64,
+    /// How often it has, modulo 2³².
+    steps: AtomicU32,
+    /// Output tokens that are in the counter already.
+    published: AtomicU64,
+    series: OnceLock<Arc<Series>>,
+    /// The embedder's own labels, from the request's head.
+    labels: Option<RawLabels>,
+    sides: Mutex<Sides>,
+}
+
+#[derive(Default)]
+pub(super) struct Sides {
+    pub(super) asked: Asked,
+    pub(super) engine: Option<Box<EngineReport>>,
+}
+
+/// What the request asked for, as far as it was read.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub(super) model: Option<Arc<str>>,
+    pub(super) stream: Option<bool>,
+    /// What is above 2³² is just as implausible as 2³² − 1.
+    pub(super) max_tokens: Option<u32>,
+    pub(super) thinking: Option<bool>,
+    /// How many texts are to be embedded or ranked.
+    pub(super) inputs: Option<u32>,
+    /// How many answers, once any of the request was read.
+    pub(super) choices: Option<u16>,
+}
+
+/// What the handler said.
+#[derive(Default)]
+pub(super) struct EngineReport {
+    pub(super) model: Option<Arc<str>>,
+    pub(super) usage: Usage,
+    /// Tokens of reasoning that were reported step by step.
+    pub(super) reasoning_steps: u64,
+    pub(super) error: Option<ErrorType>,
+    pub(super) queue: Option<Duration>,
+    pub(super) prefill: Option<Duration>,
+    pub(super) decode: Option<Duration>,
+    pub(super) input_truncated: bool,
+    /// Not from the handler alone: what the outputs are to be, and whose they are. It stands here because most requests have neither.
+    pub(super) expected: Expected,
+}
+
+impl Shared {
+    pub(super) fn new(metrics: LlmMetrics, door: Door, labels: Option<RawLabels>) -> Self {
+        Self {
+            metrics,
+            door,
+            tokens: AtomicU64::new(0),
+            steps: AtomicU32::new(0),
+            published: AtomicU64::new(0),
+            series: OnceLock::new(),
+            labels,
+            sides: Mutex::default(),
+        }
+    }
+
+    /// Takes over what was read of the request so far.
+    pub(crate) fn asked(&self, facts: &RequestFacts) {
+        let mut sides = self.sides();
+        let asked = &mut sides.asked;
+        let model = facts.model.as_ref().map(|name| name.as_str());
+        if asked.model.as_deref() != model {
+            asked.model = model.map(Into::into);
+        }
+        asked.stream = facts.stream;
+        asked.max_tokens = facts.max_tokens.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        asked.thinking = facts.thinking;
+        asked.inputs = facts.inputs.map(|inputs| u32::try_from(inputs).unwrap_or(u32::MAX));
+        asked.choices =
+            Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
+        let format = facts.format.and_then(Format::structured);
+        if let Some(format) = format.filter(|_| self.metrics.0.options.quality.structured_output) {
+            sides.engine.get_or_insert_default().expected.asked.format = Some(format);
+        }
+    }
+
+    /// Whether it matters which tools the request offers.
+    pub(crate) fn wants_tools(&self) -> bool {
+        self.metrics.0.options.quality.tool_calls
+    }
+
+    /// Whether answers are validated against the schema of their request.
+    pub(crate) fn wants_schema(&self) -> bool {
+        let QualityChecks { structured_output, json_schema, .. } = self.metrics.0.options.quality;
+        structured_output && json_schema
+    }
+
+    /// Takes over what outputs are to be held against.
+    pub(crate) fn expects(&self, tools: Option<Box<ToolNames>>, schema: Option<Box<Held>>, text_bytes: Option<u64>) {
+        // Ollama cuts prompts, and says nothing.
+        let counts = self.door.protocol == Protocol::Ollama && self.metrics.0.options.quality.truncation;
+        if tools.is_none() && schema.is_none() && !counts {
+            return;
+        }
+        let mut sides = self.sides();
+        let expected = &mut sides.engine.get_or_insert_default().expected;
+        expected.text_bytes = text_bytes.filter(|_| counts);
+        if schema.is_some() {
+            expected.asked.schema = schema;
+        }
+        match (&mut expected.asked.tools, tools) {
+            (Some(known), Some(more)) => known.extend(&more),
+            (known @ None, more) => *known = more,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// Ids that nobody will be told are not kept.
+    pub(crate) fn set_request_id(&self, id: &str) {
+        if self.metrics.0.tells_findings() {
+            let mut end = id.len().min(MAX_NAME_BYTES);
+            while !id.is_char_boundary(end) {
+                end -= 1;
+            }
+            self.sides().engine.get_or_insert_default().expected.request_id = Some(id[..end].into());
+        }
+    }
+
+    /// Whether the request asked for a stream, as far as it was read.
+    pub(crate) fn asked_for_stream(&self) -> Option<bool> {
+        self.sides().asked.stream
+    }
+
+    /// A body was not read.
+    pub(crate) fn skipped(&self, reason: SkipReason) {
+        self.metrics.0.fixed().skipped(reason).increment(1);
+        if reason == SkipReason::Compressed {
+            self.metrics.0.hint(Hint::Compressed);
+        }
+    }
+
+    /// Something in a body could not be read.
+    pub(crate) fn failure(&self, kind: InspectionFailure) {
+        self.metrics.0.fixed().failure(self.door.protocol, kind).increment(1);
+    }
+
+    pub(super) fn sides(&self) -> MutexGuard<'_, Sides> {
+        self.sides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handles to record with. The model's name is settled by the first call: the handler's word for it, else the
+    /// request's, else the answer's. `accepted`: it may be learnt.
+    #[inline]
+    pub(super) fn series(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
+        self.series.get().map_or_else(|| self.resolve_by(answer_model, accepted), AsRef::as_ref)
+    }
+
+    #[cold]
+    fn resolve_by(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
+        let model = self.model();
+        self.resolve(model.as_deref().or(answer_model), accepted)
+    }
+
+    /// The same, unless neither the handler nor the request has named the model.
+    pub(super) fn named_series(&self, accepted: bool) -> Option<&Series> {
+        self.series.get().map(AsRef::as_ref).or_else(|| Some(self.resolve(Some(&self.model()?), accepted)))
+    }
+
+    /// Nothing is locked meanwhile: a label policy's `map` is the embedder's, and may use this request's handle. Of two that
+    /// resolve at once, the first one's word stands.
+    fn resolve(&self, model: Option<&str>, accepted: bool) -> &Series {
+        let Door { endpoint, operation, .. } = self.door;
+        let series = self.metrics.0.series(endpoint, operation, model, self.labels.as_ref(), accepted);
+        self.series.get_or_init(|| series)
+    }
+
+    fn model(&self) -> Option<Arc<str>> {
+        self.sides().model().cloned()
+    }
+
+    pub(crate) fn knows_model(&self) -> bool {
+        self.series.get().is_some() || self.sides().model().is_some()
+    }
+
+    pub(super) fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed) & !SETTLED
+    }
+
+    /// In how many steps they were reported, modulo 2³².
+    pub(super) fn steps(&self) -> u32 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_tokens(&self, count: u64) {
+        if count > MAX_PLAUSIBLE_TOKENS && !self.is_settled() {
+            return self.implausible();
+        }
+        // First, so that whoever looks in between sees steps too small, never one too large.
+        self.steps.fetch_add(u32::from(count > 0), Ordering::Relaxed);
+        let before = self.tokens.fetch_add(count.min(MAX_PLAUSIBLE_TOKENS), Ordering::Relaxed);
+        if before & SETTLED != 0 {
+            return;
+        }
+        let total = before + count;
+        // A label policy's `map` that reports tokens is about to settle the name: they are published with what comes next.
+        if inside_map() && self.series.get().is_none() {
+            return;
+        }
+        // An engine that works on a request has accepted it, whether or not its response's head is out.
+        if let Some(series) = self.named_series(true) {
+            self.publish(series, total);
+        }
+    }
+
+    /// Of the tokens that were reported, so many were of reasoning.
+    pub(super) fn add_reasoning(&self, count: u64) {
+        if count <= MAX_PLAUSIBLE_TOKENS {
+            self.report(|engine| engine.reasoning_steps = engine.reasoning_steps.saturating_add(count));
+        }
+    }
+
+    /// Brings the counter of output tokens up to `total` for this request, and never down.
+    pub(super) fn publish(&self, series: &Series, total: u64) {
+        let before = self.published.fetch_max(total, Ordering::Relaxed);
+        if total > before {
+            series.output_tokens.increment(total - before);
+        }
+    }
+
+    /// `usage` without the counts that cannot be true; nothing once the request is settled.
+    pub(super) fn plausible(&self, mut usage: Usage) -> Option<Usage> {
+        if self.is_settled() {
+            return None;
+        }
+        let mut implausible = false;
+        let Usage { input, cached_input, cache_write, output, reasoning } = &mut usage;
+        for count in [input, cached_input, cache_write, output, reasoning] {
+            if count.is_some_and(|count| count > MAX_PLAUSIBLE_TOKENS) {
+                *count = None;
+                implausible = true;
+            }
+        }
+        if implausible {
+            self.implausible();
+        }
+        Some(usage)
+    }
+
+    /// Whether nothing more can be said about the request.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.tokens.load(Ordering::Relaxed) & SETTLED != 0
+    }
+
+    /// Closes the request for its handles, and tells how many output tokens they have reported.
+    pub(super) fn settle(&self) -> u64 {
+        self.tokens.fetch_or(SETTLED, Ordering::Relaxed) & !SETTLED
+    }
+
+    pub(super) fn implausible(&self) {
+        self.metrics.0.fixed().failure(Protocol::Handle, InspectionFailure::Implausible).increment(1);
+    }
+
+    pub(super) fn report(&self, say: impl FnOnce(&mut EngineReport)) {
+        let mut sides = self.sides();
+        if !self.is_settled() {
+            say(sides.engine.get_or_insert_default());
+        }
+    }
+}
+
+impl Sides {
+    /// The name that requests are recorded under: the handler's word, else the request's.
+    pub(super) fn model(&self) -> Option<&Arc<str>> {
+        self.engine.as_ref().and_then(|engine| engine.model.as_ref()).or(self.asked.model.as_ref())
+    }
+}

@@ -1,0 +1,81 @@
+//! How a request ends, by everything that decides about it.
+
+use super::End;
+use crate::{
+    inference::verdict::{Answer, Ending, Verdict},
+    vocabulary::{DiscardReason, ErrorType, Outcome},
+    wire::Framing,
+};
+
+/// A stream at a server that was answered with success and came to its end before it was complete.
+const CUT: Ending = Ending {
+    end: End::Complete,
+    status: Some(200),
+    framing: Some(Framing::Events),
+    answer: Answer::Open,
+    reported: None,
+    proxy: false,
+};
+
+#[track_caller]
+fn assert_ends(ending: Ending, outcome: Outcome, error: Option<ErrorType>, discard: Option<DiscardReason>) {
+    assert_eq!(ending.verdict(), Verdict { outcome, error, discard }, "{ending:?}");
+}
+
+#[test]
+fn the_transport_decides_where_nothing_else_does() {
+    use DiscardReason::ClientDisconnect;
+    use ErrorType::{Internal, StreamTruncated, UpstreamError};
+    let left = End::Dropped { panicking: false };
+    let panics = End::Dropped { panicking: true };
+    let truncated = Some(DiscardReason::StreamTruncated);
+    for proxy in [false, true] {
+        let cut = Ending { proxy, ..CUT };
+        let server_error = Some(if proxy { UpstreamError } else { Internal });
+        assert_ends(cut, Outcome::Error, Some(StreamTruncated), truncated);
+        assert_ends(Ending { end: End::Failed, ..cut }, Outcome::Error, Some(StreamTruncated), truncated);
+        assert_ends(Ending { end: left, ..cut }, Outcome::Cancelled, None, Some(ClientDisconnect));
+        assert_ends(Ending { end: panics, ..cut }, Outcome::Error, Some(Internal), None);
+        for framing in [None, Some(Framing::Document)] {
+            let cut = Ending { framing, ..cut };
+            assert_ends(cut, Outcome::Success, None, None);
+            assert_ends(Ending { end: End::Failed, ..cut }, Outcome::Error, server_error, None);
+            assert_ends(Ending { end: left, ..cut }, Outcome::Cancelled, None, Some(ClientDisconnect));
+            assert_ends(Ending { end: panics, ..cut }, Outcome::Error, Some(Internal), None);
+        }
+        for end in [End::Complete, End::Failed, left, panics] {
+            assert_ends(Ending { end, answer: Answer::Complete, ..cut }, Outcome::Success, None, None);
+        }
+    }
+}
+
+#[test]
+fn credentials_that_the_server_behind_a_proxy_refuses_are_the_proxies() {
+    let (callers, ours) = (Outcome::Rejected, Outcome::Error);
+    for (status, at_a_server, at_a_proxy) in [
+        (401, (callers, ErrorType::Unauthorized), (ours, ErrorType::Unauthorized)),
+        (402, (callers, ErrorType::InvalidRequest), (ours, ErrorType::Unauthorized)),
+        (403, (callers, ErrorType::Unauthorized), (callers, ErrorType::Unauthorized)),
+        (407, (callers, ErrorType::Unauthorized), (ours, ErrorType::Unauthorized)),
+        (429, (callers, ErrorType::RateLimited), (callers, ErrorType::RateLimited)),
+    ] {
+        for (proxy, (outcome, error)) in [(false, at_a_server), (true, at_a_proxy)] {
+            assert_ends(Ending { status: Some(status), proxy, ..CUT }, outcome, Some(error), None);
+        }
+    }
+    let failed = Ending { status: None, end: End::ServiceError(ErrorType::Unauthorized), ..CUT };
+    assert_ends(failed, callers, Some(ErrorType::Unauthorized), None);
+    assert_ends(Ending { proxy: true, ..failed }, ours, Some(ErrorType::Unauthorized), None);
+    // Whoever brings keys of their own is rejected all the same, if the handler says so.
+    let said = Ending { reported: Some(ErrorType::Unauthorized), status: Some(401), proxy: true, ..CUT };
+    assert_ends(said, callers, Some(ErrorType::Unauthorized), None);
+}
+
+#[test]
+fn what_the_handler_says_wins_and_what_the_service_says_comes_next() {
+    let timeout = Some(DiscardReason::Timeout);
+    let said = Ending { reported: Some(ErrorType::Timeout), status: Some(503), answer: Answer::Complete, ..CUT };
+    assert_ends(said, Outcome::Error, Some(ErrorType::Timeout), timeout);
+    let failed = Ending { end: End::ServiceError(ErrorType::Overloaded), status: None, ..CUT };
+    assert_ends(failed, Outcome::Error, Some(ErrorType::Overloaded), None);
+}

@@ -1,0 +1,92 @@
+//! What the request's handle says, and when nobody listens any more.
+
+use super::{End, Request, SpanKind};
+use crate::{
+    vocabulary::{ErrorType, Usage},
+    wire::Framing,
+};
+
+const ASKED: &str = r#"{"model":"m"}"#;
+
+#[test]
+fn a_count_that_comes_late_is_not_counted_again() {
+    let request = Request::streamed(ASKED);
+    let shared = request.life.shared();
+    let series = shared.series(None, true);
+    // Two threads that report may publish their totals in the other order.
+    for total in [5, 3, 5, 6] {
+        shared.publish(series, total);
+    }
+    assert_eq!(request.recorded().counter("llm_output_tokens_total", &[]), 6);
+}
+
+#[test]
+fn every_absurd_count_is_discarded() {
+    let absurd = 1 << 31;
+    for usage in [
+        Usage::new().input(absurd),
+        Usage::new().cached_input(absurd),
+        Usage::new().output(absurd),
+        Usage::new().reasoning(absurd),
+        Usage::new().input(absurd).reasoning(absurd),
+    ] {
+        let request = Request::streamed(ASKED);
+        request.life.handle().usage(usage);
+        assert_eq!(request.life.shared().sides().engine.as_ref().map(|engine| engine.usage), Some(Usage::new()));
+        let recorded = request.end(End::Failed);
+        assert_eq!(recorded.counter("llm_metrics_inspection_failures_total", &[("protocol", "handle")]), 1);
+    }
+    let request = Request::streamed(r#"{"model":"m","max_tokens":1073741824}"#);
+    let most = Usage::new().input(1 << 30).output(1 << 30);
+    request.life.handle().usage(most);
+    request.life.handle().tokens(1 << 30);
+    let recorded = request.end(End::Failed);
+    assert_eq!(recorded.counter("llm_input_tokens_total", &[]), 1 << 30);
+    assert_eq!(recorded.samples("llm_request_max_tokens"), [f64::from(1 << 30)]);
+    assert_eq!(recorded.counter("llm_metrics_inspection_failures_total", &[]), 0);
+}
+
+#[test]
+fn tokens_are_in_the_counter_when_they_are_reported_and_none_are_no_step() {
+    let request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+    request.life.handle().tokens(2);
+    assert_eq!(request.recorded().counter("llm_output_tokens_total", &[]), 2);
+    request.life.handle().tokens(0);
+    assert_eq!(request.life.shared().steps(), 1);
+}
+
+#[test]
+fn a_request_that_asks_for_no_choice_has_one() {
+    for (asked, choices) in [("{}", 1), (r#"{"n":0}"#, 1), (r#"{"n":3}"#, 3), (r#"{"n":99999}"#, u16::MAX)] {
+        let request = Request::streamed(asked);
+        assert_eq!(request.life.shared().sides().asked.choices, Some(choices), "{asked}");
+    }
+}
+
+#[test]
+fn nobody_listens_after_the_end() {
+    let mut request = Request::streamed(ASKED);
+    let handle = request.life.handle();
+    handle.tokens(2);
+    request.life.settle(End::Failed);
+    request.recorded();
+    handle.tokens(1 << 31);
+    handle.tokens(3);
+    handle.usage(Usage::new().input(1 << 31));
+    handle.usage(Usage::new().input(9));
+    handle.decode_time(std::time::Duration::MAX);
+    handle.queue_time(std::time::Duration::from_secs(1));
+    handle.error(ErrorType::Internal);
+    assert!(request.life.shared().sides().engine.is_none(), "nothing is kept for nobody");
+    request.life.settle(End::Failed);
+    assert!(request.recorded().nonzero().is_empty());
+}
+
+#[test]
+fn a_handle_that_named_the_model_first_wins() {
+    let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+    request.life.handle().model("by-the-handle");
+    request.life.head(200, Some(true), Some(Framing::Events));
+    request.life.handle().model("too-late");
+    assert_eq!(request.end(End::Failed).counter("llm_requests_total", &[("model", "by-the-handle")]), 1);
+}

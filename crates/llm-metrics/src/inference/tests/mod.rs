@@ -1,0 +1,132 @@
+//! Requests at times that a test sets: what a reader would tell, or answers that were recorded.
+
+mod endings;
+mod events;
+mod handles;
+mod lone_texts;
+mod recordings;
+
+use std::time::Duration;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+use super::{Door, End, Life, SpanKind, frame::Frame};
+use crate::{
+    record::{Builder, LlmMetrics},
+    vocabulary::Operation,
+    wire::{self, Framing, Route},
+};
+
+/// A request that is under way.
+struct Request {
+    life: Life,
+    route: &'static Route,
+    snapshotter: Snapshotter,
+}
+
+/// What was recorded of it.
+struct Recorded(Vec<Series>);
+
+type Series = (String, Vec<(String, String)>, DebugValue);
+
+impl Request {
+    /// A request to the chat endpoint with this body, whose answer is a stream.
+    fn streamed(asked: &str) -> Self {
+        let mut request = Self::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder);
+        request.life.head(200, Some(true), Some(Framing::Events));
+        request
+    }
+
+    fn new(path: &str, asked: &str, kind: SpanKind, set: impl FnOnce(Builder) -> Builder) -> Self {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let metrics = set(LlmMetrics::builder().recorder(recorder)).build().expect("valid settings");
+        let route = wire::route(&http::Method::POST, path, true).expect("a known endpoint");
+        let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
+        let life = Life::start(&metrics, door, None, kind);
+        let mut scan = route.request_scan(false);
+        scan.read(asked.as_bytes());
+        life.shared().asked(scan.facts());
+        assert_eq!(door.operation == Operation::Chat, path.ends_with("/chat/completions"));
+        Self { life, route, snapshotter }
+    }
+
+    /// A frame that arrived so many milliseconds after the request.
+    fn at(&mut self, milliseconds: u64, tell: impl FnOnce(&mut Frame<'_>)) -> &mut Self {
+        self.at_time(Duration::from_millis(milliseconds), tell)
+    }
+
+    fn at_time(&mut self, time: Duration, tell: impl FnOnce(&mut Frame<'_>)) -> &mut Self {
+        let now = self.life.started() + time;
+        let mut frame = self.life.frame();
+        tell(&mut frame);
+        frame.end_at(|| now);
+        self
+    }
+
+    fn end(mut self, end: End) -> Recorded {
+        self.life.settle(end);
+        self.recorded()
+    }
+
+    /// What was recorded so far, and not asked for before.
+    fn recorded(&self) -> Recorded {
+        let entries = self.snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
+            let (_, key) = key.into_parts();
+            let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
+            (key.name().to_owned(), labels, value)
+        });
+        Recorded(entries.collect())
+    }
+}
+
+impl Recorded {
+    fn with<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a DebugValue> {
+        let has = move |own: &[(String, String)]| {
+            labels.iter().all(|(key, value)| own.iter().any(|(k, v)| k == key && v == value))
+        };
+        self.0.iter().filter(move |(own, labels, _)| own == name && has(labels)).map(|(_, _, value)| value)
+    }
+
+    #[track_caller]
+    fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let counts = self.with(name, labels).map(|value| match value {
+            DebugValue::Counter(count) => *count,
+            other => panic!("{name} is {other:?}"),
+        });
+        counts.sum()
+    }
+
+    #[track_caller]
+    fn samples(&self, name: &str) -> Vec<f64> {
+        let samples = self.with(name, &[]).flat_map(|value| match value {
+            DebugValue::Histogram(samples) => samples.iter().map(|sample| sample.into_inner()).collect::<Vec<_>>(),
+            other => panic!("{name} is {other:?}"),
+        });
+        samples.collect()
+    }
+
+    /// Asserts that a histogram has these samples, in milliseconds, in any order.
+    #[track_caller]
+    fn assert_milliseconds(&self, name: &str, expected: &[f64]) {
+        let mut samples: Vec<f64> = self.samples(name).iter().map(|seconds| (seconds * 1e6).round() / 1e3).collect();
+        samples.sort_by(f64::total_cmp);
+        assert_eq!(samples, expected, "{name}");
+    }
+
+    #[track_caller]
+    fn assert_ended(&self, outcome: &str, error: Option<&str>) {
+        let ended = |labels: &[(&str, &str)]| self.counter("llm_requests_total", labels);
+        assert_eq!((ended(&[]), ended(&[("outcome", outcome)])), (1, 1), "{outcome}: {:?}", self.nonzero());
+        let errors = |labels: &[(&str, &str)]| self.counter("llm_request_errors_total", labels);
+        let expected = u64::from(error.is_some());
+        assert_eq!(errors(&[]), expected, "{error:?}: {:?}", self.nonzero());
+        let labels: Vec<_> = error.iter().map(|error| ("error_type", *error)).collect();
+        assert_eq!(errors(&labels), expected, "{error:?}: {:?}", self.nonzero());
+    }
+
+    fn nonzero(&self) -> Vec<String> {
+        let counted = |(_, _, value): &&Series| matches!(value, DebugValue::Counter(1..));
+        self.0.iter().filter(counted).map(|(name, labels, value)| format!("{name}{labels:?} {value:?}")).collect()
+    }
+}

@@ -1,0 +1,242 @@
+//! When tokens came, and how many of them.
+
+use std::{num::NonZeroU64, time::Duration};
+
+/// A time, in as little room as it needs, and no more where it is not known: nanoseconds plus one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Time(NonZeroU64);
+
+impl Time {
+    pub(super) const fn of(time: Duration) -> Self {
+        let nanoseconds = time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64);
+        Self(NonZeroU64::MIN.saturating_add(nanoseconds))
+    }
+
+    pub(super) const fn duration(self) -> Duration {
+        Duration::from_nanos(self.0.get() - 1)
+    }
+
+    /// How long it is after an earlier one.
+    pub(super) const fn since(self, earlier: Self) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(self.0.get().saturating_sub(earlier.0.get())))
+    }
+
+    pub(super) fn seconds(self) -> f64 {
+        (self.0.get() - 1) as f64 / 1e9
+    }
+}
+
+/// The times of one answer's tokens, as they came over the wire or were reported by hand; all since the request's arrival.
+#[derive(Debug, Default)]
+pub(super) struct TokenTiming {
+    pub(super) first: Option<Time>,
+    pub(super) last: Option<Time>,
+    /// The first text of the answer, unless a tag that comes later says that it was reasoning.
+    pub(super) answer: Option<Time>,
+    /// The last choice to finish did so then: its reason comes with its last token, which may have no text.
+    pub(super) finished: Option<Time>,
+    pub(super) max_gap: Option<Time>,
+    /// None while there is but one choice.
+    #[allow(clippy::box_collection, reason = "a third of a vector's size, in the state of every request")]
+    each: Option<Box<Vec<EachChoice>>>,
+    /// None while no engine reports its tokens live.
+    engine: Option<Box<EngineSteps>>,
+    /// Events that bore a token.
+    pub(super) events: u32,
+    /// How many tokens and events came at `first`, and whether the tokens were counted rather than taken for one an event.
+    pub(super) first_tokens: u32,
+    pub(super) first_events: u32,
+    pub(super) first_counted: bool,
+    /// Text of the answer has come in this frame, whose time is not known yet.
+    pub(super) answered: bool,
+    /// The last of these events had usage, with so many output tokens. Where it had none, the next count tells nothing about its
+    /// own event alone.
+    counted: bool,
+    usage_tokens: u32,
+}
+
+/// One choice of several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct EachChoice {
+    /// Its output tokens by usage that is its own.
+    pub(super) tokens: u32,
+    /// Its events that bore a token.
+    pub(super) events: u32,
+    /// Tokens that came in this frame, whose time is not known yet.
+    pending: u32,
+    last: Option<Time>,
+}
+
+/// So many tokens came in the time that each took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Samples {
+    pub(super) seconds: f64,
+    pub(super) count: u64,
+}
+
+impl TokenTiming {
+    /// Makes room for a choice, once there is another one beside the first, of which `own` tokens were told so far.
+    pub(super) fn make_room(&mut self, place: usize, own: u32) {
+        if place == 0 || self.each().len() > place {
+            return;
+        }
+        let Self { last, events, .. } = *self;
+        let first = EachChoice { tokens: own, events, pending: 0, last };
+        self.each.get_or_insert_with(|| Box::new(vec![first])).resize(place + 1, EachChoice::default());
+    }
+
+    /// What is known of each choice; empty while there is but one.
+    pub(super) fn each(&self) -> &[EachChoice] {
+        self.each.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn each_mut(&mut self) -> &mut [EachChoice] {
+        self.each.as_deref_mut().map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    /// Whether there is more than one choice.
+    pub(super) fn several(&self) -> bool {
+        self.each.is_some()
+    }
+
+    /// An event has ended that bore tokens, in the choices `texts`, a bit each; `total` output tokens were told
+    /// in it. Returns how many tokens it bore.
+    #[inline]
+    pub(super) fn event(&mut self, texts: u32, total: Option<u64>) -> u64 {
+        self.events = self.events.saturating_add(1);
+        let mut tokens = 1;
+        let counted_before = std::mem::replace(&mut self.counted, total.is_some());
+        if let Some(total) = total {
+            let total = u32::try_from(total).unwrap_or(u32::MAX);
+            let before = std::mem::replace(&mut self.usage_tokens, total);
+            if counted_before {
+                tokens = total.saturating_sub(before).max(1);
+            } else if self.events == 1 {
+                tokens = total.max(1);
+            }
+        }
+        if self.several() {
+            self.event_of_several(texts, tokens);
+        }
+        tokens.into()
+    }
+
+    #[cold]
+    fn event_of_several(&mut self, texts: u32, tokens: u32) {
+        let tokens = if texts.is_power_of_two() { tokens } else { 1 };
+        for (at, choice) in self.each_mut().iter_mut().enumerate() {
+            if texts >> at & 1 != 0 {
+                choice.pending = choice.pending.saturating_add(tokens);
+                choice.events = choice.events.saturating_add(1);
+            }
+        }
+    }
+
+    /// The first tokens came, in `events` events.
+    pub(super) fn begin(&mut self, now: Time, tokens: u64, events: u64) {
+        self.first = Some(now);
+        self.first_events = u32::try_from(events).unwrap_or(u32::MAX);
+        self.first_counted = self.counted;
+        let tokens = if self.counted { self.usage_tokens.into() } else { tokens };
+        self.first_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        self.each_sampled(now, now, |_| {});
+    }
+
+    /// Nobody saw a token for so long.
+    pub(super) fn gap(&mut self, gap: Time) {
+        self.max_gap = self.max_gap.max(Some(gap));
+    }
+
+    /// How many tokens an engine that reports them live had for these events, of `tokens` in `steps` steps so far.
+    pub(super) fn live(&mut self, tokens: u64, steps: u32, events: u64) -> u64 {
+        let first = self.first.is_none();
+        self.engine.get_or_insert_default().tokens_of(tokens, steps, events, first)
+    }
+
+    /// Tokens came after others: how long each took.
+    pub(super) fn sample(&mut self, gap: Time, tokens: u64) -> Option<Samples> {
+        let mut seconds = gap.seconds();
+        if let Some(engine) = &mut self.engine {
+            seconds += engine.unsampled;
+            engine.unsampled = if tokens == 0 { seconds } else { 0.0 };
+        }
+        match tokens {
+            0 => None,
+            1 => Some(Samples { seconds, count: 1 }),
+            _ => Some(Samples { seconds: seconds / tokens as f64, count: tokens }),
+        }
+    }
+
+    /// The same for each choice that had tokens: since its last ones, or, where it had none yet, since `before`, the
+    /// last ones of any.
+    pub(super) fn each_sampled(&mut self, now: Time, before: Time, mut sample: impl FnMut(Samples)) {
+        for choice in self.each_mut() {
+            let count = std::mem::take(&mut choice.pending);
+            if count > 0 {
+                let gap = now.since(choice.last.replace(now).unwrap_or(before));
+                sample(Samples { seconds: gap.seconds() / f64::from(count), count: count.into() });
+            }
+        }
+    }
+}
+
+/// What an engine that reports its tokens live had reported when the wire showed some.
+#[derive(Debug, Default)]
+struct EngineSteps {
+    /// Tokens and steps by then, both modulo 2³², and how many tokens a step had.
+    tokens: u32,
+    steps: u32,
+    step: u32,
+    /// Tokens that had a sample of inter-token latency.
+    sampled: u32,
+    /// Seconds of gaps that had no token left; they belong to the tokens that come next.
+    unsampled: f64,
+}
+
+impl EngineSteps {
+    /// How many of the engine's tokens these events had; no token is sampled twice. The engine may be ahead of the wire,
+    /// so that the steps since the last event are not the event's own: their size is. The `first` tokens have no gap.
+    fn tokens_of(&mut self, tokens: u64, steps: u32, events: u64, first: bool) -> u64 {
+        let new_tokens = (tokens as u32).wrapping_sub(std::mem::replace(&mut self.tokens, tokens as u32));
+        let new_steps = steps.wrapping_sub(std::mem::replace(&mut self.steps, steps));
+        self.step = new_tokens.checked_div(new_steps).unwrap_or(self.step).max(1);
+        if first {
+            return 0;
+        }
+        let unsampled = tokens.saturating_sub(1 + u64::from(self.sampled));
+        let sampled = (u64::from(self.step) * events).min(unsampled);
+        self.sampled = self.sampled.saturating_add(sampled as u32);
+        sampled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_the_duration_that_it_was_made_of() {
+        let day = Duration::from_secs(86_400);
+        for duration in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(250), day] {
+            assert_eq!(Time::of(duration).duration(), duration);
+        }
+    }
+
+    #[test]
+    fn room_for_choices_grows_as_they_come_in_any_order_and_keeps_what_is_known() {
+        let known = |timing: &TokenTiming| timing.each().iter().map(|choice| choice.tokens).collect::<Vec<_>>();
+        let mut timing = TokenTiming::default();
+        timing.make_room(0, 3);
+        assert!(!timing.several(), "the first choice alone takes no room");
+
+        timing.make_room(2, 3);
+        assert_eq!(known(&timing), [3, 0, 0], "the first choice has what was told so far");
+        timing.each_mut()[2].tokens = 7;
+        for place in [0, 1, 2] {
+            timing.make_room(place, 9);
+            assert_eq!(known(&timing), [3, 0, 7], "there is room for {place} already");
+        }
+        timing.make_room(3, 9);
+        assert_eq!(known(&timing), [3, 0, 7, 0]);
+    }
+}

@@ -1,0 +1,238 @@
+//! Token counts as the answer tells them, event by event.
+
+use super::timing::EachChoice;
+use crate::{
+    vocabulary::Usage,
+    wire::{Counts, Finality},
+};
+
+/// What was told so far. A count never falls, and a place-holder is no count.
+#[derive(Debug, Default)]
+pub(super) struct ReportedUsage {
+    counts: Counts,
+    /// How many events had borne a token when output tokens were told last.
+    as_of: u32,
+    /// The protocol says that this is all.
+    is_final: bool,
+    /// In an event about one choice, the count is that choice's alone (vLLM's `continuous_usage_stats`).
+    by_choice: bool,
+}
+
+/// What a count of output tokens is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    /// Nobody told one, or only a place-holder.
+    Unknown,
+    Tokens(u64),
+    /// It is less than was seen.
+    Implausible,
+}
+
+/// An event that told counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) counts: Counts,
+    pub(super) finality: Finality,
+    /// The place of the choice that the event is about, where it is about one.
+    pub(super) choice: Option<usize>,
+    pub(super) bears_token: bool,
+    /// It may be the last one about its choice: it has a reason, or no text.
+    pub(super) may_be_last: bool,
+    /// How many events have borne a token, this one included.
+    pub(super) events: u32,
+}
+
+impl ReportedUsage {
+    /// Takes over what an event has told. `each` has the counts of each choice, and is empty where there is one.
+    pub(super) fn tell(&mut self, told: Told, each: &mut [EachChoice]) {
+        let (before, mut all) = (Usage::from(self.counts), Usage::from(told.counts));
+        let replaces = told.finality == Finality::Final && !self.is_final;
+        if let Some(tokens) = all.output.take() {
+            let own = told.choice.filter(|_| told.finality == Finality::SoFar).filter(|choice| *choice < each.len());
+            self.by_choice |= own.is_some() && !self.may_be_over_all(tokens, told.events, each);
+            match own {
+                Some(choice)
+                    if !(self.by_choice && told.may_be_last && is_sum(tokens, choice, each, told.bears_token)) =>
+                {
+                    let own = &mut each[choice].tokens;
+                    *own = (*own).max(u32::try_from(tokens).unwrap_or(u32::MAX));
+                }
+                _ => all.output = Some(tokens),
+            }
+            self.as_of = told.events;
+            self.is_final |= told.finality == Finality::Final;
+        }
+        let known = highest(before, all);
+        // What was said of the input before may have been an estimate: the last word counts, if it is less, too.
+        let input = if replaces { all.input.or(before.input) } else { known.input };
+        self.counts = Counts::from(Usage { input, ..known });
+    }
+
+    /// Whether a count is what one over all choices may be: it grows with every token, whichever choice that is of.
+    fn may_be_over_all(&self, tokens: u64, events: u32, each: &[EachChoice]) -> bool {
+        let since = u64::from(events.saturating_sub(self.as_of));
+        tokens >= u64::from(events) && tokens >= self.total(each).unwrap_or(0) + since
+    }
+
+    /// The output tokens over all choices, as they were told.
+    #[inline]
+    pub(super) fn total(&self, each: &[EachChoice]) -> Option<u64> {
+        if each.is_empty() {
+            return self.counts.output();
+        }
+        let tokens = each.iter().map(|choice| u64::from(choice.tokens)).filter(|tokens| *tokens > 0);
+        let each = if self.by_choice { tokens.reduce(|a, b| a + b) } else { tokens.max() };
+        self.counts.output().max(each)
+    }
+
+    /// The output tokens over all choices, as far as they can be believed after `events` that bore a token. `complete`: nothing
+    /// is to come any more.
+    ///
+    /// With one choice a count below the events stands, since proxies cut text anew; unless tokens came after it, which make it
+    /// one that was not meant to last. With several choices it is the count of one of them (llama-server's).
+    #[inline]
+    pub(super) fn output(&self, each: &[EachChoice], events: u32, complete: bool) -> Count {
+        let Some(tokens) = self.total(each) else { return Count::Unknown };
+        let up_to_date = self.is_final || (self.as_of == events && (events > 0 || complete));
+        let before_all = self.as_of == 0 && !up_to_date;
+        match tokens {
+            0 if events > 0 => Count::Unknown,
+            _ if before_all => Count::Unknown,
+            _ if tokens >= u64::from(events) => Count::Tokens(tokens),
+            _ if !up_to_date => Count::Unknown,
+            _ if each.is_empty() => Count::Tokens(tokens),
+            _ => Count::Implausible,
+        }
+    }
+
+    /// The other counts. A whole has its parts: what is more than the whole that it is said to be part of was counted beside it
+    /// (xAI's reasoning).
+    pub(super) fn usage(&self, output: Option<u64>) -> Usage {
+        let told = Usage::from(self.counts);
+        whole(Usage { input: told.input.filter(|tokens| *tokens > 0), output, ..told })
+    }
+}
+
+/// The higher count of each kind.
+pub(super) fn highest(a: Usage, b: Usage) -> Usage {
+    Usage {
+        input: a.input.max(b.input),
+        cached_input: a.cached_input.max(b.cached_input),
+        cache_write: a.cache_write.max(b.cache_write),
+        output: a.output.max(b.output),
+        reasoning: a.reasoning.max(b.reasoning),
+    }
+}
+
+/// `usage` with parts that are no larger than their wholes.
+pub(super) fn whole(usage: Usage) -> Usage {
+    let beside = |whole: Option<u64>, part: Option<u64>| match (whole, part) {
+        (Some(whole), Some(part)) if part > whole => Some(whole + part),
+        _ => whole,
+    };
+    Usage { input: beside(usage.input, usage.cached_input), output: beside(usage.output, usage.reasoning), ..usage }
+}
+
+/// Whether a count in an event about one choice is over all of them: at least what was told of the others, and what this one
+/// has by its own counts or its events.
+fn is_sum(tokens: u64, choice: usize, each: &[EachChoice], bears_token: bool) -> bool {
+    let own = each[choice];
+    let others: u64 = each.iter().map(|choice| u64::from(choice.tokens)).sum::<u64>() - u64::from(own.tokens);
+    others > 0 && tokens >= others + u64::from(own.events.max(own.tokens)) + u64::from(bears_token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader told: output tokens, of one choice or all, and by an event with text, with a reason, or neither.
+    #[derive(Clone, Copy)]
+    struct Event(u64, Option<usize>, &'static str);
+
+    /// Output tokens of two choices by these events, each of which comes after one more event with text.
+    fn total(events: &[Event]) -> Option<u64> {
+        let (mut usage, mut each) = (ReportedUsage::default(), [EachChoice::default(); 2]);
+        for (&Event(tokens, choice, bears), seen) in events.iter().zip(1..) {
+            let told = Told {
+                counts: Counts::from(Usage::new().output(tokens)),
+                finality: Finality::SoFar,
+                choice,
+                bears_token: bears.contains("text"),
+                may_be_last: bears != "text",
+                events: seen,
+            };
+            usage.tell(told, &mut each);
+            if let Some(choice) = choice.filter(|_| bears.contains("text")) {
+                each[choice].events += 1;
+            }
+        }
+        usage.total(&each)
+    }
+
+    #[test]
+    fn counts_are_of_each_choice_once_one_of_them_cannot_be_over_all() {
+        for (events, expected) in [
+            // Over all: it grows with every token.
+            (&[Event(1, Some(0), "text"), Event(2, Some(1), "text"), Event(3, Some(0), "text")][..], 3),
+            (&[Event(5, Some(0), "text"), Event(6, Some(1), "text"), Event(7, Some(0), "text and reason")], 7),
+            // Not below the events, and yet below what was told before.
+            (&[Event(9, Some(0), "text"), Event(4, Some(1), "text")], 13),
+            // As much as was told before, though a token has come since.
+            (&[Event(9, Some(0), "text"), Event(9, Some(1), "text")], 18),
+            // Below the events.
+            (&[Event(1, Some(0), "text"), Event(1, Some(1), "text")], 2),
+            // A sum that comes with the last token, or after it, of the last choice to finish.
+            (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(5, Some(1), "text and reason")], 5),
+            (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(4, Some(1), "reason")], 4),
+            // One that is too small to be a sum is the choice's own.
+            (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(4, Some(1), "text and reason")], 7),
+            // What looks like a sum and comes with text is the choice's own, too.
+            (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(7, Some(1), "text")], 10),
+        ] {
+            let shown: Vec<_> = events.iter().map(|Event(tokens, choice, bears)| (tokens, choice, bears)).collect();
+            assert_eq!(total(events), Some(expected), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_a_count_stands_whatever_comes_after_it() {
+        let mut usage = ReportedUsage::default();
+        let tell = |usage: &mut ReportedUsage, tokens, finality, events| {
+            let counts = Counts::from(Usage::new().output(tokens));
+            let told = Told { counts, finality, choice: None, bears_token: false, may_be_last: true, events };
+            usage.tell(told, &mut []);
+        };
+        tell(&mut usage, 2, Finality::SoFar, 2);
+        assert_eq!(usage.output(&[], 2, false), Count::Tokens(2));
+        assert_eq!(usage.output(&[], 3, true), Count::Unknown, "a token came after it");
+        tell(&mut usage, 2, Finality::Final, 3);
+        tell(&mut usage, 2, Finality::SoFar, 3);
+        assert_eq!(usage.output(&[], 4, true), Count::Tokens(2));
+    }
+
+    #[test]
+    fn a_count_below_the_events_stands_if_nothing_has_come_after_it() {
+        let mut usage = ReportedUsage::default();
+        let counts = Counts::from(Usage::new().output(1));
+        let told =
+            Told { counts, finality: Finality::SoFar, choice: None, bears_token: true, may_be_last: false, events: 2 };
+        usage.tell(told, &mut []);
+        for complete in [false, true] {
+            assert_eq!(usage.output(&[], 2, complete), Count::Tokens(1), "{complete}");
+            assert_eq!(usage.output(&[], 3, complete), Count::Unknown, "{complete}");
+        }
+    }
+
+    #[test]
+    fn choices_of_which_nothing_was_told_have_no_count() {
+        let usage = ReportedUsage { by_choice: true, ..ReportedUsage::default() };
+        assert_eq!(usage.total(&[EachChoice::default(); 2]), None);
+    }
+
+    #[test]
+    fn a_part_is_beside_its_whole_only_if_it_is_more() {
+        let usage = |output, reasoning| Usage::new().output(output).reasoning(reasoning);
+        assert_eq!(whole(usage(5, 5)), usage(5, 5));
+        assert_eq!(whole(usage(5, 6)), usage(11, 6));
+    }
+}

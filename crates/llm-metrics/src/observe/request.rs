@@ -1,0 +1,208 @@
+use std::sync::Arc;
+
+use bytes::Buf;
+use http::request::Parts;
+
+use super::{
+    ObservedResponse, ResponseHead,
+    passed::Passed,
+    response::{Measured, for_each_slice, is_encoded},
+};
+use crate::{
+    inference::{Door, InferenceHandle, Life, Shared, SpanKind},
+    record::LlmMetrics,
+    vocabulary::{ErrorType, SkipReason},
+    wire::{RequestScan, Route},
+};
+
+/// A request that waits for its response's head. Dropped before, it counts as cancelled.
+#[derive(Default)]
+#[must_use = "dropping it records the request as cancelled"]
+pub struct ObservedRequest(State);
+
+#[derive(Default)]
+enum State {
+    /// Nothing of it is counted.
+    #[default]
+    Unmeasured,
+    /// It is on a path that is not known.
+    Passing(Passed),
+    Measured {
+        measured: Box<Measured>,
+        /// Whether the bytes of its body are not what they say. Not in the box, which lives longer than anybody asks.
+        encoded: bool,
+    },
+}
+
+impl ObservedRequest {
+    pub(super) fn passing(passed: Passed) -> Self {
+        Self(State::Passing(passed))
+    }
+
+    /// Starts the clock, and reads what the embedder wants to know of the head.
+    pub(super) fn start(metrics: &LlmMetrics, route: &'static Route, head: &Parts, proxy: bool) -> Self {
+        let labels = metrics.0.reads_labels().then(|| metrics.0.read_labels(head));
+        let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
+        let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
+        let life = Life::start(metrics, door, labels, kind);
+        if proxy {
+            life.span().server(&head.uri);
+        }
+        if metrics.0.tells_findings() {
+            if let Some(id) = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()) {
+                life.shared().set_request_id(id);
+            }
+        }
+        Self(State::Measured { measured: Box::new(Measured::new(life, route)), encoded: is_encoded(&head.headers) })
+    }
+
+    fn measured(&self) -> Option<&Measured> {
+        if let State::Measured { measured, .. } = &self.0 { Some(measured) } else { None }
+    }
+
+    /// Whether it is measured: it is a `POST` to an endpoint that is known, and nobody else measures it for the same metrics.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.measured().is_some()
+    }
+
+    /// The handle for whoever handles the request, where it is measured: put it into the extensions that it gets.
+    #[must_use]
+    pub fn handle(&self) -> Option<InferenceHandle> {
+        self.measured().map(|measured| measured.life.handle())
+    }
+
+    /// A reader for the bytes of the request's body. Of a request that is not measured it reads nothing.
+    #[must_use = "what the request asks for is known by what is read of its body"]
+    pub fn body_reader(&self) -> RequestReader {
+        let State::Measured { measured, encoded } = &self.0 else { return RequestReader::default() };
+        let shared = Arc::clone(measured.life.shared());
+        let mut scan = measured.route.request_scan(*encoded);
+        if shared.wants_tools() {
+            scan.want_tools();
+        }
+        if shared.wants_schema() {
+            scan.want_schema();
+        }
+        RequestReader(Some(Box::new(Reading { scan, shared })))
+    }
+
+    /// The request's span, to run in it what handles the request; see [`spans`](crate::spans).
+    #[cfg(feature = "tracing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        self.measured().map_or_else(tracing::Span::none, |measured| measured.life.span().get())
+    }
+
+    /// Makes the request's span the current one until what this returns is dropped.
+    #[inline]
+    pub(crate) fn enter(&self) -> impl Sized + '_ {
+        self.measured().map(|measured| measured.life.span().enter())
+    }
+
+    pub(crate) fn is_proxy(&self) -> bool {
+        self.measured().is_some_and(|measured| measured.life.is_proxy())
+    }
+
+    /// The response's head came.
+    pub fn response(self, head: ResponseHead<'_>) -> ObservedResponse {
+        match self.0 {
+            State::Unmeasured => ObservedResponse::default(),
+            State::Passing(passed) => {
+                passed.answered(&head);
+                ObservedResponse::default()
+            }
+            State::Measured { measured, .. } => ObservedResponse::begin(measured, &head),
+        }
+    }
+
+    /// There is no response: whoever handles the request has failed.
+    pub fn fail(self, error: ErrorType) {
+        if let State::Measured { mut measured, .. } = self.0 {
+            measured.fail(error);
+        }
+    }
+}
+
+impl std::fmt::Debug for ObservedRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObservedRequest").field("measured", &self.is_measured()).finish_non_exhaustive()
+    }
+}
+
+/// Reads a request's body as it passes; see [`ObservedRequest::body_reader`]. It may be read before, while and after the response comes, and by
+/// another thread.
+///
+/// What comes before the response's head decides under which model the request counts. Where a request is refused unread, show it what is in
+/// memory all the same.
+#[derive(Default)]
+pub struct RequestReader(Option<Box<Reading>>);
+
+struct Reading {
+    scan: RequestScan,
+    shared: Arc<Shared>,
+}
+
+impl RequestReader {
+    /// Reads the next bytes of the body, cut anywhere.
+    pub fn read(&mut self, bytes: &[u8]) {
+        self.read_buf(&bytes, || false);
+    }
+
+    /// The body came to its end. Dropped instead, it has said nothing wrong by ending where it did.
+    pub fn end(mut self) {
+        self.ended();
+    }
+
+    pub(crate) fn ended(&mut self) {
+        if let Some(mut reading) = self.0.take() {
+            if let Some(failure) = reading.scan.failure(true) {
+                reading.shared.failure(failure);
+            }
+        }
+    }
+
+    /// Whether what follows is of any use.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn knows_model(&self) -> bool {
+        self.0.as_ref().is_none_or(|reading| reading.shared.knows_model())
+    }
+
+    pub(crate) fn read_buf(&mut self, data: &impl Buf, is_last: impl FnOnce() -> bool) {
+        if self.0.as_mut().is_some_and(|reading| !reading.read(data, is_last)) {
+            self.0 = None;
+        }
+    }
+}
+
+impl Reading {
+    /// `false` if what follows is of no use any more.
+    fn read(&mut self, data: &impl Buf, is_last: impl FnOnce() -> bool) -> bool {
+        let complete = for_each_slice(data, |bytes| self.scan.read(bytes));
+        self.shared.asked(self.scan.facts());
+        self.shared.expects(self.scan.take_tools(), self.scan.take_schema(), self.scan.text_bytes());
+        let skipped = if complete {
+            self.scan.is_compressed().then_some(SkipReason::Compressed)
+        } else {
+            Some(SkipReason::TooLarge)
+        };
+        if let Some(reason) = skipped {
+            self.shared.skipped(reason);
+            return false;
+        }
+        if let Some(failure) = self.scan.failure(is_last()) {
+            self.shared.failure(failure);
+        }
+        true
+    }
+}
+
+impl std::fmt::Debug for RequestReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestReader").field("reading", &self.is_reading()).finish()
+    }
+}

@@ -1,0 +1,158 @@
+//! Which requests are measured.
+
+use std::{fmt, sync::Arc};
+
+use http::{Method, request::Parts};
+
+use super::passed;
+use crate::{
+    record::catch_panic,
+    vocabulary::Endpoint,
+    wire::{Route, route, segments},
+};
+
+/// The endpoints that are known anyhow, and what the embedder added.
+#[derive(Clone, Default)]
+pub(super) struct Routes {
+    pub(super) ollama: bool,
+    own: Option<Arc<Own>>,
+}
+
+#[derive(Clone, Default)]
+struct Own {
+    /// Paths, and the endpoint whose format each speaks.
+    paths: Vec<(Arc<str>, Endpoint)>,
+    functions: Vec<EndpointFn>,
+}
+
+type EndpointFn = Arc<dyn Fn(&Parts) -> Option<Endpoint> + Send + Sync>;
+
+/// What a request is.
+pub(super) enum Found {
+    Known(&'static Route),
+    /// It is not known; what its path ends in, where those of LLM APIs do.
+    Unknown {
+        word: Option<&'static str>,
+    },
+    /// It is none to be measured.
+    Left,
+}
+
+impl Routes {
+    pub(super) fn own(&mut self, path: Arc<str>, endpoint: Endpoint) {
+        self.change().paths.push((path, endpoint));
+    }
+
+    pub(super) fn by_function(&mut self, endpoint: EndpointFn) {
+        self.change().functions.push(endpoint);
+    }
+
+    fn change(&mut self) -> &mut Own {
+        Arc::make_mut(self.own.get_or_insert_default())
+    }
+
+    pub(super) fn find(&self, head: &Parts) -> Found {
+        if head.method != Method::POST {
+            return Found::Left;
+        }
+        let path = path(head);
+        if let Some(endpoint) = self.own.as_ref().and_then(|own| own.endpoint(head, path)) {
+            return Route::of(endpoint).map_or(Found::Left, Found::Known);
+        }
+        let known = route(&head.method, path, self.ollama);
+        known.map_or_else(|| Found::Unknown { word: passed::word(path) }, Found::Known)
+    }
+}
+
+impl Own {
+    fn endpoint(&self, head: &Parts, path: &str) -> Option<Endpoint> {
+        let named = self.paths.iter().find(|(pattern, _)| matches(pattern, path)).map(|(_, endpoint)| *endpoint);
+        named.or_else(|| self.functions.iter().find_map(|function| catch_panic(|| function(head))?))
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = self.own.as_ref().map_or(&[][..], |own| &own.paths);
+        f.debug_struct("Routes").field("ollama", &self.ollama).field("paths", &paths).finish_non_exhaustive()
+    }
+}
+
+fn path(head: &Parts) -> &str {
+    // A nested router has cut off what it was nested at.
+    #[cfg(feature = "axum")]
+    if let Some(original) = head.extensions.get::<axum::extract::OriginalUri>() {
+        return original.0.path();
+    }
+    head.uri.path()
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (segments(pattern), segments(path));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some(expected), Some(segment)) if expected == segment => {}
+            (Some(expected), Some(_)) if expected.starts_with('{') && expected.ends_with('}') => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn endpoint(routes: &Routes, request: http::request::Builder) -> Option<Endpoint> {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        if let Found::Known(route) = routes.find(&head) { Some(route.endpoint) } else { None }
+    }
+
+    fn find(routes: &Routes, path: &str) -> Option<Endpoint> {
+        endpoint(routes, Request::post(path))
+    }
+
+    #[test]
+    fn a_path_of_ones_own_is_what_it_is_said_to_be() {
+        let mut routes = Routes::default();
+        routes.own("/tenants/{tenant}/ask".into(), Endpoint::ChatCompletions);
+        routes.own("/internal/v1/messages".into(), Endpoint::Other);
+        routes.own("/half/{open".into(), Endpoint::Completions);
+        routes.own("/half/closed}".into(), Endpoint::Completions);
+        assert_eq!(find(&routes, "/tenants/a/ask"), Some(Endpoint::ChatCompletions));
+        assert_eq!(find(&routes, "/tenants/a/ask/"), Some(Endpoint::ChatCompletions));
+        assert_eq!(find(&routes, "/tenants/a/b/ask"), None);
+        assert_eq!(find(&routes, "/tenants/ask"), None);
+        assert_eq!(find(&routes, "/half/a"), None, "a brace alone is no place for a segment");
+        assert_eq!(find(&routes, "/internal/v1/messages"), None);
+        assert_eq!(find(&routes, "/v1/messages"), Some(Endpoint::Messages));
+        assert_eq!(endpoint(&routes, Request::get("/tenants/a/ask")), None);
+    }
+
+    #[test]
+    fn a_function_tells_what_no_path_does() {
+        let mut routes = Routes::default();
+        routes.own("/internal/v1/messages".into(), Endpoint::Messages);
+        routes.by_function(Arc::new(|head| match head.headers.get("x-format")?.as_bytes() {
+            b"chat" => Some(Endpoint::ChatCompletions),
+            b"none" => Some(Endpoint::Other),
+            b"panic" => panic!("on purpose"),
+            _ => None,
+        }));
+        let with = |format: &str, path: &str| endpoint(&routes, Request::post(path).header("x-format", format));
+        assert_eq!(with("chat", "/ask"), Some(Endpoint::ChatCompletions));
+        assert_eq!(with("none", "/v1/messages"), None);
+        assert_eq!(with("?", "/v1/messages"), Some(Endpoint::Messages));
+        assert_eq!(with("panic", "/v1/messages"), Some(Endpoint::Messages), "a panic says nothing");
+        assert_eq!(with("chat", "/internal/v1/messages"), Some(Endpoint::Messages), "a path is more than a function");
+        assert_eq!(find(&routes, "/ask"), None);
+    }
+
+    #[test]
+    fn ollama_has_to_be_asked_for() {
+        assert_eq!(find(&Routes::default(), "/api/chat"), None);
+        assert_eq!(find(&Routes { ollama: true, ..Routes::default() }, "/api/chat"), Some(Endpoint::OllamaChat));
+    }
+}

@@ -1,0 +1,455 @@
+//! Whether a text is JSON, told while it comes.
+
+/// Nesting beyond this is not followed; most parsers refuse much less.
+const DEEPEST: usize = 256;
+
+/// What a text is so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// One JSON value, white space around it allowed.
+    Valid,
+    /// No value yet, but what follows could make it one.
+    Prefix,
+    /// No JSON, whatever follows.
+    Invalid,
+    /// Nested deeper than is followed.
+    TooDeep,
+}
+
+/// Validates one JSON text ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)) as it comes, cut anywhere.
+///
+/// It knows the grammar, and no more: that a number fits, that no key comes twice and that surrogates come in pairs is the business of
+/// whoever reads the value. Bytes inside of strings are taken as they are.
+#[derive(Clone, Debug)]
+pub(crate) struct JsonValidator {
+    state: State,
+    depth: u16,
+    /// A bit for each open bracket: whether it is an object's.
+    objects: [u64; DEEPEST / 64],
+    is_object: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A value has to come.
+    Value,
+    /// After `[`.
+    ValueOrEnd,
+    /// After `{`.
+    KeyOrEnd,
+    /// After a comma in an object.
+    Key,
+    Colon,
+    /// A value inside of another has ended.
+    AfterValue,
+    /// The outermost value has ended.
+    Complete,
+    Text {
+        key: bool,
+    },
+    Escape {
+        key: bool,
+    },
+    Hex {
+        key: bool,
+        missing: u8,
+    },
+    /// `word`, of which so many bytes have come.
+    Word(Word, u8),
+    Number(Number),
+    Invalid,
+    /// The value was complete, and something followed.
+    Trailing,
+    TooDeep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    True,
+    False,
+    Null,
+}
+
+impl Word {
+    const fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::True => b"true",
+            Self::False => b"false",
+            Self::Null => b"null",
+        }
+    }
+}
+
+/// What the last byte of a number was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    Minus,
+    /// A zero that no digit may follow.
+    Zero,
+    Integer,
+    Point,
+    Fraction,
+    /// `e`.
+    Exponent,
+    ExponentSign,
+    ExponentDigits,
+}
+
+impl Number {
+    fn is_complete(self) -> bool {
+        matches!(self, Self::Zero | Self::Integer | Self::Fraction | Self::ExponentDigits)
+    }
+
+    /// What the number is with one more byte; `None` if that does not belong to it.
+    fn with(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Minus, b'0') => Self::Zero,
+            (Self::Minus, b'1'..=b'9') | (Self::Integer, b'0'..=b'9') => Self::Integer,
+            (Self::Zero | Self::Integer, b'.') => Self::Point,
+            (Self::Zero | Self::Integer | Self::Fraction, b'e' | b'E') => Self::Exponent,
+            (Self::Point | Self::Fraction, b'0'..=b'9') => Self::Fraction,
+            (Self::Exponent, b'+' | b'-') => Self::ExponentSign,
+            (Self::Exponent | Self::ExponentSign | Self::ExponentDigits, b'0'..=b'9') => Self::ExponentDigits,
+            _ => return None,
+        })
+    }
+}
+
+impl Default for JsonValidator {
+    fn default() -> Self {
+        Self { state: State::Value, depth: 0, objects: [0; DEEPEST / 64], is_object: false }
+    }
+}
+
+impl JsonValidator {
+    /// Reads on. Tells where the byte stands with which the text ceased to be JSON, if it does so here.
+    pub(crate) fn read(&mut self, text: &[u8]) -> Option<usize> {
+        if self.has_failed() {
+            return None;
+        }
+        let mut at = 0;
+        loop {
+            if let State::Text { .. } = self.state {
+                at += text.get(at..)?.iter().position(|byte| !PLAIN[usize::from(*byte)])?;
+            }
+            self.step(*text.get(at)?);
+            if self.has_failed() {
+                return Some(at);
+            }
+            at += 1;
+        }
+    }
+
+    pub(crate) fn validity(&self) -> Validity {
+        match self.state {
+            State::Complete => Validity::Valid,
+            State::Number(number) if self.depth == 0 && number.is_complete() => Validity::Valid,
+            State::Invalid | State::Trailing => Validity::Invalid,
+            State::TooDeep => Validity::TooDeep,
+            _ => Validity::Prefix,
+        }
+    }
+
+    /// No value has begun.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.state == State::Value && self.depth == 0
+    }
+
+    /// The text was complete before something followed that made it invalid.
+    pub(crate) fn has_trailing(&self) -> bool {
+        self.state == State::Trailing
+    }
+
+    /// The outermost value is an object.
+    pub(crate) fn is_object(&self) -> bool {
+        self.is_object
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.state, State::Invalid | State::Trailing | State::TooDeep)
+    }
+
+    fn step(&mut self, byte: u8) {
+        let blank = matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+        self.state = match self.state {
+            State::Text { key } => match byte {
+                b'"' if key => State::Colon,
+                b'"' => self.ended(),
+                b'\\' => State::Escape { key },
+                0..=0x1f => State::Invalid,
+                _ => return,
+            },
+            State::Number(number) => match number.with(byte) {
+                Some(number) => State::Number(number),
+                None if number.is_complete() => {
+                    self.state = self.ended();
+                    return self.step(byte);
+                }
+                None => State::Invalid,
+            },
+            State::Word(word, seen) => match word.bytes() {
+                bytes if bytes[usize::from(seen)] != byte => State::Invalid,
+                bytes if bytes.len() == usize::from(seen) + 1 => self.ended(),
+                _ => State::Word(word, seen + 1),
+            },
+            State::Escape { key } => match byte {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text { key },
+                b'u' => State::Hex { key, missing: 4 },
+                _ => State::Invalid,
+            },
+            State::Hex { key, missing } if byte.is_ascii_hexdigit() => match missing - 1 {
+                0 => State::Text { key },
+                missing => State::Hex { key, missing },
+            },
+            State::Hex { .. } => State::Invalid,
+            _ if blank => return,
+            State::ValueOrEnd if byte == b']' => self.close(),
+            State::Value | State::ValueOrEnd => self.value(byte),
+            State::KeyOrEnd if byte == b'}' => self.close(),
+            State::KeyOrEnd | State::Key if byte == b'"' => State::Text { key: true },
+            State::Colon if byte == b':' => State::Value,
+            State::AfterValue => match (byte, self.in_object()) {
+                (b',', true) => State::Key,
+                (b',', false) => State::Value,
+                (b'}', true) | (b']', false) => self.close(),
+                _ => State::Invalid,
+            },
+            State::Complete => State::Trailing,
+            State::KeyOrEnd | State::Key | State::Colon => State::Invalid,
+            State::Invalid | State::Trailing | State::TooDeep => return,
+        };
+    }
+
+    fn value(&mut self, byte: u8) -> State {
+        match byte {
+            b'{' => self.open(true),
+            b'[' => self.open(false),
+            b'"' => State::Text { key: false },
+            b't' => State::Word(Word::True, 1),
+            b'f' => State::Word(Word::False, 1),
+            b'n' => State::Word(Word::Null, 1),
+            b'-' => State::Number(Number::Minus),
+            b'0' => State::Number(Number::Zero),
+            b'1'..=b'9' => State::Number(Number::Integer),
+            _ => State::Invalid,
+        }
+    }
+
+    fn open(&mut self, object: bool) -> State {
+        let level = usize::from(self.depth);
+        if level == DEEPEST {
+            return State::TooDeep;
+        }
+        self.is_object |= level == 0 && object;
+        let bit = 1 << (level % 64);
+        let word = &mut self.objects[level / 64];
+        *word = if object { *word | bit } else { *word & !bit };
+        self.depth += 1;
+        if object { State::KeyOrEnd } else { State::ValueOrEnd }
+    }
+
+    fn close(&mut self) -> State {
+        self.depth -= 1;
+        self.ended()
+    }
+
+    fn ended(&self) -> State {
+        if self.depth == 0 { State::Complete } else { State::AfterValue }
+    }
+
+    fn in_object(&self) -> bool {
+        let level = usize::from(self.depth) - 1;
+        self.objects[level / 64] & (1 << (level % 64)) != 0
+    }
+}
+
+/// Bytes that stand for themselves in a string.
+static PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        plain[byte] = false;
+        byte += 1;
+    }
+    plain[b'"' as usize] = false;
+    plain[b'\\' as usize] = false;
+    plain
+};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::{Deserialize, de::IgnoredAny};
+
+    use super::*;
+    use crate::quality::tests::pieces;
+
+    fn validity(text: &str) -> Validity {
+        let mut json = JsonValidator::default();
+        json.read(text.as_bytes());
+        json.validity()
+    }
+
+    /// `IgnoredAny` keeps to the grammar: no depth, no range of numbers.
+    fn oracle(text: &[u8]) -> Validity {
+        let may_go_on = |text: &[u8]| parse(text).map_or_else(|error| error.is_eof(), |()| true);
+        match parse(text) {
+            Ok(()) => Validity::Valid,
+            // `1.` is an error to serde_json, as is `1.x`; unlike that it becomes a number by a digit.
+            Err(error) if error.is_eof() || may_go_on(&[text, b"0"].concat()) => Validity::Prefix,
+            Err(_) => Validity::Invalid,
+        }
+    }
+
+    fn parse(text: &[u8]) -> serde_json::Result<()> {
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        IgnoredAny::deserialize(&mut reader).and_then(|_| reader.end())
+    }
+
+    #[test]
+    fn each_rule_of_the_grammar_is_kept() {
+        for valid in [
+            "{}",
+            "[]",
+            "0",
+            "-0",
+            "1.5e-7",
+            "\"\"",
+            "true",
+            "false",
+            "null",
+            " [1, {\"a\": [null]}] \n",
+            "\"\\u00e9\\/\"",
+            "\"\\ud800\"",
+            "1E+9",
+            "12",
+            "[[],{}]",
+            "1e999",
+        ] {
+            assert_eq!(validity(valid), Validity::Valid, "{valid}");
+        }
+        for prefix in
+            ["", "  ", "{", "[1,", "{\"a\"", "{\"a\":", "tru", "-", "1.", "1e", "1e+", "\"a\\", "\"\\u12", "[1"]
+        {
+            assert_eq!(validity(prefix), Validity::Prefix, "{prefix}");
+        }
+        for invalid in [
+            "01",
+            "+1",
+            ".5",
+            "1.e5",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "'a'",
+            "\"\n\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "truE",
+            "nul ",
+            "{} {}",
+            "1 2",
+            "]",
+            "{]",
+            "[}",
+            "{\"a\" 1}",
+            "{\"a\":1 \"b\"}",
+            "NaN",
+            "-a",
+            "{\"a\":1]",
+            "[1}",
+            "{,}",
+            "\u{feff}{}",
+        ] {
+            assert_eq!(validity(invalid), Validity::Invalid, "{invalid}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_deeper_than_is_followed_is_neither_valid_nor_invalid() {
+        let nested = |depth| "[{\"a\":".repeat(depth / 2) + "1" + &"}]".repeat(depth / 2);
+        assert_eq!(validity(&nested(DEEPEST)), Validity::Valid);
+        assert_eq!(validity(&nested(DEEPEST + 2)), Validity::TooDeep);
+    }
+
+    #[test]
+    fn the_byte_is_told_at_which_a_text_ceases_to_be_json() {
+        let mut json = JsonValidator::default();
+        assert_eq!(json.read(b"{\"a\": 1"), None);
+        assert_eq!(json.read(b" } x"), Some(3));
+        assert!(json.has_trailing() && json.is_object());
+        assert_eq!(json.read(b"x"), None, "once");
+    }
+
+    /// Bytes that make JSON and near misses of it.
+    fn near_json() -> impl Strategy<Value = Vec<u8>> {
+        let token = prop::sample::select(vec![
+            "{", "}", "[", "]", ":", ",", "\"", "\"a\"", "\\", "\\u00e9", "\\n", " ", "\n", "0", "1", "-", ".", "e",
+            "+", "true", "fals", "e", "null", "é", "\u{7}", "{\"k\":", "[1,", "\"b\":2",
+        ]);
+        prop::collection::vec(token, 0..24).prop_map(|tokens| tokens.concat().into_bytes())
+    }
+
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_verdict_is_that_of_serde_json(text in near_json()) {
+            let mut json = JsonValidator::default();
+            json.read(&text);
+            prop_assert_eq!(json.validity(), oracle(&text));
+        }
+
+        #[test]
+        fn values_are_valid_and_each_beginning_of_one_can_become_one(
+            value in value(), pretty in any::<bool>(), at in any::<prop::sample::Index>(), byte in any::<u8>()
+        ) {
+            let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+            let mut json = JsonValidator::default();
+            prop_assert_eq!(json.read(&text), None);
+            prop_assert_eq!(json.validity(), Validity::Valid);
+            prop_assert_eq!(json.is_object(), value.is_object());
+            let cut = at.index(text.len());
+            let mut begun = JsonValidator::default();
+            begun.read(&text[..cut]);
+            prop_assert_eq!(begun.validity(), oracle(&text[..cut]));
+            let mut changed = text.clone();
+            changed[cut] = byte;
+            let mut json = JsonValidator::default();
+            json.read(&changed);
+            prop_assert_eq!(json.validity(), oracle(&changed));
+        }
+
+        #[test]
+        fn it_does_not_matter_where_the_text_is_cut(text in near_json(), cuts in prop::collection::vec(0usize..12, 0..12)) {
+            let mut whole = JsonValidator::default();
+            let at = whole.read(&text);
+            let mut parts = JsonValidator::default();
+            let (mut before, mut found) = (0, None);
+            for piece in pieces(&text, &cuts) {
+                if let Some(at) = parts.read(piece) {
+                    prop_assert_eq!(found.replace(before + at), None);
+                }
+                before += piece.len();
+            }
+            prop_assert_eq!(parts.validity(), whole.validity());
+            prop_assert_eq!(found, at);
+            prop_assert_eq!(parts.has_trailing(), whole.has_trailing());
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The checks on one choice.
+
+use super::{
+    Asked, Finding, Part, QualityChecks, markup::Markup, repetition::Repetition, structured::StructuredOutput,
+};
+use crate::vocabulary::{
+    AnomalyKind, EmptyKind, FinishReason, RefusalKind, StructuredFormat, StructuredResult, TruncationCause,
+};
+
+/// How a choice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The model, or a limit, ended it. `on_limit` is which limit that would be.
+    Finished { reason: FinishReason, on_limit: TruncationCause },
+    /// The stream broke off.
+    StreamCut,
+    /// Nobody waited for the rest.
+    ClientGone,
+}
+
+impl Ending {
+    fn reason(self) -> Option<FinishReason> {
+        match self {
+            Self::Finished { reason, .. } => Some(reason),
+            Self::StreamCut | Self::ClientGone => None,
+        }
+    }
+
+    /// What cut the choice, if it was cut.
+    pub(crate) fn cause(self) -> Option<TruncationCause> {
+        match self {
+            Self::Finished { reason: FinishReason::Length, on_limit } => Some(on_limit),
+            Self::Finished { .. } => None,
+            Self::StreamCut => Some(TruncationCause::StreamCut),
+            Self::ClientGone => Some(TruncationCause::ClientDisconnect),
+        }
+    }
+}
+
+/// What is known of one choice.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Output {
+    structured: StructuredOutput,
+    markup: Markup,
+    /// Where loops are looked for: most of an output's state is this.
+    repetition: Option<Box<Repetition>>,
+    reasoned: bool,
+    refused: bool,
+    called: bool,
+    /// Anomalies that were told; each is told once.
+    told: [bool; AnomalyKind::ALL.len()],
+}
+
+impl Output {
+    /// `holds`: its JSON is held, to be validated against a schema.
+    pub(super) fn new(holds: bool) -> Self {
+        Self { structured: StructuredOutput::new(holds), ..Self::default() }
+    }
+
+    /// The next piece of a text.
+    #[inline]
+    pub(super) fn read(
+        &mut self,
+        part: Part,
+        text: &[u8],
+        checks: QualityChecks,
+        json: bool,
+        tell: &mut impl FnMut(Finding),
+    ) {
+        match part {
+            Part::Answer => {
+                let found = self.markup.read(text);
+                if found.special_token && checks.anomalies {
+                    self.anomaly(AnomalyKind::SpecialTokenLeak, tell);
+                }
+                if found.replacement_char && checks.anomalies {
+                    self.anomaly(AnomalyKind::ReplacementChar, tell);
+                }
+                if json {
+                    self.structured.read(text);
+                }
+            }
+            Part::Reasoning if text.iter().all(u8::is_ascii_whitespace) => {}
+            Part::Reasoning => {
+                self.reasoned = true;
+                self.markup.reasoning_apart();
+            }
+            Part::Refusal => self.refused = true,
+            Part::ToolCall | Part::Media => self.called = true,
+        }
+        if checks.repetition {
+            let repetition = self.repetition.get_or_insert_default();
+            repetition.read(text).into_iter().for_each(|kind| tell(Finding::Repetition(kind)));
+        }
+    }
+
+    fn anomaly(&mut self, kind: AnomalyKind, tell: &mut impl FnMut(Finding)) {
+        if !std::mem::replace(&mut self.told[kind as usize], true) {
+            tell(Finding::Anomaly(kind));
+        }
+    }
+
+    /// Judges what can be judged at the end alone. Only of an answer that is there in full can a part be empty.
+    pub(super) fn end(
+        mut self,
+        ending: Ending,
+        checks: QualityChecks,
+        asked: &Asked,
+        complete: bool,
+        tell: &mut impl FnMut(Finding),
+    ) {
+        let reason = ending.reason();
+        let finished = reason.is_some();
+        let filtered = reason == Some(FinishReason::ContentFilter);
+        let refused = self.refused || reason == Some(FinishReason::Refusal);
+        if checks.refusals && refused {
+            tell(Finding::Refusal(RefusalKind::RefusalField));
+        }
+        if checks.refusals && filtered {
+            tell(Finding::Refusal(RefusalKind::ContentFilter));
+        }
+        if let Some(cause) = ending.cause().filter(|_| checks.truncation) {
+            tell(Finding::OutputTruncated(cause));
+        }
+        let elsewhere = refused || filtered || self.called || reason == Some(FinishReason::ToolCalls);
+        if let Some(kind) = self.empty().filter(|_| checks.empty && complete && finished && !elsewhere) {
+            tell(Finding::Empty(kind));
+        }
+        if checks.anomalies && finished && self.markup.reasoning_is_open() {
+            self.anomaly(AnomalyKind::UnclosedReasoning, tell);
+        }
+        // Whoever left cut the answer himself, and a call or a refusal is an answer of another form.
+        if let Some(format) =
+            asked.format.filter(|_| checks.structured_output && ending != Ending::ClientGone && !elsewhere)
+        {
+            let result = match format {
+                StructuredFormat::Grammar => StructuredResult::Unchecked,
+                _ => match self.structured.result(ending.cause().is_some()) {
+                    StructuredResult::Valid if checks.json_schema => {
+                        self.structured.by_schema(format, asked.schema.as_deref())
+                    }
+                    result => result,
+                },
+            };
+            tell(Finding::StructuredOutput(format, result));
+        }
+    }
+
+    fn empty(&self) -> Option<EmptyKind> {
+        if self.markup.has_answer() {
+            None
+        } else if self.reasoned || self.markup.has_reasoning() {
+            Some(EmptyKind::ReasoningOnly)
+        } else if self.markup.has_text() {
+            Some(EmptyKind::Whitespace)
+        } else {
+            Some(EmptyKind::NoContent)
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Whether an answer that was to be JSON is JSON.
+
+use super::{
+    held::Held,
+    json::{JsonValidator, Validity},
+    schema,
+};
+use crate::vocabulary::{StructuredFormat, StructuredResult};
+
+/// How much of an answer is held for its schema.
+const HELD: usize = 64 << 10;
+
+const OPENS_REASONING: &[u8] = b"<think>";
+const CLOSES_REASONING: &[u8] = b"</think>";
+
+/// Judges an answer as it comes: bare JSON, JSON in the first Markdown fence, or neither.
+///
+/// What stands before a `</think>` is no part of the answer, nor is the prose around a fence.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StructuredOutput {
+    json: JsonValidator,
+    place: Place,
+    /// How much of `<think>` stands at the beginning, and of `</think>` at the end of what is no JSON.
+    opening: u8,
+    closing: u8,
+    /// The JSON, where it is to be validated against a schema.
+    held: Option<Box<Held>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// All so far is JSON.
+    #[default]
+    Bare,
+    /// It is not; a fence may follow. Only white space stands on the line.
+    LineStart,
+    /// So many backticks stand at the beginning of the line.
+    Backticks(u8),
+    /// In the line that opens a fence.
+    Info,
+    Line,
+    /// In the fence.
+    Fence,
+    /// There was a fence.
+    After,
+}
+
+impl StructuredOutput {
+    pub(super) fn new(holds: bool) -> Self {
+        Self { held: holds.then(Box::default), ..Self::default() }
+    }
+
+    /// The result of an answer that is JSON, by its schema. A request for `json_object` has none, and any JSON is valid.
+    pub(super) fn by_schema(&self, format: StructuredFormat, schema: Option<&Held>) -> StructuredResult {
+        let Some(schema) = schema else {
+            let needs_one = format == StructuredFormat::JsonSchema;
+            return if needs_one { StructuredResult::Unchecked } else { StructuredResult::Valid };
+        };
+        let answer = self.held.as_ref().and_then(|held| held.whole());
+        match schema.whole().zip(answer) {
+            Some((schema, answer)) => schema::judge(schema, answer),
+            None => StructuredResult::Unchecked,
+        }
+    }
+
+    /// Reads the next piece of the answer.
+    pub(crate) fn read(&mut self, mut text: &[u8]) {
+        while !text.is_empty() {
+            text = match self.place {
+                Place::Bare => self.bare(text),
+                Place::Fence => self.fence(text),
+                _ => self.prose(text),
+            };
+        }
+    }
+
+    /// What the answer is at its end, which came before its time if it was `cut`.
+    pub(crate) fn result(&self, cut: bool) -> StructuredResult {
+        let unfinished = if cut { StructuredResult::Truncated } else { StructuredResult::InvalidJson };
+        let good = if self.place == Place::Bare { StructuredResult::Valid } else { StructuredResult::Fenced };
+        match (self.place, self.json.validity()) {
+            (_, Validity::TooDeep) => StructuredResult::Unchecked,
+            (Place::Bare | Place::Fence | Place::After, Validity::Valid) => good,
+            (Place::After, _) if self.json.has_trailing() => good,
+            (Place::Bare | Place::Fence, Validity::Prefix) => unfinished,
+            // The fence, or the reasoning, has only just been opened.
+            (Place::Info | Place::Backticks(_), _) => unfinished,
+            (Place::LineStart | Place::Line, _) if usize::from(self.opening) == OPENS_REASONING.len() => unfinished,
+            _ => StructuredResult::InvalidJson,
+        }
+    }
+
+    fn bare<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
+        if let Some(held) = &mut self.held {
+            held.push(text, HELD);
+        }
+        let was_blank = self.json.is_blank();
+        let Some(at) = self.json.read(text) else { return &[] };
+        // The byte that is no JSON may open a fence, or a tag.
+        let nothing_before = was_blank && text[..at].iter().all(u8::is_ascii_whitespace);
+        self.place = if nothing_before { Place::LineStart } else { Place::Line };
+        self.opening = if nothing_before { 0 } else { u8::MAX };
+        &text[at..]
+    }
+
+    fn fence<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
+        let Some(at) = self.json.read(text) else { return &[] };
+        // Whether that is the end of the fence, which needs no line of its own, or no JSON: there is no second try.
+        if self.json.has_trailing() && text[at] != b'`' {
+            self.json = invalid();
+        }
+        self.place = Place::After;
+        &text[at..]
+    }
+
+    /// What is no JSON: looks for a fence, and for the end of reasoning.
+    fn prose<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
+        for (at, byte) in text.iter().enumerate() {
+            if self.closes_reasoning(*byte) {
+                *self = Self::new(self.held.is_some());
+                return &text[at + 1..];
+            }
+            self.opens_reasoning(*byte);
+            self.place = match (self.place, byte) {
+                (Place::After, _) => Place::After,
+                (Place::Info | Place::Backticks(3..), b'\n') => {
+                    self.json = JsonValidator::default();
+                    self.place = Place::Fence;
+                    return &text[at + 1..];
+                }
+                (_, b'\n') => Place::LineStart,
+                (Place::LineStart, b' ' | b'\t' | b'\r') => Place::LineStart,
+                (Place::LineStart, b'`') => Place::Backticks(1),
+                (Place::Backticks(count), b'`') => Place::Backticks(count.saturating_add(1)),
+                (Place::Backticks(3..), _) => Place::Info,
+                (Place::Info, byte) if *byte != b'`' => Place::Info,
+                _ => Place::Line,
+            };
+        }
+        &[]
+    }
+
+    fn closes_reasoning(&mut self, byte: u8) -> bool {
+        self.closing = match CLOSES_REASONING[usize::from(self.closing)] {
+            expected if expected == byte => self.closing + 1,
+            _ => u8::from(byte == CLOSES_REASONING[0]),
+        };
+        usize::from(self.closing) == CLOSES_REASONING.len()
+    }
+
+    fn opens_reasoning(&mut self, byte: u8) {
+        if let Some(expected) = OPENS_REASONING.get(usize::from(self.opening)) {
+            self.opening = if *expected == byte { self.opening + 1 } else { u8::MAX };
+        }
+    }
+}
+
+fn invalid() -> JsonValidator {
+    let mut json = JsonValidator::default();
+    json.read(b"!");
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::quality::tests::pieces;
+
+    fn result(text: &str, cut: bool) -> StructuredResult {
+        let mut output = StructuredOutput::default();
+        output.read(text.as_bytes());
+        output.result(cut)
+    }
+
+    #[test]
+    fn bare_json_is_valid() {
+        for text in ["{\"a\": 1}", "\n[1, 2]\n", "12", "{\"a\": \"``` no fence\"}", "{\"a\": \"</think>\"}"] {
+            assert_eq!(result(text, false), StructuredResult::Valid, "{text}");
+            assert_eq!(result(text, true), StructuredResult::Valid, "{text}: a cut after the end cuts nothing");
+        }
+    }
+
+    #[test]
+    fn json_in_a_fence_is_told_from_json() {
+        for text in [
+            "```json\n{\"a\": 1}\n```",
+            "```\n{\"a\": 1}\n```\n",
+            "  ```JSON  \r\n[1]\r\n```",
+            "````json\n[1]\n````",
+            "Here it is:\n\n```json\n{\"a\": 1}\n```\nAnything else?",
+            "```json\n{\"a\": 1}```",
+            "```json\n{\"a\": 1}\n",
+            "Use `code` and ``more``:\n```json\n1\n```",
+        ] {
+            assert_eq!(result(text, false), StructuredResult::Fenced, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_invalid_even_if_it_was_cut() {
+        for text in [
+            "Sure! {\"a\": 1}",
+            "{\"a\": 1} Anything else?",
+            "{'a': 1}",
+            "```python\nprint(1)\n```",
+            "```json\n{\"a\": 1}\nand more\n```",
+            "An ```inline``` fence",
+            "```json`\n{}",
+            "```json {} ```\nx",
+        ] {
+            assert_eq!(result(text, false), StructuredResult::InvalidJson, "{text}");
+        }
+        assert_eq!(result("Sure! Here", true), StructuredResult::InvalidJson);
+        assert_eq!(result("{\"a\": 1,, ", true), StructuredResult::InvalidJson);
+    }
+
+    #[test]
+    fn the_beginning_of_json_is_truncated_if_the_answer_was_cut_and_invalid_if_not() {
+        for text in
+            ["", "{\"a\": [1, 2", "{\"a\": \"x", "```json\n{\"a\"", "```", "```js", "<think>\nHm, let me", "tru"]
+        {
+            assert_eq!(result(text, true), StructuredResult::Truncated, "{text}");
+            assert_eq!(result(text, false), StructuredResult::InvalidJson, "{text}");
+        }
+    }
+
+    #[test]
+    fn reasoning_before_json_is_no_part_of_it() {
+        for (text, expected) in [
+            ("<think>\nHm.\n</think>\n\n{\"a\": 1}", StructuredResult::Valid),
+            ("<think>\n\n</think>\n\n{\"a\": 1}", StructuredResult::Valid),
+            ("Okay, the user wants {a}.\n</think>\n[1]", StructuredResult::Valid),
+            ("1. Think ```json\n[\n``` </think>[1]", StructuredResult::Valid),
+            ("<think>x</think>```json\n[1]\n```", StructuredResult::Fenced),
+            ("<think>x</think>Sure", StructuredResult::InvalidJson),
+            ("a <</think>[1]", StructuredResult::Valid),
+        ] {
+            assert_eq!(result(text, false), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_unchecked() {
+        assert_eq!(result(&"[".repeat(300), true), StructuredResult::Unchecked);
+        assert_eq!(result(&format!("```json\n{}", "[".repeat(300)), false), StructuredResult::Unchecked);
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_where_the_text_is_cut(
+            tokens in prop::collection::vec(prop::sample::select(vec![
+                "`", "```", "json", "\n", "{", "}", "[", "]", "1", ",", " ", "\"a\"", ":", "<think>", "</think>", "<", "/", "think>", "Sure",
+            ]), 0..20),
+            cuts in prop::collection::vec(0usize..9, 0..20),
+        ) {
+            let text = tokens.concat();
+            let mut parts = StructuredOutput::default();
+            pieces(text.as_bytes(), &cuts).for_each(|piece| parts.read(piece));
+            for cut in [false, true] {
+                prop_assert_eq!(parts.result(cut), result(&text, cut));
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Texts of which it is known whether they go round in circles: written for these tests, in two parts. Thresholds were chosen on
+//! the one; the other says what they are worth.
+
+mod held_out;
+mod tuned;
+
+use std::fmt::Write as _;
+
+use crate::quality::{Asked, Finding, Outputs, Part, QualityChecks};
+
+/// A text, and what is true of it.
+struct Sample {
+    name: &'static str,
+    text: String,
+    /// Where it begins to loop, and how long a turn is.
+    looping: Option<(usize, usize)>,
+}
+
+fn healthy(name: &'static str, text: impl Into<String>) -> Sample {
+    Sample { name, text: text.into(), looping: None }
+}
+
+/// A text that loops after `before`: `turn` tells the nth turn.
+fn counted(name: &'static str, before: &str, turn: impl Fn(usize) -> String) -> Sample {
+    let mut text = before.to_owned();
+    for n in 1.. {
+        text += &turn(n);
+        if text.len() > before.len() + 8192 && n >= 4 {
+            break;
+        }
+    }
+    Sample { name, looping: Some((before.len(), turn(1).len())), text }
+}
+
+fn looping(name: &'static str, before: &str, turn: &str) -> Sample {
+    counted(name, before, |_| turn.to_owned())
+}
+
+/// Numbers that follow no rule that shows.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len() as u64) as usize]
+    }
+}
+
+/// Lines, each with its number.
+fn lines(count: usize, mut line: impl FnMut(usize) -> String) -> String {
+    (0..count).map(|n| line(n) + "\n").collect()
+}
+
+/// After how many bytes the text was told to loop.
+fn told(text: &str) -> Option<usize> {
+    let mut outputs = Outputs::new(QualityChecks::none().repetition(true), Asked::default());
+    let mut told = None;
+    for (at, piece) in text.as_bytes().chunks(5).enumerate() {
+        outputs.text(0, Part::Answer, piece, &mut |finding| {
+            assert!(matches!(finding, Finding::Repetition(_)) && told.is_none());
+            told = Some(5 * at + piece.len());
+        });
+    }
+    told
+}
+
+/// How well the samples are told apart.
+#[derive(Debug, PartialEq)]
+struct Score {
+    loops: usize,
+    told: usize,
+    healthy: usize,
+    false_alarms: usize,
+}
+
+/// Judges a part, and tells what of it is judged wrongly.
+fn judge(samples: &[Sample]) -> (Score, Vec<&'static str>) {
+    let mut score = Score { loops: 0, told: 0, healthy: 0, false_alarms: 0 };
+    let mut wrong = Vec::new();
+    let mut report = String::new();
+    for sample in samples {
+        let told = told(&sample.text);
+        match sample.looping {
+            Some((begins, turn)) => {
+                score.loops += 1;
+                score.told += usize::from(told.is_some());
+                if let Some(at) = told {
+                    assert!(at > begins, "{} is told before it loops", sample.name);
+                    let limit = begins + 2 * turn + 2048;
+                    assert!(at <= limit, "{} is told {} bytes late", sample.name, at - limit);
+                }
+            }
+            None => {
+                score.healthy += 1;
+                score.false_alarms += usize::from(told.is_some());
+            }
+        }
+        if told.is_some() != sample.looping.is_some() {
+            wrong.push(sample.name);
+        }
+        let looping =
+            sample.looping.map_or_else(String::new, |(begins, turn)| format!(", loops from {begins} by {turn}"));
+        let _ = writeln!(report, "{}: {} bytes{looping}, told at {told:?}", sample.name, sample.text.len());
+    }
+    println!("{report}{score:?}");
+    (score, wrong)
+}
+
+#[test]
+fn the_part_that_thresholds_were_chosen_on_is_told_apart() {
+    let (score, wrong) = judge(&tuned::samples());
+    assert_eq!(score, Score { loops: 19, told: 19, healthy: 16, false_alarms: 0 }, "{wrong:?}");
+}
+
+/// The figures of `docs/quality.md`.
+#[test]
+fn the_part_that_thresholds_were_not_chosen_on_says_what_they_are_worth() {
+    let (score, wrong) = judge(&held_out::samples());
+    assert_eq!(score, Score { loops: 28, told: 25, healthy: 22, false_alarms: 2 }, "{wrong:?}");
+    assert_eq!(
+        wrong,
+        [
+            "the numbers to 1000",
+            "99 bottles",
+            "seconds",
+            "thoughts that go in circles",
+            "a phrase with a word that changes"
+        ]
+    );
+}

@@ -1,0 +1,272 @@
+//! What is told of whole outputs.
+
+use crate::{
+    quality::{
+        Asked, Ending, FOLLOWED, Finding, Followed, Outputs, Part, QualityChecks, RequestEnd, ToolNames,
+        output::Output,
+        tools::{Call, OFFERED_NAMES, OPEN_CALLS},
+    },
+    vocabulary::{
+        AnomalyKind, EmptyKind, FinishReason, RefusalKind, RepetitionKind, StructuredFormat, StructuredResult,
+        ToolCallResult, TruncationCause,
+    },
+};
+
+const STOPPED: Ending = finished(FinishReason::Stop);
+const CUT: Ending = finished(FinishReason::Length);
+
+const fn finished(reason: FinishReason) -> Ending {
+    Ending::Finished { reason, on_limit: TruncationCause::MaxTokens }
+}
+
+/// Ends a request whose choices are all open.
+fn end(outputs: &mut Outputs, open: Ending, complete: bool, tell: &mut impl FnMut(Finding)) {
+    outputs.end(RequestEnd { open, on_limit: TruncationCause::MaxTokens, complete }, tell);
+}
+
+fn json() -> Asked {
+    Asked { format: Some(StructuredFormat::JsonSchema), tools: None, schema: None }
+}
+
+/// What is told of one choice with these texts.
+fn found_by(checks: QualityChecks, asked: Asked, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut tell = |finding| found.push(finding);
+    let mut outputs = Outputs::new(checks, asked);
+    outputs.choice(0);
+    for (part, text) in texts {
+        outputs.text(0, *part, text.as_bytes(), &mut tell);
+    }
+    end(&mut outputs, ending, true, &mut tell);
+    found
+}
+
+fn found(asked: Asked, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
+    found_by(QualityChecks::all(), asked, texts, ending)
+}
+
+fn answer(text: &str, ending: Ending) -> Vec<Finding> {
+    found(Asked::default(), &[(Part::Answer, text)], ending)
+}
+
+fn structured(result: StructuredResult) -> Finding {
+    Finding::StructuredOutput(StructuredFormat::JsonSchema, result)
+}
+
+#[test]
+fn of_a_healthy_answer_nothing_is_told() {
+    assert_eq!(answer("Lima is the capital of Peru.", STOPPED), []);
+    assert_eq!(answer("<think>\nHm.\n</think>\nLima.", STOPPED), []);
+    assert_eq!(found(Asked::default(), &[(Part::Reasoning, "Hm."), (Part::Answer, "Lima.")], STOPPED), []);
+}
+
+#[test]
+fn what_has_no_answer_in_it_is_empty() {
+    let empty = |texts: &[(Part, &str)], ending| match found(Asked::default(), texts, ending)[..] {
+        [Finding::Empty(kind)] => Some(kind),
+        [] => None,
+        ref other => panic!("{other:?}"),
+    };
+    assert_eq!(empty(&[], STOPPED), Some(EmptyKind::NoContent));
+    assert_eq!(empty(&[(Part::Answer, " \n")], STOPPED), Some(EmptyKind::Whitespace));
+    assert_eq!(empty(&[(Part::Reasoning, "Hm.")], STOPPED), Some(EmptyKind::ReasoningOnly));
+    assert_eq!(empty(&[(Part::Reasoning, " ")], STOPPED), Some(EmptyKind::NoContent));
+    assert_eq!(empty(&[(Part::Reasoning, "Hm."), (Part::Answer, "\n\n")], STOPPED), Some(EmptyKind::ReasoningOnly));
+    assert_eq!(empty(&[(Part::Answer, "Hm.</think>\n\n")], STOPPED), Some(EmptyKind::ReasoningOnly));
+    assert_eq!(empty(&[(Part::ToolCall, "weather")], STOPPED), None);
+    assert_eq!(empty(&[], finished(FinishReason::ToolCalls)), None);
+}
+
+#[test]
+fn only_a_success_without_a_choice_has_none() {
+    for (success, expected) in [(true, vec![Finding::Empty(EmptyKind::NoChoices)]), (false, vec![])] {
+        let mut found = Vec::new();
+        let mut outputs = Outputs::new(QualityChecks::all(), Asked::default());
+        end(&mut outputs, STOPPED, success, &mut |finding| found.push(finding));
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn what_cut_an_output_is_told() {
+    let limit = Ending::Finished { reason: FinishReason::Length, on_limit: TruncationCause::ContextWindow };
+    for (ending, cause) in [
+        (CUT, TruncationCause::MaxTokens),
+        (limit, TruncationCause::ContextWindow),
+        (Ending::StreamCut, TruncationCause::StreamCut),
+        (Ending::ClientGone, TruncationCause::ClientDisconnect),
+    ] {
+        assert_eq!(answer("Lima is", ending), [Finding::OutputTruncated(cause)]);
+    }
+    assert_eq!(
+        found(Asked::default(), &[], Ending::ClientGone),
+        [Finding::OutputTruncated(TruncationCause::ClientDisconnect)]
+    );
+}
+
+#[test]
+fn a_refusal_is_no_empty_answer_and_no_broken_form() {
+    let refused = [Finding::Refusal(RefusalKind::RefusalField)];
+    assert_eq!(found(json(), &[(Part::Refusal, "I cannot.")], STOPPED), refused);
+    assert_eq!(found(json(), &[], finished(FinishReason::Refusal)), refused);
+    let filtered = [Finding::Refusal(RefusalKind::ContentFilter)];
+    assert_eq!(found(json(), &[(Part::Answer, "{\"a\"")], finished(FinishReason::ContentFilter)), filtered);
+}
+
+#[test]
+fn the_form_is_judged_where_one_was_asked_for() {
+    let judged = |text, ending| found(json(), &[(Part::Answer, text)], ending);
+    assert_eq!(judged("{}", STOPPED), [structured(StructuredResult::Valid)]);
+    assert_eq!(judged("{'a': 1}", STOPPED), [structured(StructuredResult::InvalidJson)]);
+    assert_eq!(
+        judged("{\"a\": [", CUT),
+        [Finding::OutputTruncated(TruncationCause::MaxTokens), structured(StructuredResult::Truncated)]
+    );
+    assert_eq!(
+        judged("{\"a\": [", Ending::StreamCut),
+        [Finding::OutputTruncated(TruncationCause::StreamCut), structured(StructuredResult::Truncated)]
+    );
+    assert_eq!(
+        judged("{\"a\": [", Ending::ClientGone),
+        [Finding::OutputTruncated(TruncationCause::ClientDisconnect)],
+        "who left did not see what form it has"
+    );
+    assert_eq!(answer("{", STOPPED), []);
+    let grammar = Asked { format: Some(StructuredFormat::Grammar), tools: None, schema: None };
+    assert_eq!(
+        found(grammar, &[(Part::Answer, "yes")], STOPPED),
+        [Finding::StructuredOutput(StructuredFormat::Grammar, StructuredResult::Unchecked)]
+    );
+    assert_eq!(
+        found(json(), &[(Part::Reasoning, "Hm."), (Part::Answer, "{}")], STOPPED),
+        [structured(StructuredResult::Valid)]
+    );
+    assert_eq!(found(json(), &[(Part::ToolCall, "weather")], STOPPED), [], "a call is an answer of another form");
+}
+
+#[test]
+fn anomalies_are_told_once_a_choice_and_as_they_come() {
+    let mut found = Vec::new();
+    let mut outputs = Outputs::new(QualityChecks::all(), Asked::default());
+    for _ in 0..3 {
+        outputs.text(0, Part::Answer, "\u{FFFD} <|im_end|>".as_bytes(), &mut |finding| found.push(finding));
+    }
+    let anomalies = [Finding::Anomaly(AnomalyKind::SpecialTokenLeak), Finding::Anomaly(AnomalyKind::ReplacementChar)];
+    assert_eq!(found, anomalies);
+    outputs.text(1, Part::Answer, "\u{FFFD}".as_bytes(), &mut |finding| found.push(finding));
+    assert_eq!(found[2..], anomalies[1..]);
+}
+
+#[test]
+fn reasoning_that_is_never_closed_is_an_anomaly_where_the_model_ended() {
+    let open = "<think>\nHm, wait.";
+    let unclosed = Finding::Anomaly(AnomalyKind::UnclosedReasoning);
+    assert_eq!(answer(open, STOPPED), [Finding::Empty(EmptyKind::ReasoningOnly), unclosed]);
+    assert!(answer(open, CUT).contains(&unclosed), "it used up all it had");
+    assert!(!answer(open, Ending::ClientGone).contains(&unclosed));
+    assert!(!answer(open, Ending::StreamCut).contains(&unclosed));
+}
+
+#[test]
+fn a_loop_is_told_once_a_choice_wherever_it_is() {
+    let again = "I will check. ".repeat(200);
+    let cycle = Finding::Repetition(RepetitionKind::TokenRun);
+    assert_eq!(answer(&again, STOPPED), [cycle]);
+    for part in [Part::Reasoning, Part::ToolCall] {
+        let texts = [(part, &again[..]), (Part::Answer, "So."), (part, &again)];
+        assert_eq!(found(Asked::default(), &texts, STOPPED), [cycle]);
+    }
+}
+
+#[test]
+fn calls_are_judged_with_their_choice() {
+    let mut tools = ToolNames::default();
+    tools.insert(b"weather");
+    let asked = Asked { format: None, tools: Some(Box::new(tools)), schema: None };
+    for (name, arguments, ending, result) in [
+        ("weather", "{}", finished(FinishReason::ToolCalls), Some(ToolCallResult::Valid)),
+        ("time", "{}", STOPPED, Some(ToolCallResult::UnknownTool)),
+        ("weather", "{\"city", Ending::StreamCut, Some(ToolCallResult::Incomplete)),
+        ("weather", "{\"city", Ending::ClientGone, None),
+    ] {
+        let mut found = Vec::new();
+        let mut outputs = Outputs::new(QualityChecks::all().truncation(false), asked.clone());
+        outputs.tool_name(0, 0, name.as_bytes(), &mut |finding| found.push(finding));
+        outputs.tool_arguments(0, 0, arguments.as_bytes(), &mut |finding| found.push(finding));
+        end(&mut outputs, ending, true, &mut |finding| found.push(finding));
+        assert_eq!(found, result.map(Finding::ToolCall).into_iter().collect::<Vec<_>>(), "{name}");
+    }
+}
+
+#[test]
+fn a_check_that_is_off_tells_nothing() {
+    let texts = [(Part::Answer, &*format!("<|im_end|>\u{FFFD}{}", "no ".repeat(1000))), (Part::Refusal, "no")];
+    let told = |checks| found_by(checks, json(), &texts, CUT).len();
+    assert_eq!(told(QualityChecks::none()), 0);
+    assert_eq!(told(QualityChecks::all()), 5);
+    assert_eq!(told(QualityChecks::none().anomalies(true)), 2);
+    assert_eq!(told(QualityChecks::none().repetition(true)), 1);
+    assert_eq!(told(QualityChecks::none().refusals(true)), 1);
+    assert_eq!(told(QualityChecks::none().truncation(true)), 1);
+    let empty = |checks| found_by(checks, json(), &[], STOPPED);
+    assert_eq!(empty(QualityChecks::none().empty(true)), [Finding::Empty(EmptyKind::NoContent)]);
+    assert_eq!(empty(QualityChecks::none().structured_output(true)), [structured(StructuredResult::InvalidJson)]);
+    let mut outputs = Outputs::new(QualityChecks::all().tool_calls(false), Asked::default());
+    outputs.tool_name(0, 0, b"weather", &mut |finding| panic!("{finding:?}"));
+    end(&mut outputs, STOPPED, true, &mut |finding| panic!("{finding:?}"));
+}
+
+#[test]
+fn each_choice_is_judged_by_itself_up_to_the_last_that_is_followed() {
+    let mut found = Vec::new();
+    let mut tell = |finding| found.push(finding);
+    let mut outputs = Outputs::new(QualityChecks::all(), json());
+    for choice in 0..10 {
+        outputs.text(choice, Part::Answer, b"{", &mut tell);
+    }
+    for choice in 0..10 {
+        outputs.text(choice, Part::Answer, b"}", &mut tell);
+        outputs.finish(choice, FinishReason::Stop);
+    }
+    end(&mut outputs, Ending::StreamCut, false, &mut tell);
+    assert_eq!(found, [structured(StructuredResult::Valid); FOLLOWED]);
+}
+
+#[test]
+fn with_every_check_at_its_fullest_a_request_takes_less_than_7_kib() {
+    let followed = FOLLOWED * (size_of::<Followed>() + size_of::<Output>());
+    let calls = OPEN_CALLS * size_of::<Call>();
+    let names = size_of::<ToolNames>() + OFFERED_NAMES * size_of::<u64>();
+    let all = size_of::<Outputs>() + followed + calls + names;
+    assert!(all < 7 * 1024, "{all} bytes: {followed} for choices, {calls} for calls, {names} for names");
+    println!("{all} bytes: {followed} for choices, {calls} for calls, {names} for names");
+}
+
+#[test]
+fn a_choice_that_the_engine_gave_up_was_cut() {
+    for reason in [FinishReason::Error, FinishReason::Abort] {
+        let mut found = Vec::new();
+        let mut outputs = Outputs::new(QualityChecks::all(), json());
+        outputs.text(0, Part::Answer, b"{", &mut |finding| panic!("{finding:?}"));
+        outputs.finish(0, reason);
+        end(&mut outputs, STOPPED, false, &mut |finding| found.push(finding));
+        assert_eq!(
+            found,
+            [Finding::OutputTruncated(TruncationCause::StreamCut), structured(StructuredResult::Truncated)]
+        );
+    }
+}
+
+#[test]
+fn a_loop_is_told_of_an_answer_that_has_room_for_one() {
+    let told = |bytes: u64| {
+        let mut found = Vec::new();
+        let mut outputs = Outputs::new(QualityChecks::all(), Asked::default());
+        outputs.at_most(bytes);
+        outputs.text(0, Part::Answer, "ha ".repeat(600).as_bytes(), &mut |finding| found.push(finding));
+        found
+    };
+    assert_eq!(told(2000), [Finding::Repetition(RepetitionKind::TokenRun)]);
+    assert_eq!(told(1025), [Finding::Repetition(RepetitionKind::TokenRun)]);
+    assert_eq!(told(1024), []);
+}

@@ -1,0 +1,344 @@
+//! Whether the calls that a model makes can be made.
+
+use super::{
+    Finding,
+    json::{JsonValidator, Validity},
+};
+use crate::vocabulary::ToolCallResult;
+
+/// Calls that may be open at the same time; one more ends the oldest of them.
+pub(super) const OPEN_CALLS: usize = 8;
+/// Names that a request may offer and that are known; with more of them, none is unknown.
+pub(super) const OFFERED_NAMES: usize = 64;
+
+/// The names of the tools that a request offers, as hashes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToolNames {
+    hashes: Vec<u64>,
+    /// There were more, or some without a name: what is not among these may be.
+    open: bool,
+}
+
+impl ToolNames {
+    pub(crate) fn insert(&mut self, name: &[u8]) {
+        if self.hashes.len() == OFFERED_NAMES {
+            self.open = true;
+        } else {
+            self.hashes.push(NameHash::of(name).0);
+        }
+    }
+
+    /// A name cannot be among the unknown ones any more.
+    pub(crate) fn leave_open(&mut self) {
+        self.open = true;
+    }
+
+    /// Adds those of another part of the request.
+    pub(crate) fn extend(&mut self, more: &Self) {
+        let room = OFFERED_NAMES - self.hashes.len();
+        self.open |= more.open || more.hashes.len() > room;
+        self.hashes.extend(more.hashes.iter().take(room));
+    }
+
+    fn excludes(&self, name: NameHash) -> bool {
+        !self.open && !self.hashes.is_empty() && !self.hashes.contains(&name.0)
+    }
+}
+
+/// FNV-1a: it takes a name in pieces. Who makes names collide passes for a known tool, and gains nothing by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NameHash(u64);
+
+impl NameHash {
+    const EMPTY: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    fn of(name: &[u8]) -> Self {
+        let mut hash = Self::EMPTY;
+        hash.add(name);
+        hash
+    }
+
+    fn add(&mut self, piece: &[u8]) {
+        for byte in piece {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Which call of which choice.
+type CallKey = (u32, u32);
+
+/// Follows the calls of an answer. Pieces of one call are joined by the index that they come with; a further name under the
+/// same index begins a further call, since some servers give every call the index 0.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToolCalls {
+    open: Vec<Call>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    key: CallKey,
+    name: NameHash,
+    arguments: JsonValidator,
+    /// What the last piece was; `None` once its event is over.
+    last: Option<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Name,
+    Arguments,
+}
+
+impl Call {
+    fn new(key: CallKey) -> Self {
+        Self { key, name: NameHash::EMPTY, arguments: JsonValidator::default(), last: None }
+    }
+
+    fn result(&self, offered: Option<&ToolNames>) -> ToolCallResult {
+        // Without a name there is nothing to be looked for.
+        if self.name != NameHash::EMPTY && offered.is_some_and(|offered| offered.excludes(self.name)) {
+            return ToolCallResult::UnknownTool;
+        }
+        match self.arguments.validity() {
+            // None at all: most servers write nothing for a tool that takes nothing.
+            Validity::Prefix if self.arguments.is_blank() => ToolCallResult::Valid,
+            Validity::Prefix => ToolCallResult::Incomplete,
+            Validity::Valid if self.arguments.is_object() => ToolCallResult::Valid,
+            // Nobody's arguments are nested so deep.
+            Validity::Valid | Validity::Invalid | Validity::TooDeep => ToolCallResult::InvalidJson,
+        }
+    }
+}
+
+impl ToolCalls {
+    /// A piece of the name of a call.
+    pub(crate) fn name(
+        &mut self,
+        key: CallKey,
+        piece: &[u8],
+        offered: Option<&ToolNames>,
+        tell: &mut impl FnMut(Finding),
+    ) {
+        let call = self.call(key, offered, tell);
+        if call.name != NameHash::EMPTY && call.last != Some(Part::Name) {
+            tell(Finding::ToolCall(call.result(offered)));
+            *call = Call::new(key);
+        }
+        call.name.add(piece);
+        call.last = Some(Part::Name);
+    }
+
+    /// A piece of the arguments of a call.
+    pub(crate) fn arguments(
+        &mut self,
+        key: CallKey,
+        piece: &[u8],
+        offered: Option<&ToolNames>,
+        tell: &mut impl FnMut(Finding),
+    ) {
+        let call = self.call(key, offered, tell);
+        call.arguments.read(piece);
+        call.last = Some(Part::Arguments);
+    }
+
+    /// An event is over: a name is never cut in two by it.
+    pub(crate) fn end_event(&mut self) {
+        self.open.iter_mut().for_each(|call| call.last = None);
+    }
+
+    /// Ends all calls, which are complete.
+    pub(crate) fn complete(&mut self, offered: Option<&ToolNames>, tell: &mut impl FnMut(Finding)) {
+        self.open.drain(..).for_each(|call| tell(Finding::ToolCall(call.result(offered))));
+    }
+
+    /// Ends the calls of a choice. If that was `cut`, arguments of the last one may have been about to come.
+    pub(crate) fn end(&mut self, choice: u32, cut: bool, offered: Option<&ToolNames>, tell: &mut impl FnMut(Finding)) {
+        let last = self.open.iter().rfind(|call| call.key.0 == choice).map(|call| call.key);
+        self.open.retain(|call| {
+            if call.key.0 != choice {
+                return true;
+            }
+            let unfinished = cut && Some(call.key) == last && call.arguments.is_blank();
+            tell(Finding::ToolCall(if unfinished { ToolCallResult::Incomplete } else { call.result(offered) }));
+            false
+        });
+    }
+
+    fn call(&mut self, key: CallKey, offered: Option<&ToolNames>, tell: &mut impl FnMut(Finding)) -> &mut Call {
+        let at = match self.open.iter().position(|call| call.key == key) {
+            Some(at) => at,
+            None => {
+                if self.open.len() == OPEN_CALLS {
+                    let oldest = self.open.remove(0);
+                    tell(Finding::ToolCall(oldest.result(offered)));
+                }
+                self.open.push(Call::new(key));
+                self.open.len() - 1
+            }
+        };
+        &mut self.open[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::quality::tests::pieces;
+
+    fn offered(names: &[&str]) -> ToolNames {
+        let mut offered = ToolNames::default();
+        names.iter().for_each(|name| offered.insert(name.as_bytes()));
+        offered
+    }
+
+    /// The results of calls, in the order in which they are told.
+    struct Calls<'a> {
+        calls: ToolCalls,
+        offered: Option<&'a ToolNames>,
+        told: Vec<&'static str>,
+    }
+
+    impl<'a> Calls<'a> {
+        fn of(offered: Option<&'a ToolNames>) -> Self {
+            Self { calls: ToolCalls::default(), offered, told: Vec::new() }
+        }
+
+        fn name(&mut self, index: u32, piece: &str) {
+            self.calls.name((0, index), piece.as_bytes(), self.offered, &mut note(&mut self.told));
+        }
+
+        fn arguments(&mut self, index: u32, piece: &str) {
+            self.calls.arguments((0, index), piece.as_bytes(), self.offered, &mut note(&mut self.told));
+        }
+
+        fn end(&mut self, cut: bool) -> Vec<&'static str> {
+            self.calls.end(0, cut, self.offered, &mut note(&mut self.told));
+            std::mem::take(&mut self.told)
+        }
+    }
+
+    fn note(told: &mut Vec<&'static str>) -> impl FnMut(Finding) {
+        |finding| match finding {
+            Finding::ToolCall(result) => told.push(result.as_str()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn one(name: &str, arguments: &str, cut: bool) -> &'static str {
+        let offered = offered(&["weather", "time"]);
+        let mut calls = Calls::of(Some(&offered));
+        calls.name(0, name);
+        if !arguments.is_empty() {
+            calls.arguments(0, arguments);
+        }
+        let results = calls.end(cut);
+        assert_eq!(results.len(), 1);
+        results[0]
+    }
+
+    #[test]
+    fn a_call_has_one_result() {
+        assert_eq!(one("weather", "{\"city\": \"Lima\"}", false), "valid");
+        assert_eq!(one("weather", "", false), "valid");
+        assert_eq!(one("weather", " ", false), "valid");
+        assert_eq!(one("weather", "{\"city\": \"Lima\"", false), "incomplete");
+        assert_eq!(one("weather", "{\"city\": \"Li", true), "incomplete");
+        assert_eq!(one("weather", "", true), "incomplete");
+        assert_eq!(one("weather", "{\"city\": \"Lima\"}", true), "valid");
+        assert_eq!(one("weather", "{city: 1}", false), "invalid_json");
+        assert_eq!(one("weather", "\"Lima\"", false), "invalid_json");
+        assert_eq!(one("weather", "{}{}", false), "invalid_json");
+        assert_eq!(one("wether", "{}", false), "unknown_tool");
+        assert_eq!(one("", "{}", false), "valid", "it may be named elsewhere");
+    }
+
+    #[test]
+    fn without_a_list_of_all_tools_none_is_unknown() {
+        let mut open = offered(&["weather"]);
+        open.leave_open();
+        let mut many = ToolNames::default();
+        (0..=OFFERED_NAMES).for_each(|n| many.insert(n.to_string().as_bytes()));
+        assert_eq!(many.hashes.len(), OFFERED_NAMES);
+        for names in [None, Some(&ToolNames::default()), Some(&open), Some(&many)] {
+            let mut calls = Calls::of(names);
+            calls.name(0, "search");
+            assert_eq!(calls.end(false), ["valid"]);
+        }
+    }
+
+    #[test]
+    fn pieces_of_calls_are_joined_by_their_index() {
+        let mut calls = Calls::of(None);
+        calls.name(0, "a");
+        calls.name(1, "b");
+        for piece in ["{", "\"x\":", "1", "}"] {
+            calls.arguments(0, piece);
+            calls.arguments(1, piece);
+        }
+        assert_eq!(calls.end(false), ["valid"; 2]);
+        assert!(calls.end(false).is_empty(), "they end once");
+    }
+
+    #[test]
+    fn a_call_ends_with_its_choice() {
+        let mut told = Vec::new();
+        let mut calls = ToolCalls::default();
+        calls.name((0, 0), b"a", None, &mut note(&mut told));
+        calls.name((1, 0), b"a", None, &mut note(&mut told));
+        calls.arguments((0, 0), b"{", None, &mut note(&mut told));
+        calls.end(0, false, None, &mut note(&mut told));
+        assert_eq!(told, ["incomplete"]);
+        calls.end(1, false, None, &mut note(&mut told));
+        assert_eq!(told, ["incomplete", "valid"]);
+    }
+
+    #[test]
+    fn a_further_name_under_the_same_index_is_a_further_call() {
+        let mut calls = Calls::of(None);
+        for _ in 0..3 {
+            calls.name(0, "wea");
+            calls.name(0, "ther");
+            calls.arguments(0, "{\"x\":");
+            calls.arguments(0, "1}");
+        }
+        assert_eq!(calls.end(false), ["valid"; 3]);
+    }
+
+    #[test]
+    fn arguments_may_come_before_the_name() {
+        let offered = offered(&["weather"]);
+        let mut calls = Calls::of(Some(&offered));
+        calls.arguments(0, "{}");
+        calls.name(0, "wea");
+        calls.name(0, "ther");
+        assert_eq!(calls.end(false), ["valid"]);
+    }
+
+    #[test]
+    fn however_many_calls_there_are_they_take_the_same_room_and_all_are_counted() {
+        let mut calls = Calls::of(None);
+        for index in 0..1000 {
+            calls.name(index, "a");
+            calls.arguments(index, "{}");
+        }
+        assert!(calls.calls.open.capacity() <= OPEN_CALLS);
+        assert_eq!(calls.end(false), ["valid"; 1000]);
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_where_name_and_arguments_are_cut(
+            cuts in prop::collection::vec(1usize..9, 0..20),
+            arguments in prop::sample::select(vec!["{\"city\": \"Lima\", \"days\": [1, 2]}", "{\"city\": \"Li", "{city}", "12"]),
+        ) {
+            let offered = offered(&["weather"]);
+            let mut calls = Calls::of(Some(&offered));
+            pieces(b"weather", &cuts).for_each(|piece| calls.name(3, std::str::from_utf8(piece).unwrap()));
+            pieces(arguments.as_bytes(), &cuts).for_each(|piece| calls.arguments(3, std::str::from_utf8(piece).unwrap()));
+            prop_assert_eq!(calls.end(false), [one("weather", arguments, false)]);
+        }
+    }
+}

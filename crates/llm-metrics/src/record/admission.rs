@@ -1,0 +1,203 @@
+//! Which set of labels a request is recorded under: how models, request labels and their product stay bounded.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock, PoisonError},
+};
+
+use foldhash::fast::RandomState;
+use http::request::Parts;
+use metrics::SharedString;
+
+use super::{Hint, Inner, Series, SeriesKey, catch_panic, policy::LabelValues, quality::QualityCounters};
+use crate::{
+    catalog::labels,
+    vocabulary::{Endpoint, Operation},
+    wire::ROUTES,
+};
+
+/// A label that the embedder reads from the request's head.
+pub(crate) struct ExtraLabel {
+    pub(super) name: SharedString,
+    pub(super) values: LabelValues,
+    pub(super) read: ReadLabel,
+}
+
+pub(super) type ReadLabel = Box<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
+
+/// Values of the extra labels as a request brought them, not bounded yet.
+pub(crate) type RawLabels = Box<[RawLabel]>;
+
+/// A value as a request brought it.
+#[derive(Clone)]
+pub(crate) enum RawLabel {
+    Absent,
+    Value(String),
+    /// The embedder's function panicked.
+    Failed,
+}
+
+/// The sets of labels that there are.
+#[derive(Default)]
+pub(super) struct Sets {
+    all: HashMap<SeriesKey, Arc<Series>, RandomState>,
+    /// How many of them are not reserved.
+    learnt: usize,
+}
+
+impl Inner {
+    /// Whether the embedder has labels to be read from a request's head.
+    pub(crate) fn reads_labels(&self) -> bool {
+        !self.extra.is_empty()
+    }
+
+    /// Reads the embedder's labels from a request's head.
+    pub(crate) fn read_labels(&self, parts: &Parts) -> RawLabels {
+        let read = |label: &ExtraLabel| match catch_panic(|| (label.read)(parts)) {
+            Some(Some(value)) if !value.is_empty() => RawLabel::Value(value),
+            Some(_) => RawLabel::Absent,
+            None => RawLabel::Failed,
+        };
+        self.extra.iter().map(read).collect()
+    }
+
+    /// Gives one of the embedder's labels its value, for a request that has no head.
+    pub(crate) fn set_label(&self, labels: &mut Option<RawLabels>, name: &str, value: String) {
+        let Some(at) = self.extra_names.iter().position(|known| **known == *name) else {
+            return self.hint(Hint::UnknownLabel);
+        };
+        let labels = labels.get_or_insert_with(|| vec![RawLabel::Absent; self.extra.len()].into());
+        labels[at] = if value.is_empty() { RawLabel::Absent } else { RawLabel::Value(value) };
+    }
+
+    /// The handles for a request. A name that is over its cap, and every name that came with a request that was not
+    /// accepted and is not known, counts under `other`.
+    ///
+    /// Sets are bounded as well, since no bound of one label bounds the product of several. What a request that was not accepted
+    /// brings makes no set of its own.
+    pub(crate) fn series(
+        &self,
+        endpoint: Endpoint,
+        operation: Operation,
+        model: Option<&str>,
+        raw: Option<&RawLabels>,
+        accepted: bool,
+    ) -> Arc<Series> {
+        let model = match model {
+            None | Some("") => constant(&UNKNOWN),
+            Some(name) => self.bounded(labels::MODEL, &self.models, name, accepted),
+        };
+        let extra = self.reads_labels().then(|| {
+            let raw = |at: usize| raw.and_then(|raw| raw.get(at)).unwrap_or(&RawLabel::Absent);
+            let values = self.extra.iter().enumerate().map(|(at, label)| match raw(at) {
+                RawLabel::Absent => constant(&UNKNOWN),
+                RawLabel::Value(value) => self.bounded(&label.name, &label.values, value, accepted),
+                RawLabel::Failed => self.overflow(&label.name, accepted),
+            });
+            values.collect()
+        });
+        let mut key = SeriesKey { model, endpoint, operation, extra };
+        if let Some(series) =
+            self.known(&self.series.read().unwrap_or_else(PoisonError::into_inner), &mut key, accepted)
+        {
+            return series;
+        }
+        let mut sets = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        // Others may have taken the last place meanwhile.
+        if let Some(series) = self.known(&sets, &mut key, accepted) {
+            return series;
+        }
+        sets.learnt += usize::from(!self.is_reserved(&key));
+        let recent = self.recent.model(&key.model);
+        let series = Arc::new(Series::new(
+            &self.registrar,
+            &key,
+            &self.extra_names,
+            &self.objectives,
+            recent,
+            self.options.quality,
+        ));
+        sets.all.insert(key, Arc::clone(&series));
+        series
+    }
+
+    /// The set, if it is there, or else the one that stands for it. Where neither is, the key is of one that has a place.
+    fn known(&self, sets: &Sets, key: &mut SeriesKey, accepted: bool) -> Option<Arc<Series>> {
+        // Nearly always it is there.
+        if let Some(series) = sets.all.get(key) {
+            return Some(Arc::clone(series));
+        }
+        self.fit(sets, key, accepted);
+        sets.all.get(key).map(Arc::clone)
+    }
+
+    /// Registers the series of declared models, all at 0.
+    pub(super) fn register_declared(&self) {
+        for model in self.models.declared() {
+            for route in ROUTES.iter().filter(|route| route.starts_at_zero) {
+                let series = self.series(route.endpoint, route.operation, Some(model), None, true);
+                if route.endpoint == Endpoint::ChatCompletions {
+                    series.quality.iter().for_each(QualityCounters::register);
+                }
+            }
+        }
+    }
+
+    /// The label of a model that has one already.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn known_model(&self, name: &str) -> Option<Arc<str>> {
+        self.models.admit(name, false)
+    }
+
+    /// Leaves a set as it is if it is there or has a place, and else brings it down to one that has: without the request labels, or
+    /// without its model as well.
+    fn fit(&self, sets: &Sets, key: &mut SeriesKey, accepted: bool) {
+        let has_place = |key: &SeriesKey| sets.all.contains_key(key) || self.is_reserved(key);
+        if has_place(key) || (accepted && sets.learnt < self.options.label_sets) {
+            return;
+        }
+        if let Some(extra) = &mut key.extra {
+            for (label, value) in self.extra.iter().zip(Arc::make_mut(extra)) {
+                if **value != *labels::OTHER && !label.values.is_reserved(value) {
+                    *value = self.overflow(&label.name, accepted);
+                }
+            }
+        }
+        if !has_place(key) {
+            key.model = self.overflow(labels::MODEL, accepted);
+        }
+    }
+
+    /// Whether a set has a place of its own, whatever there is beside it: that of a declared model (or of those that have no name)
+    /// with no request label but reserved ones. Their number is that of the declared models, times that of the endpoints, times that of
+    /// the reserved values.
+    fn is_reserved(&self, key: &SeriesKey) -> bool {
+        let values = || key.extra.iter().flat_map(|values| self.extra.iter().zip(values.iter()));
+        let all = |word: &str| values().all(|(label, value)| **value == *word || label.values.is_reserved(value));
+        let is_nameless = [labels::OTHER, labels::UNKNOWN].contains(&&*key.model);
+        (is_nameless || self.models.is_declared(&key.model)) && (all(labels::OTHER) || all(labels::UNKNOWN))
+    }
+
+    fn bounded(&self, label: &str, values: &LabelValues, raw: &str, accepted: bool) -> Arc<str> {
+        values.admit(raw, accepted).unwrap_or_else(|| self.overflow(label, accepted))
+    }
+
+    /// The value of what has none of its own. What came with a request that was not accepted took nobody's place, and is not
+    /// counted.
+    fn overflow(&self, label: &str, accepted: bool) -> Arc<str> {
+        if accepted {
+            self.fixed().overflowed(label);
+        }
+        constant(&OTHER)
+    }
+}
+
+/// The two values that stand for others, without an allocation a request.
+struct Constant(OnceLock<Arc<str>>, &'static str);
+
+static OTHER: Constant = Constant(OnceLock::new(), labels::OTHER);
+static UNKNOWN: Constant = Constant(OnceLock::new(), labels::UNKNOWN);
+
+fn constant(Constant(cell, value): &'static Constant) -> Arc<str> {
+    Arc::clone(cell.get_or_init(|| (*value).into()))
+}

@@ -1,0 +1,101 @@
+//! Handles whose labels are closed sets.
+
+use std::{
+    array,
+    sync::{Arc, OnceLock},
+};
+
+use metrics::{Counter, Gauge, Label, SharedString};
+
+use super::Registrar;
+use crate::{
+    catalog::{self, labels},
+    vocabulary::{Endpoint, InspectionFailure, Operation, PassReason, Phase, Protocol, SkipReason},
+    wire::ROUTES,
+};
+
+/// What no model and no caller has a say in. It is resolved at once, but for what would be a product of words.
+pub(crate) struct Fixed {
+    registrar: Arc<Registrar>,
+    started: [[OnceLock<Counter>; Endpoint::ALL.len()]; Operation::ALL.len()],
+    in_flight: [[OnceLock<Gauge>; Phase::ALL.len()]; Operation::ALL.len()],
+    overflow: Vec<(SharedString, Counter)>,
+    failures: [[Counter; InspectionFailure::ALL.len()]; Protocol::ALL.len()],
+    skipped: [Counter; SkipReason::ALL.len()],
+    passed: [Counter; PassReason::ALL.len()],
+}
+
+impl Fixed {
+    pub(super) fn new(registrar: &Arc<Registrar>, extra_names: &[SharedString]) -> Self {
+        registrar.describe(catalog::all());
+        let version = Label::from_static_parts(labels::VERSION, env!("CARGO_PKG_VERSION"));
+        registrar.gauge(&catalog::BUILD_INFO, vec![version]).set(1.0);
+        let overflow = |name: &SharedString| {
+            let label = Label::new(labels::LABEL, name.clone());
+            (name.clone(), registrar.counter(&catalog::LABEL_OVERFLOW, vec![label]))
+        };
+        let failure = |protocol: usize, kind: usize| {
+            let protocol = Label::from_static_parts(labels::PROTOCOL, Protocol::WORDS[protocol]);
+            let kind = Label::from_static_parts(labels::KIND, InspectionFailure::WORDS[kind]);
+            registrar.counter(&catalog::INSPECTION_FAILURES, vec![protocol, kind])
+        };
+        let skipped = |reason: usize| {
+            let reason = Label::from_static_parts(labels::REASON, SkipReason::WORDS[reason]);
+            registrar.counter(&catalog::BODIES_SKIPPED, vec![reason])
+        };
+        let passed = |reason: usize| {
+            let reason = Label::from_static_parts(labels::REASON, PassReason::WORDS[reason]);
+            registrar.counter(&catalog::REQUESTS_PASSED, vec![reason])
+        };
+        let fixed = Self {
+            overflow: [SharedString::const_str(labels::MODEL)].iter().chain(extra_names).map(overflow).collect(),
+            failures: array::from_fn(|protocol| array::from_fn(|kind| failure(protocol, kind))),
+            skipped: array::from_fn(skipped),
+            passed: array::from_fn(passed),
+            started: Default::default(),
+            in_flight: Default::default(),
+            registrar: Arc::clone(registrar),
+        };
+        for route in ROUTES.iter().filter(|route| route.starts_at_zero) {
+            fixed.started(route.operation, route.endpoint);
+            for phase in Phase::ALL {
+                fixed.in_flight(route.operation, *phase);
+            }
+        }
+        fixed
+    }
+
+    pub(crate) fn started(&self, operation: Operation, endpoint: Endpoint) -> &Counter {
+        self.started[operation as usize][endpoint as usize].get_or_init(|| {
+            let operation = Label::from_static_parts(labels::OPERATION, operation.as_str());
+            let endpoint = Label::from_static_parts(labels::ENDPOINT, endpoint.as_str());
+            self.registrar.counter(&catalog::REQUESTS_STARTED, vec![operation, endpoint])
+        })
+    }
+
+    pub(crate) fn in_flight(&self, operation: Operation, phase: Phase) -> &Gauge {
+        self.in_flight[operation as usize][phase as usize].get_or_init(|| {
+            let operation = Label::from_static_parts(labels::OPERATION, operation.as_str());
+            let phase = Label::from_static_parts(labels::PHASE, phase.as_str());
+            self.registrar.gauge(&catalog::REQUESTS_IN_FLIGHT, vec![operation, phase])
+        })
+    }
+
+    pub(crate) fn failure(&self, protocol: Protocol, kind: InspectionFailure) -> &Counter {
+        &self.failures[protocol as usize][kind as usize]
+    }
+
+    pub(crate) fn skipped(&self, reason: SkipReason) -> &Counter {
+        &self.skipped[reason as usize]
+    }
+
+    pub(crate) fn passed(&self, reason: PassReason) -> &Counter {
+        &self.passed[reason as usize]
+    }
+
+    pub(super) fn overflowed(&self, label: &str) {
+        if let Some((_, counter)) = self.overflow.iter().find(|(name, _)| name.as_ref() == label) {
+            counter.increment(1);
+        }
+    }
+}

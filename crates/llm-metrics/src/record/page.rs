@@ -1,0 +1,80 @@
+//! A page that another exporter has rendered, looked at for what no rule and no dashboard can read.
+
+use super::{Hint, LlmMetrics};
+use crate::catalog::{self, Kind, MetricDef};
+
+/// What is wrong with a page; see [`LlmMetrics::check_page`]. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageFault {
+    /// A histogram of the catalogue that the exporter has made a summary of.
+    #[error(
+        "`{metric}` is a summary, which no rule and no dashboard can read and nobody can add up over instances: give the exporter's builder our buckets, with \
+         `prometheus::bind_buckets` or by the full names of `catalog::all`"
+    )]
+    Summary {
+        /// Its name in the catalogue.
+        metric: &'static str,
+    },
+    /// A histogram of the catalogue with other buckets than the catalogue's.
+    #[error(
+        "`{metric}` has other buckets than the catalogue's, perhaps because a matcher for other metrics takes it in: bind ours by their full names \
+         (`prometheus::bind_buckets`). If they are meant, give the rules the same"
+    )]
+    OtherBuckets {
+        /// Its name in the catalogue.
+        metric: &'static str,
+    },
+}
+
+impl LlmMetrics {
+    /// Looks at a page that another exporter than ours has rendered: whether the histograms of the catalogue that are on it are histograms, and have
+    /// their buckets. With the feature `tracing` the first of each kind is told once, at `WARN`. Our exporter's pages need no such look.
+    ///
+    /// ```
+    /// use llm_metrics::{FinishReason, LlmMetrics, Operation, PageFault};
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder(); // without our buckets
+    /// let page = recorder.handle();
+    /// let metrics = LlmMetrics::builder().recorder(recorder).build()?;
+    /// metrics.start(Operation::Chat, "Qwen3-4B").finish(FinishReason::Stop);
+    /// let faults = metrics.check_page(&page.render());
+    /// assert_eq!(faults, [PageFault::Summary { metric: "llm_request_duration_seconds" }]);
+    /// # Ok::<(), llm_metrics::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn check_page(&self, page: &str) -> Vec<PageFault> {
+        let naming = &self.0.registrar.naming;
+        let histograms = catalog::all().filter(|row| row.kind == Kind::Histogram);
+        let faults: Vec<_> = histograms.filter_map(|row| fault(row, &naming.name(row), page)).collect();
+        for fault in &faults {
+            self.0.hint(match fault {
+                PageFault::Summary { metric } => Hint::Summary { metric },
+                PageFault::OtherBuckets { metric } => Hint::OtherBuckets { metric },
+            });
+        }
+        faults
+    }
+
+    /// The same, for the first page that has a request on it.
+    #[cfg(feature = "prometheus")]
+    pub(crate) fn check_first_page(&self, page: &str) {
+        if page.contains(&*self.0.registrar.naming.name(&catalog::REQUEST_DURATION)) && self.0.hints.first_page() {
+            let _ = self.check_page(page);
+        }
+    }
+}
+
+fn fault(row: &MetricDef, name: &str, page: &str) -> Option<PageFault> {
+    let kind = page.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '))?;
+    if kind == "summary" {
+        return Some(PageFault::Summary { metric: row.name });
+    }
+    let buckets = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("_bucket{"));
+    let bounds = buckets.filter_map(|labels| labels.split_once("le=\"")?.1.split_once('"')?.0.parse().ok());
+    let bounds: Vec<f64> = bounds.filter(|bound: &f64| bound.is_finite()).collect();
+    let other = bounds.iter().any(|bound| !row.buckets.contains(bound))
+        || row.buckets.iter().any(|bound| !bounds.contains(bound));
+    other.then_some(PageFault::OtherBuckets { metric: row.name })
+}

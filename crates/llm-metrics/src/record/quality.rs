@@ -1,0 +1,198 @@
+//! Output quality: the counters of one model, and whom the embedder wants told.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use metrics::{Counter, Label};
+
+use super::{catch_panic, registrar::Registrar};
+use crate::{
+    catalog::{self, MetricDef, labels},
+    quality::{Finding, QualityChecks},
+    vocabulary::{
+        AnomalyKind, EmptyKind, InputTruncation, Operation, RefusalKind, RepetitionKind, StructuredFormat,
+        StructuredResult, ToolCallResult, TruncationCause,
+    },
+};
+
+/// Something that a check found wrong with an output, or with the prompt: what [`Builder::on_finding`](crate::Builder::on_finding) is told. No text
+/// is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QualityFinding<'a> {
+    /// The request's `x-request-id`, or what the handle was told.
+    pub request_id: Option<&'a str>,
+    /// The model, as the label has it.
+    pub model: &'a str,
+    /// What kind of work it was.
+    pub operation: Operation,
+    /// The metric that counts it, by its name in the catalogue: `llm_structured_outputs_total`.
+    pub metric: &'static str,
+    /// The value of that metric's label `result`, `kind`, `cause` or `evidence`: `invalid_json`.
+    pub kind: &'static str,
+}
+
+impl Finding {
+    /// The metric that counts it, and the value of its last label.
+    pub(crate) const fn row(self) -> (&'static MetricDef, &'static str) {
+        match self {
+            Self::StructuredOutput(_, result) => (&catalog::STRUCTURED_OUTPUTS, result.as_str()),
+            Self::ToolCall(result) => (&catalog::TOOL_CALLS, result.as_str()),
+            Self::OutputTruncated(cause) => (&catalog::OUTPUT_TRUNCATED, cause.as_str()),
+            Self::InputTruncated(evidence) => (&catalog::INPUT_TRUNCATED, evidence.as_str()),
+            Self::Empty(kind) => (&catalog::OUTPUT_EMPTY, kind.as_str()),
+            Self::Repetition(kind) => (&catalog::OUTPUT_REPETITION, kind.as_str()),
+            Self::Refusal(kind) => (&catalog::REFUSALS, kind.as_str()),
+            Self::Anomaly(kind) => (&catalog::OUTPUT_ANOMALIES, kind.as_str()),
+        }
+    }
+
+    /// It is something that is as it should be, or that nobody looked at.
+    pub(crate) const fn is_good(self) -> bool {
+        matches!(
+            self,
+            Self::StructuredOutput(_, StructuredResult::Valid | StructuredResult::Unchecked)
+                | Self::ToolCall(ToolCallResult::Valid)
+        )
+    }
+}
+
+type OnFinding = dyn Fn(&QualityFinding<'_>) + Send + Sync;
+
+/// Whom the embedder wants told of findings.
+#[derive(Default)]
+pub(crate) struct Listener(Option<Box<OnFinding>>);
+
+impl Listener {
+    pub(super) fn new(listener: impl Fn(&QualityFinding<'_>) + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(listener)))
+    }
+
+    pub(super) fn listens(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Tells it. A panic of its own is its own.
+    pub(crate) fn tell(&self, finding: &QualityFinding<'_>) {
+        if let Some(listener) = &self.0 {
+            let _ = catch_panic(|| listener(finding));
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.0.is_some()).finish()
+    }
+}
+
+/// The counters of one model. Those of a check that is not made do not exist.
+///
+/// The values of a label are born together, those of declared models with the first of them. Of a model whose name was learnt, what any request
+/// may have is there from the start, and what a request asks for once one has; the rest is born with its first finding, since 64 models have
+/// to fit into a scrape.
+pub(crate) struct QualityCounters {
+    registrar: Arc<Registrar>,
+    /// What all of them have: the model, and the embedder's own.
+    labels: Box<[Label]>,
+    checks: QualityChecks,
+    pub(crate) outputs: Counter,
+    families: [Family; FAMILIES],
+}
+
+type Family = OnceLock<Box<[Counter]>>;
+
+/// One for each form, and one for each other metric.
+const FAMILIES: usize = StructuredFormat::ALL.len() + 7;
+const TOOL_CALLS: usize = StructuredFormat::ALL.len();
+const INPUT_TRUNCATED: usize = TOOL_CALLS + 1;
+const OUTPUT_TRUNCATED: usize = TOOL_CALLS + 2;
+const EMPTY: usize = TOOL_CALLS + 3;
+const REPETITION: usize = TOOL_CALLS + 4;
+const REFUSALS: usize = TOOL_CALLS + 5;
+const ANOMALIES: usize = TOOL_CALLS + 6;
+
+impl QualityCounters {
+    pub(super) fn new(
+        registrar: &Arc<Registrar>,
+        checks: QualityChecks,
+        model: &Label,
+        operation: &Label,
+        extra: &[Label],
+    ) -> Self {
+        let labels: Box<[Label]> = [model.clone()].into_iter().chain(extra.iter().cloned()).collect();
+        let of_outputs = labels.iter().chain([operation]).cloned().collect();
+        let counters = Self {
+            outputs: registrar.counter(&catalog::OUTPUTS, of_outputs),
+            registrar: Arc::clone(registrar),
+            labels,
+            checks,
+            families: Default::default(),
+        };
+        for family in [OUTPUT_TRUNCATED, REPETITION] {
+            counters.family(family);
+        }
+        counters
+    }
+
+    /// Brings all series of a model into being that was declared.
+    pub(super) fn register(&self) {
+        for family in 0..FAMILIES {
+            self.family(family);
+        }
+    }
+
+    /// A request asks for something that is to be judged.
+    pub(crate) fn asked(&self, format: Option<StructuredFormat>, tools: bool) {
+        if let Some(format) = format {
+            self.family(format as usize);
+        }
+        if tools {
+            self.family(TOOL_CALLS);
+        }
+    }
+
+    /// The counter of a finding; `None` if its check is not made.
+    pub(crate) fn of(&self, finding: Finding) -> Option<&Counter> {
+        let (family, value) = match finding {
+            Finding::StructuredOutput(format, result) => (format as usize, result as usize),
+            Finding::ToolCall(result) => (TOOL_CALLS, result as usize),
+            Finding::InputTruncated(evidence) => (INPUT_TRUNCATED, evidence as usize),
+            Finding::OutputTruncated(cause) => (OUTPUT_TRUNCATED, cause as usize),
+            Finding::Empty(kind) => (EMPTY, kind as usize),
+            Finding::Repetition(kind) => (REPETITION, kind as usize),
+            Finding::Refusal(kind) => (REFUSALS, kind as usize),
+            Finding::Anomaly(kind) => (ANOMALIES, kind as usize),
+        };
+        self.family(family).get(value)
+    }
+
+    fn family(&self, family: usize) -> &[Counter] {
+        self.families[family].get_or_init(|| {
+            let checks = self.checks;
+            let (on, row, label, words) = match family {
+                TOOL_CALLS => (checks.tool_calls, &catalog::TOOL_CALLS, labels::RESULT, ToolCallResult::WORDS),
+                INPUT_TRUNCATED => {
+                    (checks.truncation, &catalog::INPUT_TRUNCATED, labels::EVIDENCE, InputTruncation::WORDS)
+                }
+                OUTPUT_TRUNCATED => {
+                    (checks.truncation, &catalog::OUTPUT_TRUNCATED, labels::CAUSE, TruncationCause::WORDS)
+                }
+                EMPTY => (checks.empty, &catalog::OUTPUT_EMPTY, labels::KIND, EmptyKind::WORDS),
+                REPETITION => (checks.repetition, &catalog::OUTPUT_REPETITION, labels::KIND, RepetitionKind::WORDS),
+                REFUSALS => (checks.refusals, &catalog::REFUSALS, labels::KIND, RefusalKind::WORDS),
+                ANOMALIES => (checks.anomalies, &catalog::OUTPUT_ANOMALIES, labels::KIND, AnomalyKind::WORDS),
+                _ => (checks.structured_output, &catalog::STRUCTURED_OUTPUTS, labels::RESULT, StructuredResult::WORDS),
+            };
+            let format = StructuredFormat::WORDS.get(family);
+            let format = format.map(|format| Label::from_static_parts(labels::FORMAT, format));
+            let counter = |word: &&'static str| {
+                let own = [Label::from_static_parts(label, word)].into_iter().chain(format.clone());
+                self.registrar.counter(row, self.labels.iter().cloned().chain(own).collect())
+            };
+            words.iter().filter(|_| on).map(counter).collect()
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! One document that is the whole body: one line, whatever ends of lines are in it, that ends with the body.
+
+use super::{Extent, Lines};
+
+#[derive(Debug, Default)]
+pub(in crate::wire) struct DocumentDecoder {
+    /// Some of it was read.
+    begun: bool,
+}
+
+impl DocumentDecoder {
+    pub(in crate::wire) fn read(&mut self, bytes: &[u8], lines: &mut impl Lines) {
+        if !bytes.is_empty() {
+            let begins = !std::mem::replace(&mut self.begun, true);
+            lines.data(bytes, Extent { begins, ends: false, last: false });
+        }
+    }
+
+    /// The body is over.
+    pub(in crate::wire) fn end(&mut self, lines: &mut impl Lines) {
+        lines.body_ends();
+    }
+}

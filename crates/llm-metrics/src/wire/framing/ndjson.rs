@@ -1,0 +1,45 @@
+//! A JSON document a line: [NDJSON](https://github.com/ndjson/ndjson-spec), also called JSON lines.
+
+use super::{Extent, Lines};
+
+/// What a document ends with.
+pub(super) const END: &[u8] = b"\n";
+
+/// Cuts a body into lines; it keeps where in the stream it is.
+#[derive(Debug, Default)]
+pub(in crate::wire) struct NdJsonDecoder {
+    /// Some of the line was read.
+    inside: bool,
+}
+
+impl NdJsonDecoder {
+    /// Whether the next byte begins a line.
+    #[inline]
+    pub(in crate::wire) fn is_between_lines(&self) -> bool {
+        !self.inside
+    }
+
+    pub(in crate::wire) fn read(&mut self, mut bytes: &[u8], lines: &mut impl Lines) {
+        while !bytes.is_empty() {
+            let end = memchr::memchr(b'\n', bytes);
+            let line = &bytes[..end.unwrap_or(bytes.len())];
+            if !line.is_empty() {
+                let ends = end.is_some();
+                lines.data(line, Extent { begins: !self.inside, ends, last: ends });
+            }
+            let Some(end) = end else {
+                self.inside = true;
+                return;
+            };
+            self.inside = false;
+            lines.event_ends();
+            bytes = &bytes[end + 1..];
+        }
+    }
+
+    /// The body is over; a last line counts without its end.
+    pub(in crate::wire) fn end(&mut self, lines: &mut impl Lines) {
+        self.inside = false;
+        lines.body_ends();
+    }
+}

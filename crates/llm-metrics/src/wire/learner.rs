@@ -1,0 +1,152 @@
+//! What of an event may become its template: watches the scanner, and notes where the first text stands and what is
+//! around it.
+
+use super::TextKind;
+use super::facts::Choice;
+use super::json::{Place, Skipped};
+
+/// A text that may become the varying part of a template.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) kind: TextKind,
+    pub(super) begins: usize,
+    pub(super) place: Place,
+    pub(super) choice: Choice,
+    pub(super) ends: usize,
+    /// The first value before it that may differ the next time.
+    pub(super) gap: Option<Span>,
+}
+
+/// Where the choices begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stem {
+    pub(super) ends: usize,
+    pub(super) place: Place,
+}
+
+/// A value that was passed over and may differ the next time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) what: Skipped,
+}
+
+#[derive(Debug)]
+pub(super) struct Learner {
+    phase: Phase,
+    /// Nothing but envelope was seen so far.
+    plain: bool,
+    /// The first list, if only envelope came before it.
+    pub(super) stem: Option<Stem>,
+    candidate: Option<Mark>,
+    /// The first text that is not empty, if only envelope came before it.
+    pub(super) mark: Option<Mark>,
+    /// Only envelope came after it, but for the gap.
+    pub(super) plain_tail: bool,
+    /// The one value after it that was passed over.
+    pub(super) gap: Option<Span>,
+    /// The first value before it that was.
+    gap_before: Option<Span>,
+}
+
+/// Where the scanner is, seen from the first text that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Before,
+    Inside,
+    After,
+}
+
+impl Learner {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Before,
+            plain: true,
+            stem: None,
+            candidate: None,
+            mark: None,
+            plain_tail: true,
+            gap: None,
+            gap_before: None,
+        }
+    }
+
+    /// Goes on after the first text.
+    pub(super) fn after_text() -> Self {
+        Self { phase: Phase::After, ..Self::new() }
+    }
+
+    /// This is not envelope.
+    pub(super) fn not_plain(&mut self) {
+        self.plain = false;
+        self.plain_tail &= self.phase == Phase::Before;
+    }
+
+    /// The document says what it is: a text before that was read as something else.
+    pub(super) fn tagged(&mut self) {
+        if self.phase != Phase::Before {
+            self.mark = None;
+            self.not_plain();
+        }
+        self.stem = None;
+    }
+
+    /// A list begins; `noteworthy` says that the event has told what another would have to tell again.
+    pub(super) fn list_begins(&mut self, ends: usize, place: Place, choice: &Choice, noteworthy: bool) {
+        let is_first = self.phase == Phase::Before && self.stem.is_none() && !choice.is_open();
+        if is_first && self.plain && !noteworthy {
+            self.stem = Some(Stem { ends, place });
+        }
+    }
+
+    pub(super) fn text_begins(&mut self, begins: usize, place: Place, choice: &Choice, noteworthy: bool) {
+        if self.phase == Phase::Before {
+            let plain = self.plain && !noteworthy;
+            let (kind, choice, gap) = (TextKind::Answer, *choice, self.gap_before);
+            self.candidate = plain.then_some(Mark { kind, begins, place, choice, ends: 0, gap });
+        }
+    }
+
+    #[inline]
+    pub(super) fn text(&mut self, kind: TextKind) {
+        match self.phase {
+            Phase::Before => {
+                self.mark = self.candidate.map(|mark| Mark { kind, ..mark });
+                self.phase = Phase::Inside;
+            }
+            Phase::Inside => {}
+            Phase::After => self.plain_tail = false,
+        }
+    }
+
+    pub(super) fn text_ends(&mut self, offset: usize) {
+        if self.phase == Phase::Inside {
+            self.phase = Phase::After;
+            if let Some(mark) = &mut self.mark {
+                mark.ends = offset;
+            }
+        }
+    }
+
+    pub(super) fn skips(&mut self, from: usize, what: Skipped) {
+        let span = Span { from, to: from, what };
+        match (self.phase, what) {
+            // One may differ; those that come after it have to be the same.
+            (Phase::Before, Skipped::Padding | Skipped::Number) => {
+                self.gap_before.get_or_insert(span);
+            }
+            (Phase::After, Skipped::Object | Skipped::Padding | Skipped::Number) if self.gap.is_none() => {
+                self.gap = Some(span);
+            }
+            _ => self.not_plain(),
+        }
+    }
+
+    pub(super) fn skipped(&mut self, to: usize) {
+        let gap = if self.phase == Phase::Before { &mut self.gap_before } else { &mut self.gap };
+        if let Some(gap) = gap.as_mut().filter(|gap| gap.to == gap.from) {
+            gap.to = to;
+        }
+    }
+}

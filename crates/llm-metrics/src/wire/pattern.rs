@@ -1,0 +1,116 @@
+//! Bytes that two events have in common, with one value among them that may be different each time.
+
+use super::json::Skipped;
+use super::skip::end_of_plain_text;
+
+/// A value that may differ from one event to the next, and where it stands among the known bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    pub(super) at: u16,
+    pub(super) what: Skipped,
+}
+
+/// How long the known bytes are, which stand elsewhere, and where a value among them may differ.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pattern {
+    pub(super) length: u16,
+    pub(super) gap: Option<Gap>,
+}
+
+impl Pattern {
+    /// What follows these `known` bytes, with any value in the gap, if `data` begins with them.
+    #[inline(always)]
+    pub(super) fn strip<'b>(self, known: &[u8], data: &'b [u8]) -> Option<&'b [u8]> {
+        match self.gap {
+            None => data.strip_prefix(known),
+            Some(gap) => gap.strip(known, data),
+        }
+    }
+
+    /// There may be an object in the gap, whose end is not looked for: see [`is`](Self::is).
+    #[inline]
+    pub(super) fn may_be_long(self) -> bool {
+        matches!(self.gap, Some(Gap { what: Skipped::Object, .. }))
+    }
+
+    /// Whether `rest`, with which an event ends, is these `known` bytes, with any value in the gap.
+    ///
+    /// In the place of the gap there may be an object. It cannot have ended early, because after the end of a member's value
+    /// comes `}` or `,"`, and here each closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of
+    /// a string. Neither can it go on: the quotes of the known end come in pairs, so it begins outside a string or the line
+    /// would end inside one; and its brackets close just what is around the object. That holds for whatever is JSON: a line
+    /// that is not may go unnoticed.
+    #[inline]
+    pub(super) fn is(self, known: &[u8], rest: &[u8]) -> bool {
+        let Some(Gap { at, what: Skipped::Object }) = self.gap else {
+            return self.strip(known, rest).is_some_and(<[u8]>::is_empty);
+        };
+        let Some((before, after)) = known.split_at_checked(usize::from(at)) else { return false };
+        match rest.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) {
+            Some([b'{', members @ .., b'}']) => !could_end_in(members),
+            _ => false,
+        }
+    }
+}
+
+impl Gap {
+    /// That the value in the gap is whole has to be shown, for then the reader would pass over it and come to the same end:
+    /// a string is if it has neither a quote nor a backslash in it, a number if it is made of digits and what follows it is
+    /// known. The end of an object is not looked for.
+    fn strip<'b>(self, known: &[u8], data: &'b [u8]) -> Option<&'b [u8]> {
+        let (before, after) = known.split_at_checked(usize::from(self.at))?;
+        let value = data.strip_prefix(before)?;
+        let length = match self.what {
+            Skipped::Number => value.iter().position(|byte| !byte.is_ascii_digit()).filter(|length| *length > 0)?,
+            Skipped::Padding => {
+                let text = value.strip_prefix(b"\"")?;
+                let length = end_of_plain_text(text).filter(|length| text[*length] == b'"')?;
+                length + 2
+            }
+            _ => return None,
+        };
+        value[length..].strip_prefix(after)
+    }
+}
+
+/// Whether an object that holds these members can have ended among them; without branches, so that it is done for many
+/// bytes at once: to search for the braces was measured to be slower.
+#[inline]
+fn could_end_in(members: &[u8]) -> bool {
+    let [.., before, last] = members else { return true };
+    let triples = members.iter().zip(&members[1..]).zip(&members[2..]);
+    let early = triples.fold(0, |early, ((byte, next), after)| {
+        let goes_on =
+            u8::from(*next == b']') | u8::from(*next == b'"') | (u8::from(*next == b',') & u8::from(*after == b'{'));
+        early | (u8::from(*byte == b'}') & (goes_on ^ 1))
+    });
+    early != 0 || *last == b'}' || (*before == b'}' && !matches!(last, b']' | b'"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::could_end_in;
+
+    #[test]
+    fn an_object_can_have_ended_after_a_brace_that_nothing_shows_to_be_an_inner_one() {
+        for (members, expected) in [
+            (r#""a":1"#, false),
+            (r#""a":[{"b":1}]"#, false),
+            (r#""a":[{"b":1},{"c":1}]"#, false),
+            (r#""a":"}""#, false),
+            (r#""a":"}","b":1"#, false),
+            (r#""a":[{"b":"}"}],"c":1"#, false),
+            ("", true),
+            ("1", true),
+            (r#""a":1},"b":{"c":1"#, true),
+            (r#""a":1}, {"c":1"#, true),
+            (r#""a":1}x{"c":1"#, true),
+            (r#""a":1}x}x1"#, true),
+            (r#""a":"}}""#, true),
+            (r#""a":1}x"#, true),
+            (r#""a":{}"#, true),
+        ] {
+            assert_eq!(could_end_in(members.as_bytes()), expected, "{members}");
+        }
+    }
+}

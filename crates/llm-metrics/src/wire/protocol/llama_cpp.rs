@@ -1,0 +1,54 @@
+//! llama.cpp's own completions, which it serves at `/completion`, `/completions` and `/infill`: what is under `/v1` is
+//! OpenAI's. Others serve OpenAI's completions, or chat completions in a nested router, at that path as well: both are read.
+
+use super::ERROR;
+use super::openai::{FINISH_REASON, INDEX, MESSAGE, TIMINGS, USAGE};
+use crate::wire::TextKind::Answer;
+use crate::wire::counts::Count;
+use crate::wire::facts::Fact;
+use crate::wire::json::Shape::{self, Array, Envelope, Object, Present, Scalar, Text};
+use crate::wire::request::Asked;
+
+/// One event of a stream, or a whole answer.
+pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
+    Some(Fact::Choice),
+    &[
+        ("content", Text(Answer)),
+        ("stop", Scalar(Fact::Done)),
+        // It would count the prompts of a request.
+        ("index", Envelope),
+        ("stop_type", Scalar(Fact::FinishReason)),
+        ("model", Scalar(Fact::Model)),
+        ("tokens_evaluated", Scalar(Fact::Count(Count::Input))),
+        ("tokens_predicted", Scalar(Fact::Count(Count::Output))),
+        ("timings", TIMINGS),
+        ("truncated", Scalar(Fact::InputTruncated)),
+        ("error", ERROR),
+        ("choices", Array(&CHOICE)),
+        ("usage", USAGE),
+    ],
+);
+
+static CHOICE: Shape<Fact> = Object(
+    Some(Fact::Choice),
+    &[
+        INDEX,
+        ("text", Text(Answer)),
+        ("delta", Object(None, MESSAGE)),
+        ("message", Object(None, MESSAGE)),
+        FINISH_REASON,
+    ],
+);
+
+pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
+    None,
+    &[
+        ("model", Scalar(Asked::Model)),
+        ("stream", Scalar(Asked::Stream)),
+        ("n_predict", Scalar(Asked::MaxTokens)),
+        ("max_tokens", Scalar(Asked::MaxTokens)),
+        ("n", Scalar(Asked::Choices)),
+        ("grammar", Present(Asked::Grammar)),
+        ("json_schema", Present(Asked::JsonSchema)),
+    ],
+);

@@ -1,0 +1,214 @@
+//! Reads an answer as it flows by, whatever its head says it is.
+
+use super::document::Document;
+use super::facts::Fact;
+use super::json::Shape;
+use super::stream::EventStream;
+use super::{Framing, Route, Sink};
+use crate::vocabulary::SkipReason;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// How much of a body it takes at most to see what it is: a byte order mark and `retry:`.
+const ENOUGH: usize = 10;
+
+/// Reads an answer as it flows by.
+#[derive(Debug)]
+pub(crate) struct Reader(Body);
+
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a reader lives in the state of its request; a box would be an allocation"
+)]
+pub(super) enum Body {
+    Undecided(Undecided),
+    Stream(EventStream),
+    Document(Document),
+    /// Nothing that can be read.
+    Unknown,
+}
+
+/// A body of which too little was seen.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    event: &'static Shape<Fact>,
+    document: &'static Shape<Fact>,
+    /// What its head says it is.
+    declared: Option<Framing>,
+    /// What JSON is, where the head does not say.
+    json: Framing,
+    /// How a stream of the protocol is made up.
+    stream: Framing,
+    /// Why it is left alone if it turns out to be nothing that can be read.
+    otherwise: SkipReason,
+    seen: [u8; ENOUGH],
+    length: u8,
+    #[cfg(any(test, fuzzing))]
+    templates_off: bool,
+}
+
+impl Route {
+    /// A reader for an answer whose content type says `declared`. `encoded`: the head says that its bytes are not what they say.
+    /// `asked`: whether the request asked for a stream.
+    pub(crate) fn reader(&self, declared: Option<Framing>, encoded: bool, asked: Option<bool>) -> Reader {
+        let declared = declared.filter(|_| !encoded);
+        let json = if self.streams_by_default && asked != Some(false) { self.stream } else { Framing::Document };
+        Reader(Body::Undecided(Undecided {
+            event: self.event,
+            document: self.document,
+            declared,
+            json,
+            stream: self.stream,
+            otherwise: if encoded { SkipReason::Compressed } else { SkipReason::ContentType },
+            seen: [0; ENOUGH],
+            length: 0,
+            #[cfg(any(test, fuzzing))]
+            templates_off: false,
+        }))
+    }
+}
+
+impl Reader {
+    /// What the body is, as far as its head says.
+    pub(crate) fn declared(&self) -> Option<Framing> {
+        if let Body::Undecided(undecided) = &self.0 { undecided.declared } else { None }
+    }
+
+    /// Reads the next bytes of the body.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
+        // What most calls are for is all that is worth to be where it is called.
+        if let Body::Stream(stream) = &mut self.0 { stream.read(bytes, sink) } else { self.read_any(bytes, sink) }
+    }
+
+    #[inline(never)]
+    fn read_any(&mut self, bytes: &[u8], sink: &mut impl Sink) {
+        match &mut self.0 {
+            Body::Stream(stream) => stream.read(bytes, sink),
+            Body::Document(document) => document.read(bytes, sink),
+            Body::Undecided(_) => self.first_bytes(bytes, sink),
+            Body::Unknown => {}
+        }
+    }
+
+    /// The body came to its end.
+    pub(crate) fn end(&mut self, sink: &mut impl Sink) {
+        if let Body::Undecided(undecided) = &self.0 {
+            let (seen, length) = (undecided.seen, usize::from(undecided.length));
+            self.decide(undecided.declared, &seen[..length], sink);
+        }
+        match &mut self.0 {
+            Body::Stream(stream) => stream.end(sink),
+            Body::Document(document) => document.end(sink),
+            Body::Undecided(_) | Body::Unknown => {}
+        }
+    }
+
+    #[cold]
+    fn first_bytes(&mut self, bytes: &[u8], sink: &mut impl Sink) {
+        let Body::Undecided(undecided) = &mut self.0 else { return };
+        let mut bytes = bytes;
+        // What is white at the beginning matters in no framing.
+        if undecided.length == 0 {
+            bytes = bytes.trim_ascii_start();
+        }
+        let kept = usize::from(undecided.length);
+        let fits = bytes.len().min(ENOUGH - kept);
+        undecided.seen[kept..kept + fits].copy_from_slice(&bytes[..fits]);
+        undecided.length += fits as u8;
+        let (seen, length) = (undecided.seen, usize::from(undecided.length));
+        let framing = match undecided.look(&seen[..length]) {
+            Look::More if length < ENOUGH => return,
+            Look::More => undecided.declared,
+            Look::Is(framing) => framing,
+        };
+        if kept == 0 {
+            // In one piece, so that an event that is whole is seen as one.
+            self.decide(framing, b"", sink);
+            return self.read_any(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes), sink);
+        }
+        self.decide(framing, &seen[..length], sink);
+        self.read_any(&bytes[fits..], sink);
+    }
+
+    /// The body is this, and these are its first bytes.
+    fn decide(&mut self, framing: Option<Framing>, first: &[u8], sink: &mut impl Sink) {
+        let Body::Undecided(undecided) = &self.0 else { return };
+        sink.begins(framing.ok_or(undecided.otherwise));
+        self.0 = framing.map_or(Body::Unknown, |framing| undecided.body(framing));
+        self.read_any(first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(first), sink);
+    }
+
+    /// Reads every event from its first byte to its last.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn without_templates(&mut self) {
+        if let Body::Undecided(undecided) = &mut self.0 {
+            undecided.templates_off = true;
+        }
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn stream(&mut self) -> Option<&mut EventStream> {
+        if let Body::Stream(stream) = &mut self.0 { Some(stream) } else { None }
+    }
+}
+
+/// What the first bytes say.
+enum Look {
+    /// Nothing yet.
+    More,
+    /// How the body is made up, or that it is nothing that can be read.
+    Is(Option<Framing>),
+}
+
+impl Undecided {
+    fn body(&self, framing: Framing) -> Body {
+        #[allow(unused_mut, reason = "tests turn templates off")]
+        let mut stream = match framing {
+            Framing::Events => EventStream::events(self.event),
+            Framing::Lines => EventStream::lines(self.event),
+            Framing::Document => return Body::Document(Document::new(self.document)),
+        };
+        #[cfg(any(test, fuzzing))]
+        if self.templates_off {
+            stream.template().probe.off = true;
+        }
+        Body::Stream(stream)
+    }
+
+    fn look(&self, seen: &[u8]) -> Look {
+        let seen = match seen.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) => rest.trim_ascii_start(),
+            None if BYTE_ORDER_MARK.starts_with(seen) => return Look::More,
+            None => seen,
+        };
+        let is_encoded = self.otherwise == SkipReason::Compressed;
+        match seen {
+            // A brace alone may be the first byte of what is compressed.
+            [b'{'] if is_encoded => Look::More,
+            [b'{', b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n', ..] => Look::Is(Some(self.json())),
+            [b'{' | b'[', ..] if !is_encoded => Look::Is(Some(self.json())),
+            [b':', ..] => Look::Is(Some(Framing::Events)),
+            _ => {
+                let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b"error:"];
+                if fields.iter().any(|field| seen.starts_with(field)) {
+                    Look::Is(Some(Framing::Events))
+                } else if fields.iter().any(|field| field.starts_with(seen)) {
+                    Look::More
+                } else {
+                    Look::Is(self.declared)
+                }
+            }
+        }
+    }
+
+    /// What a body of JSON is.
+    fn json(&self) -> Framing {
+        match self.declared {
+            Some(Framing::Events) => Framing::Document,
+            Some(Framing::Lines) if self.stream != Framing::Lines => Framing::Document,
+            Some(declared) => declared,
+            None => self.json,
+        }
+    }
+}

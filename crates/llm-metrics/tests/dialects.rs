@@ -1,0 +1,217 @@
+//! What is recorded once, under the names of others.
+
+#![cfg(feature = "prometheus")]
+#![allow(missing_docs)]
+
+use http::Request;
+use http_body_util::BodyExt;
+use llm_metrics::{
+    ErrorType, FinishReason, LlmMetrics, Operation,
+    catalog::{self, Dialect, Naming, Otel},
+    prometheus::{CONTENT_TYPE, Exporter, ExporterError},
+};
+use tower::ServiceExt;
+
+fn exporter(dialects: impl IntoIterator<Item = Dialect>) -> Exporter {
+    Exporter::builder().process_metrics(false).dialects(dialects).build().unwrap().1
+}
+
+/// Two requests that succeeded, and one that failed.
+fn with_requests(exporter: &Exporter) -> LlmMetrics {
+    let metrics = LlmMetrics::builder().exporter(exporter).constant_label("region", "eu").build().unwrap();
+    for reason in [FinishReason::Stop, FinishReason::ToolCalls] {
+        let mut inference = metrics.start(Operation::Chat, "m\"1");
+        inference.tokens(1);
+        inference.tokens(1);
+        inference.finish(reason);
+    }
+    metrics.start(Operation::Chat, "m\"1").fail(ErrorType::Internal);
+    metrics
+}
+
+/// The value of a series, by what stands before it on its line.
+#[track_caller]
+fn value(page: &str, series: &str) -> f64 {
+    let found = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+    found.unwrap_or_else(|| panic!("{series} is not on the page:\n{page}"))
+}
+
+fn names(page: &str) -> Vec<&str> {
+    page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+}
+
+#[test]
+fn vllm_has_its_labels_its_bounds_and_its_spelling() {
+    let exporter = exporter([Dialect::Vllm]);
+    let _metrics = with_requests(&exporter);
+    let page = exporter.render();
+    let m = r#"model_name="m\"1",engine="0",region="eu""#;
+    let finished = |reason: &str| {
+        format!(
+            "vllm:request_success_total{{model_name=\"m\\\"1\",finished_reason=\"{reason}\",engine=\"0\",region=\"eu\"}}"
+        )
+    };
+    assert_eq!(value(&page, &finished("stop")), 2.0, "a call of a tool is a stop");
+    assert!(!page.contains("tool_calls"), "{page}");
+    assert_eq!(value(&page, &format!("vllm:e2e_request_latency_seconds_count{{{m}}}")), 3.0, "whatever the outcome");
+    let bound = |le: &str| format!("vllm:inter_token_latency_seconds_bucket{{{m},le=\"{le}\"}}");
+    assert_eq!(value(&page, &bound("1.0")), 2.0);
+    assert_eq!(value(&page, &bound("80.0")), value(&page, &bound("+Inf")));
+    let prefix = format!("vllm:time_to_first_token_seconds_bucket{{{m},le=\"");
+    let bounds: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(&prefix)?.split('"').next()).collect();
+    let expected = "0.001 0.005 0.01 0.02 0.04 0.06 0.08 0.1 0.25 0.5 0.75 1.0 2.5 5.0 7.5 10.0 20.0 40.0 80.0 160.0 640.0 2560.0 +Inf";
+    assert_eq!(bounds.join(" "), expected);
+    assert!(names(&page).iter().all(|name| !name.starts_with("llm_")), "{page}");
+    assert!(page.contains(&format!("# HELP vllm:time_to_first_token_seconds {}\n", catalog::TIME_TO_FIRST_TOKEN.help)));
+}
+
+#[test]
+fn requests_are_in_classes_of_status() {
+    let exporter = exporter([Dialect::Vllm]);
+    let _metrics = with_requests(&exporter);
+    let page = exporter.render();
+    let series = |class: &str| {
+        format!("http_requests_total{{handler=\"other\",status=\"{class}\",method=\"POST\",region=\"eu\"}}")
+    };
+    assert_eq!((value(&page, &series("2xx")), value(&page, &series("5xx"))), (2.0, 1.0));
+    assert_eq!(value(&page, "http_request_duration_seconds_count{method=\"POST\",region=\"eu\"}"), 3.0);
+}
+
+#[test]
+fn gauges_of_the_engine_are_those_that_dashboards_and_routers_look_for() {
+    let exporter = exporter([Dialect::Vllm, Dialect::Llm]);
+    let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
+    let engine = metrics.engine("m");
+    engine.running(3);
+    let page = exporter.render();
+    assert_eq!(value(&page, "vllm:num_requests_running{model_name=\"m\",engine=\"0\"}"), 3.0);
+    assert_eq!(value(&page, "llm_engine_requests_running{model=\"m\"}"), 3.0);
+    drop(engine);
+    assert!(value(&exporter.render(), "vllm:num_requests_running{model_name=\"m\",engine=\"0\"}").is_nan());
+}
+
+#[test]
+fn beside_another_dialect_ours_is_as_it_is_alone() {
+    let own = |dialects: Vec<Dialect>| {
+        let builder = Exporter::builder().process_metrics(false).dialects(dialects);
+        let exporter = builder.buckets("llm_inter_token_latency_seconds", [0.03, 0.5]).build().unwrap().1;
+        let _metrics = with_requests(&exporter);
+        let page = exporter.render();
+        let lines = page.lines().filter(|line| line.starts_with("llm_") && !line.contains("_sum{"));
+        let lines = lines.filter(|line| !line.starts_with("llm_recent_"));
+        lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    let alone = own(vec![Dialect::Llm]);
+    assert!(alone.iter().any(|line| line.contains("le=\"0.03\"")) && alone.len() > 100);
+    assert_eq!(own(vec![Dialect::Otel(Otel::new("p")), Dialect::Vllm, Dialect::Llm]), alone);
+}
+
+#[test]
+fn opentelemetry_has_its_names_with_underscores_and_the_provider_on_each() {
+    let exporter = exporter([Otel::new("my-company").into()]);
+    let metrics = with_requests(&exporter);
+    let page = exporter.render();
+    let labels = r#"gen_ai_operation_name="chat",gen_ai_request_model="m\"1""#;
+    let provided = r#"gen_ai_provider_name="my-company",region="eu""#;
+    let duration = |more: &str| format!("gen_ai_server_request_duration_seconds_count{{{labels},{more}{provided}}}");
+    assert_eq!(value(&page, &duration("")), 2.0);
+    assert_eq!(value(&page, &duration("error_type=\"error\",")), 1.0);
+    let bucket = format!("gen_ai_server_time_to_first_token_seconds_bucket{{{labels},{provided},le=\"1\"}}");
+    assert_eq!(value(&page, &bucket), 2.0, "as OpenTelemetry's exporters spell it");
+    let tokens = format!(
+        "gen_ai_client_inference_usage_output_tokens_total{{{labels},gen_ai_token_modality=\"unknown\",{provided}}}"
+    );
+    assert_eq!(value(&page, &tokens), 4.0);
+    assert!(!page.contains("time_per_output_chunk") && !page.contains("gen_ai.") && !page.contains("\nllm_"), "{page}");
+    drop(metrics);
+}
+
+#[test]
+fn a_client_and_the_older_conventions_have_other_names() {
+    let client = exporter([Otel::new("openai").client().into()]);
+    let older = exporter([Otel::new("openai").semconv_1_36().into()]);
+    let pages = [&client, &older].map(|exporter| {
+        let _metrics = with_requests(exporter);
+        exporter.render()
+    });
+    for name in ["duration_seconds", "time_to_first_chunk_seconds", "time_per_output_chunk_seconds"] {
+        assert!(pages[0].contains(&format!("# TYPE gen_ai_client_inference_{name} histogram")), "{name}");
+    }
+    assert!(!pages[0].contains("gen_ai_server"));
+    let usage = |kind: &str| {
+        format!(
+            "gen_ai_client_token_usage_sum{{gen_ai_operation_name=\"chat\",gen_ai_request_model=\"m\\\"1\",gen_ai_token_type=\"{kind}\",gen_ai_system=\"openai\",region=\"eu\"}}"
+        )
+    };
+    assert_eq!(value(&pages[1], &usage("output")), 4.0);
+    assert!(!pages[1].contains("usage_output_tokens_total"));
+}
+
+#[test]
+fn both_versions_of_the_conventions_share_what_they_have_in_common() {
+    let exporter = exporter([Otel::new("p").into(), Otel::new("p").semconv_1_36().into()]);
+    let _metrics = with_requests(&exporter);
+    let page = exporter.render();
+    let families = names(&page);
+    let mut once = families.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), families.len(), "{families:?}");
+    let both = "gen_ai_provider_name=\"p\",gen_ai_system=\"p\"";
+    assert!(page.contains("gen_ai_server_request_duration_seconds_count{") && page.contains(both), "{page}");
+}
+
+/// What a scraper that accepts this gets: the content type, and the page.
+async fn scrape(exporter: &Exporter, accept: &str) -> (String, String) {
+    let request = Request::get("/").header("accept", accept).body(()).unwrap();
+    let response = exporter.service().oneshot(request).await.unwrap();
+    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let page = response.into_body().collect().await.unwrap().to_bytes();
+    (content_type, String::from_utf8(page.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn names_have_dots_where_a_scraper_asks_for_utf8() {
+    let exporter = exporter([Otel::new("p").into()]);
+    let _metrics = with_requests(&exporter);
+    let (content_type, page) = scrape(&exporter, "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,*/*;q=0.1").await;
+    assert_eq!(content_type, "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8");
+    assert!(page.contains("# TYPE \"gen_ai.server.request.duration_seconds\" histogram\n"), "{page}");
+    let tokens = "{\"gen_ai.client.inference.usage.output_tokens_total\",\"gen_ai.operation.name\"=\"chat\",\
+                  \"gen_ai.request.model\"=\"m\\\"1\",\"gen_ai.token.modality\"=\"unknown\",\"gen_ai.provider.name\"=\"p\",region=\"eu\"}";
+    assert_eq!(value(&page, tokens), 4.0);
+    let bucket = page.lines().find(|line| line.starts_with("{\"gen_ai.server.time_to_first_token_seconds_bucket\","));
+    assert!(bucket.is_some_and(|line| line.contains(",le=\"0.001\"} ")), "{page}");
+
+    let (content_type, page) = scrape(&exporter, "text/plain;version=0.0.4").await;
+    assert_eq!(content_type, CONTENT_TYPE);
+    assert!(page.contains("# TYPE gen_ai_server_request_duration_seconds histogram\n"), "{page}");
+}
+
+#[tokio::test]
+async fn a_page_without_dots_is_the_same_for_every_scraper() {
+    for dialects in [vec![Dialect::Llm], vec![Dialect::Vllm]] {
+        let exporter = exporter(dialects);
+        let _metrics = with_requests(&exporter);
+        assert_eq!(scrape(&exporter, "text/plain;version=1.0.0;escaping=allow-utf-8").await.0, CONTENT_TYPE);
+    }
+}
+
+#[test]
+fn a_prefix_of_ones_own_does_not_matter_to_other_dialects() {
+    let naming = Naming::new().prefix("qwen").unwrap();
+    let builder = Exporter::builder().process_metrics(false).naming(naming).dialects([Dialect::Vllm]);
+    let exporter = builder.build().unwrap().1;
+    let _metrics = with_requests(&exporter);
+    let page = exporter.render();
+    assert!(names(&page).contains(&"vllm:generation_tokens_total") && !page.contains("qwen_"), "{page}");
+}
+
+#[test]
+fn dialects_that_cannot_be_are_refused() {
+    let build = |dialects: Vec<Dialect>| Exporter::builder().dialects(dialects).build().map(drop);
+    assert!(matches!(build(vec![]), Err(ExporterError::NoDialect)));
+    for provider in ["", "a\\b", "a\nb"] {
+        assert!(matches!(build(vec![Otel::new(provider).into()]), Err(ExporterError::InvalidProvider)), "{provider:?}");
+    }
+}

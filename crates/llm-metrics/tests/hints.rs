@@ -1,0 +1,205 @@
+//! What looks like a mistake is said once, with what to do about it.
+#![cfg(all(feature = "test-util", feature = "tracing"))]
+
+use std::{
+    fmt::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use http::Request;
+use llm_metrics::{
+    FinishReason, LlmMetrics, Operation, PageFault,
+    catalog::{self, Naming},
+    observe::ResponseHead,
+    prometheus::{Exporter, bind_buckets, render},
+    spans::HINTS,
+    testing,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context, prelude::*};
+
+/// A subscriber that remembers what is said under the target of hints.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<String>>>);
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
+        write!(self.0, "{value:?}").unwrap();
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Said {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == HINTS {
+            assert_eq!(*event.metadata().level(), Level::WARN);
+            let mut message = Message(String::new());
+            event.record(&mut message);
+            self.0.lock().unwrap().push(message.0);
+        }
+    }
+}
+
+const EVENTS: ResponseHead<'_> = ResponseHead::new(200);
+const NAMED: &[u8] = br#"{"model": "Qwen3-4B", "stream": true}"#;
+
+fn request(metrics: &LlmMetrics, path: &str, body: &[u8], response: ResponseHead<'_>, answer: &[u8]) {
+    let (head, ()) = Request::post(path).body(()).unwrap().into_parts();
+    let request = metrics.observer().request(&head);
+    let mut reader = request.body_reader();
+    reader.read(body);
+    reader.end();
+    let mut response = request.response(response);
+    response.read(answer);
+    response.end();
+}
+
+#[test]
+fn each_mistake_is_said_once_with_its_remedy() {
+    type Case = (fn(&LlmMetrics), &'static str);
+    let cases: [Case; 6] = [
+        (|metrics| request(metrics, "/api/chat", b"", EVENTS, b""), "`.ollama()`"),
+        (
+            |metrics| request(metrics, "/ask", b"", EVENTS.content_type("text/event-stream"), b""),
+            "Endpoint::ChatCompletions",
+        ),
+        (
+            |metrics| request(metrics, "/v1/chat/completions", NAMED, EVENTS.content_encoding("gzip"), b"\x1f\x8b\x08"),
+            "inside compression",
+        ),
+        (
+            |metrics| {
+                let events = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+                request(metrics, "/v1/chat/completions", NAMED, EVENTS.content_type("text/event-stream"), events);
+            },
+            "include_usage",
+        ),
+        (
+            |metrics| {
+                let answer = br#"{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"completion_tokens":1}}"#;
+                request(metrics, "/v1/chat/completions", b"{}", EVENTS.content_type("application/json"), answer);
+            },
+            "InferenceHandle::model",
+        ),
+        (|metrics| drop(metrics.inference(Operation::Chat, "m").label("tenant", "acme")), "`Builder::request_label`"),
+    ];
+    let said = Said::default();
+    let subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let (metrics, _page) = testing::metrics();
+    cases.iter().for_each(|(mistake, _)| mistake(&metrics));
+    assert_eq!(said.0.lock().unwrap().len(), cases.len(), "one keeps none of the others from being said");
+    drop(subscribed);
+    for (mistake, remedy) in cases {
+        let said = Said::default();
+        let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+        let (metrics, _page) = testing::metrics();
+        for _ in 0..3 {
+            mistake(&metrics);
+        }
+        let said = said.0.lock().unwrap();
+        assert_eq!(said.len(), 1, "{remedy}: {said:?}");
+        assert!(said[0].contains(remedy), "{remedy}: {said:?}");
+    }
+}
+
+#[test]
+fn nothing_is_said_of_what_is_well() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let (metrics, _page) = testing::metrics();
+    let answer = br#"{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"completion_tokens":1}}"#;
+    request(&metrics, "/v1/chat/completions", NAMED, EVENTS.content_type("application/json"), answer);
+    request(&metrics, "/login", b"", EVENTS.content_type("application/json"), b"{}");
+    request(&metrics, "/api/chat", b"", ResponseHead::new(404), b"");
+    assert!(said.0.lock().unwrap().is_empty(), "{said:?}", said = said.0.lock().unwrap());
+}
+
+#[test]
+fn metrics_without_a_recorder_say_that_nothing_is_recorded() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let metrics = LlmMetrics::new();
+    assert!(said.0.lock().unwrap().is_empty(), "somebody may install one in time");
+    (0..3).for_each(|_| drop(metrics.start(Operation::Chat, "m")));
+    let said = said.0.lock().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("cargo tree -d -i metrics") && said[0].contains("Builder::exporter"), "{said:?}");
+}
+
+#[test]
+fn metrics_with_a_recorder_say_nothing_of_the_kind() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let global = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&global, || drop(LlmMetrics::new().start(Operation::Chat, "m")));
+    // Whoever hands in what records nothing wants that.
+    let off = LlmMetrics::builder().recorder(metrics::NoopRecorder).build().unwrap();
+    drop(off.start(Operation::Chat, "m"));
+    assert!(said.0.lock().unwrap().is_empty(), "{said:?}", said = said.0.lock().unwrap());
+}
+
+/// An exporter of somebody else, with a request on its page; what it says of the page.
+fn checked(builder: PrometheusBuilder) -> (Vec<PageFault>, Vec<String>) {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    let metrics = LlmMetrics::builder().recorder(recorder).build().unwrap();
+    let _ = render(&metrics, &handle);
+    assert!(said.0.lock().unwrap().is_empty(), "a page without a request shows nothing");
+    let mut inference = metrics.start(Operation::Chat, "m");
+    inference.tokens(1);
+    inference.finish(FinishReason::Stop);
+    let page = render(&metrics, &handle);
+    let _ = render(&metrics, &handle);
+    let said = said.0.lock().unwrap().clone();
+    (metrics.check_page(&page), said)
+}
+
+#[test]
+fn an_exporter_without_our_buckets_is_told_of_once() {
+    let (faults, said) = checked(PrometheusBuilder::new());
+    assert!(faults.contains(&PageFault::Summary { metric: "llm_request_duration_seconds" }), "{faults:?}");
+    assert!(faults.contains(&PageFault::Summary { metric: "llm_time_to_first_token_seconds" }), "{faults:?}");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("prometheus::bind_buckets"), "{said:?}");
+
+    let theirs = PrometheusBuilder::new().set_buckets(&[0.1, 1.0]).unwrap();
+    let (faults, said) = checked(bind_buckets(theirs, catalog::SECTIONS, &Naming::new()).unwrap());
+    assert_eq!((faults, said), (vec![], vec![]));
+}
+
+#[test]
+fn buckets_of_another_crate_are_told_of_once() {
+    let suffix = Matcher::Suffix("duration_seconds".to_owned());
+    let builder = bind_buckets(PrometheusBuilder::new(), &catalog::SECTIONS[1..], &Naming::new()).unwrap();
+    let (faults, said) = checked(builder.set_buckets_for_metric(suffix, &[0.3, 1.0]).unwrap());
+    assert_eq!(faults, [PageFault::OtherBuckets { metric: "llm_request_duration_seconds" }]);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("full names"), "{said:?}");
+}
+
+#[test]
+fn a_histogram_of_ones_own_with_our_buckets_is_told_of_once() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let own = Matcher::Full("job_request_duration_seconds".to_owned());
+    let builder = Exporter::builder().configure(|builder| builder.set_buckets_for_metric(own, &[1.0]).unwrap());
+    let (recorder, _exporter) = builder.build().unwrap();
+    let record = |name: &'static str| {
+        metrics::with_local_recorder(&recorder, || metrics::histogram!(name).record(1.0));
+    };
+    ["llm_request_duration_seconds", "job_request_duration_seconds", "pause_seconds"].into_iter().for_each(record);
+    assert!(said.0.lock().unwrap().is_empty(), "{said:?}", said = said.0.lock().unwrap());
+    ["http_request_duration_seconds", "http_request_duration_seconds", "qwen_request_duration_seconds"]
+        .into_iter()
+        .for_each(record);
+    let said = said.0.lock().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("`http_request_duration_seconds`") && said[0].contains("Matcher::Full"), "{said:?}");
+}

@@ -1,0 +1,322 @@
+//! What a request in each protocol is recorded as.
+
+mod common;
+
+use std::convert::Infallible;
+
+use common::*;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use llm_metrics::{Endpoint, layer::LlmMetricsLayer};
+use metrics_util::debugging::DebugValue;
+
+const MESSAGES: &str = "/v1/messages";
+
+fn leak(text: impl Into<String>) -> &'static str {
+    Box::leak(text.into().into_boxed_str())
+}
+
+fn event(name: &str, rest: &str) -> Step {
+    Step::Data(leak(format!("event: {name}\ndata: {{\"type\":\"{name}\"{rest}}}\n\n")))
+}
+
+/// Sends a request through a layer of the test's own.
+async fn through(layer: LlmMetricsLayer, request: Request<Full<bytes::Bytes>>, answer: Answer) {
+    let answer = std::sync::Mutex::new(Some(answer));
+    let service = tower::ServiceBuilder::new().layer(layer).service_fn(|request| {
+        let answer = answer.lock().unwrap().take().expect("one request");
+        async move {
+            read(request).await;
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let response = tower::ServiceExt::oneshot(service, request).await.unwrap();
+    let _ = response.into_body().collect().await;
+}
+
+fn delta(text: &str) -> Step {
+    event("content_block_delta", &format!(r#","index":0,"delta":{{"type":"text_delta","text":"{text}"}}"#))
+}
+
+fn start() -> Step {
+    event(
+        "message_start",
+        r#","message":{"model":"m","usage":{"input_tokens":25,"cache_read_input_tokens":1000,"cache_creation_input_tokens":7,"output_tokens":1}}"#,
+    )
+}
+
+#[tokio::test]
+async fn anthropics_message_adds_up_what_was_cached_and_ends_with_its_last_event() {
+    let recording = Recording::new();
+    let stop = r#","delta":{"stop_reason":"max_tokens"},"usage":{"output_tokens":57}"#;
+    let steps = [start(), delta("Hel"), delta("lo"), event("message_delta", stop), event("message_stop", "")];
+    exchange(&recording, post(MESSAGES, r#"{"model":"m","stream":true,"max_tokens":99}"#), stream(steps))
+        .await
+        .unwrap();
+    let recorded = recording.take();
+    recorded.assert_ended("success", None);
+    let labels = [("model", "m"), ("operation", "chat")];
+    assert_eq!(recorded.counter("llm_requests_total", &[("endpoint", MESSAGES), ("stream", "true")]), 1);
+    assert_eq!(recorded.counter("llm_input_tokens_total", &labels), 1032);
+    assert_eq!(recorded.counter("llm_input_cached_tokens_total", &labels), 1000);
+    assert_eq!(recorded.counter("llm_input_cache_write_tokens_total", &labels), 7);
+    assert_eq!(recorded.counter("llm_output_tokens_total", &labels), 57);
+    assert_eq!(recorded.counter("llm_finish_reasons_total", &[("finish_reason", "length")]), 1);
+    assert_eq!(recorded.samples("llm_request_max_tokens", &labels), [99.0]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_cut_has_as_many_tokens_as_were_seen_and_not_the_place_holders_one() {
+    let recording = Recording::new();
+    let steps: Vec<_> = [start()].into_iter().chain((0..300).map(|_| delta("a"))).collect();
+    exchange(&recording, post(MESSAGES, r#"{"model":"m","stream":true}"#), stream(steps)).await.unwrap();
+    let recorded = recording.take();
+    recorded.assert_ended("error", Some(("stream_truncated", "200")));
+    assert_eq!(recorded.counter("llm_usage_reports_total", &[("source", "estimated")]), 1);
+    assert_eq!(recorded.counter("llm_discarded_tokens_total", &[("reason", "stream_truncated")]), 300);
+}
+
+#[tokio::test]
+async fn an_estimate_of_the_input_gives_way_to_the_last_word_on_it() {
+    for (estimate, last, input) in
+        [(5000, r#""input_tokens":25,"#, 25), (5, r#""input_tokens":25,"#, 25), (5000, "", 5000)]
+    {
+        let recording = Recording::new();
+        let start = format!(r#","message":{{"model":"m","usage":{{"input_tokens":{estimate},"output_tokens":1}}}}"#);
+        let stop = format!(r#","delta":{{"stop_reason":"end_turn"}},"usage":{{{last}"output_tokens":2}}"#);
+        // No `message_stop`: some proxies leave it out.
+        let steps = [event("message_start", &start), delta("Hel"), delta("lo"), event("message_delta", &stop)];
+        exchange(&recording, post(MESSAGES, r#"{"model":"m","stream":true}"#), stream(steps)).await.unwrap();
+        let recorded = recording.take();
+        recorded.assert_ended("success", None);
+        assert_eq!(recorded.counter("llm_input_tokens_total", &[]), input, "{estimate} {last}");
+    }
+}
+
+#[tokio::test]
+async fn anthropics_overload_in_a_stream_is_one() {
+    let recording = Recording::new();
+    let steps = [start(), delta("a"), event("error", r#","error":{"type":"overloaded_error","message":"x"}"#)];
+    exchange(&recording, post(MESSAGES, r#"{"model":"m","stream":true}"#), stream(steps)).await.unwrap();
+    recording.take().assert_ended("error", Some(("overloaded", "200")));
+}
+
+#[tokio::test]
+async fn a_response_ends_by_its_status() {
+    for (status, reason) in [
+        (r#""status":"completed""#, "stop"),
+        (r#""status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}"#, "length"),
+    ] {
+        let recording = Recording::new();
+        let steps = [
+            event("response.created", r#","response":{"model":"m","status":"in_progress"}"#),
+            event("response.output_text.delta", r#","delta":"a""#),
+            event("response.output_text.delta", r#","delta":"b""#),
+            event(
+                "response.completed",
+                &format!(r#","response":{{{status},"usage":{{"input_tokens":9,"output_tokens":2}}}}"#),
+            ),
+        ];
+        exchange(&recording, post("/v1/responses", r#"{"model":"m","stream":true}"#), stream(steps)).await.unwrap();
+        let recorded = recording.take();
+        recorded.assert_ended("success", None);
+        assert_eq!(recorded.counter("llm_finish_reasons_total", &[("finish_reason", reason)]), 1);
+        assert_eq!(recorded.counter("llm_output_tokens_total", &[]), 2);
+        assert_eq!(recorded.samples("llm_time_to_first_token_seconds", &[]).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_response_in_the_background_is_accepted_and_has_no_tokens() {
+    let recording = Recording::new();
+    let queued = r#"{"id":"r","object":"response","status":"queued","model":"m","output":[],"usage":null}"#;
+    exchange(&recording, post("/v1/responses", r#"{"model":"m","background":true}"#), json(queued)).await.unwrap();
+    let recorded = recording.take();
+    recorded.assert_ended("success", None);
+    for name in ["llm_usage_reports_total", "llm_finish_reasons_total", "llm_metrics_inspection_failures_total"] {
+        assert_eq!(recorded.counter(name, &[]), 0, "{name}");
+    }
+}
+
+const OLLAMA: [&str; 3] = [
+    "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00.1Z\",\"message\":{\"role\":\"assistant\",\"content\":\"a\"},\"done\":false}\n",
+    "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00.2Z\",\"message\":{\"role\":\"assistant\",\"content\":\"b\"},\"done\":false}\n",
+    "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00.3Z\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done_reason\":\"stop\",\"done\":true,\"load_duration\":2000000000,\"prompt_eval_count\":26,\"prompt_eval_duration\":300000000,\"eval_count\":2,\"eval_duration\":4500000000}\n",
+];
+
+fn ollama(lines: &[&'static str]) -> Answer {
+    answer(200, "application/x-ndjson", lines.iter().map(|line| Step::Data(line)).collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn ollama_is_a_stream_of_lines_where_it_was_asked_for() {
+    let recording = Recording::new();
+    let layer = recording.metrics.layer();
+    through(layer.clone(), post("/api/chat", r#"{"model":"m"}"#), ollama(&OLLAMA)).await;
+    assert_eq!(recording.take().counter("llm_requests_total", &[]), 0);
+    let recording = Recording::new();
+    through(recording.metrics.layer().ollama(), post("/api/chat", r#"{"model":"m"}"#), ollama(&OLLAMA)).await;
+    let recorded = recording.take();
+    recorded.assert_ended("success", None);
+    assert_eq!(recorded.counter("llm_requests_total", &[("endpoint", "/api/chat"), ("stream", "true")]), 1);
+    assert_eq!(recorded.counter("llm_input_tokens_total", &[]), 26);
+    assert_eq!(recorded.counter("llm_output_tokens_total", &[]), 2);
+    assert_eq!(recorded.samples("llm_request_prefill_seconds", &[]), [0.3]);
+    assert_eq!(recorded.samples("llm_request_decode_seconds", &[]), [4.5]);
+    // Cut before its last line.
+    let recording = Recording::new();
+    through(recording.metrics.layer().ollama(), post("/api/chat", r#"{"model":"m"}"#), ollama(&OLLAMA[..2])).await;
+    recording.take().assert_ended("error", Some(("stream_truncated", "200")));
+}
+
+/// Ollama's JSON is lines or a document; a document may be written over many of them.
+#[tokio::test]
+async fn what_json_is_whose_content_type_does_not_say_is_what_the_request_asked_for() {
+    let whole = "{\n  \"model\": \"m\",\n  \"message\": {\"role\": \"assistant\", \"content\": \"ab\"},\n  \"done\": true,\n  \"done_reason\": \"stop\",\n  \"prompt_eval_count\": 26,\n  \"eval_count\": 2\n}\n";
+    for (ask, stream, body) in [
+        (r#"{"model":"m","stream":false}"#, "false", &[whole][..]),
+        (r#"{"model":"m","stream":true}"#, "true", &OLLAMA[..]),
+        (r#"{"model":"m"}"#, "true", &OLLAMA[..]),
+    ] {
+        let recording = Recording::new();
+        let steps = body.iter().map(|piece| Step::Data(piece)).collect::<Vec<_>>();
+        let answer = answer(200, "text/plain", steps);
+        through(recording.metrics.layer().ollama(), post("/api/chat", ask), answer).await;
+        let recorded = recording.take();
+        recorded.assert_ended("success", None);
+        assert_eq!(recorded.counter("llm_requests_total", &[("stream", stream)]), 1, "{ask}");
+        assert_eq!(recorded.counter("llm_output_tokens_total", &[]), 2, "{ask}");
+        assert_eq!(recorded.counter("llm_metrics_inspection_failures_total", &[]), 0, "{ask}");
+    }
+}
+
+#[tokio::test]
+async fn loading_a_model_is_no_generation() {
+    let recording = Recording::new();
+    let loaded = r#"{"model":"m","created_at":"2026","response":"","done":true,"done_reason":"load"}"#;
+    let request = post("/api/generate", r#"{"model":"m","stream":false}"#);
+    through(recording.metrics.layer().ollama(), request, json(loaded)).await;
+    let recorded = recording.take();
+    recorded.assert_ended("success", None);
+    for name in ["llm_usage_reports_total", "llm_finish_reasons_total", "llm_metrics_inspection_failures_total"] {
+        assert_eq!(recorded.counter(name, &[]), 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn embeddings_have_inputs_and_no_series_that_could_never_move() {
+    let recording = Recording::new();
+    let answer = r#"{"data":[{"embedding":[0.1,0.2]},{"embedding":[0.3]}],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
+    exchange(&recording, post("/v1/embeddings", r#"{"model":"e","input":["a","b"]}"#), json(answer)).await.unwrap();
+    let recorded = recording.take();
+    recorded.assert_ended("success", None);
+    let labels = [("model", "e"), ("operation", "embeddings")];
+    assert_eq!(recorded.samples("llm_request_inputs", &labels), [2.0]);
+    assert_eq!(recorded.counter("llm_input_tokens_total", &labels), 8);
+    for (name, series, value) in recorded.series() {
+        let of_it = series.iter().any(|(_, value)| value == "e");
+        let never = ["llm_output", "llm_finish", "llm_usage", "llm_discarded", "llm_stream", "llm_input_cache"];
+        assert!(!of_it || !never.iter().any(|start| name.starts_with(start)), "{name} {series:?}");
+        let moved = !matches!(value, DebugValue::Counter(0));
+        assert!(name != "llm_metrics_inspection_failures_total" || !moved, "{series:?}");
+    }
+    assert_eq!(recorded.series().filter(|(name, ..)| *name == "llm_requests_total").count(), 4, "one for each outcome");
+}
+
+#[tokio::test]
+async fn inputs_are_counted_in_every_form() {
+    for (input, inputs) in
+        [(r#""one text""#, 1.0), (r#"["a"]"#, 1.0), (r#"["a","b","c"]"#, 3.0), ("[1,2,3]", 1.0), ("[[1,2],[3]]", 2.0)]
+    {
+        let recording = Recording::new();
+        let request = post("/v1/embeddings", leak(format!(r#"{{"model":"e","input":{input}}}"#)));
+        exchange(&recording, request, json(r#"{"data":[]}"#)).await.unwrap();
+        assert_eq!(recording.take().samples("llm_request_inputs", &[]), [inputs], "{input}");
+    }
+}
+
+#[tokio::test]
+async fn llama_cpps_own_completion_is_no_broken_stream() {
+    let recording = Recording::new();
+    let steps = [
+        Step::Data("data: {\"index\":0,\"content\":\"Hel\",\"stop\":false,\"tokens_predicted\":1}\n\n"),
+        Step::Data(
+            "data: {\"index\":0,\"content\":\"\",\"stop\":true,\"stop_type\":\"limit\",\"tokens_predicted\":2,\"tokens_evaluated\":4}\n\n",
+        ),
+    ];
+    exchange(&recording, post("/completions", r#"{"prompt":"x","stream":true,"n_predict":2}"#), stream(steps))
+        .await
+        .unwrap();
+    let recorded = recording.take();
+    recorded.assert_ended("success", None);
+    assert_eq!(recorded.counter("llm_requests_total", &[("endpoint", "/completion")]), 1);
+    assert_eq!(recorded.counter("llm_output_tokens_total", &[]), 2);
+    assert_eq!(recorded.samples("llm_request_max_tokens", &[]), [2.0]);
+}
+
+#[tokio::test]
+async fn a_path_of_ones_own_speaks_the_format_that_it_is_said_to() {
+    let recording = Recording::new();
+    let layer = recording.metrics.layer().path("/ask/{tenant}", Endpoint::ChatCompletions);
+    through(layer, post("/ask/someone", ASK), stream([Step::Data(HELLO), Step::Data(STOP), Step::Data(DONE)])).await;
+    assert_eq!(recording.take().counter("llm_requests_total", &[("endpoint", CHAT), ("outcome", "success")]), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_has_no_body_has_ended_with_its_head() {
+    for (status, length) in [(204, None), (200, Some("0"))] {
+        let recording = Recording::new();
+        // hyper drops such a body and never asks for it.
+        let service =
+            tower::ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(move |request| async move {
+                read(request).await;
+                let mut response = Response::builder().status(status);
+                if let Some(length) = length {
+                    response = response.header("content-length", length).header("content-type", "application/json");
+                }
+                Ok::<_, Infallible>(response.body(Steps::new([Step::Pending])).unwrap())
+            });
+        drop(tower::ServiceExt::oneshot(service, post(CHAT, ASK)).await.unwrap());
+        recording.take().assert_ended("success", None);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_read_where_it_can_be_and_counted_where_not() {
+    let whole = r#"{"model":"m1","stream":true,"max_tokens":5}"#;
+    for (body, encoding, model, malformed, compressed) in [
+        (whole.as_bytes().to_vec(), None, "m1", 0, 0),
+        ([b"\xEF\xBB\xBF", whole.as_bytes()].concat(), None, "m1", 0, 0),
+        (whole.as_bytes().to_vec(), Some("gzip"), "m1", 0, 0),
+        (b"\x1f\x8b\x08 and so on".to_vec(), Some("gzip"), MODEL, 0, 1),
+        (b"{\"model\":\"m1\",,".to_vec(), None, "m1", 1, 0),
+        (b"{\"model\":\"m1\",\"stream\":".to_vec(), None, "m1", 1, 0),
+        (b"".to_vec(), None, MODEL, 0, 0),
+    ] {
+        let recording = Recording::new();
+        let mut request = post(CHAT, body.clone());
+        if let Some(encoding) = encoding {
+            request.headers_mut().insert("content-encoding", encoding.parse().unwrap());
+        }
+        exchange(&recording, request, stream([Step::Data(HELLO), Step::Data(STOP), Step::Data(DONE)])).await.unwrap();
+        let recorded = recording.take();
+        let what = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(recorded.counter("llm_requests_total", &[("model", model)]), 1, "{what}");
+        let failures = recorded.counter("llm_metrics_inspection_failures_total", &[("kind", "malformed")]);
+        assert_eq!(failures, malformed, "{what}");
+        let skipped = recorded.counter("llm_metrics_bodies_skipped_total", &[("reason", "compressed")]);
+        assert_eq!(skipped, compressed, "{what}");
+    }
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn in_a_nested_router_a_chat_is_a_chat() {
+    use axum::{Router, routing::post as route};
+    let recording = Recording::new();
+    let chat = Router::new().route("/completions", route(|| async { "" })).layer(recording.metrics.layer());
+    let app: Router = Router::new().nest("/v1/chat", chat);
+    let request = Request::post(CHAT).body(axum::body::Body::from(ASK)).unwrap();
+    let _ = tower::ServiceExt::oneshot(app, request).await.unwrap().into_body().collect().await;
+    assert_eq!(recording.take().counter("llm_requests_total", &[("endpoint", CHAT)]), 1);
+}

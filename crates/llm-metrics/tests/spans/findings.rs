@@ -1,0 +1,178 @@
+//! The event that tells of a finding: what is in it, where it stands, and what is never in it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use llm_metrics::spans::{FINDINGS, TARGET};
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::DefaultGuard,
+};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::{LevelFilter, Targets},
+    layer::Context,
+    prelude::*,
+    registry::LookupSpan,
+};
+
+use crate::common::*;
+
+/// Said by the model and by its caller, and nobody else's business.
+const SECRET: &str = "xyzzy";
+
+/// An event of a finding, and the target of the span that it came in.
+#[derive(Clone, Debug, PartialEq)]
+struct Told {
+    fields: BTreeMap<&'static str, String>,
+    inside: Option<String>,
+}
+
+/// A subscriber that remembers the events of findings, and every text that any span or event has held.
+#[derive(Clone, Default)]
+struct Findings {
+    told: Arc<Mutex<Vec<Told>>>,
+    texts: Arc<Mutex<Vec<String>>>,
+}
+
+impl Findings {
+    fn subscribe(filter: Targets) -> (Self, DefaultGuard) {
+        let findings = Self::default();
+        let subscriber = Registry::default().with(findings.clone().with_filter(filter));
+        (findings, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap().clone()
+    }
+
+    fn note(&self, fields: &Fields) {
+        self.texts.lock().unwrap().extend(fields.0.values().cloned());
+    }
+}
+
+#[derive(Default)]
+struct Fields(BTreeMap<&'static str, String>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Findings {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        self.note(&fields);
+    }
+
+    fn on_record(&self, _: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        values.record(&mut fields);
+        self.note(&fields);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        self.note(&fields);
+        if event.metadata().target() == FINDINGS {
+            let inside = context.event_span(event).map(|span| span.metadata().target().to_owned());
+            self.told.lock().unwrap().push(Told { fields: fields.0, inside });
+        }
+    }
+}
+
+fn everything() -> Targets {
+    Targets::new().with_default(LevelFilter::TRACE)
+}
+
+/// Asks for JSON, and gets prose with a leaked token, in which the secret stands.
+async fn fail_to_write_json(recording: &Recording) -> bytes::Bytes {
+    let ask = format!(
+        r#"{{"model":"Qwen3-4B","stream":true,"response_format":{{"type":"json_object"}},"messages":[{{"role":"user","content":"{SECRET}"}}]}}"#
+    );
+    let said = r#"data: {"choices":[{"index":0,"delta":{"content":"xyzzy! <|im_end|>"},"finish_reason":null}]}
+
+"#;
+    let mut request = post(CHAT, ask);
+    request.headers_mut().insert("x-request-id", http::HeaderValue::from_static("req-7"));
+    exchange(recording, request, stream([ROLE, said, STOP, DONE].map(Step::Data))).await.unwrap()
+}
+
+fn expected(request_id: Option<&str>) -> Vec<BTreeMap<&'static str, String>> {
+    let of = |metric: &str, kind: &str| {
+        let mut fields = BTreeMap::from([
+            ("message", "output quality".to_owned()),
+            ("model", MODEL.to_owned()),
+            ("metric", metric.to_owned()),
+            ("kind", kind.to_owned()),
+        ]);
+        fields.extend(request_id.map(|id| ("request_id", id.to_owned())));
+        fields
+    };
+    vec![of("llm_output_anomalies_total", "special_token_leak"), of("llm_structured_outputs_total", "invalid_json")]
+}
+
+#[tokio::test]
+async fn each_finding_is_an_event_in_the_span_of_its_request_and_holds_no_text() {
+    let (findings, _guard) = Findings::subscribe(everything());
+    let recording = Recording::new();
+    fail_to_write_json(&recording).await;
+    let told = findings.told();
+    assert_eq!(told.iter().map(|told| told.fields.clone()).collect::<Vec<_>>(), expected(Some("req-7")));
+    assert!(told.iter().all(|told| told.inside.as_deref() == Some(TARGET)), "{told:?}");
+    let texts = findings.texts.lock().unwrap();
+    assert!(texts.len() > 10, "spans and events were seen: {texts:?}");
+    assert!(!texts.iter().any(|text| text.contains(SECRET) || text.contains("im_end")), "{texts:?}");
+}
+
+#[tokio::test]
+async fn whoever_wants_no_spans_is_told_of_findings_all_the_same() {
+    let (findings, _guard) = Findings::subscribe(Targets::new().with_target(FINDINGS, LevelFilter::INFO));
+    let recording = Recording::new();
+    fail_to_write_json(&recording).await;
+    let told = findings.told();
+    assert_eq!(told.iter().map(|told| told.fields.clone()).collect::<Vec<_>>(), expected(Some("req-7")));
+}
+
+#[tokio::test]
+async fn what_is_as_it_should_be_is_no_event() {
+    let (findings, _guard) = Findings::subscribe(everything());
+    let recording = Recording::new();
+    exchange(&recording, post(CHAT, ASK), stream([ROLE, HELLO, WORLD, STOP, DONE].map(Step::Data))).await.unwrap();
+    assert_eq!(findings.told(), []);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_callback_harms_neither_the_answer_nor_the_events_nor_the_counts() {
+    let (findings, _guard) = Findings::subscribe(everything());
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let recording = Recording::with(move |builder| {
+        builder.on_finding(move |finding| {
+            seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(finding.kind);
+            panic!("of {}", finding.kind)
+        })
+    });
+    let body = fail_to_write_json(&recording).await;
+    assert!(body.ends_with(DONE.as_bytes()), "the answer is whole");
+    assert_eq!(
+        *calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        ["special_token_leak", "invalid_json"]
+    );
+    assert_eq!(findings.told().len(), 2);
+    let recorded = recording.take();
+    assert_eq!(recorded.counter("llm_requests_total", &[("outcome", "success")]), 1);
+    assert_eq!(recorded.counter("llm_structured_outputs_total", &[("result", "invalid_json")]), 1);
+}
