@@ -1,6 +1,6 @@
 //! The C side: return codes, structs and strings, from `nvml.h`.
 
-use std::ffi::{c_char, c_uint, c_ulonglong, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void};
 
 pub(crate) type Return = c_uint;
 pub(crate) type Handle = *mut c_void;
@@ -15,10 +15,11 @@ pub(crate) const TIMEOUT: Return = 10;
 pub(crate) const GPU_IS_LOST: Return = 15;
 pub(crate) const ARGUMENT_VERSION_MISMATCH: Return = 25;
 
-/// `NVML_VALUE_TYPE_DOUBLE`, `…_UNSIGNED_INT`, `…_UNSIGNED_LONG_LONG`.
+/// `NVML_VALUE_TYPE_DOUBLE`, `…_UNSIGNED_INT`, `…_UNSIGNED_LONG_LONG`, `…_SIGNED_INT`.
 pub(crate) const DOUBLE: c_uint = 0;
 pub(crate) const UNSIGNED_INT: c_uint = 1;
 pub(crate) const UNSIGNED_LONG_LONG: c_uint = 3;
+pub(crate) const SIGNED_INT: c_uint = 5;
 
 #[repr(C)]
 pub(crate) struct Utilization {
@@ -47,6 +48,7 @@ pub(crate) struct MemoryV2 {
 pub(crate) union Value {
     pub(crate) double: f64,
     pub(crate) unsigned_int: c_uint,
+    pub(crate) signed_int: c_int,
     pub(crate) unsigned_long_long: c_ulonglong,
 }
 
@@ -82,6 +84,13 @@ pub(crate) struct Process {
     pub(crate) used_memory: u64,
     pub(crate) gpu_instance: c_uint,
     pub(crate) compute_instance: c_uint,
+}
+
+/// As drivers 535.43 to 535.86 wrote it.
+#[repr(C)]
+pub(crate) struct Process535 {
+    pub(crate) process: Process,
+    pub(crate) used_protected_memory: u64,
 }
 
 #[repr(C)]

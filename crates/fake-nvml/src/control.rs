@@ -8,13 +8,19 @@ use crate::{
 };
 
 const PROFILES: &[(&str, &str)] = &[
+    ("a100", include_str!("../profiles/a100.json")),
+    ("b200", include_str!("../profiles/b200.json")),
     ("gb10", include_str!("../profiles/gb10.json")),
+    ("h100", include_str!("../profiles/h100.json")),
     ("h100-mig", include_str!("../profiles/h100-mig.json")),
     ("h200", include_str!("../profiles/h200.json")),
     ("l40s", include_str!("../profiles/l40s.json")),
     ("old-driver", include_str!("../profiles/old-driver.json")),
     ("rtx4090", include_str!("../profiles/rtx4090.json")),
+    ("t4", include_str!("../profiles/t4.json")),
     ("two-mixed", include_str!("../profiles/two-mixed.json")),
+    ("vgpu", include_str!("../profiles/vgpu.json")),
+    ("wsl", include_str!("../profiles/wsl.json")),
 ];
 
 /// The state that the environment asks for; with `FAKE_NVML_LIVE` set, under a load that comes and goes. What cannot be read is said on standard error, and is a machine without GPUs.
@@ -52,7 +58,7 @@ pub(crate) fn take_written_xids(inner: &mut Inner) {
     let _ = std::fs::remove_file(&path);
     for line in text.lines() {
         match line.split_once(' ').map(|(device, xid)| (device.parse(), xid.trim().parse())) {
-            Some((Ok(device), Ok(xid))) => inner.events.push_back((device, xid)),
+            Some((Ok(device), Ok(xid))) => inner.push_xid(device, xid),
             _ => eprintln!("fake-nvml: not `DEVICE XID`: {line:?}"),
         }
     }
@@ -92,7 +98,7 @@ exports! {
     }
 
     fn fake_nvml_push_xid(device: c_uint, xid: c_ulonglong) {
-        lock().events.push_back((device as usize, xid));
+        lock().push_xid(device as usize, xid);
         EVENT.notify_all();
         SUCCESS
     }

@@ -1,22 +1,20 @@
 //! What a device answers.
 
 use std::{
-    ffi::{c_char, c_int, c_uint, c_ulonglong},
+    ffi::{c_char, c_uint, c_ulonglong},
     time::{Duration, Instant},
 };
 
 use crate::{
     abi::{
-        ARGUMENT_VERSION_MISMATCH, DOUBLE, FieldValue, GpmRequest, GpmSupport, Handle, INSUFFICIENT_SIZE,
-        INVALID_ARGUMENT, MemoryV1, MemoryV2, NOT_FOUND, NOT_SUPPORTED, PciInfo, Process, Return, SUCCESS, Sample,
-        UNSIGNED_INT, UNSIGNED_LONG_LONG, Utilization, Value, exports, put, put_text,
+        ARGUMENT_VERSION_MISMATCH, GpmRequest, GpmSupport, Handle, INSUFFICIENT_SIZE, INVALID_ARGUMENT, MemoryV1,
+        MemoryV2, NOT_FOUND, NOT_SUPPORTED, PciInfo, Process, Process535, Return, SUCCESS, Sample, UNSIGNED_INT,
+        Utilization, Value, exports, put, put_text,
     },
-    state::{Device, Field, RING, enter, handle_of, index_of, lock, mig_handle_of, mig_index_of, on_device},
+    state::{RING, enter, handle_of, index_of, lock, mig_handle_of, mig_index_of, on_device},
 };
 
 const GPU_UTILIZATION_SAMPLES: c_uint = 1;
-/// Both directions of NVLink, over all links.
-const ALL_LINKS: c_uint = c_uint::MAX;
 
 /// Writes a value that a device may not have.
 ///
@@ -44,7 +42,7 @@ macro_rules! getters {
 
 getters! {
     nvmlDeviceGetUtilizationRates() -> Utilization =
-        |device| device.utilization.map(|(gpu, memory)| Utilization { gpu, memory });
+        |device| device.utilization.filter(|_| !device.has_mig()).map(|(gpu, memory)| Utilization { gpu, memory });
     nvmlDeviceGetMemoryInfo() -> MemoryV1 = |device| device.memory.as_ref().map(|memory| {
         // The first version counts what the driver reserves as used.
         let used = memory.used + memory.reserved;
@@ -143,7 +141,10 @@ exports! {
 
     fn nvmlDeviceGetMigMode(device: Handle, current: *mut c_uint, pending: *mut c_uint) {
         on_device("nvmlDeviceGetMigMode", device, |device| {
-            let mode = device.mig.is_some().into();
+            if !device.mig_capable && !device.has_mig() {
+                return NOT_SUPPORTED;
+            }
+            let mode = device.has_mig().into();
             // SAFETY: valid pointers by contract.
             unsafe {
                 match put(current, mode) {
@@ -164,51 +165,31 @@ exports! {
         })
     }
 
-    /// Ids are in the numbering of the driver, on the way in and on the way out.
-    fn nvmlDeviceGetFieldValues(device: Handle, count: c_int, values: *mut FieldValue) {
-        let renumbered = renumbers(&lock().state.driver_version);
-        on_device("nvmlDeviceGetFieldValues", device, |device| {
-            if values.is_null() || count <= 0 {
-                return INVALID_ARGUMENT;
-            }
-            for at in 0..count as usize {
-                // SAFETY: `count` structs by contract.
-                let value = unsafe { &mut *values.add(at) };
-                value.timestamp = 1;
-                value.latency_us = 1;
-                match field(device, canonical(renumbered, value.field), value.scope) {
-                    Ok((value_type, number)) => {
-                        (value.result, value.value_type, value.value) = (SUCCESS, value_type, number);
-                    }
-                    Err(code) => value.result = code,
-                }
-            }
-            SUCCESS
-        })
-    }
-
     fn nvmlDeviceGetSamples(
         device: Handle, kind: c_uint, last_seen: c_ulonglong, value_type: *mut c_uint, count: *mut c_uint,
         samples: *mut Sample,
     ) {
         on_device("nvmlDeviceGetSamples", device, |device| {
-            let Some(ring) = device.samples.as_ref().filter(|_| kind == GPU_UTILIZATION_SAMPLES) else {
-                return NOT_SUPPORTED;
-            };
+            let ring = device.samples.as_ref().filter(|_| kind == GPU_UTILIZATION_SAMPLES && !device.has_mig());
+            let Some(ring) = ring else { return NOT_SUPPORTED };
             if count.is_null() || value_type.is_null() {
                 return INVALID_ARGUMENT;
             }
-            let newer: Vec<_> = ring.iter().filter(|(timestamp, _)| *timestamp > last_seen).collect();
-            if newer.is_empty() {
-                return NOT_FOUND;
-            }
+            let newer = ring.iter().filter(|(timestamp, _)| *timestamp > last_seen || last_seen == 0);
+            let newer: Vec<_> = newer.collect();
             // SAFETY: valid pointers by contract; `samples`, if any, has room for `*count`.
             unsafe {
                 *value_type = UNSIGNED_INT;
                 if samples.is_null() {
-                    // How many there may be, whatever is new.
+                    // How many there may be, whether anything is new or not.
                     *count = RING as c_uint;
                     return SUCCESS;
+                }
+                if *count == 0 {
+                    return INVALID_ARGUMENT;
+                }
+                if newer.is_empty() {
+                    return NOT_FOUND;
                 }
                 let taken = newer.len().min(*count as usize);
                 for (at, (timestamp, percent)) in newer.into_iter().take(taken).enumerate() {
@@ -220,25 +201,33 @@ exports! {
         })
     }
 
-    fn nvmlDeviceGetComputeRunningProcesses_v3(device: Handle, count: *mut c_uint, processes: *mut Process) {
+    fn nvmlDeviceGetComputeRunningProcesses_v3(device: Handle, count: *mut c_uint, target: *mut Process) {
+        let wide = has_wide_processes(&lock().state.driver_version);
         on_device("nvmlDeviceGetComputeRunningProcesses_v3", device, |device| {
-            if count.is_null() {
-                return INVALID_ARGUMENT;
-            }
-            // SAFETY: a valid pointer by contract; `processes` has room for as many as it says.
-            unsafe {
-                let room = *count as usize;
-                *count = device.processes.len() as c_uint;
-                if room < device.processes.len() {
-                    return INSUFFICIENT_SIZE;
-                }
-                for (at, &(pid, used_memory)) in device.processes.iter().enumerate() {
-                    let process =
-                        Process { pid, used_memory, gpu_instance: u32::MAX, compute_instance: u32::MAX };
-                    processes.add(at).write(process);
-                }
-            }
-            SUCCESS
+            // SAFETY: valid pointers by contract; `target` has room for as many as `count` says.
+            unsafe { put_processes(count, target, &device.processes, wide) }
+        })
+    }
+
+    fn nvmlDeviceGetMPSComputeRunningProcesses_v3(device: Handle, count: *mut c_uint, target: *mut Process) {
+        let wide = has_wide_processes(&lock().state.driver_version);
+        on_device("nvmlDeviceGetMPSComputeRunningProcesses_v3", device, |device| {
+            // SAFETY: valid pointers by contract; `target` has room for as many as `count` says.
+            unsafe { put_processes(count, target, &device.mps_processes, wide) }
+        })
+    }
+
+    fn nvmlDeviceGetEncoderUtilization(device: Handle, percent: *mut c_uint, period_us: *mut c_uint) {
+        // SAFETY: valid pointers by contract.
+        on_device("nvmlDeviceGetEncoderUtilization", device, |device| unsafe {
+            put_engine(percent, period_us, device.encoder)
+        })
+    }
+
+    fn nvmlDeviceGetDecoderUtilization(device: Handle, percent: *mut c_uint, period_us: *mut c_uint) {
+        // SAFETY: valid pointers by contract.
+        on_device("nvmlDeviceGetDecoderUtilization", device, |device| unsafe {
+            put_engine(percent, period_us, device.decoder)
         })
     }
 
@@ -324,7 +313,7 @@ exports! {
                 // SAFETY: `count` metrics follow the head by contract.
                 let metric = unsafe { &mut *(&raw mut (*request).metrics).cast::<crate::abi::GpmMetric>().add(at) };
                 match gpm.get(&metric.id) {
-                    Some(value) => (metric.result, metric.value) = (SUCCESS, *value),
+                    Some(value) => (metric.result, metric.value) = (SUCCESS, value.unwrap_or(f64::NAN)),
                     None => metric.result = NOT_SUPPORTED,
                 }
             }
@@ -333,66 +322,55 @@ exports! {
     }
 }
 
-/// Whether a driver has the field ids of CUDA 13.0 Update 1.
-fn renumbers(driver_version: &str) -> bool {
-    let mut parts = driver_version.split('.').map_while(|part| part.parse::<u32>().ok());
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (580, 82)
+/// Drivers 535.43 to 535.86 gave an entry 32 bytes where their header had 24 (XuehaiPan/nvitop#79).
+fn has_wide_processes(driver_version: &str) -> bool {
+    ((535, 43)..=(535, 86)).contains(&version(driver_version))
 }
 
-/// The id that CUDA 12 has for what this driver calls `id`.
-fn canonical(renumbered: bool, id: u32) -> u32 {
-    match id {
-        269..=273 if renumbered => id - 18,
-        251..=268 if renumbered => id + 5,
-        _ => id,
-    }
+pub(crate) fn version(driver_version: &str) -> (u32, u32) {
+    let mut parts = driver_version.split('.').map_while(|part| part.parse().ok());
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-fn field(device: &Device, id: u32, scope: u32) -> Result<(c_uint, Value), Return> {
-    if let Some(field) = device.fields.get(&id) {
-        return match *field {
-            Field::Unsigned(value) => Ok((UNSIGNED_LONG_LONG, Value { unsigned_long_long: value })),
-            Field::Double(value) => Ok((DOUBLE, Value { double: value })),
-            Field::Failed { error } => Err(error),
-        };
+/// # Safety
+/// `count` is null or valid; `target` has room for as many entries as it says, of the size that this driver has.
+unsafe fn put_processes(count: *mut c_uint, target: *mut Process, processes: &[(u32, u64)], wide: bool) -> Return {
+    if count.is_null() {
+        return INVALID_ARGUMENT;
     }
-    let wide = |value: Option<u64>| value.map(|value| (UNSIGNED_LONG_LONG, Value { unsigned_long_long: value }));
-    let narrow = |value: Option<u32>| value.map(|value| (UNSIGNED_INT, unsigned(value)));
-    let ecc = device.ecc.as_ref();
-    let rows = device.remapped_rows.as_ref();
-    let links = |pick: fn(&crate::state::NvLink) -> &Vec<u64>| {
-        let links = pick(device.nvlink_kib.as_ref()?);
-        if scope == ALL_LINKS {
-            Some(links.iter().fold(0_u64, |sum, kib| sum.saturating_add(*kib)))
-        } else {
-            links.get(scope as usize).copied()
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let room = *count as usize;
+        *count = processes.len() as c_uint;
+        if room < processes.len() {
+            return INSUFFICIENT_SIZE;
         }
-    };
-    match id {
-        3 => wide(ecc.map(|ecc| ecc.corrected.0)),
-        4 => wide(ecc.map(|ecc| ecc.uncorrected.0)),
-        5 => wide(ecc.map(|ecc| ecc.corrected.1)),
-        6 => wide(ecc.map(|ecc| ecc.uncorrected.1)),
-        74 | 76 | 251..=253 => wide(device.clock_event_ns.get(&id).copied()),
-        82 => narrow(device.memory_temperature),
-        83 => wide(device.energy_mj),
-        94 => narrow(device.pcie.as_ref().map(|pcie| pcie.replays)),
-        138 => wide(links(|links| &links.tx)),
-        139 => wide(links(|links| &links.rx)),
-        142 => narrow(rows.map(|rows| rows.correctable)),
-        143 => narrow(rows.map(|rows| rows.uncorrectable)),
-        144 => narrow(rows.map(|rows| rows.pending)),
-        145 => narrow(rows.map(|rows| rows.failed)),
-        185 => narrow(device.power.average),
-        186 => narrow(device.power.instant),
-        230 => narrow(device.recovery_action),
-        _ => None,
+        for (at, &(pid, used_memory)) in processes.iter().enumerate() {
+            let process = Process { pid, used_memory, gpu_instance: u32::MAX, compute_instance: u32::MAX };
+            if wide {
+                target.cast::<Process535>().add(at).write(Process535 { process, used_protected_memory: 0 });
+            } else {
+                target.add(at).write(process);
+            }
+        }
     }
-    .ok_or(NOT_SUPPORTED)
+    SUCCESS
+}
+
+/// # Safety
+/// Both are null or valid for writes.
+unsafe fn put_engine(percent: *mut c_uint, period_us: *mut c_uint, value: Option<u32>) -> Return {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        match put_some(percent, value) {
+            SUCCESS => put(period_us, 167_000),
+            code => code,
+        }
+    }
 }
 
 /// A 32-bit value in the union, with the rest zero.
-fn unsigned(value: u32) -> Value {
+pub(crate) fn unsigned(value: u32) -> Value {
     let mut wide = Value { unsigned_long_long: 0 };
     wide.unsigned_int = value;
     wide

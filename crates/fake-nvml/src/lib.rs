@@ -14,6 +14,7 @@
 mod abi;
 mod control;
 mod device;
+mod fields;
 mod live;
 mod state;
 mod system;

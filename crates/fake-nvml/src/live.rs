@@ -49,7 +49,7 @@ pub(crate) fn at_this_moment(device: &Device) -> Device {
     if let Some(memory) = &mut device.memory {
         memory.used = (memory.total as f64 * (0.55 + 0.3 * share)) as u64;
     }
-    for value in device.gpm.iter_mut().flat_map(|gpm| gpm.values_mut()) {
+    for value in device.gpm.iter_mut().flat_map(|gpm| gpm.values_mut()).flatten() {
         *value *= share;
     }
     device

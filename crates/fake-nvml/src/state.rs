@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::abi::{GPU_IS_LOST, Handle, INVALID_ARGUMENT, Return, SUCCESS, UNINITIALIZED};
+use crate::abi::{GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, Return, SUCCESS, UNINITIALIZED};
 
 /// How many samples the driver's ring holds.
 pub(crate) const RING: usize = 100;
@@ -26,6 +26,11 @@ pub(crate) struct State {
     pub(crate) cuda_version: i32,
     /// What `nvmlInit_v2` returns.
     pub(crate) init_return: Return,
+    /// What `nvmlInit_v2` returns while a device is lost, where it does not look away.
+    pub(crate) init_return_while_lost: Return,
+    /// What a field that the driver does not know is answered with.
+    pub(crate) unknown_field: UnknownField,
+    pub(crate) wait_while_lost: WaitWhileLost,
     /// How long a function takes, in microseconds, by name.
     pub(crate) latency_us: HashMap<String, u64>,
     /// What a function returns on every device, by name.
@@ -42,13 +47,22 @@ pub(crate) struct Device {
     pub(crate) bus_id: String,
     /// Fallen off the bus: every call says so.
     pub(crate) lost: bool,
+    /// While it is lost, its handle, UUID, name and address can still be had.
+    pub(crate) keeps_identity: bool,
     /// The same, until the library is initialised anew.
     pub(crate) lost_until_init: bool,
     /// Utilisation, power and energy follow a load that comes and goes, for demonstrations.
     pub(crate) live: bool,
     pub(crate) force: HashMap<String, Return>,
+    /// How long a function takes on this device, in microseconds, by name.
+    pub(crate) latency_us: HashMap<String, u64>,
+    /// It tells of no events: MIG without privileges, vGPU, WSL.
+    pub(crate) no_xid_events: bool,
     /// Percent of time: kernels, memory controller.
     pub(crate) utilization: Option<(u32, u32)>,
+    /// Percent of time.
+    pub(crate) encoder: Option<u32>,
+    pub(crate) decoder: Option<u32>,
     /// The ring of utilisation samples: microseconds and percent.
     pub(crate) samples: Option<VecDeque<(u64, u32)>>,
     pub(crate) memory: Option<Memory>,
@@ -68,11 +82,15 @@ pub(crate) struct Device {
     pub(crate) ecc: Option<Ecc>,
     pub(crate) remapped_rows: Option<Remapped>,
     pub(crate) recovery_action: Option<u32>,
-    /// GPM values by metric id, in the units of `nvml.h`.
-    pub(crate) gpm: Option<BTreeMap<u32, f64>>,
+    /// GPM values by metric id, in the units of `nvml.h`; null is success and NaN, as of an idle device.
+    pub(crate) gpm: Option<BTreeMap<u32, Option<f64>>>,
     /// Processes: pid and bytes.
     pub(crate) processes: Vec<(u32, u64)>,
-    /// UUIDs of MIG devices; an empty list is MIG mode without any.
+    /// The same, of the clients of MPS, which are not among the others.
+    pub(crate) mps_processes: Vec<(u32, u64)>,
+    /// It could have MIG devices.
+    pub(crate) mig_capable: bool,
+    /// UUIDs of MIG devices; an empty list is MIG mode without any. With MIG on there is neither utilisation nor row remapping.
     pub(crate) mig: Option<Vec<String>>,
     /// Overrides by field id, in the numbering of CUDA 12.
     pub(crate) fields: BTreeMap<u32, Field>,
@@ -117,6 +135,8 @@ pub(crate) struct Pcie {
 pub(crate) struct NvLink {
     pub(crate) tx: Vec<u64>,
     pub(crate) rx: Vec<u64>,
+    /// Over all links: flow control CRC, data CRC, replay, recovery.
+    pub(crate) errors: Option<[u64; 4]>,
 }
 
 /// Volatile and aggregate.
@@ -140,13 +160,51 @@ pub(crate) struct Remapped {
 #[serde(untagged)]
 pub(crate) enum Field {
     Unsigned(u64),
+    Signed(i32),
     Double(f64),
-    Failed { error: Return },
+    Failed {
+        error: Return,
+    },
+    /// An integer with the tag of a double: nvbugs 4300930 (driver 545) and 2032468.
+    Mistagged {
+        mistagged: u64,
+    },
+    /// NVML bug 2009232, with ECC off: the entry is left as the caller made it, and the call succeeds.
+    Untouched {
+        #[serde(rename = "untouched")]
+        _untouched: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct UnknownField(pub(crate) Return);
+
+impl Default for UnknownField {
+    fn default() -> Self {
+        Self(NOT_SUPPORTED)
+    }
+}
+
+/// What the wait for events does while a device of the set is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WaitWhileLost {
+    /// Says so, at once and for as long as it lasts, whatever else there is to tell.
+    #[default]
+    SaysSo,
+    /// Tells what there is to tell, and then says so.
+    EventsFirst,
+    /// Goes on as if nothing had happened.
+    Nothing,
 }
 
 impl Device {
     pub(crate) const fn is_lost(&self) -> bool {
         self.lost || self.lost_until_init
+    }
+
+    pub(crate) const fn has_mig(&self) -> bool {
+        self.mig.is_some()
     }
 }
 
@@ -154,6 +212,8 @@ impl Device {
 pub(crate) struct Inner {
     pub(crate) state: State,
     pub(crate) initialised: i64,
+    /// How many devices there were when the library was initialised: what comes later is not seen until the next time.
+    pub(crate) devices_at_init: usize,
     pub(crate) calls: HashMap<&'static str, u64>,
     pub(crate) violations: Vec<String>,
     pub(crate) events: VecDeque<(usize, u64)>,
@@ -166,6 +226,14 @@ impl Inner {
     pub(crate) fn new_object(&mut self) -> usize {
         self.next_object += 16;
         0x20_0000 + self.next_object
+    }
+
+    /// What the driver tells of an error, which is nothing of those that NVML does not deliver (NVIDIA/DCGM#162).
+    pub(crate) fn push_xid(&mut self, device: usize, xid: u64) {
+        const NOT_DELIVERED: [u64; 3] = [79, 119, 120];
+        if !NOT_DELIVERED.contains(&xid) {
+            self.events.push_back((device, xid));
+        }
     }
 
     pub(crate) fn violation(&mut self, what: impl Into<String>) -> Return {
@@ -205,16 +273,30 @@ pub(crate) fn enter(function: &'static str) -> Result<MutexGuard<'static, Inner>
     }
 }
 
+/// What a device that is lost may still answer.
+const IDENTITY: [&str; 4] =
+    ["nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetHandleByIndex_v2"];
+
 /// The beginning of every function on a device.
 pub(crate) fn on_device(function: &'static str, handle: Handle, body: impl FnOnce(&Device) -> Return) -> Return {
     let mut inner = match enter(function) {
         Ok(inner) => inner,
         Err(code) => return code,
     };
-    let Some(device) = index_of(handle).and_then(|index| inner.state.devices.get(index)) else {
+    let index = index_of(handle);
+    if let Some(latency) = index.and_then(|index| inner.state.devices.get(index)?.latency_us.get(function).copied()) {
+        drop(inner);
+        thread::sleep(Duration::from_micros(latency));
+        inner = lock();
+    }
+    let Some(device) = index.and_then(|index| inner.state.devices.get(index)) else {
+        // One that was there when the library was initialised, and is not any more.
+        if index.is_some_and(|index| index < inner.devices_at_init) {
+            return GPU_IS_LOST;
+        }
         return inner.violation(format!("{function} on a handle that is none"));
     };
-    if device.is_lost() {
+    if device.is_lost() && !(device.keeps_identity && IDENTITY.contains(&function)) {
         return GPU_IS_LOST;
     }
     match device.force.get(function) {

@@ -8,10 +8,10 @@ use std::{
 
 use crate::{
     abi::{
-        EventData, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_FOUND, Return, SUCCESS, TIMEOUT, UNINITIALIZED, exports,
+        EventData, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Return, SUCCESS, TIMEOUT, exports,
         put, put_text,
     },
-    state::{EVENT, Inner, enter, handle_of, index_of, lock, on_device},
+    state::{Device, EVENT, Inner, WaitWhileLost, enter, handle_of, index_of, lock, on_device},
 };
 
 const XID_CRITICAL_ERROR: u64 = 8;
@@ -26,13 +26,19 @@ fn initialise(function: &'static str) -> Return {
         std::thread::sleep(Duration::from_micros(latency));
     }
     let mut inner = lock();
-    if inner.state.init_return == SUCCESS {
-        if inner.initialised == 0 {
-            inner.state.devices.iter_mut().for_each(|device| device.lost_until_init = false);
-        }
-        inner.initialised += 1;
+    if inner.state.init_return != SUCCESS {
+        return inner.state.init_return;
     }
-    inner.state.init_return
+    // Only the first initialisation looks at the devices; the others are counted.
+    if inner.initialised == 0 {
+        inner.state.devices.iter_mut().for_each(|device| device.lost_until_init = false);
+        if inner.state.devices.iter().any(Device::is_lost) && inner.state.init_return_while_lost != SUCCESS {
+            return inner.state.init_return_while_lost;
+        }
+        inner.devices_at_init = inner.state.devices.len();
+    }
+    inner.initialised += 1;
+    SUCCESS
 }
 
 fn on_system(function: &'static str, body: impl FnOnce(&mut Inner) -> Return) -> Return {
@@ -48,11 +54,10 @@ exports! {
     fn nvmlInitWithFlags(_flags: c_uint) { initialise("nvmlInitWithFlags") }
 
     fn nvmlShutdown() {
-        let mut inner = lock();
-        *inner.calls.entry("nvmlShutdown").or_default() += 1;
-        if inner.initialised <= 0 {
-            return UNINITIALIZED;
-        }
+        let mut inner = match enter("nvmlShutdown") {
+            Ok(inner) => inner,
+            Err(code) => return code,
+        };
         inner.initialised -= 1;
         SUCCESS
     }
@@ -67,18 +72,24 @@ exports! {
         on_system("nvmlSystemGetCudaDriverVersion_v2", |inner| unsafe { put(version, inner.state.cuda_version) })
     }
 
+    /// Without libcuda, which the second version needs.
+    fn nvmlSystemGetCudaDriverVersion(version: *mut c_int) {
+        // SAFETY: a valid pointer by contract.
+        on_system("nvmlSystemGetCudaDriverVersion", |inner| unsafe { put(version, inner.state.cuda_version) })
+    }
+
     fn nvmlDeviceGetCount_v2(count: *mut c_uint) {
         // SAFETY: a valid pointer by contract.
-        on_system("nvmlDeviceGetCount_v2", |inner| unsafe { put(count, inner.state.devices.len() as c_uint) })
+        on_system("nvmlDeviceGetCount_v2", |inner| unsafe { put(count, inner.devices_at_init as c_uint) })
     }
 
     fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *mut Handle) {
-        on_system("nvmlDeviceGetHandleByIndex_v2", |inner| match inner.state.devices.get(index as usize) {
-            None => INVALID_ARGUMENT,
-            Some(device) if device.is_lost() => GPU_IS_LOST,
-            // SAFETY: a valid pointer by contract.
-            Some(_) => unsafe { put(handle, handle_of(index as usize)) },
-        })
+        if index as usize >= lock().devices_at_init {
+            return on_system("nvmlDeviceGetHandleByIndex_v2", |_| INVALID_ARGUMENT);
+        }
+        let found = handle_of(index as usize);
+        // SAFETY: a valid pointer by contract.
+        on_device("nvmlDeviceGetHandleByIndex_v2", found, |_| unsafe { put(handle, found) })
     }
 
     fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: *mut Handle) {
@@ -114,11 +125,15 @@ exports! {
 
     fn nvmlDeviceGetSupportedEventTypes(device: Handle, types: *mut c_ulonglong) {
         // SAFETY: a valid pointer by contract.
-        on_device("nvmlDeviceGetSupportedEventTypes", device, |_| unsafe { put(types, XID_CRITICAL_ERROR) })
+        on_device("nvmlDeviceGetSupportedEventTypes", device, |device| unsafe {
+            put(types, if device.no_xid_events { 0 } else { XID_CRITICAL_ERROR })
+        })
     }
 
     fn nvmlDeviceRegisterEvents(device: Handle, types: c_ulonglong, set: Handle) {
-        let code = on_device("nvmlDeviceRegisterEvents", device, |_| SUCCESS);
+        let code = on_device("nvmlDeviceRegisterEvents", device, |device| {
+            if device.no_xid_events { NOT_SUPPORTED } else { SUCCESS }
+        });
         if code != SUCCESS {
             return code;
         }
@@ -144,6 +159,11 @@ exports! {
             let Some(members) = inner.event_sets.get(&(set as usize)) else {
                 return inner.violation("nvmlEventSetWait_v2 on a set that is none");
             };
+            let gone = |index: &usize| inner.state.devices.get(*index).is_none_or(Device::is_lost);
+            let (says_so, members) = (members.iter().any(gone), members.clone());
+            if says_so && inner.state.wait_while_lost == WaitWhileLost::SaysSo {
+                return GPU_IS_LOST;
+            }
             let mine = inner.events.iter().position(|(device, _)| members.contains(device));
             if let Some((device, xid)) = mine.and_then(|at| inner.events.remove(at)) {
                 let event = EventData {
@@ -155,6 +175,9 @@ exports! {
                 };
                 // SAFETY: a valid pointer by contract.
                 return unsafe { put(data, event) };
+            }
+            if says_so && inner.state.wait_while_lost == WaitWhileLost::EventsFirst {
+                return GPU_IS_LOST;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

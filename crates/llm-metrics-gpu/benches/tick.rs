@@ -6,15 +6,15 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::{fs, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use llm_metrics_gpu::GpuCollector;
 use serde_json::Value;
 use support::{Fake, page};
 
 fn main() {
-    let profile = include_str!("../../fake-nvml/profiles/h200.json");
-    let mut state: Value = serde_json::from_str(profile).unwrap();
+    let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fake-nvml/profiles/h200.json");
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(profile).unwrap()).unwrap();
     let gpu = state["devices"][0].clone();
     let gpus = (0..8).map(|n| {
         let mut gpu = gpu.clone();

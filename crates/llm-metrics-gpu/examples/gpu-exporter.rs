@@ -3,8 +3,10 @@
 //! ```text
 //! cargo run --release -p llm-metrics-gpu --example gpu-exporter -- --listen 0.0.0.0:9835
 //! ```
+//!
+//! `kill -USR1` makes it let go of the driver, so that a GPU can be reset or the driver upgraded; once more, and it goes on.
 
-use std::{error::Error, io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
 
 use clap::Parser;
 use llm_metrics::{catalog::Naming, prometheus::Exporter};
@@ -13,6 +15,9 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+
+/// For as long no scrape is answered.
+const PAUSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Metrics of this machine's GPUs for Prometheus, at /metrics.
 #[derive(Parser)]
@@ -38,6 +43,9 @@ struct Flags {
     /// Read the memory that processes hold (slow calls: milliseconds a GPU).
     #[arg(long)]
     process_memory: bool,
+    /// Do not look for XIDs in the kernel's log.
+    #[arg(long)]
+    no_kernel_log: bool,
     /// The NVML library, or its folder; otherwise NVML_LIB_PATH or the usual places.
     #[arg(long)]
     library: Option<PathBuf>,
@@ -69,6 +77,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .max_window(Duration::try_from_secs_f64(flags.max_window)?)
         .pcie_throughput(flags.pcie_throughput)
         .process_memory(flags.process_memory)
+        .kernel_log(!flags.no_kernel_log)
         .naming(naming);
     if !flags.uuid.is_empty() {
         collector = collector.only_uuids(flags.uuid);
@@ -84,10 +93,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(flags.listen).await?;
     println!("listening on http://{}/metrics", listener.local_addr()?);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        never = exporter.serve(listener) => match never {},
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let mut pause = signal(SignalKind::user_defined1())?;
+    let mut paused = false;
+    let mut serving = pin!(exporter.serve(listener));
+    loop {
+        tokio::select! {
+            never = &mut serving => match never {},
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = pause.recv() => {
+                paused = !paused;
+                if !paused {
+                    collector.resume();
+                } else if !collector.pause(PAUSE_WITHIN) {
+                    eprintln!("a call into the driver has not returned yet; the driver is closed when it does");
+                }
+            }
+        }
     }
     drop(collector);
     Ok(())

@@ -1,11 +1,11 @@
 //! Setting a collector up, and the handle that stops it.
 
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::Ordering,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::{self, Thread},
@@ -16,7 +16,8 @@ use llm_metrics::catalog::Naming;
 use metrics::{Label, Recorder};
 
 use crate::{
-    sampler::{Rhythm, Sampler, Stop},
+    control::Control,
+    sampler::{Intervals, Sampler},
     select::{CudaEnvironment, Selection},
     sink::Sink,
     source::{AmdSource, AutoSource, GpuSource, NvmlSource},
@@ -40,8 +41,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 #[must_use = "dropping the collector stops it"]
 pub struct GpuCollector {
-    stop: Arc<Stop>,
-    thread: Option<(Thread, Receiver<()>)>,
+    control: Arc<Control>,
+    /// The channel is closed when the thread ends. Only whoever stops it receives; the lock makes the collector `Sync`.
+    thread: Option<(Thread, Mutex<Receiver<()>>)>,
 }
 
 impl GpuCollector {
@@ -50,17 +52,44 @@ impl GpuCollector {
         GpuCollectorBuilder::default()
     }
 
+    /// Closes the driver and leaves it alone until [`resume`](Self::resume), and waits for that for at most `budget`. Says
+    /// whether the driver is closed; if it is not yet, because a call into it hangs, it will be once that returns.
+    ///
+    /// An open driver keeps a GPU from being reset, its MIG mode from being changed, and the driver from being unloaded: this
+    /// is for a server that is to go on meanwhile. `gpu_collector_up` is 0 while it is paused, and the gauges are NaN, those
+    /// of the device and `gpu_up` included: it is not known whether a device answers that is not asked.
+    pub fn pause(&self, budget: Duration) -> bool {
+        self.control.pause();
+        self.wake();
+        self.control.wait_until_closed(budget)
+    }
+
+    /// Opens the driver again after a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.control.resume();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some((thread, _)) = &self.thread {
+            thread.unpark();
+        }
+    }
+
     /// Stops it and waits for at most `budget`. Says whether its thread has ended.
     pub fn stop(mut self, budget: Duration) -> bool {
         self.stop_within(budget)
     }
 
     fn stop_within(&mut self, budget: Duration) -> bool {
-        self.stop.asked.store(true, Ordering::Release);
+        self.control.stop();
         let Some((thread, ended)) = self.thread.take() else { return true };
         thread.unpark();
+        let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         let done = ended.recv_timeout(budget) == Err(RecvTimeoutError::Disconnected);
-        self.stop.abandoned.store(!done, Ordering::Release);
+        if !done {
+            self.control.abandon();
+        }
         done
     }
 }
@@ -75,13 +104,24 @@ impl Drop for GpuCollector {
 #[must_use = "a builder does nothing until `start`"]
 #[derive(Default)]
 pub struct GpuCollectorBuilder {
-    rhythm: Rhythm,
+    intervals: Intervals,
     selection: Selection,
     nvml: NvmlSource,
     source: Option<Box<dyn GpuSource>>,
     recorder: Option<Box<dyn Recorder + Send + Sync>>,
     naming: Naming,
     constant_labels: Vec<Label>,
+}
+
+impl fmt::Debug for GpuCollectorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GpuCollectorBuilder")
+            .field("intervals", &self.intervals)
+            .field("selection", &self.selection)
+            .field("naming", &self.naming)
+            .field("constant_labels", &self.constant_labels)
+            .finish_non_exhaustive()
+    }
 }
 
 impl GpuCollectorBuilder {
@@ -91,40 +131,40 @@ impl GpuCollectorBuilder {
     /// The driver's own samples are drained in every tick, so that a longer period loses no peak as long as it is shorter
     /// than the driver's ring, which holds some 15 s.
     pub fn period(mut self, period: Duration) -> Self {
-        self.rhythm.fast = period.clamp(SHORTEST_PERIOD, LONGEST);
+        self.intervals.fast = period.clamp(SHORTEST_PERIOD, LONGEST);
         self
     }
 
     /// How often what changes slowly is read: 10 s unless told otherwise, 100 ms at least, and in no case more
     /// often than once a period.
     pub fn slow_period(mut self, period: Duration) -> Self {
-        self.rhythm.slow = period.clamp(SHORTEST_PERIOD, LONGEST);
+        self.intervals.slow = period.clamp(SHORTEST_PERIOD, LONGEST);
         self
     }
 
     /// For how long `gpu_utilization_max_ratio` holds a maximum: 60 s unless told otherwise. Longer than the interval of
     /// scrapes, so that each peak is in one.
     pub fn max_window(mut self, window: Duration) -> Self {
-        self.rhythm.window = window.min(LONGEST);
+        self.intervals.window = window.min(LONGEST);
         self
     }
 
     /// How long to wait before the driver is tried again, at first and at most: 1 s and 60 s unless told otherwise.
     pub fn retry(mut self, first: Duration, most: Duration) -> Self {
         let first = first.clamp(SHORTEST_PAUSE, LONGEST);
-        self.rhythm.retry = (first, most.clamp(first, LONGEST));
+        self.intervals.retry = (first, most.clamp(first, LONGEST));
         self
     }
 
     /// How long after a device was lost it is looked for again: 30 s unless told otherwise.
     pub fn look_again(mut self, after: Duration) -> Self {
-        self.rhythm.look_again = after.clamp(SHORTEST_PAUSE, LONGEST);
+        self.intervals.look_again = after.clamp(SHORTEST_PAUSE, LONGEST);
         self
     }
 
     /// Watches only the devices with these UUIDs, as an engine tells those that it uses.
     pub fn only_uuids<I: IntoIterator<Item: Into<String>>>(mut self, uuids: I) -> Self {
-        self.selection = Selection::Uuids(uuids.into_iter().map(Into::into).collect());
+        self.selection = Selection::uuids(uuids);
         self
     }
 
@@ -140,6 +180,12 @@ impl GpuCollectorBuilder {
     /// The NVML library to load, or its folder. Unless told: `NVML_LIB_PATH`, then the usual places.
     pub fn library_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.nvml = self.nvml.library_path(path);
+        self
+    }
+
+    /// See [`NvmlSource::kernel_log`].
+    pub fn kernel_log(mut self, on: bool) -> Self {
+        self.nvml = self.nvml.kernel_log(on);
         self
     }
 
@@ -186,8 +232,8 @@ impl GpuCollectorBuilder {
     pub fn start(self) -> GpuCollector {
         let source = self.source.unwrap_or_else(|| Box::new(AutoSource::new(self.nvml, AmdSource::new())));
         let sink = Sink { recorder: self.recorder, naming: self.naming, constant_labels: self.constant_labels };
-        let stop = Arc::new(Stop::default());
-        let sampler = Sampler::new(self.rhythm, self.selection, sink, Arc::clone(&stop));
+        let control = Arc::new(Control::default());
+        let sampler = Sampler::new(self.intervals, self.selection, sink, Arc::clone(&control));
         let (end, ended) = mpsc::channel();
         let spawned = thread::Builder::new().name("gpu-sampler".into()).spawn(move || {
             // Says that the thread has ended, even by a panic: the last to be dropped, after the sampler.
@@ -200,7 +246,7 @@ impl GpuCollectorBuilder {
         let thread = spawned
             .inspect_err(|error| tracing::warn!(%error, "no GPU metrics: the system gave no thread for them"))
             .ok()
-            .map(|handle| (handle.thread().clone(), ended));
-        GpuCollector { stop, thread }
+            .map(|handle| (handle.thread().clone(), Mutex::new(ended)));
+        GpuCollector { control, thread }
     }
 }

@@ -21,6 +21,19 @@ pub const TICK_BUCKETS: &[f64] =
 /// The labels that every series of a device has.
 pub const DEVICE_LABELS: [&str; 2] = ["gpu", "gpu_uuid"];
 
+/// XIDs after which, by [NVIDIA's catalogue][1] of them, a device has to be reset, the machine restarted or support called: where
+/// they can be told, their series exist at 0 from the start, so that the first one shows as an increase.
+///
+/// [1]: https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
+pub const CRITICAL_XIDS: [u64; 19] =
+    [46, 48, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 143, 150, 151, 155, 156, 158];
+
+/// XIDs that NVML does not deliver ([NVIDIA/DCGM#162](https://github.com/NVIDIA/DCGM/issues/162)): they are only in the kernel's log.
+pub const KERNEL_LOG_XIDS: [u64; 3] = [79, 119, 120];
+
+/// XIDs after which a device does not answer, or takes tens of seconds to fail: it fell off the bus, or its firmware is stuck.
+pub(crate) const LOST_BY_XIDS: [u64; 3] = KERNEL_LOG_XIDS;
+
 macro_rules! rows {
     ($($title:literal {
         $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:ident)?)
@@ -38,91 +51,111 @@ macro_rules! rows {
 
 rows! {
     "GPU: identity" {
-        /// Always 1 while the device answers, 0 when it is gone; the labels tell what it is.
+        /// 1 while the device answers, 0 after it is gone; the labels identify the device.
         INFO = gauge("gpu_info", Count)["gpu", "gpu_uuid", "name", "driver_version", "cuda_version", "pci_bus_id"];
-        /// 1 while the device answers, 0 when it is lost. The gauges of a lost device are NaN.
+        /// 1 while the device answers, 0 when it is lost, NaN while the collector is paused. The gauges of a lost device are NaN.
         UP = gauge("gpu_up", Count)["gpu", "gpu_uuid"];
     }
     "GPU: load" {
-        /// Share of time in which at least one kernel ran, the mean of the driver's samples since the last tick. It says nothing about how much of the device the kernel used.
+        /// Share of time in which at least one kernel ran: the mean of the driver's samples since the last tick. It does not tell how much of the device the kernel used.
         UTILIZATION = gauge("gpu_utilization_ratio", Ratio)["gpu", "gpu_uuid"].otel("hw.gpu.utilization");
-        /// The highest of the driver's utilisation samples, held for a window (60 s by default) so that a peak between two scrapes shows.
+        /// Maximum of the driver's utilisation samples over a window (60 s by default), so that peaks between two scrapes are visible.
         UTILIZATION_MAX = gauge("gpu_utilization_max_ratio", Ratio)["gpu", "gpu_uuid"];
-        /// Time in which at least one kernel ran, integrated over the driver's samples. Whole seconds are published and the rest is carried: rate it over 5 minutes or more.
+        /// Time in which at least one kernel ran, integrated over the driver's samples. Published in whole seconds, the remainder is carried over: use rates over 5 minutes or more.
         BUSY = counter("gpu_busy_seconds_total", Seconds)["gpu", "gpu_uuid"];
-        /// Share of time in which device memory was read or written. This is not how much memory is used.
+        /// Share of time in which the graphics or compute engine was busy. Hopper and later.
+        ENGINE_ACTIVE = gauge("gpu_engine_active_ratio", Ratio)["gpu", "gpu_uuid"];
+        /// Share of time in which the video encoder was busy, over a period that the driver chooses.
+        ENCODER = gauge("gpu_encoder_utilization_ratio", Ratio)["gpu", "gpu_uuid"];
+        /// Share of time in which the video decoder was busy, over a period that the driver chooses.
+        DECODER = gauge("gpu_decoder_utilization_ratio", Ratio)["gpu", "gpu_uuid"];
+        /// Share of time in which device memory was read or written. It does not tell how much memory is in use.
         MEMORY_CONTROLLER = gauge("gpu_memory_controller_utilization_ratio", Ratio)["gpu", "gpu_uuid"];
         /// Share of time in which a multiprocessor had a warp assigned, averaged over all of them. Hopper and later.
         SM_ACTIVE = gauge("gpu_sm_active_ratio", Ratio)["gpu", "gpu_uuid"];
-        /// Warps in flight over the warps that the multiprocessors can hold. Hopper and later.
+        /// Resident warps divided by the maximum number of resident warps. Hopper and later.
         SM_OCCUPANCY = gauge("gpu_sm_occupancy_ratio", Ratio)["gpu", "gpu_uuid"];
-        /// Share of time in which the tensor cores worked, of any kind. Hopper and later.
+        /// Share of time in which tensor cores of any kind were busy. Hopper and later.
         TENSOR_ACTIVE = gauge("gpu_tensor_active_ratio", Ratio)["gpu", "gpu_uuid"];
-        /// Share of the device memory's bandwidth that was used. Hopper and later.
+        /// Share of the device memory bandwidth in use. Hopper and later.
         DRAM_ACTIVE = gauge("gpu_dram_active_ratio", Ratio)["gpu", "gpu_uuid"];
     }
     "GPU: memory" {
-        /// Device memory that is allocated. On drivers before 510 it includes what the driver reserves.
+        /// Allocated device memory. Before driver 510 it includes the memory that the driver reserves.
         MEMORY_USED = gauge("gpu_memory_used_bytes", Bytes)["gpu", "gpu_uuid"].otel("hw.gpu.memory.usage");
-        /// Device memory that the driver keeps for itself.
+        /// Device memory reserved by the driver.
         MEMORY_RESERVED = gauge("gpu_memory_reserved_bytes", Bytes)["gpu", "gpu_uuid"];
-        /// Device memory there is.
+        /// Total device memory.
         MEMORY_TOTAL = gauge("gpu_memory_total_bytes", Bytes)["gpu", "gpu_uuid"].otel("hw.gpu.memory.limit");
-        /// Device memory that processes with a compute context hold: this one, and all others. Opt-in.
+        /// System memory in use as device memory: where an APU holds most of a model.
+        SYSTEM_MEMORY_USED = gauge("gpu_system_memory_used_bytes", Bytes)["gpu", "gpu_uuid"];
+        /// System memory that can be used as device memory.
+        SYSTEM_MEMORY_TOTAL = gauge("gpu_system_memory_total_bytes", Bytes)["gpu", "gpu_uuid"];
+        /// Device memory held by processes with a compute context, including MPS clients: this process (`self`) and all others (`other`). Opt-in.
         PROCESS_MEMORY = gauge("gpu_process_memory_bytes", Bytes)["gpu", "gpu_uuid", "scope"];
     }
     "GPU: power, clocks and temperature" {
-        /// Power draw of the board: `instant`, `average_1s`, or `driver` where the driver tells one figure without saying which.
+        /// Power draw of the board: `instant`, `average_1s`, or `driver` if the driver reports one value without saying which.
         POWER = gauge("gpu_power_watts", Watts)["gpu", "gpu_uuid", "reading"].otel("hw.power");
-        /// Limit of the board's power draw: what is `enforced` now, the `default`, and the highest that can be set (`max`).
+        /// Power limit of the board: currently `enforced`, `default`, and the highest that can be set (`max`).
         POWER_LIMIT = gauge("gpu_power_limit_watts", Watts)["gpu", "gpu_uuid", "kind"];
-        /// Energy that the board has used, from the driver's own count. Whole joules are published and the rest is carried.
+        /// Energy used by the board, from the driver's counter. Published in whole joules, the remainder is carried over.
         ENERGY = counter("gpu_energy_joules_total", Joules)["gpu", "gpu_uuid"].otel("hw.energy");
-        /// Clock frequency now.
+        /// Current clock frequency.
         CLOCK = gauge("gpu_clock_hertz", Hertz)["gpu", "gpu_uuid", "domain"];
-        /// The highest clock frequency that the device can run at.
+        /// Maximum clock frequency of the device.
         CLOCK_MAX = gauge("gpu_clock_max_hertz", Hertz)["gpu", "gpu_uuid", "domain"];
-        /// 1 while the clocks are held down for this reason. Reasons can hold at once; `gpu_idle` is no fault.
+        /// 1 while the clocks are reduced for this reason, otherwise 0. Several reasons can be active at once; `gpu_idle` is not a fault.
         CLOCK_EVENT = gauge("gpu_clock_event_active", Count)["gpu", "gpu_uuid", "reason"];
-        /// Temperature of the die (`gpu`) and of the memory.
+        /// Time in which the clocks were reduced for this reason, from the driver's counter. Published in whole seconds.
+        CLOCK_EVENT_SECONDS = counter("gpu_clock_event_seconds_total", Seconds)["gpu", "gpu_uuid", "reason"];
+        /// Temperature of the die (`gpu`), of its hottest spot if reported (`junction`), and of the memory (`memory`).
         TEMPERATURE = gauge("gpu_temperature_celsius", Celsius)["gpu", "gpu_uuid", "sensor"].otel("hw.temperature");
-        /// Temperature at which the device slows down, shuts down, or is at the most that its memory or die may have.
+        /// Temperature at which the device slows down or shuts down, and the maximum operating temperatures of its die and memory.
         TEMPERATURE_LIMIT = gauge("gpu_temperature_limit_celsius", Celsius)["gpu", "gpu_uuid", "kind"];
     }
     "GPU: links" {
-        /// Traffic over PCIe as the device sees it: `tx` leaves the device.
+        /// PCIe throughput as seen by the device: `tx` is sent by the device.
         PCIE_THROUGHPUT = gauge("gpu_pcie_bytes_per_second", BytesPerSecond)["gpu", "gpu_uuid", "direction"].otel("hw.gpu.io");
-        /// PCIe transfers that had to be repeated.
+        /// PCIe replays (retransmissions).
         PCIE_REPLAYS = counter("gpu_pcie_replays_total", Count)["gpu", "gpu_uuid"];
-        /// Generation of the PCIe link, now and at most. It falls when the device is idle.
+        /// PCIe link generation, `current` and `max`. It drops while the device is idle.
         PCIE_GENERATION = gauge("gpu_pcie_link_generation", Count)["gpu", "gpu_uuid", "state"];
-        /// Lanes of the PCIe link, now and at most.
+        /// PCIe link width in lanes, `current` and `max`.
         PCIE_WIDTH = gauge("gpu_pcie_link_width", Count)["gpu", "gpu_uuid", "state"];
-        /// Data that went over NVLink, over all links, without protocol overhead.
+        /// Data sent and received over all NVLinks, without protocol overhead.
         NVLINK = counter("gpu_nvlink_bytes_total", Bytes)["gpu", "gpu_uuid", "direction"].otel("hw.gpu.io");
+        /// NVLink errors over all links, by kind. Not reported by Blackwell and later.
+        NVLINK_ERRORS = counter("gpu_nvlink_errors_total", Count)["gpu", "gpu_uuid", "error"].otel("hw.errors");
     }
     "GPU: health" {
-        /// Memory errors: `volatile` counts since the driver was loaded, `aggregate` over the device's life.
+        /// ECC memory errors: `volatile` since the driver was loaded, `aggregate` over the lifetime of the device.
         ECC_ERRORS = counter("gpu_ecc_errors_total", Count)["gpu", "gpu_uuid", "severity", "counter"].otel("hw.errors");
-        /// Rows of memory that were replaced by spare ones, by the kind of error that made it necessary.
+        /// Memory rows that were remapped to spare rows, by the kind of error that caused it.
         REMAPPED_ROWS = gauge("gpu_remapped_rows", Count)["gpu", "gpu_uuid", "cause"];
-        /// What the driver asks for: 0 nothing, 1 reset the device, 2 reboot, 3 drain peer-to-peer, 4 drain and reset.
+        /// 1 while memory rows wait to be remapped, which needs a reset of the device; otherwise 0.
+        ROW_REMAP_PENDING = gauge("gpu_row_remap_pending", Count)["gpu", "gpu_uuid"];
+        /// 1 if a memory row could not be remapped, so that the device has to be replaced; otherwise 0.
+        ROW_REMAP_FAILED = gauge("gpu_row_remap_failed", Count)["gpu", "gpu_uuid"];
+        /// Recovery action that the driver recommends: 0 none, 1 reset the device, 2 reboot, 3 drain peer-to-peer, 4 drain and reset, 5 recover the IMEX domain.
         RECOVERY_ACTION = gauge("gpu_recovery_action", Count)["gpu", "gpu_uuid"];
-        /// Errors that the driver reported, by XID. The grave ones exist at 0 from the start; after 32 kinds on a device the rest are `other`.
+        /// Errors reported by the driver, by XID. Series of critical XIDs start at 0, except 79, 119 and 120 if the kernel log cannot be read. Beyond 32 XIDs per device, `other`.
         XID_ERRORS = counter("gpu_xid_errors_total", Count)["gpu", "gpu_uuid", "xid"].otel("hw.errors");
-        /// When an XID was last reported.
+        /// Time at which an XID was last reported.
         XID_LAST = gauge("gpu_xid_last_timestamp_seconds", UnixSeconds)["gpu", "gpu_uuid", "xid"];
     }
     "GPU: the collector itself" {
-        /// 1 while the driver answers, 0 while there is none or none that works.
+        /// 1 while the driver answers, 0 if there is no working driver, if all devices are missing, or while the collector is paused.
         COLLECTOR_UP = gauge("gpu_collector_up", Count)[];
-        /// When devices were last read. A thread that is stuck in the driver cannot say so: alert on the age of this.
+        /// Devices by state: `found` devices are monitored, `missing` ones do not answer, `denied` ones cannot be read by this process for lack of permission.
+        DEVICES = gauge("gpu_devices", Count)["state"];
+        /// Time at which devices were last read; NaN while the collector is paused. Alert on its age: a collector that is stuck in a driver call cannot report that.
         LAST_SUCCESS = gauge("gpu_collector_last_success_timestamp_seconds", UnixSeconds)[];
-        /// Time that one round over all devices took.
+        /// Duration of one tick: reading all devices once.
         TICK = histogram("gpu_collector_tick_seconds", Seconds, TICK_BUCKETS)[];
-        /// What went wrong while collecting, by kind.
+        /// Errors while collecting, by kind.
         ERRORS = counter("gpu_collector_errors_total", Count)["kind"];
-        /// How often the driver's library was opened again after it had worked once.
+        /// Times that the driver library was reopened after it had worked.
         REINITS = counter("gpu_collector_reinits_total", Count)[];
     }
 }
@@ -131,6 +164,56 @@ rows! {
 pub fn all() -> impl Iterator<Item = &'static MetricDef> {
     SECTIONS.iter().flat_map(|section| section.metrics)
 }
+
+/// Every value that a label of one of these rows can have; `None` if the set is open.
+#[must_use]
+pub fn label_values(row: &MetricDef, label: &str) -> Option<&'static [&'static str]> {
+    let entry = LABEL_VALUES.iter().find(|(start, name, _)| *name == label && row.name.starts_with(start));
+    entry.map(|(.., values)| *values)
+}
+
+/// The start of a metric's name, a label, and the closed set of its values.
+const LABEL_VALUES: &[(&str, &str, &[&str])] = &[
+    ("gpu_power_watts", "reading", &["instant", "average_1s", "driver"]),
+    ("gpu_power_limit_watts", "kind", &["enforced", "default", "max"]),
+    ("gpu_clock_", "domain", &["sm", "memory"]),
+    (
+        "gpu_clock_event_active",
+        "reason",
+        &[
+            "applications_clocks_setting",
+            "display_clock_setting",
+            "gpu_idle",
+            "hw_power_brake_slowdown",
+            "hw_slowdown",
+            "hw_thermal_slowdown",
+            "sw_power_cap",
+            "sw_thermal_slowdown",
+            "sync_boost",
+        ],
+    ),
+    (
+        "gpu_clock_event_seconds_total",
+        "reason",
+        &["hw_power_brake_slowdown", "hw_thermal_slowdown", "sw_power_cap", "sw_thermal_slowdown", "sync_boost"],
+    ),
+    ("gpu_temperature_celsius", "sensor", &["gpu", "junction", "memory"]),
+    ("gpu_temperature_limit_celsius", "kind", &["slowdown", "shutdown", "gpu_max", "junction_max", "mem_max"]),
+    ("gpu_devices", "state", &["found", "missing", "denied"]),
+    ("gpu_pcie_bytes_per_second", "direction", &["rx", "tx"]),
+    ("gpu_nvlink_bytes_total", "direction", &["rx", "tx"]),
+    ("gpu_nvlink_errors_total", "error", &["crc_flit", "crc_data", "replay", "recovery"]),
+    ("gpu_pcie_link_", "state", &["current", "max"]),
+    ("gpu_ecc_errors_total", "severity", &["corrected", "uncorrected"]),
+    ("gpu_ecc_errors_total", "counter", &["volatile", "aggregate"]),
+    ("gpu_remapped_rows", "cause", &["correctable", "uncorrectable"]),
+    ("gpu_process_memory_bytes", "scope", &["self", "other"]),
+    (
+        "gpu_collector_errors_total",
+        "kind",
+        &["call_failed", "gpu_lost", "no_driver", "out_of_range", "permission", "slow_tick", "version_mismatch"],
+    ),
+];
 
 #[cfg(test)]
 mod tests {
@@ -161,8 +244,14 @@ mod tests {
             assert_eq!(row.kind == Kind::Histogram, buckets::validate(row.buckets).is_ok(), "{}", row.name);
             assert!(row.name.starts_with("gpu_") && row.help.ends_with('.'), "{}", row.name);
             let of_device = row.labels.starts_with(&DEVICE_LABELS);
-            assert_ne!(of_device, row.name.starts_with("gpu_collector_"), "{}", row.name);
+            let of_collector = row.name.starts_with("gpu_collector_") || row.name == DEVICES.name;
+            assert_ne!(of_device, of_collector, "{}", row.name);
         }
+    }
+
+    #[test]
+    fn what_only_the_kernels_log_tells_is_critical() {
+        assert!(KERNEL_LOG_XIDS.iter().all(|xid| CRITICAL_XIDS.contains(xid)));
     }
 
     #[test]

@@ -5,33 +5,47 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use llm_metrics::catalog::Unit;
 use metrics::{Counter, Gauge, Label};
 
 use crate::{
     catalog,
+    count::{RisingCount, most_per_second, plausible_count},
     load::LoadMeter,
-    sink::{Own, Sink, Tally},
+    plausible::plausible,
+    sink::{CollectorMetrics, PersistentCounter, Sink},
     source::{ErrorKind, GpuIdentity, Part, Readings, Series, Value},
 };
 
-/// XIDs that mean a device or its memory is broken, in NVIDIA's catalogue: they exist at 0, so that the first one shows as
-/// an increase.
-const GRAVE_XIDS: [u64; 8] = [48, 62, 64, 74, 79, 95, 119, 120];
 /// How many kinds of XID a device has series for.
 const XIDS: usize = 32;
+/// What the rest are counted as.
+const OTHER: &str = "other";
 
 /// A device's series. It outlives sessions, so that counters rise on after a driver was loaded anew.
 pub(crate) struct Device {
     identity: GpuIdentity,
     labels: [Label; 2],
-    up: bool,
+    state: State,
+    /// This loss was counted; the next one counts when the device has answered in between.
+    loss_counted: bool,
+    denial_reported: bool,
     gauges: HashMap<Series, GaugeSlot>,
     counters: HashMap<Series, CounterSlot>,
     xids: BTreeMap<String, Xid>,
-    busy: Option<Tally>,
+    busy: Option<PersistentCounter>,
     load: LoadMeter,
     round: u64,
+}
+
+/// What is known of whether a device answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing: it was found, and not read yet. Nothing is published.
+    Unread,
+    Up,
+    Lost,
+    /// It is not asked, because the collector is paused.
+    Unknown,
 }
 
 struct GaugeSlot {
@@ -48,65 +62,103 @@ struct CounterSlot {
 }
 
 struct Xid {
-    count: Tally,
+    count: PersistentCounter,
     last: Option<(Gauge, f64)>,
 }
 
 impl Device {
-    pub(crate) fn new(identity: GpuIdentity, sink: &Sink, window: Duration) -> Self {
-        let labels = [Label::new("gpu", identity.index.to_string()), Label::new("gpu_uuid", identity.uuid.clone())];
-        let mut device = Self {
+    /// A device of which nothing was read yet.
+    pub(crate) fn new(identity: GpuIdentity, window: Duration) -> Self {
+        Self {
+            labels: [Label::new("gpu", identity.index.to_string()), Label::new("gpu_uuid", identity.uuid.clone())],
             identity,
-            labels,
-            up: false,
+            state: State::Unread,
+            loss_counted: false,
+            denial_reported: false,
             gauges: HashMap::new(),
             counters: HashMap::new(),
             xids: BTreeMap::new(),
             busy: None,
             load: LoadMeter::new(window),
             round: 0,
-        };
-        for xid in GRAVE_XIDS {
-            device.xid_slot(xid, sink);
         }
-        device
     }
 
     pub(crate) const fn index(&self) -> u32 {
         self.identity.index
     }
 
+    /// The time of the last utilisation sample that was taken in.
     pub(crate) const fn since(&self) -> u64 {
         self.load.since()
     }
 
-    /// The device answers. A driver may have given it another number, or be another version, since it was last seen.
-    pub(crate) fn found(&mut self, identity: GpuIdentity, sink: &Sink) {
-        if self.identity != identity {
-            self.silence();
-            sink.gauge(&catalog::INFO, &self.info_labels()).set(0.0);
-            if self.identity.index != identity.index {
-                sink.gauge(&catalog::UP, &self.labels).set(0.0);
-            }
-            self.labels[0] = Label::new("gpu", identity.index.to_string());
-            self.identity = identity;
-            self.renew(sink);
-        }
-        self.up = true;
-        self.publish_state(sink);
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == State::Up
     }
 
-    /// The device is gone: every gauge becomes NaN, once.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.state == State::Lost
+    }
+
+    /// Whether this loss was not counted yet. It is then.
+    pub(crate) const fn is_newly_lost(&mut self) -> bool {
+        !std::mem::replace(&mut self.loss_counted, true)
+    }
+
+    /// The driver has it, by this name: it may have given it another number, or be another version, since it was last seen.
+    /// Whether it answers is another question.
+    pub(crate) fn found(&mut self, identity: GpuIdentity, sink: &Sink) {
+        if self.identity == identity {
+            return;
+        }
+        self.mark_stale();
+        sink.gauge(&catalog::INFO, &self.info_labels()).set(0.0);
+        if self.identity.index != identity.index {
+            // Not 0: what was under this number is well, or will be told under another.
+            sink.gauge(&catalog::UP, &self.labels).set(f64::NAN);
+            if self.state != State::Up {
+                self.state = State::Unread;
+            }
+        }
+        self.labels[0] = Label::new("gpu", identity.index.to_string());
+        self.identity = identity;
+        self.renew(sink);
+    }
+
+    /// It was read. Says whether it was lost before.
+    pub(crate) fn answered(&mut self, sink: &Sink) -> bool {
+        let before = std::mem::replace(&mut self.state, State::Up);
+        self.loss_counted = false;
+        if before != State::Up {
+            self.publish_state(sink);
+        }
+        before == State::Lost
+    }
+
+    /// It is gone: every gauge becomes NaN, once.
     pub(crate) fn lost(&mut self, sink: &Sink) {
-        if self.up {
-            self.silence();
-            self.up = false;
+        self.leave(State::Lost, sink);
+    }
+
+    /// It is not asked any more: every gauge becomes NaN, whether it answers included.
+    pub(crate) fn unknown(&mut self, sink: &Sink) {
+        if self.state != State::Unread {
+            self.leave(State::Unknown, sink);
+        }
+    }
+
+    fn leave(&mut self, state: State, sink: &Sink) {
+        if self.state != state {
+            self.mark_stale();
+            self.counters.values_mut().for_each(|slot| slot.count.interrupt());
+            self.state = state;
             self.publish_state(sink);
         }
     }
 
     /// Publishes what was read of a part, and makes NaN of what was not.
-    pub(crate) fn take(&mut self, part: Part, readings: &Readings, sink: &Sink, own: &Own) {
+    pub(crate) fn apply(&mut self, part: Part, readings: &Readings, sink: &Sink, metrics: &CollectorMetrics) {
         self.round += 1;
         for &(series, value) in &readings.values {
             let accepted = match value {
@@ -119,44 +171,58 @@ impl Device {
                 }
             };
             if accepted.is_none() {
-                own.error(ErrorKind::OutOfRange, 1);
+                metrics.error(ErrorKind::OutOfRange, 1);
             }
         }
         if let Some((gauge, ring)) = &readings.utilization {
             let load = self.load.take(readings.now(), *gauge, ring);
-            own.error(ErrorKind::OutOfRange, load.implausible as u64);
+            metrics.error(ErrorKind::OutOfRange, load.implausible as u64);
             for (row, value) in [(&catalog::UTILIZATION, load.mean), (&catalog::UTILIZATION_MAX, load.max)] {
                 if let Some(value) = value {
                     self.gauge(Series::new(row, &[]), value, part, sink);
                 }
             }
             let labels = &self.labels;
-            let busy = self.busy.get_or_insert_with(|| Tally::new(sink.counter(&catalog::BUSY, labels)));
+            let busy = self.busy.get_or_insert_with(|| PersistentCounter::new(sink.counter(&catalog::BUSY, labels)));
             busy.add(load.busy_seconds);
         }
         for kind in &readings.failures {
-            own.error(*kind, 1);
+            metrics.error(*kind, 1);
+            if *kind == ErrorKind::Permission && !std::mem::replace(&mut self.denial_reported, true) {
+                tracing::warn!(
+                    gpu = self.index(),
+                    uuid = self.identity.uuid,
+                    "this process may not read all of this GPU, whose figures are incomplete: the whole of one with MIG needs root"
+                );
+            }
         }
         let round = self.round;
         for slot in self.gauges.values_mut().filter(|slot| slot.part == part && slot.round != round) {
-            slot.silence();
+            slot.mark_stale();
+        }
+    }
+
+    /// Creates the series of these XIDs at 0, so that the first one shows as an increase.
+    pub(crate) fn expect_xids(&mut self, xids: &[u64], sink: &Sink) {
+        for xid in xids {
+            let name = xid.to_string();
+            if !self.xids.contains_key(&name) {
+                let count = PersistentCounter::new(sink.counter(&catalog::XID_ERRORS, &self.xid_labels(&name)));
+                self.xids.insert(name, Xid { count, last: None });
+            }
         }
     }
 
     /// Counts an error that the driver reported. Says whether it is the first of its kind.
     pub(crate) fn xid(&mut self, xid: u64, sink: &Sink) -> bool {
-        let labels = &self.labels;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let (name, labels) = {
-            let known = xid.to_string();
-            let name = if self.xids.len() < XIDS || self.xids.contains_key(&known) { known } else { "other".into() };
-            let labels = [labels[0].clone(), labels[1].clone(), Label::new("xid", name.clone())];
-            (name, labels)
-        };
-        let slot = self
-            .xids
-            .entry(name)
-            .or_insert_with(|| Xid { count: Tally::new(sink.counter(&catalog::XID_ERRORS, &labels)), last: None });
+        let known = xid.to_string();
+        let name = if self.xids.len() < XIDS || self.xids.contains_key(&known) { known } else { OTHER.into() };
+        let labels = self.xid_labels(&name);
+        let slot = self.xids.entry(name).or_insert_with(|| Xid {
+            count: PersistentCounter::new(sink.counter(&catalog::XID_ERRORS, &labels)),
+            last: None,
+        });
         slot.count.add(1);
         let first = slot.last.is_none();
         let last = slot.last.get_or_insert_with(|| (sink.gauge(&catalog::XID_LAST, &labels), now));
@@ -192,13 +258,18 @@ impl Device {
     }
 
     fn publish_state(&self, sink: &Sink) {
-        let up = if self.up { 1.0 } else { 0.0 };
+        let up = match self.state {
+            State::Unread => return,
+            State::Up => 1.0,
+            State::Lost => 0.0,
+            State::Unknown => f64::NAN,
+        };
         sink.gauge(&catalog::UP, &self.labels).set(up);
         sink.gauge(&catalog::INFO, &self.info_labels()).set(up);
     }
 
-    fn silence(&mut self) {
-        self.gauges.values_mut().for_each(GaugeSlot::silence);
+    fn mark_stale(&mut self) {
+        self.gauges.values_mut().for_each(GaugeSlot::mark_stale);
         self.load.interrupt();
     }
 
@@ -232,10 +303,9 @@ impl Device {
         taken
     }
 
-    fn xid_slot(&mut self, xid: u64, sink: &Sink) {
-        let labels = [self.labels[0].clone(), self.labels[1].clone(), Label::new("xid", xid.to_string())];
-        let count = sink.counter(&catalog::XID_ERRORS, &labels);
-        self.xids.insert(xid.to_string(), Xid { count: Tally::new(count), last: None });
+    fn xid_labels(&self, xid: &str) -> [Label; 3] {
+        let [gpu, uuid] = self.labels.clone();
+        [gpu, uuid, Label::new("xid", xid.to_owned())]
     }
 
     fn info_labels(&self) -> Vec<Label> {
@@ -252,7 +322,7 @@ impl Device {
 }
 
 impl GaugeSlot {
-    fn silence(&mut self) {
+    fn mark_stale(&mut self) {
         if !self.value.is_nan() {
             self.value = f64::NAN;
             self.handle.set(f64::NAN);
@@ -263,7 +333,7 @@ impl GaugeSlot {
 impl CounterSlot {
     /// The total, not what was added: to say it twice, as a collector that is started anew does, changes nothing.
     fn publish(&self) {
-        self.handle.absolute(self.count.total / self.per_unit);
+        self.handle.absolute(self.count.total() / self.per_unit);
     }
 }
 
@@ -272,117 +342,191 @@ fn labels_of(device: &[Label; 2], series: &Series) -> Vec<Label> {
     device.iter().cloned().chain(own).collect()
 }
 
-/// A driver's count, which may fall back, as one that does not.
-///
-/// It begins with the driver's own figure: a restart of this process is then no jump, and what a device has collected over
-/// its life is not forgotten. A figure below the last one, or further above it than a device can count, may be a glitch:
-/// only the second in a row is believed.
-#[derive(Debug, Default)]
-struct RisingCount {
-    last: Option<(u64, Instant)>,
-    total: u64,
-    fell: bool,
-    leapt: Option<(u64, Instant)>,
-}
-
-impl RisingCount {
-    /// Takes a reading in, of a count that rises by no more than `most` a second. Says whether it can be.
-    fn take(&mut self, now: Instant, count: u64, most: f64) -> bool {
-        let possible = |from: u64, at: Instant| {
-            let seconds = now.saturating_duration_since(at).as_secs_f64();
-            count >= from && (count - from) as f64 <= most * (seconds + 1.0)
-        };
-        let risen = match self.last {
-            Some((last, _)) if count < last && !self.fell => {
-                (self.fell, self.leapt) = (true, None);
-                return true;
-            }
-            Some((last, _)) if count < last => count,
-            Some((last, at)) => {
-                if !possible(last, at) && !self.leapt.is_some_and(|(leapt, at)| possible(leapt, at)) {
-                    self.leapt = Some((count, now));
-                    return false;
-                }
-                count - last
-            }
-            None => count,
-        };
-        (self.last, self.fell, self.leapt) = (Some((count, now)), false, None);
-        self.total = self.total.saturating_add(risen);
-        true
-    }
-}
-
-/// How fast a device of this decade can count, by unit.
-const fn most_per_second(unit: Unit) -> f64 {
-    match unit {
-        Unit::Joules => 100_000.0,
-        Unit::Bytes => 1e14,
-        _ => 1e9,
-    }
-}
-
-/// What a device of this decade can say, by unit; drivers use the largest integers for "unknown".
-fn plausible(unit: Unit, value: f64) -> Option<f64> {
-    const ROUNDING: f64 = 0.01;
-    let most = match unit {
-        // A quotient of two counters may come out a little above.
-        Unit::Ratio if value > 1.0 && value <= 1.0 + ROUNDING => return Some(1.0),
-        Unit::Ratio => 1.0,
-        Unit::Celsius => 250.0,
-        Unit::Watts => 100_000.0,
-        Unit::Hertz => 1e11,
-        Unit::BytesPerSecond => 1e14,
-        Unit::Bytes => 1e15,
-        _ => 1e9,
-    };
-    (0.0..=most).contains(&value).then_some(value)
-}
-
-fn plausible_count(count: u64) -> bool {
-    count != u64::from(u32::MAX) && count < 1 << 62
-}
-
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use llm_metrics::catalog::Naming;
+
     use super::*;
+    use crate::{
+        source::{Ring, Sample},
+        tests::support::{self, Page},
+    };
 
-    /// The total after readings that are ten seconds apart, and how many of them were refused.
-    fn counted(readings: &[u64], most: f64) -> (u64, usize) {
-        let (mut count, start) = (RisingCount::default(), Instant::now());
-        let at = |n: u64| start + Duration::from_secs(10 * n);
-        let refused = readings.iter().zip(0..).filter(|&(&reading, n)| !count.take(at(n), reading, most)).count();
-        (count.total, refused)
+    const SECOND: Duration = Duration::from_secs(1);
+    const TEMPERATURE: Series = Series::new(&catalog::TEMPERATURE, &[("sensor", "gpu")]);
+    const POWER: Series = Series::new(&catalog::POWER, &[("reading", "instant")]);
+    const REPLAYS: Series = Series::new(&catalog::PCIE_REPLAYS, &[]);
+
+    struct Hand {
+        device: Device,
+        sink: Sink,
+        metrics: CollectorMetrics,
+        page: Page,
+        now: Instant,
+    }
+
+    impl Hand {
+        fn new() -> Self {
+            let (recorder, page) = support::page();
+            let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
+            let metrics = CollectorMetrics::register(&sink);
+            let device = Device::new(GpuIdentity::new(3, "GPU-a"), SECOND * 60);
+            Self { device, sink, metrics, page, now: Instant::now() }
+        }
+
+        /// A second later, a part is read.
+        fn read(&mut self, part: Part, read: impl FnOnce(&mut Readings)) {
+            self.now += SECOND;
+            let mut readings = Readings::new(self.now);
+            readings.start(self.now, self.device.since());
+            read(&mut readings);
+            self.device.apply(part, &readings, &self.sink, &self.metrics);
+        }
+
+        fn value(&self, name: &str) -> Option<f64> {
+            self.page.value(name, &[])
+        }
     }
 
     #[test]
-    fn a_count_that_falls_back_goes_on_rising() {
-        assert_eq!(counted(&[1000, 5000, 200, 300, 700], 1e9), (5000 + 700, 0));
+    fn a_gauge_that_is_left_out_of_the_part_that_had_it_is_nan_and_no_other() {
+        let mut hand = Hand::new();
+        hand.read(Part::Fast, |out| out.gauge(POWER, 1.0));
+        hand.read(Part::Slow(0), |out| out.gauge(TEMPERATURE, 40.0));
+        assert_eq!((hand.value("gpu_power_watts"), hand.value("gpu_temperature_celsius")), (Some(1.0), Some(40.0)));
+        hand.read(Part::Slow(0), |_| {});
+        assert_eq!(hand.value("gpu_power_watts"), Some(1.0));
+        assert!(hand.value("gpu_temperature_celsius").unwrap().is_nan());
+        hand.read(Part::Slow(0), |out| out.gauge(TEMPERATURE, 41.0));
+        assert_eq!(hand.value("gpu_temperature_celsius"), Some(41.0));
     }
 
     #[test]
-    fn a_count_that_dips_once_is_not_counted_twice() {
-        assert_eq!(counted(&[1000, 5000, 0, 5100], 1e9), (5100, 0));
+    fn a_maximum_does_not_come_back_with_a_device_that_was_away() {
+        let mut hand = Hand::new();
+        hand.device.answered(&hand.sink);
+        hand.read(Part::Fast, |out| out.utilization(Some(0.9), Ring::Unsupported));
+        hand.device.lost(&hand.sink);
+        assert!(hand.value("gpu_utilization_max_ratio").unwrap().is_nan());
+        hand.read(Part::Fast, |out| out.utilization(Some(0.1), Ring::Unsupported));
+        assert_eq!(hand.value("gpu_utilization_max_ratio"), Some(0.1));
+        assert_eq!(hand.value("gpu_busy_seconds_total"), Some(0.0));
     }
 
     #[test]
-    fn a_count_that_leaps_once_is_not_believed() {
-        assert_eq!(counted(&[1000, 5000, 1 << 60, 5100], 1000.0), (5100, 1));
-        assert_eq!(counted(&[1000, 5000, 1 << 60, 1 << 50, 5100], 1000.0), (5100, 2));
+    fn samples_are_asked_for_from_the_last_one_on() {
+        let mut hand = Hand::new();
+        assert_eq!(hand.device.since(), 0);
+        hand.read(Part::Fast, |out| out.utilization(Some(0.5), Ring::New(vec![Sample::new(7_000_000, 0.5)])));
+        assert_eq!(hand.device.since(), 7_000_000);
     }
 
     #[test]
-    fn a_count_that_stays_where_it_leapt_to_is_believed() {
-        assert_eq!(counted(&[1000, 1_000_000, 1_000_500], 1000.0), (1_000_500, 1));
+    fn what_a_device_cannot_say_is_counted_and_not_published() {
+        let mut hand = Hand::new();
+        hand.read(Part::Fast, |out| {
+            out.gauge(TEMPERATURE, 251.0);
+            out.count(REPLAYS, u64::from(u32::MAX), 1);
+            out.utilization(Some(1.5), Ring::New(vec![Sample::new(1, 2.0), Sample::new(2, 0.5)]));
+            out.failed(ErrorKind::CallFailed);
+        });
+        let counted = |kind: &str| hand.page.value("gpu_collector_errors_total", &[&format!("kind=\"{kind}\"")]);
+        assert_eq!((counted("out_of_range"), counted("call_failed")), (Some(4.0), Some(1.0)));
+        assert_eq!((hand.value("gpu_temperature_celsius"), hand.value("gpu_pcie_replays_total")), (None, None));
     }
 
     #[test]
-    fn words_for_unknown_are_not_values() {
-        assert_eq!(plausible(Unit::Ratio, 42_949_672.95), None);
-        assert_eq!(plausible(Unit::Count, f64::from(u32::MAX)), None);
-        assert_eq!(plausible(Unit::Bytes, u64::MAX as f64), None);
-        assert_eq!(plausible(Unit::Celsius, f64::NAN), None);
-        assert_eq!(plausible(Unit::Ratio, 1.004), Some(1.0));
-        assert!(!plausible_count(u64::MAX) && !plausible_count(9_223_372_036_854_775_794) && plausible_count(0));
+    fn that_not_all_may_be_read_is_said_once_of_a_device_and_nothing_else_is() {
+        for (kind, said) in [(ErrorKind::Permission, 1), (ErrorKind::CallFailed, 0)] {
+            let mut hand = Hand::new();
+            let lines = support::logged(|| (0..3).for_each(|_| hand.read(Part::Fast, |out| out.failed(kind))));
+            assert_eq!(lines.len(), said, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_count_in_parts_of_a_unit_may_rise_by_as_many_of_them() {
+        let mut hand = Hand::new();
+        let energy = Series::new(&catalog::ENERGY, &[]);
+        // In millijoules, of which 200,000 J in two seconds are the most.
+        for (count, joules) in [(0, 0.0), (150_000_000, 150_000.0), (450_000_000, 150_000.0)] {
+            hand.read(Part::Slow(0), |out| out.count(energy, count, 1000));
+            assert_eq!(hand.value("gpu_energy_joules_total"), Some(joules), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_count_that_begins_anew_after_a_loss_goes_on_wherever_it_stands() {
+        let mut hand = Hand::new();
+        hand.device.answered(&hand.sink);
+        hand.read(Part::Slow(0), |out| out.count(REPLAYS, 10, 1));
+        // While it is there, less is a glitch.
+        hand.read(Part::Slow(0), |out| out.count(REPLAYS, 8, 1));
+        hand.read(Part::Slow(0), |out| out.count(REPLAYS, 8, 1));
+        assert_eq!(hand.value("gpu_pcie_replays_total"), Some(10.0));
+        hand.device.lost(&hand.sink);
+        for _ in 0..2 {
+            hand.read(Part::Slow(0), |out| out.count(REPLAYS, 8, 1));
+        }
+        assert_eq!(hand.value("gpu_pcie_replays_total"), Some(18.0));
+    }
+
+    #[test]
+    fn it_is_what_was_last_learnt_and_losses_count_once() {
+        let mut hand = Hand::new();
+        assert!(!hand.device.is_up() && !hand.device.is_lost());
+        hand.device.unknown(&hand.sink);
+        assert_eq!(hand.value("gpu_up"), None, "nothing was known before either");
+        assert!(!hand.device.answered(&hand.sink), "it is there for the first time, and not back");
+        assert_eq!((hand.value("gpu_up"), hand.value("gpu_info")), (Some(1.0), Some(1.0)));
+        assert!(hand.device.is_up());
+        hand.device.lost(&hand.sink);
+        assert!(hand.device.is_lost() && hand.device.is_newly_lost() && !hand.device.is_newly_lost());
+        assert_eq!((hand.value("gpu_up"), hand.value("gpu_info")), (Some(0.0), Some(0.0)));
+        hand.device.unknown(&hand.sink);
+        assert!(hand.value("gpu_up").unwrap().is_nan() && !hand.device.is_lost());
+        hand.device.lost(&hand.sink);
+        assert!(!hand.device.is_newly_lost(), "it did not answer in between");
+        assert!(hand.device.answered(&hand.sink), "it is back");
+        hand.device.lost(&hand.sink);
+        assert!(hand.device.is_newly_lost());
+    }
+
+    #[test]
+    fn another_driver_or_number_ends_the_old_series() {
+        let mut hand = Hand::new();
+        hand.device.answered(&hand.sink);
+        hand.read(Part::Fast, |out| out.gauge(POWER, 1.0));
+        hand.device.found(GpuIdentity::new(3, "GPU-a"), &hand.sink);
+        assert_eq!(hand.value("gpu_power_watts"), Some(1.0), "the same as before");
+        let renumbered = GpuIdentity { driver_version: "2".into(), ..GpuIdentity::new(5, "GPU-a") };
+        hand.device.found(renumbered, &hand.sink);
+        assert_eq!(hand.device.index(), 5);
+        let up = |gpu: &str| hand.page.value("gpu_up", &[&format!("gpu=\"{gpu}\"")]);
+        assert!(up("3").unwrap().is_nan());
+        assert_eq!(up("5"), Some(1.0), "it answers, by whatever number");
+        assert_eq!(hand.page.value("gpu_info", &["driver_version=\"2\""]), Some(1.0));
+        assert_eq!(hand.page.value("gpu_info", &["gpu=\"3\""]), Some(0.0));
+        assert!(hand.page.value("gpu_power_watts", &["gpu=\"3\""]).unwrap().is_nan());
+        // Of one that does not answer nothing is known under its new number.
+        hand.device.lost(&hand.sink);
+        hand.device.found(GpuIdentity::new(6, "GPU-a"), &hand.sink);
+        assert_eq!(hand.page.value("gpu_up", &["gpu=\"6\""]), None);
+    }
+
+    #[test]
+    fn thirty_two_kinds_of_xid_have_series_and_the_first_of_each_is_news() {
+        let mut hand = Hand::new();
+        hand.device.expect_xids(&[48, 79], &hand.sink);
+        assert!(hand.device.xid(48, &hand.sink) && !hand.device.xid(48, &hand.sink));
+        hand.device.expect_xids(&[48], &hand.sink);
+        assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"48\""]), Some(2.0), "what was counted stays");
+        assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"79\""]), Some(0.0));
+        for xid in 1000..1030 {
+            assert!(hand.device.xid(xid, &hand.sink));
+        }
+        assert!(hand.device.xid(2000, &hand.sink) && !hand.device.xid(2001, &hand.sink), "both are others");
+        assert_eq!(hand.page.value("gpu_xid_errors_total", &["other"]), Some(2.0));
+        assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"1029\""]), Some(1.0));
     }
 }

@@ -127,7 +127,7 @@ impl LoadMeter {
         samples.sort_by_key(|sample| sample.timestamp);
         // The first batch is history from before this collector, good only to begin from.
         let first = self.last_sample == 0;
-        for sample in samples.iter().filter(|sample| sample.timestamp > 0) {
+        for sample in &samples {
             let step = sample.timestamp.saturating_sub(self.last_sample);
             if step == 0 {
                 continue;
@@ -199,7 +199,8 @@ mod tests {
     /// A meter that has seen one sample at 10 s, and the time of that.
     fn begun() -> (LoadMeter, Instant) {
         let (mut meter, now) = (LoadMeter::new(SECOND * 60), Instant::now());
-        assert_eq!(meter.take(now, Some(0.0), &ring(10_000_000, &[100])).busy_seconds, 0, "history does not count");
+        let load = meter.take(now, Some(0.0), &ring(10_000_000, &[100]));
+        assert_eq!((load.busy_seconds, load.mean), (0, Some(0.0)), "history does not count");
         (meter, now)
     }
 
@@ -245,6 +246,52 @@ mod tests {
         let samples = Ring::New(vec![Sample::new(20_200_000, 1.0)]);
         let load = meter.take(start + SECOND * 11, Some(0.5), &samples);
         assert_eq!((load.busy_seconds, meter.busy_micros), (0, 200_000.0));
+    }
+
+    #[test]
+    fn the_gauge_stands_in_for_all_of_a_silence_that_is_longer_than_two_seconds() {
+        let (mut meter, start) = begun();
+        let busy = [1, 2, 3].map(|second| {
+            let load = meter.take(start + SECOND * second, Some(0.5), &Ring::Empty);
+            (load.busy_seconds, meter.busy_micros)
+        });
+        assert_eq!(busy, [(0, 0.0), (0, 0.0), (1, 500_000.0)]);
+    }
+
+    #[test]
+    fn a_sample_without_a_time_is_none() {
+        let (mut meter, start) = begun();
+        let mut samples = vec![Sample::new(0, 1.0)];
+        assert_eq!(meter.take(start + SECOND, Some(0.0), &Ring::New(samples.clone())).mean, Some(0.0));
+        samples.push(Sample::new(10_200_000, 1.0));
+        meter.take(start + SECOND * 2, Some(0.0), &Ring::New(samples));
+        assert_eq!(meter.busy_micros, 200_000.0);
+    }
+
+    #[test]
+    fn what_the_gauge_stood_in_for_is_taken_off_once() {
+        let (mut meter, start) = begun();
+        for second in 1..=10 {
+            meter.take(start + SECOND * second, Some(0.0), &Ring::Empty);
+        }
+        let samples = vec![Sample::new(20_200_000, 1.0), Sample::new(20_400_000, 1.0)];
+        meter.take(start + SECOND * 11, Some(0.0), &Ring::New(samples));
+        assert_eq!(meter.busy_micros, 400_000.0, "of both what came after the silence");
+    }
+
+    #[test]
+    fn the_whole_ring_is_asked_for_once_in_more_than_thirty_seconds_of_silence() {
+        let (mut meter, start) = begun();
+        let mut asked = Vec::new();
+        for second in 1..=100 {
+            let whole = meter.since() == 0;
+            let ring = if whole { ring(10_000_000, &[0; 5]) } else { Ring::Empty };
+            meter.take(start + SECOND * second, Some(0.0), &ring);
+            if meter.since() == 0 {
+                asked.push(second);
+            }
+        }
+        assert_eq!(asked, [31, 62, 93]);
     }
 
     #[test]
@@ -298,8 +345,8 @@ mod tests {
         }
         assert_eq!(meter.since(), 0, "asks for everything again");
         meter.take(start + SECOND * 32, Some(0.0), &ring(5_000_000, &[100]));
-        meter.take(start + SECOND * 33, Some(0.0), &ring(6_000_000, &[100; 5]));
-        assert_eq!(meter.busy_micros, 0.0 + 1e6 - 1e6, "a whole second was published");
+        let load = meter.take(start + SECOND * 33, Some(0.0), &ring(6_000_000, &[100; 5]));
+        assert_eq!((load.busy_seconds, meter.busy_micros), (1, 0.0));
     }
 
     #[test]

@@ -38,76 +38,147 @@ pub(crate) struct Chosen {
 }
 
 impl Selection {
-    pub(crate) fn choose(&self, found: Enumeration) -> Chosen {
-        match self {
-            Self::All => Chosen { gpus: found.found, warning: None },
-            Self::Uuids(uuids) => {
-                let wanted = |gpu: &GpuIdentity| uuids.iter().any(|uuid| gpu.uuid.eq_ignore_ascii_case(uuid));
-                Chosen { gpus: found.found.into_iter().filter(wanted).collect(), warning: None }
+    /// The devices with these UUIDs, each once.
+    pub(crate) fn uuids(uuids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut unique: Vec<String> = Vec::new();
+        for uuid in uuids.into_iter().map(Into::into) {
+            if !unique.iter().any(|known| known.eq_ignore_ascii_case(&uuid)) {
+                unique.push(uuid);
             }
-            Self::Cuda(environment) => environment.choose(found),
         }
+        Self::Uuids(unique)
     }
-}
 
-impl CudaEnvironment {
-    /// Follows CUDA: entries are taken in order up to the first that is not valid; an entry is an index, a UUID, the
-    /// beginning of one that is unique, or a MIG device, which stands for the GPU that it is on.
-    ///
-    /// An index means something only under `CUDA_DEVICE_ORDER=PCI_BUS_ID` or if all devices are of one model: else CUDA
-    /// orders them by speed, which the driver does not tell. Then all devices are watched, with a warning.
-    fn choose(&self, found: Enumeration) -> Chosen {
-        let Some(list) = &self.visible else { return Chosen { gpus: found.found, warning: None } };
-        let by_bus = self.order.as_deref() == Some("PCI_BUS_ID");
-        let one_model = found.found.iter().map(|gpu| &gpu.name).collect::<HashSet<_>>().len() <= 1;
-        let mut chosen = Chosen::default();
-        for entry in list.split(',').map(str::trim) {
-            let gpu = match entry.parse::<i64>() {
-                Ok(_) if !by_bus && !one_model => {
-                    let warning = format!(
-                        "CUDA_VISIBLE_DEVICES has the index {entry}, which says nothing among different GPUs unless \
-                         CUDA_DEVICE_ORDER=PCI_BUS_ID: watching all GPUs; set that, or name GPUs by UUID"
-                    );
-                    return Chosen { gpus: found.found, warning: Some(warning) };
-                }
-                Ok(index) => by_index(&found, index),
-                Err(_) => by_uuid(&found.found, entry),
-            };
-            let Some(gpu) = gpu else { break };
-            if !chosen.gpus.contains(gpu) {
-                chosen.gpus.push(gpu.clone());
-            }
+    pub(crate) fn choose(&self, found: Enumeration) -> Chosen {
+        let there = found.found.len();
+        let mut chosen = match self {
+            Self::All => Chosen { gpus: found.found, warning: None },
+            Self::Uuids(uuids) => choose_uuids(uuids, found.found),
+            Self::Cuda(environment) => environment.choose(found),
+        };
+        if chosen.gpus.is_empty() && there > 0 {
+            chosen.warning = Some(format!("no GPU is watched: none of the {there} that are there was asked for"));
         }
         chosen
     }
 }
 
+fn choose_uuids(uuids: &[String], found: Vec<GpuIdentity>) -> Chosen {
+    let is = |gpu: &GpuIdentity, uuid: &String| gpu.uuid.eq_ignore_ascii_case(uuid);
+    let absent: Vec<_> = uuids.iter().filter(|uuid| !found.iter().any(|gpu| is(gpu, uuid))).cloned().collect();
+    let warning =
+        (!absent.is_empty()).then(|| format!("GPUs that were asked for are not there: {}", absent.join(", ")));
+    Chosen { gpus: found.into_iter().filter(|gpu| uuids.iter().any(|uuid| is(gpu, uuid))).collect(), warning }
+}
+
+impl CudaEnvironment {
+    /// Follows CUDA, as nvitop and PyTorch, which were compared with it, have it. The first entry says what the list is made of:
+    /// indices, or UUIDs of GPUs, or of MIG devices. Entries are taken in order up to the first that is not valid; one that is
+    /// there twice makes it no list at all. An index is a number at the beginning of an entry, whatever follows; the beginning
+    /// of a UUID will do if it is that of one device only. A MIG device stands for the GPU that it is on.
+    ///
+    /// An index means something only under `CUDA_DEVICE_ORDER=PCI_BUS_ID` or if all devices are of one model: else CUDA
+    /// orders them by speed, which the driver does not tell. Then all devices are watched, with a warning.
+    fn choose(&self, found: Enumeration) -> Chosen {
+        let Some(list) = &self.visible else { return Chosen { gpus: found.found, warning: None } };
+        let entries = list.split(',').map(str::trim);
+        let gpus = match list.trim_start() {
+            list if list.starts_with(GPU) => by_names(entries, |entry| by_uuid(&found.found, entry)),
+            list if list.starts_with(MIG) => by_names(entries, |entry| by_mig_uuid(&found.found, entry)),
+            _ => {
+                let indices = indices(entries);
+                let by_bus = self.order.as_deref() == Some("PCI_BUS_ID");
+                let models: HashSet<_> = found.found.iter().map(|gpu| &gpu.name).collect();
+                if let Some(index) = indices.first().filter(|_| !by_bus && models.len() > 1) {
+                    let warning = format!(
+                        "CUDA_VISIBLE_DEVICES has the index {index}, which says nothing among different GPUs unless \
+                         CUDA_DEVICE_ORDER=PCI_BUS_ID: watching all GPUs; set that, or name GPUs by UUID"
+                    );
+                    return Chosen { gpus: found.found, warning: Some(warning) };
+                }
+                by_indices(&found, &indices)
+            }
+        };
+        Chosen { gpus, warning: None }
+    }
+}
+
+const GPU: &str = "GPU-";
+const MIG: &str = "MIG-";
+
+/// The indices of a list; none if one is there twice.
+fn indices<'a>(entries: impl Iterator<Item = &'a str>) -> Vec<u64> {
+    let mut indices = Vec::new();
+    for index in entries.map_while(leading_number) {
+        if indices.contains(&index) {
+            return Vec::new();
+        }
+        indices.push(index);
+    }
+    indices
+}
+
+/// As `strtoul` reads one: a sign may come first, and anything may follow.
+fn leading_number(entry: &str) -> Option<u64> {
+    let digits = entry.strip_prefix('+').unwrap_or(entry);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}
+
+fn by_indices(found: &Enumeration, indices: &[u64]) -> Vec<GpuIdentity> {
+    indices.iter().map_while(|index| by_index(found, *index).cloned()).collect()
+}
+
 /// The n-th device by bus address. While one is missing the driver's own numbers, which follow the bus too, are safer.
-fn by_index(found: &Enumeration, index: i64) -> Option<&GpuIdentity> {
+fn by_index(found: &Enumeration, index: u64) -> Option<&GpuIdentity> {
     if found.missing > 0 {
-        return found.found.iter().find(|gpu| i64::from(gpu.index) == index);
+        return found.found.iter().find(|gpu| u64::from(gpu.index) == index);
     }
     let mut gpus: Vec<_> = found.found.iter().collect();
     gpus.sort_by_key(|gpu| gpu.pci_bus_id.to_ascii_lowercase());
     gpus.get(usize::try_from(index).ok()?).copied()
 }
 
-fn by_uuid<'a>(gpus: &'a [GpuIdentity], entry: &str) -> Option<&'a GpuIdentity> {
+/// The GPUs of a list of names, each of which is resolved to the UUID of a device and the GPU that this is on; none if a
+/// device is there twice.
+fn by_names<'a>(
+    entries: impl Iterator<Item = &'a str>,
+    resolve: impl Fn(&str) -> Option<(String, GpuIdentity)>,
+) -> Vec<GpuIdentity> {
+    let (mut devices, mut gpus) = (HashSet::new(), Vec::new());
+    for (device, gpu) in entries.map_while(resolve) {
+        if !devices.insert(device) {
+            return Vec::new();
+        }
+        if !gpus.contains(&gpu) {
+            gpus.push(gpu);
+        }
+    }
+    gpus
+}
+
+fn by_uuid(gpus: &[GpuIdentity], entry: &str) -> Option<(String, GpuIdentity)> {
+    let gpu = unique(gpus.iter().filter(|gpu| begins(&gpu.uuid, entry, GPU)))?;
+    Some((gpu.uuid.clone(), gpu.clone()))
+}
+
+fn by_mig_uuid(gpus: &[GpuIdentity], entry: &str) -> Option<(String, GpuIdentity)> {
     // The older way to name a MIG device: `MIG-GPU-<uuid>/<instance>/<instance>`.
-    if let Some((uuid, _)) = entry.strip_prefix("MIG-").and_then(|rest| rest.split_once('/')) {
-        return gpus.iter().find(|gpu| gpu.uuid.eq_ignore_ascii_case(uuid));
+    if let Some((uuid, _)) = entry.strip_prefix(MIG).and_then(|rest| rest.split_once('/')) {
+        let gpu = gpus.iter().find(|gpu| gpu.uuid.eq_ignore_ascii_case(uuid))?;
+        return Some((entry.to_ascii_lowercase(), gpu.clone()));
     }
-    if entry.starts_with("MIG-") {
-        return unique(gpus.iter().filter(|gpu| gpu.mig_uuids.iter().any(|uuid| begins(uuid, entry))));
-    }
-    entry.starts_with("GPU-").then(|| unique(gpus.iter().filter(|gpu| begins(&gpu.uuid, entry))))?
+    let devices = gpus.iter().flat_map(|gpu| gpu.mig_uuids.iter().map(move |uuid| (uuid, gpu)));
+    let (uuid, gpu) = unique(devices.filter(|(uuid, _)| begins(uuid, entry, MIG)))?;
+    Some((uuid.clone(), gpu.clone()))
 }
 
-fn begins(uuid: &str, start: &str) -> bool {
-    uuid.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start)) && start.len() > "GPU-".len()
+fn begins(uuid: &str, start: &str, kind: &str) -> bool {
+    let head = uuid.get(..start.len());
+    start.starts_with(kind) && start.len() > kind.len() && head.is_some_and(|head| head.eq_ignore_ascii_case(start))
 }
 
-fn unique<'a>(mut matches: impl Iterator<Item = &'a GpuIdentity>) -> Option<&'a GpuIdentity> {
+fn unique<T>(mut matches: impl Iterator<Item = T>) -> Option<T> {
     let first = matches.next()?;
     matches.next().is_none().then_some(first)
 }
@@ -151,13 +222,77 @@ mod tests {
         assert_eq!(visible("GPU-"), [0; 0]);
         assert_eq!(visible("MIG-33334444-b"), [2], "the GPU that it is on");
         assert_eq!(visible("MIG-1111"), [2]);
+        assert_eq!(visible("MIG-11112222-a,MIG-33334444-b"), [2], "two devices on one GPU");
         assert_eq!(visible("MIG-GPU-aacc0000-1/1/0"), [1]);
-        assert_eq!(visible("1,1"), [1]);
+        assert_eq!(visible("MIG-GPU-aacc0000-1/1/0,MIG-GPU-aacc0000-1/2/0"), [1]);
+        assert_eq!(visible("MIG-GPU-nobody/1/0"), [0; 0]);
+    }
+
+    #[test]
+    fn what_every_uuid_begins_with_chooses_none_even_if_there_is_but_one() {
+        let mut one = three();
+        one.found.drain(..2);
+        one.found[0].mig_uuids.truncate(1);
+        for start in ["GPU-", "MIG-"] {
+            let environment = CudaEnvironment { visible: Some(start.into()), order: None };
+            assert_eq!(environment.choose(one.clone()).gpus, [], "{start}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_there_twice_makes_it_no_list() {
+        for list in ["1,1", "0,1,0", "1,01", "GPU-aabb,GPU-aabb", "GPU-aabb,GPU-aabb0000-0", "MIG-1111,MIG-11112222-a"]
+        {
+            assert_eq!(visible(list), [0; 0], "{list}");
+        }
+        assert_eq!(visible("MIG-GPU-aacc0000-1/1/0,MIG-GPU-aacc0000-1/1/0"), [0; 0]);
+    }
+
+    #[test]
+    fn the_first_entry_says_what_the_list_is_made_of() {
+        assert_eq!(visible("0,GPU-ccdd0000-2"), [0]);
+        assert_eq!(visible("GPU-ccdd0000-2,0"), [2]);
+        assert_eq!(visible("MIG-1111,GPU-aabb"), [2]);
+        assert_eq!(visible("GPU-aabb,MIG-1111"), [0]);
+    }
+
+    #[test]
+    fn a_number_at_the_beginning_is_an_index_whatever_follows() {
+        assert_eq!(visible("1gpu2,2ampere"), [1, 2]);
+        assert_eq!(visible("+1, 2"), [1, 2]);
+        assert_eq!(visible("-1"), [0; 0]);
+        assert_eq!(visible("1,,2"), [1]);
+        assert_eq!(visible("NoDevFiles"), [0; 0]);
+        assert_eq!(visible("gpu-aabb0000-0"), [0; 0], "no UUID begins like that");
+    }
+
+    #[test]
+    fn what_was_asked_for_by_uuid_and_is_not_there_is_told() {
+        let chosen = Selection::uuids(["GPU-AABB0000-0", "gpu-aabb0000-0", "GPU-gone"]);
+        assert_eq!(chosen, Selection::Uuids(vec!["GPU-AABB0000-0".into(), "GPU-gone".into()]), "each once");
+        let chosen = chosen.choose(three());
+        assert_eq!(chosen.gpus.iter().map(|gpu| gpu.index).collect::<Vec<_>>(), [0]);
+        assert!(chosen.warning.is_some_and(|text| text.contains("GPU-gone") && !text.contains("AABB")));
+        let chosen = Selection::uuids(["GPU-gone"]).choose(three());
+        assert!(chosen.gpus.is_empty() && chosen.warning.is_some_and(|text| text.contains("none of the 3")));
+        assert_eq!(Selection::uuids(["GPU-gone"]).choose(Enumeration::default()).gpus, []);
+    }
+
+    #[test]
+    fn while_a_device_is_missing_an_index_is_the_drivers_number() {
+        let mut gpus = three();
+        gpus.found.remove(0);
+        let environment = CudaEnvironment { visible: Some("1".into()), order: None };
+        let watched = |gpus: &Enumeration| environment.choose(gpus.clone()).gpus[0].uuid.clone();
+        assert_eq!(watched(&gpus), "GPU-ccdd0000-2", "the second that there is");
+        gpus.missing = 1;
+        assert_eq!(watched(&gpus), "GPU-aacc0000-1", "which is still the second");
     }
 
     #[test]
     fn without_the_variable_all_devices_are_watched() {
         assert_eq!(CudaEnvironment::default().choose(three()).gpus.len(), 3);
+        assert_eq!(Selection::All.choose(Enumeration::default()).warning, None, "none is there, and none was chosen");
     }
 
     #[test]

@@ -50,12 +50,12 @@ impl Sink {
 }
 
 /// A counter of our own. Its total outlives the recorder that it was told to, so that one that is installed later gets it.
-pub(crate) struct Tally {
+pub(crate) struct PersistentCounter {
     handle: Counter,
     total: Cell<u64>,
 }
 
-impl Tally {
+impl PersistentCounter {
     /// One that is at 0, and shows.
     pub(crate) fn new(handle: Counter) -> Self {
         handle.increment(0);
@@ -74,57 +74,121 @@ impl Tally {
     }
 }
 
-/// The collector's metrics about itself.
-pub(crate) struct Own {
-    pub(crate) up: Gauge,
-    /// Nothing until there was a first success: a time of 0 would be fifty years ago.
-    last_success: Option<(Gauge, f64)>,
-    pub(crate) tick: Histogram,
-    pub(crate) reinits: Tally,
-    errors: Vec<Tally>,
+/// A gauge of our own, which can be told to another recorder again.
+struct PersistentGauge {
+    handle: Gauge,
+    value: f64,
 }
 
-impl Own {
+impl PersistentGauge {
+    fn new(handle: Gauge, value: f64) -> Self {
+        handle.set(value);
+        Self { handle, value }
+    }
+
+    fn set(&mut self, value: f64) {
+        self.value = value;
+        self.handle.set(value);
+    }
+
+    fn renew(&mut self, handle: Gauge) {
+        *self = Self::new(handle, self.value);
+    }
+}
+
+/// The states that devices are counted by.
+const DEVICE_STATES: [&str; 3] = ["found", "missing", "denied"];
+
+/// The collector's metrics about itself.
+pub(crate) struct CollectorMetrics {
+    up: PersistentGauge,
+    /// Nothing until there was a first look for devices, or a first success: a time of 0 would be fifty years ago.
+    devices: Option<[PersistentGauge; 3]>,
+    last_success: Option<PersistentGauge>,
+    pub(crate) tick: Histogram,
+    pub(crate) reinits: PersistentCounter,
+    errors: Vec<PersistentCounter>,
+}
+
+impl CollectorMetrics {
     /// Registers all of them, each counter at 0.
     pub(crate) fn register(sink: &Sink) -> Self {
         Self {
-            up: sink.gauge(&catalog::COLLECTOR_UP, &[]),
+            up: PersistentGauge::new(sink.gauge(&catalog::COLLECTOR_UP, &[]), 0.0),
+            devices: None,
             last_success: None,
             tick: sink.histogram(&catalog::TICK),
-            reinits: Tally::new(sink.counter(&catalog::REINITS, &[])),
-            errors: ErrorKind::ALL.iter().map(|kind| Tally::new(errors_of(*kind, sink))).collect(),
+            reinits: PersistentCounter::new(sink.counter(&catalog::REINITS, &[])),
+            errors: ErrorKind::ALL.iter().map(|kind| PersistentCounter::new(errors_of(*kind, sink))).collect(),
         }
     }
 
     /// Registers all of them anew, and says again what each said.
-    pub(crate) fn renew(&mut self, up: bool, sink: &Sink) {
-        self.up = sink.gauge(&catalog::COLLECTOR_UP, &[]);
-        self.up.set(if up { 1.0 } else { 0.0 });
-        if let Some((gauge, at)) = &mut self.last_success {
-            *gauge = sink.gauge(&catalog::LAST_SUCCESS, &[]);
-            gauge.set(*at);
+    pub(crate) fn renew(&mut self, sink: &Sink) {
+        self.up.renew(sink.gauge(&catalog::COLLECTOR_UP, &[]));
+        for (state, gauge) in DEVICE_STATES.iter().zip(self.devices.iter_mut().flatten()) {
+            gauge.renew(devices_in(state, sink));
+        }
+        if let Some(gauge) = &mut self.last_success {
+            gauge.renew(sink.gauge(&catalog::LAST_SUCCESS, &[]));
         }
         self.tick = sink.histogram(&catalog::TICK);
         self.reinits.renew(sink.counter(&catalog::REINITS, &[]));
-        for (kind, tally) in ErrorKind::ALL.iter().zip(&mut self.errors) {
-            tally.renew(errors_of(*kind, sink));
+        for (kind, counter) in ErrorKind::ALL.iter().zip(&mut self.errors) {
+            counter.renew(errors_of(*kind, sink));
+        }
+    }
+
+    /// Whether the driver works. Says whether that is news.
+    pub(crate) fn set_up(&mut self, up: bool) -> bool {
+        let value = if up { 1.0 } else { 0.0 };
+        let news = self.up.value != value;
+        self.up.set(value);
+        news
+    }
+
+    /// How many devices are found, missing, and denied.
+    pub(crate) fn set_devices(&mut self, numbers: [usize; 3], sink: &Sink) {
+        let gauges = self
+            .devices
+            .get_or_insert_with(|| DEVICE_STATES.map(|state| PersistentGauge::new(devices_in(state, sink), 0.0)));
+        for (gauge, number) in gauges.iter_mut().zip(numbers) {
+            gauge.set(number as f64);
+        }
+    }
+
+    /// There is no driver that could tell.
+    pub(crate) fn devices_are_unknown(&mut self) {
+        self.devices.iter_mut().flatten().for_each(|gauge| gauge.set(f64::NAN));
+    }
+
+    /// Nothing is read, and that is as it should be: nothing here grows old.
+    pub(crate) fn pause(&mut self) {
+        self.set_up(false);
+        self.devices_are_unknown();
+        if let Some(gauge) = &mut self.last_success {
+            gauge.set(f64::NAN);
         }
     }
 
     /// Devices were read at this time.
     pub(crate) fn succeeded(&mut self, at: f64, sink: &Sink) {
-        let (gauge, last) = self.last_success.get_or_insert_with(|| (sink.gauge(&catalog::LAST_SUCCESS, &[]), at));
-        *last = at;
-        gauge.set(at);
+        let register = || PersistentGauge::new(sink.gauge(&catalog::LAST_SUCCESS, &[]), at);
+        self.last_success.get_or_insert_with(register).set(at);
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, times: u64) {
-        if let Some(tally) = ErrorKind::ALL.iter().position(|known| *known == kind).and_then(|at| self.errors.get(at)) {
-            tally.add(times);
+        let at = ErrorKind::ALL.iter().position(|known| *known == kind);
+        if let Some(counter) = at.and_then(|at| self.errors.get(at)) {
+            counter.add(times);
         }
     }
 }
 
 fn errors_of(kind: ErrorKind, sink: &Sink) -> Counter {
     sink.counter(&catalog::ERRORS, &[Label::from_static_parts("kind", kind.as_str())])
+}
+
+fn devices_in(state: &'static str, sink: &Sink) -> Gauge {
+    sink.gauge(&catalog::DEVICES, &[Label::from_static_parts("state", state)])
 }

@@ -60,7 +60,20 @@ fn it_serves_the_gpus_of_the_machine_and_stops_when_told() {
     assert!(!page.contains("GPU-11111111"), "CUDA does not see that one: {page}");
     assert!(get(address, "/").starts_with("HTTP/1.1 404"));
 
-    let told = Command::new("kill").args(["-TERM", &exporter.id().to_string()]).status().unwrap();
-    assert!(told.success());
+    let tell = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &exporter.id().to_string()]).status().unwrap().success());
+    };
+    let until = |expected: &str| {
+        let began = Instant::now();
+        while !get(address, "/metrics").contains(expected) {
+            assert!(began.elapsed() < Duration::from_secs(60), "never: {expected}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    tell("-USR1");
+    until("gpu_collector_up{rack=\"7\"} 0");
+    tell("-USR1");
+    until("gpu_collector_up{rack=\"7\"} 1");
+    tell("-TERM");
     assert!(exporter.wait().unwrap().success());
 }

@@ -7,6 +7,8 @@ use std::{
     str::FromStr,
 };
 
+use llm_metrics::catalog::MetricDef;
+
 use super::{Enumeration, GpuIdentity, GpuSession, GpuSource, Part, ReadError, Readings, Ring, Series, SourceError};
 use crate::catalog;
 
@@ -15,7 +17,8 @@ const AMD: &str = "0x1002";
 /// AMD's GPUs, through sysfs.
 ///
 /// There is no ring of samples to drain: utilisation is the figure of the moment, once a tick, and a peak between two
-/// ticks is not seen. A device that sleeps is left asleep; its gauges are NaN meanwhile.
+/// ticks is not seen. A device that sleeps is left asleep; its gauges are NaN meanwhile. There is no count of energy: the driver
+/// has none among these files.
 ///
 /// Not tried on a device yet, only on a made-up directory tree.
 #[derive(Clone, Debug)]
@@ -35,6 +38,10 @@ impl AmdSource {
     #[must_use]
     pub fn at(sysfs: impl Into<PathBuf>) -> Self {
         Self { sysfs: sysfs.into() }
+    }
+
+    pub(super) fn has_cards(&self) -> bool {
+        !self.cards().is_empty()
     }
 
     /// The numbers and folders of the cards. A number stays with its card when another one leaves.
@@ -57,7 +64,7 @@ impl Default for AmdSource {
 
 impl GpuSource for AmdSource {
     fn session(&mut self, body: &mut dyn FnMut(&mut dyn GpuSession)) -> Result<(), SourceError> {
-        if self.cards().is_empty() {
+        if !self.has_cards() {
             let detail = format!("no AMD card under {}", self.sysfs.join("class/drm").display());
             return Err(SourceError::NotLoaded { detail });
         }
@@ -74,26 +81,41 @@ struct Session<'source> {
 struct Card {
     folder: PathBuf,
     sensors: Option<PathBuf>,
+    /// The folders whose links lie between the slot and the device: its own, and those of the bridges on the card.
+    links: Vec<PathBuf>,
 }
 
 impl GpuSession for Session<'_> {
     fn enumerate(&mut self) -> Result<Enumeration, SourceError> {
         let driver_version = text(&self.source.sysfs, "module/amdgpu/version").unwrap_or_default();
         let mut found = Vec::new();
-        for (index, folder) in self.source.cards() {
+        let cards = self.source.cards();
+        let ids: Vec<_> = cards.values().filter_map(|folder| text(folder, "unique_id")).collect();
+        self.cards.clear();
+        for (index, folder) in cards {
+            // An id that two have, such as one of zeroes, tells nobody apart.
+            let id = text(&folder, "unique_id").filter(|id| ids.iter().filter(|other| *other == id).count() == 1);
             let address = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let sensors = fs::read_dir(folder.join("hwmon")).into_iter().flatten().flatten().next();
             found.push(GpuIdentity {
-                uuid: text(&folder, "unique_id").map_or_else(|| address.clone(), |id| format!("AMD-{id}")),
+                uuid: id.map_or_else(|| address.clone(), |id| format!("AMD-{id}")),
                 name: text(&folder, "product_name")
                     .unwrap_or_else(|| format!("AMD {}", text(&folder, "device").unwrap_or_default())),
                 pci_bus_id: address,
                 driver_version: driver_version.clone(),
                 ..GpuIdentity::new(index, "")
             });
-            self.cards.insert(index, Card { sensors: sensors.map(|entry| entry.path()), folder });
+            let card = Card { sensors: sensors.map(|entry| entry.path()), links: links_of(&folder), folder };
+            self.cards.insert(index, card);
         }
         Ok(Enumeration::new(found, 0))
+    }
+
+    /// A card that was not there comes with a folder.
+    fn has_changed(&mut self) -> bool {
+        let cards = self.source.cards();
+        cards.len() != self.cards.len()
+            || cards.iter().any(|(index, folder)| self.cards.get(index).is_none_or(|card| card.folder != *folder))
     }
 
     fn read(&mut self, index: u32, part: Part, out: &mut Readings) -> Result<(), ReadError> {
@@ -118,14 +140,7 @@ impl Card {
         self.link("max", out);
         self.sensor("power1_cap_default", Series::new(&catalog::POWER_LIMIT, &[("kind", "default")]), 1e6, out);
         self.sensor("power1_cap_max", Series::new(&catalog::POWER_LIMIT, &[("kind", "max")]), 1e6, out);
-        for (n, label) in self.temperatures() {
-            let series = match label.as_str() {
-                "edge" => Series::new(&catalog::TEMPERATURE_LIMIT, &[("kind", "gpu_max")]),
-                "mem" => Series::new(&catalog::TEMPERATURE_LIMIT, &[("kind", "mem_max")]),
-                _ => continue,
-            };
-            self.sensor(&format!("temp{n}_crit"), series, 1000.0, out);
-        }
+        self.temperatures("crit", &catalog::TEMPERATURE_LIMIT, LIMITS, out);
     }
 
     fn read_fast(&self, out: &mut Readings) {
@@ -135,58 +150,102 @@ impl Card {
         self.file("mem_busy_percent", Series::new(&catalog::MEMORY_CONTROLLER, &[]), 100.0, out);
         self.file("mem_info_vram_used", Series::new(&catalog::MEMORY_USED, &[]), 1.0, out);
         self.file("mem_info_vram_total", Series::new(&catalog::MEMORY_TOTAL, &[]), 1.0, out);
+        // The graphics translation table: what an APU has beyond its carve-out.
+        self.file("mem_info_gtt_used", Series::new(&catalog::SYSTEM_MEMORY_USED, &[]), 1.0, out);
+        self.file("mem_info_gtt_total", Series::new(&catalog::SYSTEM_MEMORY_TOTAL, &[]), 1.0, out);
         // Microwatts. Which of the two there is depends on the generation; the driver does not say over how long it averages.
-        let input = Series::new(&catalog::POWER, &[("reading", "instant")]);
-        if !self.sensor("power1_input", input, 1e6, out) {
-            self.sensor("power1_average", Series::new(&catalog::POWER, &[("reading", "driver")]), 1e6, out);
+        // None at all is what the second die of an MI250 says, whose power is in the figure of the first.
+        let draw = |name| self.value::<f64>(name).filter(|microwatts| *microwatts > 0.0);
+        if let Some(microwatts) = draw("power1_input") {
+            out.gauge(Series::new(&catalog::POWER, &[("reading", "instant")]), microwatts / 1e6);
+        } else if let Some(microwatts) = draw("power1_average") {
+            out.gauge(Series::new(&catalog::POWER, &[("reading", "driver")]), microwatts / 1e6);
         }
         self.sensor("freq1_input", Series::new(&catalog::CLOCK, &[("domain", "sm")]), 1.0, out);
     }
 
     fn read_slow(&self, out: &mut Readings) {
-        for (n, label) in self.temperatures() {
-            let series = match label.as_str() {
-                "edge" => Series::new(&catalog::TEMPERATURE, &[("sensor", "gpu")]),
-                "mem" => Series::new(&catalog::TEMPERATURE, &[("sensor", "memory")]),
-                _ => continue,
-            };
-            self.sensor(&format!("temp{n}_input"), series, 1000.0, out);
-        }
+        self.temperatures("input", &catalog::TEMPERATURE, SENSORS, out);
         self.sensor("freq2_input", Series::new(&catalog::CLOCK, &[("domain", "memory")]), 1.0, out);
         self.sensor("power1_cap", Series::new(&catalog::POWER_LIMIT, &[("kind", "enforced")]), 1e6, out);
-        if let Some(microjoules) = self.sensors.as_deref().and_then(|sensors| number(sensors, "energy1_input")) {
-            out.count(Series::new(&catalog::ENERGY, &[]), microjoules, 1_000_000);
-        }
         if let Some(replays) = number(&self.folder, "pcie_replay_count") {
             out.count(Series::new(&catalog::PCIE_REPLAYS, &[]), replays, 1);
         }
         self.link("current", out);
     }
 
-    /// The numbers and names of the temperature sensors.
-    fn temperatures(&self) -> impl Iterator<Item = (usize, String)> {
+    /// Millidegrees of the sensors, by name. What has no `edge`, as an MI300, has `junction` for the whole.
+    fn temperatures(
+        &self,
+        file: &str,
+        row: &'static MetricDef,
+        [gpu, junction, memory]: [Labels; 3],
+        out: &mut Readings,
+    ) {
         let sensors = self.sensors.as_deref();
-        (1..=3).filter_map(move |n| Some((n, text(sensors?, &format!("temp{n}_label"))?)))
+        let labels: Vec<_> = (1..=3).filter_map(|n| Some((n, text(sensors?, &format!("temp{n}_label"))?))).collect();
+        let has_edge = labels.iter().any(|(_, label)| label == "edge");
+        for (n, label) in labels {
+            let Some(millidegrees) = self.value::<f64>(&format!("temp{n}_{file}")) else { continue };
+            let mut report = |labels| out.gauge(Series::new(row, labels), millidegrees / 1000.0);
+            match label.as_str() {
+                "edge" => report(gpu),
+                "junction" => {
+                    report(junction);
+                    if !has_edge {
+                        report(gpu);
+                    }
+                }
+                "mem" => report(memory),
+                _ => {}
+            }
+        }
     }
 
-    fn file(&self, name: &str, series: Series, per_unit: f64, out: &mut Readings) -> bool {
-        let value = number::<f64>(&self.folder, name);
-        value.map(|value| out.gauge(series, value / per_unit)).is_some()
+    fn value<T: FromStr>(&self, sensor: &str) -> Option<T> {
+        number(self.sensors.as_deref()?, sensor)
     }
 
-    fn sensor(&self, name: &str, series: Series, per_unit: f64, out: &mut Readings) -> bool {
-        let value = self.sensors.as_deref().and_then(|sensors| number::<f64>(sensors, name));
-        value.map(|value| out.gauge(series, value / per_unit)).is_some()
+    fn file(&self, name: &str, series: Series, per_unit: f64, out: &mut Readings) {
+        if let Some(value) = number::<f64>(&self.folder, name) {
+            out.gauge(series, value / per_unit);
+        }
+    }
+
+    fn sensor(&self, name: &str, series: Series, per_unit: f64, out: &mut Readings) {
+        if let Some(value) = self.value::<f64>(name) {
+            out.gauge(series, value / per_unit);
+        }
     }
 
     fn link(&self, state: &str, out: &mut Readings) {
         let labels: &'static [_] = if state == "max" { &[("state", "max")] } else { &[("state", "current")] };
-        self.file(&format!("{state}_link_width"), Series::new(&catalog::PCIE_WIDTH, labels), 1.0, out);
-        let speed = text(&self.folder, &format!("{state}_link_speed"));
-        if let Some(generation) = speed.as_deref().and_then(generation) {
+        let links = self.links.iter();
+        if let Some(width) =
+            links.clone().filter_map(|link| number(link, &format!("{state}_link_width"))).reduce(f64::min)
+        {
+            out.gauge(Series::new(&catalog::PCIE_WIDTH, labels), width);
+        }
+        let speeds = links.filter_map(|link| generation(&text(link, &format!("{state}_link_speed"))?));
+        if let Some(generation) = speeds.reduce(f64::min) {
             out.gauge(Series::new(&catalog::PCIE_GENERATION, labels), generation);
         }
     }
+}
+
+type Labels = &'static [(&'static str, &'static str)];
+
+/// Of the whole, of its hottest spot, and of its memory.
+const SENSORS: [Labels; 3] = [&[("sensor", "gpu")], &[("sensor", "junction")], &[("sensor", "memory")]];
+const LIMITS: [Labels; 3] = [&[("kind", "gpu_max")], &[("kind", "junction_max")], &[("kind", "mem_max")]];
+
+/// The device's own folder, and those of the bridges above it. A card has a switch inside, whose link to the device is the best
+/// there is; that of the slot is further up, and the narrowest is what data go through.
+fn links_of(device: &Path) -> Vec<PathBuf> {
+    const PCI_BRIDGE: &str = "0x0604";
+    let is_bridge = |folder: &&Path| text(folder, "class").is_some_and(|class| class.starts_with(PCI_BRIDGE));
+    let bridges = device.ancestors().skip(1).take_while(is_bridge);
+    [device].into_iter().chain(bridges).map(Path::to_path_buf).collect()
 }
 
 /// The generation of a link whose speed reads like `16.0 GT/s PCIe`.

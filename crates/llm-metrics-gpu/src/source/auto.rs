@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    AmdSource, Enumeration, GpuEvent, GpuSession, GpuSource, NvmlSource, Part, ReadError, Readings, SourceError,
+    AmdSource, Enumeration, GpuEvent, GpuSession, GpuSource, NvmlSource, Part, ReadError, Readings, Reopen,
+    SourceError, nvml,
 };
+use crate::backoff::Backoff;
 
-/// How soon NVIDIA's driver is looked for again while AMD's is in use, at first and at most.
+/// How soon the other driver is looked for again, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// NVIDIA's driver where there is one, else AMD's: what a collector uses when it is told nothing.
+/// NVIDIA's driver where there is one that has a GPU, else AMD's: what a collector uses when it is told nothing.
 ///
 /// NVIDIA's is asked for anew each time that a session begins, and from time to time while AMD's is in use, so that it may
-/// appear later. Where neither is there, the error is the one about NVIDIA's.
+/// appear later; likewise AMD's while NVIDIA's has no GPU. Where neither is there, the error is the one about NVIDIA's.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AutoSource {
@@ -26,55 +28,91 @@ impl AutoSource {
     pub const fn new(nvml: NvmlSource, amd: AmdSource) -> Self {
         Self { nvml, amd }
     }
+
+    fn nvidia_has_a_gpu(&self) -> bool {
+        self.nvml.devices().is_ok_and(|devices| devices > 0)
+    }
 }
 
 impl GpuSource for AutoSource {
     fn session(&mut self, body: &mut dyn FnMut(&mut dyn GpuSession)) -> Result<(), SourceError> {
-        match self.nvml.session(body) {
-            Err(error @ (SourceError::NoLibrary { .. } | SourceError::NotLoaded { .. })) => {
-                let nvml = &self.nvml;
-                let mut second = |amd: &mut dyn GpuSession| {
-                    body(&mut SecondChoice { amd, nvml, look_at: Instant::now() + PAUSES.0, pause: PAUSES.0 });
-                };
-                self.amd.session(&mut second).map_err(|_| error)
-            }
-            done_or_failed => done_or_failed,
+        let nvml = self.nvml.open();
+        let devices = nvml.as_ref().map_err(Clone::clone).and_then(nvml::devices);
+        let has_none = match &devices {
+            Ok(devices) => *devices == 0,
+            Err(error) => matches!(
+                error,
+                SourceError::NoLibrary { .. } | SourceError::NotLoaded { .. } | SourceError::NoDevice { .. }
+            ),
+        };
+        if has_none && self.amd.has_cards() {
+            drop(nvml);
+            let this = self.clone();
+            let better = || this.nvidia_has_a_gpu();
+            return self.amd.session(&mut |session| body(&mut SecondChoice::new(session, &better)));
         }
+        let nvml = nvml?;
+        if devices == Ok(0) {
+            let amd = self.amd.clone();
+            let better = || amd.has_cards();
+            self.nvml.session_with(&nvml, &mut |session| body(&mut SecondChoice::new(session, &better)));
+        } else {
+            self.nvml.session_with(&nvml, body);
+        }
+        Ok(())
     }
 }
 
-/// A session with AMD's driver that ends when NVIDIA's appears.
+/// A session that ends when there is something better.
 struct SecondChoice<'a> {
-    amd: &'a mut dyn GpuSession,
-    nvml: &'a NvmlSource,
-    look_at: Instant,
-    pause: Duration,
+    session: &'a mut dyn GpuSession,
+    better: &'a dyn Fn() -> bool,
+    look: Backoff,
+}
+
+impl<'a> SecondChoice<'a> {
+    fn new(session: &'a mut dyn GpuSession, better: &'a dyn Fn() -> bool) -> Self {
+        let mut look = Backoff::new(PAUSES.0, PAUSES.1);
+        look.postpone(Instant::now());
+        Self { session, better, look }
+    }
 }
 
 impl GpuSession for SecondChoice<'_> {
     fn enumerate(&mut self) -> Result<Enumeration, SourceError> {
-        self.amd.enumerate()
+        self.session.enumerate()
     }
 
     fn slow_parts(&self) -> usize {
-        self.amd.slow_parts()
+        self.session.slow_parts()
     }
 
     fn read(&mut self, index: u32, part: Part, out: &mut Readings) -> Result<(), ReadError> {
-        self.amd.read(index, part, out)
+        self.session.read(index, part, out)
+    }
+
+    fn critical_xids(&self, index: u32) -> Vec<u64> {
+        self.session.critical_xids(index)
+    }
+
+    fn has_changed(&mut self) -> bool {
+        self.session.has_changed()
     }
 
     fn superseded(&mut self) -> bool {
         let now = Instant::now();
-        if now < self.look_at {
+        if !self.look.is_due(now) {
             return false;
         }
-        self.pause = (self.pause * 2).min(PAUSES.1);
-        self.look_at = now + self.pause;
-        self.nvml.is_there()
+        self.look.postpone(now);
+        (self.better)()
+    }
+
+    fn reopen(&mut self) -> Reopen {
+        self.session.reopen()
     }
 
     fn wait(&mut self, at_most: Duration) -> Option<GpuEvent> {
-        self.amd.wait(at_most)
+        self.session.wait(at_most)
     }
 }

@@ -1,13 +1,14 @@
-//! Where the figures come from: a trait, and one implementation a vendor.
+//! Sources of measurements: a trait, and one implementation per vendor.
 //!
 //! A source opens its driver inside [`GpuSource::session`] and closes it before that returns. Whatever it borrows from the
-//! driver's library therefore lives in one function's scope, on the sampler's thread, and a new session is all that it takes
-//! to begin afresh.
+//! driver's library therefore lives in one function's scope, on the sampler's thread, and starting over
+//! takes no more than a new session.
 
 mod amd;
 mod auto;
 pub(crate) mod nvml;
 mod readings;
+#[cfg(any(test, feature = "test-util"))]
 mod scripted;
 
 use std::{thread, time::Duration};
@@ -16,11 +17,13 @@ pub use amd::AmdSource;
 pub use auto::AutoSource;
 pub use nvml::NvmlSource;
 pub use readings::{Part, Readings, Ring, Sample, Series};
+#[cfg(any(test, feature = "test-util"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub use scripted::{Script, ScriptedGpu, ScriptedSource};
 
 pub(crate) use readings::Value;
 
-/// A vendor's driver.
+/// A vendor's driver. Open: implement it for a driver that this crate does not know. A method that is added later has a default.
 pub trait GpuSource: Send + 'static {
     /// Opens the driver, hands a session to `body`, and closes the driver when that returns.
     ///
@@ -29,7 +32,7 @@ pub trait GpuSource: Send + 'static {
     fn session(&mut self, body: &mut dyn FnMut(&mut dyn GpuSession)) -> Result<(), SourceError>;
 }
 
-/// A driver that is open.
+/// A driver that is open. A trait to be implemented, as [`GpuSource`] is.
 pub trait GpuSession {
     /// Looks for devices. Called at the beginning, and again from time to time while one is missing.
     ///
@@ -48,10 +51,28 @@ pub trait GpuSession {
     /// When the device is lost, or the driver as a whole. A single fact that cannot be read is no error here.
     fn read(&mut self, index: u32, part: Part, out: &mut Readings) -> Result<(), ReadError>;
 
+    /// The XIDs that mean that the device with that index is broken, of those that this session would hear of: their series
+    /// exist from the beginning. A driver that has no XIDs has none.
+    fn critical_xids(&self, _index: u32) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Whether there may be devices that the last look did not find, as far as that is known without a call into the driver.
+    /// Asked from time to time while none is missing.
+    fn has_changed(&mut self) -> bool {
+        false
+    }
+
     /// Whether it is time to end this session and begin another: a driver that is to be preferred has appeared. Asked after
     /// each tick.
     fn superseded(&mut self) -> bool {
         false
+    }
+
+    /// Whether the driver can be reopened. Asked before a session that works for some devices is ended for the sake of one
+    /// that stays lost; the answer must not take long.
+    fn reopen(&mut self) -> Reopen {
+        Reopen::Ready
     }
 
     /// Sleeps for `at_most`, or until something happens to a device.
@@ -61,7 +82,19 @@ pub trait GpuSession {
     }
 }
 
-/// What a look for devices found.
+/// Whether a driver can be reopened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reopen {
+    /// It can, as far as is known.
+    Ready,
+    /// It is being tried: ask again.
+    Pending,
+    /// It cannot: keep the current session.
+    Refused,
+}
+
+/// The devices that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Enumeration {
@@ -81,13 +114,13 @@ impl Enumeration {
     }
 }
 
-/// What tells a device from all others.
+/// What identifies a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GpuIdentity {
     /// The driver's number for it: the label `gpu`. It may change at a reboot.
     pub index: u32,
-    /// What never changes: the label `gpu_uuid`.
+    /// The identity that never changes: the label `gpu_uuid`.
     pub uuid: String,
     /// The product's name.
     pub name: String,
@@ -131,10 +164,10 @@ pub enum GpuEvent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// This device is gone; the others may be well.
+    /// This device is lost; others may still work.
     #[error("the device is lost")]
     Lost,
-    /// The driver as a whole is gone.
+    /// The whole driver failed.
     #[error(transparent)]
     Source(#[from] SourceError),
 }
@@ -143,34 +176,42 @@ pub enum ReadError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// Its library is not there.
-    #[error("no GPU driver library was found ({detail}); set NVML_LIB_PATH if it is in an unusual place")]
+    /// The driver's library was not found.
+    #[error("no GPU driver library was found: {detail}")]
     NoLibrary {
-        /// What was tried.
+        /// The paths that were tried, and what to do.
         detail: String,
     },
-    /// The library is there and the kernel module is not, or it went away.
+    /// The driver works but has no device.
+    #[error(
+        "the GPU driver found no GPU ({detail}); check that the GPU is plugged in and not assigned to a virtual machine"
+    )]
+    NoDevice {
+        /// The message of the library.
+        detail: String,
+    },
+    /// The library was found, but the kernel module is not loaded, or was unloaded.
     #[error("the GPU driver is not loaded ({detail}); load it, or start the container with access to the GPUs")]
     NotLoaded {
-        /// What the library said.
+        /// The message of the library.
         detail: String,
     },
     /// The library and the kernel module are of different versions.
     #[error("the GPU driver's library and kernel module have different versions; reboot, or reload the kernel module")]
     VersionMismatch,
-    /// This process may not ask.
+    /// This process has no permission to use the driver.
     #[error("no permission to use the GPU driver ({detail}); check the permissions of the devices and the container")]
     Permission {
-        /// What the library said.
+        /// The message of the library.
         detail: String,
     },
-    /// The library lacks what cannot be done without.
-    #[error("the GPU driver's library lacks {symbol}; it is not a library that this collector can use")]
+    /// The library lacks a required symbol.
+    #[error("the GPU driver's library lacks the symbol {symbol}, which this collector requires; update the driver")]
     Unfit {
         /// The first symbol that is missing.
         symbol: &'static str,
     },
-    /// No device answers.
+    /// All devices are lost.
     #[error(
         "every GPU is lost; if this is a container, `systemctl daemon-reload` on the host may have taken them away"
     )]
@@ -178,7 +219,7 @@ pub enum SourceError {
     /// Anything else.
     #[error("the GPU driver failed: {detail}")]
     Failed {
-        /// What the library said.
+        /// The message of the library.
         detail: String,
     },
 }
@@ -186,7 +227,9 @@ pub enum SourceError {
 impl SourceError {
     pub(crate) const fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoLibrary { .. } | Self::NotLoaded { .. } | Self::Unfit { .. } => ErrorKind::NoDriver,
+            Self::NoLibrary { .. } | Self::NoDevice { .. } | Self::NotLoaded { .. } | Self::Unfit { .. } => {
+                ErrorKind::NoDriver
+            }
             Self::VersionMismatch => ErrorKind::VersionMismatch,
             Self::Permission { .. } => ErrorKind::Permission,
             Self::AllLost => ErrorKind::GpuLost,
@@ -197,7 +240,7 @@ impl SourceError {
 
 macro_rules! kinds {
     ($($(#[$meta:meta])* $variant:ident = $word:literal,)+) => {
-        /// What can go wrong while collecting: the label `kind` of `gpu_collector_errors_total`.
+        /// A kind of error while collecting: the label `kind` of `gpu_collector_errors_total`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind { $($(#[$meta])* $variant,)+ }
@@ -206,28 +249,35 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// How it is written on `/metrics`.
+            /// The value of the label.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        /// As on `/metrics`.
+        impl std::fmt::Display for ErrorKind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
             }
         }
     };
 }
 
 kinds! {
-    /// There is no driver, or none that is loaded.
+    /// There is no driver, or it is not loaded.
     NoDriver = "no_driver",
     /// The driver's library and kernel module differ.
     VersionMismatch = "version_mismatch",
-    /// Something that this process may not read.
+    /// This process has no permission to read something.
     Permission = "permission",
-    /// A device stopped answering.
+    /// A device was lost, or was not answering when it was first looked for. Counted once per loss.
     GpuLost = "gpu_lost",
-    /// A call failed that should not.
+    /// A call failed unexpectedly.
     CallFailed = "call_failed",
-    /// A value that no device can have; it was dropped.
+    /// An implausible value, which was dropped.
     OutOfRange = "out_of_range",
-    /// A round over all devices took longer than a second.
+    /// A tick over all devices took longer than a second.
     SlowTick = "slow_tick",
 }

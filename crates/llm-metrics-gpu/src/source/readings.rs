@@ -91,6 +91,20 @@ pub(crate) enum Value {
     Count { count: u64, per_unit: u64 },
 }
 
+/// When a tick began, by its own time and by the machine's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tick {
+    now: Instant,
+    began: Instant,
+}
+
+impl Tick {
+    /// The time of this moment, which is later than that of the tick by what was read in it before.
+    pub(crate) fn clock(self) -> Instant {
+        self.now + self.began.elapsed()
+    }
+}
+
 /// Collects what a source reads of one device in one tick.
 ///
 /// A source reports what it has and leaves out what it has not: a gauge that is left out of a part that had it before
@@ -99,6 +113,7 @@ pub(crate) enum Value {
 #[non_exhaustive]
 pub struct Readings {
     now: Instant,
+    tick: Tick,
     since: u64,
     pub(crate) values: Vec<(Series, Value)>,
     pub(crate) utilization: Option<(Option<f64>, Ring)>,
@@ -107,7 +122,18 @@ pub struct Readings {
 
 impl Readings {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { now, since: 0, values: Vec::new(), utilization: None, failures: Vec::new() }
+        Self {
+            now,
+            tick: Tick { now, began: Instant::now() },
+            since: 0,
+            values: Vec::new(),
+            utilization: None,
+            failures: Vec::new(),
+        }
+    }
+
+    pub(crate) fn begin_tick(&mut self, now: Instant) {
+        self.tick = Tick { now, began: Instant::now() };
     }
 
     pub(crate) fn start(&mut self, now: Instant, since: u64) {
@@ -120,6 +146,10 @@ impl Readings {
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
+    }
+
+    pub(crate) const fn tick(&self) -> Tick {
+        self.tick
     }
 
     /// The timestamp of the last utilisation sample that was taken in; 0 if there was none.

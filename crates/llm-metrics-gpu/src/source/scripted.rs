@@ -11,6 +11,7 @@ use super::{
     Enumeration, ErrorKind, GpuEvent, GpuIdentity, GpuSession, GpuSource, Part, ReadError, Readings, Ring, Sample,
     Series, SourceError,
 };
+use crate::catalog::CRITICAL_XIDS;
 
 /// What a [`ScriptedSource`] says; clones share it, so that a test can change it while the collector runs.
 ///
@@ -147,6 +148,10 @@ impl GpuSession for ScriptedSource {
         let found: Vec<_> = state.gpus.iter().filter(|gpu| !gpu.lost).map(|gpu| gpu.identity.clone()).collect();
         let missing = state.gpus.len() - found.len();
         Ok(Enumeration::new(found, missing))
+    }
+
+    fn critical_xids(&self, _index: u32) -> Vec<u64> {
+        CRITICAL_XIDS.to_vec()
     }
 
     fn read(&mut self, index: u32, part: Part, out: &mut Readings) -> Result<(), ReadError> {

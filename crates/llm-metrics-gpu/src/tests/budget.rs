@@ -11,7 +11,8 @@ use super::{
 
 #[test]
 fn a_tick_makes_at_most_ten_calls_a_device() {
-    let limits = [("h200", 10), ("l40s", 8), ("old-driver", 8), ("rtx4090", 8), ("gb10", 7), ("h100-mig", 4)];
+    // One more where something that was refused is asked for again, of GPM three.
+    let limits = [("h200", 10), ("l40s", 9), ("old-driver", 9), ("rtx4090", 9), ("gb10", 8), ("h100-mig", 7)];
     for (profile, most) in limits {
         by_hand(&Fake::profile(profile), |hand| {
             // The first ticks read everything, and learn what is not supported.
@@ -49,11 +50,11 @@ fn calls_grow_with_devices_and_not_faster() {
 }
 
 #[test]
-fn unsupported_calls_are_made_once() {
+fn unsupported_calls_are_made_once_in_a_long_while() {
     by_hand(&Fake::profile("gb10"), |hand| {
         hand.ticks(60);
         for call in ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetEnforcedPowerLimit"] {
-            assert_eq!(hand.fake.calls(call), 1, "{call}");
+            assert_eq!(hand.fake.calls(call), 3, "{call}: at first, after ten seconds, after twenty more");
         }
         assert_eq!(hand.fake.calls("nvmlDeviceGetPcieThroughput"), 0, "opt-in");
         assert_eq!(hand.fake.calls("nvmlDeviceGetComputeRunningProcesses_v3"), 0, "opt-in");
@@ -96,7 +97,7 @@ fn labels_do_not_grow_over_a_thousand_xids() {
     by_hand(&Fake::profile("h200"), |hand| {
         hand.ticks(1);
         for xid in 0..1000 {
-            hand.sampler.event(GpuEvent::Xid { index: 0, xid }, &hand.generation);
+            hand.sampler.event(GpuEvent::Xid { index: 0, xid }, &mut hand.generation);
         }
         let xids: Vec<_> =
             hand.page.samples().into_iter().filter(|(key, _)| key.starts_with("gpu_xid_errors_total")).collect();

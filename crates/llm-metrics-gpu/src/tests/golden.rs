@@ -3,13 +3,28 @@
 use std::{
     fs,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use super::{by_hand, support::Fake};
+use crate::catalog;
 
-const PROFILES: [&str; 7] = ["gb10", "h100-mig", "h200", "l40s", "old-driver", "rtx4090", "two-mixed"];
+const PROFILES: [&str; 13] = [
+    "a100",
+    "b200",
+    "gb10",
+    "h100",
+    "h100-mig",
+    "h200",
+    "l40s",
+    "old-driver",
+    "rtx4090",
+    "t4",
+    "two-mixed",
+    "vgpu",
+    "wsl",
+];
 
 #[test]
 fn the_page_of_each_profile_is_as_it_was() {
@@ -26,6 +41,27 @@ fn the_page_of_each_profile_is_as_it_was() {
         let golden = fs::read_to_string(&path).unwrap_or_default();
         assert!(page == golden, "{profile} differs from {}:\n{}", path.display(), difference(&golden, &page));
     }
+}
+
+/// Whoever writes rules and dashboards takes the values of the catalogue for all that there are.
+#[test]
+fn every_label_value_of_the_pages_is_in_the_catalogue() {
+    let mut checked = 0;
+    for page in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")).unwrap() {
+        let page = fs::read_to_string(page.unwrap().path()).unwrap();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, rest)) = line.split_once('{') else { continue };
+            let Some(row) = catalog::all().find(|row| row.name == name) else { continue };
+            for pair in rest.split('}').next().unwrap().split(',') {
+                let (label, value) = pair.split_once('=').unwrap();
+                if let Some(values) = catalog::label_values(row, label) {
+                    assert!(values.contains(&value.trim_matches('"')), "{line}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 100);
 }
 
 #[test]

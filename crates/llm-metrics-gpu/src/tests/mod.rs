@@ -2,9 +2,11 @@
 
 mod budget;
 mod golden;
+mod kinds;
 mod nvml;
+mod refusals;
 #[path = "../../tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 
 use std::{
     sync::Arc,
@@ -15,7 +17,8 @@ use llm_metrics::catalog::Naming;
 use support::{Fake, Page};
 
 use crate::{
-    sampler::{Generation, Rhythm, Sampler, Stop},
+    control::Control,
+    sampler::{Generation, Intervals, Sampler},
     select::Selection,
     sink::Sink,
     source::{GpuSession, GpuSource, SourceError},
@@ -60,8 +63,8 @@ fn by_hand_from(mut source: impl GpuSource, fake: &Fake, mut body: impl FnMut(&m
         let (recorder, page) = support::page();
         let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
         sink.describe();
-        let stop = Arc::new(Stop::default());
-        let mut sampler = Sampler::new(Rhythm::default(), Selection::All, sink, stop);
+        let control = Arc::new(Control::default());
+        let mut sampler = Sampler::new(Intervals::default(), Selection::All, sink, control);
         let now = Instant::now();
         let generation = sampler.begin(session, now).unwrap();
         body(&mut Hand { sampler, generation, session, fake, page, now });

@@ -71,12 +71,19 @@ fn nvlink_is_counted_over_all_links() {
 
 #[test]
 fn fields_that_newer_drivers_renumbered_are_asked_for_by_their_new_number() {
-    use crate::source::nvml::throttle_nanoseconds;
-
+    let seconds = [("74", "sw_power_cap"), ("251", "sw_thermal_slowdown"), ("252", "hw_thermal_slowdown")];
     for driver in ["570.86.16", "580.95.05", "590.48.01"] {
-        let gpu = device("GPU-a", json!({ "clock_event_ns": { "74": 1, "251": 7, "252": 8, "253": 9 } }));
-        let fake = Fake::state(&json!({ "driver_version": driver, "devices": [gpu] }));
-        assert_eq!(throttle_nanoseconds(fake.path()), [Some(1), None, Some(7), Some(8), Some(9)], "{driver}");
+        let ns = json!({ "74": 1_999_999_999_u64, "251": 7_000_000_000_u64, "252": 8_500_000_000_u64 });
+        let fake = Fake::state(
+            &json!({ "driver_version": driver, "devices": [device("GPU-a", json!({ "clock_event_ns": ns }))] }),
+        );
+        by_hand(&fake, |hand| {
+            hand.ticks(1);
+            let told = seconds
+                .map(|(_, reason)| hand.value("gpu_clock_event_seconds_total", &[&format!("reason=\"{reason}\"")]));
+            assert_eq!(told, [Some(1.0), Some(7.0), Some(8.0)], "{driver}");
+            assert_eq!(hand.value("gpu_clock_event_seconds_total", &["sync_boost"]), None);
+        });
     }
 }
 
@@ -150,7 +157,7 @@ fn symbols_that_an_old_library_lacks_cost_their_metrics_and_no_more() {
         "nvmlSystemGetCudaDriverVersion_v2",
         "nvmlDeviceGetMigMode",
     ]);
-    fake.set(&serde_json::from_str(include_str!("../../../fake-nvml/profiles/old-driver.json")).unwrap());
+    fake.set_profile("old-driver");
     by_hand(&fake, |hand| {
         hand.ticks(12);
         assert_eq!(hand.value("gpu_power_watts", &[]), Some(31.0));

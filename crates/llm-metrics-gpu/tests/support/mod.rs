@@ -11,10 +11,11 @@ use std::{
     collections::BTreeMap,
     ffi::{CString, c_char},
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -54,6 +55,8 @@ fn built(what: &[&str], target: &str) -> PathBuf {
     PathBuf::from(file.expect("a file was built"))
 }
 
+const KERNEL_LOG: &str = "kmsg";
+
 /// A driver of its own: a copy of the library, hence with its own state, so that tests run side by side.
 pub struct Fake {
     library: Option<Library>,
@@ -63,7 +66,7 @@ pub struct Fake {
 impl Fake {
     pub fn profile(name: &str) -> Self {
         let fake = Self::without(&[]);
-        fake.text_call("fake_nvml_set_profile", name);
+        fake.set_profile(name);
         fake
     }
 
@@ -89,6 +92,7 @@ impl Fake {
             places.into_iter().for_each(|at| bytes[at] = b'X');
         }
         fs::write(&path, bytes).unwrap();
+        fs::write(folder.join(KERNEL_LOG), "").unwrap();
         // SAFETY: it is our own library, whose initialisers do nothing.
         let library = unsafe { Library::new(&path) }.unwrap();
         Self { library: Some(library), path }
@@ -98,8 +102,24 @@ impl Fake {
         &self.path
     }
 
+    /// Reads this driver, and this machine's kernel's log only in a made-up copy.
     pub fn source(&self) -> NvmlSource {
-        NvmlSource::new().library_path(&self.path)
+        NvmlSource::new().library_path(&self.path).kernel_log_path(self.kernel_log())
+    }
+
+    pub fn kernel_log(&self) -> PathBuf {
+        self.path.with_file_name(KERNEL_LOG)
+    }
+
+    /// The kernel module writes of an XID, as it does for each, of the GPU at that address (`0000:01:00`).
+    pub fn log_xid(&self, address: &str, xid: u64) {
+        let line = format!("4,1513,99112233,-;NVRM: Xid (PCI:{address}): {xid}, pid='<unknown>', name=<unknown>\n");
+        let mut log = fs::OpenOptions::new().append(true).open(self.kernel_log()).unwrap();
+        log.write_all(line.as_bytes()).unwrap();
+    }
+
+    pub fn set_profile(&self, name: &str) {
+        self.text_call("fake_nvml_set_profile", name);
     }
 
     pub fn set(&self, state: &Value) {
@@ -237,4 +257,27 @@ impl Page {
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// The lines that are logged by this thread meanwhile, without their times.
+pub fn logged(work: impl FnOnce()) -> Vec<String> {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().without_time().with_target(false).with_writer(move || writer.clone());
+    tracing::subscriber::with_default(subscriber.finish(), work);
+    let bytes = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+    String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).collect()
 }

@@ -1,7 +1,7 @@
 //! XIDs: what the driver tells by itself, to who waits for it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     thread,
     time::{Duration, Instant},
 };
@@ -12,20 +12,27 @@ use super::{
     fault::{Fault, classify},
     raw,
 };
-use crate::source::{ErrorKind, GpuEvent};
+use crate::{
+    backoff::Backoff,
+    source::{ErrorKind, GpuEvent},
+};
 
 /// How soon a wait that failed is set up anew, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often the set is made anew at most because a device of it is lost.
+const RENEWALS_APART: Duration = Duration::from_secs(1);
 
 /// The set of events, and the devices in it.
 pub(super) struct Events<'nvml> {
     nvml: &'nvml Nvml,
     supported: bool,
     set: Option<EventSet<'nvml>>,
-    /// By handle. A device that is being lost stays: the XID that says so often comes after the call that found out.
+    /// By handle. A device that is being lost stays, as long as the driver lets it: it may have something to say yet.
     indices: BTreeMap<usize, u32>,
-    pause: Duration,
-    again_at: Option<Instant>,
+    /// The devices that tell of XIDs.
+    telling: BTreeSet<u32>,
+    again: Backoff,
+    renewed_at: Option<Instant>,
     warned: bool,
 }
 
@@ -36,8 +43,9 @@ impl<'nvml> Events<'nvml> {
             supported: cfg!(target_os = "linux") && raw::has_events(nvml),
             set: None,
             indices: BTreeMap::new(),
-            pause: PAUSES.0,
-            again_at: None,
+            telling: BTreeSet::new(),
+            again: Backoff::new(PAUSES.0, PAUSES.1),
+            renewed_at: None,
             warned: false,
         }
     }
@@ -48,21 +56,25 @@ impl<'nvml> Events<'nvml> {
             return;
         }
         self.indices.insert(raw::id(device), index);
-        if self.set.is_none() && self.again_at.is_none() {
+        if self.set.is_none() && !self.again.is_set() {
             // Counted by the wait that follows, if it cannot be had then either.
             match create_event_set(self.nvml) {
                 Ok(set) => self.set = Some(set),
                 Err(error) => self.failed(&error),
             }
         }
-        self.register(device);
+        self.register(index, device);
+    }
+
+    /// Whether the XIDs of a device come this way.
+    pub(super) fn tell_of(&self, index: u32) -> bool {
+        self.telling.contains(&index)
     }
 
     /// Sleeps until something happens or the time is over; never less, so that no failure makes a busy loop.
     pub(super) fn wait(&mut self, at_most: Duration) -> Option<GpuEvent> {
         let began = Instant::now();
-        if self.again_at.is_some_and(|at| at <= began) {
-            self.again_at = None;
+        if self.set.is_none() && self.again.is_due(began) {
             if let Err(error) = self.renew() {
                 return self.report(&error);
             }
@@ -70,14 +82,18 @@ impl<'nvml> Events<'nvml> {
         let timeout_ms = at_most.as_millis().clamp(1, 1000) as u32;
         match self.set.as_ref().map(|set| set.wait(timeout_ms)) {
             Some(Ok(event)) => {
-                self.pause = PAUSES.0;
+                self.again.reset();
                 let index = self.indices.get(&raw::id(&event.device)).copied();
                 if let (Some(index), Some(xid)) = (index, event.event_data) {
                     let xid = if let XidError::Value(xid) = xid { xid } else { 999 };
                     return Some(GpuEvent::Xid { index, xid });
                 }
             }
-            Some(Err(NvmlError::Timeout)) => self.pause = PAUSES.0,
+            Some(Err(NvmlError::Timeout)) => self.again.reset(),
+            // As long as a lost device is in the set, nothing is heard of the others (NVIDIA/k8s-test-infra#746).
+            Some(Err(NvmlError::GpuLost)) if self.may_renew(began) => {
+                return if let Err(error) = self.renew() { self.report(&error) } else { None };
+            }
             None | Some(Err(NvmlError::GpuLost)) => {}
             Some(Err(error)) => return self.report(&error),
         }
@@ -86,19 +102,30 @@ impl<'nvml> Events<'nvml> {
         None
     }
 
-    fn register(&self, device: &Device<'_>) {
-        if let Some(set) = self.set.as_ref().filter(|_| supports_xids(device)) {
-            // A device that refuses has no XIDs to tell; the others keep theirs.
-            let _ = raw::register_xids(device, set);
+    /// Whether the set may be made anew because a device of it is lost, which takes effect unless that one still pretends.
+    fn may_renew(&mut self, now: Instant) -> bool {
+        let may = self.renewed_at.is_none_or(|at| now.saturating_duration_since(at) >= RENEWALS_APART);
+        if may {
+            self.renewed_at = Some(now);
+        }
+        may
+    }
+
+    fn register(&mut self, index: u32, device: &Device<'_>) {
+        let Some(set) = self.set.as_ref().filter(|_| supports_xids(device)) else { return };
+        // A device that refuses has no XIDs to tell; the others keep theirs.
+        if raw::register_xids(device, set).is_ok() {
+            self.telling.insert(index);
         }
     }
 
+    /// A set of those that are not lost. One that is lost is added again when it is found.
     fn renew(&mut self) -> Result<(), NvmlError> {
         self.set = Some(create_event_set(self.nvml)?);
-        for &index in self.indices.values() {
-            // One that is lost is added again when it is found.
+        self.telling.clear();
+        for index in self.indices.values().copied().collect::<Vec<_>>() {
             if let Ok(device) = self.nvml.device_by_index(index) {
-                self.register(&device);
+                self.register(index, &device);
             }
         }
         Ok(())
@@ -113,13 +140,13 @@ impl<'nvml> Events<'nvml> {
         self.set = None;
         if classify(error) == Fault::Unsupported {
             self.supported = false;
+            self.telling.clear();
             return;
         }
         if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(%error, "the GPU driver's wait for events failed: XIDs are not counted until it works again");
         }
-        self.again_at = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(PAUSES.1);
+        self.again.postpone(Instant::now());
     }
 }
 

@@ -21,12 +21,13 @@ pub(super) enum Fault {
     Failed,
 }
 
+const GPU_NOT_FOUND: u32 = 28;
+
 /// By number where the wrapper has no name: codes 23 to 30 are newer than it.
 pub(super) fn classify(error: &NvmlError) -> Fault {
     const ARGUMENT_VERSION_MISMATCH: u32 = 25;
     const DEPRECATED: u32 = 26;
     const NOT_READY: u32 = 27;
-    const GPU_NOT_FOUND: u32 = 28;
 
     match error {
         NvmlError::NotSupported
@@ -62,6 +63,7 @@ pub(super) fn source_error(error: &NvmlError) -> SourceError {
         }
         NvmlError::LibRmVersionMismatch => SourceError::VersionMismatch,
         NvmlError::NoPermission | NvmlError::OperatingSystem => SourceError::Permission { detail },
+        NvmlError::UnexpectedVariant(GPU_NOT_FOUND) => SourceError::NoDevice { detail },
         NvmlError::FailedToLoadSymbol(_) => SourceError::Unfit { symbol: "nvmlInit_v2" },
         _ => SourceError::Failed { detail },
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nvml_wrapper::{Device, GpmSample, enums::gpm::GpmMetricId, error::NvmlError, gpm::gpm_metrics_get};
 
-use super::{fault::Fault, fault::classify, raw};
+use super::raw;
 use crate::{
     catalog,
     source::{Readings, Series},
@@ -15,7 +15,7 @@ const APART: Duration = Duration::from_millis(100);
 /// `nvml.h` gives PCIe throughput in MiB a second.
 const MIB: f64 = 1_048_576.0;
 
-/// What is asked for; the first is no metric of its own but stands in for utilisation where the driver has none.
+/// What is asked for; the first also stands in for utilisation where the driver has none.
 const METRICS: [GpmMetricId; 7] = [
     GpmMetricId::GraphicsUtil,
     GpmMetricId::SmUtil,
@@ -28,6 +28,7 @@ const METRICS: [GpmMetricId; 7] = [
 
 /// The two samples of a device, and what they said.
 pub(super) struct Gpm<'nvml> {
+    /// The sample, and when the driver had taken it at the latest.
     earlier: Option<(GpmSample<'nvml>, Instant)>,
     spare: Option<GpmSample<'nvml>>,
     values: Vec<(GpmMetricId, f64)>,
@@ -40,9 +41,10 @@ impl<'nvml> Gpm<'nvml> {
         usable.then(|| Self { earlier: None, spare: None, values: Vec::new() })
     }
 
-    /// Takes a sample and compares it with the one before.
-    pub(super) fn sample(&mut self, device: &Device<'nvml>, now: Instant) -> Result<(), NvmlError> {
-        if self.earlier.as_ref().is_some_and(|(_, at)| now.saturating_duration_since(*at) < APART) {
+    /// Takes a sample and compares it with the one before. It is not the time of the tick that counts: what was read before in it
+    /// may take long in one tick and not in the next.
+    pub(super) fn sample(&mut self, device: &Device<'nvml>, clock: impl Fn() -> Instant) -> Result<(), NvmlError> {
+        if self.earlier.as_ref().is_some_and(|(_, at)| clock().saturating_duration_since(*at) < APART) {
             return Ok(());
         }
         let later = match self.spare.take() {
@@ -53,20 +55,27 @@ impl<'nvml> Gpm<'nvml> {
             None => device.gpm_sample()?,
         };
         self.values.clear();
-        let earlier = self.earlier.replace((later, now));
+        let earlier = self.earlier.replace((later, clock()));
         if let (Some((earlier, _)), Some((later, _))) = (earlier, &self.earlier) {
             let metrics = gpm_metrics_get(device.nvml(), &earlier, later, &METRICS);
             self.spare = Some(earlier);
             let known = METRICS.iter().zip(metrics?).filter_map(|(id, result)| Some((*id, result.ok()?.value)));
-            self.values.extend(known);
+            // Of nothing there is no share: an idle device says so by success and NaN.
+            self.values.extend(known.filter(|(_, value)| value.is_finite()));
         }
         Ok(())
+    }
+
+    /// What was said before is not true of now.
+    pub(super) fn forget(&mut self) {
+        self.values.clear();
     }
 
     /// Reports what the last two samples said.
     pub(super) fn report(&self, out: &mut Readings) {
         for &(id, value) in &self.values {
             let (row, labels, value): (_, &'static [_], _) = match id {
+                GpmMetricId::GraphicsUtil => (&catalog::ENGINE_ACTIVE, &[], value / 100.0),
                 GpmMetricId::SmUtil => (&catalog::SM_ACTIVE, &[], value / 100.0),
                 GpmMetricId::SmOccupancy => (&catalog::SM_OCCUPANCY, &[], value / 100.0),
                 GpmMetricId::AnyTensorUtil => (&catalog::TENSOR_ACTIVE, &[], value / 100.0),
@@ -88,9 +97,4 @@ impl<'nvml> Gpm<'nvml> {
     pub(super) fn has_pcie(&self) -> bool {
         self.values.iter().any(|(id, _)| *id == GpmMetricId::PcieTxPerSec)
     }
-}
-
-/// Whether a device that failed like this will never have GPM: the parent of MIG devices, for one.
-pub(super) fn never(error: &NvmlError) -> bool {
-    matches!(classify(error), Fault::Unsupported | Fault::Permission)
 }

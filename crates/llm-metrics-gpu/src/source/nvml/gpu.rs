@@ -1,54 +1,34 @@
 //! One NVIDIA GPU: which calls are made when, and what their answers mean.
 //!
 //! NVML's calls wait for a lock of the driver that the inference engine needs for its own allocations. Hence: what a device
-//! does not support is asked once, what changes slowly is spread over ticks, and one batch call replaces twelve. On a
-//! device that has everything a tick makes nine calls, and one more for a slow part.
+//! does not support is asked once in a long while, what changes slowly is spread over ticks, and one batch call replaces
+//! twenty. On a device that has everything a tick makes nine calls, and one more for a slow part.
 
 use nvml_wrapper::{
     Device,
     enum_wrappers::device::{Clock, PcieUtilCounter, Sampling, TemperatureSensor, TemperatureThreshold},
-    enums::device::{SampleValue, UsedGpuMemory},
+    enums::device::SampleValue,
     error::NvmlError,
 };
 
 use super::{
-    Options,
+    Context,
+    batch::Batch,
+    calls::{Call, Calls, Refusal},
     fault::{Fault, classify, driver_is_gone},
-    fields::{FAST_FIELDS, Field, SLOW_FIELDS, scaled},
-    gpm::{self, Gpm},
-    raw,
+    fields::{FAST_FIELDS, SLOW_FIELDS, scaled},
+    gpm::Gpm,
+    raw::{self, ProcessList},
 };
 use crate::{
     catalog,
     source::{ErrorKind, ReadError, Readings, Ring, Sample, Series},
 };
 
-/// Fields, temperature, memory clock, power limit, link generation, link width, PCIe throughput, processes.
-pub(super) const SLOW_PARTS: usize = 8;
 const MEGA: f64 = 1e6;
-
-/// Calls that a device may turn out not to support.
-#[derive(Clone, Copy)]
-enum Call {
-    Utilization,
-    Samples,
-    MemoryV2,
-    MemoryV1,
-    Fields,
-    PowerUsage,
-    SmClock,
-    MemoryClock,
-    ClockEvents,
-    Gpm,
-    Temperature,
-    PowerLimit,
-    LinkGeneration,
-    LinkWidth,
-    PcieThroughput,
-    Processes,
-    /// Read once in any case.
-    Static,
-}
+/// The two batches of fields.
+const FAST: usize = 0;
+const SLOW: usize = 1;
 
 /// The bits of `nvmlClocksEventReasons`.
 const CLOCK_EVENTS: [(u64, &[(&str, &str)]); 9] = [
@@ -65,26 +45,34 @@ const CLOCK_EVENTS: [(u64, &[(&str, &str)]); 9] = [
 
 pub(super) struct Gpu<'nvml> {
     device: Device<'nvml>,
-    unsupported: u32,
-    fast_fields: Vec<Field>,
-    slow_fields: Vec<Field>,
-    memory_v2_worked: bool,
+    calls: Calls,
+    fields: [Batch; 2],
     gpm: Option<Gpm<'nvml>>,
-    answered: bool,
-    failed: bool,
 }
 
+/// A share of what changes slowly: one call, or a few that belong together.
+type SlowPart<'nvml> = fn(&mut Gpu<'nvml>, &Context<'_>, &mut Readings) -> Result<(), ReadError>;
+
 impl<'nvml> Gpu<'nvml> {
+    pub(super) const SLOW_PARTS: [SlowPart<'nvml>; 10] = [
+        Self::read_slow_fields,
+        Self::read_temperature,
+        Self::read_memory_clock,
+        Self::read_power_limit,
+        Self::read_link_generation,
+        Self::read_link_width,
+        Self::read_encoder,
+        Self::read_decoder,
+        Self::read_pcie_throughput,
+        Self::read_processes,
+    ];
+
     pub(super) fn new(device: Device<'nvml>) -> Self {
         Self {
             gpm: Gpm::of(&device),
             device,
-            unsupported: 0,
-            fast_fields: FAST_FIELDS.to_vec(),
-            slow_fields: SLOW_FIELDS.to_vec(),
-            memory_v2_worked: false,
-            answered: false,
-            failed: false,
+            calls: Calls::default(),
+            fields: [Batch::new(&FAST_FIELDS), Batch::new(&SLOW_FIELDS)],
         }
     }
 
@@ -107,15 +95,17 @@ impl<'nvml> Gpu<'nvml> {
         let range = self.ask(Call::Static, out, Device::power_management_limit_constraints)?;
         let max = range.map(|range| range.max_limit);
         report(out, Series::new(&catalog::POWER_LIMIT, &[("kind", "max")]), max, 0.001);
-        let generation = self.ask(Call::Static, out, Device::max_pcie_link_gen)?;
-        report(out, Series::new(&catalog::PCIE_GENERATION, &[("state", "max")]), generation, 1.0);
-        let width = self.ask(Call::Static, out, Device::max_pcie_link_width)?;
-        report(out, Series::new(&catalog::PCIE_WIDTH, &[("state", "max")]), width, 1.0);
+        if self.has_own_memory() {
+            let generation = self.ask(Call::Static, out, Device::max_pcie_link_gen)?;
+            report(out, Series::new(&catalog::PCIE_GENERATION, &[("state", "max")]), generation, 1.0);
+            let width = self.ask(Call::Static, out, Device::max_pcie_link_width)?;
+            report(out, Series::new(&catalog::PCIE_WIDTH, &[("state", "max")]), width, 1.0);
+        }
         Ok(())
     }
 
     pub(super) fn read_fast(&mut self, out: &mut Readings) -> Result<(), ReadError> {
-        (self.answered, self.failed) = (false, false);
+        self.calls.begin_tick();
         self.read_memory(out)?;
         self.read_gpm(out)?;
         self.read_load(out)?;
@@ -128,61 +118,28 @@ impl<'nvml> Gpu<'nvml> {
             }
         }
         // A container that lost its GPUs gets "unknown error" from every call, which is as good as a lost device.
-        if self.failed && !self.answered { Err(ReadError::Lost) } else { Ok(()) }
+        if self.calls.only_failed() { Err(ReadError::Lost) } else { Ok(()) }
     }
 
     pub(super) fn read_slow(
         &mut self,
         part: usize,
-        options: &Options,
-        own_pid: Option<u32>,
+        context: &Context<'_>,
         out: &mut Readings,
     ) -> Result<(), ReadError> {
-        match part {
-            0 => {
-                let fields = std::mem::take(&mut self.slow_fields);
-                self.slow_fields = self.read_fields(fields, out)?;
-            }
-            1 => {
-                let celsius = self.ask(Call::Temperature, out, |device| device.temperature(TemperatureSensor::Gpu))?;
-                report(out, Series::new(&catalog::TEMPERATURE, &[("sensor", "gpu")]), celsius, 1.0);
-            }
-            2 => {
-                let clock = self.ask(Call::MemoryClock, out, |device| device.clock_info(Clock::Memory))?;
-                report(out, Series::new(&catalog::CLOCK, &[("domain", "memory")]), clock, MEGA);
-            }
-            3 => {
-                let limit = self.ask(Call::PowerLimit, out, Device::enforced_power_limit)?;
-                report(out, Series::new(&catalog::POWER_LIMIT, &[("kind", "enforced")]), limit, 0.001);
-            }
-            4 => {
-                let generation = self.ask(Call::LinkGeneration, out, Device::current_pcie_link_gen)?;
-                report(out, Series::new(&catalog::PCIE_GENERATION, &[("state", "current")]), generation, 1.0);
-            }
-            5 => {
-                let width = self.ask(Call::LinkWidth, out, Device::current_pcie_link_width)?;
-                report(out, Series::new(&catalog::PCIE_WIDTH, &[("state", "current")]), width, 1.0);
-            }
-            6 if options.pcie_throughput && !self.gpm.as_ref().is_some_and(Gpm::has_pcie) => {
-                self.read_pcie_throughput(out)?;
-            }
-            7 if options.process_memory => self.read_processes(own_pid, out)?,
-            _ => {}
-        }
-        Ok(())
+        Self::SLOW_PARTS.get(part).map_or(Ok(()), |read| read(self, context, out))
     }
 
     /// The second version of the call, or the first where there is no other.
     fn read_memory(&mut self, out: &mut Readings) -> Result<(), ReadError> {
         if let Some(memory) = self.ask(Call::MemoryV2, out, Device::memory_info)? {
-            self.memory_v2_worked = true;
             out.gauge(Series::new(&catalog::MEMORY_USED, &[]), memory.used as f64);
             out.gauge(Series::new(&catalog::MEMORY_RESERVED, &[]), memory.reserved as f64);
             out.gauge(Series::new(&catalog::MEMORY_TOTAL, &[]), memory.total as f64);
             return Ok(());
         }
-        if self.memory_v2_worked {
-            // Not for one failure a figure with another meaning.
+        if self.calls.has_worked(Call::MemoryV2) {
+            // Do not fall back after a failure that passes: the first version's "used" includes what is reserved.
             return Ok(());
         }
         if let Some(memory) = self.ask(Call::MemoryV1, out, raw::memory_v1)? {
@@ -192,26 +149,27 @@ impl<'nvml> Gpu<'nvml> {
         Ok(())
     }
 
+    /// Not where the memory is the machine's own: the memory controller then reads a constant 0, and the link is one of
+    /// generation 1 with one lane, neither of which means anything.
+    fn has_own_memory(&self) -> bool {
+        !(self.calls.is_unsupported(Call::MemoryV2) && self.calls.is_unsupported(Call::MemoryV1))
+    }
+
     fn read_gpm(&mut self, out: &mut Readings) -> Result<(), ReadError> {
         let Some(mut gpm) = self.gpm.take() else { return Ok(()) };
-        let mut never = false;
-        let now = out.now();
-        let sampled =
-            self.ask(Call::Gpm, out, |device| gpm.sample(device, now).inspect_err(|error| never = gpm::never(error)))?;
-        if sampled.is_some() {
-            gpm.report(out);
+        let tick = out.tick();
+        let sampled = self.ask(Call::Gpm, out, |device| gpm.sample(device, || tick.clock()));
+        match sampled {
+            Ok(Some(())) => gpm.report(out),
+            _ => gpm.forget(),
         }
-        if !never {
-            self.gpm = Some(gpm);
-        }
-        Ok(())
+        self.gpm = Some(gpm);
+        sampled.map(drop)
     }
 
     fn read_load(&mut self, out: &mut Readings) -> Result<(), ReadError> {
         let rates = self.ask(Call::Utilization, out, Device::utilization_rates)?;
-        // Where the memory is the machine's own, the figure is a constant 0 and means nothing.
-        let has_memory = !(self.is_unsupported(Call::MemoryV2) && self.is_unsupported(Call::MemoryV1));
-        if let Some(rates) = rates.as_ref().filter(|_| has_memory) {
+        if let Some(rates) = rates.as_ref().filter(|_| self.has_own_memory()) {
             out.gauge(Series::new(&catalog::MEMORY_CONTROLLER, &[]), f64::from(rates.memory) / 100.0);
         }
         let since = out.since();
@@ -220,7 +178,7 @@ impl<'nvml> Gpu<'nvml> {
             other => other,
         })?;
         let ring = match samples {
-            None if self.is_unsupported(Call::Samples) => Ring::Unsupported,
+            None if self.calls.is_refused(Call::Samples) => Ring::Unsupported,
             None => Ring::Empty,
             Some(samples) => {
                 let ratio = |value| match value {
@@ -235,7 +193,7 @@ impl<'nvml> Gpu<'nvml> {
         };
         let gauge = rates.map(|rates| f64::from(rates.gpu) / 100.0);
         let stand_in = || self.gpm.as_ref().and_then(Gpm::utilization);
-        let gauge = gauge.or_else(|| self.is_unsupported(Call::Utilization).then(stand_in).flatten());
+        let gauge = gauge.or_else(|| self.calls.is_refused(Call::Utilization).then(stand_in).flatten());
         if gauge.is_some() || ring != Ring::Unsupported {
             out.utilization(gauge, ring);
         }
@@ -244,52 +202,80 @@ impl<'nvml> Gpu<'nvml> {
 
     /// The fields that say what they are, or the one figure of drivers and devices that lack them.
     fn read_power(&mut self, out: &mut Readings) -> Result<(), ReadError> {
-        let fields = std::mem::take(&mut self.fast_fields);
-        self.fast_fields = self.read_fields(fields, out)?;
-        if self.fast_fields.is_empty() {
+        self.read_fields(FAST, out)?;
+        if self.fields[FAST].is_empty() || self.calls.is_refused(Call::Fields) {
             let power = self.ask(Call::PowerUsage, out, Device::power_usage)?;
             report(out, Series::new(&catalog::POWER, &[("reading", "driver")]), power, 0.001);
         }
         Ok(())
     }
 
-    /// Reads fields in one call, and returns those that are worth asking again.
-    fn read_fields(&mut self, mut fields: Vec<Field>, out: &mut Readings) -> Result<Vec<Field>, ReadError> {
-        if fields.is_empty() {
-            return Ok(fields);
+    fn read_fields(&mut self, batch: usize, out: &mut Readings) -> Result<(), ReadError> {
+        let now = out.now();
+        let requests = self.fields[batch].requests(&mut self.calls, now);
+        if requests.is_empty() {
+            return Ok(());
         }
-        let requests: Vec<_> = fields.iter().map(|field| field.request).collect();
-        let Some(values) = self.ask(Call::Fields, out, |device| raw::fields(device, requests.into_iter()))? else {
-            if self.is_unsupported(Call::Fields) {
-                fields.clear();
-            }
-            return Ok(fields);
-        };
-        let mut values = values.into_iter();
-        let mut lost = false;
-        fields.retain(|field| match values.next() {
-            Some(Ok(value)) => {
-                field.publish(value, out);
-                true
-            }
-            Some(Err(error)) => match classify(&error) {
-                Fault::Unsupported | Fault::Permission => false,
-                Fault::Lost => {
-                    lost = true;
-                    true
-                }
-                Fault::Nothing => true,
-                Fault::Source(_) | Fault::Failed => {
-                    out.failed(ErrorKind::CallFailed);
-                    true
-                }
-            },
-            None => true,
-        });
-        if lost { Err(ReadError::Lost) } else { Ok(fields) }
+        match self.ask(Call::Fields, out, |device| raw::fields(device, &requests))? {
+            Some(answers) => self.fields[batch].publish(answers, now, out),
+            None => Ok(()),
+        }
     }
 
-    fn read_pcie_throughput(&mut self, out: &mut Readings) -> Result<(), ReadError> {
+    fn read_slow_fields(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        self.read_fields(SLOW, out)
+    }
+
+    fn read_temperature(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        let celsius = self.ask(Call::Temperature, out, |device| device.temperature(TemperatureSensor::Gpu))?;
+        report(out, Series::new(&catalog::TEMPERATURE, &[("sensor", "gpu")]), celsius, 1.0);
+        Ok(())
+    }
+
+    fn read_memory_clock(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        let clock = self.ask(Call::MemoryClock, out, |device| device.clock_info(Clock::Memory))?;
+        report(out, Series::new(&catalog::CLOCK, &[("domain", "memory")]), clock, MEGA);
+        Ok(())
+    }
+
+    fn read_power_limit(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        let limit = self.ask(Call::PowerLimit, out, Device::enforced_power_limit)?;
+        report(out, Series::new(&catalog::POWER_LIMIT, &[("kind", "enforced")]), limit, 0.001);
+        Ok(())
+    }
+
+    fn read_link_generation(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        if self.has_own_memory() {
+            let generation = self.ask(Call::LinkGeneration, out, Device::current_pcie_link_gen)?;
+            report(out, Series::new(&catalog::PCIE_GENERATION, &[("state", "current")]), generation, 1.0);
+        }
+        Ok(())
+    }
+
+    fn read_link_width(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        if self.has_own_memory() {
+            let width = self.ask(Call::LinkWidth, out, Device::current_pcie_link_width)?;
+            report(out, Series::new(&catalog::PCIE_WIDTH, &[("state", "current")]), width, 1.0);
+        }
+        Ok(())
+    }
+
+    fn read_encoder(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        let load = self.ask(Call::Encoder, out, Device::encoder_utilization)?;
+        report(out, Series::new(&catalog::ENCODER, &[]), load.map(|load| load.utilization), 0.01);
+        Ok(())
+    }
+
+    fn read_decoder(&mut self, _context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        let load = self.ask(Call::Decoder, out, Device::decoder_utilization)?;
+        report(out, Series::new(&catalog::DECODER, &[]), load.map(|load| load.utilization), 0.01);
+        Ok(())
+    }
+
+    fn read_pcie_throughput(&mut self, context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        if !context.options.pcie_throughput || self.gpm.as_ref().is_some_and(Gpm::has_pcie) {
+            return Ok(());
+        }
         for (counter, labels) in
             [(PcieUtilCounter::Send, &[("direction", "tx")]), (PcieUtilCounter::Receive, &[("direction", "rx")])]
         {
@@ -299,20 +285,25 @@ impl<'nvml> Gpu<'nvml> {
         Ok(())
     }
 
-    fn read_processes(&mut self, own_pid: Option<u32>, out: &mut Readings) -> Result<(), ReadError> {
-        let Some(own_pid) = own_pid else { return Ok(()) };
-        let Some(processes) = self.ask(Call::Processes, out, Device::running_compute_processes)? else {
-            return Ok(());
-        };
-        // With one process whose memory the driver does not tell, there is no sum.
-        let (mut own, mut other) = (Some(0_u64), Some(0_u64));
-        for process in processes {
-            let sum = if process.pid == own_pid { &mut own } else { &mut other };
-            *sum = match (*sum, process.used_gpu_memory) {
-                (Some(sum), UsedGpuMemory::Used(bytes)) => Some(sum.saturating_add(bytes)),
-                _ => None,
-            };
+    fn read_processes(&mut self, context: &Context<'_>, out: &mut Readings) -> Result<(), ReadError> {
+        let Some(own_pid) = context.own_pid.filter(|_| context.options.process_memory) else { return Ok(()) };
+        let wide = context.wide_processes;
+        let list = |list| move |device: &Device<'nvml>| raw::processes(device, list, wide);
+        let Some(mut processes) = self.ask(Call::Processes, out, list(ProcessList::Compute))? else { return Ok(()) };
+        let clients = self.ask(Call::MpsProcesses, out, list(ProcessList::MpsClients))?;
+        for client in clients.into_iter().flatten() {
+            if processes.iter().all(|process| process.pid != client.pid) {
+                processes.push(client);
+            }
         }
+        // With one process whose memory the driver does not tell, there is no sum.
+        let sum = |of: fn(u32, u32) -> bool| {
+            let mut processes = processes.iter().filter(|process| of(process.pid, own_pid));
+            processes.try_fold(0_u64, |sum, process| Some(sum.saturating_add(process.used_memory?)))
+        };
+        let other = sum(|pid, own| pid != own);
+        // One that is not listed may hold memory all the same, as under an MPS whose clients this driver does not list.
+        let own = sum(|pid, own| pid == own).filter(|_| processes.iter().any(|process| process.pid == own_pid));
         for (sum, labels) in [(own, &[("scope", "self")]), (other, &[("scope", "other")])] {
             if let Some(bytes) = sum {
                 out.gauge(Series::new(&catalog::PROCESS_MEMORY, labels), bytes as f64);
@@ -328,45 +319,33 @@ impl<'nvml> Gpu<'nvml> {
         out: &mut Readings,
         body: impl FnOnce(&Device<'nvml>) -> Result<T, NvmlError>,
     ) -> Result<Option<T>, ReadError> {
-        if self.is_unsupported(call) {
+        let now = out.now();
+        if !self.calls.may(call, now) {
             return Ok(None);
         }
         let error = match body(&self.device) {
             Ok(value) => {
-                self.answered = true;
+                self.calls.answered(call);
                 return Ok(Some(value));
             }
             Err(error) => error,
         };
         match classify(&error) {
-            Fault::Unsupported => {
-                self.answered = true;
-                self.set_unsupported(call);
-            }
+            Fault::Unsupported => drop(self.calls.refused(call, Refusal::Unsupported, now)),
             Fault::Permission => {
-                self.answered = true;
-                self.set_unsupported(call);
-                out.failed(ErrorKind::Permission);
+                if self.calls.refused(call, Refusal::Denied, now) {
+                    out.failed(ErrorKind::Permission);
+                }
             }
-            Fault::Nothing => self.answered = true,
+            Fault::Nothing => self.calls.answered(call),
             Fault::Lost => return Err(ReadError::Lost),
             Fault::Source(error) if driver_is_gone(self.device.nvml()) => return Err(error.into()),
             Fault::Source(_) | Fault::Failed => {
-                self.failed = true;
+                self.calls.failed(call, now);
                 out.failed(ErrorKind::CallFailed);
             }
         }
         Ok(None)
-    }
-
-    const fn is_unsupported(&self, call: Call) -> bool {
-        self.unsupported & (1 << call as u32) != 0
-    }
-
-    const fn set_unsupported(&mut self, call: Call) {
-        if !matches!(call, Call::Static) {
-            self.unsupported |= 1 << call as u32;
-        }
     }
 }
 

@@ -10,10 +10,11 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 use super::{fault::source_error, raw};
 use crate::source::SourceError;
 
-/// Where the library is looked for: the loader's own path, WSL, the places of container runtimes and of the GPU operator.
+/// Where the library is looked for: the loader's own path, WSL, NixOS, the places of container runtimes and of the GPU operator.
 const CANDIDATES: &[&str] = &[
     "libnvidia-ml.so.1",
     "/usr/lib/wsl/lib/libnvidia-ml.so.1",
+    "/run/opengl-driver/lib/libnvidia-ml.so.1",
     "/usr/local/nvidia/lib64/libnvidia-ml.so.1",
     "/usr/local/nvidia/lib/libnvidia-ml.so.1",
     "/run/nvidia/driver/usr/lib64/libnvidia-ml.so.1",
@@ -29,7 +30,36 @@ pub(super) fn open(path: Option<&Path>) -> Result<Nvml, SourceError> {
         None if cfg!(target_os = "linux") => CANDIDATES.iter().map(PathBuf::from).collect(),
         None => vec![PathBuf::from(FILE)],
     };
-    open_first(&candidates)
+    open_first(&candidates).map_err(|error| match (error, path) {
+        (SourceError::NoLibrary { detail }, Some(path)) => {
+            let path = path.display();
+            SourceError::NoLibrary {
+                detail: format!(
+                    "{detail}; {path} is where it was told to be (NVML_LIB_PATH, or the program's own setting)"
+                ),
+            }
+        }
+        (SourceError::NoLibrary { detail }, None) => {
+            SourceError::NoLibrary { detail: format!("{detail}; set NVML_LIB_PATH if it is in an unusual place") }
+        }
+        (error, _) => error,
+    })
+}
+
+/// Whether the file that the library was loaded from is gone or another one by now: the driver was upgraded, and what would be
+/// opened anew does not fit the kernel module any more.
+pub(super) fn was_replaced(nvml: &Nvml) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    raw::address_in_library(nvml).is_some_and(|address| is_of_deleted_file(&maps, address))
+}
+
+/// Whether an address is in a file that was deleted, by lines like `7f12-7f34 r-xp 00000000 08:01 1234  /path (deleted)`.
+fn is_of_deleted_file(maps: &str, address: usize) -> bool {
+    maps.lines().any(|line| {
+        let range = line.split_whitespace().next().and_then(|range| range.split_once('-'));
+        let bounds = range.map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)));
+        matches!(bounds, Some((Ok(from), Ok(to))) if (from..to).contains(&address)) && line.ends_with(" (deleted)")
+    })
 }
 
 /// A library that is there and does not work, as one of another driver's version in a container, does not end the search;
@@ -68,4 +98,21 @@ fn open_at(path: &OsStr) -> Result<Nvml, SourceError> {
         return Err(SourceError::Unfit { symbol });
     }
     Ok(nvml)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_whose_file_is_gone_is_known_by_where_it_lies() {
+        let maps = "55d0-55d8 r--p 00000000 08:01 12 /usr/bin/server\n\
+                    7f10-7f20 r-xp 00000000 08:01 13                         /usr/lib/libnvidia-ml.so.590 (deleted)\n\
+                    7f20-7f30 r-xp 00000000 08:01 14                         /usr/lib/libc.so.6\n\
+                    nonsense\n";
+        for (address, gone) in [(0x7f10, true), (0x7f1f, true), (0x7f20, false), (0x55d1, false), (0x1, false)] {
+            assert_eq!(is_of_deleted_file(maps, address), gone, "{address:x}");
+        }
+        assert!(!is_of_deleted_file("", 1));
+    }
 }

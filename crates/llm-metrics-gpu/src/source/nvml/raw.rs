@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "the C functions of NVML")]
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, ptr};
 
 use nvml_wrapper::{
     Device, EventSet, FieldIdScheme, GpmSample, Nvml,
@@ -10,13 +10,9 @@ use nvml_wrapper::{
     error::{NvmlError, nvml_sym, nvml_try},
 };
 use nvml_wrapper_sys::bindings::{
-    nvmlFieldValue_t, nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE,
-    nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT as SIGNED_INT,
+    nvmlFieldValue_t, nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE as INSUFFICIENT_SIZE,
+    nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE, nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT as SIGNED_INT,
     nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG as SIGNED_LONG_LONG,
-    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT as UNSIGNED_INT,
-    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG as UNSIGNED_LONG,
-    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG as UNSIGNED_LONG_LONG,
-    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_SHORT as UNSIGNED_SHORT,
 };
 
 /// Memory as the first version of the call has it: `used` includes what the driver reserves.
@@ -37,31 +33,30 @@ pub(super) fn memory_v1(device: &Device<'_>) -> Result<MemoryV1, NvmlError> {
     Ok(MemoryV1 { total: memory.total, used: memory.used })
 }
 
-/// A field to ask for, in the numbering of CUDA 12, and its scope: a link, or `u32::MAX` for all links.
+/// A field to ask for, in the numbering of CUDA 12; its scope: a link, or `u32::MAX` for all links; and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FieldRequest {
     pub(super) id: u32,
     pub(super) scope: u32,
+    pub(super) width: Width,
 }
 
-/// A field's value. What is signed and not negative is an integer like any other.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum FieldNumber {
-    Integer(u64),
-    Float(f64),
+/// The type of a field, as `nvml.h` has it. All that are asked for here are unsigned integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    Bits32,
+    Bits64,
 }
 
 /// Several fields in one call, answered by position.
 ///
 /// The wrapper's `field_values_for` cannot set a scope, without which NVLink's fields tell of link 0 alone. A driver may
 /// answer with another id than was asked for (it was renumbered), hence by position.
-pub(super) fn fields(
-    device: &Device<'_>,
-    requests: impl Iterator<Item = FieldRequest>,
-) -> Result<Vec<Result<FieldNumber, NvmlError>>, NvmlError> {
+pub(super) fn fields(device: &Device<'_>, requests: &[FieldRequest]) -> Result<Vec<Result<u64, NvmlError>>, NvmlError> {
     let nvml = device.nvml();
     let call = nvml_sym(nvml.lib().nvmlDeviceGetFieldValues.as_ref())?;
     let mut values: Vec<nvmlFieldValue_t> = requests
+        .iter()
         .map(|request| {
             // SAFETY: a C struct of integers and a union of numbers: all zeroes are a value of it.
             let mut value: nvmlFieldValue_t = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -72,30 +67,27 @@ pub(super) fn fields(
         .collect();
     // SAFETY: the handle is the device's, and the pointer is good for that many structs.
     nvml_try(unsafe { call(device.handle(), values.len() as i32, values.as_mut_ptr()) })?;
-    Ok(values.iter().map(number).collect())
+    Ok(values.iter().zip(requests).map(|(value, request)| integer(value, request.width)).collect())
 }
 
-fn number(field: &nvmlFieldValue_t) -> Result<FieldNumber, NvmlError> {
+fn integer(field: &nvmlFieldValue_t, width: Width) -> Result<u64, NvmlError> {
     nvml_try(field.nvmlReturn)?;
     let value = field.value;
-    // SAFETY: every member of the union is a number, which any bits are a value of; the tag says which was written.
-    unsafe {
-        Ok(match field.valueType {
-            DOUBLE => FieldNumber::Float(value.dVal),
-            UNSIGNED_SHORT => FieldNumber::Integer(value.usVal.into()),
-            UNSIGNED_INT => FieldNumber::Integer(value.uiVal.into()),
-            #[allow(clippy::useless_conversion, reason = "32 bits wide on some platforms")]
-            UNSIGNED_LONG => FieldNumber::Integer(value.ulVal.into()),
-            UNSIGNED_LONG_LONG => FieldNumber::Integer(value.ullVal),
-            SIGNED_INT => signed(value.siVal.into()),
-            SIGNED_LONG_LONG => signed(value.sllVal),
-            other => return Err(NvmlError::UnexpectedVariant(other)),
-        })
+    // SAFETY: every member of the union is a number, which any bits are a value of; all of it was zeroed before.
+    let (bits, signed, signed_long) = unsafe { (value.ullVal, value.siVal, value.sllVal) };
+    if (field.timestamp, field.latencyUsec, field.valueType, bits) == (0, 0, DOUBLE, 0) {
+        // Left as it was, as memory errors are where ECC is off (NVML bug 2009232, which DCGM knows of).
+        return Err(NvmlError::NotSupported);
     }
-}
-
-fn signed(value: i64) -> FieldNumber {
-    u64::try_from(value).map_or(FieldNumber::Float(value as f64), FieldNumber::Integer)
+    Ok(match (field.valueType, width) {
+        // Less than nothing is no value, and nobody takes this for one.
+        (SIGNED_INT, _) => u64::try_from(signed).unwrap_or(u64::MAX),
+        (SIGNED_LONG_LONG, _) => u64::try_from(signed_long).unwrap_or(u64::MAX),
+        // Not by the tag: drivers set that of a double on integers (nvbugs 2032468, 4300930).
+        (_, Width::Bits64) => bits,
+        // SAFETY: as above.
+        (_, Width::Bits32) => unsafe { value.uiVal }.into(),
+    })
 }
 
 /// CUDA 13.0 Update 1 (driver 580.82) gave other numbers to 251 to 273.
@@ -132,6 +124,69 @@ pub(super) fn clock_event_reasons(device: &Device<'_>) -> Result<u64, NvmlError>
     // SAFETY: the handle is the device's, and the pointer is to an integer of that width.
     nvml_try(unsafe { call(device.handle(), &raw mut reasons) })?;
     Ok(reasons)
+}
+
+/// A process, and the memory that it holds where the driver tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) used_memory: Option<u64>,
+}
+
+/// Which processes to list: clients of MPS are not among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProcessList {
+    Compute,
+    MpsClients,
+}
+
+/// `nvmlDeviceGet(MPS)ComputeRunningProcesses_v3`, into room for entries of either size.
+///
+/// Drivers 535.43 to 535.86 write entries of 32 bytes where `nvml.h` has 24 (XuehaiPan/nvitop#79), beyond the end of what the
+/// wrapper gives them.
+pub(super) fn processes(device: &Device<'_>, list: ProcessList, wide: bool) -> Result<Vec<Process>, NvmlError> {
+    const WORDS: usize = 4;
+    /// Those that begin in between.
+    const SPARE: u32 = 8;
+
+    let lib = device.nvml().lib();
+    let call = nvml_sym(match list {
+        ProcessList::Compute => lib.nvmlDeviceGetComputeRunningProcesses_v3.as_ref(),
+        ProcessList::MpsClients => lib.nvmlDeviceGetMPSComputeRunningProcesses_v3.as_ref(),
+    })?;
+    let mut count = 0;
+    // SAFETY: the handle is the device's; no entry is written where there is room for none.
+    match unsafe { call(device.handle(), &raw mut count, ptr::null_mut()) } {
+        INSUFFICIENT_SIZE => {}
+        other => return nvml_try(other).map(|()| Vec::new()),
+    }
+    count += SPARE;
+    let mut words = vec![0_u64; count as usize * WORDS];
+    // SAFETY: the handle is the device's, and there is room for `count` entries of the larger size, aligned as they are.
+    nvml_try(unsafe { call(device.handle(), &raw mut count, words.as_mut_ptr().cast()) })?;
+    let entries = words.chunks_exact(if wide { WORDS } else { WORDS - 1 }).take(count as usize);
+    Ok(entries
+        .map(|entry| {
+            // The process's number and four bytes of padding; then the memory, of which the largest number is "unknown".
+            let [a, b, c, d, ..] = entry[0].to_ne_bytes();
+            let used_memory = Some(entry[1]).filter(|bytes| *bytes != u64::MAX);
+            Process { pid: u32::from_ne_bytes([a, b, c, d]), used_memory }
+        })
+        .collect())
+}
+
+/// `nvmlSystemGetCudaDriverVersion`, which needs no libcuda, as a container for utilities has none.
+pub(super) fn cuda_version(nvml: &Nvml) -> Result<i32, NvmlError> {
+    let call = nvml_sym(nvml.lib().nvmlSystemGetCudaDriverVersion.as_ref())?;
+    let mut version = 0;
+    // SAFETY: the pointer is to an integer of that width.
+    nvml_try(unsafe { call(&raw mut version) })?;
+    Ok(version)
+}
+
+/// An address inside the library as it is loaded.
+pub(super) fn address_in_library(nvml: &Nvml) -> Option<usize> {
+    nvml.lib().nvmlDeviceGetCount_v2.as_ref().ok().map(|function| *function as usize)
 }
 
 /// What tells a device from all others while the library is open.

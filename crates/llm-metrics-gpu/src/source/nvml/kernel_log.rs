@@ -1,0 +1,289 @@
+//! XIDs from the kernel's log, for those that NVML does not deliver.
+//!
+//! The kernel module writes `NVRM: Xid (PCI:0000:83:00): 79, …` for each. Who may not read `/dev/kmsg`, as most containers
+//! and many users may not, does not hear of these.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+const KERNEL_LOG: &str = "/dev/kmsg";
+/// No record of the kernel's is longer.
+const RECORD: usize = 8192;
+/// Records that are read in one go: a kernel that logs without end must not keep the thread.
+const RECORDS: usize = 1024;
+
+/// The reader. It outlives sessions, so that what is written between two of them is not missed.
+#[derive(Debug)]
+pub(super) struct KernelLog {
+    path: PathBuf,
+    enabled: bool,
+    file: Option<File>,
+    tried: bool,
+    /// The beginning of a line whose end was not written yet.
+    partial: Vec<u8>,
+    found: VecDeque<Line>,
+    /// The numbers of GPUs by bus address, those included that are not there any more.
+    indices: BTreeMap<Address, u32>,
+}
+
+/// Domain, bus, device.
+type Address = (u32, u32, u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    address: Address,
+    xid: u64,
+}
+
+impl Default for KernelLog {
+    fn default() -> Self {
+        Self::at(KERNEL_LOG)
+    }
+}
+
+/// With the same settings, and not open.
+impl Clone for KernelLog {
+    fn clone(&self) -> Self {
+        Self { enabled: self.enabled, ..Self::at(self.path.clone()) }
+    }
+}
+
+impl KernelLog {
+    pub(super) fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            enabled: cfg!(target_os = "linux"),
+            file: None,
+            tried: false,
+            partial: Vec::new(),
+            found: VecDeque::new(),
+            indices: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn read_from(&mut self, path: impl Into<PathBuf>) {
+        *self = Self { enabled: self.enabled, ..Self::at(path) };
+    }
+
+    pub(super) const fn enable(&mut self, enabled: bool) {
+        self.enabled = enabled;
+    }
+
+    /// Begins to listen, unless it was tried before. What was written before that is history.
+    pub(super) fn open(&mut self) {
+        if !self.enabled || std::mem::replace(&mut self.tried, true) {
+            return;
+        }
+        match open(&self.path).and_then(|mut file| file.seek(SeekFrom::End(0)).map(|_| file)) {
+            Ok(file) => self.file = Some(file),
+            Err(error) => tracing::info!(
+                %error,
+                path = %self.path.display(),
+                "the kernel's log cannot be read: XIDs 79, 119 and 120, which the driver tells nowhere else, are not counted"
+            ),
+        }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The GPU of that number is at this address of the PCI bus.
+    pub(super) fn place(&mut self, index: u32, pci_bus_id: &str) {
+        if let Some(address) = address(pci_bus_id) {
+            self.indices.insert(address, index);
+        }
+    }
+
+    /// The next XID that was written about a GPU that is known here: its number, and the XID.
+    pub(super) fn next(&mut self) -> Option<(u32, u64)> {
+        if self.found.is_empty() {
+            self.read();
+        }
+        while let Some(line) = self.found.pop_front() {
+            match self.indices.get(&line.address) {
+                Some(index) => return Some((*index, line.xid)),
+                None => {
+                    let (domain, bus, device) = line.address;
+                    let address = format!("{domain:04x}:{bus:02x}:{device:02x}");
+                    tracing::warn!(
+                        address,
+                        xid = line.xid,
+                        "the driver reported an error of a GPU that does not answer"
+                    );
+                }
+            }
+        }
+        None
+    }
+
+    fn read(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        let mut buffer = [0; RECORD];
+        for _ in 0..RECORDS {
+            match file.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(length) => {
+                    self.partial.extend_from_slice(&buffer[..length]);
+                    take_lines(&mut self.partial, &mut self.found);
+                }
+                // Overwritten before it was read, or a signal: what comes next is there.
+                Err(error) if is_passing(&error) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the kernel's log cannot be read any more: XIDs 79, 119 and 120 are not counted");
+                    self.file = None;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    options.open(path)
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted)
+}
+
+/// Takes the whole lines out of what was read. A line without an end is dropped once it is longer than any can be.
+fn take_lines(partial: &mut Vec<u8>, found: &mut VecDeque<Line>) {
+    let end = partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let lines = partial[..end].split(|byte| *byte == b'\n');
+    found.extend(lines.filter_map(|line| parse(&String::from_utf8_lossy(line))));
+    partial.drain(..end);
+    if partial.len() > RECORD {
+        partial.clear();
+    }
+}
+
+/// `6,1234,5678,-;NVRM: Xid (PCI:0000:83:00): 79, …`. Drivers of old leave out `PCI:`; with MIG an instance follows the address.
+/// Anybody may write to the log: only what the kernel wrote (facility 0) counts.
+fn parse(line: &str) -> Option<Line> {
+    let (head, text) = line.split_once(';')?;
+    let priority: u32 = head.split(',').next()?.parse().ok()?;
+    let rest = text.strip_prefix("NVRM: Xid (")?;
+    let (place, rest) = rest.split_once("): ")?;
+    let place = place.strip_prefix("PCI:").unwrap_or(place);
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let line = Line { address: address(place.split(' ').next()?)?, xid: rest[..digits].parse().ok()? };
+    (priority < 8).then_some(line)
+}
+
+/// `00000000:83:00.0` of NVML's, `0000:83:00` of the log's.
+fn address(text: &str) -> Option<Address> {
+    let mut parts = text.split(['.', ' ']).next()?.split(':').map(|part| u32::from_str_radix(part, 16));
+    match (parts.next()?, parts.next()?, parts.next()?, parts.next()) {
+        (Ok(domain), Ok(bus), Ok(device), None) => Some((domain, bus, device)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const FELL_OFF: &str = "4,1513,99112233,-;NVRM: Xid (PCI:0000:83:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.\n";
+
+    fn written(text: &str) -> Vec<(u32, u64)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(FELL_OFF.as_bytes()).unwrap();
+        let mut log = KernelLog::at(file.path());
+        log.place(3, "00000000:83:00.0");
+        log.place(5, "00000001:C1:00.0");
+        log.open();
+        assert_eq!(log.next(), None, "what was there before is history");
+        file.write_all(text.as_bytes()).unwrap();
+        std::iter::from_fn(|| log.next()).collect()
+    }
+
+    #[test]
+    fn lines_of_the_kernel_module_are_told_by_gpu() {
+        assert_eq!(written(FELL_OFF), [(3, 79)]);
+        assert_eq!(
+            written("4,1,2,-;NVRM: Xid (0001:c1:00): 119, Timeout after 45s of waiting for RPC response\n"),
+            [(5, 119)]
+        );
+        assert_eq!(written("4,1,2,-;NVRM: Xid (PCI:0000:83:00 GPU-I:05): 120, pid=1\n"), [(3, 120)]);
+        assert_eq!(
+            written("4,1,2,c;NVRM: Xid (PCI:0000:83:00): 48\n SUBSYSTEM=pci\n DEVICE=+pci:0000:83:00.0\n"),
+            [(3, 48)]
+        );
+        assert_eq!(written(&FELL_OFF.repeat(3)), [(3, 79); 3]);
+    }
+
+    #[test]
+    fn other_lines_tell_nothing() {
+        for line in [
+            "4,1,2,-;NVRM: Xid (PCI:0000:84:00): 79, of a GPU that is not known\n",
+            "4,1,2,-;NVRM: GPU at PCI:0000:83:00: GPU-5d8f3a52\n",
+            "4,1,2,-;NVRM: Xid (PCI:0000:83:00): , nothing\n",
+            "4,1,2,-;NVRM: Xid (PCI:0000:83): 79\n",
+            "4,1,2,-;NVRM: Xid (PCI:): 79\n",
+            "4,1,2,-;it said NVRM: Xid (PCI:0000:83:00): 79\n",
+            "NVRM: Xid (PCI:0000:83:00): 79\n",
+            "\n;\n,;\n4;NVRM: Xid (",
+            "4,1,2,-;NVRM: Xid (PCI:0000:83:00): 99999999999999999999999\n",
+        ] {
+            assert_eq!(written(line), [], "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_user_wrote_into_the_log_is_not_believed() {
+        assert_eq!(written(&FELL_OFF.replacen('4', "12", 1)), [], "facility 1");
+    }
+
+    #[test]
+    fn a_line_that_comes_in_pieces_is_one_line() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = KernelLog::at(file.path());
+        log.place(3, "00000000:83:00.0");
+        log.open();
+        let (first, second) = FELL_OFF.split_at(40);
+        file.write_all(first.as_bytes()).unwrap();
+        assert_eq!(log.next(), None);
+        file.write_all(second.as_bytes()).unwrap();
+        assert_eq!(log.next(), Some((3, 79)));
+    }
+
+    #[test]
+    fn a_line_without_an_end_takes_no_memory() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = KernelLog::at(file.path());
+        log.place(3, "00000000:83:00.0");
+        log.open();
+        for _ in 0..100 {
+            file.write_all(&[b'x'; RECORD]).unwrap();
+            assert_eq!(log.next(), None);
+            assert!(log.partial.len() <= 2 * RECORD);
+        }
+        file.write_all(b"\n").unwrap();
+        file.write_all(FELL_OFF.as_bytes()).unwrap();
+        assert_eq!(log.next(), Some((3, 79)), "and what follows is read");
+    }
+
+    #[test]
+    fn a_log_that_may_not_be_read_or_is_not_asked_for_is_none() {
+        let mut log = KernelLog::at("/nowhere/kmsg");
+        log.open();
+        assert!(!log.is_open() && log.next().is_none());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = KernelLog::at(file.path());
+        log.enable(false);
+        log.open();
+        assert!(!log.is_open() && !log.clone().enabled);
+    }
+}
