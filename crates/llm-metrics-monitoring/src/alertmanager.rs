@@ -7,15 +7,19 @@ use serde::Serialize;
 use crate::{
     alerts::{
         Severity,
-        gpu::{GPU_LOST, MEMORY_HEADROOM_LOW, MEMORY_HIGH},
+        daily::THROUGHPUT_LOW,
+        gpu::{GPU_LOST, GPU_MISSING, MEMORY_HEADROOM_LOW, MEMORY_HIGH, XID},
+        objectives::{ATTAINMENT_LOW, ERROR_BUDGET_BURN, FIRST_TOKEN_BUDGET_BURN, GAPS_BUDGET_BURN},
+        outages::{CRASH_LOOP, MODEL_REJECTED, MODEL_STALLED, MOSTLY_CANCELLED, MOSTLY_REJECTED, STALLED},
         targets::{TARGET_ABSENT, TARGET_DOWN},
+        traffic::{DURATION_P95_HIGH, DURATION_P99_HIGH, ERROR_RATIO_HIGH, INSTANCE_FAILING, QUEUE_GROWING},
     },
-    generate::GenerateError,
+    file::GenerateError,
     rule_file::yaml,
     vocabulary::{GPU_UUID, INSTANCE, JOB},
 };
 
-/// What is told together.
+/// What tickets are told together; pages are told by job, one for an incident, whatever models it reaches.
 const TOGETHER: [&str; 3] = ["alertname", JOB, "model"];
 
 #[derive(Serialize)]
@@ -31,7 +35,7 @@ struct Route {
     matchers: Vec<String>,
     receiver: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    group_by: Vec<&'static str>,
+    group_by: Vec<String>,
     group_wait: &'static str,
     group_interval: &'static str,
     repeat_interval: &'static str,
@@ -43,7 +47,7 @@ struct Route {
 struct Inhibit {
     source_matchers: Vec<String>,
     target_matchers: Vec<String>,
-    equal: Vec<&'static str>,
+    equal: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -62,15 +66,20 @@ const fn receiver(severity: Severity) -> &'static str {
     }
 }
 
-pub(crate) fn config() -> Result<String, GenerateError> {
+/// `by` are the labels that go with `job`.
+pub(crate) fn config(by: &[String]) -> Result<String, GenerateError> {
     let receivers = Severity::ALL.map(|severity| Receiver {
         name: receiver(severity),
         webhook_configs: vec![[("url", format!("http://127.0.0.1:9099/{}", receiver(severity)))].into()],
     });
-    yaml(&Config { route: route(), inhibit_rules: inhibitions(), receivers: receivers.into() })
+    yaml(&Config { route: route(by), inhibit_rules: inhibitions(by), receivers: receivers.into() })
 }
 
-fn route() -> Route {
+fn with_by(labels: &[&str], by: &[String]) -> Vec<String> {
+    by.iter().cloned().chain(labels.iter().map(|label| (*label).to_owned())).collect()
+}
+
+fn route(by: &[String]) -> Route {
     let child = |severity: Severity, group_wait, group_interval, repeat_interval| Route {
         matchers: vec![format!("severity = {}", severity.as_str())],
         receiver: receiver(severity),
@@ -79,16 +88,18 @@ fn route() -> Route {
         repeat_interval,
         ..Route::default()
     };
+    let page = child(Severity::Critical, "30s", "2m", "1h");
     Route {
         // What has no severity that we know is still seen by somebody.
         receiver: receiver(Severity::Warning),
-        group_by: TOGETHER.into(),
+        group_by: with_by(&TOGETHER, by),
         group_wait: "30s",
         group_interval: "5m",
         repeat_interval: "12h",
         routes: vec![
-            child(Severity::None, "0s", "1m", "1m"),
-            child(Severity::Critical, "15s", "5m", "1h"),
+            // Once a minute: it is repeated when a group is looked at and the last time is that long ago.
+            child(Severity::None, "0s", "30s", "55s"),
+            Route { group_by: with_by(&[JOB], by), ..page },
             child(Severity::Warning, "1m", "5m", "12h"),
             child(Severity::Info, "5m", "30m", "24h"),
         ],
@@ -96,33 +107,214 @@ fn route() -> Route {
     }
 }
 
-fn inhibitions() -> Vec<Inhibit> {
+fn inhibitions(by: &[String]) -> Vec<Inhibit> {
     let lesser = format!("severity =~ \"{}|{}\"", Severity::Warning.as_str(), Severity::Info.as_str());
+    let critical = || format!("severity = {}", Severity::Critical.as_str());
     let named = |name: &str| vec![format!("alertname = {name}")];
-    let all_but = |name: &str| vec![format!("alertname != {name}"), format!("severity != {}", Severity::None.as_str())];
+    let any = |names: &[&str]| vec![format!("alertname =~ \"{}\"", names.join("|"))];
+    let all_but = |names: &[&str]| {
+        vec![format!("alertname !~ \"{}\"", names.join("|")), format!("severity != {}", Severity::None.as_str())]
+    };
+    let inhibit = |source_matchers, target_matchers, equal: &[&str]| Inhibit {
+        source_matchers,
+        target_matchers,
+        equal: with_by(equal, by),
+    };
+    let slow = [DURATION_P95_HIGH, DURATION_P99_HIGH, FIRST_TOKEN_BUDGET_BURN, GAPS_BUDGET_BURN, ATTAINMENT_LOW];
+    let failing = [&[ERROR_RATIO_HIGH][..], &slow].concat();
+    let hung = [&[MOSTLY_CANCELLED, ERROR_BUDGET_BURN][..], &failing].concat();
+    let burns = any(&[ERROR_BUDGET_BURN, FIRST_TOKEN_BUDGET_BURN, GAPS_BUDGET_BURN]);
+    let burn = |window: &str| [burns.clone(), vec![format!("window = {window}")]].concat();
     vec![
-        // Of a target that is down nothing else is news, nor of a job that is gone.
+        // Of a target that is down nothing else is news, nor of a job that is gone. A crash loop silences the target
+        // that is down in between: two alerts that silence each other would both be silent.
+        inhibit(named(TARGET_DOWN), all_but(&[TARGET_DOWN, CRASH_LOOP]), &[JOB, INSTANCE]),
         Inhibit {
-            source_matchers: named(TARGET_DOWN),
-            target_matchers: all_but(TARGET_DOWN),
-            equal: vec![JOB, INSTANCE],
+            source_matchers: named(TARGET_ABSENT),
+            target_matchers: all_but(&[TARGET_ABSENT]),
+            equal: vec![JOB.to_owned()],
         },
-        Inhibit { source_matchers: named(TARGET_ABSENT), target_matchers: all_but(TARGET_ABSENT), equal: vec![JOB] },
+        inhibit(named(CRASH_LOOP), any(&[TARGET_DOWN, STALLED, MODEL_STALLED, INSTANCE_FAILING]), &[JOB, INSTANCE]),
         // The same alert about the same thing, only graver.
-        Inhibit {
-            source_matchers: vec![format!("severity = {}", Severity::Critical.as_str())],
-            target_matchers: vec![lesser.clone()],
-            equal: vec!["alertname", JOB, INSTANCE, "model", GPU_UUID],
-        },
-        Inhibit {
-            source_matchers: named(MEMORY_HIGH),
-            target_matchers: named(MEMORY_HEADROOM_LOW),
-            equal: vec![JOB, INSTANCE, GPU_UUID],
-        },
-        Inhibit {
-            source_matchers: named(GPU_LOST),
-            target_matchers: vec!["alertname =~ \"LlmGpu.*\"".to_owned(), lesser],
-            equal: vec![JOB, INSTANCE, GPU_UUID],
-        },
+        inhibit(vec![critical()], vec![lesser.clone()], &["alertname", JOB, INSTANCE, "model", GPU_UUID]),
+        // The same budget that burns faster.
+        inhibit(burn("1h"), burn("6h"), &["alertname", JOB, "model"]),
+        // What fails or hangs is slow, too.
+        inhibit([named(ERROR_BUDGET_BURN), vec![critical()]].concat(), any(&failing), &[JOB, "model"]),
+        inhibit(named(ERROR_RATIO_HIGH), any(&slow), &[JOB, "model"]),
+        inhibit(named(MODEL_STALLED), any(&hung), &[JOB, "model"]),
+        inhibit(named(STALLED), any(&[MODEL_STALLED, QUEUE_GROWING, INSTANCE_FAILING]), &[JOB, INSTANCE]),
+        inhibit(named(MOSTLY_REJECTED), named(MODEL_REJECTED), &[JOB]),
+        inhibit(any(&[STALLED, MODEL_STALLED]), named(THROUGHPUT_LOW), &[JOB]),
+        // A GPU that is broken is why.
+        inhibit(named(GPU_LOST), any(&[GPU_MISSING, STALLED, MODEL_STALLED]), &[JOB, INSTANCE]),
+        inhibit(named(GPU_MISSING), any(&[STALLED, MODEL_STALLED]), &[JOB, INSTANCE]),
+        inhibit([named(XID), vec![critical()]].concat(), any(&[STALLED, MODEL_STALLED]), &[JOB, INSTANCE]),
+        inhibit(named(MEMORY_HIGH), named(MEMORY_HEADROOM_LOW), &[JOB, INSTANCE, GPU_UUID]),
+        inhibit(named(GPU_LOST), vec!["alertname =~ \"LlmGpu.*\"".to_owned(), lesser], &[JOB, INSTANCE, GPU_UUID]),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::{alerts, recording::Recording, slo::Slo};
+
+    /// A variant of an alert, as Alertmanager sees it: values of the labels that are always the same, and names of all.
+    struct Told {
+        fixed: BTreeMap<String, String>,
+        labels: BTreeSet<String>,
+    }
+
+    impl Told {
+        fn name(&self) -> String {
+            format!("{} {:?}", self.fixed["alertname"], self.fixed)
+        }
+
+        fn is_page(&self) -> bool {
+            self.fixed["severity"] == "critical"
+        }
+
+        /// Whether there are values for its other labels with which it matches.
+        fn matches(&self, matchers: &[String]) -> bool {
+            matchers.iter().all(|matcher| {
+                let [label, compare, value] = matcher.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+                    panic!("{matcher}")
+                };
+                let Some(own) = self.fixed.get(label) else { return self.labels.contains(label) };
+                let words: Vec<_> = value.trim_matches('"').split('|').collect();
+                let is = words.iter().any(|word| match word.strip_suffix(".*") {
+                    Some(start) => own.starts_with(start),
+                    None => own == word,
+                });
+                match compare {
+                    "=" | "=~" => is,
+                    "!=" | "!~" => !is,
+                    _ => panic!("{matcher}"),
+                }
+            })
+        }
+
+        /// Whether it can be for the same thing: a label that only one of both has is never equal.
+        fn equals(&self, other: &Self, equal: &[String]) -> bool {
+            equal.iter().all(|label| match (self.fixed.get(label), other.fixed.get(label)) {
+                (Some(one), Some(another)) => one == another,
+                _ => self.labels.contains(label) == other.labels.contains(label),
+            })
+        }
+    }
+
+    fn told(slo: &Slo) -> Vec<Told> {
+        let recording = Recording::new(slo);
+        let alerts = alerts::topics(slo, &recording).into_iter().flat_map(|topic| topic.alerts);
+        let of = |alert: alerts::Alert| {
+            let variant = |variant: &alerts::Variant| {
+                let fixed = variant.all_labels().chain([("alertname", alert.name)]);
+                let fixed: BTreeMap<_, _> = fixed.map(|(label, value)| (label.to_owned(), value.to_owned())).collect();
+                let found = variant.expr.labels().into_iter().map(|label| label.to_string());
+                Told { labels: found.chain(fixed.keys().cloned()).collect(), fixed }
+            };
+            alert.variants.iter().map(variant).collect::<Vec<_>>()
+        };
+        alerts.flat_map(of).collect()
+    }
+
+    /// For each alert those that can silence it.
+    fn silencers(told: &[Told], rules: &[Inhibit]) -> Vec<Vec<usize>> {
+        let by = |source: &Told, target: &Told| {
+            rules.iter().any(|rule| {
+                // Alertmanager leaves alone what matches both sides, where the other does, too.
+                let both = |one: &Told| one.matches(&rule.source_matchers) && one.matches(&rule.target_matchers);
+                source.matches(&rule.source_matchers)
+                    && target.matches(&rule.target_matchers)
+                    && source.equals(target, &rule.equal)
+                    && !(both(source) && both(target))
+            })
+        };
+        let of = |target: &Told| (0..told.len()).filter(|source| by(&told[*source], target)).collect();
+        told.iter().map(of).collect()
+    }
+
+    /// A circle of alerts that silence each other, if there is one: all would fire, and none be told.
+    fn circle(silencers: &[Vec<usize>]) -> Option<Vec<usize>> {
+        fn visit(at: usize, silencers: &[Vec<usize>], path: &mut Vec<usize>, done: &mut BTreeSet<usize>) -> bool {
+            if let Some(start) = path.iter().position(|on_path| *on_path == at) {
+                path.drain(..start);
+                return true;
+            }
+            if done.contains(&at) {
+                return false;
+            }
+            path.push(at);
+            if silencers[at].iter().any(|by| visit(*by, silencers, path, done)) {
+                return true;
+            }
+            path.pop();
+            done.insert(at);
+            false
+        }
+        let (mut path, mut done) = (Vec::new(), BTreeSet::new());
+        (0..silencers.len()).any(|start| visit(start, silencers, &mut path, &mut done)).then_some(path)
+    }
+
+    fn named(told: &[Told], which: &[usize]) -> Vec<String> {
+        which.iter().map(|index| told[*index].name()).collect()
+    }
+
+    /// Whatever fires at once, one of it is told: what silences it is not silenced in turn by what it silences.
+    #[test]
+    fn alerts_never_silence_each_other() {
+        for by in [vec![], vec!["cluster".to_owned()]] {
+            let (told, rules) = (told(&Slo::default()), inhibitions(&by));
+            let silencers = silencers(&told, &rules);
+            let found = circle(&silencers);
+            assert!(found.is_none(), "{:?}", named(&told, &found.unwrap()));
+        }
+    }
+
+    /// Who is asleep is woken by a page, not by the ticket that silences it.
+    #[test]
+    fn a_page_is_silenced_by_pages_alone() {
+        let told = told(&Slo::default());
+        let silencers = silencers(&told, &inhibitions(&[]));
+        for (target, by) in silencers.iter().enumerate().filter(|(target, _)| told[*target].is_page()) {
+            let lesser: Vec<_> = by.iter().copied().filter(|source| !told[*source].is_page()).collect();
+            assert!(lesser.is_empty(), "{}: {:?}", told[target].name(), named(&told, &lesser));
+        }
+    }
+
+    #[test]
+    fn a_rule_that_silences_something_speaks_of_alerts_that_there_are() {
+        let told = told(&Slo::default());
+        for rule in inhibitions(&[]) {
+            for side in [&rule.source_matchers, &rule.target_matchers] {
+                assert!(told.iter().any(|one| one.matches(side)), "{side:?}");
+            }
+            let works = silencers(&told, std::slice::from_ref(&rule));
+            assert!(works.iter().any(|by| !by.is_empty()), "{:?} never silences anything", rule.source_matchers);
+        }
+    }
+
+    #[test]
+    fn a_circle_is_found() {
+        let rule = |source: &str, target: &str| Inhibit {
+            source_matchers: vec![format!("alertname = {source}")],
+            target_matchers: vec![format!("alertname = {target}")],
+            equal: vec![JOB.to_owned(), INSTANCE.to_owned()],
+        };
+        let told = told(&Slo::default());
+        let found = |rules: &[Inhibit]| circle(&silencers(&told, rules)).map(|circle| circle.len());
+        assert_eq!(
+            found(&[rule(TARGET_DOWN, CRASH_LOOP), rule(CRASH_LOOP, STALLED), rule(STALLED, TARGET_DOWN)]),
+            Some(3)
+        );
+        assert_eq!(found(&[rule(TARGET_DOWN, CRASH_LOOP), rule(CRASH_LOOP, STALLED)]), None);
+        assert_eq!(
+            found(&[rule(TARGET_ABSENT, TARGET_DOWN), rule(TARGET_DOWN, TARGET_ABSENT)]),
+            None,
+            "one has no instance"
+        );
+    }
 }

@@ -29,8 +29,16 @@ rows! {
         SCRAPE_SAMPLES_KEPT = gauge("scrape_samples_post_metric_relabeling", Count)[];
         /// Series that the scrape saw for the first time.
         SCRAPE_SERIES_ADDED = gauge("scrape_series_added", Count)[];
+        /// Evaluations of rules that failed.
+        RULE_FAILURES = counter("prometheus_rule_evaluation_failures_total", Count)["rule_group"];
+        /// Evaluations of a group of rules that were left out, because the one before was not done yet.
+        RULE_GROUPS_MISSED = counter("prometheus_rule_group_iterations_missed_total", Count)["rule_group"];
+        /// 1 where the configuration was read without an error the last time, else 0.
+        CONFIG_RELOAD_SUCCESSFUL = gauge("prometheus_config_last_reload_successful", Count)[];
         /// 1 for each alert that is pending or firing.
-        ALERTS = gauge("ALERTS", Count)["alertname", "alertstate", "severity", "model"];
+        ALERTS = gauge("ALERTS", Count)["alertname", "alertstate", "severity", "model", "gpu", "xid", "slo", "window", "upstream", "seen", "why"];
+        /// Since when each alert that is pending or firing is so.
+        ALERTS_FOR_STATE = gauge("ALERTS_FOR_STATE", UnixSeconds)["alertname", "severity", "model", "gpu", "xid", "slo", "window", "upstream", "seen", "why"];
     }
     "The process (metrics-process, and most client libraries)" {
         /// CPU time that the process used.
@@ -75,6 +83,12 @@ rows! {
         CONTAINER_CPU = counter("container_cpu_usage_seconds_total", Seconds)["id", "image", "name", "cpu"];
         /// Memory of a container that cannot be taken back.
         CONTAINER_MEMORY = gauge("container_memory_working_set_bytes", Bytes)["id", "image", "name"];
+        /// Times that the kernel killed a process of a container for want of memory.
+        CONTAINER_OOM = counter("container_oom_events_total", Count)["id", "image", "name"];
+        /// Time for which a container was held back at its limit of CPU.
+        CONTAINER_THROTTLED = counter("container_cpu_cfs_throttled_seconds_total", Seconds)["id", "image", "name"];
+        /// When a container started.
+        CONTAINER_START_TIME = gauge("container_start_time_seconds", UnixSeconds)["id", "image", "name"];
     }
     "DCGM exporter" {
         /// Share of time in which a kernel ran, in percent.
@@ -114,7 +128,10 @@ mod tests {
         let mut names: Vec<_> = all().map(|row| row.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
-        let ours: Vec<_> = llm_metrics::catalog::all().chain(llm_metrics_gpu::catalog::all()).collect();
+        let ours: Vec<_> = llm_metrics::catalog::all()
+            .chain(llm_metrics_gpu::catalog::all())
+            .chain(llm_metrics_gateway::catalog::all())
+            .collect();
         assert!(ours.iter().all(|row| !names.contains(&row.name)));
         assert!(all().all(|row| (row.kind == Kind::Counter) == row.name.ends_with("_total")));
     }

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use crate::file::{File, GenerateError};
 use crate::{
     alertmanager,
-    alerts::{self, AlertFault, yaml},
+    alerts::{self, yaml},
     dashboard, kubernetes,
     promql::Names,
     recording::Recording,
@@ -17,86 +18,31 @@ use crate::{
     slo::Slo,
 };
 
-/// A generated file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct File {
-    /// Where it belongs, below the folder that is generated.
-    pub path: PathBuf,
-    /// What is in it.
-    pub text: String,
-}
-
-impl File {
-    pub(crate) fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), text: text.into() }
-    }
-}
-
-/// Why nothing was generated.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GenerateError {
-    /// An expression that is wrong with these settings.
-    #[error("{what}: {}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Expression {
-        /// The rule, alert or panel.
-        what: String,
-        /// What is wrong with it.
-        faults: Vec<crate::promql::Fault>,
-    },
-    /// An alert that is wrong, or not proven.
-    #[error("{alert}: {}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Alert {
-        /// The alert.
-        alert: &'static str,
-        /// What is wrong with it.
-        faults: Vec<AlertFault>,
-    },
-    /// What could not be spelled as YAML.
-    #[error("this cannot be written as YAML: {message}")]
-    Yaml {
-        /// Why.
-        message: String,
-    },
-    /// What could not be spelled as JSON.
-    #[error("this cannot be written as JSON: {message}")]
-    Json {
-        /// Why.
-        message: String,
-    },
-    /// A file or folder that could not be written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// Everything for these settings.
 ///
 /// # Errors
 /// When an expression is wrong with them.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
+    let names = &names.clone().by(slo.service.by.iter().cloned());
     let recording = Recording::new(slo);
     let mut rules = Vec::new();
-    for (name, text) in rule_file::recording(&recording, names)? {
-        rules.push(File::new(format!("rules/{}", yaml::recording_file(name)), text));
+    for (name, file) in rule_file::recording(&recording, names)? {
+        rules.push((yaml::recording_file(name), file));
     }
     let (mut tests, mut runbooks) = (Vec::new(), Vec::new());
     for topic in alerts::topics(slo, &recording) {
-        rules.push(File::new(format!("rules/{}", yaml::alert_file(&topic)), yaml::rules(&topic, slo, names)?));
+        rules.push((yaml::alert_file(&topic), yaml::rules(&topic, slo, names)?));
         let cases = yaml::tests(&topic, &recording, slo, names)?;
         tests.push(File::new(format!("rules/{}.test.yml", topic.name), cases));
         for alert in &topic.alerts {
             runbooks.push(File::new(format!("runbooks/{}.md", alert.name), runbook::page(alert, names)?));
         }
     }
-    let mut files = vec![File::new("alertmanager/alertmanager.yml", alertmanager::config()?)];
-    files.extend(kubernetes::files(&rules, &recording, slo, names)?);
-    files.extend(rules);
+    let mut files = vec![File::new("alertmanager/alertmanager.yml", alertmanager::config(&slo.service.by)?)];
+    files.extend(kubernetes::files(rules.iter().map(|(_, file)| file), &recording, slo, names)?);
+    for (name, file) in &rules {
+        files.push(File::new(format!("rules/{name}"), rule_file::yaml(file)?));
+    }
     files.extend(tests);
     files.extend(runbooks);
     files.extend(dashboard::files(slo, names)?);

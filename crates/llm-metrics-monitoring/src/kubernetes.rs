@@ -1,69 +1,110 @@
 //! The manifests for Kubernetes that hold rules or names of metrics.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
 use crate::{
-    generate::{File, GenerateError},
+    file::{File, GenerateError},
     promql::{Label, Names},
     recording::Recording,
-    rule_file::{HEADER, spell},
-    slo::Slo,
+    rule_file::{Group, HEADER, RuleFile, spell, yaml_after},
+    slo::{Scaling, Slo},
     vocabulary::JOB,
 };
 
-/// The rules of these files for the Prometheus operator, and what KEDA scales by.
-pub(crate) fn files(
-    rules: &[File],
+/// These rules for the Prometheus operator, and the metrics by which KEDA scales.
+pub(crate) fn files<'a>(
+    rules: impl Iterator<Item = &'a RuleFile>,
     recording: &Recording,
     slo: &Slo,
     names: &Names,
 ) -> Result<Vec<File>, GenerateError> {
     Ok(vec![
-        File::new("kubernetes/prometheusrule.yml", prometheus_rule(rules)),
-        File::new("kubernetes/scaledobject.yml", scaled_object(recording, slo, names)?),
+        File::new("kubernetes/prometheusrule.yml", prometheus_rule(rules)?),
+        File::new("kubernetes/scaledobject.yml", scaled_objects(recording, slo, names)?),
     ])
 }
 
-fn prometheus_rule(rules: &[File]) -> String {
-    let mut text = format!(
-        "{HEADER}# For the Prometheus operator: the rules of ../rules. kube-prometheus-stack picks up what has its own release label.
-apiVersion: monitoring.coreos.com/v1
-kind: PrometheusRule
-metadata:
-  name: llm-metrics
-  labels: {{ app.kubernetes.io/name: llm-metrics }}
-spec:
-  groups:
-"
-    );
-    for file in rules {
-        let groups = file.text.split_once("groups:\n").map_or("", |(_, groups)| groups);
-        for line in groups.lines() {
-            text += format!("  {line}").trim_end();
-            text.push('\n');
-        }
-    }
-    text
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PrometheusRule<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    spec: RuleSpec<'a>,
 }
 
-fn scaled_object(recording: &Recording, slo: &Slo, names: &Names) -> Result<String, GenerateError> {
-    let hint = recording.desired_replicas.gauge().with(JOB, slo.service.jobs[0].clone()).now();
-    let query = spell("the ScaledObject", &hint.max_by(Vec::<Label>::new()), names)?.replace('\n', "\n          ");
+#[derive(Serialize)]
+struct Metadata {
+    name: &'static str,
+    labels: BTreeMap<&'static str, &'static str>,
+}
+
+#[derive(Serialize)]
+struct RuleSpec<'a> {
+    groups: Vec<&'a Group>,
+}
+
+const ABOUT_RULES: &str = "\
+# For the Prometheus operator: the rules of ../rules. kube-prometheus-stack selects resources with the label of its own release.
+";
+
+fn prometheus_rule<'a>(rules: impl Iterator<Item = &'a RuleFile>) -> Result<String, GenerateError> {
+    let rule = PrometheusRule {
+        api_version: "monitoring.coreos.com/v1",
+        kind: "PrometheusRule",
+        metadata: Metadata { name: "llm-metrics", labels: [("app.kubernetes.io/name", "llm-metrics")].into() },
+        spec: RuleSpec { groups: rules.flat_map(|file| &file.groups).collect() },
+    };
+    yaml_after(&format!("{HEADER}{ABOUT_RULES}"), &rule)
+}
+
+fn scaled_objects(recording: &Recording, slo: &Slo, names: &Names) -> Result<String, GenerateError> {
+    let mut deployments: BTreeMap<String, (Scaling, Vec<&str>)> = BTreeMap::new();
+    for job in &slo.service.jobs {
+        let scaling = slo.of_job(job).scaling;
+        let deployment = deployments.entry(scaling.deployment.clone()).or_insert_with(|| (scaling, Vec::new()));
+        deployment.1.push(job);
+    }
+    let documents = deployments.values().map(|(scaling, jobs)| scaled_object(recording, scaling, jobs, names));
+    Ok(HEADER.to_owned() + ABOUT + &documents.collect::<Result<Vec<_>, _>>()?.join("---\n"))
+}
+
+const ABOUT: &str = "\
+# For KEDA 2.17 or later: as many replicas as the rules hint at, from requests in flight and where they are going. GPU utilisation and
+# memory say nothing about load; do not scale by them.
+";
+
+fn scaled_object(
+    recording: &Recording,
+    scaling: &Scaling,
+    jobs: &[&str],
+    names: &Names,
+) -> Result<String, GenerateError> {
+    let hint = recording.desired_replicas.gauge();
+    let hint = match jobs {
+        [job] => hint.with(JOB, *job).now().max_by(Vec::<Label>::new()),
+        jobs => hint.with_any(JOB, jobs.iter().copied()).now().sum(),
+    };
+    let query = spell("the ScaledObject", &hint, names)?.replace('\n', "\n          ");
+    let Scaling { deployment, replicas_min, replicas_max, .. } = scaling;
     Ok(format!(
-        "{HEADER}# For KEDA 2.12 or later: as many replicas as the rules hint at, from requests in flight and where they are going. GPU
-# utilisation and memory say nothing about load; do not scale by them.
-apiVersion: keda.sh/v1alpha1
+        "apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
 metadata:
-  name: qwen-server
+  name: {deployment}
 spec:
   scaleTargetRef:
-    name: qwen-server
+    name: {deployment}
   pollingInterval: 15
-  minReplicaCount: 1
-  maxReplicaCount: 8
-  # Where Prometheus does not answer.
+  minReplicaCount: {replicas_min}
+  maxReplicaCount: {replicas_max}
+  # Where Prometheus does not answer, or the rules are not loaded: what is there stays, and two at least.
   fallback:
     failureThreshold: 4
-    replicas: 2
+    replicas: {fallback}
+    behavior: currentReplicasIfHigher
   advanced:
     horizontalPodAutoscalerConfig:
       behavior:
@@ -81,8 +122,9 @@ spec:
           {query}
         # One replica for each that is hinted at.
         threshold: \"1\"
-        # No answer is no reason to scale down.
+        # No answer is an error, not a wish for none: it leads to the fallback.
         ignoreNullValues: \"false\"
-"
+",
+        fallback = (*replicas_min).max(2).min(*replicas_max),
     ))
 }

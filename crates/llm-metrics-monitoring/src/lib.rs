@@ -1,33 +1,69 @@
-//! What watches a service that [`llm_metrics`] measures: recording rules, alerts with tests, Alertmanager routes, dashboards
-//! and runbooks, all from one typed source over the catalogue's rows.
+//! Monitoring for services that [`llm_metrics`] measures: recording rules, alerts with tests, Alertmanager routes, Grafana dashboards
+//! and runbooks, all generated from the catalogue's rows and one file of objectives.
 //!
-//! - [`promql`] builds expressions from rows; a name, label or value that is not in the catalogue is refused.
-//! - [`Rule`] is a recorded rule as a value: what refers to it holds it.
-//! - [`recording`] holds all recorded rules.
-//! - [`alerts`] holds all alerts, each with the cases that prove it.
-//! - [`runbook`] makes the factual part of an alert's runbook.
-//! - [`dashboard`] holds Grafana's dashboards.
-//! - [`slo`] holds the objectives and thresholds that everything is generated from.
-//! - [`generate`] makes files of it, as does the command `llm-metrics`:
+//! - [`slo`] reads that file, `slo.yaml`.
+//! - [`generate`] makes the files, as does the command `llm-metrics generate` (crate `llm-metrics-cli`).
+//! - [`Names`] has the prefixes of a service that does not use the default ones.
+//! - [`openslo`] writes the objectives as OpenSLO documents.
 //!
-//! ```console
-//! $ cargo run -p llm-metrics-monitoring -- generate --slo slo.yaml --out monitoring
 //! ```
+//! use llm_metrics_monitoring::{Names, generate, slo::Slo};
+//!
+//! let files = generate::files(&Slo::default(), &Names::new())?;
+//! assert!(files.iter().any(|file| file.path.ends_with("outages.alerts.yml")));
+//! # Ok::<(), generate::GenerateError>(())
+//! ```
+//!
+//! # Feature `unstable`
+//! Makes public what the files are made with: PromQL that is built from rows of a catalogue (`promql`), recording rules (`Rule`, `recording`), alerts
+//! with the cases that prove them (`alerts`), dashboards (`dashboard`) and runbooks (`runbook`). These may change in any release.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(feature = "unstable"),
+    allow(dead_code, unreachable_pub, unused_imports, reason = "it is public with the feature")
+)]
 
 mod alertmanager;
-pub mod alerts;
-pub mod dashboard;
-pub mod external;
+mod file;
 pub mod generate;
 mod kubernetes;
-pub mod promql;
-pub mod recording;
+pub mod openslo;
 mod rule;
 mod rule_file;
-pub mod runbook;
 pub mod slo;
+
+#[cfg(not(feature = "unstable"))]
+mod alerts;
+#[cfg(feature = "unstable")]
+pub mod alerts;
+#[cfg(not(feature = "unstable"))]
+mod dashboard;
+#[cfg(feature = "unstable")]
+pub mod dashboard;
+#[cfg(not(feature = "unstable"))]
+mod external;
+#[cfg(feature = "unstable")]
+pub mod external;
+#[cfg(not(feature = "unstable"))]
+mod promql;
+#[cfg(feature = "unstable")]
+pub mod promql;
+#[cfg(not(feature = "unstable"))]
+mod recording;
+#[cfg(feature = "unstable")]
+pub mod recording;
+#[cfg(not(feature = "unstable"))]
+mod runbook;
+#[cfg(feature = "unstable")]
+pub mod runbook;
+#[cfg(not(feature = "unstable"))]
+mod vocabulary;
+#[cfg(feature = "unstable")]
 pub mod vocabulary;
 
+pub use promql::Names;
+pub(crate) use promql::{counter, gauge, histogram};
+#[cfg(feature = "unstable")]
 pub use rule::{Level, Rule};

@@ -7,22 +7,37 @@
 //! use llm_metrics_monitoring::{promql::Names, recording::Recording, slo::Slo};
 //!
 //! let rules = Recording::new(&Slo::default());
-//! assert_eq!(rules.requests_5m.name(&Names::new()), "job_model:llm_requests:rate5m");
+//! assert_eq!(rules.requests.name(&Names::new()), "job_model:llm_requests:rate5m");
 //! ```
 
 use llm_metrics::catalog::{
     self, Unit,
-    labels::{MODEL, OUTCOME, PHASE, RESULT},
+    labels::{OUTCOME, PHASE, RESULT},
 };
 use llm_metrics_gpu::catalog as gpu;
 
 use crate::{
     counter, gauge, histogram,
-    promql::{Expr, Histogram, Label, Window},
+    promql::{Counter, Window},
     rule::{Level, Rule},
-    slo::Slo,
-    vocabulary::{GPU_UUID, INSTANCE, JOB},
+    slo::{Slo, Told},
 };
+
+mod expressions;
+mod groups;
+mod indicator;
+mod quantiles;
+
+pub use expressions::alive;
+use expressions::{
+    FIRST_TOKEN, FirstTokens, GAPS, LONGEST_GAP, cut_ratio, desired_replicas, first_tokens, joules_per_token,
+    memory_forecast, of_outputs, over, recorded, rule, share, streams_with_gaps, structured_ratio,
+};
+pub use groups::RuleGroup;
+pub use indicator::{BURN_WINDOWS, Budget, Indicator};
+use indicator::{Events, of_window};
+pub(crate) use indicator::{budget_of, by_cell};
+pub use quantiles::Quantiles;
 
 /// What alerts look at: the last minutes.
 pub const SHORT: Window = Window::minutes(5);
@@ -31,100 +46,57 @@ pub const INTERVAL: Window = Window::seconds(30);
 /// How often those are evaluated that look at a day or more. Well below the five minutes for which a sample is remembered.
 pub const LONG_INTERVAL: Window = Window::minutes(2);
 
-/// The windows of the burn-rate alerts.
-pub const BURN_WINDOWS: [Window; 7] = [
-    SHORT,
-    Window::minutes(30),
-    Window::hours(1),
-    Window::hours(2),
-    Window::hours(6),
-    Window::days(1),
-    Window::days(3),
-];
-
-/// One indicator over all [`BURN_WINDOWS`].
-#[derive(Clone, Debug)]
-pub struct Indicator(Vec<(Window, Rule)>);
-
-impl Indicator {
-    fn new(stem: &'static str, operation: &str, unit: Unit, expr: impl Fn(Window) -> Expr) -> Self {
-        let rule = |window: Window| (window, rule(stem, &format!("{operation}{window}"), unit, expr(window)));
-        Self(BURN_WINDOWS.map(rule).into())
-    }
-
-    /// The rule over `window`, which is one of [`BURN_WINDOWS`]; the one over the longest for any other.
-    #[must_use]
-    pub fn over(&self, window: Window) -> &Rule {
-        let found = self.0.iter().find(|(known, _)| *known == window);
-        &found.unwrap_or_else(|| &self.0[self.0.len() - 1]).1
-    }
-}
-
-/// Median, 95th and 99th percentile over five minutes.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Quantiles {
-    /// The median.
-    pub p50: Rule,
-    /// The 95th percentile.
-    pub p95: Rule,
-    /// The 99th percentile.
-    pub p99: Rule,
-}
-
-impl Quantiles {
-    fn new(stem: &'static str, histogram: &Histogram) -> Self {
-        let rule = |quantile: f64, operation: &str| {
-            let expr = histogram.clone().quantile(quantile, SHORT, Level::JobModel.labels());
-            Rule::new(Level::JobModel, stem, operation, Unit::Seconds, recorded(expr))
-        };
-        Self { p50: rule(0.5, "p50_rate5m"), p95: rule(0.95, "p95_rate5m"), p99: rule(0.99, "p99_rate5m") }
-    }
-
-    fn rules(&self) -> [&Rule; 3] {
-        [&self.p50, &self.p95, &self.p99]
-    }
-}
-
-/// Rules that are evaluated together.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RuleGroup<'a> {
-    /// The file that it is in.
-    pub file: &'static str,
-    /// Its name.
-    pub name: &'static str,
-    /// How often.
-    pub interval: Window,
-    /// In this order.
-    pub rules: Vec<&'a Rule>,
-}
-
 /// All recording rules.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recording {
-    /// Requests a second, by how long one looks back.
-    pub requests: Indicator,
+    /// Requests a second by outcome, over five minutes: what the longer windows are made of.
+    pub outcomes: Rule,
     /// Requests a second over five minutes.
-    pub requests_5m: Rule,
-    /// Share of requests that failed by our fault, of those that succeeded or so failed.
-    pub error_ratio: Indicator,
+    pub requests: Rule,
+    /// Streams a second that should have had a first token: those that had one, and those that ended without.
+    pub streams: Rule,
+    /// Those of them whose first token came within the objective.
+    pub streams_in_time: Rule,
+    /// Those of them whose first token came later, or never.
+    pub slow_streams: Rule,
+    /// Streams a second that ended without a token.
+    pub tokenless_streams: Rule,
+    /// Gaps between tokens, a second.
+    pub all_gaps: Rule,
+    /// Gaps between tokens that are longer than the objective says, a second.
+    pub long_gaps: Rule,
+    /// Streams a second that had such a gap: an alert about gaps needs several of them.
+    pub streams_with_gaps: Rule,
+    /// Requests a second that an objective of the server's own judged.
+    pub judged: Rule,
+    /// Those of them that missed it.
+    pub missed: Rule,
+    /// Requests a second that met each objective of the server's own.
+    pub goodput: Rule,
+    /// Share of requests that failed through the server's fault, of those that succeeded or so failed.
+    pub errors: Indicator,
     /// Share of streams whose first token came later than the objective says.
     pub slow_first_token: Indicator,
     /// Share of gaps between tokens that were longer than the objective says.
     pub slow_gaps: Indicator,
-    /// Share of requests that met each objective of the server's own.
-    pub attainment: [Rule; 2],
-    /// Requests a second that met each objective of the server's own.
-    pub goodput: Rule,
-    /// Request duration, without what was rejected or cancelled.
+    /// Share of requests that missed each objective of the server's own.
+    pub misses: Indicator,
+    /// How many streams had a gap that is longer than the objective says, over each window.
+    pub gapped: Vec<(Window, Rule)>,
+    /// The budget of failed requests.
+    pub availability_budget: Budget,
+    /// The budget of late first tokens.
+    pub first_token_budget: Budget,
+    /// The budget of long gaps.
+    pub gaps_budget: Budget,
+    /// Duration of requests that succeeded: failures can be fast, and would hide what is slow.
     pub duration: Quantiles,
     /// Time to the first token.
     pub first_token: Quantiles,
     /// Gaps between tokens.
     pub gaps: Quantiles,
-    /// Mean time a token of each request.
+    /// Mean time per token of each request.
     pub per_token: Quantiles,
     /// Time in the engine's queue, where the engine tells.
     pub queue: Quantiles,
@@ -132,14 +104,22 @@ pub struct Recording {
     pub input_tokens: Rule,
     /// Tokens produced a second, as they are reported.
     pub output_tokens: Rule,
-    /// Their mean over a day.
-    pub output_tokens_avg: Rule,
-    /// Their standard deviation over a day.
-    pub output_tokens_stddev: Rule,
+    /// Tokens produced a second by all models of a job.
+    pub job_output_tokens: Rule,
     /// The 95th percentile of the time to the first token, as it mostly was over a day.
     pub first_token_usual: Rule,
     /// Share of choices that ended at the limit on tokens.
     pub cut_ratio: Rule,
+    /// Share of the outputs that were to have a form, and were looked at, that have it.
+    pub structured_valid_ratio: Rule,
+    /// Share of them that have not, for whatever reason.
+    pub structured_invalid_ratio: Rule,
+    /// Share of tool calls that cannot be made.
+    pub tool_call_invalid_ratio: Rule,
+    /// Share of choices that went round in circles.
+    pub loop_ratio: Rule,
+    /// Share of choices that have nothing in them.
+    pub empty_ratio: Rule,
     /// Requests in flight at each target.
     pub in_flight: Rule,
     /// Those of them that have no token yet.
@@ -152,9 +132,11 @@ pub struct Recording {
     pub saturation: Rule,
     /// How many replicas are wanted: a hint for autoscaling.
     pub desired_replicas: Rule,
+    /// How often a model is loaded over all targets of a job.
+    pub loaded: Rule,
     /// Share of a GPU's memory that is used.
     pub gpu_memory_ratio: Rule,
-    /// Share of a GPU's memory that will be used, if it goes on as in the last hour.
+    /// Share of a GPU's memory that will be used, if it goes on as in the last hour and in the last quarter of one.
     pub gpu_memory_forecast: Rule,
     /// Joules per output token, prompts included.
     pub joules_per_token: Rule,
@@ -165,34 +147,100 @@ impl Recording {
     #[must_use]
     pub fn new(slo: &Slo) -> Self {
         let by_model = || Level::JobModel.labels();
-        let requests = Indicator::new("llm_requests", "rate", Unit::Count, |window| {
-            counter!(catalog::REQUESTS).rate(window).sum_by(by_model())
+        let requests = || counter!(catalog::REQUESTS);
+        let outcomes = Rule::new(
+            Level::JobModelOutcome,
+            "llm_requests",
+            "rate5m",
+            Unit::Count,
+            requests().rate(SHORT).sum_by(Level::JobModelOutcome.labels()),
+        );
+        // Rates now, or summed over a window, of some outcomes.
+        let of_outcomes = |outcomes: &Rule, which: &[&'static str], window: Option<Window>| {
+            let rates = outcomes.gauge().with_any(OUTCOME, which.iter().copied());
+            over(rates, window).sum_by(by_model())
+        };
+        let failed = |window| of_outcomes(&outcomes, &["error"], window);
+        let answered = |window| of_outcomes(&outcomes, &["success", "error"], window);
+        let errors = Indicator::new(&Events {
+            level: Level::JobModel,
+            stem: "llm_requests",
+            bad_word: "errors",
+            ratio_word: "error_ratio",
+            bad: &failed,
+            all: &answered,
         });
-        let tokens = |row: crate::promql::Counter| row.rate(SHORT).sum_by(by_model());
+
+        let FirstTokens { tokenless, streams, in_time, slow } = first_tokens(slo);
+        let (late, all_streams) = (|window| over(slow.gauge(), window), |window| over(streams.gauge(), window));
+        let slow_first_token = Indicator::new(&Events {
+            level: Level::JobModel,
+            stem: FIRST_TOKEN,
+            bad_word: "slow",
+            ratio_word: "slow_ratio",
+            bad: &late,
+            all: &all_streams,
+        });
+
+        let gaps = histogram!(catalog::INTER_TOKEN_LATENCY);
+        let all_gaps = rule(GAPS, "count_rate5m", Unit::Count, gaps.clone().count().rate(SHORT).sum_by(by_model()));
+        let long_gaps = by_cell(slo, Told::ByModel, |cell| {
+            let within = gaps.clone().with_bounds(slo.bounds_of(&catalog::INTER_TOKEN_LATENCY));
+            let within = within.within(cell.objectives.inter_token_latency.seconds);
+            all_gaps.now() - within.rate(SHORT).sum_by(by_model())
+        });
+        let long_gaps = rule(GAPS, "slow_rate5m", Unit::Count, long_gaps);
+        let (long, each_gap) = (|window| over(long_gaps.gauge(), window), |window| over(all_gaps.gauge(), window));
+        let slow_gaps = Indicator::new(&Events {
+            level: Level::JobModel,
+            stem: GAPS,
+            bad_word: "slow",
+            ratio_word: "slow_ratio",
+            bad: &long,
+            all: &each_gap,
+        });
+        let streams_with_gaps = rule(LONGEST_GAP, "slow_rate5m", Unit::Count, streams_with_gaps(slo));
+        let gapped = BURN_WINDOWS.map(|window| {
+            let seconds = if window == SHORT { SHORT } else { INTERVAL }.as_seconds().unwrap_or(30);
+            let window_of = (window != SHORT).then_some(window);
+            let events = over(streams_with_gaps.gauge(), window_of) * f64::from(seconds);
+            (window, rule(LONGEST_GAP, &format!("slow_increase{window}"), Unit::Count, events))
+        });
+
+        let by_slo = |operation: &str, counter: Counter| {
+            let expr = counter.rate(SHORT).sum_by(Level::JobModelSlo.labels());
+            Rule::new(Level::JobModelSlo, "llm_slo_requests", operation, Unit::Count, expr)
+        };
+        let judged = by_slo("rate5m", counter!(catalog::SLO_REQUESTS));
+        let missed = by_slo("missed_rate5m", counter!(catalog::SLO_REQUESTS).with(RESULT, "missed"));
+        let (misses, all_judged) = (|window| over(missed.gauge(), window), |window| over(judged.gauge(), window));
+        let misses = Indicator::new(&Events {
+            level: Level::JobModelSlo,
+            stem: "llm_slo_requests",
+            bad_word: "missed",
+            ratio_word: "missed_ratio",
+            bad: &misses,
+            all: &all_judged,
+        });
+
+        let tokens = |row: Counter| row.rate(SHORT).sum_by(by_model());
         let output_tokens = rule("llm_output_tokens", "rate5m", Unit::Tokens, tokens(counter!(catalog::OUTPUT_TOKENS)));
-        let first_token = Quantiles::new("llm_time_to_first_token_seconds", &histogram!(catalog::TIME_TO_FIRST_TOKEN));
-        let day = Window::days(1);
-        let in_flight = Rule::new(
-            Level::Instance,
-            "llm_requests_in_flight",
-            "sum",
-            Unit::Count,
-            gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by(Level::Instance.labels()),
+        let first_token = Quantiles::new(
+            [FIRST_TOKEN, "llm_time_to_first_token_seconds_bucket"],
+            &histogram!(catalog::TIME_TO_FIRST_TOKEN),
         );
-        let job_in_flight = Rule::new(
-            Level::Job,
-            "llm_requests_in_flight",
-            "sum",
-            Unit::Count,
-            in_flight.now().sum_by(Level::Job.labels()),
-        );
-        let in_flight_forecast = Rule::new(
-            Level::Job,
-            "llm_requests_in_flight",
-            "forecast15m",
-            Unit::Count,
-            job_in_flight.gauge().predict_linear(Window::minutes(30), Window::minutes(15)).clamp_min(0.0),
-        );
+        let load = |level: &Level, operation: &str, expr| {
+            Rule::new(level.clone(), "llm_requests_in_flight", operation, Unit::Count, expr)
+        };
+        let (at, of_job) = (Level::Instance, Level::Job);
+        let in_flight = load(&at, "sum", gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by(at.labels()));
+        let waiting = gauge!(catalog::REQUESTS_IN_FLIGHT).with(PHASE, "waiting").now().sum_by(at.labels());
+        let job_in_flight = load(&of_job, "sum", in_flight.now().sum_by(of_job.labels()));
+        // A line through the first minutes after a start would go anywhere: it looks no further ahead than it has looked back.
+        let ahead = Window::minutes(15);
+        let known = job_in_flight.gauge().offset(ahead).now();
+        let soon = job_in_flight.gauge().predict_linear(Window::minutes(30), ahead).clamp_min(0.0).and(known);
+        let in_flight_forecast = load(&of_job, "forecast15m", soon);
         let gpu_memory_ratio = Rule::new(
             Level::Gpu,
             "gpu_memory_used",
@@ -200,200 +248,151 @@ impl Recording {
             Unit::Ratio,
             alive(gauge!(gpu::MEMORY_USED).now() / gauge!(gpu::MEMORY_TOTAL).now()),
         );
-        let ahead = Window::seconds((slo.gpu.memory_forecast_hours * 3600.0).round() as u32);
+        let objectives = |slo: &Slo| slo.objectives.clone();
         Self {
-            requests_5m: requests.over(SHORT).clone(),
-            requests,
-            error_ratio: Indicator::new("llm_requests", "error_ratio_rate", Unit::Ratio, error_ratio),
-            slow_first_token: Indicator::new(
-                "llm_time_to_first_token_seconds",
-                "slow_ratio_rate",
-                Unit::Ratio,
-                |window| {
-                    let within = slo.objectives.time_to_first_token.seconds;
-                    recorded(1.0 - histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(within, window, by_model()))
-                },
+            availability_budget: Budget::new(
+                slo,
+                "availability",
+                &errors,
+                |slo| objectives(slo).availability,
+                &failed,
+                &answered,
             ),
-            slow_gaps: Indicator::new("llm_inter_token_latency_seconds", "slow_ratio_rate", Unit::Ratio, |window| {
-                let within = slo.objectives.inter_token_latency.seconds;
-                recorded(1.0 - histogram!(catalog::INTER_TOKEN_LATENCY).share_within(within, window, by_model()))
-            }),
-            attainment: [SHORT, Window::hours(1)].map(attainment),
-            goodput: Rule::new(
-                Level::JobModelSlo,
-                "llm_slo_requests",
-                "goodput_rate5m",
-                Unit::Count,
-                counter!(catalog::SLO_REQUESTS).with(RESULT, "met").rate(SHORT).sum_by(Level::JobModelSlo.labels()),
+            first_token_budget: Budget::new(
+                slo,
+                "time_to_first_token",
+                &slow_first_token,
+                |slo| objectives(slo).time_to_first_token.objective,
+                &late,
+                &all_streams,
             ),
+            gaps_budget: Budget::new(
+                slo,
+                "inter_token_latency",
+                &slow_gaps,
+                |slo| objectives(slo).inter_token_latency.objective,
+                &long,
+                &each_gap,
+            ),
+            requests: rule("llm_requests", "rate5m", Unit::Count, outcomes.now().sum_by(by_model())),
+            goodput: by_slo("goodput_rate5m", counter!(catalog::SLO_REQUESTS).with(RESULT, "met")),
             duration: Quantiles::new(
-                "llm_request_duration_seconds",
-                &histogram!(catalog::REQUEST_DURATION).with_any(OUTCOME, ["success", "error"]),
+                ["llm_request_duration_seconds", "llm_request_duration_seconds_bucket"],
+                &histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success"),
             ),
-            gaps: Quantiles::new("llm_inter_token_latency_seconds", &histogram!(catalog::INTER_TOKEN_LATENCY)),
-            per_token: Quantiles::new("llm_time_per_output_token_seconds", &histogram!(catalog::TIME_PER_OUTPUT_TOKEN)),
-            queue: Quantiles::new("llm_request_queue_seconds", &histogram!(catalog::REQUEST_QUEUE)),
+            gaps: Quantiles::new([GAPS, "llm_inter_token_latency_seconds_bucket"], &gaps),
+            per_token: Quantiles::new(
+                ["llm_time_per_output_token_seconds", "llm_time_per_output_token_seconds_bucket"],
+                &histogram!(catalog::TIME_PER_OUTPUT_TOKEN),
+            ),
+            queue: Quantiles::new(
+                ["llm_request_queue_seconds", "llm_request_queue_seconds_bucket"],
+                &histogram!(catalog::REQUEST_QUEUE),
+            ),
             input_tokens: rule("llm_input_tokens", "rate5m", Unit::Tokens, tokens(counter!(catalog::INPUT_TOKENS))),
-            output_tokens_avg: rule(
+            job_output_tokens: Rule::new(
+                Level::Job,
                 "llm_output_tokens",
-                "rate5m_avg1d",
+                "rate5m",
                 Unit::Tokens,
-                output_tokens.gauge().avg_over_time(day),
-            ),
-            output_tokens_stddev: rule(
-                "llm_output_tokens",
-                "rate5m_stddev1d",
-                Unit::Tokens,
-                output_tokens.gauge().stddev_over_time(day),
+                output_tokens.now().sum_by(Level::Job.labels()),
             ),
             output_tokens,
             first_token_usual: rule(
-                "llm_time_to_first_token_seconds",
+                FIRST_TOKEN,
                 "p95_rate5m_median1d",
                 Unit::Seconds,
-                first_token.p95.gauge().quantile_over_time(0.5, day),
+                first_token.p95.gauge().quantile_over_time(0.5, Window::days(1)),
             ),
             first_token,
-            cut_ratio: rule("llm_finish_reasons", "length_ratio_rate15m", Unit::Ratio, recorded(cut_ratio())),
-            waiting: Rule::new(
-                Level::Instance,
-                "llm_requests_in_flight",
-                "waiting_sum",
-                Unit::Count,
-                gauge!(catalog::REQUESTS_IN_FLIGHT).with(PHASE, "waiting").now().sum_by(Level::Instance.labels()),
+            structured_valid_ratio: rule(
+                "llm_structured_outputs",
+                "valid_ratio_rate5m",
+                Unit::Ratio,
+                structured_ratio(counter!(catalog::STRUCTURED_OUTPUTS).with(RESULT, "valid")),
             ),
+            structured_invalid_ratio: rule(
+                "llm_structured_outputs",
+                "invalid_ratio_rate5m",
+                Unit::Ratio,
+                structured_ratio(counter!(catalog::STRUCTURED_OUTPUTS).without_any(RESULT, ["valid", "unchecked"])),
+            ),
+            tool_call_invalid_ratio: rule(
+                "llm_tool_calls",
+                "invalid_ratio_rate15m",
+                Unit::Ratio,
+                share(
+                    counter!(catalog::TOOL_CALLS).without_any(RESULT, ["valid"]),
+                    counter!(catalog::TOOL_CALLS),
+                    Window::minutes(15),
+                ),
+            ),
+            loop_ratio: rule(
+                "llm_output_repetition",
+                "ratio_rate15m",
+                Unit::Ratio,
+                of_outputs(counter!(catalog::OUTPUT_REPETITION)),
+            ),
+            empty_ratio: rule(
+                "llm_output_empty",
+                "ratio_rate15m",
+                Unit::Ratio,
+                of_outputs(counter!(catalog::OUTPUT_EMPTY)),
+            ),
+            cut_ratio: rule("llm_finish_reasons", "length_ratio_rate15m", Unit::Ratio, recorded(cut_ratio())),
+            waiting: load(&at, "waiting_sum", waiting),
             saturation: Rule::new(
                 Level::Job,
                 "llm_requests_in_flight",
                 "saturation_ratio",
                 Unit::Ratio,
-                in_flight.now().avg_by(Level::Job.labels()) / slo.scaling.requests_per_replica,
+                by_cell(slo, Told::ByJob, |slo| {
+                    in_flight.now().avg_by(Level::Job.labels()) / slo.scaling.requests_per_replica
+                }),
             ),
             desired_replicas: Rule::new(
                 Level::Job,
                 "llm_desired_replicas",
                 "hint",
                 Unit::Count,
-                desired_replicas(&job_in_flight, &in_flight_forecast, slo.scaling.requests_per_replica),
+                by_cell(slo, Told::ByJob, |slo| {
+                    desired_replicas(&job_in_flight, &in_flight_forecast, slo.scaling.requests_per_replica)
+                }),
             ),
-            in_flight,
-            job_in_flight,
-            in_flight_forecast,
+            loaded: rule("llm_model_info", "sum", Unit::Count, gauge!(catalog::MODEL_INFO).now().sum_by(by_model())),
             gpu_memory_forecast: Rule::new(
                 Level::Gpu,
                 "gpu_memory_used",
                 "forecast_ratio",
                 Unit::Ratio,
-                gpu_memory_ratio.gauge().predict_linear(Window::hours(1), ahead),
+                by_cell(slo, Told::ByJob, |slo| memory_forecast(&gpu_memory_ratio, slo)),
             ),
+            joules_per_token: joules_per_token(slo),
+            outcomes,
+            streams,
+            streams_in_time: in_time,
+            slow_streams: slow,
+            tokenless_streams: tokenless,
+            all_gaps,
+            long_gaps,
+            streams_with_gaps,
+            judged,
+            missed,
+            errors,
+            slow_first_token,
+            slow_gaps,
+            misses,
+            gapped: gapped.into(),
+            in_flight,
+            job_in_flight,
+            in_flight_forecast,
             gpu_memory_ratio,
-            joules_per_token: joules_per_token(&slo.gpu.join_label),
         }
     }
 
-    /// The groups, in the order in which rules need each other.
+    /// How many streams had a gap that is longer than the objective says, over one of [`BURN_WINDOWS`].
     #[must_use]
-    pub fn groups(&self) -> Vec<RuleGroup<'_>> {
-        let indicators = [&self.requests, &self.error_ratio, &self.slow_first_token, &self.slow_gaps];
-        let over = |long: bool| {
-            let all = indicators.into_iter().flat_map(|indicator| &indicator.0);
-            let is_long = |window: &Window| window.as_seconds() >= Window::days(1).as_seconds();
-            all.filter(move |(window, _)| is_long(window) == long).map(|(_, rule)| rule)
-        };
-        let latency = [&self.duration, &self.first_token, &self.gaps, &self.per_token, &self.queue];
-        let group = |file, name, interval, rules| RuleGroup { file, name, interval, rules };
-        let short = over(false).chain(&self.attainment).chain([&self.goodput]).collect();
-        let usual = vec![&self.output_tokens_avg, &self.output_tokens_stddev, &self.first_token_usual];
-        let load = vec![
-            &self.in_flight,
-            &self.waiting,
-            &self.job_in_flight,
-            &self.in_flight_forecast,
-            &self.saturation,
-            &self.desired_replicas,
-        ];
-        let gpu = vec![&self.gpu_memory_ratio, &self.gpu_memory_forecast, &self.joules_per_token];
-        vec![
-            group("indicators", "llm-indicators", INTERVAL, short),
-            group("indicators", "llm-indicators-long", LONG_INTERVAL, over(true).collect()),
-            group("latency", "llm-latency", INTERVAL, latency.into_iter().flat_map(Quantiles::rules).collect()),
-            group("tokens", "llm-tokens", INTERVAL, vec![&self.input_tokens, &self.output_tokens, &self.cut_ratio]),
-            group("usual", "llm-usual", LONG_INTERVAL, usual),
-            group("load", "llm-load", INTERVAL, load),
-            group("gpu", "llm-gpu", INTERVAL, gpu),
-        ]
+    pub fn gapped_over(&self, window: Window) -> &Rule {
+        of_window(&self.gapped, window)
     }
-
-    /// The files of rules that these expressions need, those included that the rules need themselves.
-    pub(crate) fn files_of<'a>(&self, exprs: impl Iterator<Item = &'a Expr>) -> Vec<&'static str> {
-        let mut needed: Vec<Rule> = exprs.flat_map(Expr::rules).collect();
-        let mut next = 0;
-        while next < needed.len() {
-            let further = needed[next].expr().rules().into_iter().filter(|rule| !needed.contains(rule));
-            needed.extend(further.collect::<Vec<_>>());
-            next += 1;
-        }
-        let mut files: Vec<_> = self
-            .groups()
-            .into_iter()
-            .filter(|group| group.rules.iter().any(|rule| needed.contains(rule)))
-            .map(|group| group.file)
-            .collect();
-        files.dedup();
-        files
-    }
-
-    /// Every rule.
-    pub fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.groups().into_iter().flat_map(|group| group.rules)
-    }
-}
-
-/// Only of GPUs that answer: the gauges of a lost one are NaN.
-#[must_use]
-pub fn alive(expr: Expr) -> Expr {
-    expr.and_on([JOB, INSTANCE, GPU_UUID], gauge!(gpu::UP).now().equals(1.0))
-}
-
-fn rule(stem: &'static str, operation: &str, unit: Unit, expr: Expr) -> Rule {
-    Rule::new(Level::JobModel, stem, operation, unit, expr)
-}
-
-/// Without NaN, which is what a share or quantile of nothing is.
-fn recorded(expr: Expr) -> Expr {
-    expr.ge(0.0)
-}
-
-fn error_ratio(window: Window) -> Expr {
-    let requests = || counter!(catalog::REQUESTS);
-    let errors = requests().with(OUTCOME, "error").rate(window).sum_by(Level::JobModel.labels());
-    recorded(errors / requests().with_any(OUTCOME, ["success", "error"]).rate(window).sum_by(Level::JobModel.labels()))
-}
-
-fn attainment(window: Window) -> Rule {
-    let requests = || counter!(catalog::SLO_REQUESTS);
-    let met = requests().with(RESULT, "met").rate(window).sum_by(Level::JobModelSlo.labels());
-    let expr = met / requests().rate(window).sum_by(Level::JobModelSlo.labels());
-    let operation = format!("attainment_ratio_rate{window}");
-    Rule::new(Level::JobModelSlo, "llm_slo_requests", operation, Unit::Ratio, recorded(expr))
-}
-
-fn cut_ratio() -> Expr {
-    let (choices, window) = (|| counter!(catalog::FINISH_REASONS), Window::minutes(15));
-    let cut = choices().with("finish_reason", "length").rate(window).sum_by([JOB, MODEL]);
-    cut / choices().rate(window).sum_by([JOB, MODEL])
-}
-
-/// What is in flight now or soon, whichever is more, in replicas.
-fn desired_replicas(now: &Rule, soon: &Rule, per_replica: f64) -> Expr {
-    let most = soon.now().gt(now.now()).or(now.now());
-    (most / per_replica).ceil().clamp_min(1.0)
-}
-
-fn joules_per_token(join: &str) -> Rule {
-    let by = || [Label::Owned(join.to_owned())];
-    let energy = alive(counter!(gpu::ENERGY).on_target(join.to_owned()).rate(SHORT)).sum_by(by());
-    let tokens = counter!(catalog::OUTPUT_TOKENS).on_target(join.to_owned()).rate(SHORT).sum_by(by());
-    let expr = energy / tokens.gt(0.0);
-    Rule::new(Level::Joined(join.to_owned()), "llm_output_tokens", "joules_per_token_rate5m", Unit::Joules, expr)
 }

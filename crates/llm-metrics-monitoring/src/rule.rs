@@ -2,10 +2,13 @@
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use llm_metrics::catalog::{MetricDef, Unit, labels::MODEL};
+use llm_metrics::catalog::{
+    MetricDef, Unit,
+    labels::{MODEL, OUTCOME},
+};
 
 use crate::{
-    promql::{Expr, Fault, Gauge, Label, Names, Reader, select::Select},
+    promql::{Expr, Gauge, InvalidExpression, Label, Names, Reader, select::Select},
     vocabulary::{GPU, GPU_UUID, INSTANCE, JOB},
 };
 
@@ -17,16 +20,22 @@ pub enum Level {
     Job,
     /// A model over all instances of a job.
     JobModel,
+    /// One bucket of a model's histogram.
+    JobModelLe,
+    /// One outcome of a model's requests.
+    JobModelOutcome,
     /// One objective of a model.
     JobModelSlo,
+    /// One objective of a model, in the names that Sloth gives such series: `slo:…`.
+    Slo,
     /// One target.
     Instance,
     /// A model at one target.
     InstanceModel,
     /// One GPU.
     Gpu,
-    /// What the label joins, which the configuration names.
-    Joined(String),
+    /// What the first of these labels joins, which the configuration names; the others are those of `service.by`.
+    Joined(Vec<String>),
 }
 
 impl Level {
@@ -36,11 +45,13 @@ impl Level {
         let labels: &[&'static str] = match self {
             Self::Job => &[JOB],
             Self::JobModel => &[JOB, MODEL],
-            Self::JobModelSlo => &[JOB, MODEL, "slo"],
+            Self::JobModelLe => &[JOB, MODEL, "le"],
+            Self::JobModelOutcome => &[JOB, MODEL, OUTCOME],
+            Self::JobModelSlo | Self::Slo => &[JOB, MODEL, "slo"],
             Self::Instance => &[JOB, INSTANCE],
             Self::InstanceModel => &[JOB, INSTANCE, MODEL],
             Self::Gpu => &[JOB, INSTANCE, GPU, GPU_UUID],
-            Self::Joined(label) => return vec![Cow::Owned(label.clone())],
+            Self::Joined(labels) => return labels.iter().cloned().map(Cow::Owned).collect(),
         };
         labels.iter().map(|label| Cow::Borrowed(*label)).collect()
     }
@@ -49,11 +60,14 @@ impl Level {
         match self {
             Self::Job => "job",
             Self::JobModel => "job_model",
+            Self::JobModelLe => "job_model_le",
+            Self::JobModelOutcome => "job_model_outcome",
             Self::JobModelSlo => "job_model_slo",
+            Self::Slo => "slo",
             Self::Instance => "instance",
             Self::InstanceModel => "instance_model",
             Self::Gpu => "gpu",
-            Self::Joined(label) => label,
+            Self::Joined(labels) => labels.first().map_or("all", String::as_str),
         }
     }
 }
@@ -64,9 +78,9 @@ impl Level {
 ///
 /// ```
 /// use llm_metrics::catalog::{self, Unit, labels::MODEL};
-/// use llm_metrics_monitoring::{Level, Rule, counter, promql::{Names, Reader, Window}};
+/// use llm_metrics_monitoring::{Level, Rule, select_counter, promql::{Names, Reader, Window}};
 ///
-/// let expr = counter!(catalog::REQUESTS).rate(Window::minutes(5)).sum_by(Level::JobModel.labels());
+/// let expr = select_counter!(catalog::REQUESTS).rate(Window::minutes(5)).sum_by(Level::JobModel.labels());
 /// let rate = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, expr);
 /// let busy = rate.gauge().now().gt(10.0);
 /// let names = Names::new().prefix("qwen").unwrap();
@@ -82,13 +96,27 @@ struct Definition {
     operation: String,
     unit: Unit,
     expr: Expr,
+    labels: Option<(&'static str, &'static str)>,
 }
 
 impl Rule {
     /// A rule. `stem` is the metric's name without suffixes, with the prefix `llm_` or `gpu_`.
     #[must_use]
     pub fn new(level: Level, stem: &'static str, operation: impl Into<String>, unit: Unit, expr: Expr) -> Self {
-        Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr }))
+        Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr, labels: None }))
+    }
+
+    /// A rule whose series get a label beside those of its expression.
+    #[must_use]
+    pub fn labelled(
+        level: Level,
+        stem: &'static str,
+        operation: impl Into<String>,
+        unit: Unit,
+        expr: Expr,
+        label: (&'static str, &'static str),
+    ) -> Self {
+        Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr, labels: Some(label) }))
     }
 
     /// Its value, to be used in an expression.
@@ -107,7 +135,19 @@ impl Rule {
     #[must_use]
     pub fn name(&self, names: &Names) -> String {
         let Definition { level, stem, operation, .. } = &*self.0;
-        format!("{}:{}:{operation}", level.word(), names.row(&MetricDef::gauge(stem, Unit::Count, "")))
+        // What begins with a prefix is a metric's name; the rest is a word of another project's.
+        let stem = if stem.contains('_') && (stem.starts_with("llm_") || stem.starts_with("gpu_")) {
+            names.row(&MetricDef::gauge(stem, Unit::Count, ""))
+        } else {
+            Cow::Borrowed(*stem)
+        };
+        format!("{}:{stem}:{operation}", level.word())
+    }
+
+    /// The label that its series get, with its value.
+    #[must_use]
+    pub fn own_label(&self) -> Option<(&'static str, &'static str)> {
+        self.0.labels
     }
 
     /// The unit of its values.
@@ -132,17 +172,18 @@ impl Rule {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn check(&self) -> Result<(), Vec<Fault>> {
+    pub fn check(&self) -> Result<(), Vec<InvalidExpression>> {
         let faults = self.faults();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// What is wrong with it.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
-        let (found, promised) = (self.0.expr.labels(), self.labels());
+    pub(crate) fn faults(&self) -> Vec<InvalidExpression> {
+        let (mut found, promised) = (self.0.expr.labels(), self.labels());
+        found.extend(self.0.labels.map(|(label, _)| Cow::Borrowed(label)));
         let mut faults = self.0.expr.render(&Names::default(), Reader::Rules).err().unwrap_or_default();
         if found != promised {
-            faults.push(Fault::WrongLevel { rule: self.name(&Names::default()), found, promised });
+            faults.push(InvalidExpression::WrongLevel { rule: self.name(&Names::default()), found, promised });
         }
         faults
     }

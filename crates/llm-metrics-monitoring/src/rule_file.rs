@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    generate::GenerateError,
+    file::GenerateError,
     promql::{Expr, Names, Reader},
     recording::Recording,
 };
@@ -31,6 +31,8 @@ pub(crate) enum RuleEntry {
     Recording {
         record: String,
         expr: String,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<&'static str, &'static str>,
     },
     Alert {
         alert: &'static str,
@@ -45,31 +47,40 @@ pub(crate) enum RuleEntry {
 }
 
 /// The files of the recording rules, by name.
-pub(crate) fn recording(recording: &Recording, names: &Names) -> Result<BTreeMap<&'static str, String>, GenerateError> {
+pub(crate) fn recording(
+    recording: &Recording,
+    names: &Names,
+) -> Result<BTreeMap<&'static str, RuleFile>, GenerateError> {
     let mut files: BTreeMap<_, Vec<Group>> = BTreeMap::new();
     for group in recording.groups() {
         let rules = group.rules.into_iter().map(|rule| {
             let record = rule.name(names);
-            rule.check().map_err(|faults| GenerateError::Expression { what: record.clone(), faults })?;
+            rule.check().map_err(|faults| GenerateError::expression(record.clone(), faults))?;
             let expr = spell(&record, rule.expr(), names)?;
-            Ok(RuleEntry::Recording { record, expr })
+            Ok(RuleEntry::Recording { record, expr, labels: rule.own_label().into_iter().collect() })
         });
         let rules = rules.collect::<Result<_, _>>()?;
         let interval = group.interval.to_string();
         files.entry(group.file).or_default().push(Group { name: group.name.to_owned(), interval, rules });
     }
-    files.into_iter().map(|(name, groups)| Ok((name, yaml(&RuleFile { groups })?))).collect()
+    Ok(files.into_iter().map(|(name, groups)| (name, RuleFile { groups })).collect())
 }
 
 pub(crate) fn spell(what: &str, expr: &Expr, names: &Names) -> Result<String, GenerateError> {
     let text = expr.render_lines(names, Reader::Rules);
-    text.map_err(|faults| GenerateError::Expression { what: what.to_owned(), faults })
+    text.map_err(|faults| GenerateError::expression(what, faults))
 }
 
+/// A whole file.
 pub(crate) fn yaml(value: &impl Serialize) -> Result<String, GenerateError> {
+    yaml_after(HEADER, value)
+}
+
+/// A whole file that begins with these comments.
+pub(crate) fn yaml_after(comments: &str, value: &impl Serialize) -> Result<String, GenerateError> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: true, folded_wrap_chars: 10_000 };
-    let mut text = HEADER.to_owned();
+    let mut text = comments.to_owned();
     serde_saphyr::to_fmt_writer_with_options(&mut text, value, options)
-        .map_err(|error| GenerateError::Yaml { message: error.to_string() })?;
+        .map_err(|error| GenerateError::Yaml(Box::new(error)))?;
     Ok(text)
 }

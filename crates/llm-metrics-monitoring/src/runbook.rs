@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::{alerts::Alert, generate::GenerateError, promql::Names, rule_file::spell};
+use crate::{alerts::Alert, file::GenerateError, promql::Names, rule_file::spell};
 
 macro_rules! by_hand {
     ($($alert:literal),+ $(,)?) => {
@@ -15,8 +15,12 @@ macro_rules! by_hand {
 const BY_HAND: &[(&str, &str)] = by_hand![
     "LlmAnswersCut",
     "LlmAttainmentLow",
+    "LlmCrashLoop",
     "LlmErrorBudgetBurn",
     "LlmErrorRatioHigh",
+    "LlmGatewayAttemptsFail",
+    "LlmGatewayQuotaLow",
+    "LlmGatewayUpstreamDown",
     "LlmGpuCollectorStale",
     "LlmGpuHot",
     "LlmGpuLost",
@@ -24,27 +28,55 @@ const BY_HAND: &[(&str, &str)] = by_hand![
     "LlmGpuMemoryFillsUp",
     "LlmGpuMemoryHeadroomLow",
     "LlmGpuMemoryHigh",
+    "LlmGpuMissing",
     "LlmGpuNeedsRecovery",
     "LlmGpuThrottled",
     "LlmGpuXid",
+    "LlmInstanceFailing",
     "LlmInterTokenLatencyBudgetBurn",
     "LlmKvCacheFull",
     "LlmMetricsMissing",
+    "LlmModelGone",
+    "LlmModelRejected",
+    "LlmModelStalled",
+    "LlmMostlyCancelled",
+    "LlmMostlyRejected",
+    "LlmNoTraffic",
+    "LlmOutputEmpty",
+    "LlmOutputRepeats",
     "LlmQueueGrowing",
     "LlmRequestDurationP95High",
     "LlmRequestDurationP99High",
     "LlmRequestRateHigh",
     "LlmRequestRateLow",
+    "LlmRulesNotEvaluated",
     "LlmScrapeSlow",
     "LlmSeriesOverflow",
+    "LlmSpecialTokensLeak",
     "LlmStalled",
+    "LlmStructuredOutputInvalid",
     "LlmTargetAbsent",
     "LlmTargetDown",
     "LlmTimeToFirstTokenBudgetBurn",
     "LlmTimeToFirstTokenUnusual",
     "LlmTokenThroughputLow",
+    "LlmToolCallsInvalid",
     "LlmWatchdog",
 ];
+
+/// The names of all alerts.
+pub(crate) fn alerts() -> impl Iterator<Item = &'static str> + Clone {
+    BY_HAND.iter().map(|(name, _)| *name)
+}
+
+/// What each alert means: the first sentence of what is written about it.
+pub(crate) fn meanings() -> impl Iterator<Item = (&'static str, String)> {
+    BY_HAND.iter().map(|(name, text)| {
+        let text = text.split_once("## What it means\n").map_or("", |(_, rest)| rest).replace('\n', " ");
+        let end = text.find(". ").map_or(text.len(), |at| at + 1);
+        (*name, text[..end].trim().replace('`', ""))
+    })
+}
 
 /// The runbook of an alert: its facts, then what it means, what to look at and what to do.
 ///
@@ -76,4 +108,17 @@ fn head(alert: &Alert, names: &Names) -> Result<String, GenerateError> {
         let _ = writeln!(page, "```promql\n{}\n```\n", spell(alert.name, &variant.expr, names)?);
     }
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the list of alerts a line more is cut.
+    #[test]
+    fn what_an_alert_means_fits_into_two_lines() {
+        for (alert, meaning) in meanings() {
+            assert!((10..=150).contains(&meaning.len()) && meaning.ends_with('.'), "{alert}: {meaning}");
+        }
+    }
 }

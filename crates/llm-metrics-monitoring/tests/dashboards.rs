@@ -1,11 +1,13 @@
 //! The dashboards, as Grafana would read them: dashboard-linter's rules, the grid, and every query against the catalogues.
 
+mod series;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
 };
 
-use llm_metrics_monitoring::{dashboard, external, generate::File, promql::Names, recording::Recording, slo::Slo};
+use llm_metrics_monitoring::{dashboard, generate::File, promql::Names, slo::Slo};
 use promql_parser::{
     label::{MatchOp, Matcher},
     parser::{self, Expr, LabelModifier},
@@ -14,7 +16,7 @@ use serde_json::Value;
 
 fn files() -> Vec<(String, Value)> {
     let files = dashboard::files(&Slo::default(), &Names::new()).unwrap();
-    assert_eq!(files.len(), 16);
+    assert_eq!(files.len(), 22);
     let parse = |File { path, text, .. }: File| (path.display().to_string(), serde_json::from_str(&text).unwrap());
     files.into_iter().map(parse).collect()
 }
@@ -115,26 +117,7 @@ impl Reads {
 }
 
 /// Every metric and recorded rule, with its labels.
-static KNOWN: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| {
-    let rows = llm_metrics::catalog::all().chain(llm_metrics_gpu::catalog::all()).chain(external::all());
-    let mut known = BTreeMap::new();
-    for row in rows {
-        let labels = || row.labels.iter().chain(&["job", "instance"]).map(|label| (*label).to_owned());
-        if row.buckets.is_empty() {
-            known.insert(row.name.to_owned(), labels().collect());
-        } else {
-            for part in ["count", "sum"] {
-                known.insert(format!("{}_{part}", row.name), labels().collect());
-            }
-            known.insert(format!("{}_bucket", row.name), labels().chain(["le".to_owned()]).collect());
-        }
-    }
-    let names = Names::new();
-    for rule in Recording::new(&Slo::default()).all() {
-        known.insert(rule.name(&names), rule.labels().into_iter().map(Into::into).collect());
-    }
-    known
-});
+static KNOWN: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| series::known(&Names::new()));
 
 #[test]
 fn every_query_parses_and_asks_only_for_metrics_and_labels_that_there_are() {
@@ -167,18 +150,28 @@ fn every_row_of_the_catalogues_is_shown() {
         assert!(!read.is_empty(), "{path}");
     }
     let not_shown = [
+        (
+            "llm_input_cache_write_tokens_total",
+            "told by Anthropic's protocol alone; what was read from caches is shown",
+        ),
+        ("llm_request_inputs", "of embeddings and reranking alone; their rate, errors and times are shown"),
         ("llm_model_load_seconds", "a moment in hours: the switches between models are annotations"),
         ("llm_slo_requests_total", "the rules make attainment and goodput of it, which are shown"),
         ("gpu_memory_reserved_bytes", "the driver's own share, which hardly ever changes"),
+        ("gpu_system_memory_total_bytes", "what the machine lets an APU have, which does not change"),
         ("gpu_process_memory_bytes", "off unless asked for; the runbooks ask for it"),
         ("gpu_energy_joules_total", "a rule makes joules per token of it; power is shown"),
         ("gpu_pcie_link_generation", "what the board is plugged into"),
         ("gpu_pcie_link_width", "what the board is plugged into"),
         ("gpu_recovery_action", "an alert"),
-        ("gpu_xid_last_timestamp_seconds", "an alert; the XIDs themselves are shown"),
+        (
+            "gpu_xid_errors_total",
+            "when it was last is shown; a series that is born with its first error has no increase",
+        ),
     ];
     let parts = |name: &str| ["", "_count", "_sum", "_bucket"].map(|part| format!("{name}{part}"));
-    let rows = llm_metrics::catalog::all().chain(llm_metrics_gpu::catalog::all());
+    let rows =
+        llm_metrics::catalog::all().chain(llm_metrics_gpu::catalog::all()).chain(llm_metrics_gateway::catalog::all());
     let unseen: Vec<_> =
         rows.map(|row| row.name).filter(|name| !parts(name).iter().any(|part| read.contains(part))).collect();
     assert_eq!(unseen, not_shown.map(|(name, _)| name));
@@ -195,11 +188,14 @@ fn what_has_a_job_and_an_instance_is_matched_by_the_choices() {
             for target in list(panel, "/targets") {
                 for (name, matchers, _) in Reads::of(text(target, "/expr")).selectors {
                     // An alert about a target that is gone has no instance.
-                    if name == "ALERTS" {
+                    // Containers are cAdvisor's, whose job and instances are none of the choices.
+                    if name.starts_with("ALERTS") || name.starts_with("container_") {
                         continue;
                     }
                     let known = &KNOWN[&name];
-                    for label in ["job", "instance"].into_iter().filter(|label| known.contains(*label)) {
+                    // Of two instances each query names its own; what it is joined with need not.
+                    let labels = if path.ends_with("llm-compare.json") { &["job"][..] } else { &["job", "instance"] };
+                    for label in labels.iter().copied().filter(|label| known.contains(*label)) {
                         let found = matchers.iter().find(|matcher| matcher.name == label);
                         let by_variable = found.is_some_and(|matcher| {
                             matches!(matcher.op, MatchOp::Re(_)) && variables.contains(&matcher.value)
@@ -260,6 +256,34 @@ fn every_panel_says_what_it_is_and_in_which_unit() {
     }
 }
 
+/// Nothing is there for some reason: no requests, no such device, a check that is off.
+#[test]
+fn a_panel_without_data_says_why_and_a_cell_of_a_table_does_not() {
+    for (path, dashboard) in files() {
+        for panel in panels(&dashboard) {
+            let (title, why) = (text(panel, "/title"), text(panel, "/fieldConfig/defaults/noValue"));
+            assert!(why.len() > 3 && why != "No data", "{path}, {title}: {why:?}");
+            if panel["type"] == "table" {
+                let of_cells = panel.pointer("/fieldConfig/overrides/0/properties/0").unwrap();
+                assert_eq!((&of_cells["id"], &of_cells["value"]), (&"noValue".into(), &"–".into()), "{path}, {title}");
+            }
+        }
+    }
+}
+
+#[test]
+fn alerts_are_on_top_the_gravest_first_and_the_latest_of_them() {
+    let (_, overview) = provisioned().find(|(path, _)| path.ends_with("llm-overview.json")).unwrap();
+    let tables: Vec<_> = panels(&overview).take(2).collect();
+    let severities = tables.iter().map(|panel| text(panel, "/targets/0/expr"));
+    let asked = ["severity=~\"critical\"", "severity=~\"warning|info\""];
+    assert!(severities.zip(asked).all(|(expr, asked)| expr.contains(asked)));
+    for table in tables {
+        let by: Vec<_> = list(table, "/options/sortBy").iter().map(|by| (&by["displayName"], &by["desc"])).collect();
+        assert_eq!(by, [(&"Severity".into(), &true.into()), (&"Since".into(), &true.into())]);
+    }
+}
+
 /// A name in a legend that is no label shows nothing.
 #[test]
 fn legends_name_labels_that_the_series_have() {
@@ -304,12 +328,15 @@ fn the_data_source_and_the_choices_are_templates() {
         assert_eq!((&source["type"], &source["name"]), (&"datasource".into(), &"datasource".into()));
         assert_eq!((&source["label"], &source["query"]), (&"Data source".into(), &"prometheus".into()));
         let names: Vec<_> = others.iter().map(|variable| text(variable, "/name")).collect();
-        assert!(names.starts_with(&["job", "instance"]), "{path}: {names:?}");
+        let first = if path.ends_with("llm-compare.json") { ["job", "model"] } else { ["job", "instance"] };
+        assert!(names.starts_with(&first), "{path}: {names:?}");
         for variable in others {
             assert_eq!(variable["type"], "query");
             assert_eq!(variable["datasource"]["uid"], "${datasource}");
-            assert_eq!((&variable["includeAll"], &variable["multi"]), (&true.into(), &true.into()));
-            assert_eq!(variable["allValue"], ".+");
+            // Of two sides, each is one instance.
+            let side = ["a", "b"].contains(&text(variable, "/name"));
+            assert_eq!((&variable["includeAll"], &variable["multi"]), (&(!side).into(), &(!side).into()));
+            assert!(side || variable["allValue"] == ".+");
             assert_eq!(variable["refresh"], 2, "{path}: the choices follow the time shown");
             assert_eq!(variable["query"]["query"], variable["definition"]);
         }
@@ -341,7 +368,7 @@ fn a_dashboard_has_a_lasting_address_and_leads_to_the_others() {
         let switches = list(&dashboard, "/annotations/list").iter().find(|one| one["name"] == "Model switches");
         assert!(text(switches.unwrap(), "/expr").contains("llm_model_info"));
     }
-    assert_eq!(uids.len(), 8);
+    assert_eq!(uids.len(), 11);
 }
 
 #[test]
@@ -378,5 +405,65 @@ fn another_prefix_is_in_every_query() {
             let ours = |(name, ..): &(String, Vec<Matcher>, bool)| name.starts_with("llm_") || name.contains(":llm_");
             assert!(!Reads::of(&expr).selectors.iter().any(ours), "{place}: {expr}");
         }
+    }
+}
+
+/// One in twelve men cannot tell red from green.
+#[test]
+fn no_colour_is_green_and_a_meaning_has_one_colour() {
+    for (path, dashboard) in files() {
+        let text = serde_json::to_string(&dashboard).unwrap();
+        assert!(!text.contains("green\""), "{path}");
+        let mut colors: BTreeMap<String, String> = BTreeMap::new();
+        for panel in panels(&dashboard) {
+            for change in list(panel, "/fieldConfig/overrides") {
+                let color = change.pointer("/properties/0/value/fixedColor").and_then(Value::as_str);
+                let name = change.pointer("/matcher/options").and_then(Value::as_str);
+                if let (Some(color), Some(name)) = (color, name) {
+                    let before = colors.insert(name.to_owned(), color.to_owned());
+                    assert!(
+                        before.as_deref().is_none_or(|before| before == color),
+                        "{path}: {name} is {before:?} and {color}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn series_lead_to_where_more_is_known_and_no_link_leads_nowhere() {
+    let uids: BTreeSet<String> = provisioned().map(|(_, dashboard)| text(&dashboard, "/uid").to_owned()).collect();
+    let mut links = 0;
+    for (path, dashboard) in provisioned() {
+        for panel in panels(&dashboard) {
+            let overrides = list(panel, "/fieldConfig/overrides").iter();
+            let of_columns =
+                overrides.flat_map(|change| list(change, "/properties")).filter(|one| one["id"] == "links");
+            let of_columns = of_columns.flat_map(|one| one["value"].as_array().unwrap());
+            let of_panel = panel.pointer("/fieldConfig/defaults/links").and_then(Value::as_array).into_iter().flatten();
+            for link in of_panel.chain(of_columns) {
+                let url = text(link, "/url");
+                links += 1;
+                let Some(rest) = url.strip_prefix("/d/") else {
+                    assert!(url.starts_with("http"), "{path}: {url}");
+                    continue;
+                };
+                let (uid, rest) = rest.split_once('?').unwrap();
+                assert!(uids.contains(uid) && rest.contains("${__url_time_range}"), "{path}: {url}");
+            }
+        }
+    }
+    assert!(links > 30, "{links}");
+}
+
+#[test]
+fn labels_that_go_with_the_job_are_choices_and_matched() {
+    let slo = Slo::parse("service: {by: [cluster]}\n").unwrap();
+    for file in dashboard::files(&slo, &Names::new()).unwrap() {
+        let dashboard: Value = serde_json::from_str(&file.text).unwrap();
+        let variables: Vec<_> = list(&dashboard, "/templating/list").iter().map(|one| text(one, "/name")).collect();
+        assert_eq!(variables[1], "cluster", "{}", file.path.display());
+        assert!(file.text.contains("cluster=~\\\"$cluster\\\""), "{}", file.path.display());
     }
 }

@@ -67,39 +67,95 @@ fn every_alert_fires_when_it_should_and_stays_quiet_when_it_should() {
     all_hold(&generated("", &Names::new()), ".test.yml");
 }
 
-/// Whole numbers, of which `le` is spelled in two ways; several jobs; another prefix; other shares.
+/// Scenarios that are written by hand: several models, instances and outcomes, what every rule records, what fires and that it ends.
 #[test]
-fn the_proof_holds_with_other_settings() {
-    let settings = "\
-service: {jobs: [qwen, qwen-canary]}
-objectives: {availability: 0.9, time_to_first_token: {seconds: 5, objective: 0.9}, inter_token_latency: {seconds: 1}}
-alerts: {duration_p95_seconds: 60, duration_p99_seconds: 300, error_ratio: 0.1, least_traffic: 0, requests_per_second_min: 0}
-gpu: {memory_preallocated: true, stale_seconds: 120}
-";
-    let folder = generated(settings, &Names::new().prefix("qwen").unwrap().gpu_prefix("qwen_gpu").unwrap());
+fn the_scenarios_hold_on_what_is_generated() {
+    let folder = generated("", &Names::new());
     let rules = folder.path().join("rules");
-    let objectives = fs::read_to_string(rules.join("indicators.rules.yml")).unwrap();
-    assert!(objectives.contains(r#"qwen_time_to_first_token_seconds_bucket{le=~"5|5\\.0"}"#), "{objectives}");
-    let tests = fs::read_to_string(rules.join("objectives.test.yml")).unwrap();
-    assert!(tests.contains("le=\"5\"") && tests.contains("le=\"5.0\""), "both spellings are in the cases");
-    let gpu = fs::read_to_string(rules.join("gpu.alerts.yml")).unwrap();
-    assert!(!gpu.contains("LlmGpuMemoryHigh") && gpu.contains("qwen_gpu_up"), "{gpu}");
-    for suffix in ["objectives.test.yml", "traffic.test.yml", "quality.test.yml", "gpu.test.yml", "targets.test.yml"] {
-        all_hold(&folder, suffix);
+    let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    for file in files(&written, ".test.yml") {
+        fs::copy(written.join(&file), rules.join(format!("scenario-{file}"))).unwrap();
+    }
+    for (test, held, said) in test_rules(
+        &rules,
+        &files(&rules, ".test.yml").into_iter().filter(|file| file.starts_with("scenario-")).collect::<Vec<_>>(),
+    ) {
+        assert!(held, "{test}: {said}");
     }
 }
 
-/// Much traffic before anything is said, and limits just below everything.
+/// What every rule records has a value that was reckoned by hand.
+#[test]
+fn every_recorded_rule_is_in_a_scenario() {
+    let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let scenarios: String =
+        files(&written, ".test.yml").iter().map(|file| fs::read_to_string(written.join(file)).unwrap()).collect();
+    let recording = llm_metrics_monitoring::recording::Recording::new(&Slo::default());
+    // What it is made of is in the proof of its alert: a median of a day.
+    let elsewhere = ["job_model:llm_time_to_first_token_seconds:p95_rate5m_median1d"];
+    let names = recording.all().map(|rule| rule.name(&Names::new()));
+    let missing: Vec<_> =
+        names.filter(|name| !scenarios.contains(name.as_str()) && !elsewhere.contains(&name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Whole numbers, of which `le` is spelled in two ways; several jobs; another prefix; other shares; labels of the targets and of the
+/// alerts; settings by model and job.
+#[test]
+fn the_proof_holds_with_other_settings() {
+    let settings = "\
+service: {jobs: [qwen, qwen-canary], by: [cluster, namespace]}
+objectives: {availability: 0.9, time_to_first_token: {seconds: 5, objective: 0.9}, inter_token_latency: {seconds: 1}, window_days: 28}
+alerts: {duration_p95_seconds: 60, duration_p99_seconds: 300, error_ratio: 0.1, least_failures: 3, least_events: 50, requests_per_second_min: 0}
+gpu: {memory_preallocated: true, stale_seconds: 120}
+labels: {team: serving}
+disable: [LlmSeriesOverflow]
+overrides:
+  - models: [qwen3-32b, qwen3-30b]
+    objectives: {availability: 0.99, time_to_first_token: {seconds: 10}}
+    alerts: {duration_p95_seconds: 120, kv_cache_ratio: 0.8}
+    labels: {team: research}
+  - name: batch
+    jobs: [qwen-canary]
+    gpu: {memory_preallocated: false, memory_ratio: 0.95}
+    disable: [LlmTimeToFirstTokenBudgetBurn]
+";
+    let folder = generated(settings, &Names::new().prefix("qwen").unwrap().gpu_prefix("qwen_gpu").unwrap());
+    let rules = folder.path().join("rules");
+    let read = |file: &str| fs::read_to_string(rules.join(file)).unwrap();
+    let streams = read("streams.rules.yml");
+    assert!(streams.contains(r#"model!~"qwen3-30b|qwen3-32b",le=~"5|5\\.0"}"#), "{streams}");
+    assert!(streams.contains("by (cluster, namespace, job, model)"), "{streams}");
+    let tests = read("first-token.test.yml");
+    assert!(tests.contains("le=\"5\"") && tests.contains("le=\"5.0\""), "both spellings are in the cases");
+    let gpu = read("gpu.alerts.yml");
+    assert!(gpu.contains("LlmGpuMemoryHigh") && gpu.contains("qwen_gpu_up"), "{gpu}");
+    assert!(gpu.contains("job=\"qwen-canary\"} > 0.95"), "only where memory is not taken at the start: {gpu}");
+    assert!(!read("targets.alerts.yml").contains("LlmSeriesOverflow"));
+    let burns = read("first-token.alerts.yml");
+    assert!(burns.contains("job!=\"qwen-canary\"") && !burns.contains("override: batch"), "{burns}");
+    let all = ["first-token", "traffic", "quality", "gateway", "gpu", "targets", "outages"];
+    for topic in all {
+        all_hold(&folder, &format!("{topic}.test.yml"));
+    }
+    let Some(mut promtool) = tool("promtool") else { return };
+    let files = [files(&rules, ".rules.yml"), files(&rules, ".alerts.yml")].concat();
+    let check = promtool.current_dir(&rules).args(["check", "rules", "--lint=all", "--lint-fatal"]);
+    let output = check.args(files).output().unwrap();
+    assert!(output.status.success(), "several jobs and overrides are no duplicates: {}", said(&output));
+}
+
+/// Much is needed before anything is said, and limits just below everything.
 #[test]
 fn the_proof_holds_at_the_ends_of_what_can_be_set() {
     let settings = "\
-objectives: {availability: 0.5, time_to_first_token: {objective: 0.5}, inter_token_latency: {objective: 0.5}}
-alerts: {least_traffic: 50, cut_ratio: 0.995, error_ratio: 0.995, kv_cache_ratio: 0.995}
-gpu: {memory_ratio: 0.999, memory_headroom_ratio: 0.995}
+objectives: {availability: 0.5, time_to_first_token: {objective: 0.5, count_tokenless: false}, inter_token_latency: {objective: 0.5}, window_days: 7}
+alerts: {least_events: 20000, least_failures: 1, cut_ratio: 0.995, error_ratio: 0.995, kv_cache_ratio: 0.995, rejected_ratio: 0.95, cancelled_ratio: 0.95}
+gpu: {memory_ratio: 0.999, memory_headroom_ratio: 0.995, memory_forecast_hours: 48}
 ";
     let folder = generated(settings, &Names::new());
-    for suffix in ["objectives.test.yml", "traffic.test.yml", "quality.test.yml", "gpu.test.yml"] {
-        all_hold(&folder, suffix);
+    for topic in ["availability", "traffic", "quality", "gpu"] {
+        all_hold(&folder, &format!("{topic}.test.yml"));
     }
 }
 

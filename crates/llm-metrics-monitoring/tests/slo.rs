@@ -12,20 +12,13 @@ fn everything_has_a_default_and_the_defaults_are_valid() {
         assert_eq!(Slo::parse(empty).unwrap(), Slo::default(), "{empty:?}");
     }
     assert_eq!(Slo::parse(&Slo::default().to_yaml()).unwrap(), Slo::default());
-    let example = include_str!("../../../examples/monitoring/slo.yaml");
-    assert_eq!(Slo::parse(example).unwrap(), Slo::default());
-    let fields =
-        |text: &str| text.lines().map(|line| line.split(':').next().unwrap().trim().to_owned()).collect::<Vec<_>>();
-    let all = Slo::default().to_yaml();
-    let told = |field: &String| field.starts_with('-') || example.contains(&format!("{field}:"));
-    assert!(fields(&all).iter().all(told), "the example names every field");
 }
 
 #[test]
 fn a_threshold_that_is_no_bucket_bound_is_refused_with_the_nearest() {
-    let message = refused("objectives:\n  time_to_first_token:\n    seconds: 3\n");
+    let message = refused("objectives:\n  time_to_first_token:\n    seconds: 3.5\n");
     assert!(message.contains("line 3") && message.contains("objectives.time_to_first_token.seconds"), "{message}");
-    assert!(message.contains("the nearest are 2.5 and 5"), "{message}");
+    assert!(message.contains("the nearest are 3 and 4"), "{message}");
 }
 
 #[test]
@@ -33,7 +26,7 @@ fn a_threshold_beyond_the_last_bucket_is_refused() {
     let message = refused("objectives: {inter_token_latency: {seconds: 21}}\n");
     assert!(message.contains("beyond the last one, 20"), "{message}");
     let message = refused("alerts: {duration_p99_seconds: 1800}\n");
-    assert!(message.contains("would never fire") && message.contains("600"), "{message}");
+    assert!(message.contains("would never fire") && message.contains("900"), "{message}");
 }
 
 #[test]
@@ -52,7 +45,7 @@ fn what_is_no_yaml_or_not_known_is_refused() {
     assert!(refused("objectives: [\n").contains("line 1"));
     assert!(refused("objectives:\n  availability: high\n").contains("line 2"));
     for value in [".nan", ".inf", "-1"] {
-        assert!(refused(&format!("alerts: {{least_traffic: {value}}}\n")).contains("0 or more"), "{value}");
+        assert!(refused(&format!("alerts: {{requests_per_second_min: {value}}}\n")).contains("0 or more"), "{value}");
     }
 }
 
@@ -73,7 +66,7 @@ fn a_value_of_another_type_is_told_with_its_line_and_field() {
 #[test]
 fn what_is_there_twice_is_refused() {
     let message = refused("service: {jobs: [llm, canary, llm]}\n");
-    assert!(message.contains("service.jobs") && message.contains("\"llm\" is there twice"), "{message}");
+    assert!(message.contains("service.jobs") && message.contains("\"llm\" is listed twice"), "{message}");
     let message = refused("alerts:\n  cut_ratio: 0.1\n  cut_ratio: 0.2\n");
     assert!(
         message.starts_with("alerts: ") && message.contains("cut_ratio") && message.contains("line 3"),
@@ -82,5 +75,63 @@ fn what_is_there_twice_is_refused() {
     let message = refused("alerts: {}\n---\ngpu: {}\n");
     for of_the_library in ["Options", "from_multiple", "Policy"] {
         assert!(!message.contains(of_the_library), "{message}");
+    }
+}
+
+#[test]
+fn a_service_with_bounds_of_its_own_sets_thresholds_on_these() {
+    let own = "buckets: {llm_time_to_first_token_seconds: [0.5, 3.5, 9]}\nobjectives: {time_to_first_token: {seconds: SECONDS}}\n";
+    assert!(Slo::parse(&own.replace("SECONDS", "3.5")).is_ok());
+    let message = refused(&own.replace("SECONDS", "2.5"));
+    assert!(message.contains("the nearest are 0.5 and 3.5"), "{message}");
+    let message = refused("buckets: {llm_time_to_first_token_seconds: [0.5, 3.5, 9]}\n");
+    assert!(message.contains("2.5 is not a bucket bound"), "the default is none of these: {message}");
+    assert!(refused("buckets: {llm_requests_total: [1]}\n").contains("is not a histogram"));
+    assert!(refused("buckets: {llm_stream_max_gap_seconds: [2, 1]}\n").contains("in ascending order"));
+}
+
+#[test]
+fn what_holds_for_a_model_is_what_all_overrides_say_the_last_one_first() {
+    let slo = Slo::parse(
+        "\
+alerts: {error_ratio: 0.04}
+overrides:
+  - {models: [a, b], alerts: {error_ratio: 0.1, cut_ratio: 0.5}, labels: {team: x}}
+  - {models: [b], jobs: [batch], alerts: {error_ratio: 0.2}, disable: [LlmKvCacheFull]}
+",
+    )
+    .unwrap();
+    assert_eq!(slo.effective("llm", "c").alerts.error_ratio, 0.04);
+    assert_eq!(slo.effective("llm", "b").alerts.error_ratio, 0.1);
+    let both = slo.effective("batch", "b");
+    assert_eq!((both.alerts.error_ratio, both.alerts.cut_ratio), (0.2, 0.5));
+    assert_eq!((both.labels["team"].as_str(), &both.disable[..]), ("x", &["LlmKvCacheFull".to_owned()][..]));
+    assert_eq!(Slo::parse(&slo.to_yaml()).unwrap(), slo);
+}
+
+#[test]
+fn an_override_that_cannot_hold_is_refused() {
+    for (text, told) in [
+        ("overrides: [{alerts: {error_ratio: 0.1}}]", "set `models` or `jobs`"),
+        ("overrides: [{models: [a], gpu: {memory_ratio: 0.99}}]", "gpu cannot be set for models"),
+        ("overrides: [{models: [a], alerts: {scrape_seconds: 1}}]", "scrape_seconds cannot be set for models"),
+        ("overrides: [{models: [a]}, {models: [a]}]", "choose another `name`"),
+        ("overrides: [{models: [a, a]}]", "is listed twice"),
+        ("overrides: [{models: [a], alerts: {duration_p99_seconds: 5}}]", "below duration_p95_seconds"),
+        ("overrides: [{models: [a], objectives: {availability: 99}}]", "overrides[0].objectives.availability"),
+        ("overrides: [{models: [a], objectives: {time_to_first_token: {seconds: 2.6}}}]", "is not a bucket bound"),
+        ("overrides: [{models: [a], disable: [LlmTypo]}]", "is not an alert"),
+        ("overrides: [{model: a}]", "model"),
+        ("labels: {severity: high}", "is already a label"),
+        ("labels: {team: \"\"}", "is not a valid label value"),
+        ("service: {by: [model]}", "is already a label"),
+        ("service: {name: My Service}", "lower-case letters"),
+        ("objectives: {window_days: 1}", "between 7 and 90"),
+        ("alerts: {least_failures: 1e300}", "between 1 and 1000000"),
+        ("alerts: {requests_per_second_max: 1e308}", "at most a billion"),
+        ("alerts: {scrape_seconds: 1000}", "between 0.01 and 60"),
+    ] {
+        let message = refused(&format!("{text}\n"));
+        assert!(message.contains(told), "{text}: {message}");
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::{
     promql::{
         Counter, Gauge, Histogram, Names,
-        select::{Compare, Part, Select, quote},
+        select::{Compare, Matcher, Part, Select, quote},
     },
-    vocabulary::{GPU, GPU_UUID, INSTANCE, JOB},
+    slo::Slo,
+    vocabulary::{GPU, GPU_UUID, INSTANCE, JOB, UPSTREAM},
 };
 
 /// How the values of a series go on, minute by minute.
@@ -51,6 +52,16 @@ impl Values {
         self
     }
 
+    /// That part of them.
+    fn scaled(&self, part: f64) -> Self {
+        let scaled = |piece: &Piece| match piece {
+            Piece::Absent => Piece::Absent,
+            Piece::Flat(value) => Piece::Flat(value * part),
+            Piece::Rising(by) => Piece::Rising(by * part),
+        };
+        Self(self.0.iter().map(|(until, piece)| (*until, scaled(piece))).collect())
+    }
+
     /// One sample a minute from 0 to `end`, as promtool writes it.
     fn render(&self, end: u32) -> String {
         let (mut now, mut value, mut words) = (0, 0.0, Vec::new());
@@ -77,18 +88,71 @@ impl Values {
     }
 }
 
+/// Bad and good events a minute, over time.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow(Vec<(Option<u32>, f64, f64)>);
+
+impl Flow {
+    /// So many all the time.
+    pub(crate) fn steady(bad: f64, good: f64) -> Self {
+        Self(vec![(None, bad, good)])
+    }
+
+    /// So until minute `minutes`, then as `next` says.
+    pub(crate) fn until(mut self, minutes: u32, next: Self) -> Self {
+        if let Some(last) = self.0.last_mut() {
+            last.0 = Some(minutes);
+        }
+        self.0.extend(next.0);
+        self
+    }
+
+    /// The counter of the bad ones.
+    pub(crate) fn bad(&self) -> Values {
+        self.counter(|bad, _| bad)
+    }
+
+    /// The counter of the good ones.
+    pub(crate) fn good(&self) -> Values {
+        self.counter(|_, good| good)
+    }
+
+    /// The counter of both.
+    pub(crate) fn all(&self) -> Values {
+        self.counter(|bad, good| bad + good)
+    }
+
+    fn counter(&self, of: impl Fn(f64, f64) -> f64) -> Values {
+        Values(self.0.iter().map(|(until, bad, good)| (*until, Piece::Rising(of(*bad, *good)))).collect())
+    }
+}
+
 /// A series of a case. Labels of which nothing is said have their usual value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     select: Select,
     le: Option<String>,
     values: Values,
+    /// Whether it counts events, so that it can be the sum of several.
+    counts: bool,
 }
 
+/// Labels by which events are counted apart, and a value that is not the usual one.
+const APART: [(&str, &str); 6] = [
+    (INSTANCE, "llm-9:8080"),
+    ("endpoint", "/v1/completions"),
+    ("operation", "text_completion"),
+    ("thinking", "true"),
+    ("rule_group", "y"),
+    ("model", "qwen3-4b"),
+];
+
 impl Series {
-    pub(crate) fn name(&self, names: &Names, job: &str) -> String {
+    pub(crate) fn name(&self, names: &Names, context: &Context) -> String {
+        let mut labels = self.select.labels();
+        names.extend_by(&mut labels);
         let mut labels: BTreeMap<String, String> =
-            self.select.labels().into_iter().map(|label| (label.to_string(), usual(&label, job))).collect();
+            labels.into_iter().map(|label| (label.to_string(), usual(&label, context))).collect();
         for matcher in self.select.matchers.iter().filter(|matcher| matcher.compare == Compare::Equal) {
             labels.insert(matcher.label.to_string(), matcher.values.concat());
         }
@@ -97,21 +161,29 @@ impl Series {
         format!("{}{{{}}}", self.select.name(names), labels.join(", "))
     }
 
-    /// The same, with every rise times `factor`.
-    pub(crate) fn slow_down(&mut self, factor: f64) {
-        for (_, piece) in &mut self.values.0 {
-            if let Piece::Rising(by) = piece {
-                *by *= factor;
-            }
-        }
+    /// It comes to nothing more from that minute on.
+    pub(crate) fn ends_at(mut self, minutes: u32) -> Self {
+        self.values = self.values.until(minutes, Values::rising(0.0));
+        self
     }
 
     pub(crate) fn values(&self, end: u32) -> String {
         self.values.render(end)
     }
 
+    /// A counter as two that come to it, apart by a label that is none of `told`: what adds up is not what is largest.
+    pub(crate) fn parts(&self, told: impl Fn(&str) -> bool) -> Vec<Self> {
+        let labels = self.select.labels();
+        let is_set = |label: &str| self.select.matchers.iter().any(|matcher| matcher.label == label);
+        let free = |(label, _): &&(&str, &str)| labels.contains(*label) && !told(label) && !is_set(label);
+        let Some((label, value)) = APART.iter().find(free).filter(|_| self.counts) else { return vec![self.clone()] };
+        let [more, mut less] = [0.75, 0.25].map(|part| Self { values: self.values.scaled(part), ..self.clone() });
+        less.select.matchers.push(Matcher::new(*label, Compare::Equal, [*value]));
+        vec![more, less]
+    }
+
     /// What is wrong with it.
-    pub(crate) fn faults(&self) -> Vec<crate::promql::Fault> {
+    pub(crate) fn faults(&self) -> Vec<crate::promql::InvalidExpression> {
         let mut faults = Vec::new();
         self.select.check(&mut faults);
         faults
@@ -122,7 +194,7 @@ impl Counter {
     /// One of its series in a case: the labels of [`Counter::with`], the usual values for the rest.
     #[must_use]
     pub fn series(self, values: Values) -> Series {
-        Series { select: self.0, le: None, values }
+        Series { select: self.0, le: None, values, counts: true }
     }
 }
 
@@ -130,7 +202,7 @@ impl Gauge {
     /// One of its series in a case: the labels of [`Gauge::with`], the usual values for the rest.
     #[must_use]
     pub fn series(self, values: Values) -> Series {
-        Series { select: self.0, le: None, values }
+        Series { select: self.0, le: None, values, counts: false }
     }
 }
 
@@ -139,7 +211,7 @@ impl Histogram {
     #[must_use]
     pub fn bucket_series(self, le: &str, values: Values) -> Series {
         let select = Select { part: Part::Bucket(None), ..self.0 };
-        Series { select, le: Some(le.to_owned()), values }
+        Series { select, le: Some(le.to_owned()), values, counts: true }
     }
 
     /// Its series in a case: how many observations come a minute at or below each bound (spelled as in `le`), and in all.
@@ -176,6 +248,25 @@ pub struct Case {
     pub series: Vec<Series>,
     /// What fires; nothing where it is quiet.
     pub firings: Vec<Firing>,
+    /// The one variant that is looked at, whatever others do, and whether it fires.
+    pub(crate) alone: Option<(usize, bool)>,
+    /// What job and model are, where it is not the usual ones.
+    pub(crate) context: Option<Context>,
+}
+
+/// What a case's series are of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Context {
+    pub(crate) job: String,
+    pub(crate) model: String,
+}
+
+impl Context {
+    /// Where nothing says otherwise.
+    pub(crate) fn new(slo: &Slo) -> Self {
+        let job = slo.service.jobs.first().cloned().unwrap_or_default();
+        Self { job, model: "qwen3-14b".to_owned() }
+    }
 }
 
 impl Case {
@@ -186,7 +277,19 @@ impl Case {
 
     /// Nothing fires.
     pub(crate) fn quiet(name: impl Into<String>, at: u32, series: Vec<Series>) -> Self {
-        Self { name: name.into(), at, series, firings: Vec::new() }
+        Self { name: name.into(), at, series, firings: Vec::new(), alone: None, context: None }
+    }
+
+    /// That variant does not fire, whatever others do.
+    pub(crate) fn not(mut self, variant: usize) -> Self {
+        self.alone = Some((variant, false));
+        self
+    }
+
+    /// That variant fires, whatever others do.
+    pub(crate) fn surely(mut self, variant: usize) -> Self {
+        self.alone = Some((variant, true));
+        self
     }
 
     /// That variant fires too.
@@ -198,11 +301,11 @@ impl Case {
 }
 
 /// The value that a label has in cases where nothing says another.
-pub(crate) fn usual(label: &str, job: &str) -> String {
+pub(crate) fn usual(label: &str, context: &Context) -> String {
     let value = match label {
-        JOB => job,
+        JOB => &context.job,
         INSTANCE => "llm-1:8080",
-        "model" => "qwen3-14b",
+        "model" => &context.model,
         "operation" => "chat",
         "endpoint" => "/v1/chat/completions",
         "stream" => "true",
@@ -216,6 +319,7 @@ pub(crate) fn usual(label: &str, job: &str) -> String {
         GPU => "0",
         GPU_UUID => "GPU-aaaa",
         "xid" => "79",
+        UPSTREAM => "ollama",
         "reason" => "hw_thermal_slowdown",
         "severity" => "uncorrected",
         "counter" => "volatile",

@@ -4,20 +4,26 @@
 //! generating goes through. The cases become unit tests for promtool.
 
 mod case;
+pub(crate) mod daily;
+pub(crate) mod gateway;
 pub(crate) mod gpu;
-mod objectives;
+pub(crate) mod objectives;
+pub(crate) mod outages;
 mod quality;
+mod scoped;
 mod share;
 pub(crate) mod targets;
-mod traffic;
+pub(crate) mod traffic;
 mod unusual;
 pub(crate) mod yaml;
+
+use std::borrow::Cow;
 
 pub use case::{Case, Firing, Series, Values};
 
 use crate::{
-    promql::{Expr, Fault, Names, Reader, Window},
-    recording::Recording,
+    promql::{Expr, InvalidExpression, Names, Reader, Window},
+    recording::{INTERVAL, Recording},
     slo::Slo,
 };
 
@@ -70,7 +76,7 @@ pub struct Alert {
 }
 
 /// One expression of an alert.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Variant {
     /// How much it matters.
@@ -81,13 +87,15 @@ pub struct Variant {
     pub hold: Window,
     /// How long it goes on firing when it is no longer true.
     pub keep: Option<Window>,
-    /// Labels beside the severity that tell the variants apart.
-    pub labels: Vec<(&'static str, String)>,
+    /// Labels beside the severity that tell the variants apart, and those of the settings.
+    pub labels: Vec<(Cow<'static, str>, String)>,
+    /// Summary and description, where they are not the alert's: those of an override.
+    pub texts: Option<(String, String)>,
 }
 
 impl Variant {
     fn new(severity: Severity, hold: Window, expr: Expr) -> Self {
-        Self { severity, expr, hold, keep: None, labels: Vec::new() }
+        Self { severity, expr, hold, keep: None, labels: Vec::new(), texts: None }
     }
 
     /// Against flapping: for what wavers about its threshold.
@@ -97,13 +105,21 @@ impl Variant {
     }
 
     fn label(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.labels.push((name, value.into()));
+        self.labels.push((name.into(), value.into()));
         self
     }
 
+    /// Summary and description.
+    pub(crate) fn texts<'a>(&'a self, alert: &'a Alert) -> (&'a str, &'a str) {
+        match &self.texts {
+            Some((summary, description)) => (summary, description),
+            None => (&alert.summary, &alert.description),
+        }
+    }
+
     /// All labels that it adds.
-    pub(crate) fn all_labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let own = self.labels.iter().map(|(name, value)| (*name, value.as_str()));
+    pub(crate) fn all_labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.labels.iter().map(|(name, value)| (&**name, value.as_str()));
         std::iter::once(("severity", self.severity.as_str())).chain(own)
     }
 }
@@ -111,7 +127,7 @@ impl Variant {
 /// What is wrong with an alert.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum AlertFault {
+pub enum InvalidAlert {
     /// No case in which a variant fires.
     #[error("no case shows variant {variant} firing")]
     NeverFires {
@@ -119,10 +135,10 @@ pub enum AlertFault {
         variant: usize,
     },
     /// No case in which nothing fires.
-    #[error("no case shows it quiet")]
+    #[error("no case shows it not firing")]
     NeverQuiet,
-    /// A text asks for a label that the alert has not.
-    #[error("the text asks for the label {label:?}, which the alert has not")]
+    /// A text uses a label that the alert does not have.
+    #[error("the text uses the label {label:?}, which the alert does not have")]
     NoSuchLabel {
         /// The label.
         label: String,
@@ -131,7 +147,7 @@ pub enum AlertFault {
     #[error("the label {label:?} replaces one of the expression")]
     LabelReplaced {
         /// The label.
-        label: &'static str,
+        label: String,
     },
     /// The summary does not say how bad it is, or where.
     #[error("the summary has neither a value nor a label in it")]
@@ -143,8 +159,8 @@ pub enum AlertFault {
     #[error("the expression has no condition")]
     NoCondition,
     /// An expression is wrong.
-    #[error("{0}")]
-    Expression(Fault),
+    #[error(transparent)]
+    Expression(#[from] InvalidExpression),
 }
 
 impl Alert {
@@ -163,47 +179,57 @@ impl Alert {
         self
     }
 
+    fn cases(mut self, cases: impl IntoIterator<Item = Case>) -> Self {
+        self.cases.extend(cases);
+        self
+    }
+
     fn case(mut self, case: Case) -> Self {
         self.cases.push(case);
         self
+    }
+
+    /// Whether the same is told under the same conditions.
+    fn says_the_same(&self, other: &Self) -> bool {
+        (&self.variants, &self.summary, &self.description) == (&other.variants, &other.summary, &other.description)
     }
 
     /// Checks its expressions, texts and cases.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn check(&self) -> Result<(), Vec<AlertFault>> {
+    pub fn check(&self) -> Result<(), Vec<InvalidAlert>> {
         let mut faults = Vec::new();
         let watchdog = self.variants.iter().all(|variant| variant.severity == Severity::None);
         for (index, variant) in self.variants.iter().enumerate() {
             let rendered = variant.expr.render(&Names::default(), Reader::Rules);
-            faults.extend(rendered.err().into_iter().flatten().map(AlertFault::Expression));
+            faults.extend(rendered.err().into_iter().flatten().map(InvalidAlert::Expression));
             if !self.cases.iter().any(|case| case.firings.iter().any(|firing| firing.variant == index)) {
-                faults.push(AlertFault::NeverFires { variant: index });
+                faults.push(InvalidAlert::NeverFires { variant: index });
             }
             let labels = variant.expr.labels();
             let replaced = variant.all_labels().find(|(label, _)| labels.contains(*label));
-            faults.extend(replaced.map(|(label, _)| AlertFault::LabelReplaced { label }));
+            faults.extend(replaced.map(|(label, _)| InvalidAlert::LabelReplaced { label: label.to_owned() }));
             let own: Vec<_> = variant.all_labels().map(|(label, _)| label).collect();
-            let missing = asked_labels(&self.summary).chain(asked_labels(&self.description));
+            let (summary, description) = variant.texts(self);
+            let missing = asked_labels(summary).chain(asked_labels(description));
             let missing = missing.filter(|label| !labels.contains(*label) && !own.contains(label));
-            faults.extend(missing.map(|label| AlertFault::NoSuchLabel { label: label.to_owned() }));
+            faults.extend(missing.map(|label| InvalidAlert::NoSuchLabel { label: label.to_owned() }));
             let same = |other: &&Variant| {
                 other.labels == variant.labels && other.severity == variant.severity && other.expr.labels() == labels
             };
-            // Of two that look at other jobs, each has that job for a label.
-            if self.variants[..index].iter().find(same).is_some_and(|other| !other.expr.is_absence()) {
-                faults.push(AlertFault::SameLabels);
+            if self.variants[..index].iter().any(|other| same(&other)) {
+                faults.push(InvalidAlert::SameLabels);
             }
             if !watchdog && !variant.expr.has_condition() {
-                faults.push(AlertFault::NoCondition);
+                faults.push(InvalidAlert::NoCondition);
             }
         }
         if !watchdog && !self.cases.iter().any(|case| case.firings.is_empty()) {
-            faults.push(AlertFault::NeverQuiet);
+            faults.push(InvalidAlert::NeverQuiet);
         }
         if !watchdog && !self.summary.contains("{{") {
-            faults.push(AlertFault::NothingSaid);
+            faults.push(InvalidAlert::NothingSaid);
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -227,17 +253,36 @@ pub struct Topic {
     pub alerts: Vec<Alert>,
 }
 
+impl Topic {
+    /// How often its cases are evaluated: as often as Prometheus does, but for those that take days.
+    pub(crate) fn evaluation_interval(&self) -> String {
+        let longest = self.alerts.iter().flat_map(|alert| &alert.cases).map(|case| case.at).max();
+        // Below the five minutes for which a sample is remembered.
+        let interval = if longest.unwrap_or(0) > 24 * 60 { Window::minutes(4) } else { INTERVAL };
+        interval.to_string()
+    }
+}
+
 /// All alerts for these settings.
 #[must_use]
 pub fn topics(slo: &Slo, rules: &Recording) -> Vec<Topic> {
-    vec![
-        Topic { name: "objectives", alerts: objectives::alerts(slo, rules) },
-        Topic { name: "traffic", alerts: traffic::alerts(slo, rules) },
-        Topic { name: "unusual", alerts: unusual::alerts(slo, rules) },
-        Topic { name: "quality", alerts: quality::alerts(slo, rules) },
-        Topic { name: "gpu", alerts: gpu::alerts(slo, rules) },
-        Topic { name: "targets", alerts: targets::alerts(slo) },
-    ]
+    type Make = fn(&Slo, &Recording) -> Vec<Alert>;
+    let all: [(&'static str, Make); 12] = [
+        ("availability", objectives::availability),
+        ("first-token", objectives::first_token),
+        ("gaps", objectives::gaps),
+        ("attainment", objectives::attainment),
+        ("outages", outages::alerts),
+        ("traffic", traffic::alerts),
+        ("unusual", unusual::alerts),
+        ("daily", daily::alerts),
+        ("quality", quality::alerts),
+        ("gateway", gateway::alerts),
+        ("gpu", gpu::alerts),
+        ("targets", targets::alerts),
+    ];
+    let topic = |(name, make): (&'static str, Make)| Topic { name, alerts: scoped::alerts(slo, rules, make) };
+    all.map(topic).into_iter().filter(|topic| !topic.alerts.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -253,7 +298,7 @@ mod tests {
         alert
     }
 
-    fn faults(change: impl FnOnce(&mut Alert)) -> Vec<AlertFault> {
+    fn faults(change: impl FnOnce(&mut Alert)) -> Vec<InvalidAlert> {
         let mut alert = sound();
         change(&mut alert);
         alert.check().unwrap_err()
@@ -263,23 +308,23 @@ mod tests {
     fn an_alert_that_is_not_proven_both_ways_is_refused() {
         assert_eq!(
             faults(|alert| alert.cases.retain(|case| case.firings.is_empty())),
-            [AlertFault::NeverFires { variant: 0 }]
+            [InvalidAlert::NeverFires { variant: 0 }]
         );
-        assert_eq!(faults(|alert| alert.cases.retain(|case| !case.firings.is_empty())), [AlertFault::NeverQuiet]);
+        assert_eq!(faults(|alert| alert.cases.retain(|case| !case.firings.is_empty())), [InvalidAlert::NeverQuiet]);
     }
 
     #[test]
     fn an_alert_whose_text_or_labels_are_wrong_is_refused() {
         let model = |alert: &mut Alert| alert.description += "{{ $labels.model }}";
-        assert_eq!(faults(model), [AlertFault::NoSuchLabel { label: "model".to_owned() }]);
-        assert_eq!(faults(|alert| alert.summary = "down".to_owned()), [AlertFault::NothingSaid]);
-        let replaced = |alert: &mut Alert| alert.variants[0].labels.push((JOB, "llm".to_owned()));
-        assert_eq!(faults(replaced), [AlertFault::LabelReplaced { label: JOB }]);
+        assert_eq!(faults(model), [InvalidAlert::NoSuchLabel { label: "model".to_owned() }]);
+        assert_eq!(faults(|alert| alert.summary = "down".to_owned()), [InvalidAlert::NothingSaid]);
+        let replaced = |alert: &mut Alert| alert.variants[0].labels.push((JOB.into(), "llm".to_owned()));
+        assert_eq!(faults(replaced), [InvalidAlert::LabelReplaced { label: JOB.to_owned() }]);
         let twice = |alert: &mut Alert| {
             alert.variants.push(alert.variants[0].clone());
             alert.cases.push(alert.cases[0].clone().firing(1, "0", &[]));
         };
-        assert_eq!(faults(twice), [AlertFault::SameLabels]);
+        assert_eq!(faults(twice), [InvalidAlert::SameLabels]);
     }
 
     #[test]
@@ -288,7 +333,7 @@ mod tests {
             alert.summary = "{{ $value }}".to_owned();
             alert.variants[0].expr = counter!(llm_metrics::catalog::REQUESTS).rate(Window::minutes(5));
         };
-        assert_eq!(faults(always), [AlertFault::NoCondition]);
+        assert_eq!(faults(always), [InvalidAlert::NoCondition]);
     }
 
     #[test]
@@ -305,6 +350,7 @@ mod tests {
             bad: counter!(llm_metrics::catalog::STREAM_STALLS),
             good: None,
             all: requests(),
+            beside: None,
             recorded: None,
         };
         let alert = alert.alert();

@@ -2,72 +2,149 @@
 
 use llm_metrics::catalog::{
     self,
-    labels::{MODEL, OUTCOME, RESULT},
+    labels::{OUTCOME, RESULT, SOURCE, STREAM},
 };
 
-use super::{Alert, Case, Series, Severity, Values, Variant, case::percent, traffic::busy};
+use super::{
+    Alert, Case, Series, Severity, Values, Variant,
+    case::{Flow, percent},
+};
 use crate::{
     counter, histogram,
     promql::{Expr, Histogram, Window, select},
-    recording::{Indicator, Recording},
+    recording::{Indicator, Recording, SHORT, budget_of},
+    rule::Rule,
     slo::Slo,
-    vocabulary::JOB,
 };
 
-/// (severity, long window, short window, times too fast, for): the windows of the SRE workbook, "Alerting on SLOs".
+/// (severity, long window, short window, share of the whole budget that it would have cost, for): the windows of the SRE
+/// workbook, "Alerting on SLOs". Over 30 days they make 14.4, 6, 3 and 1 times the budget.
 const BURNS: [(Severity, Window, Window, f64, u32); 4] = [
-    (Severity::Critical, Window::hours(1), Window::minutes(5), 14.4, 2),
-    (Severity::Critical, Window::hours(6), Window::minutes(30), 6.0, 15),
-    (Severity::Warning, Window::days(1), Window::hours(2), 3.0, 60),
-    (Severity::Warning, Window::days(3), Window::hours(6), 1.0, 180),
+    (Severity::Critical, Window::hours(1), Window::minutes(5), 0.02, 2),
+    (Severity::Critical, Window::hours(6), Window::minutes(30), 0.05, 15),
+    (Severity::Warning, Window::days(1), Window::hours(2), 0.1, 60),
+    (Severity::Warning, Window::days(3), Window::hours(6), 0.1, 180),
 ];
 /// Minutes until what fires for a time after the first rule had its first sample certainly fires.
 const SETTLED: u32 = 6;
+/// Minutes until a window of recorded rates knows of a change: each of them is over five minutes.
+const LAG: u32 = 8;
+/// Events a minute in the cases.
+const EVENTS: f64 = 10_000.0;
 
-/// Events a minute in the cases: enough, too, in the first minutes of a window of hours.
-fn events(slo: &Slo) -> f64 {
-    (slo.alerts.least_traffic * 12_000.0).max(10_000.0)
+pub(crate) const ERROR_BUDGET_BURN: &str = "LlmErrorBudgetBurn";
+pub(crate) const FIRST_TOKEN_BUDGET_BURN: &str = "LlmTimeToFirstTokenBudgetBurn";
+pub(crate) const GAPS_BUDGET_BURN: &str = "LlmInterTokenLatencyBudgetBurn";
+pub(crate) const ATTAINMENT_LOW: &str = "LlmAttainmentLow";
+
+pub(super) fn availability(slo: &Slo, rules: &Recording) -> Vec<Alert> {
+    let burn = Burn {
+        name: ERROR_BUDGET_BURN,
+        bad: "of requests fail",
+        objective: slo.objectives.availability,
+        indicator: &rules.errors,
+        guard: &|window| rules.errors.bad_over(window).clone(),
+        settings: &["objectives.availability", "objectives.window_days", "alerts.least_failures"],
+        gravest: Severity::Critical,
+    };
+    let requests = |flow: &Flow| {
+        let of = |outcome: &str, values| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(values);
+        // Neither what is cancelled nor what is rejected is in the ratio.
+        let [good, bad] = [flow.good(), flow.bad()];
+        vec![of("success", good), of("error", bad), of("cancelled", flow.all()), of("rejected", flow.all())]
+    };
+    vec![burn.alert(slo, &[&requests])]
 }
 
-pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
-    let (objectives, events) = (&slo.objectives, events(slo));
-    let first_token = objectives.time_to_first_token.seconds;
-    let gap = objectives.inter_token_latency.seconds;
-    let available = Burn {
-        name: "LlmErrorBudgetBurn",
-        bad: "of requests fail",
-        objective: objectives.availability,
-        indicator: &rules.error_ratio,
-        settings: &["objectives.availability", "alerts.least_traffic"],
-    };
-    let begins = Burn {
-        name: "LlmTimeToFirstTokenBudgetBurn",
-        bad: &format!("of streams wait longer than {first_token} s for their first token"),
-        objective: objectives.time_to_first_token.objective,
+pub(super) fn first_token(slo: &Slo, rules: &Recording) -> Vec<Alert> {
+    let objective = &slo.objectives.time_to_first_token;
+    let seconds = objective.seconds;
+    let never = if objective.count_tokenless { ", or never get one" } else { "" };
+    let burn = Burn {
+        name: FIRST_TOKEN_BUDGET_BURN,
+        bad: &format!("of streams wait longer than {seconds} s for their first token{never}"),
+        objective: objective.objective,
         indicator: &rules.slow_first_token,
-        settings: &["objectives.time_to_first_token", "alerts.least_traffic"],
+        guard: &|window| rules.slow_first_token.bad_over(window).clone(),
+        settings: &["objectives.time_to_first_token", "objectives.window_days", "alerts.least_failures"],
+        gravest: Severity::Critical,
     };
-    let flows = Burn {
-        name: "LlmInterTokenLatencyBudgetBurn",
-        bad: &format!("of gaps between tokens are longer than {gap} s"),
-        objective: objectives.inter_token_latency.objective,
+    let first = histogram!(catalog::TIME_TO_FIRST_TOKEN).with_bounds(slo.bounds_of(&catalog::TIME_TO_FIRST_TOKEN));
+    let slow = slow(&first, seconds, &|_| Vec::new());
+    let mut ways = by_spelling(&slow);
+    // None of those that are bad ever has a token; clients give up.
+    let hung = |flow: &Flow| {
+        let spelled = select::spellings(seconds).into_iter().take(1);
+        let mut series: Vec<_> = spelled.map(|le| first.clone().bucket_series(&le, flow.good())).collect();
+        series.push(first.clone().count().series(flow.good()));
+        let ended = counter!(catalog::USAGE_REPORTS).with(STREAM, "true");
+        series.push(ended.clone().with(SOURCE, "missing").series(flow.bad()));
+        series.push(ended.with(SOURCE, "upstream").series(flow.good()));
+        series
+    };
+    if objective.count_tokenless {
+        ways.push(&hung);
+    }
+    vec![burn.alert(slo, &ways)]
+}
+
+pub(super) fn gaps(slo: &Slo, rules: &Recording) -> Vec<Alert> {
+    let objective = &slo.objectives.inter_token_latency;
+    let seconds = objective.seconds;
+    let burn = Burn {
+        name: GAPS_BUDGET_BURN,
+        bad: &format!("of gaps between tokens are longer than {seconds} s"),
+        objective: objective.objective,
         indicator: &rules.slow_gaps,
-        settings: &["objectives.inter_token_latency", "alerts.least_traffic"],
+        // Gaps are many in one stream: what counts as an event is a stream that has long ones.
+        guard: &|window| rules.gapped_over(window).clone(),
+        settings: &["objectives.inter_token_latency", "objectives.window_days", "alerts.least_failures"],
+        gravest: Severity::Critical,
     };
-    vec![
-        available.alert(
-            slo,
-            rules,
-            &[|bad| {
-                let requests =
-                    |outcome: &str, by| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(Values::rising(by));
-                vec![requests("success", events - bad), requests("error", bad)]
-            }],
-        ),
-        begins.alert(slo, rules, &slow(&histogram!(catalog::TIME_TO_FIRST_TOKEN), first_token, events)),
-        flows.alert(slo, rules, &slow(&histogram!(catalog::INTER_TOKEN_LATENCY), gap, events)),
-        attainment(slo, rules),
-    ]
+    let gaps = histogram!(catalog::INTER_TOKEN_LATENCY).with_bounds(slo.bounds_of(&catalog::INTER_TOKEN_LATENCY));
+    // Each stream has ten gaps; where some are bad, all streams have one.
+    let beside = |flow: &Flow| [vec![longest().count().series(flow.bad())], short_gaps(slo, seconds)].concat();
+    let slow_gaps = slow(&gaps, seconds, &beside);
+    let mut alert = burn.alert(slo, &by_spelling(&slow_gaps));
+    // All the gaps of one stream are long, of two an hour.
+    let one = Flow::steady(1000.0, 100.0);
+    let beside = |_: &Flow| {
+        [vec![longest().count().series(Values::rising(slo.alerts.least_failures * 0.02))], short_gaps(slo, seconds)]
+            .concat()
+    };
+    for way in slow(&gaps, seconds, &beside) {
+        alert.cases.push(Case::quiet("long gaps, all in the same few streams", 40, way(&one)));
+    }
+    vec![alert]
+}
+
+pub(super) fn attainment(slo: &Slo, rules: &Recording) -> Vec<Alert> {
+    let burn = Burn {
+        name: ATTAINMENT_LOW,
+        bad: "of requests miss the objective {{ $labels.slo }}",
+        objective: slo.objectives.attainment,
+        indicator: &rules.misses,
+        guard: &|window| rules.misses.bad_over(window).clone(),
+        settings: &["objectives.attainment", "objectives.window_days", "alerts.least_failures"],
+        gravest: Severity::Warning,
+    };
+    let judged = |flow: &Flow| {
+        let of = |result, values| counter!(catalog::SLO_REQUESTS).with(RESULT, result).series(values);
+        vec![of("met", flow.good()), of("missed", flow.bad())]
+    };
+    vec![burn.alert(slo, &[&judged])]
+}
+
+fn longest() -> Histogram {
+    histogram!(catalog::STREAM_MAX_GAP)
+}
+
+/// The bucket of the streams' longest gaps that is looked at: none is so short.
+fn short_gaps(slo: &Slo, limit: f64) -> Vec<Series> {
+    let bounds = slo.bounds_of(&catalog::STREAM_MAX_GAP);
+    let bound = bounds.iter().rev().find(|bound| **bound <= limit);
+    let spelled = bound.into_iter().flat_map(|bound| select::spellings(*bound).into_iter().take(1));
+    spelled.map(|le| longest().bucket_series(&le, Values::rising(0.0))).collect()
 }
 
 struct Burn<'a> {
@@ -75,89 +152,173 @@ struct Burn<'a> {
     bad: &'a str,
     objective: f64,
     indicator: &'a Indicator,
+    /// What counts the events of which a few are needed.
+    guard: &'a dyn Fn(Window) -> Rule,
     settings: &'static [&'static str],
+    gravest: Severity,
 }
 
+type Make<'a> = &'a dyn Fn(&Flow) -> Vec<Series>;
+
 impl Burn<'_> {
-    /// `series` are ways to have so many bad events a minute of [`events`].
-    fn alert(&self, slo: &Slo, rules: &Recording, series: &[impl Fn(f64) -> Vec<Series>]) -> Alert {
-        let events = events(slo);
-        // What a share of 0.995 leaves, without the dust of binary fractions.
-        let budget = ((1.0 - self.objective) * 1e9).round() / 1e9;
+    /// `ways` are ways to have such events.
+    fn alert(&self, slo: &Slo, ways: &[Make<'_>]) -> Alert {
+        let budget = budget_of(self.objective);
+        let (days, least) = (slo.objectives.window_days, slo.alerts.least_failures);
         let summary = format!(
             "{{{{ $labels.model }}}}: {{{{ $value | humanizePercentage }}}} {} over {{{{ $labels.window }}}}",
             self.bad
         );
         let description = format!(
-            "The objective is {}, so that {} may. At {{{{ $labels.burn }}}} times that the budget of 30 days does not last.",
+            "The objective is {}, so that {} may. At {{{{ $labels.burn }}}} times that the budget of {days} days does not last.",
             percent(self.objective),
             percent(budget)
         );
         let mut alert = Alert::new(self.name, summary, description).settings(self.settings);
         // A rate that needs more bad events than there are events can never be.
-        let possible = BURNS.into_iter().filter(|(.., times, _)| times * budget * 1.01 < 1.0);
+        let times_of = |long: Window, share: f64| {
+            let hours = f64::from(long.as_seconds().unwrap_or(3600)) / 3600.0;
+            ((share * f64::from(days) * 24.0 / hours * 100.0).round() / 100.0).max(1.0)
+        };
+        let burns =
+            BURNS.map(|(severity, long, short, share, hold)| (severity, long, short, times_of(long, share), hold));
+        // Over few days the longest windows come to the same; the longest of them is the steadiest.
+        let alike =
+            |index: usize, times: f64| burns[index + 1..].iter().any(|(.., other, _)| (other - times).abs() < 1e-9);
+        let apart = burns.into_iter().enumerate().filter(|(index, (.., times, _))| !alike(*index, *times));
+        let possible = apart.map(|(_, burn)| burn).filter(|(.., times, _)| times * budget * 1.01 < 1.0);
         for (index, (severity, long, short, times, hold)) in possible.enumerate() {
+            let severity = if self.gravest == Severity::Warning { Severity::Warning } else { severity };
             let limit = || Expr::from(times) * budget;
             let burning = |window| self.indicator.over(window).now().gt(limit());
-            let traffic = rules.requests.over(short).now().gt(slo.alerts.least_traffic);
-            let expr = burning(long).and(burning(short)).and(traffic);
+            let mut expr = burning(long).and(burning(short));
+            if long == Window::hours(6) {
+                // Nobody is woken for what was over half an hour ago.
+                expr = expr.and(self.indicator.over(SHORT).now().gt(budget));
+            }
+            let expr = expr.and((self.guard)(long).now().ge(least));
             alert = alert.variant(
                 Variant::new(severity, Window::minutes(hold), expr)
                     .label("window", long.to_string())
                     .label("burn", times.to_string()),
             );
-            for series in series {
-                let (above, below) = (times * budget * 1.01, times * budget * 0.99);
+            let (above, below) = (times * budget * 1.01, times * budget * 0.99);
+            for make in ways {
                 let (name, at) = (self.name, hold + SETTLED);
-                let over = Case::quiet(format!("{name} above {times} times the budget"), at, series(above * events));
+                let steady = |share: f64| make(&Flow::steady(share * EVENTS, (1.0 - share) * EVENTS));
+                let over = Case::quiet(format!("{name} above {times} times the budget"), at, steady(above));
                 alert = alert.case(over.firing(index, percent(above), &[]));
-                let under = format!("{name} below {times} times the budget");
-                alert = alert.case(Case::quiet(under, at, series(below * events)));
+                alert = alert.case(Case::quiet(format!("{name} below {times} times the budget"), at, steady(below)));
+                let soon = format!("{name} above {times} times the budget, not yet for long enough");
+                alert = alert.case(Case::quiet(soon, hold.saturating_sub(1).max(1), steady(above)));
+            }
+            // What decides is the same, in whichever way events come.
+            let windows = Windows { long, short, hold, limit: times * budget };
+            if let Some(make) = ways.first() {
+                alert.cases.extend(windows.cases(index, make));
+                if long == Window::hours(6) {
+                    alert.cases.extend(windows.cases_of_now(index, budget, make));
+                }
+                alert.cases.extend(windows.cases_of_few(index, least, make));
             }
         }
-        let idle = series.iter().map(|series| {
-            let mut series = series(events);
-            series.iter_mut().for_each(|series| series.slow_down(slo.alerts.least_traffic * 0.5 * 60.0 / events));
-            Case::quiet(format!("{} with next to no traffic", self.name), 240, series)
-        });
-        alert.cases.extend(idle.filter(|_| slo.alerts.least_traffic > 0.0));
         alert
     }
 }
 
-/// A histogram of which so many observations a minute are above `bound`, in the spelling of Prometheus 2 and 3.
-fn slow(histogram: &Histogram, bound: f64, events: f64) -> Vec<impl Fn(f64) -> Vec<Series>> {
-    let spellings = select::spellings(bound).into_iter();
-    let ways = spellings.map(|le| {
-        let histogram = histogram.clone();
-        move |bad: f64| {
-            let mut series = histogram.clone().series(&[(le.as_str(), events - bad)], events);
-            series.extend(busy(events));
-            series
-        }
-    });
-    ways.collect()
+/// The windows that decide, and the share above which they do.
+struct Windows {
+    long: Window,
+    short: Window,
+    hold: u32,
+    limit: f64,
 }
 
-fn attainment(slo: &Slo, rules: &Recording) -> Alert {
-    let (objective, events) = (slo.objectives.attainment, events(slo));
-    let [now, hour] = &rules.attainment;
-    let traffic = rules.requests_5m.now().gt(slo.alerts.least_traffic);
-    let expr = hour.now().lt(objective).and(now.now().lt(objective)).and_on([JOB, MODEL], traffic);
-    let series = |met: f64| {
-        let of = |result, by| counter!(catalog::SLO_REQUESTS).with(RESULT, result).series(Values::rising(by));
-        let mut series = vec![of("met", met * events), of("missed", (1.0 - met) * events)];
-        series.extend(busy(events));
-        series
-    };
-    Alert::new(
-        "LlmAttainmentLow",
-        "{{ $labels.model }}: only {{ $value | humanizePercentage }} of requests meet the objective {{ $labels.slo }}",
-        format!("At least {} should, over the last hour as over the last five minutes.", percent(objective)),
-    )
-    .settings(&["objectives.attainment", "alerts.least_traffic"])
-    .variant(Variant::new(Severity::Warning, Window::minutes(15), expr).keep(Window::minutes(5)))
-    .case(Case::fires("just below", 20, percent(objective - 0.01), series(objective - 0.01)))
-    .case(Case::quiet("just above", 20, series(objective + 0.001)))
-    .case(Case::quiet("not yet for long enough", 14, series(objective - 0.01)))
+impl Windows {
+    /// Shares of events that are bad, in parts of the limit, one after the other; until which minute each.
+    fn flow(&self, (first, until, then): (f64, u32, f64)) -> Flow {
+        let of = |part: f64| Flow::steady(part * self.limit * EVENTS, (1.0 - part * self.limit) * EVENTS);
+        of(first).until(until, of(then))
+    }
+
+    /// Both windows decide: one alone is a spike that has cost little, or an incident that is over.
+    fn cases(&self, variant: usize, make: Make<'_>) -> Vec<Case> {
+        let [long, short] = [self.long, self.short].map(minutes);
+        let mut cases = Vec::new();
+        // A little more for so long that the short window has been above the limit for as long as it has to be.
+        let spike = short * 2 / 3 + self.hold + LAG;
+        let calm = spike * 6 / 5;
+        if calm + spike <= long && self.limit * 1.06 < 1.0 {
+            let series = make(&self.flow((0.88, calm, 1.06)));
+            cases.push(Case::quiet(format!("a spike: over {} alone", self.short), calm + spike, series).not(variant));
+        }
+        // Much more, and then a little less for as long as the short window.
+        let (much, after) = (self.at_most(5.0), short + LAG);
+        if much > 1.2 {
+            let before = (f64::from(after) * 0.25 / (much - 1.1)).ceil().max(15.0) as u32;
+            let series = make(&self.flow((much, before, 0.85)));
+            cases.push(Case::quiet(format!("over {} it is less", self.short), before + after, series).not(variant));
+        }
+        cases
+    }
+
+    /// Whether it still goes on: more than the objective allows over the last five minutes.
+    fn cases_of_now(&self, variant: usize, budget: f64, make: Make<'_>) -> Vec<Case> {
+        let (much, before) = (self.at_most(2.0), minutes(self.short) + 10);
+        let now = |what: &str, budgets: f64| {
+            let series = make(&self.flow((much, before, budgets * budget / self.limit)));
+            Case::quiet(what, before + 6, series)
+        };
+        if much < 1.3 {
+            return Vec::new();
+        }
+        vec![
+            now("it stopped five minutes ago", 0.9).not(variant),
+            now("it has become less, and goes on", 1.1).surely(variant),
+        ]
+    }
+
+    /// All that comes is bad, of which there is just enough, and just not.
+    fn cases_of_few(&self, variant: usize, least: f64, make: Make<'_>) -> Vec<Case> {
+        let known = 50;
+        let slowly = |what: &str, part: f64| {
+            let series = make(&Flow::steady(least * part / f64::from(known), 0.0));
+            Case::quiet(format!("{what}, over {}", self.long), known + self.hold, series)
+        };
+        vec![
+            slowly("just enough to say something", 1.12).surely(variant),
+            slowly("too few to say anything", 0.9).not(variant),
+        ]
+    }
+
+    /// So many times the limit, as far as there can be.
+    fn at_most(&self, times: f64) -> f64 {
+        times.min(0.95 / self.limit)
+    }
+}
+
+fn minutes(window: Window) -> u32 {
+    window.as_seconds().unwrap_or(0) / 60
+}
+
+type Owned<'a> = Box<dyn Fn(&Flow) -> Vec<Series> + 'a>;
+
+fn by_spelling<'a>(ways: &'a [Owned<'_>]) -> Vec<Make<'a>> {
+    ways.iter().map(|way| &**way as Make<'a>).collect()
+}
+
+/// A histogram whose bad observations are above `bound`, in the spelling of Prometheus 2 and 3.
+fn slow<'a>(histogram: &'a Histogram, bound: f64, beside: &'a dyn Fn(&Flow) -> Vec<Series>) -> Vec<Owned<'a>> {
+    let ways = select::spellings(bound).into_iter().map(|le| {
+        Box::new(move |flow: &Flow| {
+            let mut series = vec![
+                histogram.clone().bucket_series(&le, flow.good()),
+                histogram.clone().bucket_series("+Inf", flow.all()),
+                histogram.clone().count().series(flow.all()),
+            ];
+            series.extend(beside(flow));
+            series
+        }) as Owned<'a>
+    });
+    ways.collect()
 }

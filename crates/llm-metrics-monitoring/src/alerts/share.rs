@@ -27,6 +27,8 @@ pub(super) struct Share<'a> {
     /// Where both are of one metric: one of the others.
     pub(super) good: Option<Counter>,
     pub(super) all: Counter,
+    /// What is counted beside them, and is in none of both.
+    pub(super) beside: Option<Counter>,
     /// The rule that records the share over the window, if there is one.
     pub(super) recorded: Option<&'a Rule>,
 }
@@ -55,9 +57,21 @@ impl Share<'_> {
                 alert = alert.case(case("not yet for long enough above", self.hold - 1, above));
             }
         }
-        let minutes = f64::from(self.window.as_seconds().unwrap_or(60)) / 60.0;
-        let few = self.series(0.99, LEAST_EVENTS * 0.95 / minutes);
-        alert.case(Case::quiet("next to no events", self.hold + 30, few))
+        let minutes = self.window.as_seconds().unwrap_or(60) / 60;
+        let all = |case: Case, share: f64| {
+            (0..self.levels.len()).fold(case, |case, variant| case.firing(variant, percent(share), &[]))
+        };
+        let at = self.hold + minutes + 15;
+        let nearly_all = just_above(self.levels[0].1).max(0.99);
+        let events = |part: f64| self.series(nearly_all, LEAST_EVENTS * part / f64::from(minutes));
+        // In parts of 1024 a counter is exact, and does not go back by a rounding error where it stops.
+        let gravest = (just_above(self.levels[0].1) * 1024.0).ceil() / 1024.0;
+        let over_at = self.hold + 6;
+        let over = self.series(gravest, 1024.0).into_iter().map(|series| series.ends_at(over_at)).collect();
+        alert
+            .case(Case::quiet("too few events", at, events(0.95)))
+            .case(all(Case::quiet("just enough events", at, events(1.05)), nearly_all))
+            .case(all(Case::quiet("over for a moment", over_at + minutes + 2, over), gravest))
     }
 
     fn above(&self, limit: f64) -> Expr {
@@ -72,10 +86,11 @@ impl Share<'_> {
     /// So many events a minute, of which that share is bad.
     fn series(&self, share: f64, events: f64) -> Vec<Series> {
         let bad = self.bad.clone().series(Values::rising(share * events));
+        let beside = self.beside.clone().map(|beside| beside.series(Values::rising(1000.0)));
         let rest = match &self.good {
             Some(good) => good.clone().series(Values::rising((1.0 - share) * events)),
             None => self.all.clone().series(Values::rising(events)),
         };
-        vec![bad, rest]
+        [bad, rest].into_iter().chain(beside).collect()
     }
 }

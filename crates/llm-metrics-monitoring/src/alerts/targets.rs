@@ -5,8 +5,8 @@ use llm_metrics::catalog;
 use super::{Alert, Case, Series, Severity, Values, Variant};
 use crate::{
     counter, external, gauge,
-    promql::{Expr, Gauge, Window},
-    recording::SHORT,
+    promql::{Counter, Expr, Gauge, Window},
+    recording::{Recording, SHORT},
     slo::Slo,
     vocabulary::{INSTANCE, JOB},
 };
@@ -14,12 +14,12 @@ use crate::{
 pub(crate) const TARGET_DOWN: &str = "LlmTargetDown";
 pub(crate) const TARGET_ABSENT: &str = "LlmTargetAbsent";
 
-pub(super) fn alerts(slo: &Slo) -> Vec<Alert> {
-    vec![down(slo), absent(slo), missing(slo), slow(slo), overflow(), watchdog()]
+pub(super) fn alerts(slo: &Slo, _: &Recording) -> Vec<Alert> {
+    vec![down(slo), absent(slo), missing(slo), slow(slo), overflow(), rules_not_evaluated(), watchdog()]
 }
 
 /// Of the servers' jobs.
-fn of_jobs(gauge: Gauge, slo: &Slo) -> Gauge {
+pub(super) fn of_jobs(gauge: Gauge, slo: &Slo) -> Gauge {
     match &slo.service.jobs[..] {
         [job] => gauge.with(JOB, job.as_str()),
         jobs => gauge.with_any(JOB, jobs.iter().map(String::as_str)),
@@ -57,14 +57,12 @@ fn absent(slo: &Slo) -> Alert {
         let of = |job: &String| gauge!(external::UP).with(JOB, job.as_str()).series(Values::flat(1.0));
         others.map(of).chain([gauge!(external::UP).with(JOB, "other").series(Values::flat(1.0))]).collect()
     };
-    let alert = jobs.iter().enumerate().fold(alert, |alert, (index, job)| {
-        let expr = gauge!(external::UP).with(JOB, job.as_str()).absent();
+    let absent = jobs.iter().map(|job| gauge!(external::UP).with(JOB, job.as_str()).absent());
+    let Some(expr) = absent.reduce(Expr::or) else { return alert };
+    let alert = jobs.iter().fold(alert.variant(Variant::new(Severity::Critical, SHORT, expr)), |alert, job| {
         let nobody = Case::quiet(format!("no target of {job}"), 7, all_but(Some(job)));
-        let soon = Case::quiet("not yet for long enough", 4, all_but(Some(job)));
-        alert
-            .variant(Variant::new(Severity::Critical, SHORT, expr))
-            .case(nobody.firing(index, "1", &[(JOB, job)]))
-            .case(soon)
+        let soon = Case::quiet(format!("no target of {job}, not yet for long enough"), 4, all_but(Some(job)));
+        alert.case(nobody.firing(0, "1", &[(JOB, job)])).case(soon)
     });
     alert.case(Case::quiet("all are there", 7, all_but(None)))
 }
@@ -78,10 +76,15 @@ fn missing(slo: &Slo) -> Alert {
         "The layer is not in place, the recorder was installed after it, or the prefix is another.",
     )
     .settings(&["service.jobs"])
-    .variant(Variant::new(Severity::Critical, SHORT, answers.unless_on([JOB, INSTANCE], info().now())))
+    .variant(Variant::new(Severity::Warning, SHORT, answers.unless_on([JOB, INSTANCE], info().now())))
     .case(Case::fires("none", 7, "1", vec![up(Values::flat(1.0))]))
     .case(Case::quiet("there", 7, vec![up(Values::flat(1.0)), info().series(Values::flat(1.0))]))
     .case(Case::quiet("not yet for long enough", 4, vec![up(Values::flat(1.0))]))
+    .case(Case::quiet(
+        "another job's target",
+        7,
+        vec![gauge!(external::UP).with(JOB, "other").series(Values::flat(1.0))],
+    ))
 }
 
 fn slow(slo: &Slo) -> Alert {
@@ -104,6 +107,17 @@ fn slow(slo: &Slo) -> Alert {
     .case(Case::fires("just above", 12, format!("{:.1}", limit + 0.1), took(limit + 0.1)))
     .case(Case::quiet("at the limit", 12, took(limit)))
     .case(Case::quiet("not yet for long enough", 9, took(limit + 0.1)))
+    .case(Case::quiet(
+        "another job's target",
+        12,
+        vec![gauge!(external::SCRAPE_DURATION).with(JOB, "other").series(Values::flat(limit + 0.1))],
+    ))
+    .case(Case::fires(
+        "over for a moment",
+        15,
+        format!("{:.1}", limit + 0.1),
+        vec![gauge!(external::SCRAPE_DURATION).series(Values::flat(limit + 0.1).until(12, Values::flat(0.0)))],
+    ))
 }
 
 fn overflow() -> Alert {
@@ -116,8 +130,47 @@ fn overflow() -> Alert {
     )
     .variant(Variant::new(Severity::Warning, Window::seconds(0), expr))
     .case(Case::fires("the first", 12, "", vec![overflow().series(Values::flat(0.0).until(10, Values::flat(1.0)))]))
+    .case(Case::fires(
+        "ten minutes ago",
+        20,
+        "",
+        vec![overflow().series(Values::flat(0.0).until(10, Values::flat(1.0)))],
+    ))
     .case(Case::quiet("long ago", 40, vec![overflow().series(Values::flat(0.0).until(10, Values::flat(1.0)))]))
     .case(Case::quiet("none", 12, vec![overflow().series(Values::flat(0.0))]))
+}
+
+/// What is not evaluated alerts nobody.
+fn rules_not_evaluated() -> Alert {
+    let failures = || counter!(external::RULE_FAILURES);
+    let missed = || counter!(external::RULE_GROUPS_MISSED);
+    let reload = || gauge!(external::CONFIG_RELOAD_SUCCESSFUL);
+    let increase = |counter: Counter| counter.increase(Window::minutes(15)).sum_by([JOB, INSTANCE]).gt(0.0);
+    let warning = |expr, why: &str| Variant::new(Severity::Warning, SHORT, expr).label("why", why);
+    let once = || Values::flat(3.0).until(10, Values::flat(5.0));
+    Alert::new(
+        "LlmRulesNotEvaluated",
+        "{{ $labels.instance }}: Prometheus {{ $labels.why }} ({{ $value }})",
+        "What is not evaluated, or not loaded, alerts nobody: this is about the monitoring itself.",
+    )
+    .variant(warning(increase(failures()), "fails to evaluate rules"))
+    .variant(warning(increase(missed()), "is too slow for its rules"))
+    .variant(warning(reload().now().max_by([JOB, INSTANCE]).equals(0.0), "goes on with an old configuration"))
+    .case(Case::fires("two evaluations failed", 17, "2", vec![failures().series(once())]))
+    .case(Case::quiet("two were left out", 17, vec![missed().series(once())]).firing(1, "2", &[]))
+    .case(Case::quiet("a reload failed", 7, vec![reload().series(Values::flat(0.0))]).firing(2, "0", &[]))
+    .case(Case::quiet("not yet for long enough", 4, vec![reload().series(Values::flat(0.0))]))
+    .case(Case::quiet("one failed just now", 13, vec![failures().series(once()), missed().series(once())]))
+    .case(Case::quiet(
+        "all is well",
+        30,
+        vec![
+            failures().series(Values::flat(3.0)),
+            missed().series(Values::flat(3.0)),
+            reload().series(Values::flat(1.0)),
+        ],
+    ))
+    .case(Case::quiet("long ago", 40, vec![failures().series(once()), missed().series(once())]))
 }
 
 fn watchdog() -> Alert {

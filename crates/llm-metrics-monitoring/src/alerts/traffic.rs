@@ -7,7 +7,7 @@ use llm_metrics::catalog::{
 
 use super::{
     Alert, Case, Series, Severity, Values, Variant,
-    case::{just_above, percent},
+    case::{Flow, just_above, percent},
 };
 use crate::{
     counter, gauge, histogram,
@@ -17,16 +17,23 @@ use crate::{
     slo::Slo,
 };
 
+pub(crate) const DURATION_P95_HIGH: &str = "LlmRequestDurationP95High";
+pub(crate) const DURATION_P99_HIGH: &str = "LlmRequestDurationP99High";
+pub(crate) const ERROR_RATIO_HIGH: &str = "LlmErrorRatioHigh";
+pub(crate) const INSTANCE_FAILING: &str = "LlmInstanceFailing";
+pub(crate) const QUEUE_GROWING: &str = "LlmQueueGrowing";
+
 pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
-    let alerts = &slo.alerts;
-    let duration = &rules.duration;
-    let p95 = duration_high("LlmRequestDurationP95High", "95", &duration.p95, alerts.duration_p95_seconds, slo, rules);
-    let p99 = duration_high("LlmRequestDurationP99High", "99", &duration.p99, alerts.duration_p99_seconds, slo, rules);
-    let mut all = vec![p95, p99, errors(slo, rules), too_many(slo, rules)];
-    // Nothing is less than no requests.
-    all.extend((alerts.requests_per_second_min > 0.0).then(|| too_few(slo, rules)));
-    all.extend([queue(rules), stalled(rules), kv_cache(slo)]);
-    all
+    let p95 = Limit { quantile: 0.95, hold: 5, limit: slo.alerts.duration_p95_seconds, events: 1.0 };
+    // One request in a hundred: that takes hundreds of them.
+    let p99 = Limit { quantile: 0.99, hold: 2, limit: slo.alerts.duration_p99_seconds, events: 5.0 };
+    let settings: [&'static [&'static str]; 2] = [
+        &["alerts.duration_p95_seconds", "alerts.least_events"],
+        &["alerts.duration_p99_seconds", "alerts.least_events"],
+    ];
+    let p95 = duration_high(DURATION_P95_HIGH, &p95, &rules.duration.p95, settings[0], slo, rules);
+    let p99 = duration_high(DURATION_P99_HIGH, &p99, &rules.duration.p99, settings[1], slo, rules);
+    vec![p95, p99, errors(slo, rules), instance_failing(slo), too_many(slo, rules), queue(slo, rules), kv_cache(slo)]
 }
 
 /// So many successful requests a minute.
@@ -34,78 +41,155 @@ pub(super) fn busy(by: f64) -> Vec<Series> {
     vec![counter!(catalog::REQUESTS).series(Values::rising(by))]
 }
 
-/// So many requests a minute, or as many as are needed for something to be said.
-pub(super) fn plenty(slo: &Slo, by: f64) -> f64 {
-    by.max(slo.alerts.least_traffic * 120.0)
+/// So many requests that succeeded in the short window.
+fn succeeded(rules: &Recording, least: f64) -> Expr {
+    let seconds = f64::from(SHORT.as_seconds().unwrap_or(300));
+    let rate = rules.outcomes.gauge().with(OUTCOME, "success").now().sum_by(Level::JobModel.labels());
+    (rate * seconds).ge(least)
 }
 
-/// Enough traffic for a share or a quantile to say something.
-pub(super) fn enough(slo: &Slo, rules: &Recording) -> Expr {
-    rules.requests_5m.now().gt(slo.alerts.least_traffic)
+struct Limit {
+    quantile: f64,
+    hold: u32,
+    limit: f64,
+    /// How many times `least_events` it needs.
+    events: f64,
 }
 
-fn duration_high(name: &'static str, quantile: &str, rule: &Rule, limit: f64, slo: &Slo, rules: &Recording) -> Alert {
-    let settings: &[_] = if quantile == "95" {
-        &["alerts.duration_p95_seconds", "alerts.least_traffic"]
-    } else {
-        &["alerts.duration_p99_seconds", "alerts.least_traffic"]
-    };
-    let bounds = catalog::REQUEST_DURATION.buckets;
+fn duration_high(
+    name: &'static str,
+    of: &Limit,
+    rule: &Rule,
+    settings: &'static [&'static str],
+    slo: &Slo,
+    rules: &Recording,
+) -> Alert {
+    let &Limit { quantile, hold, limit, events } = of;
+    let bounds = slo.bounds_of(&catalog::REQUEST_DURATION);
     let next = bounds.iter().copied().find(|bound| *bound > limit).unwrap_or(limit);
-    let share: f64 = if quantile == "95" { 0.95 } else { 0.99 };
+    let least = slo.alerts.least_events * events;
     // One request in a thousand decides on which side of the bound the quantile is.
     let series = |within: f64, by: f64| {
+        let duration = histogram!(catalog::REQUEST_DURATION);
         let bounds = [limit.to_string(), next.to_string()];
         let buckets = [(bounds[0].as_str(), within * by), (bounds[1].as_str(), by)];
-        let mut series = histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success").series(&buckets, by);
+        let mut series = duration.clone().with(OUTCOME, "success").series(&buckets, by);
+        // Fast failures are many, and not in it.
+        series.extend(duration.with(OUTCOME, "error").series(&[(bounds[0].as_str(), by * 9.0)], by * 9.0));
         series.extend(busy(by));
+        let ended = |outcome| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(Values::rising(by * 9.0));
+        series.extend(["error", "cancelled"].map(ended));
         series
     };
-    let within = share - 0.001;
-    let value = limit + (next - limit) * (share - within) / (1.0 - within);
+    let plenty = (least * 0.25).max(1000.0);
+    let within = quantile - 0.001;
+    let value = limit + (next - limit) * (quantile - within) / (1.0 - within);
+    let over = series(within, plenty).into_iter().map(|series| series.ends_at(hold + 5)).collect();
+    let expr = rule.now().gt(limit).and(succeeded(rules, least));
     Alert::new(
         name,
-        format!("{{{{ $labels.model }}}}: {quantile} % of requests take up to {{{{ printf \"%.2f\" $value }}}} s"),
-        format!("The limit is {limit} s. Requests that were rejected or cancelled do not count."),
+        format!(
+            "{{{{ $labels.model }}}}: {} % of requests take up to {{{{ printf \"%.2f\" $value }}}} s",
+            (quantile * 100.0).round()
+        ),
+        format!("The limit is {limit} s. Only requests that succeeded count: failures can be fast."),
     )
     .settings(settings)
-    .variant(
-        Variant::new(Severity::Warning, Window::minutes(10), rule.now().gt(limit).and(enough(slo, rules)))
-            .keep(Window::minutes(5)),
-    )
-    .case(Case::fires("just above", 14, format!("{value:.2}"), series(within, plenty(slo, 1000.0))))
-    .case(Case::quiet("just below", 14, series(share + 0.001, plenty(slo, 1000.0))))
-    .case(Case::quiet("not yet for long enough", 9, series(within, plenty(slo, 1000.0))))
-    .case(Case::quiet("next to no traffic", 14, series(within, slo.alerts.least_traffic * 30.0)))
+    .variant(Variant::new(Severity::Warning, Window::minutes(hold), expr).keep(SHORT))
+    .case(Case::fires("just above", hold + 4, format!("{value:.2}"), series(within, plenty)))
+    .case(Case::quiet("just below", hold + 4, series(quantile + 0.001, plenty)))
+    .case(Case::quiet("not yet for long enough", hold - 1, series(within, plenty)))
+    .case(Case::quiet("too few to say anything", hold + 9, series(0.1, least * 0.19)))
+    .case(Case::fires("just enough to say something", hold + 9, format!("{value:.2}"), series(within, least * 0.21)))
+    .case(Case::fires("over for a moment", hold + 9, format!("{value:.2}"), over))
 }
 
 fn errors(slo: &Slo, rules: &Recording) -> Alert {
-    let limit = slo.alerts.error_ratio;
-    let series = |ratio: f64, by: f64| {
-        let requests =
-            |outcome, share: f64| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(Values::rising(share * by));
-        vec![requests("error", ratio), requests("success", 1.0 - ratio)]
+    let (limit, least) = (slo.alerts.error_ratio, slo.alerts.least_failures);
+    let requests = |outcome, values| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(values);
+    let series = |flow: Flow| {
+        let beside = ["rejected", "cancelled"].map(|outcome| requests(outcome, flow.all()));
+        [requests("error", flow.bad()), requests("success", flow.good())].into_iter().chain(beside).collect::<Vec<_>>()
     };
+    let steady = |ratio: f64, by: f64| series(Flow::steady(ratio * by, (1.0 - ratio) * by));
     let above = just_above(limit);
-    let expr = rules.error_ratio.over(SHORT).now().gt(limit).and(enough(slo, rules));
+    // Still: what failed for a minute and is over is no news by the time that somebody reads it.
+    let now = counter!(catalog::REQUESTS).with(OUTCOME, "error").increase(Window::minutes(2));
+    let expr = rules.errors.over(SHORT).now().gt(limit);
+    let expr = expr.and(rules.errors.bad_over(SHORT).now().ge(least)).and(now.sum_by(Level::JobModel.labels()).gt(0.0));
+    let blip = Flow::steady(0.0, 60.0).until(10, Flow::steady(60.0, 0.0)).until(11, Flow::steady(0.0, 60.0));
+    let by = (least * 2.0).max(60.0);
+    let over = Flow::steady(0.0, by).until(10, Flow::steady(by, 0.0)).until(14, Flow::steady(0.0, by));
     Alert::new(
-        "LlmErrorRatioHigh",
+        ERROR_RATIO_HIGH,
         "{{ $labels.model }}: {{ $value | humanizePercentage }} of requests fail",
         format!(
-            "More than {} failed over five minutes, by our fault or the engine's: what callers did wrong is not in it.",
+            "More than {} failed over five minutes, and some still do, through the server's fault or the engine's: what callers did wrong is not in it.",
             percent(limit)
         ),
     )
-    .settings(&["alerts.error_ratio", "alerts.least_traffic"])
-    .variant(Variant::new(Severity::Critical, Window::minutes(5), expr).keep(Window::minutes(5)))
-    .case(Case::fires("just above", 9, percent(above), series(above, plenty(slo, 1000.0))))
-    .case(Case::quiet("just below", 9, series(limit * 0.99, plenty(slo, 1000.0))))
-    .case(Case::quiet("not yet for long enough", 4, series(above, plenty(slo, 1000.0))))
-    .case(Case::quiet("next to no traffic", 9, series(1.0, slo.alerts.least_traffic * 30.0)))
+    .settings(&["alerts.error_ratio", "alerts.least_failures"])
+    .variant(Variant::new(Severity::Critical, SHORT, expr))
+    .case(Case::fires("just above", 9, percent(above), steady(above, 1000.0)))
+    .case(Case::quiet("just below", 9, steady(limit * 0.99, 1000.0)))
+    .case(Case::quiet("not yet for long enough", 4, steady(above, 1000.0)))
+    .case(Case::quiet("too few to say anything", 12, steady(1.0, least * 0.19)))
+    .case(Case::quiet("a minute of failures", 16, series(blip)))
+    .case(Case::quiet("four minutes of failures, and none since", 17, series(over)))
+    .case(Case::fires("just enough to say something", 14, percent(1.0), steady(1.0, least * 0.21)))
+}
+
+/// Of many instances one that is sick is in no ratio of the service.
+fn instance_failing(slo: &Slo) -> Alert {
+    let least = slo.alerts.least_failures;
+    let by_instance = |expr: Expr| expr.sum_by(Level::Instance.labels());
+    let requests = || counter!(catalog::REQUESTS);
+    let failed = || requests().with(OUTCOME, "error");
+    let share =
+        by_instance(failed().rate(SHORT)) / by_instance(requests().with_any(OUTCOME, ["success", "error"]).rate(SHORT));
+    let expr = share.gt(0.5).and(by_instance(failed().increase(SHORT)).ge(least));
+    let series = |ratio: f64, by: f64| {
+        let of = |outcome, by| requests().with(OUTCOME, outcome).series(Values::rising(by));
+        let well = requests().with(OUTCOME, "success").with("instance", "llm-2:8080").series(Values::rising(9000.0));
+        vec![of("error", ratio * by), of("success", (1.0 - ratio) * by), of("cancelled", by), well]
+    };
+    // All fail until minute 20, of then on half as many none.
+    let gets_well = || {
+        let of = |outcome, before, after| {
+            requests().with(OUTCOME, outcome).series(Values::rising(before).until(20, Values::rising(after)))
+        };
+        vec![of("error", 1000.0, 0.0), of("success", 0.0, 500.0)]
+    };
+    // From minute 20 on all fail, after so many successes a minute.
+    let gets_sick = |before: f64| {
+        let of = |outcome, before, after| {
+            requests().with(OUTCOME, outcome).series(Values::rising(before).until(20, Values::rising(after)))
+        };
+        vec![of("error", 0.0, 1000.0), of("success", before, 0.0)]
+    };
+    Alert::new(
+        INSTANCE_FAILING,
+        "{{ $labels.instance }} of {{ $labels.job }}: {{ $value | humanizePercentage }} of its requests fail",
+        "Other instances may be well, so that the service as a whole is. Take this one out of the load balancer.",
+    )
+    .settings(&["alerts.least_failures"])
+    .variant(Variant::new(Severity::Warning, SHORT, expr).keep(SHORT))
+    .case(Case::fires("just above half, beside one that is well", 9, "51%", series(0.51, 1000.0)))
+    .case(Case::quiet("just below half", 9, series(0.49, 1000.0)))
+    .case(Case::quiet("not yet for long enough", 4, series(0.51, 1000.0)))
+    .case(Case::quiet("too few to say anything", 12, series(1.0, least * 0.19)))
+    .case(Case::fires("just enough to say something", 14, "100%", series(1.0, least * 0.21)))
+    .case(Case::quiet("it has got well this minute, with half the requests", 20, gets_well()).surely(0))
+    .case(Case::quiet("it got well four minutes ago", 24, gets_well()).surely(0))
+    .case(Case::quiet("it got well long ago", 30, gets_well()))
+    .case(Case::quiet("sick since six minutes, in most of five minutes for three", 26, gets_sick(1000.0)))
+    .case(Case::quiet("sick since seven minutes, after four times as many successes", 27, gets_sick(4000.0)))
+    .case(Case::fires("sick since ten minutes", 30, "100%", gets_sick(4000.0)))
 }
 
 fn too_many(slo: &Slo, rules: &Recording) -> Alert {
     let most = slo.alerts.requests_per_second_max;
+    let over = busy((most + 1.0) * 60.0).into_iter().map(|series| series.ends_at(19)).collect();
     Alert::new(
         "LlmRequestRateHigh",
         "{{ $labels.model }}: {{ printf \"%.2f\" $value }} requests a second",
@@ -113,81 +197,84 @@ fn too_many(slo: &Slo, rules: &Recording) -> Alert {
     )
     .settings(&["alerts.requests_per_second_max"])
     .variant(
-        Variant::new(Severity::Warning, Window::minutes(10), rules.requests_5m.now().gt(most)).keep(Window::minutes(5)),
+        Variant::new(Severity::Warning, Window::minutes(10), rules.requests.now().gt(most)).keep(Window::minutes(5)),
     )
     .case(Case::fires("above the band", 18, format!("{:.2}", most + 1.0), busy((most + 1.0) * 60.0)))
     .case(Case::quiet("in the band", 18, busy((most - most * 0.001) * 60.0)))
     .case(Case::quiet("not yet for long enough", 9, busy((most + 1.0) * 60.0)))
+    .case(Case::quiet("over for a moment", 22, over).surely(0))
 }
 
-fn too_few(slo: &Slo, rules: &Recording) -> Alert {
-    let least = slo.alerts.requests_per_second_min;
-    let rate = &rules.requests_5m;
-    let usual = rate.gauge().avg_over_time(Window::days(1)).gt(least);
-    let series = |by: f64| {
-        let values = Values::rising(least * 600.0).until(120, Values::rising(by * 60.0));
-        vec![counter!(catalog::REQUESTS).series(values)]
-    };
-    Alert::new(
-        "LlmRequestRateLow",
-        "{{ $labels.model }}: only {{ printf \"%.3f\" $value }} requests a second",
-        format!("The band begins at {least}, and over the last day it was in it. Callers may not get through."),
-    )
-    .settings(&["alerts.requests_per_second_min"])
-    .variant(Variant::new(Severity::Info, Window::minutes(30), rate.now().lt(least).and(usual)))
-    .case(Case::fires("below the band", 160, format!("{:.3}", least * 0.9), series(least * 0.9)))
-    .case(Case::quiet("in the band", 160, series(least * 1.1)))
-    .case(Case::quiet("never more than that", 160, busy(least * 54.0)))
-}
-
-fn queue(rules: &Recording) -> Alert {
+fn queue(slo: &Slo, rules: &Recording) -> Alert {
+    let (ten, most) = (Window::minutes(10), slo.alerts.queue_requests);
     let growing = |waiting: Gauge| {
-        let slope = waiting.clone().deriv(Window::minutes(10)) * 60.0;
+        let slope = waiting.clone().deriv(ten) * 60.0;
         slope.gt(1.0).and(waiting.min_over_time(SHORT).gt(0.0))
     };
+    let long = |waiting: Gauge| waiting.min_over_time(ten).gt(most);
     let front = |values| vec![gauge!(catalog::REQUESTS_IN_FLIGHT).with(PHASE, "waiting").series(values)];
     let engine = |values| vec![gauge!(catalog::ENGINE_REQUESTS_WAITING).series(values)];
-    let warning = |expr| Variant::new(Severity::Warning, Window::minutes(10), expr).keep(Window::minutes(5));
+    let warning = |expr, queue: &str, why: &str| {
+        Variant::new(Severity::Warning, ten, expr).keep(SHORT).label("queue", queue).label("why", why)
+    };
+    let to = |flow: Values| [front(flow.clone()), engine(flow)].concat();
+    let (above, few) = (Values::flat(most + 1.0), Values::flat(most));
+    // Filled in three minutes, then full.
+    let cap = (most * 4.0).ceil();
+    let full = Values::rising(cap / 3.0).until(4, Values::flat(cap));
+    let value = |number: f64| format!("{number:.0}");
+    // Ever more, and nothing in each fourth minute.
+    let in_bursts = || {
+        let waiting = |minute: u32| match minute % 4 {
+            0 => 0.0,
+            _ => f64::from(minute).powi(3),
+        };
+        (1..40).fold(Values::flat(0.0), |values, minute| values.until(minute, Values::flat(waiting(minute))))
+    };
     Alert::new(
-        "LlmQueueGrowing",
-        "{{ $labels.instance }}: the queue grows by {{ printf \"%.1f\" $value }} requests a minute",
-        "For five minutes it was never empty, and it grows: more comes in than goes out.",
+        QUEUE_GROWING,
+        "{{ $labels.instance }}: the queue is {{ $labels.why }} ({{ printf \"%.0f\" $value }})",
+        format!("`growing`: more requests come in than go out, so many more each minute. `long`: for ten minutes there were never less than {most} that wait."),
     )
-    .variant(warning(growing(rules.waiting.gauge())).label("queue", "server"))
-    .variant(warning(growing(gauge!(catalog::ENGINE_REQUESTS_WAITING))).label("queue", "engine"))
-    .case(Case::fires("two more every minute", 30, "2.0", front(Values::rising(2.0))))
-    .case(Case::quiet("the engine's, two more", 30, engine(Values::rising(2.0))).firing(1, "2.0", &[]))
-    .case(Case::quiet("long, and no longer", 30, front(Values::flat(50.0))))
+    .settings(&["alerts.queue_requests"])
+    .variant(warning(growing(rules.waiting.gauge()), "server", "growing"))
+    .variant(warning(growing(gauge!(catalog::ENGINE_REQUESTS_WAITING)), "engine", "growing"))
+    .variant(warning(long(rules.waiting.gauge()), "server", "long"))
+    .variant(warning(long(gauge!(catalog::ENGINE_REQUESTS_WAITING)), "engine", "long"))
+    .case(Case::fires("two more every minute", 17, "2", front(Values::rising(2.0))))
+    .case(Case::quiet("the engine's, two more", 17, engine(Values::rising(2.0))).firing(1, "2", &[]))
+    .case(Case::quiet("it filled in three minutes, and stays full", 26, front(full.clone())).firing(2, value(cap), &[]))
+    .case(Case::quiet("the engine's is full", 26, engine(full)).firing(3, value(cap), &[]))
+    .case(
+        Case::quiet("just above", 22, to(above.clone()))
+            .firing(2, value(most + 1.0), &[])
+            .firing(3, value(most + 1.0), &[]),
+    )
+    .case(Case::quiet("at the limit", 22, to(few)))
+    .case(Case::quiet("not yet for long enough", 8, to(above.clone())))
     .case(Case::quiet(
-        "one more in two minutes",
-        30,
-        [front(Values::rising(0.5)), engine(Values::rising(0.5))].concat(),
+        "empty a moment ago",
+        27,
+        to(above.clone().until(11, Values::flat(0.0).until(12, above))),
     ))
-}
-
-fn stalled(rules: &Recording) -> Alert {
-    let moves = |rate: Expr| rate.sum_by(Level::Instance.labels()).gt(0.0);
-    let busy_all_the_time = rules.in_flight.gauge().min_over_time(SHORT).gt(0.0);
-    let expr = busy_all_the_time
-        .unless(moves(histogram!(catalog::INTER_TOKEN_LATENCY).count().rate(SHORT)))
-        .unless(moves(histogram!(catalog::TIME_TO_FIRST_TOKEN).count().rate(SHORT)))
-        .unless(moves(counter!(catalog::REQUESTS).rate(SHORT)));
-    let in_flight = || gauge!(catalog::REQUESTS_IN_FLIGHT).series(Values::flat(3.0));
-    let tokens = |values| histogram!(catalog::INTER_TOKEN_LATENCY).count().series(values);
-    let hung = Values::rising(600.0).until(10, Values::rising(0.0));
-    let finished = || counter!(catalog::REQUESTS).series(Values::rising(1.0));
-    Alert::new(
-        "LlmStalled",
-        "{{ $labels.instance }}: {{ $value }} requests in flight, and nothing moves",
-        "For five minutes there was no token, and no request ended. The engine hangs, or works on something very long that is not streamed.",
-    )
-    .variant(Variant::new(Severity::Critical, Window::minutes(5), expr))
-    .case(Case::fires("tokens came, and come no more", 24, "3", vec![in_flight(), tokens(hung.clone())]))
-    .case(Case::fires("a server that never produced a token", 12, "3", vec![in_flight()]))
-    .case(Case::quiet("tokens come", 24, vec![in_flight(), tokens(Values::rising(1.0))]))
-    .case(Case::quiet("requests end", 24, vec![in_flight(), tokens(hung.clone()), finished()]))
-    .case(Case::quiet("nothing is in flight", 24, vec![tokens(hung.clone())]))
-    .case(Case::quiet("not yet for long enough", 17, vec![in_flight(), tokens(hung)]))
+    .case(Case::quiet("one more in two minutes", 30, to(Values::rising(0.5))))
+    .cases([0, 1].into_iter().flat_map(|variant| {
+        let grows = |what: &str, at, values| Case::quiet(what, at, to(values));
+        [
+            grows("eleven more in ten minutes", 30, Values::rising(1.1)).surely(variant),
+            grows("nine more in ten minutes", 30, Values::rising(0.9)).not(variant),
+            grows("growing since a quarter of an hour, not yet for long enough", 13, Values::rising(2.0)).not(variant),
+            grows("empty again and again", 30, in_bursts()).not(variant),
+            grows("it grew until eight minutes ago", 28, Values::rising(2.0).until(20, Values::rising(0.0)))
+                .surely(variant),
+            grows("it grew until a quarter of an hour ago", 36, Values::rising(2.0).until(20, Values::rising(0.0)))
+                .not(variant),
+        ]
+    }))
+    .cases([2, 3].map(|variant| {
+        let short = Values::flat(most + 1.0).until(16, Values::flat(0.0));
+        Case::quiet("it was long a moment ago", 19, to(short)).surely(variant)
+    }))
 }
 
 fn kv_cache(slo: &Slo) -> Alert {
@@ -205,4 +292,10 @@ fn kv_cache(slo: &Slo) -> Alert {
     .case(Case::fires("just above", 12, percent(above), vec![used().series(Values::flat(above))]))
     .case(Case::quiet("at the limit", 12, vec![used().series(Values::flat(limit))]))
     .case(Case::quiet("not yet for long enough", 9, vec![used().series(Values::flat(above))]))
+    .case(Case::fires(
+        "over for a moment",
+        15,
+        percent(above),
+        vec![used().series(Values::flat(above).until(12, Values::flat(0.0)))],
+    ))
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Alert, Case, Firing, Topic, Variant, case::usual};
+use super::{
+    Alert, Case, Firing, Topic, Variant,
+    case::{Context, usual},
+};
 use crate::{
-    generate::GenerateError,
-    promql::{Names, Window},
+    file::GenerateError,
+    promql::{Names, Window, select::quote},
     recording::{INTERVAL, Recording},
     rule_file::{Group, RuleEntry, RuleFile, spell, yaml},
     slo::Slo,
@@ -28,10 +31,10 @@ fn group_name(topic: &Topic) -> String {
 }
 
 /// The file of the alerts.
-pub(crate) fn rules(topic: &Topic, slo: &Slo, names: &Names) -> Result<String, GenerateError> {
+pub(crate) fn rules(topic: &Topic, slo: &Slo, names: &Names) -> Result<RuleFile, GenerateError> {
     let mut rules = Vec::new();
     for alert in &topic.alerts {
-        alert.check().map_err(|faults| GenerateError::Alert { alert: alert.name, faults })?;
+        alert.check().map_err(|faults| GenerateError::alert(alert.name, faults))?;
         for variant in &alert.variants {
             rules.push(RuleEntry::Alert {
                 alert: alert.name,
@@ -43,7 +46,7 @@ pub(crate) fn rules(topic: &Topic, slo: &Slo, names: &Names) -> Result<String, G
             });
         }
     }
-    yaml(&RuleFile { groups: vec![Group { name: group_name(topic), interval: INTERVAL.to_string(), rules }] })
+    Ok(RuleFile { groups: vec![Group { name: group_name(topic), interval: INTERVAL.to_string(), rules }] })
 }
 
 fn some_time(window: Window) -> Option<String> {
@@ -56,14 +59,16 @@ fn labels(variant: &Variant) -> BTreeMap<String, String> {
 
 fn annotations(alert: &Alert, variant: &Variant, slo: &Slo) -> BTreeMap<&'static str, String> {
     // To Prometheus `$labels` are those of the expression: what the rule adds is filled in here.
+    let (summary, description) = variant.texts(alert);
     let filled = |text: &str| {
         let fill = |text: String, (label, value)| text.replace(&format!("{{{{ $labels.{label} }}}}"), value);
         variant.all_labels().fold(text.to_owned(), fill)
     };
     [
-        ("summary", filled(&alert.summary)),
-        ("description", filled(&alert.description)),
-        ("runbook_url", format!("{}/{}.md", slo.service.runbooks, alert.name)),
+        ("summary", filled(summary)),
+        ("description", filled(description)),
+        // Whoever reads `runbook_url` makes a link of it: a path is none.
+        (if slo.service.serves_runbooks() { "runbook_url" } else { "runbook" }, slo.service.runbook(alert.name)),
     ]
     .into()
 }
@@ -71,7 +76,7 @@ fn annotations(alert: &Alert, variant: &Variant, slo: &Slo) -> BTreeMap<&'static
 #[derive(Serialize)]
 struct TestFile {
     rule_files: Vec<String>,
-    evaluation_interval: &'static str,
+    evaluation_interval: String,
     /// Otherwise promtool takes the groups in any order, and an alert may read what was recorded a minute ago.
     group_eval_order: Vec<String>,
     tests: Vec<Test>,
@@ -82,7 +87,23 @@ struct Test {
     name: String,
     interval: &'static str,
     input_series: Vec<InputSeries>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     alert_rule_test: Vec<AlertTest>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    promql_expr_test: Vec<ExprTest>,
+}
+
+#[derive(Serialize)]
+struct ExprTest {
+    expr: String,
+    eval_time: String,
+    exp_samples: Vec<Sample>,
+}
+
+#[derive(Serialize)]
+struct Sample {
+    labels: &'static str,
+    value: f64,
 }
 
 #[derive(Serialize)]
@@ -104,6 +125,9 @@ struct Expected {
     exp_annotations: BTreeMap<&'static str, String>,
 }
 
+/// Minutes of a day.
+const DAY: u32 = 24 * 60;
+
 /// The file of the unit tests.
 pub(crate) fn tests(topic: &Topic, recording: &Recording, slo: &Slo, names: &Names) -> Result<String, GenerateError> {
     let cases = topic.alerts.iter().flat_map(|alert| alert.cases.iter().map(move |case| (alert, case)));
@@ -115,28 +139,53 @@ pub(crate) fn tests(topic: &Topic, recording: &Recording, slo: &Slo, names: &Nam
     group_eval_order.push(group_name(topic));
     let mut rule_files: Vec<_> = files.into_iter().map(recording_file).collect();
     rule_files.push(alert_file(topic));
-    yaml(&TestFile { rule_files, evaluation_interval: "1m", group_eval_order, tests })
+    yaml(&TestFile { rule_files, evaluation_interval: topic.evaluation_interval(), group_eval_order, tests })
 }
 
 fn test(alert: &Alert, case: &Case, slo: &Slo, names: &Names) -> Result<Test, GenerateError> {
     let name = format!("{}: {}", alert.name, case.name);
     let faults: Vec<_> = case.series.iter().flat_map(|series| series.faults()).collect();
     if !faults.is_empty() {
-        return Err(GenerateError::Expression { what: name, faults });
+        return Err(GenerateError::expression(name, faults));
     }
-    let job = slo.service.jobs.first().map_or("", String::as_str);
-    let series = case.series.iter();
+    let context = case.context.clone().unwrap_or_else(|| Context::new(slo));
+    // Budgets are evaluated over hours, in many cases, and days: those have their series in one piece.
+    let of_budget = alert.variants.iter().any(|variant| variant.all_labels().any(|(label, _)| label == "burn"));
+    let told = |label: &str| alert.variants.iter().any(|variant| variant.expr.labels().contains(label));
+    let series = case
+        .series
+        .iter()
+        .flat_map(|series| if of_budget || case.at > DAY { vec![series.clone()] } else { series.parts(told) });
     let input_series =
-        series.map(|series| InputSeries { series: series.name(names, job), values: series.values(case.at) });
-    let expected = case.firings.iter().map(|firing| expected(alert, firing, slo, job));
+        series.map(|series| InputSeries { series: series.name(names, &context), values: series.values(case.at) });
+    let expected = case.firings.iter().map(|firing| expected(alert, firing, slo, names, &context));
     let expectation =
         AlertTest { eval_time: format!("{}m", case.at), alertname: alert.name, exp_alerts: expected.collect() };
-    Ok(Test { name, interval: "1m", input_series: input_series.collect(), alert_rule_test: vec![expectation] })
+    let alone = case.alone.and_then(|(variant, fires)| Some((alert.variants.get(variant)?, fires)));
+    let (alerts, exprs) = match alone {
+        None => (vec![expectation], Vec::new()),
+        Some((variant, fires)) => {
+            let exp_samples = fires.then_some(Sample { labels: "{}", value: 1.0 }).into_iter().collect();
+            (Vec::new(), vec![ExprTest { expr: firing(alert, variant), eval_time: expectation.eval_time, exp_samples }])
+        }
+    };
+    let input_series = input_series.collect();
+    Ok(Test { name, interval: "1m", input_series, alert_rule_test: alerts, promql_expr_test: exprs })
 }
 
-fn expected(alert: &Alert, firing: &Firing, slo: &Slo, job: &str) -> Expected {
+/// How many series Prometheus has of a variant that fires.
+fn firing(alert: &Alert, variant: &Variant) -> String {
+    let labels = variant.all_labels().map(|(label, value)| format!(",{label}={}", quote(value)));
+    format!("count(ALERTS{{alertname=\"{}\",alertstate=\"firing\"{}}})", alert.name, labels.collect::<String>())
+}
+
+fn expected(alert: &Alert, firing: &Firing, slo: &Slo, names: &Names, context: &Context) -> Expected {
     let Some(variant) = alert.variants.get(firing.variant) else { return Expected::default() };
-    let of_series = variant.expr.labels().into_iter().map(|label| (label.to_string(), usual(&label, job)));
+    let mut of_series = variant.expr.labels();
+    if !variant.expr.is_absence() {
+        names.extend_by(&mut of_series);
+    }
+    let of_series = of_series.into_iter().map(|label| (label.to_string(), usual(&label, context)));
     let mut exp_labels: BTreeMap<_, _> = of_series.collect();
     exp_labels.extend(firing.labels.iter().map(|(label, value)| ((*label).to_owned(), value.clone())));
     exp_labels.extend(labels(variant));

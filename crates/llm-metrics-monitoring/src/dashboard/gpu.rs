@@ -3,8 +3,8 @@
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{
-    model::{Dashboard, Panel, RATE, Row, Scope, units},
-    parts::{ALL, GPU_VARIABLES},
+    model::{BAD, Column, Dashboard, GOOD, Panel, RATE, Row, Scope, units},
+    parts::{GPU_VARIABLES, gpu_memory_limits, gpu_memory_used},
 };
 use crate::{
     counter, gauge,
@@ -26,11 +26,12 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
         variables: GPU_VARIABLES,
         scope: SCOPE,
         rows: vec![
-            Row::new("Memory", memory(slo, rules)),
-            Row::new("Load", load()),
-            Row::new("Power, temperature and clocks", power(rules)),
-            Row::new("Links", links()),
-            Row::new("Health", health()),
+            Row::new("GPUs", "No GPU is watched", at_a_glance(slo)),
+            Row::new("Memory", "No GPU is watched", memory(slo, rules)),
+            Row::new("Load", "No GPU is watched", load()),
+            Row::new("Power, temperature and clocks", "No GPU is watched", power(rules)),
+            Row::new("Links", "No GPU is watched", links()),
+            Row::new("Health", "No GPU is watched", health()),
         ],
     }
 }
@@ -40,40 +41,77 @@ fn each(gauge: Gauge) -> Expr {
     alive(gauge.now()).max_by(EACH)
 }
 
-fn memory(slo: &Slo, rules: &Recording) -> Vec<Panel> {
-    let used = || alive(gauge!(gpu::MEMORY_USED).now() / gauge!(gpu::MEMORY_TOTAL).now()).max_by(EACH);
-    let limits = [(slo.gpu.memory_headroom_ratio, "orange"), (slo.gpu.memory_ratio, "red")];
+/// Lines have eight colours, as many as one machine has GPUs; here each GPU of all has its name, and shades stand for values alone.
+fn at_a_glance(slo: &Slo) -> Vec<Panel> {
+    let clock = |gauge: Gauge| gauge.with("domain", "sm").now();
+    let share =
+        |title| Column { bar: true, decimals: Some(0), steps: vec![(2.0, BAD)], ..Column::new(title, units::RATIO) };
     vec![
-        Panel::bar_gauge(
-            "Memory used now",
-            "Share of the memory that is allocated. Engines that take it all when they start are always full.",
-            units::RATIO,
+        Panel::table(
+            "GPUs, now",
+            "A line for each GPU that answers. A click on a heading sorts. Memory is what is allocated: engines that take it all when they start are always full.",
+            &[
+                (INSTANCE, "Instance"),
+                (GPU, "GPU"),
+                ("Value #A", "Utilisation"),
+                ("Value #B", "Memory"),
+                ("Value #C", "Clock"),
+                ("Value #D", "Temperature"),
+                ("Value #E", "Power"),
+            ],
         )
-        .target(used(), NAME)
-        .between(0.0, 1.0)
-        .steps("green", &limits)
+        .instant(each(gauge!(gpu::UTILIZATION)), "")
+        .instant(gpu_memory_used(), "")
+        .instant(alive(clock(gauge!(gpu::CLOCK)) / clock(gauge!(gpu::CLOCK_MAX))).max_by(EACH), "")
+        .instant(each(gauge!(gpu::TEMPERATURE).with("sensor", "gpu")), "")
+        .instant(each(gauge!(gpu::POWER).without("reading", "average_1s")), "")
+        .column(Column { width: Some(50), ..Column::new("GPU", units::NONE) })
+        .column(share("Utilisation"))
+        .column(Column { steps: gpu_memory_limits(slo).into(), ..share("Memory") })
+        .column(Column { decimals: Some(0), width: Some(70), ..Column::new("Clock", units::RATIO) })
+        .column(Column { decimals: Some(0), width: Some(100), ..Column::new("Temperature", units::CELSIUS) })
+        .column(Column { decimals: Some(0), width: Some(80), ..Column::new("Power", units::WATTS) })
+        .sort("Memory")
+        .size(12, 18),
+        Panel {
+            unit: units::RATIO,
+            ..Panel::states(
+                "Utilisation of each GPU",
+                "Share of time in which at least one kernel ran, on however little of the GPU: the lighter the busier. More machines than can be read: choose some above.",
+                &[],
+            )
+        }
+        .target(each(gauge!(gpu::UTILIZATION)), NAME)
         .decimals(0)
-        .size(8, 8),
+        .steps("#1f2d3d", &[(0.05, "dark-blue"), (0.25, "blue"), (0.5, "light-blue"), (0.75, "super-light-blue"), (0.9, "#f4f9ff")])
+        .size(12, 18),
+    ]
+}
+
+fn memory(slo: &Slo, rules: &Recording) -> Vec<Panel> {
+    // As the alert does: a slope of less than an hour leads anywhere.
+    let known = rules.gpu_memory_ratio.gauge().offset(Window::hours(1)).now();
+    let forecast = rules.gpu_memory_forecast.now().and(known);
+    vec![
         Panel::lines(
             "Memory used",
             format!(
-                "Share of the memory that is allocated, and where it will be in {} h if it goes on as in the last hour.",
+                "Share of the memory that is allocated, and, of a GPU that is known for an hour, where it will be in {} h if it goes on as in the last hour and the last quarter of one.",
                 slo.gpu.memory_forecast_hours
             ),
             units::RATIO,
         )
-        .target(used(), NAME)
-        .target(rules.gpu_memory_forecast.now().max_by(EACH), "{{instance}} GPU {{gpu}}, forecast")
+        .target(gpu_memory_used(), NAME)
+        .target(forecast.max_by(EACH), "{{instance}} GPU {{gpu}}, forecast")
         .dashed("forecast")
-        .at_least(0.0)
-        .reach(1.0)
-        .steps("green", &limits)
-        .size(16, 8),
-        Panel::lines("Memory in bytes", "What is allocated, and what there is (dashed).", units::BYTES)
+        // What is above is full.
+        .between(0.0, 1.2)
+        .steps(GOOD, &gpu_memory_limits(slo)),
+        Panel::lines("Memory in bytes", "What is allocated, and what there is (dashed). An APU has most of it from the system.", units::BYTES)
             .target(each(gauge!(gpu::MEMORY_USED)), NAME)
             .target(each(gauge!(gpu::MEMORY_TOTAL)), "{{instance}} GPU {{gpu}}, all")
-            .dashed(", all$")
-            .size(24, 7),
+            .target(each(gauge!(gpu::SYSTEM_MEMORY_USED)), "{{instance}} GPU {{gpu}}, of the system")
+            .dashed(", all$"),
     ]
 }
 
@@ -81,6 +119,8 @@ fn load() -> Vec<Panel> {
     let ratio = |title, description, gauge: Gauge| {
         Panel::lines(title, description, units::RATIO).target(each(gauge), NAME).between(0.0, 1.0).size(8, 7)
     };
+    let by_gpm =
+        |title, description, gauge: Gauge| ratio(title, description, gauge).empty("No GPU tells: Hopper and later do");
     let clock = |gauge: Gauge| gauge.with("domain", "sm").now();
     vec![
         ratio(
@@ -101,22 +141,22 @@ fn load() -> Vec<Panel> {
         .target(counter!(gpu::BUSY).rate(Window::minutes(5)).max_by(EACH), NAME)
         .between(0.0, 1.0)
         .size(8, 7),
-        ratio(
+        by_gpm(
             "Multiprocessors",
             "Share of the multiprocessors that had work, over time. Hopper and later.",
             gauge!(gpu::SM_ACTIVE),
         ),
-        ratio(
+        by_gpm(
             "Tensor cores",
             "Share of time in which the tensor cores worked. Hopper and later.",
             gauge!(gpu::TENSOR_ACTIVE),
         ),
-        ratio(
+        by_gpm(
             "Memory bandwidth",
             "Share of the bandwidth that was used: decoding is mostly bound by it. Hopper and later.",
             gauge!(gpu::DRAM_ACTIVE),
         ),
-        ratio(
+        by_gpm(
             "Occupancy",
             "Warps in flight over those that the multiprocessors can hold. Hopper and later.",
             gauge!(gpu::SM_OCCUPANCY),
@@ -130,6 +170,21 @@ fn load() -> Vec<Panel> {
             .target(alive(clock(gauge!(gpu::CLOCK)) / clock(gauge!(gpu::CLOCK_MAX))).max_by(EACH), NAME)
             .between(0.0, 1.0)
             .size(8, 7),
+        by_gpm(
+            "Engine",
+            "Share of time in which the graphics or compute engine was busy. Hopper and later.",
+            gauge!(gpu::ENGINE_ACTIVE),
+        ),
+        Panel::lines(
+            "Video",
+            "Share of time in which the encoder and the decoder worked: a model that watches videos needs the latter.",
+            units::RATIO,
+        )
+        .target(each(gauge!(gpu::ENCODER)).gt(0.0), "{{instance}} GPU {{gpu}}, encoder")
+        .target(each(gauge!(gpu::DECODER)).gt(0.0), "{{instance}} GPU {{gpu}}, decoder")
+        .between(0.0, 1.0)
+        .empty("Neither worked")
+        .size(16, 7),
     ]
 }
 
@@ -150,26 +205,47 @@ fn power(rules: &Recording) -> Vec<Panel> {
             .decimals(0),
         Panel::states(
             "GPUs whose clocks are held down",
-            "How many GPUs, by reason. `sw_power_cap` is normal at full load; the others are not.",
-            &[("0", "none", "semi-dark-green"), ("1", "1 GPU", "orange")],
+            "How many GPUs, by reason. What is normal is not here, such as `sw_power_cap` at full load: it is below.",
+            &[("0", "none", "semi-dark-blue"), ("1", "1 GPU", "orange")],
         )
         .target(
-            gauge!(gpu::CLOCK_EVENT)
-                .without_any(
-                    "reason",
-                    ["gpu_idle", "applications_clocks_setting", "display_clock_setting", "sync_boost"],
-                )
-                .now()
-                .sum_by(["reason"]),
+            alive(
+                gauge!(gpu::CLOCK_EVENT)
+                    .without_any(
+                        "reason",
+                        [
+                            "gpu_idle",
+                            "applications_clocks_setting",
+                            "display_clock_setting",
+                            "sync_boost",
+                            "sw_power_cap",
+                        ],
+                    )
+                    .now(),
+            )
+            .sum_by(["reason"]),
             "{{reason}}",
         )
-        .steps("semi-dark-green", &[(1.0, "orange"), (2.0, "red")]),
+        .steps("semi-dark-blue", &[(1.0, "orange"), (2.0, "dark-red")]),
         Panel::lines(
             "Energy of a token",
             "Energy of the GPUs over output tokens, prompts included. Recorded over five minutes.",
             units::JOULES_PER_TOKEN,
         )
-        .target(rules.joules_per_token.now(), "{{instance}}"),
+        .target(rules.joules_per_token.now(), "{{instance}}")
+        .empty("No tokens, or no GPU that counts its energy"),
+        Panel::lines(
+            "Time with the clocks held down",
+            "Share of time, from the driver's own count: what is shorter than a reading is in it, too.",
+            units::RATIO,
+        )
+        .target(
+            counter!(gpu::CLOCK_EVENT_SECONDS).rate(RATE).max_by([INSTANCE, GPU, "reason"]).gt(0.0),
+            "{{instance}} GPU {{gpu}} {{reason}}",
+        )
+        .between(0.0, 1.0)
+        .empty("None was held down, or no driver counts it")
+        .size(24, 7),
     ]
 }
 
@@ -177,6 +253,7 @@ fn links() -> Vec<Panel> {
     let directions = |title, description, expr: Expr| {
         Panel::lines(title, description, units::BYTES_PER_SECOND)
             .target(expr, "{{instance}} GPU {{gpu}} {{direction}}")
+            .empty("No GPU has it, or tells")
             .size(8, 7)
     };
     vec![
@@ -195,16 +272,31 @@ fn links() -> Vec<Panel> {
             "More than a few now and then: a slot or cable that is not good.",
             units::COUNT,
         )
-        .target(counter!(gpu::PCIE_REPLAYS).increase(RATE).sum_by(EACH), NAME)
+        .target(counter!(gpu::PCIE_REPLAYS).increase(RATE).sum_by(EACH).gt(0.0), NAME)
+        .empty("None was repeated")
         .size(8, 7),
+        Panel::bars("NVLink errors", "By kind. Replays now and then are ordinary; recoveries are not.", units::COUNT)
+            .target(
+                counter!(gpu::NVLINK_ERRORS).increase(RATE).sum_by([INSTANCE, GPU, "error"]).gt(0.0),
+                "{{instance}} GPU {{gpu}} {{error}}",
+            )
+            .empty("None, or no NVLink that tells")
+            .size(24, 7),
     ]
 }
 
 fn health() -> Vec<Panel> {
     vec![
-        Panel::bars("XIDs", "Errors that the driver reported. The runbook says which of them are grave.", units::COUNT)
-            .target(counter!(gpu::XID_ERRORS).increase(RATE).sum_by(["xid"]), "XID {{xid}}")
-            .size(8, 7),
+        Panel::table(
+            "XIDs",
+            "The last time of each that the driver reported, on each GPU. The runbook says which of them are grave.",
+            &[(INSTANCE, "Instance"), (GPU, "GPU"), ("xid", "XID"), ("Value", "Last")],
+        )
+        .instant(gauge!(gpu::XID_LAST).now() * 1000.0, "")
+        .column(Column::new("Last", units::AGO))
+        .sort("Last")
+        .empty("None was reported")
+        .size(8, 7),
         Panel::bars(
             "Memory errors",
             "Corrected ones are reason for attention when they come often, uncorrected ones always.",
@@ -214,14 +306,25 @@ fn health() -> Vec<Panel> {
             counter!(gpu::ECC_ERRORS).with("counter", "volatile").increase(RATE).sum_by(["severity"]),
             "{{severity}}",
         )
-        .colors(&[("corrected", "yellow"), ("uncorrected", "red")])
+        .colors(&[("corrected", "yellow"), ("uncorrected", "dark-red")])
+        .empty("No GPU that counts them")
         .size(8, 7),
         Panel::lines(
             "Rows of memory that were replaced",
-            "By cause. `failure` means that the device has to go.",
+            "By cause; and GPUs with rows that wait for a reset, or could not be replaced: those have to go. A GPU that is lost does not count.",
             units::COUNT,
         )
-        .target(gauge!(gpu::REMAPPED_ROWS).now().sum_by(["cause"]), "{{cause}}")
+        .target(alive(gauge!(gpu::REMAPPED_ROWS).now()).sum_by(["cause"]), "{{cause}}")
+        .target(alive(gauge!(gpu::ROW_REMAP_PENDING).now()).sum(), "GPUs that wait for a reset")
+        .target(alive(gauge!(gpu::ROW_REMAP_FAILED).now()).sum(), "GPUs that have to go")
+        .colors(&[
+            ("correctable", "blue"),
+            ("uncorrectable", "super-light-blue"),
+            ("GPUs that wait for a reset", "orange"),
+            ("GPUs that have to go", "dark-red"),
+        ])
+        .reach(1.0)
+        .empty("No GPU that tells: Ampere and later do")
         .size(8, 7),
         Panel::table(
             "Devices",
@@ -237,10 +340,15 @@ fn health() -> Vec<Panel> {
             ],
         )
         .instant(gauge!(gpu::INFO).now().equals(1.0), "")
+        .column(Column { width: Some(50), ..Column::new("GPU", units::NONE) })
+        .column(Column { width: Some(220), ..Column::new("Name", units::NONE) })
+        .column(Column { width: Some(110), ..Column::new("Driver", units::NONE) })
+        .column(Column { width: Some(70), ..Column::new("CUDA", units::NONE) })
+        .column(Column { width: Some(380), ..Column::new("UUID", units::NONE) })
         .size(20, 6),
-        Panel::stat("GPUs lost", "GPUs that were there and do not answer any more.", units::COUNT)
-            .target(gauge!(gpu::UP).now().count_by(ALL) - gauge!(gpu::UP).now().sum(), "lost")
-            .steps("green", &[(1.0, "red")])
+        Panel::stat("GPUs lost", "GPUs that do not answer, or were asked for and are not there.", units::COUNT)
+            .target(gauge!(gpu::DEVICES).with("state", "missing").now().sum(), "lost")
+            .steps("blue", &[(1.0, "dark-red")])
             .size(4, 6),
     ]
 }

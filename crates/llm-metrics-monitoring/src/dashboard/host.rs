@@ -4,14 +4,15 @@ use llm_metrics::catalog;
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, Scope, Variable, units},
-    parts::{INSTANCE_VARIABLE, JOB_VARIABLE, TARGET},
+    parts::{INSTANCE_VARIABLE, JOB_VARIABLE, NOTHING, TARGET},
 };
 use crate::{
     counter,
     external::{
-        NODE_CPU, NODE_DISK_READ, NODE_DISK_WRITTEN, NODE_FILESYSTEM_AVAILABLE, NODE_FILESYSTEM_SIZE, NODE_LOAD1,
-        NODE_MEMORY_AVAILABLE, NODE_MEMORY_TOTAL, NODE_NETWORK_RECEIVED, NODE_NETWORK_SENT, PROCESS_CPU,
-        PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS,
+        CONTAINER_CPU, CONTAINER_MEMORY, CONTAINER_OOM, CONTAINER_THROTTLED, NODE_CPU, NODE_DISK_READ,
+        NODE_DISK_WRITTEN, NODE_FILESYSTEM_AVAILABLE, NODE_FILESYSTEM_SIZE, NODE_LOAD1, NODE_MEMORY_AVAILABLE,
+        NODE_MEMORY_TOTAL, NODE_NETWORK_RECEIVED, NODE_NETWORK_SENT, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
+        PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS,
     },
     gauge,
     promql::{Expr, Gauge},
@@ -22,8 +23,15 @@ const NODE: Scope = &[(JOB, "node_job"), (INSTANCE, "node")];
 const VARIABLES: &[Variable] = &[
     JOB_VARIABLE,
     INSTANCE_VARIABLE,
-    Variable { name: "node_job", title: "Node job", row: &NODE_LOAD1, label: JOB, within: &[] },
-    Variable { name: "node", title: "Node", row: &NODE_LOAD1, label: INSTANCE, within: &[(JOB, "node_job")] },
+    Variable { name: "node_job", title: "Node job", row: &NODE_LOAD1, label: JOB, within: &[], single: false },
+    Variable {
+        name: "node",
+        title: "Node",
+        row: &NODE_LOAD1,
+        label: INSTANCE,
+        within: &[(JOB, "node_job")],
+        single: false,
+    },
 ];
 const NAME: &str = "{{instance}}";
 /// Mounts that are no disk of the machine.
@@ -36,7 +44,11 @@ pub(super) fn dashboard() -> Dashboard {
         description: "How are the server processes, and the machines below them? Machines need a node exporter.",
         variables: VARIABLES,
         scope: TARGET,
-        rows: vec![Row::new("Server processes", processes()), Row::new("Machines", machines())],
+        rows: vec![
+            Row::new("Server processes", "No server is scraped", processes()),
+            Row::new("Machines", "No node exporter is scraped", machines()),
+            Row::new("Containers, where cAdvisor runs", "No cAdvisor, or no containers", containers()),
+        ],
     }
 }
 
@@ -61,8 +73,8 @@ fn processes() -> Vec<Panel> {
         ),
         panel(
             "Uptime",
-            "Time since the process started. A drop is a restart.",
-            units::SECONDS,
+            "Hours, minutes and seconds since the process started. A drop is a restart.",
+            units::CLOCK,
             ours(Expr::time() - gauge!(PROCESS_START_TIME).now()),
         ),
     ]
@@ -102,6 +114,26 @@ fn machines() -> Vec<Panel> {
         panel("File systems", "Share of each file system that is used.", units::RATIO)
             .target(filled.max_by([INSTANCE, "mountpoint"]), "{{instance}} {{mountpoint}}")
             .between(0.0, 1.0)
-            .steps("green", &[(0.9, "red")]),
+            .steps("blue", &[(0.9, "dark-red")]),
+    ]
+}
+
+fn containers() -> Vec<Panel> {
+    const NAME: &str = "{{instance}} {{name}}";
+    let panel = |title, description, unit| Panel::lines(title, description, unit).scope(NOTHING).size(8, 7);
+    let each = [INSTANCE, "name"];
+    vec![
+        panel("CPU of containers", "CPUs that each container keeps busy: the ten busiest.", units::CORES)
+            .target(counter!(CONTAINER_CPU).without("name", "").rate(RATE).sum_by(each).topk(10), NAME),
+        panel("Memory of containers", "What cannot be taken back, of the ten largest.", units::BYTES)
+            .target(gauge!(CONTAINER_MEMORY).without("name", "").now().max_by(each).topk(10), NAME),
+        panel(
+            "Held back, killed",
+            "Seconds a second for which a container was held back at its limit of CPU, and how often the kernel killed a process of it for want of memory.",
+            units::COUNT,
+        )
+        .target(counter!(CONTAINER_THROTTLED).without("name", "").rate(RATE).sum_by(each).gt(0.0), "{{instance}} {{name}} held back")
+        .target(counter!(CONTAINER_OOM).without("name", "").increase(RATE).sum_by(each).gt(0.0), "{{instance}} {{name}} killed")
+        .empty("None was, or no cAdvisor"),
     ]
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::model::{Dashboard, Kind, Panel, Scope, Target, Variable};
+use super::model::{Column, Dashboard, GOOD, Kind, Panel, Scope, Target, Variable};
 use crate::{
-    generate::GenerateError,
+    file::GenerateError,
     promql::{Expr, Names, Reader},
 };
 
@@ -18,19 +18,34 @@ pub(crate) enum Build {
 }
 
 const SCHEMA_VERSION: u32 = 39;
+/// The first version that has the palette for series of which nobody knows beforehand what they are.
+const GRAFANA: &str = "13.0.0";
+/// Okabe and Ito's colours, which those can tell apart who cannot tell red from green.
+const PALETTE: &str = "palette-colorblind";
 const COLUMNS: u32 = 24;
+/// What a link to another dashboard takes along: the time shown, and where data comes from.
+pub(crate) const KEPT: &str = "${__url_time_range}&${datasource:queryparam}";
 /// The tag by which dashboards find each other.
 const TAG: &str = "llm-metrics";
 
+/// Points in time that every dashboard marks.
+pub(crate) struct Annotation {
+    pub(crate) name: &'static str,
+    pub(crate) expr: Expr,
+    pub(crate) title: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) color: &'static str,
+}
+
 pub(crate) fn render(
     dashboard: &Dashboard,
-    annotation: &Expr,
+    annotations: &[Annotation],
     names: &Names,
     build: Build,
 ) -> Result<String, GenerateError> {
     let writer = Writer { dashboard, names };
     let mut value = json!({
-        "annotations": { "list": [builtin_annotations(), writer.annotation(annotation)?] },
+        "annotations": { "list": writer.annotations(annotations)? },
         "description": dashboard.description,
         "editable": false,
         "fiscalYearStartMonth": 0,
@@ -46,7 +61,7 @@ pub(crate) fn render(
         "tags": [TAG],
         "templating": { "list": writer.variables(build) },
         "time": { "from": "now-1h", "to": "now" },
-        "timepicker": {},
+        "timepicker": { "refresh_intervals": ["5s", "10s", "30s", "1m", "5m", "15m"] },
         "timezone": "",
         "title": dashboard.title,
         "uid": dashboard.uid,
@@ -59,9 +74,7 @@ pub(crate) fn render(
         }]);
         value["__requires"] = writer.requirements();
     }
-    serde_json::to_string_pretty(&value)
-        .map(|text| text + "\n")
-        .map_err(|error| GenerateError::Json { message: error.to_string() })
+    serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(|error| GenerateError::Json(Box::new(error)))
 }
 
 struct Writer<'a> {
@@ -71,27 +84,30 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn expr(&self, of: &str, expr: &Expr, scope: Scope) -> Result<String, GenerateError> {
-        expr.render_lines(self.names, Reader::Dashboard(scope)).map_err(|faults| GenerateError::Expression {
-            what: format!("dashboard {}, {of}", self.dashboard.title),
-            faults,
-        })
+        let by = self.names.by_labels().iter().map(|label| (&**label, &**label));
+        // Without a scope it is about everything.
+        let scope: Vec<_> = if scope.is_empty() { Vec::new() } else { by.chain(scope.iter().copied()).collect() };
+        expr.render_lines(self.names, Reader::Dashboard(&scope))
+            .map_err(|faults| GenerateError::expression(format!("dashboard {}, {of}", self.dashboard.title), faults))
     }
 
-    fn annotation(&self, expr: &Expr) -> Result<Value, GenerateError> {
-        let name = "Model switches";
-        Ok(json!({
-            "datasource": source(),
-            "enable": true,
-            "expr": self.expr(name, expr, self.dashboard.scope)?,
-            "hide": false,
-            "iconColor": "purple",
-            "name": name,
-            "step": "",
-            "tagKeys": "instance",
-            "textFormat": "on {{instance}}",
-            "titleFormat": "{{model}} loaded",
-            "useValueForTime": false,
-        }))
+    fn annotations(&self, annotations: &[Annotation]) -> Result<Vec<Value>, GenerateError> {
+        let own = annotations.iter().map(|Annotation { name, expr, title, text, color }| {
+            Ok(json!({
+                "datasource": source(),
+                "enable": true,
+                "expr": self.expr(name, expr, self.dashboard.scope)?,
+                "hide": false,
+                "iconColor": color,
+                "name": name,
+                "step": "",
+                "tagKeys": "instance",
+                "textFormat": text,
+                "titleFormat": title,
+                "useValueForTime": false,
+            }))
+        });
+        [Ok(builtin_annotations())].into_iter().chain(own).collect()
     }
 
     fn variables(&self, build: Build) -> Vec<Value> {
@@ -105,32 +121,31 @@ impl Writer<'_> {
             "name": "datasource", "options": [], "query": "prometheus", "refresh": 1, "regex": "",
             "skipUrlSync": false, "type": "datasource",
         });
-        let others = self.dashboard.variables.iter().map(|variable| self.variable(variable));
-        [datasource].into_iter().chain(others).collect()
+        let of_dashboard = self.dashboard.variables.iter().map(|variable| self.variable(variable));
+        let by = self.names.by_labels().iter().map(|label| self.by_variable(label));
+        [datasource].into_iter().chain(by).chain(of_dashboard).collect()
+    }
+
+    /// A label of the targets that goes with `job`.
+    fn by_variable(&self, label: &str) -> Value {
+        let first = self.dashboard.variables.first().map_or(&llm_metrics::catalog::BUILD_INFO, |variable| variable.row);
+        let query = format!("label_values({}, {label})", self.names.row(first));
+        choice(label, label, &query, false)
     }
 
     fn variable(&self, variable: &Variable) -> Value {
-        let within: Vec<_> = variable.within.iter().map(|(label, by)| format!("{label}=~\"${by}\"")).collect();
+        let by = self.names.by_labels().iter().map(|label| format!("{label}=~\"${label}\""));
+        let within = variable.within.iter().map(|(label, by)| format!("{label}=~\"${by}\""));
+        let within: Vec<_> = by.chain(within).collect();
         let selector = if within.is_empty() { String::new() } else { format!("{{{}}}", within.join(",")) };
         let query = format!("label_values({}{selector}, {})", self.names.row(variable.row), variable.label);
-        json!({
-            "allValue": ".+",
-            "current": { "selected": true, "text": ["All"], "value": ["$__all"] },
-            "datasource": source(),
-            "definition": query,
-            "hide": 0,
-            "includeAll": true,
-            "label": variable.title,
-            "multi": true,
-            "name": variable.name,
-            "options": [],
-            "query": { "query": query, "refId": format!("variable-{}", variable.name) },
-            "refresh": 2,
-            "regex": "",
-            "skipUrlSync": false,
-            "sort": 1,
-            "type": "query",
-        })
+        let mut value = choice(variable.name, variable.title, &query, variable.single);
+        let before = self.dashboard.variables.iter().take_while(|other| other.name != variable.name);
+        if variable.single && before.filter(|other| other.single).any(|other| other.label == variable.label) {
+            // From Z to A: the second choice of the same begins with the last, since nothing is compared with itself.
+            value["sort"] = json!(2);
+        }
+        value
     }
 
     /// Rows below each other, panels beside each other as long as there is room.
@@ -153,7 +168,7 @@ impl Writer<'_> {
                     (x, tallest) = (0, 0);
                 }
                 let place = json!({ "h": panel.height, "w": panel.width, "x": x, "y": y });
-                panels.push(self.panel(panel, next_id(), &place)?);
+                panels.push(self.panel(panel, row.empty, next_id(), &place)?);
                 x += panel.width;
                 tallest = tallest.max(panel.height);
             }
@@ -162,14 +177,14 @@ impl Writer<'_> {
         Ok(panels)
     }
 
-    fn panel(&self, panel: &Panel, id: u32, place: &Value) -> Result<Value, GenerateError> {
+    fn panel(&self, panel: &Panel, empty: &str, id: u32, place: &Value) -> Result<Value, GenerateError> {
         let targets = panel.targets.iter().enumerate();
         let targets =
             targets.map(|(index, target)| self.target(panel, target, index)).collect::<Result<Vec<_>, _>>()?;
         let mut value = json!({
             "datasource": source(),
             "description": panel.description,
-            "fieldConfig": { "defaults": defaults(panel), "overrides": overrides(panel) },
+            "fieldConfig": { "defaults": self.defaults(panel, empty), "overrides": overrides(panel) },
             "gridPos": place,
             "id": id,
             "options": options(panel),
@@ -178,9 +193,13 @@ impl Writer<'_> {
             "type": plugin(&panel.kind),
         });
         match &panel.kind {
-            Kind::Table(columns) => value["transformations"] = organise(columns),
+            Kind::Table(columns) => value["transformations"] = organise(columns, panel.targets.len() > 1),
             // Cells and bars that are wide enough to be seen.
-            Kind::Heatmap | Kind::Bars => value["maxDataPoints"] = json!(80),
+            Kind::Heatmap | Kind::Bars => {
+                value["maxDataPoints"] = json!(80);
+                // What is counted over a minute is counted once, and not in four bars side by side.
+                value["interval"] = json!("1m");
+            }
             _ => {}
         }
         Ok(value)
@@ -212,9 +231,36 @@ impl Writer<'_> {
         kinds.dedup();
         let require =
             |kind: &str, id: &str, version: &str| json!({ "type": kind, "id": id, "name": id, "version": version });
-        let fixed = [require("grafana", "grafana", "10.3.0"), require("datasource", "prometheus", "1.0.0")];
+        let fixed = [require("grafana", "grafana", GRAFANA), require("datasource", "prometheus", "1.0.0")];
         fixed.into_iter().chain(kinds.into_iter().map(|id| require("panel", id, ""))).collect()
     }
+}
+
+/// A variable of which Prometheus says what there is.
+fn choice(name: &str, title: &str, query: &str, single: bool) -> Value {
+    let mut value = json!({
+        "allValue": ".+",
+        "current": { "selected": true, "text": ["All"], "value": ["$__all"] },
+        "datasource": source(),
+        "definition": query,
+        "hide": 0,
+        "includeAll": !single,
+        "label": title,
+        "multi": !single,
+        "name": name,
+        "options": [],
+        "query": { "query": query, "refId": format!("variable-{name}") },
+        "refresh": 2,
+        "regex": "",
+        "skipUrlSync": false,
+        "sort": 1,
+        "type": "query",
+    });
+    if single {
+        value["current"] = json!({});
+        value["allValue"] = Value::Null;
+    }
+    value
 }
 
 fn source() -> Value {
@@ -232,10 +278,43 @@ fn plugin(kind: &Kind) -> &'static str {
     match kind {
         Kind::Lines | Kind::Stacked | Kind::Bars => "timeseries",
         Kind::Stat => "stat",
-        Kind::BarGauge => "bargauge",
         Kind::Table(_) => "table",
         Kind::Heatmap => "heatmap",
         Kind::States(_) => "state-timeline",
+    }
+}
+
+impl Writer<'_> {
+    fn defaults(&self, panel: &Panel, empty: &str) -> Value {
+        let mut value = defaults(panel);
+        let links = self.drill_down(panel);
+        if !links.is_empty() {
+            value["links"] = json!(links);
+        }
+        let why = panel.empty.unwrap_or(empty);
+        value["noValue"] = json!(why);
+        if panel.kind == Kind::Stat {
+            // Nothing is neither well nor wrong.
+            let nothing = json!({ "match": "null", "result": { "color": "text", "index": 0, "text": why } });
+            value["mappings"] = json!([{ "type": "special", "options": nothing }]);
+        }
+        value
+    }
+
+    /// Where a series leads to: a model to how long it takes, an instance to its process, a GPU to the GPUs.
+    fn drill_down(&self, panel: &Panel) -> Vec<Value> {
+        let named =
+            |label: &str| panel.targets.iter().any(|target| target.legend.contains(&format!("{{{{{label}}}}}")));
+        let to = |uid: &str, title: &str, labels: &[&str]| {
+            let labels: String =
+                labels.iter().map(|label| format!("&var-{label}=${{__field.labels.{label}}}")).collect();
+            (uid != self.dashboard.uid).then(|| json!({ "title": title, "url": format!("/d/{uid}?{KEPT}{labels}") }))
+        };
+        let model = named("model").then(|| to("llm-latency", "Latency of this model", &["model"]));
+        let gpu = named("gpu").then(|| to("llm-gpu", "This GPU", &["instance", "gpu"]));
+        let alone = named("instance") && !named("gpu");
+        let instance = alone.then(|| to("llm-host", "The process of this instance", &["instance"]));
+        [model, gpu, instance].into_iter().flatten().flatten().collect()
     }
 }
 
@@ -246,9 +325,8 @@ fn defaults(panel: &Panel) -> Value {
         .into_iter()
         .chain(steps.iter().map(|(value, color)| json!({ "color": color, "value": value })))
         .collect();
-    let by_value = matches!(panel.kind, Kind::Stat | Kind::BarGauge | Kind::States(_));
     let mut value = json!({
-        "color": { "mode": if by_value { "thresholds" } else { "palette-classic" } },
+        "color": color(panel),
         "thresholds": { "mode": "absolute", "steps": steps },
         "unit": panel.unit,
     });
@@ -271,6 +349,17 @@ fn defaults(panel: &Panel) -> Value {
         value["mappings"] = json!([{ "type": "value", "options": options.collect::<serde_json::Map<_, _>>() }]);
     }
     value
+}
+
+/// Colours have a meaning; where series have none but their names, they are merely told apart.
+fn color(panel: &Panel) -> Value {
+    let alone = panel.targets.len() == 1 && !panel.targets[0].legend.contains("{{");
+    match panel.kind {
+        Kind::Stat | Kind::States(_) => json!({ "mode": "thresholds" }),
+        Kind::Table(_) => json!({ "mode": "fixed", "fixedColor": "text" }),
+        _ if alone => json!({ "mode": "fixed", "fixedColor": GOOD }),
+        _ => json!({ "mode": PALETTE }),
+    }
 }
 
 fn custom(panel: &Panel) -> Value {
@@ -296,6 +385,9 @@ fn custom(panel: &Panel) -> Value {
     if let Some(reach) = panel.reach {
         value["axisSoftMax"] = json!(reach);
     }
+    if panel.log {
+        value["scaleDistribution"] = json!({ "type": "log", "log": 10 });
+    }
     value
 }
 
@@ -316,7 +408,60 @@ fn overrides(panel: &Panel) -> Vec<Value> {
             ],
         })
     });
-    colors.chain(dashed).collect()
+    let strokes = panel.strokes.iter().map(|(pattern, dash)| {
+        json!({
+            "matcher": { "id": "byRegexp", "options": format!("/{pattern}/") },
+            "properties": [{ "id": "custom.lineStyle", "value": { "dash": dash, "fill": "dash" } }],
+        })
+    });
+    // What a whole table says when it is empty, a cell of it must not.
+    let cells = matches!(panel.kind, Kind::Table(_)).then(|| {
+        json!({
+            "matcher": { "id": "byRegexp", "options": "/.*/" },
+            "properties": [{ "id": "noValue", "value": "–" }],
+        })
+    });
+    colors.chain(dashed).chain(strokes).chain(cells).chain(panel.columns.iter().map(column)).collect()
+}
+
+fn column(column: &Column) -> Value {
+    let mut properties = vec![json!({ "id": "unit", "value": column.unit })];
+    properties.extend(column.decimals.map(|decimals| json!({ "id": "decimals", "value": decimals })));
+    properties.extend(column.width.map(|width| json!({ "id": "custom.width", "value": width })));
+    let links = column
+        .links
+        .iter()
+        .map(|(title, url)| json!({ "title": title, "url": url, "targetBlank": url.starts_with("http") }));
+    let links: Vec<_> = links.collect();
+    if !links.is_empty() {
+        properties.push(json!({ "id": "links", "value": links }));
+    }
+    if !column.texts.is_empty() {
+        let texts = column.texts.iter().enumerate();
+        let options =
+            texts.map(|(index, (value, text))| ((*value).to_owned(), json!({ "index": index, "text": text })));
+        let options: serde_json::Map<_, _> = options.collect();
+        properties.push(json!({ "id": "mappings", "value": [{ "type": "value", "options": options }] }));
+        // Sentences, which would be cut. Grafana before 12 cuts them.
+        properties.push(json!({ "id": "custom.wrapText", "value": true }));
+    }
+    if !column.steps.is_empty() {
+        let first = json!({ "color": if column.bar { GOOD } else { "text" }, "value": null });
+        let steps = column.steps.iter().map(|(value, color)| json!({ "color": color, "value": value }));
+        let steps: Vec<_> = [first].into_iter().chain(steps).collect();
+        properties.push(json!({ "id": "thresholds", "value": { "mode": "absolute", "steps": steps } }));
+        properties.push(json!({ "id": "color", "value": { "mode": "thresholds" } }));
+        let cell = if column.bar {
+            json!({ "type": "gauge", "mode": "basic", "valueDisplayMode": "text" })
+        } else {
+            json!({ "type": "color-text" })
+        };
+        properties.push(json!({ "id": "custom.cellOptions", "value": cell }));
+    }
+    if column.bar {
+        properties.extend([json!({ "id": "min", "value": 0 }), json!({ "id": "max", "value": 1 })]);
+    }
+    json!({ "matcher": { "id": "byName", "options": column.title }, "properties": properties })
 }
 
 fn options(panel: &Panel) -> Value {
@@ -339,11 +484,12 @@ fn options(panel: &Panel) -> Value {
             "graphMode": "none",
             "justifyMode": "auto", "orientation": "auto", "reduceOptions": reduce, "textMode": "value",
         }),
-        Kind::BarGauge => json!({
-            "displayMode": "basic", "minVizHeight": 16, "minVizWidth": 8, "namePlacement": "auto",
-            "orientation": "horizontal", "reduceOptions": reduce, "showUnfilled": true, "sizing": "auto", "valueMode": "color",
-        }),
-        Kind::Table(_) => json!({ "cellHeight": "sm", "showHeader": true }),
+        Kind::Table(_) => {
+            let sort = panel.sort.iter().map(|column| json!({ "displayName": column, "desc": true }));
+            // A sentence has two lines.
+            let height = if panel.columns.iter().any(|column| !column.texts.is_empty()) { "md" } else { "sm" };
+            json!({ "cellHeight": height, "showHeader": true, "sortBy": sort.collect::<Vec<_>>() })
+        }
         Kind::Heatmap => json!({
             "calculate": false,
             "cellGap": 1,
@@ -356,25 +502,27 @@ fn options(panel: &Panel) -> Value {
             "tooltip": { "mode": "single", "showColorScale": false, "yHistogram": false },
             "yAxis": { "axisPlacement": "left", "reverse": false, "unit": panel.unit },
         }),
-        Kind::States(_) => json!({
+        // What has no words has a legend of its steps.
+        Kind::States(states) => json!({
             "alignValue": "left",
-            "legend": { "displayMode": "list", "placement": "bottom", "showLegend": false },
-            "mergeValues": true, "rowHeight": 0.8, "showValue": "auto",
+            "legend": { "displayMode": "list", "placement": "bottom", "showLegend": states.is_empty() },
+            "mergeValues": true, "rowHeight": 0.8, "showValue": if states.is_empty() { "never" } else { "auto" },
             "tooltip": { "mode": "single", "sort": "none" },
         }),
     }
 }
 
 /// Only the columns that were named, in their order.
-fn organise(columns: &[(&'static str, &'static str)]) -> Value {
+fn organise(columns: &[(&'static str, &'static str)], several: bool) -> Value {
     // A single target's value is `Value`; where there are several, `Value #A` and so on.
     let names: Vec<_> = columns.iter().map(|(label, _)| *label).collect();
     let order: serde_json::Map<_, _> =
         columns.iter().enumerate().map(|(index, (label, _))| ((*label).to_owned(), json!(index))).collect();
     let titles: serde_json::Map<_, _> =
         columns.iter().map(|(label, title)| ((*label).to_owned(), json!(title))).collect();
-    json!([
-        { "id": "filterFieldsByName", "options": { "include": { "names": names } } },
-        { "id": "organize", "options": { "excludeByName": {}, "indexByName": order, "renameByName": titles } },
-    ])
+    let merge = several.then(|| json!({ "id": "merge", "options": {} }));
+    let choose = json!({ "id": "filterFieldsByName", "options": { "include": { "names": names } } });
+    let arrange =
+        json!({ "id": "organize", "options": { "excludeByName": {}, "indexByName": order, "renameByName": titles } });
+    json!(merge.into_iter().chain([choose, arrange]).collect::<Vec<_>>())
 }

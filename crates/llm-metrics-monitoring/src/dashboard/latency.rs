@@ -19,12 +19,12 @@ pub(super) fn dashboard(slo: &Slo) -> Dashboard {
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Time to first token", first_token(slo)),
-            Row::new("Between tokens", between_tokens(slo)),
-            Row::new("Whole requests", whole(slo)),
-            Row::new("By model and instance", compared(slo)),
-            Row::new("Peaks and stalls", peaks()),
-            Row::new("Inside the engine, where it tells", engine()),
+            Row::new("Time to first token", "No stream began in this time", first_token(slo)),
+            Row::new("Between tokens", "No stream had two tokens in this time", between_tokens(slo)),
+            Row::new("Whole requests", "No request succeeded in this time", whole(slo)),
+            Row::new("By model and instance", "No streams in this time", compared(slo)),
+            Row::new("Peaks and stalls", "No requests in the last minute", peaks()),
+            Row::new("Inside the engine, where it tells", "The engine does not tell", engine()),
         ],
     }
 }
@@ -38,7 +38,8 @@ fn first_token(slo: &Slo) -> Vec<Panel> {
             units::SECONDS,
             &first,
         )
-        .limit(slo.objectives.time_to_first_token.seconds),
+        .limit(slo.objectives.time_to_first_token.seconds)
+        .log(),
         heatmap(
             "First tokens by waiting time",
             "How many streams had their first token after how long.",
@@ -57,36 +58,40 @@ fn between_tokens(slo: &Slo) -> Vec<Panel> {
             units::SECONDS,
             &gaps,
         )
-        .limit(slo.objectives.inter_token_latency.seconds),
+        .limit(slo.objectives.inter_token_latency.seconds)
+        .log(),
         heatmap("Tokens by gap", "How many tokens came after which gap.", units::SECONDS, &gaps),
         quantiles(
             "Time per output token",
             "Each request's own mean time a token after the first: every request counts once.",
             units::SECONDS,
             &histogram!(catalog::TIME_PER_OUTPUT_TOKEN),
-        ),
+        )
+        .log(),
         quantiles(
             "Longest silence in a stream",
             "The longest gap of each stream: what a reader notices, and what a mean hides.",
             units::SECONDS,
             &histogram!(catalog::STREAM_MAX_GAP),
-        ),
+        )
+        .log(),
     ]
 }
 
 fn answered() -> Histogram {
-    histogram!(catalog::REQUEST_DURATION).with_any(OUTCOME, ["success", "error"])
+    histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success")
 }
 
 fn whole(slo: &Slo) -> Vec<Panel> {
     vec![
         quantiles(
             "Request duration",
-            "From arrival to the end of the answer, of requests that succeeded or failed by our fault. Lines: where P95 and P99 alert.",
+            "From arrival to the end of the answer, of requests that succeeded: failures can be fast, and would hide what is slow. Lines: where P95 and P99 alert.",
             units::SECONDS,
             &answered(),
         )
-        .steps("green", &[(slo.alerts.duration_p95_seconds, "orange"), (slo.alerts.duration_p99_seconds, "red")]),
+        .steps("blue", &[(slo.alerts.duration_p95_seconds, "orange"), (slo.alerts.duration_p99_seconds, "dark-red")])
+        .log(),
         heatmap("Requests by duration", "How many requests took how long.", units::SECONDS, &answered()),
     ]
 }
@@ -97,15 +102,18 @@ fn compared(slo: &Slo) -> Vec<Panel> {
         Panel::lines("Time to first token by model, P95", "The 95th percentile for each model.", units::SECONDS)
             .target(first.clone().quantile(0.95, RATE, [MODEL]), "{{model}}")
             .limit(slo.objectives.time_to_first_token.seconds)
-            .size(8, 7),
+            .size(8, 7)
+            .log(),
         Panel::lines("Time to first token by instance, P95", "The 95th percentile for each instance.", units::SECONDS)
             .target(first.quantile(0.95, RATE, [INSTANCE]), "{{instance}}")
             .limit(slo.objectives.time_to_first_token.seconds)
-            .size(8, 7),
+            .size(8, 7)
+            .log(),
         Panel::lines("Inter-token latency by model, P95", "The 95th percentile for each model.", units::SECONDS)
             .target(gaps.quantile(0.95, RATE, [MODEL]), "{{model}}")
             .limit(slo.objectives.inter_token_latency.seconds)
-            .size(8, 7),
+            .size(8, 7)
+            .log(),
     ]
 }
 
@@ -118,6 +126,7 @@ fn peaks() -> Vec<Panel> {
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_TIME_TO_FIRST_TOKEN)), "{{model}}")
+        .log()
         .size(6, 7),
         Panel::lines(
             "Slowest request of the last minute",
@@ -125,6 +134,7 @@ fn peaks() -> Vec<Panel> {
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_REQUEST_DURATION)), "{{model}}")
+        .log()
         .size(6, 7),
         Panel::lines(
             "Slowest pace of the last minute",
@@ -132,6 +142,7 @@ fn peaks() -> Vec<Panel> {
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_TIME_PER_OUTPUT_TOKEN)), "{{model}}")
+        .log()
         .size(6, 7),
         Panel::bars(
             "Stalls",
@@ -139,6 +150,7 @@ fn peaks() -> Vec<Panel> {
             units::COUNT,
         )
         .target(counter!(catalog::STREAM_STALLS).increase(RATE).sum_by([MODEL]), "{{model}}")
+        .empty("No streams in this time")
         .size(6, 7),
     ]
 }
@@ -149,8 +161,10 @@ fn engine() -> Vec<Panel> {
             .target(of.clone().quantile(0.5, RATE, ALL), "p50")
             .target(of.clone().quantile(0.95, RATE, ALL), "p95")
             .target(of.mean(RATE, ALL), "mean")
-            .colors(&[("p50", "green"), ("p95", "yellow"), ("mean", "blue")])
+            .colors(&[("p50", "blue"), ("p95", "orange"), ("mean", "text")])
             .dashed("mean")
+            .stroke("p95", &[10, 5])
+            .log()
             .size(8, 7)
     };
     vec![

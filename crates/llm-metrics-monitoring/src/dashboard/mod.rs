@@ -12,7 +12,9 @@
 //! # Ok::<(), llm_metrics_monitoring::generate::GenerateError>(())
 //! ```
 
+mod compare;
 mod errors;
+mod gateway;
 mod gpu;
 mod host;
 mod json;
@@ -20,6 +22,7 @@ mod latency;
 mod model;
 mod overview;
 mod parts;
+mod quality;
 mod telemetry;
 mod thinking;
 mod tokens;
@@ -28,7 +31,7 @@ use json::Build;
 use model::Dashboard;
 
 use crate::{
-    generate::{File, GenerateError},
+    file::{File, GenerateError},
     promql::Names,
     recording::Recording,
     slo::Slo,
@@ -43,6 +46,9 @@ fn all(slo: &Slo) -> Vec<Dashboard> {
         tokens::dashboard(&rules),
         errors::dashboard(slo, &rules),
         thinking::dashboard(),
+        compare::dashboard(),
+        quality::dashboard(&rules),
+        gateway::dashboard(),
         gpu::dashboard(slo, &rules),
         host::dashboard(),
         telemetry::dashboard(slo),
@@ -54,11 +60,12 @@ fn all(slo: &Slo) -> Vec<Dashboard> {
 /// # Errors
 /// When an expression is wrong with these settings.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
-    let (dashboards, annotation) = (all(slo), parts::model_switches());
+    let names = &names.clone().by(slo.service.by.iter().cloned());
+    let (dashboards, annotations) = (all(slo), parts::annotations());
     let builds = [(Build::Provisioning, "dashboards"), (Build::Import, "import")];
     let all = builds.iter().flat_map(|build| dashboards.iter().map(move |dashboard| (build, dashboard)));
     all.map(|((build, folder), dashboard)| {
-        let text = json::render(dashboard, &annotation, names, *build)?;
+        let text = json::render(dashboard, &annotations, names, *build)?;
         Ok(File::new(format!("grafana/{folder}/{}.json", dashboard.uid), text))
     })
     .collect()

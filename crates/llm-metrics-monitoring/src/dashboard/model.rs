@@ -34,6 +34,8 @@ pub(crate) struct Variable {
     pub(crate) label: &'static str,
     /// Only values beside the choices made before it.
     pub(crate) within: Scope,
+    /// One value at a time, and not all of them.
+    pub(crate) single: bool,
 }
 
 /// Panels under a headline.
@@ -41,13 +43,15 @@ pub(crate) struct Variable {
 pub(crate) struct Row {
     /// The headline.
     pub(crate) title: &'static str,
+    /// Why a panel that does not say so itself can be empty.
+    pub(crate) empty: &'static str,
     /// From left to right, as many to a line as there is room for.
     pub(crate) panels: Vec<Panel>,
 }
 
 impl Row {
-    pub(crate) fn new(title: &'static str, panels: impl Into<Vec<Panel>>) -> Self {
-        Self { title, panels: panels.into() }
+    pub(crate) fn new(title: &'static str, empty: &'static str, panels: Vec<Panel>) -> Self {
+        Self { title, empty, panels }
     }
 }
 
@@ -74,6 +78,40 @@ pub(crate) struct Panel {
     pub(crate) colors: Vec<(&'static str, &'static str)>,
     pub(crate) dashed: Vec<&'static str>,
     pub(crate) scope: Option<Scope>,
+    /// On a logarithmic axis: where one outlier would flatten all the rest.
+    pub(crate) log: bool,
+    /// Why there can be nothing, if it is not for the reason of its row.
+    pub(crate) empty: Option<&'static str>,
+    /// Series whose names match get this line: dashes and gaps.
+    pub(crate) strokes: Vec<(&'static str, &'static [u32])>,
+    /// How columns of a table are shown.
+    pub(crate) columns: Vec<Column>,
+    /// The columns that a table is sorted by, the largest first.
+    pub(crate) sort: Vec<&'static str>,
+}
+
+/// How a column of a table is shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) decimals: Option<u32>,
+    /// Where its cells lead to: (title, address).
+    pub(crate) links: Vec<(&'static str, String)>,
+    /// Texts in the place of values.
+    pub(crate) texts: Vec<(&'static str, String)>,
+    /// From which value on which colour.
+    pub(crate) steps: Vec<(f64, &'static str)>,
+    pub(crate) width: Option<u32>,
+    /// As a bar, of values from 0 to 1.
+    pub(crate) bar: bool,
+}
+
+impl Column {
+    pub(crate) fn new(title: &'static str, unit: &'static str) -> Self {
+        let (links, texts, steps) = (Vec::new(), Vec::new(), Vec::new());
+        Self { title, unit, decimals: None, links, texts, steps, width: None, bar: false }
+    }
 }
 
 /// How a panel shows its data.
@@ -87,8 +125,6 @@ pub(crate) enum Kind {
     Bars,
     /// One figure.
     Stat,
-    /// A bar for each series.
-    BarGauge,
     /// A line for each series, with these columns: (label, title).
     Table(Vec<(&'static str, &'static str)>),
     /// How values are distributed over time.
@@ -127,11 +163,41 @@ impl Panel {
             decimals: None,
             bounds: (None, None),
             reach: None,
-            steps: ("green", Vec::new()),
+            steps: (GOOD, Vec::new()),
             colors: Vec::new(),
             dashed: Vec::new(),
             scope: None,
+            log: false,
+            empty: None,
+            strokes: Vec::new(),
+            columns: Vec::new(),
+            sort: Vec::new(),
         }
+    }
+
+    pub(crate) fn log(mut self) -> Self {
+        self.bounds.0 = None;
+        Self { log: true, ..self }
+    }
+
+    pub(crate) fn empty(self, text: &'static str) -> Self {
+        Self { empty: Some(text), ..self }
+    }
+
+    pub(crate) fn stroke(mut self, pattern: &'static str, dash: &'static [u32]) -> Self {
+        self.strokes.push((pattern, dash));
+        self
+    }
+
+    pub(crate) fn column(mut self, column: Column) -> Self {
+        self.columns.push(column);
+        self
+    }
+
+    /// Sorted by this column, where those that are named before it are alike.
+    pub(crate) fn sort(mut self, column: &'static str) -> Self {
+        self.sort.push(column);
+        self
     }
 
     pub(crate) fn lines(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
@@ -143,15 +209,13 @@ impl Panel {
     }
 
     pub(crate) fn bars(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
-        Self::new(Kind::Bars, title, description, unit).at_least(0.0).reach(1.0)
+        // Increases are extrapolated: of one event they make 1.09. Whole numbers want no thousands in the unit: 1 K, 1 K, 2 K.
+        let unit = if unit == units::COUNT { units::NONE } else { unit };
+        Self::new(Kind::Bars, title, description, unit).at_least(0.0).reach(1.0).decimals(0)
     }
 
     pub(crate) fn stat(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
         Self::new(Kind::Stat, title, description, unit).size(3, 4)
-    }
-
-    pub(crate) fn bar_gauge(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
-        Self::new(Kind::BarGauge, title, description, unit)
     }
 
     /// Its target's series as lines of a table; the value is a column of its own only where `columns` has `Value`.
@@ -221,7 +285,7 @@ impl Panel {
 
     /// A line that must not be crossed.
     pub(crate) fn limit(self, value: f64) -> Self {
-        self.steps("green", &[(value, "red")])
+        self.steps(GOOD, &[(value, BAD)])
     }
 
     pub(crate) fn colors(self, colors: &[(&'static str, &'static str)]) -> Self {
@@ -239,6 +303,13 @@ impl Panel {
     }
 }
 
+/// The colour of what is well. Blue, orange and dark red are told apart by those who cannot tell red from green.
+pub(crate) const GOOD: &str = "blue";
+/// The colour of what needs a look.
+pub(crate) const WARN: &str = "orange";
+/// The colour of what is wrong.
+pub(crate) const BAD: &str = "dark-red";
+
 /// Grafana's names of units.
 pub(crate) mod units {
     pub(crate) const COUNT: &str = "short";
@@ -246,15 +317,22 @@ pub(crate) mod units {
     pub(crate) const NONE: &str = "none";
     pub(crate) const RATIO: &str = "percentunit";
     pub(crate) const SECONDS: &str = "s";
+    /// Seconds, as hours, minutes and seconds.
+    pub(crate) const CLOCK: &str = "dthms";
     pub(crate) const BYTES: &str = "bytes";
     pub(crate) const BYTES_PER_SECOND: &str = "binBps";
     pub(crate) const REQUESTS_PER_SECOND: &str = "reqps";
     pub(crate) const TOKENS: &str = "suffix:tok";
     pub(crate) const TOKENS_PER_SECOND: &str = "suffix:tok/s";
+    pub(crate) const PER_SECOND: &str = "cps";
     pub(crate) const JOULES_PER_TOKEN: &str = "suffix:J/tok";
     pub(crate) const CORES: &str = "suffix:cores";
     pub(crate) const WATTS: &str = "watt";
     pub(crate) const CELSIUS: &str = "celsius";
+    /// How long ago, of milliseconds.
+    pub(crate) const AGO: &str = "dateTimeFromNow";
+    /// Times as much.
+    pub(crate) const TIMES: &str = "suffix: x";
 }
 
 /// What rates on dashboards are taken over.

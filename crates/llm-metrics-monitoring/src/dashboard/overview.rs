@@ -7,15 +7,17 @@ use llm_metrics::catalog::{
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{
-    model::{Dashboard, Panel, RATE, Row, units},
-    parts::{self, ALL, NOTHING, SERVER, SERVER_VARIABLES, heatmap, in_percent, judged, kept, quantiles, requests},
+    json::KEPT,
+    model::{BAD, Column, Dashboard, GOOD, Panel, RATE, Row, WARN, units},
+    parts::{self, ALL, NOTHING, SERVER, SERVER_VARIABLES, in_percent, judged, kept, quantiles, requests},
 };
 use crate::{
     counter, external, gauge, histogram,
     promql::Window,
     recording::{Recording, alive},
+    runbook,
     slo::Slo,
-    vocabulary::{GPU, INSTANCE},
+    vocabulary::{GPU, INSTANCE, JOB, UPSTREAM},
 };
 
 pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
@@ -26,15 +28,156 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Objectives, over the time shown", objectives(slo)),
-            Row::new("Traffic", traffic()),
-            Row::new("Latency", latency(slo)),
-            Row::new("Resources", resources(slo, rules)),
+            Row::new("What fires", "Nothing fires", firing(slo)),
+            Row::new("Models", "No requests in this time", models(slo)),
+            Row::new("Objectives", "No requests", objectives(slo, rules)),
+            Row::new("Traffic", "No requests in this time", traffic()),
+            Row::new("Latency", "No such requests in this time", latency(slo)),
+            Row::new("Resources", "No GPU is watched", resources(slo, rules)),
         ],
     }
 }
 
-fn objectives(slo: &Slo) -> Vec<Panel> {
+/// Labels by which an alert and the time since when it fires belong together.
+const ALERT: [&str; 12] =
+    ["alertname", "severity", JOB, INSTANCE, MODEL, UPSTREAM, GPU, "xid", "slo", "window", "seen", "why"];
+
+/// The gravest first: pages, then the rest.
+fn firing(slo: &Slo) -> Vec<Panel> {
+    let panel = |title, description, severities: &[&'static str], height| {
+        let since = gauge!(external::ALERTS_FOR_STATE).with_any("severity", severities.iter().copied()).now();
+        let fires = gauge!(external::ALERTS).with("alertstate", "firing").now();
+        let expr = (since.and_on(ALERT, fires) * 1000.0).copy_label("meaning", "alertname");
+        let columns = [
+            ("alertname", "Alert"),
+            ("severity", "Severity"),
+            ("Value", "Since"),
+            ("meaning", "What it means"),
+            (MODEL, "Model"),
+            (INSTANCE, "Instance"),
+            (UPSTREAM, "Upstream"),
+            (GPU, "GPU"),
+            ("xid", "XID"),
+            ("slo", "Objective"),
+            ("window", "Window"),
+            ("seen", "Seen"),
+            ("why", "Why"),
+        ];
+        let meaning = Column { texts: runbook::meanings().collect(), ..Column::new("What it means", units::NONE) };
+        Panel::table(title, description, &columns)
+            .instant(expr, "")
+            .column(Column { links: alert_links(slo), width: Some(250), ..Column::new("Alert", units::NONE) })
+            .column(Column { width: Some(80), ..Column::new("Severity", units::NONE) })
+            .column(Column { width: Some(130), ..Column::new("Since", units::AGO) })
+            .column(Column { width: Some(640), ..meaning })
+            .column(Column { width: Some(60), ..Column::new("GPU", units::NONE) })
+            .column(Column { width: Some(60), ..Column::new("XID", units::NONE) })
+            .column(Column { width: Some(170), ..Column::new("Seen", units::NONE) })
+            .column(Column {
+                links: vec![("Latency of this model", to_latency("Model"))],
+                ..Column::new("Model", units::NONE)
+            })
+            // `warning` before `info`.
+            .sort("Severity")
+            .sort("Since")
+            .scope(NOTHING)
+            .size(24, height)
+    };
+    vec![
+        panel(
+            "Pages",
+            "Alerts of severity `critical` that fire, the latest first, whatever the choices above. An alert leads to its runbook and to a silence.",
+            &["critical"],
+            8,
+        ),
+        panel("Tickets and notes", "Those of severity `warning` and `info`.", &["warning", "info"], 7),
+    ]
+}
+
+fn alert_links(slo: &Slo) -> Vec<(&'static str, String)> {
+    let of = "${__data.fields.Alert}";
+    // A folder can be opened by nobody's browser.
+    let runbook = slo.service.serves_runbooks().then(|| ("Runbook", slo.service.runbook(of)));
+    let filter = format!("%7Balertname%3D%22{of}%22%7D");
+    let silence = ("Silence", format!("{}/#/silences/new?filter={filter}", slo.service.alertmanager));
+    runbook.into_iter().chain([silence]).collect()
+}
+
+fn to_latency(column: &str) -> String {
+    format!("/d/llm-latency?{KEPT}&var-model=${{__data.fields[\"{column}\"]}}")
+}
+
+/// Rate, errors and duration of each model, in a line.
+fn models(slo: &Slo) -> Vec<Panel> {
+    let by_model = [MODEL];
+    let share = |outcome: &str, of: &[&'static str]| {
+        requests().with(OUTCOME, outcome).rate(RATE).sum_by(by_model)
+            / requests().with_any(OUTCOME, of.iter().copied()).rate(RATE).sum_by(by_model)
+    };
+    let promised = &slo.objectives;
+    let link = || vec![("Latency of this model", to_latency("Model"))];
+    let column = |title, unit, decimals| Column { decimals: Some(decimals), links: link(), ..Column::new(title, unit) };
+    vec![
+        Panel::table(
+            "Models, now",
+            "A line for each model: rate, errors, duration. A cell leads to the latency of that model.",
+            &[
+                (MODEL, "Model"),
+                ("Value #A", "Requests/s"),
+                ("Value #B", "Failed"),
+                ("Value #C", "Given up"),
+                ("Value #D", "Rejected"),
+                ("Value #E", "First token, P95"),
+                ("Value #F", "Per token, P50"),
+                ("Value #G", "Duration, P95"),
+                ("Value #H", "Tokens/s"),
+            ],
+        )
+        .instant(requests().rate(RATE).sum_by(by_model), "")
+        .instant(share("error", &["success", "error"]), "")
+        .instant(share("cancelled", &["success", "error", "cancelled"]), "")
+        .instant(share("rejected", &["success", "error", "cancelled", "rejected"]), "")
+        .instant(histogram!(catalog::TIME_TO_FIRST_TOKEN).quantile(0.95, RATE, by_model), "")
+        .instant(histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.5, RATE, by_model), "")
+        .instant(histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success").quantile(0.95, RATE, by_model), "")
+        .instant(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum_by(by_model), "")
+        .column(Column { links: link(), width: Some(210), ..Column::new("Model", units::NONE) })
+        .column(column("Requests/s", units::REQUESTS_PER_SECOND, 2))
+        .column(Column {
+            steps: vec![(1.0 - promised.availability, WARN), (slo.alerts.error_ratio, BAD)],
+            ..column("Failed", units::RATIO, 2)
+        })
+        .column(Column { steps: vec![(slo.alerts.cancelled_ratio, WARN)], ..column("Given up", units::RATIO, 1) })
+        .column(Column { steps: vec![(slo.alerts.rejected_ratio, WARN)], ..column("Rejected", units::RATIO, 1) })
+        .column(Column {
+            steps: vec![(promised.time_to_first_token.seconds, WARN)],
+            ..column("First token, P95", units::SECONDS, 2)
+        })
+        .column(Column {
+            steps: vec![(promised.inter_token_latency.seconds, WARN)],
+            ..column("Per token, P50", units::SECONDS, 1)
+        })
+        .column(Column {
+            steps: vec![(slo.alerts.duration_p95_seconds, WARN)],
+            ..column("Duration, P95", units::SECONDS, 2)
+        })
+        .column(column("Tokens/s", units::TOKENS_PER_SECOND, 1))
+        .sort("Requests/s")
+        .size(18, 8),
+        Panel::stat("Targets up", "Targets of the chosen jobs whose last scrape worked.", units::COUNT)
+            .target(gauge!(external::UP).now().sum(), "up")
+            .empty("None is scraped")
+            .steps(GOOD, &[])
+            .size(3, 8),
+        Panel::stat("Targets down", "Those whose last scrape did not.", units::COUNT)
+            .target(gauge!(external::UP).now().count_by(ALL) - gauge!(external::UP).now().sum(), "down")
+            .empty("None is scraped")
+            .steps(GOOD, &[(1.0, BAD)])
+            .size(3, 8),
+    ]
+}
+
+fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
     let promised = &slo.objectives;
     let failed =
         || requests().with(OUTCOME, "error").increase(Window::RANGE).sum() / judged().increase(Window::RANGE).sum();
@@ -45,7 +188,7 @@ fn objectives(slo: &Slo) -> Vec<Panel> {
             Panel::stat(
                 "Availability",
                 format!(
-                    "Share of requests that succeeded, of those that succeeded or failed by our fault. Promised: {}.",
+                    "Share of requests that succeeded, of those that succeeded or failed through the server's fault, over the time shown. Promised: {}.",
                     in_percent(promised.availability)
                 ),
                 units::RATIO,
@@ -55,15 +198,17 @@ fn objectives(slo: &Slo) -> Vec<Panel> {
         )
         .decimals(2),
         Panel::stat(
-            "Error budget left",
+            "Budget left",
             format!(
-                "What is left of the {} of requests that may fail. Below 0 more failed than was promised over the time shown.",
-                in_percent(1.0 - promised.availability)
+                "What is left of the {} of requests that may fail over {} days, of the model that has least. Below 0 more failed than was promised. Recorded; of a Prometheus that is younger, over as long as it remembers.",
+                in_percent(1.0 - promised.availability),
+                promised.window_days
             ),
             units::RATIO,
         )
-        .instant(1.0 - failed() / (1.0 - promised.availability), "left")
-        .steps("red", &[(0.0, "orange"), (0.25, "green")])
+        .target(rules.availability_budget.left.gauge().with("slo", "availability").now().min_by(ALL), "left")
+        .empty("Not recorded")
+        .steps("dark-red", &[(0.0, "orange"), (0.25, "blue")])
         .decimals(0),
         kept(
             Panel::stat(
@@ -106,20 +251,20 @@ fn objectives(slo: &Slo) -> Vec<Panel> {
             .decimals(0),
         Panel::stat("In flight", "Requests that have not ended: waiting for their first token, or past it.", units::COUNT)
             .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum(), "in flight")
+            .empty("No server")
             .steps("blue", &[]),
-        Panel::stat(
-            "Alerts",
-            "Alerts that fire, of all severities but `none`, whatever the choices above. They are listed below.",
-            units::COUNT,
-        )
-        .target(
-            gauge!(external::ALERTS).with("alertstate", "firing").without("severity", "none").now().count_by(ALL).or(
-                crate::promql::Expr::vector(0.0),
-            ),
-            "firing",
-        )
-        .scope(NOTHING)
-        .steps("green", &[(1.0, "red")]),
+        Panel::stat("Alerts", "Alerts that fire, of all severities but `none`. They are listed above.", units::COUNT)
+            .target(
+                gauge!(external::ALERTS)
+                    .with("alertstate", "firing")
+                    .without("severity", "none")
+                    .now()
+                    .count_by(ALL)
+                    .or(crate::promql::Expr::vector(0.0)),
+                "firing",
+            )
+            .scope(NOTHING)
+            .steps(GOOD, &[(1.0, BAD)]),
     ]
 }
 
@@ -132,6 +277,7 @@ fn traffic() -> Vec<Panel> {
             units::COUNT,
         )
         .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by([PHASE]), "{{phase}}")
+        .empty("No server is scraped")
         .colors(&[("waiting", "orange"), ("streaming", "blue")])
         .size(8, 8),
         Panel::stacked(
@@ -153,26 +299,22 @@ fn latency(slo: &Slo) -> Vec<Panel> {
             units::SECONDS,
             &first_token,
         )
-        .limit(slo.objectives.time_to_first_token.seconds),
-        heatmap(
-            "Time to first token, distribution",
-            "How many streams had their first token after how long.",
+        .limit(slo.objectives.time_to_first_token.seconds)
+        .log(),
+        quantiles(
+            "Request duration",
+            "From arrival to the end of the answer, of requests that succeeded. The dashed line is where P95 alerts.",
             units::SECONDS,
-            &first_token,
-        ),
+            &histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success"),
+        )
+        .limit(slo.alerts.duration_p95_seconds)
+        .log(),
     ]
 }
 
 fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
-    let memory = || gauge!(gpu::MEMORY_USED).now() / gauge!(gpu::MEMORY_TOTAL).now();
-    let limits = [(slo.gpu.memory_headroom_ratio, "orange"), (slo.gpu.memory_ratio, "red")];
     vec![
-        Panel::bar_gauge("GPU memory", "Share of each GPU's memory that is allocated.", units::RATIO)
-            .target(alive(memory()).max_by([INSTANCE, GPU]), "{{instance}} GPU {{gpu}}")
-            .between(0.0, 1.0)
-            .steps("green", &limits)
-            .decimals(0)
-            .size(8, 7),
+        parts::gpu_memory("GPU memory", "Share of each GPU's memory that is allocated, the fullest first.", slo).size(8, 7),
         Panel::lines(
             "GPU utilisation",
             "Share of time in which a kernel ran, and its peak since the last scrape or longer. It does not say how much of the GPU worked.",
@@ -181,6 +323,7 @@ fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         .target(alive(gauge!(gpu::UTILIZATION).now()).avg_by(ALL), "mean over GPUs")
         .target(alive(gauge!(gpu::UTILIZATION_MAX).now()).max_by(ALL), "highest peak")
         .between(0.0, 1.0)
+        .colors(&[("mean over GPUs", "blue"), ("highest peak", "orange")])
         .dashed("highest peak")
         .size(8, 7),
         Panel::lines(
@@ -192,6 +335,7 @@ fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             units::RATIO,
         )
         .target(rules.saturation.now(), "{{job}}")
+        .empty("Not recorded: no server, or no rules")
         .limit(1.0)
         .reach(1.0)
         .size(8, 7),
@@ -208,14 +352,7 @@ fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             ],
         )
         .instant(gauge!(catalog::MODEL_INFO).now().gt(0.0), "")
-        .size(12, 6),
-        Panel::table(
-            "Alerts that fire",
-            "Empty when all is well. The runbooks say what to do.",
-            &[("alertname", "Alert"), ("severity", "Severity"), (MODEL, "Model"), (INSTANCE, "Instance")],
-        )
-        .instant(gauge!(external::ALERTS).with("alertstate", "firing").without("severity", "none").now(), "")
-        .scope(NOTHING)
-        .size(12, 6),
+        .empty("No server tells that it has loaded one")
+        .size(24, 6),
     ]
 }

@@ -6,10 +6,15 @@ use llm_metrics::catalog::{
 };
 use llm_metrics_gpu::catalog as gpu;
 
-use super::model::{Panel, RATE, Scope, Variable, units};
+use super::{
+    json::Annotation,
+    model::{BAD, Column, Panel, RATE, Scope, Variable, WARN, units},
+};
 use crate::{
-    counter, gauge,
+    counter, external, gauge,
     promql::{Counter, Expr, Gauge, Histogram, Window},
+    recording::alive,
+    slo::Slo,
     vocabulary::{GPU, INSTANCE, JOB},
 };
 
@@ -22,7 +27,7 @@ pub(super) const NOTHING: Scope = &[];
 
 /// The choice of jobs that have servers.
 pub(super) const JOB_VARIABLE: Variable =
-    Variable { name: "job", title: "Job", row: &catalog::BUILD_INFO, label: JOB, within: &[] };
+    Variable { name: "job", title: "Job", row: &catalog::BUILD_INFO, label: JOB, within: &[], single: false };
 /// The choice of servers in these jobs.
 pub(super) const INSTANCE_VARIABLE: Variable = Variable {
     name: "instance",
@@ -30,34 +35,68 @@ pub(super) const INSTANCE_VARIABLE: Variable = Variable {
     row: &catalog::BUILD_INFO,
     label: INSTANCE,
     within: &[(JOB, "job")],
+    single: false,
 };
 
 /// The choice of servers and models.
 pub(super) const SERVER_VARIABLES: &[Variable] = &[
     JOB_VARIABLE,
     INSTANCE_VARIABLE,
-    Variable { name: "model", title: "Model", row: &catalog::REQUESTS, label: MODEL, within: TARGET },
+    Variable { name: "model", title: "Model", row: &catalog::REQUESTS, label: MODEL, within: TARGET, single: false },
 ];
 
 /// The choice of GPUs.
 pub(super) const GPU_VARIABLES: &[Variable] = &[
-    Variable { name: "job", title: "Job", row: &gpu::UP, label: JOB, within: &[] },
-    Variable { name: "instance", title: "Instance", row: &gpu::UP, label: INSTANCE, within: &[(JOB, "job")] },
-    Variable { name: "gpu", title: "GPU", row: &gpu::UP, label: GPU, within: TARGET },
+    Variable { name: "job", title: "Job", row: &gpu::UP, label: JOB, within: &[], single: false },
+    Variable {
+        name: "instance",
+        title: "Instance",
+        row: &gpu::UP,
+        label: INSTANCE,
+        within: &[(JOB, "job")],
+        single: false,
+    },
+    Variable { name: "gpu", title: "GPU", row: &gpu::UP, label: GPU, within: TARGET, single: false },
 ];
 
 pub(super) const OUTCOME_COLORS: &[(&str, &str)] =
-    &[("success", "green"), ("rejected", "yellow"), ("cancelled", "blue"), ("error", "red")];
-const QUANTILE_COLORS: &[(&str, &str)] = &[("p50", "green"), ("p95", "yellow"), ("p99", "orange"), ("mean", "blue")];
+    &[("success", "blue"), ("rejected", "yellow"), ("cancelled", "text"), ("error", "dark-red")];
+const QUANTILE_COLORS: &[(&str, &str)] = &[("p50", "blue"), ("p95", "orange"), ("p99", "dark-red"), ("mean", "text")];
 
 /// Nothing to aggregate by.
 pub(super) const ALL: [&str; 0] = [];
 
-/// A point for each model that was not loaded a step ago: a model that came, or came back.
-pub(super) fn model_switches() -> Expr {
+/// What every dashboard marks: models that come, processes that start, versions that are new.
+pub(super) fn annotations() -> Vec<Annotation> {
     let loaded = |info: Gauge| info.now().sum_by([JOB, INSTANCE, MODEL]).gt(0.0);
     let info = || gauge!(catalog::MODEL_INFO);
-    loaded(info()).unless(loaded(info().offset(Window::STEP)))
+    let started = gauge!(external::PROCESS_START_TIME).changes(Window::STEP).max_by([JOB, INSTANCE]).gt(0.0);
+    let ours = gauge!(catalog::BUILD_INFO).now().max_by([JOB, INSTANCE]);
+    let version = |info: Gauge| info.now().max_by([JOB, "version"]);
+    let build = || gauge!(catalog::BUILD_INFO);
+    vec![
+        Annotation {
+            name: "Model switches",
+            expr: loaded(info()).unless(loaded(info().offset(Window::STEP))),
+            title: "{{model}} loaded",
+            text: "on {{instance}}",
+            color: "text",
+        },
+        Annotation {
+            name: "Restarts",
+            expr: started.and_on([JOB, INSTANCE], ours),
+            title: "restart",
+            text: "of {{instance}}",
+            color: "orange",
+        },
+        Annotation {
+            name: "New versions",
+            expr: version(build()).unless(version(build().offset(Window::STEP))),
+            title: "version {{version}} of llm-metrics",
+            text: "in {{job}}: a deployment",
+            color: "yellow",
+        },
+    ]
 }
 
 /// Median, 95th and 99th percentile and the mean.
@@ -70,6 +109,8 @@ pub(super) fn quantiles(title: &'static str, description: &str, unit: &'static s
         .target(of.clone().mean(RATE, ALL), "mean")
         .colors(QUANTILE_COLORS)
         .dashed("mean")
+        .stroke("p95", &[10, 5])
+        .stroke("p99", &[2, 4])
 }
 
 /// How the observations are distributed.
@@ -93,14 +134,38 @@ pub(super) fn error_ratio(window: Window) -> Expr {
     requests().with(OUTCOME, "error").rate(window).sum() / judged().rate(window).sum()
 }
 
-/// Green where it is kept, red where it is not.
+/// Blue where it is kept, red where it is not.
 pub(super) fn kept(panel: Panel, objective: f64) -> Panel {
-    panel.steps("red", &[(objective, "green")])
+    panel.steps("dark-red", &[(objective, "blue")])
 }
 
 pub(super) fn in_percent(ratio: f64) -> String {
     let percent = format!("{:.3}", ratio * 100.0);
     format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// How much of each GPU's memory is allocated, of those that answer.
+pub(super) fn gpu_memory_used() -> Expr {
+    alive(gauge!(gpu::MEMORY_USED).now() / gauge!(gpu::MEMORY_TOTAL).now()).max_by([INSTANCE, GPU])
+}
+
+/// From where on that is much, and too much.
+pub(super) fn gpu_memory_limits(slo: &Slo) -> [(f64, &'static str); 2] {
+    [(slo.gpu.memory_headroom_ratio, WARN), (slo.gpu.memory_ratio, BAD)]
+}
+
+/// How full each GPU's memory is, in a table: bars of their own have no room for sixteen.
+pub(super) fn gpu_memory(title: &'static str, description: &str, slo: &Slo) -> Panel {
+    Panel::table(title, description, &[(INSTANCE, "Instance"), (GPU, "GPU"), ("Value", "Used")])
+        .instant(gpu_memory_used(), "")
+        .column(Column { width: Some(60), ..Column::new("GPU", units::NONE) })
+        .column(Column {
+            bar: true,
+            decimals: Some(0),
+            steps: gpu_memory_limits(slo).into(),
+            ..Column::new("Used", units::RATIO)
+        })
+        .sort("Used")
 }
 
 pub(super) fn requests_by_outcome() -> Panel {
@@ -112,3 +177,40 @@ pub(super) fn requests_by_outcome() -> Panel {
     .target(requests().rate(RATE).sum_by([OUTCOME]), "{{outcome}}")
     .colors(OUTCOME_COLORS)
 }
+
+/// Why requests fail: the caller's faults are yellow, what is too much or too slow orange, what is behind us purple, our own red.
+pub(super) const ERROR_COLORS: &[(&str, &str)] = &[
+    ("invalid_request", "yellow"),
+    ("unauthorized", "super-light-yellow"),
+    ("not_found", "semi-dark-yellow"),
+    ("rate_limited", "super-light-orange"),
+    ("overloaded", "orange"),
+    ("timeout", "dark-orange"),
+    ("upstream_unavailable", "super-light-purple"),
+    ("upstream_error", "purple"),
+    ("stream_error", "dark-red"),
+    ("stream_truncated", "light-red"),
+    ("internal", "semi-dark-red"),
+];
+/// The same of a response's status.
+pub(super) const STATUS_COLORS: &[(&str, &str)] = &[
+    ("200", "blue"),
+    ("400", "yellow"),
+    ("401", "super-light-yellow"),
+    ("403", "light-yellow"),
+    ("404", "semi-dark-yellow"),
+    ("422", "dark-yellow"),
+    ("429", "super-light-orange"),
+    ("500", "dark-red"),
+    ("502", "purple"),
+    ("503", "orange"),
+    ("504", "dark-orange"),
+    ("none", "text"),
+];
+/// Why nobody read the tokens, or what cut them.
+pub(super) const DISCARD_COLORS: &[(&str, &str)] = &[
+    ("client_disconnect", "text"),
+    ("stream_error", "dark-red"),
+    ("stream_truncated", "light-red"),
+    ("timeout", "dark-orange"),
+];

@@ -25,9 +25,9 @@ pub(super) fn dashboard(slo: &Slo) -> Dashboard {
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Scrapes", scrapes(slo)),
-            Row::new("What could not be measured", gaps()),
-            Row::new("The GPU collector", collector(slo)),
+            Row::new("Scrapes", "Nothing is scraped", scrapes(slo)),
+            Row::new("What could not be measured", "No requests in this time", gaps()),
+            Row::new("The GPU collector", "No GPU collector is scraped", collector(slo)),
         ],
     }
 }
@@ -39,7 +39,7 @@ fn scrapes(slo: &Slo) -> Vec<Panel> {
         Panel::states(
             "Targets",
             "Whether the last scrape of each target worked.",
-            &[("0", "down", "red"), ("1", "up", "semi-dark-green")],
+            &[("0", "down", "dark-red"), ("1", "up", "semi-dark-blue")],
         )
         .target(gauge!(external::UP).now().min_by([JOB, INSTANCE]), name)
         .size(16, 7),
@@ -91,6 +91,13 @@ fn gaps() -> Vec<Panel> {
         )
         .between(0.0, 1.0)
         .size(6, 8),
+        bars(
+            "Requests that passed unmeasured",
+            "POSTs that succeeded on a path that is not known and look like calls of a model, by what looks like it. Name their paths to the layer.",
+        )
+        .target(counter!(catalog::REQUESTS_PASSED).increase(RATE).sum_by([REASON]), "{{reason}}")
+        .empty("None")
+        .size(24, 6),
     ]
 }
 
@@ -101,13 +108,13 @@ fn collector(slo: &Slo) -> Vec<Panel> {
         Panel::states(
             "The driver",
             "Whether it answers, where there is a collector. A machine without GPUs has none that does.",
-            &[("0", "none", "orange"), ("1", "answers", "semi-dark-green")],
+            &[("0", "none", "orange"), ("1", "answers", "semi-dark-blue")],
         )
         .target(gauge!(gpu::COLLECTOR_UP).now().min_by([INSTANCE]), "{{instance}}")
         .size(6, 7),
         panel(
             "Age of the readings",
-            "How long ago the devices were read. It does not say so itself when it is stuck.",
+            "How long ago the devices were read, the time since the last scrape included. It does not say so itself when it is stuck.",
             units::SECONDS,
         )
         .target((Expr::time() - gauge!(gpu::LAST_SUCCESS).now()).max_by([INSTANCE]), "{{instance}}")

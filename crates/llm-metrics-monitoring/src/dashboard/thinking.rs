@@ -14,7 +14,7 @@ use crate::{
     promql::{Expr, Histogram},
 };
 
-const COLORS: &[(&str, &str)] = &[("thinking", "purple"), ("not thinking", "green"), ("unknown", "text")];
+const COLORS: &[(&str, &str)] = &[("thinking", "orange"), ("not thinking", "blue"), ("unknown", "text")];
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -24,9 +24,9 @@ pub(super) fn dashboard() -> Dashboard {
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("How much of it", share()),
-            Row::new("What a reader waits for", waiting()),
-            Row::new("Thinking against not thinking", compared()),
+            Row::new("How much of it", "No requests in this time", share()),
+            Row::new("What a reader waits for", "No such streams in this time", waiting()),
+            Row::new("Thinking against not thinking", "No such requests in this time", compared()),
         ],
     }
 }
@@ -59,13 +59,13 @@ fn share() -> Vec<Panel> {
                 / counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(),
             "reasoning",
         )
-        .colors(&[("reasoning", "purple")])
+        .colors(&[("reasoning", "super-light-orange")])
         .between(0.0, 1.0)
         .size(8, 8),
         Panel::lines("Tokens", "Output tokens a second, and how many of them are reasoning.", units::TOKENS_PER_SECOND)
             .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(), "output")
             .target(counter!(catalog::OUTPUT_REASONING_TOKENS).rate(RATE).sum(), "reasoning")
-            .colors(&[("output", "green"), ("reasoning", "purple")])
+            .colors(&[("output", "orange"), ("reasoning", "super-light-orange")])
             .size(8, 8),
     ]
 }
@@ -76,18 +76,20 @@ fn waiting() -> Vec<Panel> {
     vec![
         Panel::lines(
             "First token and first token of the answer, P95",
-            "What a program sees first, and what a reader waits for. The distance is the thinking.",
+            "What a program sees first, and what a reader waits for. Streams that were cut while they thought have no answer: where there are many, the answers' P95 can be the lower one.",
             units::SECONDS,
         )
         .target(p95(histogram!(catalog::TIME_TO_FIRST_ANSWER_TOKEN)), "answer")
         .target(p95(histogram!(catalog::TIME_TO_FIRST_TOKEN)), "any token")
-        .colors(&[("answer", "orange"), ("any token", "green")]),
+        .colors(&[("answer", "orange"), ("any token", "blue")])
+        .log(),
         quantiles(
             "Duration of thinking",
             "From the first token to the first one of the answer, where there was reasoning. Streams only.",
             units::SECONDS,
             &reasoning,
-        ),
+        )
+        .log(),
         heatmap(
             "Streams by duration of thinking",
             "How many streams thought for how long.",
@@ -99,16 +101,14 @@ fn waiting() -> Vec<Panel> {
 }
 
 fn compared() -> Vec<Panel> {
-    let duration = |thinking| {
-        histogram!(catalog::REQUEST_DURATION).with_any(OUTCOME, ["success", "error"]).with(THINKING, thinking)
-    };
+    let duration = |thinking| histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success").with(THINKING, thinking);
     let per_token = |thinking| histogram!(catalog::TIME_PER_OUTPUT_TOKEN).with(THINKING, thinking);
-    let seconds = |title, description| Panel::lines(title, description, units::SECONDS).size(8, 8);
+    let seconds = |title, description| Panel::lines(title, description, units::SECONDS).log().size(8, 8);
     vec![
-        both(seconds("Request duration, median", "Half of the requests took longer."), |thinking| {
+        both(seconds("Request duration, median", "Half of the requests that succeeded took longer."), |thinking| {
             duration(thinking).quantile(0.5, RATE, ALL)
         }),
-        both(seconds("Request duration, P95", "One request in twenty took longer."), |thinking| {
+        both(seconds("Request duration, P95", "One in twenty of those that succeeded took longer."), |thinking| {
             duration(thinking).quantile(0.95, RATE, ALL)
         }),
         both(seconds("Time per output token, mean", "Mean over the requests, each counted once."), |thinking| {

@@ -7,7 +7,7 @@ use llm_metrics::catalog::{
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, units},
-    parts::{ALL, SERVER, SERVER_VARIABLES, heatmap, quantiles},
+    parts::{ALL, DISCARD_COLORS, SERVER, SERVER_VARIABLES, heatmap, quantiles},
 };
 use crate::{counter, histogram, promql::Counter, recording::Recording};
 
@@ -19,10 +19,10 @@ pub(super) fn dashboard(rules: &Recording) -> Dashboard {
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Throughput", throughput()),
-            Row::new("Length of prompts and answers", lengths()),
-            Row::new("How answers end", ends()),
-            Row::new("Cost and waste", cost(rules)),
+            Row::new("Throughput", "No tokens in this time", throughput()),
+            Row::new("Length of prompts and answers", "No request told it in this time", lengths()),
+            Row::new("How answers end", "No answer ended in this time", ends()),
+            Row::new("Cost and waste", "No requests in this time", cost(rules)),
         ],
     }
 }
@@ -45,8 +45,8 @@ fn throughput() -> Vec<Panel> {
         .colors(&[
             ("input", "blue"),
             ("input, cached", "super-light-blue"),
-            ("output", "green"),
-            ("output, reasoning", "super-light-green"),
+            ("output", "orange"),
+            ("output, reasoning", "super-light-orange"),
         ]),
         Panel::stacked("Output tokens by model", "Output tokens a second, reasoning included.", units::TOKENS_PER_SECOND)
             .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum_by([MODEL]), "{{model}}"),
@@ -64,7 +64,7 @@ fn throughput() -> Vec<Panel> {
         )
         .target(1.0 / histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.5, RATE, ALL), "half of the streams")
         .target(1.0 / histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.95, RATE, ALL), "slowest 5 %")
-        .colors(&[("half of the streams", "green"), ("slowest 5 %", "orange")]),
+        .colors(&[("half of the streams", "blue"), ("slowest 5 %", "orange")]),
     ]
 }
 
@@ -94,7 +94,12 @@ fn ends() -> Vec<Panel> {
                 counter!(catalog::FINISH_REASONS).increase(RATE).sum_by([FINISH_REASON]).gt(0.0),
                 "{{finish_reason}}",
             )
-            .colors(&[("stop", "green"), ("length", "orange"), ("tool_calls", "blue"), ("error", "red")]),
+            .colors(&[
+                ("stop", "blue"),
+                ("length", "orange"),
+                ("tool_calls", "super-light-blue"),
+                ("error", "dark-red"),
+            ]),
         Panel::lines(
             "Answers cut at the limit on tokens",
             "Share of answers that ended with `length`: too small a limit, or a model that does not stop.",
@@ -105,7 +110,7 @@ fn ends() -> Vec<Panel> {
                 / counter!(catalog::FINISH_REASONS).rate(RATE).sum_by([MODEL]),
             "{{model}}",
         )
-        .between(0.0, 1.0),
+        .reach(0.2),
     ]
 }
 
@@ -117,6 +122,7 @@ fn cost(rules: &Recording) -> Vec<Panel> {
             units::JOULES_PER_TOKEN,
         )
         .target(rules.joules_per_token.now(), "{{instance}}")
+        .empty("No tokens, or no GPU that counts its energy")
         .size(8, 7),
         Panel::bars(
             "Tokens that nobody read",
@@ -124,7 +130,8 @@ fn cost(rules: &Recording) -> Vec<Panel> {
             units::TOKENS,
         )
         .target(counter!(catalog::DISCARDED_TOKENS).increase(RATE).sum_by([REASON]).gt(0.0), "{{reason}}")
-        .decimals(0)
+        .colors(DISCARD_COLORS)
+        .empty("Every answer was read to its end")
         .size(8, 7),
         Panel::stacked(
             "Where token counts come from",
@@ -132,7 +139,13 @@ fn cost(rules: &Recording) -> Vec<Panel> {
             units::REQUESTS_PER_SECOND,
         )
         .target(counter!(catalog::USAGE_REPORTS).rate(RATE).sum_by([SOURCE]), "{{source}}")
-        .colors(&[("engine", "green"), ("upstream", "blue"), ("estimated", "orange"), ("missing", "red")])
+        .colors(&[
+            ("engine", "blue"),
+            ("upstream", "super-light-blue"),
+            ("timings", "dark-blue"),
+            ("estimated", "orange"),
+            ("missing", "dark-red"),
+        ])
         .size(8, 7),
     ]
 }

@@ -12,7 +12,7 @@ use crate::rule::Rule;
 /// What is wrong with an expression.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum InvalidExpression {
     /// The series have no such label.
     #[error("{of} has no label `{label}`")]
     NoSuchLabel {
@@ -71,8 +71,8 @@ pub enum Fault {
         /// What it needs.
         needs: &'static str,
     },
-    /// A quantile that is not between 0 and 1.
-    #[error("{quantile} is no quantile: it has to be between 0 and 1")]
+    /// A quantile is not between 0 and 1.
+    #[error("the quantile {quantile} is not between 0 and 1")]
     NoQuantile {
         /// What was asked for.
         quantile: f64,
@@ -83,8 +83,8 @@ pub enum Fault {
         /// The window.
         window: Window,
     },
-    /// A window or offset of no length.
-    #[error("a window of no length")]
+    /// A window or offset is empty.
+    #[error("the window or offset is empty")]
     EmptyWindow,
     /// The labels of a rule are not those that its name promises.
     #[error("the rule {rule} has the labels {found:?}, but its level says {promised:?}")]
@@ -107,7 +107,7 @@ impl Expr {
 
     /// Everything that is wrong with it.
     #[must_use]
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<InvalidExpression> {
         let mut faults = Vec::new();
         self.0.check(&mut faults);
         faults
@@ -132,7 +132,7 @@ impl Expr {
 
     /// Whether it asks for what is not there.
     pub(crate) fn is_absence(&self) -> bool {
-        matches!(self.0, Node::Absent(_))
+        self.0.is_absence()
     }
 
     /// The dashboard variables among its windows.
@@ -145,6 +145,14 @@ impl Expr {
 }
 
 impl Node {
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Absent(_) => true,
+            Self::Binary { op: Op::Or, left, right, .. } => left.is_absence() && right.is_absence(),
+            _ => false,
+        }
+    }
+
     fn is_number(&self) -> bool {
         match self {
             Self::Number(_) | Self::Call { function: Function::Time, .. } => true,
@@ -166,6 +174,11 @@ impl Node {
                 labels.remove("le");
                 labels
             }
+            Self::Call { function: Function::CopyLabel { to, .. }, of } => {
+                let mut labels = of.labels();
+                labels.insert((*to).into());
+                labels
+            }
             Self::Call { of, .. } => of.labels(),
             Self::Aggregate { by: Aggregation::TopK(_), of, .. } => of.labels(),
             Self::Aggregate { labels, .. } => labels.iter().cloned().collect(),
@@ -173,7 +186,7 @@ impl Node {
         }
     }
 
-    fn check(&self, faults: &mut Vec<Fault>) {
+    fn check(&self, faults: &mut Vec<InvalidExpression>) {
         match self {
             Self::Number(_) => {}
             Self::Select(select) | Self::Absent(select) => select.check(faults),
@@ -193,19 +206,26 @@ impl Node {
             Self::Call { function, of } => {
                 of.check(faults);
                 let needs_number = matches!(function, Function::Vector | Function::Time);
+                if let Function::CopyLabel { from, .. } = function
+                    && !of.labels().contains(*from)
+                {
+                    faults.push(InvalidExpression::NoSuchLabel { label: (*from).into(), of: of.spelled() });
+                }
                 if of.is_number() != needs_number {
                     let needs = if needs_number { "a number" } else { "series" };
-                    faults.push(Fault::WrongOperand { function: function.name(), needs });
+                    faults.push(InvalidExpression::WrongOperand { function: function.name(), needs });
                 }
             }
             Self::Aggregate { by, labels, of } => {
                 of.check(faults);
                 if of.is_number() {
-                    faults.push(Fault::WrongOperand { function: by.name(), needs: "series" });
+                    faults.push(InvalidExpression::WrongOperand { function: by.name(), needs: "series" });
                 }
                 let there = of.labels();
                 let missing = labels.iter().filter(|label| !there.contains(*label));
-                faults.extend(missing.map(|label| Fault::NoSuchLabel { label: label.clone(), of: of.spelled() }));
+                faults.extend(
+                    missing.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: of.spelled() }),
+                );
             }
             Self::Binary { op, left, right, join } => {
                 left.check(faults);
@@ -224,7 +244,20 @@ impl Node {
                 Op::Unless => true,
                 _ => op.compares(),
             },
+            Self::Aggregate { of, .. } | Self::Call { of, .. } => of.has_condition(),
             _ => false,
+        }
+    }
+
+    pub(crate) fn each_select_mut(&mut self, visit: &mut impl FnMut(&mut Select)) {
+        match self {
+            Self::Number(_) => {}
+            Self::Select(select) | Self::Absent(select) | Self::Over { of: select, .. } => visit(select),
+            Self::Quantile { of, .. } | Self::Call { of, .. } | Self::Aggregate { of, .. } => of.each_select_mut(visit),
+            Self::Binary { left, right, .. } => {
+                left.each_select_mut(visit);
+                right.each_select_mut(visit);
+            }
         }
     }
 
@@ -253,38 +286,38 @@ fn binary_labels(op: Op, left: &Node, right: &Node, join: &Join) -> BTreeSet<Lab
     }
 }
 
-fn check_join(op: Op, left: &Node, right: &Node, join: &Join, faults: &mut Vec<Fault>) {
+fn check_join(op: Op, left: &Node, right: &Node, join: &Join, faults: &mut Vec<InvalidExpression>) {
     if left.is_number() || right.is_number() {
         let of_sets = matches!(op, Op::And | Op::Or | Op::Unless);
         let compares_numbers = left.is_number() && right.is_number() && op.compares();
         if of_sets || compares_numbers {
-            faults.push(Fault::NoSeries { op: op.symbol() });
+            faults.push(InvalidExpression::NoSeries { op: op.symbol() });
         }
         return;
     }
     let (left_labels, right_labels) = (left.labels(), right.labels());
     let Some(on) = &join.on else {
         if left_labels != right_labels {
-            faults.push(Fault::NeverMatches { left: left_labels, right: right_labels });
+            faults.push(InvalidExpression::NeverMatches { left: left_labels, right: right_labels });
         }
         return;
     };
     for (side, labels, wanted) in [(left, &left_labels, &on[..]), (right, &right_labels, &on[..])] {
         let missing = wanted.iter().filter(|label| !labels.contains(*label));
-        faults.extend(missing.map(|label| Fault::NoSuchLabel { label: label.clone(), of: side.spelled() }));
+        faults.extend(missing.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: side.spelled() }));
     }
     let taken = join.group_left.iter().flatten().filter(|label| !right_labels.contains(*label));
-    faults.extend(taken.map(|label| Fault::NoSuchLabel { label: label.clone(), of: right.spelled() }));
+    faults.extend(taken.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: right.spelled() }));
 }
 
-fn check_quantile(quantile: f64, faults: &mut Vec<Fault>) {
+fn check_quantile(quantile: f64, faults: &mut Vec<InvalidExpression>) {
     if !(0.0..=1.0).contains(&quantile) {
-        faults.push(Fault::NoQuantile { quantile });
+        faults.push(InvalidExpression::NoQuantile { quantile });
     }
 }
 
-fn check_window(window: Window, faults: &mut Vec<Fault>) {
+fn check_window(window: Window, faults: &mut Vec<InvalidExpression>) {
     if window.as_seconds() == Some(0) {
-        faults.push(Fault::EmptyWindow);
+        faults.push(InvalidExpression::EmptyWindow);
     }
 }

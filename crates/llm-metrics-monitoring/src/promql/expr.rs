@@ -2,7 +2,10 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+use llm_metrics::catalog::labels::MODEL;
+
 use super::{Label, Window, select::Select};
+use crate::{slo::Region, vocabulary::JOB};
 
 /// An expression of PromQL.
 ///
@@ -31,6 +34,7 @@ pub(crate) enum Over {
     Avg,
     Max,
     Min,
+    Sum,
     Stddev,
     Quantile(f64),
     Count,
@@ -50,6 +54,11 @@ pub(crate) enum Function {
     /// Of nothing: the evaluation's time.
     Time,
     Vector,
+    /// A label gets the value that another one has.
+    CopyLabel {
+        to: &'static str,
+        from: &'static str,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +132,12 @@ impl Expr {
     #[must_use]
     pub fn clamp_max(self, most: f64) -> Self {
         Self::call(Function::ClampMax(most), self.0)
+    }
+
+    /// The label `to` gets the value that `from` has.
+    #[must_use]
+    pub fn copy_label(self, to: &'static str, from: &'static str) -> Self {
+        Self::call(Function::CopyLabel { to, from }, self.0)
     }
 
     /// The sum over all that is not in `labels`.
@@ -250,6 +265,20 @@ impl Expr {
     ) -> Self {
         let join = Join { group_left: Some(take.into_iter().map(Into::into).collect()), ..Join::on(on) };
         self.binary(Op::Mul, other, join)
+    }
+
+    /// Only series of these jobs and models, where the series have such a label.
+    pub(crate) fn within(mut self, region: &Region) -> Self {
+        for (label, values) in [(JOB, &region.jobs), (MODEL, &region.models)] {
+            if let Some(matcher) = values.matcher(label) {
+                self.0.each_select_mut(&mut |select| {
+                    if select.labels().contains(label) {
+                        select.matchers.push(matcher.clone());
+                    }
+                });
+            }
+        }
+        self
     }
 
     fn call(function: Function, of: Node) -> Self {

@@ -17,18 +17,18 @@ use super::{
 ///
 /// ```
 /// use llm_metrics::catalog;
-/// use llm_metrics_monitoring::{counter, promql::Window};
+/// use llm_metrics_monitoring::{select_counter, promql::Window};
 ///
-/// let requests = counter!(catalog::REQUESTS).rate(Window::minutes(5));
+/// let requests = select_counter!(catalog::REQUESTS).rate(Window::minutes(5));
 /// ```
 ///
 /// A gauge is refused:
 ///
 /// ```compile_fail
-/// llm_metrics_monitoring::counter!(llm_metrics::catalog::REQUESTS_IN_FLIGHT);
+/// llm_metrics_monitoring::select_counter!(llm_metrics::catalog::REQUESTS_IN_FLIGHT);
 /// ```
-#[macro_export]
-macro_rules! counter {
+#[cfg_attr(feature = "unstable", macro_export)]
+macro_rules! select_counter {
     ($row:expr) => {
         const { $crate::promql::Counter::of(&$row) }
     };
@@ -38,20 +38,20 @@ macro_rules! counter {
 ///
 /// ```
 /// use llm_metrics_gpu::catalog;
-/// use llm_metrics_monitoring::{gauge, promql::Window};
+/// use llm_metrics_monitoring::{select_gauge, promql::Window};
 ///
-/// let used = gauge!(catalog::MEMORY_USED).avg_over_time(Window::minutes(5));
+/// let used = select_gauge!(catalog::MEMORY_USED).avg_over_time(Window::minutes(5));
 /// ```
 ///
 /// It has no rate:
 ///
 /// ```compile_fail
-/// use llm_metrics_monitoring::{gauge, promql::Window};
+/// use llm_metrics_monitoring::{select_gauge, promql::Window};
 ///
-/// gauge!(llm_metrics_gpu::catalog::MEMORY_USED).rate(Window::minutes(5));
+/// select_gauge!(llm_metrics_gpu::catalog::MEMORY_USED).rate(Window::minutes(5));
 /// ```
-#[macro_export]
-macro_rules! gauge {
+#[cfg_attr(feature = "unstable", macro_export)]
+macro_rules! select_gauge {
     ($row:expr) => {
         const { $crate::promql::Gauge::of(&$row) }
     };
@@ -60,14 +60,16 @@ macro_rules! gauge {
 /// A histogram of a catalogue row, checked when it is compiled.
 ///
 /// ```compile_fail
-/// llm_metrics_monitoring::histogram!(llm_metrics::catalog::REQUESTS);
+/// llm_metrics_monitoring::select_histogram!(llm_metrics::catalog::REQUESTS);
 /// ```
-#[macro_export]
-macro_rules! histogram {
+#[cfg_attr(feature = "unstable", macro_export)]
+macro_rules! select_histogram {
     ($row:expr) => {
         const { $crate::promql::Histogram::of(&$row) }
     };
 }
+
+pub(crate) use {select_counter as counter, select_gauge as gauge, select_histogram as histogram};
 
 macro_rules! selecting {
     ($($kind:ident),+) => { $(
@@ -102,6 +104,12 @@ macro_rules! selecting {
                 values: impl IntoIterator<Item = impl Into<String>>,
             ) -> Self {
                 Self(self.0.matching(Matcher::new(label, Compare::NoneOf, values)))
+            }
+
+            /// Only series in which `label` is what the dashboard's variable says. Dashboards only.
+            #[must_use]
+            pub fn of_variable(self, label: impl Into<Label>, variable: &'static str) -> Self {
+                Self(self.0.matching(Matcher::new(label, Compare::Variable, [variable])))
             }
 
             /// Says that the targets have this label too, beside `job` and `instance`: the scrape configuration gives it to them.
@@ -154,6 +162,12 @@ impl Counter {
         Self(Select::row(row))
     }
 
+    /// Its value: everything since the process started. It says something only to who takes the rate.
+    #[must_use]
+    pub fn total(self) -> Expr {
+        Expr(Node::Select(self.0))
+    }
+
     /// How much it rises a second. Aggregate afterwards, never before: a restart would look like a fall.
     #[must_use]
     pub fn rate(self, window: Window) -> Expr {
@@ -199,6 +213,12 @@ impl Gauge {
         self.over(Over::Min, window)
     }
 
+    /// The sum of its samples.
+    #[must_use]
+    pub fn sum_over_time(self, window: Window) -> Expr {
+        self.over(Over::Sum, window)
+    }
+
     /// Its standard deviation.
     #[must_use]
     pub fn stddev_over_time(self, window: Window) -> Expr {
@@ -209,6 +229,12 @@ impl Gauge {
     #[must_use]
     pub fn quantile_over_time(self, quantile: f64, window: Window) -> Expr {
         self.over(Over::Quantile(quantile), window)
+    }
+
+    /// A quantile of the observations that it counts into buckets, by the label `le`: of recorded rates of a histogram's buckets.
+    #[must_use]
+    pub fn histogram_quantile(self, quantile: f64) -> Expr {
+        Expr(Node::Quantile { quantile, of: Box::new(self.now().0) })
     }
 
     /// How many samples there are.
@@ -248,6 +274,12 @@ impl Histogram {
     pub const fn of(row: &'static MetricDef) -> Self {
         assert!(matches!(row.kind, Kind::Histogram), "this row is no histogram");
         Self(Select::row(row))
+    }
+
+    /// The same with other bucket bounds: those that the service has given it.
+    #[must_use]
+    pub fn with_bounds(self, bounds: &[f64]) -> Self {
+        Self(Select { bounds: Some(bounds.into()), ..self.0 })
     }
 
     /// A quantile, aggregated over all that is not in `by`. Above the last bucket bound it says that bound.

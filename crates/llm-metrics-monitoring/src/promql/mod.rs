@@ -8,11 +8,11 @@
 //! # For rules
 //! ```
 //! use llm_metrics::{Outcome, catalog::{self, labels}};
-//! use llm_metrics_monitoring::{counter, promql::{Names, Reader, Window}};
+//! use llm_metrics_monitoring::{select_counter, promql::{Names, Reader, Window}};
 //!
 //! let window = Window::minutes(5);
-//! let errors = counter!(catalog::REQUESTS).with(labels::OUTCOME, Outcome::Error.as_str());
-//! let all = counter!(catalog::REQUESTS).with_any(labels::OUTCOME, ["success", "error"]);
+//! let errors = select_counter!(catalog::REQUESTS).with(labels::OUTCOME, Outcome::Error.as_str());
+//! let all = select_counter!(catalog::REQUESTS).with_any(labels::OUTCOME, ["success", "error"]);
 //! let ratio = errors.rate(window).sum_by([labels::MODEL]) / all.rate(window).sum_by([labels::MODEL]);
 //! assert_eq!(
 //!     ratio.render(&Names::new(), Reader::Rules).unwrap(),
@@ -26,10 +26,10 @@
 //!
 //! ```
 //! use llm_metrics::catalog::{self, labels};
-//! use llm_metrics_monitoring::{histogram, promql::{Names, Reader, Window}};
+//! use llm_metrics_monitoring::{select_histogram, promql::{Names, Reader, Window}};
 //!
 //! let variables = Reader::Dashboard(&[("job", "job"), ("instance", "instance"), ("model", "model")]);
-//! let p95 = histogram!(catalog::TIME_TO_FIRST_TOKEN).quantile(0.95, Window::RATE, [labels::MODEL]);
+//! let p95 = select_histogram!(catalog::TIME_TO_FIRST_TOKEN).quantile(0.95, Window::RATE, [labels::MODEL]);
 //! assert_eq!(
 //!     p95.render(&Names::new().prefix("qwen").unwrap(), variables).unwrap(),
 //!     "histogram_quantile(0.95, sum by (model, le) (rate(qwen_time_to_first_token_seconds_bucket\
@@ -40,9 +40,9 @@
 //! # What is refused
 //! ```
 //! use llm_metrics::catalog::{self, labels};
-//! use llm_metrics_monitoring::{counter, promql::{Names, Reader, Window}};
+//! use llm_metrics_monitoring::{select_counter, promql::{Names, Reader, Window}};
 //!
-//! let typo = counter!(catalog::REQUESTS).with(labels::OUTCOME, "failed").rate(Window::minutes(5));
+//! let typo = select_counter!(catalog::REQUESTS).with(labels::OUTCOME, "failed").rate(Window::minutes(5));
 //! let faults = typo.render(&Names::new(), Reader::Rules).unwrap_err();
 //! assert_eq!(faults[0].to_string(), "the label `outcome` of llm_requests_total is never \"failed\"");
 //! ```
@@ -61,9 +61,10 @@ mod tests;
 
 use std::borrow::Cow;
 
-pub use check::Fault;
+pub use check::InvalidExpression;
 pub use expr::Expr;
 pub use metric::{Counter, Gauge, Histogram};
+pub(crate) use metric::{counter, gauge, histogram};
 pub use render::{Names, Reader};
 pub use window::Window;
 

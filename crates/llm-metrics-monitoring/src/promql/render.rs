@@ -1,16 +1,16 @@
 //! Expressions as text.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use llm_metrics::catalog::{self, MetricDef, Naming};
 use llm_metrics_gpu::catalog::DEVICE_LABELS;
 
 use super::{
-    Expr, Fault, Label,
+    Expr, InvalidExpression, Label,
     expr::{Aggregation, Function, Join, Node, Op, Over},
     select::quote,
 };
-use crate::external;
+use crate::{external, vocabulary::JOB};
 
 /// How rows are spelled: the core's by one [`Naming`], the GPU's by another, those of others as they are.
 ///
@@ -27,6 +27,7 @@ use crate::external;
 pub struct Names {
     core: Naming,
     gpu: Naming,
+    by: Vec<Label>,
 }
 
 impl Names {
@@ -52,6 +53,30 @@ impl Names {
     pub fn gpu_prefix(mut self, prefix: impl Into<String>) -> Result<Self, llm_metrics::catalog::InvalidPrefix> {
         self.gpu = self.gpu.prefix(prefix)?;
         Ok(self)
+    }
+
+    /// Labels that the targets have beside `job` and `instance`: what is aggregated or joined by `job` is so by these, too.
+    #[must_use]
+    pub fn by(mut self, labels: impl IntoIterator<Item = impl Into<Label>>) -> Self {
+        self.by = labels.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// These labels, and those that go with `job`.
+    pub(crate) fn with_by<'a>(&'a self, labels: &'a [Label]) -> Vec<&'a str> {
+        let more = if labels.iter().any(|label| label == JOB) { &self.by[..] } else { &[] };
+        more.iter().chain(labels).map(|label| &**label).collect()
+    }
+
+    pub(crate) fn extend_by(&self, labels: &mut BTreeSet<Label>) {
+        if labels.contains(JOB) {
+            labels.extend(self.by.iter().cloned());
+        }
+    }
+
+    /// The labels that go with `job`.
+    pub(crate) fn by_labels(&self) -> &[Label] {
+        &self.by
     }
 
     /// The name of a row.
@@ -106,7 +131,7 @@ impl Expr {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn render(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<Fault>> {
+    pub fn render(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<InvalidExpression>> {
         self.checked(reader)?;
         Ok(Writer { names, reader, width: usize::MAX }.write(&self.0, 0))
     }
@@ -115,15 +140,16 @@ impl Expr {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn render_lines(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<Fault>> {
+    pub fn render_lines(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<InvalidExpression>> {
         self.checked(reader)?;
         Ok(Writer { names, reader, width: 100 }.write(&self.0, 0))
     }
 
-    fn checked(&self, reader: Reader<'_>) -> Result<(), Vec<Fault>> {
+    fn checked(&self, reader: Reader<'_>) -> Result<(), Vec<InvalidExpression>> {
         let mut faults = self.faults();
         if reader == Reader::Rules {
-            faults.extend(self.variable_windows().into_iter().map(|window| Fault::VariableInRule { window }));
+            faults
+                .extend(self.variable_windows().into_iter().map(|window| InvalidExpression::VariableInRule { window }));
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -159,18 +185,31 @@ impl Writer<'_> {
                         format!("({inner})")
                     }
                 });
-                let (pad, op, join) = (" ".repeat(indent), op.symbol(), render_join(join));
+                let (pad, op, join) = (" ".repeat(indent), op.symbol(), self.join(join));
                 match (&**left_side, &**right_side) {
                     (Node::Number(_), _) | (_, Node::Number(_)) => format!("{left} {op}{join} {right}"),
                     _ => format!("{left}\n{pad}{op}{join}\n{pad}{right}"),
                 }
             }
             Node::Aggregate { by, labels, of } if indent + line.len() > self.width => {
-                let (head, pad) = (render_aggregation(*by, labels), " ".repeat(indent));
+                let (head, pad) = (self.aggregation(*by, labels), " ".repeat(indent));
                 format!("{head}\n{pad}  {}\n{pad})", self.write(of, indent + 2))
             }
             _ => line,
         }
+    }
+
+    fn aggregation(&self, by: Aggregation, labels: &[Label]) -> String {
+        match by {
+            Aggregation::TopK(k) => format!("topk({k}, "),
+            _ if labels.is_empty() => format!("{}(", by.name()),
+            _ => format!("{} by ({}) (", by.name(), self.names.with_by(labels).join(", ")),
+        }
+    }
+
+    fn join(&self, join: &Join) -> String {
+        let on = join.on.iter().map(|labels| format!(" on ({})", self.names.with_by(labels).join(", ")));
+        on.chain(join.group_left.iter().map(|labels| format!(" group_left ({})", labels.join(", ")))).collect()
     }
 
     fn line(&self, node: &Node) -> String {
@@ -185,29 +224,16 @@ impl Writer<'_> {
             Node::Over { function, of, window } => function.call(&of.render(self.names, variables, Some(*window))),
             Node::Quantile { quantile, of } => format!("histogram_quantile({}, {})", number(*quantile), self.line(of)),
             Node::Call { function, of } => function.call(&self.line(of)),
-            Node::Aggregate { by, labels, of } => format!("{}{})", render_aggregation(*by, labels), self.line(of)),
+            Node::Aggregate { by, labels, of } => format!("{}{})", self.aggregation(*by, labels), self.line(of)),
             Node::Binary { op, left, right, join } => {
                 let [left, right] = [(left, false), (right, true)].map(|(side, is_right)| {
                     let text = self.line(side);
                     if op.needs_parentheses(side, is_right) { format!("({text})") } else { text }
                 });
-                format!("{left} {}{} {right}", op.symbol(), render_join(join))
+                format!("{left} {}{} {right}", op.symbol(), self.join(join))
             }
         }
     }
-}
-
-fn render_aggregation(by: Aggregation, labels: &[Label]) -> String {
-    match by {
-        Aggregation::TopK(k) => format!("topk({k}, "),
-        _ if labels.is_empty() => format!("{}(", by.name()),
-        _ => format!("{} by ({}) (", by.name(), labels.join(", ")),
-    }
-}
-
-fn render_join(join: &Join) -> String {
-    let on = join.on.iter().map(|labels| format!(" on ({})", labels.join(", ")));
-    on.chain(join.group_left.iter().map(|labels| format!(" group_left ({})", labels.join(", ")))).collect()
 }
 
 /// A number literal of PromQL.
@@ -229,6 +255,7 @@ impl Over {
             Self::Avg => format!("avg_over_time({range})"),
             Self::Max => format!("max_over_time({range})"),
             Self::Min => format!("min_over_time({range})"),
+            Self::Sum => format!("sum_over_time({range})"),
             Self::Stddev => format!("stddev_over_time({range})"),
             Self::Quantile(quantile) => format!("quantile_over_time({}, {range})", number(quantile)),
             Self::Count => format!("count_over_time({range})"),
@@ -252,12 +279,16 @@ impl Function {
             Self::ClampMax(_) => "clamp_max",
             Self::Time => "time",
             Self::Vector => "vector",
+            Self::CopyLabel { .. } => "label_replace",
         }
     }
 
     fn call(self, of: &str) -> String {
         match self {
             Self::Time => "time()".to_owned(),
+            Self::CopyLabel { to, from } => {
+                format!("label_replace({of}, {}, \"$1\", {}, \"(.*)\")", quote(to), quote(from))
+            }
             Self::ClampMin(limit) | Self::ClampMax(limit) => format!("{}({of}, {})", self.name(), number(limit)),
             _ => format!("{}({of})", self.name()),
         }

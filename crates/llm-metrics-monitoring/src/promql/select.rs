@@ -1,15 +1,11 @@
 //! What is selected: a row or a recorded rule, and which of its series.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use llm_metrics::catalog::{MetricDef, labels};
 
-use super::{Fault, Label, Names, Window};
-use crate::{
-    external,
-    rule::Rule,
-    vocabulary::{self, TARGET_LABELS},
-};
+use super::{InvalidExpression, Label, Names, Window};
+use crate::{external, rule::Rule, vocabulary::TARGET_LABELS};
 
 /// A selector: the operand of everything.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +15,8 @@ pub(crate) struct Select {
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) target_labels: Vec<Label>,
     pub(crate) offset: Option<Window>,
+    /// The bucket bounds, where they are not the row's.
+    pub(crate) bounds: Option<Arc<[f64]>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +48,8 @@ pub(crate) enum Compare {
     NotEqual,
     OneOf,
     NoneOf,
+    /// What a dashboard's variable says.
+    Variable,
 }
 
 impl Matcher {
@@ -62,6 +62,9 @@ impl Matcher {
     }
 
     fn render(&self) -> String {
+        if self.compare == Compare::Variable {
+            return format!("{}=~\"${}\"", self.label, self.values.concat());
+        }
         let text = match (self.compare, &self.values[..]) {
             (Compare::Equal | Compare::NotEqual, [value]) => value.clone(),
             (_, values) => values.iter().map(|value| escape_regex(value)).collect::<Vec<_>>().join("|"),
@@ -69,7 +72,7 @@ impl Matcher {
         let compare = match self.compare {
             Compare::Equal => "=",
             Compare::NotEqual => "!=",
-            Compare::OneOf => "=~",
+            Compare::OneOf | Compare::Variable => "=~",
             Compare::NoneOf => "!~",
         };
         format!("{}{compare}{}", self.label, quote(&text))
@@ -78,7 +81,14 @@ impl Matcher {
 
 impl Select {
     pub(crate) const fn row(row: &'static MetricDef) -> Self {
-        Self { what: What::Row(row), part: Part::Whole, matchers: Vec::new(), target_labels: Vec::new(), offset: None }
+        Self {
+            what: What::Row(row),
+            part: Part::Whole,
+            matchers: Vec::new(),
+            target_labels: Vec::new(),
+            offset: None,
+            bounds: None,
+        }
     }
 
     pub(crate) const fn rule(rule: Rule) -> Self {
@@ -88,6 +98,7 @@ impl Select {
             matchers: Vec::new(),
             target_labels: Vec::new(),
             offset: None,
+            bounds: None,
         }
     }
 
@@ -111,25 +122,27 @@ impl Select {
         labels
     }
 
-    pub(crate) fn check(&self, faults: &mut Vec<Fault>) {
+    pub(crate) fn check(&self, faults: &mut Vec<InvalidExpression>) {
         let labels = self.labels();
         for Matcher { label, values, compare } in &self.matchers {
             if !labels.contains(label) {
-                faults.push(Fault::NoSuchLabel { label: label.clone(), of: self.spelled() });
+                faults.push(InvalidExpression::NoSuchLabel { label: label.clone(), of: self.spelled() });
             }
             let unknown = values.iter().filter(|value| !self.can_be(label, value));
-            faults.extend(unknown.map(|value| Fault::NoSuchValue {
+            faults.extend(unknown.map(|value| InvalidExpression::NoSuchValue {
                 label: label.clone(),
                 value: value.clone(),
                 of: self.spelled(),
             }));
             if values.is_empty() && matches!(compare, Compare::OneOf | Compare::NoneOf) {
-                faults.push(Fault::NoValues { label: label.clone(), of: self.spelled() });
+                faults.push(InvalidExpression::NoValues { label: label.clone(), of: self.spelled() });
             }
         }
         match (self.part, &self.what) {
-            (Part::Bucket(Some(bound)), What::Row(row)) if !row.buckets.contains(&bound) => {
-                faults.push(Fault::NoSuchBucket { bound, of: row.name });
+            (Part::Bucket(Some(bound)), What::Row(row))
+                if !self.bounds.as_deref().unwrap_or(row.buckets).contains(&bound) =>
+            {
+                faults.push(InvalidExpression::NoSuchBucket { bound, of: row.name });
             }
             _ => {}
         }
@@ -141,8 +154,10 @@ impl Select {
     /// Whether the label can have that value here: any, where the set is open.
     fn can_be(&self, label: &str, value: &str) -> bool {
         let What::Row(row) = &self.what else { return true };
-        let closed = if row.name.starts_with("gpu_") {
-            vocabulary::gpu_values(row, label)
+        let closed = if llm_metrics_gpu::catalog::all().any(|other| other.name == row.name) {
+            llm_metrics_gpu::catalog::label_values(row, label)
+        } else if llm_metrics_gateway::catalog::all().any(|other| other.name == row.name) {
+            llm_metrics_gateway::catalog::label_values(row, label)
         } else if external::contains(row) {
             None
         } else {
@@ -171,7 +186,8 @@ impl Select {
 
     /// Spells it, with `variables` (label, variable) matched where the series have the label and nothing says otherwise.
     pub(crate) fn render(&self, names: &Names, variables: &[(&str, &str)], window: Option<Window>) -> String {
-        let labels = self.labels();
+        let mut labels = self.labels();
+        names.extend_by(&mut labels);
         let free = |label: &str| labels.contains(label) && !self.matchers.iter().any(|matcher| matcher.label == label);
         let by_variable = variables.iter().filter(|(label, _)| free(label));
         let mut matchers: Vec<_> = by_variable.map(|(label, variable)| format!("{label}=~\"${variable}\"")).collect();

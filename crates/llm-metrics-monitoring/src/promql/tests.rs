@@ -6,7 +6,7 @@ use llm_metrics::catalog::{
 };
 use llm_metrics_gpu::catalog as gpu;
 
-use super::{Expr, Fault, Names, Reader, Window};
+use super::{Expr, InvalidExpression, Names, Reader, Window};
 use crate::{Level, Rule, counter, external, gauge, histogram};
 
 const M5: Window = Window::minutes(5);
@@ -15,7 +15,7 @@ fn spelled(expr: &Expr) -> String {
     expr.render(&Names::new(), Reader::Rules).unwrap()
 }
 
-fn refused(expr: &Expr) -> Fault {
+fn refused(expr: &Expr) -> InvalidExpression {
     let faults = expr.render(&Names::new(), Reader::Rules).unwrap_err();
     assert_eq!(faults.len(), 1, "{faults:?}");
     faults.into_iter().next().unwrap()
@@ -28,60 +28,62 @@ fn requests() -> Expr {
 #[test]
 fn a_label_that_the_row_does_not_declare_is_refused() {
     let expr = counter!(catalog::REQUESTS_STARTED).with(MODEL, "qwen").rate(M5);
-    assert!(matches!(refused(&expr), Fault::NoSuchLabel { label, .. } if label == MODEL));
+    assert!(matches!(refused(&expr), InvalidExpression::NoSuchLabel { label, .. } if label == MODEL));
     let expr = counter!(catalog::REQUESTS_STARTED).rate(M5).sum_by([MODEL]);
-    assert!(matches!(refused(&expr), Fault::NoSuchLabel { label, .. } if label == MODEL));
+    assert!(matches!(refused(&expr), InvalidExpression::NoSuchLabel { label, .. } if label == MODEL));
     let lost = requests().sum_by([OUTCOME]);
-    assert!(matches!(refused(&lost), Fault::NoSuchLabel { label, .. } if label == OUTCOME));
+    assert!(matches!(refused(&lost), InvalidExpression::NoSuchLabel { label, .. } if label == OUTCOME));
 }
 
 #[test]
 fn a_value_outside_a_closed_set_is_refused_and_one_of_an_open_set_is_not() {
     let expr = gauge!(gpu::CLOCK_EVENT).with("reason", "hot").now();
-    assert!(matches!(refused(&expr), Fault::NoSuchValue { value, .. } if value == "hot"));
+    assert!(matches!(refused(&expr), InvalidExpression::NoSuchValue { value, .. } if value == "hot"));
     assert!(gauge!(external::UP).with("job", "anything").now().faults().is_empty());
     let expr = counter!(catalog::REQUESTS).with_any(OUTCOME, ["error", "failed"]).rate(M5);
-    assert!(matches!(refused(&expr), Fault::NoSuchValue { value, .. } if value == "failed"));
+    assert!(matches!(refused(&expr), InvalidExpression::NoSuchValue { value, .. } if value == "failed"));
 }
 
 #[test]
 fn a_bound_that_is_no_buckets_is_refused() {
-    let expr = histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(3.0, M5, [MODEL]);
-    assert_eq!(refused(&expr), Fault::NoSuchBucket { bound: 3.0, of: "llm_time_to_first_token_seconds" });
+    let expr = histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(3.5, M5, [MODEL]);
+    assert_eq!(refused(&expr), InvalidExpression::NoSuchBucket { bound: 3.5, of: "llm_time_to_first_token_seconds" });
 }
 
 #[test]
 fn sides_that_never_match_are_refused() {
     let by_operation = counter!(catalog::OUTPUT_TOKENS).rate(M5).sum_by(["operation"]);
-    assert!(matches!(refused(&requests().and(by_operation.clone())), Fault::NeverMatches { .. }));
-    assert!(matches!(refused(&requests().and_on([MODEL], by_operation)), Fault::NoSuchLabel { .. }));
+    assert!(matches!(refused(&requests().and(by_operation.clone())), InvalidExpression::NeverMatches { .. }));
+    assert!(matches!(refused(&requests().and_on([MODEL], by_operation)), InvalidExpression::NoSuchLabel { .. }));
     let (up, version) = (gauge!(external::UP).now(), gauge!(catalog::BUILD_INFO).now());
-    assert!(matches!(refused(&up.clone().unless(version.clone())), Fault::NeverMatches { .. }));
+    assert!(matches!(refused(&up.clone().unless(version.clone())), InvalidExpression::NeverMatches { .. }));
     assert!(up.unless_on(["instance"], version).faults().is_empty());
 }
 
 #[test]
 fn numbers_and_series_are_kept_apart() {
-    assert_eq!(refused(&requests().and(1.0)), Fault::NoSeries { op: "and" });
-    assert_eq!(refused(&Expr::time().gt(1.0)), Fault::NoSeries { op: ">" });
-    assert!(matches!(refused(&Expr::from(1.0).sum()), Fault::WrongOperand { .. }));
-    assert!(matches!(refused(&Expr::from(1.0).abs()), Fault::WrongOperand { .. }));
+    assert_eq!(refused(&requests().and(1.0)), InvalidExpression::NoSeries { op: "and" });
+    assert_eq!(refused(&Expr::time().gt(1.0)), InvalidExpression::NoSeries { op: ">" });
+    assert!(matches!(refused(&Expr::from(1.0).sum()), InvalidExpression::WrongOperand { .. }));
+    assert!(matches!(refused(&Expr::from(1.0).abs()), InvalidExpression::WrongOperand { .. }));
 }
 
 #[test]
 fn a_dashboards_window_is_refused_in_a_rule() {
     let expr = counter!(catalog::REQUESTS).rate(Window::RATE).sum_by([MODEL]);
-    assert_eq!(refused(&expr), Fault::VariableInRule { window: Window::RATE });
+    assert_eq!(refused(&expr), InvalidExpression::VariableInRule { window: Window::RATE });
     assert!(expr.render(&Names::new(), Reader::Dashboard(&[])).is_ok());
     let rule = Rule::new(Level::JobModel, "llm_requests", "rate", Unit::Count, expr);
     let reads = rule.now().render(&Names::new(), Reader::Dashboard(&[])).unwrap_err();
-    assert!(reads.contains(&Fault::VariableInRule { window: Window::RATE }));
+    assert!(reads.contains(&InvalidExpression::VariableInRule { window: Window::RATE }));
 }
 
 #[test]
 fn a_rule_has_the_labels_that_its_level_says() {
     let rule = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, requests());
-    assert!(matches!(&refused(&rule.now()), Fault::WrongLevel { rule, .. } if rule == "job_model:llm_requests:rate5m"));
+    assert!(
+        matches!(&refused(&rule.now()), InvalidExpression::WrongLevel { rule, .. } if rule == "job_model:llm_requests:rate5m")
+    );
 }
 
 #[test]
@@ -136,5 +138,28 @@ fn a_dashboards_variables_are_added_where_the_label_is_and_nothing_else_is_said(
     assert_eq!(
         rule.now().render(&Names::new(), reader).unwrap(),
         r#"job_model:llm_requests:rate5m{job=~"$job",model=~"$model"}"#
+    );
+}
+
+#[test]
+fn labels_that_go_with_the_job_are_in_every_aggregation_and_join_by_it() {
+    let names = Names::new().by(["cluster"]);
+    let expr = counter!(catalog::REQUESTS).rate(M5).sum_by(Level::JobModel.labels());
+    let up = gauge!(external::UP).now().unless_on(["job", "instance"], gauge!(catalog::BUILD_INFO).now());
+    let text = |expr: &Expr| expr.render(&names, Reader::Rules).unwrap();
+    assert_eq!(text(&expr), "sum by (cluster, job, model) (rate(llm_requests_total[5m]))");
+    assert_eq!(text(&up), "up unless on (cluster, job, instance) llm_metrics_build_info");
+    assert_eq!(text(&requests()), "sum by (model) (rate(llm_requests_total[5m]))");
+    let reader = Reader::Dashboard(&[("cluster", "cluster")]);
+    assert_eq!(gauge!(external::UP).now().render(&names, reader).unwrap(), r#"up{cluster=~"$cluster"}"#);
+}
+
+#[test]
+fn a_bound_of_the_services_own_is_accepted() {
+    let first = histogram!(catalog::TIME_TO_FIRST_TOKEN).with_bounds(&[3.5]);
+    assert!(first.clone().within(3.5).rate(M5).faults().is_empty());
+    assert_eq!(
+        refused(&first.within(2.5).rate(M5)),
+        InvalidExpression::NoSuchBucket { bound: 2.5, of: "llm_time_to_first_token_seconds" }
     );
 }

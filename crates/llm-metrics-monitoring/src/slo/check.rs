@@ -1,14 +1,80 @@
 //! What values can be, and what to say when they cannot.
 
-use garde::Error;
-use llm_metrics::catalog::MetricDef;
+use std::collections::BTreeMap;
 
-type Checked = garde::Result;
+use garde::{Error, Path, Report};
+use llm_metrics::catalog::{MetricDef, buckets::validate};
+
+use super::{Bounds, Slo, histogram_of};
+
+pub(super) type Checked = garde::Result;
+
+/// A part of `slo.yaml` that is checked. Not garde's own trait, which would be in our public API: a new garde would be a new version of ours.
+pub(super) trait Section {
+    fn check(&self, findings: &mut Findings<'_>);
+}
+
+/// What is wrong, each with the path of its field.
+pub(super) struct Findings<'a> {
+    pub(super) bounds: &'a Bounds,
+    path: Path,
+    report: &'a mut Report,
+}
+
+impl Findings<'_> {
+    pub(super) fn field(&mut self, name: &str, checked: Checked) {
+        if let Err(error) = checked {
+            self.report.append(self.path.join(name), error);
+        }
+    }
+
+    /// Each item of a list.
+    pub(super) fn items(&mut self, name: &str, items: &[String], check: impl Fn(&str, &Bounds) -> Checked) {
+        for (index, item) in items.iter().enumerate() {
+            if let Err(error) = check(item, self.bounds) {
+                self.report.append(self.path.join(name).join(index), error);
+            }
+        }
+    }
+
+    pub(super) fn section(&mut self, name: &str, section: &impl Section) {
+        let path = self.path.join(name);
+        section.check(&mut Findings { path, bounds: self.bounds, report: self.report });
+    }
+
+    pub(super) fn sections(&mut self, name: &str, sections: &[impl Section]) {
+        for (index, section) in sections.iter().enumerate() {
+            let path = self.path.join(name).join(index);
+            section.check(&mut Findings { path, bounds: self.bounds, report: self.report });
+        }
+    }
+}
+
+/// Settings that serde-saphyr checks when it has read them, since it knows in which line each of them stands.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct CheckedSlo(pub(super) Slo);
+
+impl garde::Validate for CheckedSlo {
+    type Context = Bounds;
+
+    fn validate_into(&self, bounds: &Bounds, parent: &mut dyn FnMut() -> Path, report: &mut Report) {
+        self.0.check(&mut Findings { bounds, path: parent(), report });
+    }
+}
+
+impl Slo {
+    pub(super) fn findings(&self, bounds: &Bounds) -> Report {
+        let mut report = Report::new();
+        self.check(&mut Findings { bounds, path: Path::empty(), report: &mut report });
+        report
+    }
+}
 
 /// A bucket bound of the histogram.
-pub(super) fn bound(row: &'static MetricDef) -> impl Fn(&f64, &()) -> Checked {
-    move |value, ()| {
-        let bounds = row.buckets;
+pub(super) fn bound(row: &'static MetricDef) -> impl Fn(&f64, &Bounds) -> Checked {
+    move |value, own| {
+        let bounds = own.of(row);
         if bounds.contains(value) {
             return Ok(());
         }
@@ -16,51 +82,72 @@ pub(super) fn bound(row: &'static MetricDef) -> impl Fn(&f64, &()) -> Checked {
         let above = bounds.iter().find(|bound| *bound > value);
         let nearest = match (below, above) {
             (Some(below), Some(above)) => format!("the nearest are {below} and {above}"),
-            (Some(last), None) => format!("it is beyond the last one, {last}: nothing above that can be told apart"),
+            (Some(last), None) => format!("it is beyond the last one, {last}: Prometheus cannot see beyond that"),
             (None, Some(first)) => format!("the nearest is {first}"),
-            (None, None) => "it is no number".to_owned(),
+            (None, None) => "it is not a number".to_owned(),
         };
-        Err(Error::new(format!("{value} is no bucket bound of {}; {nearest}", row.name)))
+        Err(Error::new(format!("{value} is not a bucket bound of {}; {nearest}", row.name)))
     }
 }
 
 /// A bucket bound of the histogram that a quantile can exceed: quantiles end at the last bound.
-pub(super) fn bound_below_last(row: &'static MetricDef) -> impl Fn(&f64, &()) -> Checked {
-    move |value, ()| match row.buckets {
+pub(super) fn bound_below_last(row: &'static MetricDef) -> impl Fn(&f64, &Bounds) -> Checked {
+    move |value, own| match own.of(row) {
         [.., before, last] if value == last => Err(Error::new(format!(
             "no quantile of {} is ever above {last}, its last bucket bound, so that this would never fire; \
              the nearest is {before}",
             row.name
         ))),
-        _ => bound(row)(value, &()),
+        _ => bound(row)(value, own),
     }
 }
 
 /// A share that leaves a budget.
-pub(super) fn objective(value: &f64, _: &()) -> Checked {
+pub(super) fn objective(value: &f64, _: &Bounds) -> Checked {
     if (0.5..1.0).contains(value) {
         return Ok(());
     }
-    Err(Error::new(format!("{value} is no objective: give a share of at least 0.5 and below 1, such as 0.995")))
+    Err(Error::new(format!("{value} is not a valid objective: use a ratio of at least 0.5 and below 1, such as 0.995")))
 }
 
 /// A share.
-pub(super) fn ratio(value: &f64, _: &()) -> Checked {
+pub(super) fn ratio(value: &f64, _: &Bounds) -> Checked {
     if *value > 0.0 && *value < 1.0 {
         return Ok(());
     }
-    Err(Error::new(format!("{value} is no share: give a number between 0 and 1, such as 0.05 for 5 %")))
+    Err(Error::new(format!("{value} is not a ratio: use a number between 0 and 1, such as 0.05 for 5 %")))
 }
 
-pub(super) fn not_negative(value: &f64, _: &()) -> Checked {
+pub(super) fn not_negative(value: &f64, _: &Bounds) -> Checked {
     if value.is_finite() && *value >= 0.0 {
         return Ok(());
     }
-    Err(Error::new(format!("{value} has to be 0 or more")))
+    Err(Error::new(format!("{value} has to be a number, and 0 or more")))
 }
 
-pub(super) fn number_within(least: f64, most: f64) -> impl Fn(&f64, &()) -> Checked {
-    move |value, ()| {
+pub(super) fn above_zero(value: &f64, _: &Bounds) -> Checked {
+    if value.is_finite() && (0.0..=1e9).contains(value) && *value > 0.0 {
+        return Ok(());
+    }
+    Err(Error::new(format!("{value} has to be above 0, and at most a billion: beyond that it would never alert")))
+}
+
+pub(super) fn whole_within(least: u32, most: u32) -> impl Fn(&u32, &Bounds) -> Checked {
+    move |value, _| {
+        if (least..=most).contains(value) {
+            return Ok(());
+        }
+        Err(Error::new(format!("{value} has to be between {least} and {most}")))
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, clippy::trivially_copy_pass_by_ref, reason = "a check like the others")]
+pub(super) fn anything(_: &bool, _: &Bounds) -> Checked {
+    Ok(())
+}
+
+pub(super) fn number_within(least: f64, most: f64) -> impl Fn(&f64, &Bounds) -> Checked {
+    move |value, _| {
         if (least..=most).contains(value) {
             return Ok(());
         }
@@ -69,41 +156,120 @@ pub(super) fn number_within(least: f64, most: f64) -> impl Fn(&f64, &()) -> Chec
 }
 
 /// A name of a scrape job: anything that can stand in a file.
-pub(super) fn job(value: &str, _: &()) -> Checked {
+pub(super) fn job(value: &str, _: &Bounds) -> Checked {
     if !value.is_empty() && !value.contains(char::is_control) {
         return Ok(());
     }
-    Err(Error::new(format!("{value:?} is no job: give the job_name of the scrape configuration")))
+    Err(Error::new(format!("{value:?} is not a valid job: use the job_name of the scrape configuration")))
+}
+
+pub(super) fn not_empty(jobs: &[String], _: &Bounds) -> Checked {
+    if jobs.is_empty() { Err(Error::new("name at least one job")) } else { Ok(()) }
 }
 
 /// Each of them once: two alerts about one job would be told apart by nothing.
-pub(super) fn distinct(jobs: &[String], _: &()) -> Checked {
+pub(super) fn distinct(jobs: &[String], _: &Bounds) -> Checked {
     match jobs.iter().enumerate().find(|(index, job)| jobs[..*index].contains(job)) {
-        Some((_, job)) => Err(Error::new(format!("{job:?} is there twice"))),
+        Some((_, job)) => Err(Error::new(format!("{job:?} is listed twice"))),
         None => Ok(()),
     }
 }
 
-pub(super) fn runbooks(value: &str, _: &()) -> Checked {
+/// Labels beside those that are there anyway.
+pub(super) fn by_labels(labels: &[String], bounds: &Bounds) -> Checked {
+    distinct(labels, bounds)?;
+    let own = crate::vocabulary::TARGET_LABELS
+        .into_iter()
+        .chain(llm_metrics::catalog::labels::ALL.iter().map(|label| label.name));
+    let own: Vec<_> = own.chain(["gpu", "gpu_uuid", "severity", "override", "window", "burn", "queue", "by"]).collect();
+    match labels.iter().find(|label| own.contains(&label.as_str())) {
+        Some(label) => Err(Error::new(format!("{label:?} is already a label of series or alerts"))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn alert_labels(labels: &BTreeMap<String, String>, bounds: &Bounds) -> Checked {
+    let names: Vec<_> = labels.keys().cloned().collect();
+    by_labels(&names, bounds)?;
+    for (name, value) in labels {
+        label(name, bounds)?;
+        if value.is_empty() || value.contains("{{") || value.contains(char::is_control) {
+            return Err(Error::new(format!(
+                "{name}: {value:?} is not a valid label value: use text without control characters and {{{{"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn alert_names(names: &[String], bounds: &Bounds) -> Checked {
+    distinct(names, bounds)?;
+    let known = crate::runbook::alerts();
+    match names.iter().find(|name| !known.clone().any(|known| known == name.as_str())) {
+        Some(name) => {
+            let known: Vec<_> = known.collect();
+            Err(Error::new(format!("{name:?} is not an alert; the alerts are {}", known.join(", "))))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Own bounds of histograms that there are.
+pub(super) fn buckets(own: &BTreeMap<String, Vec<f64>>, _: &Bounds) -> Checked {
+    for (name, bounds) in own {
+        if histogram_of(name).is_none() {
+            return Err(Error::new(format!(
+                "{name} is not a histogram of llm-metrics; use its name with the prefix `llm_`"
+            )));
+        }
+        validate(bounds).map_err(|error| Error::new(format!("{name}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Fit for a name in Kubernetes (RFC 1123).
+pub(super) fn service_name(value: &str, _: &Bounds) -> Checked {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&value.len()) && value.bytes().all(fits) && !value.starts_with('-') && !value.ends_with('-') {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{value:?} is not a valid service name: use up to 63 lower-case letters, digits and dashes"
+    )))
+}
+
+pub(super) fn override_name(value: &str, _: &Bounds) -> Checked {
+    if value.len() <= 128 && !value.contains(char::is_control) && !value.contains("{{") {
+        return Ok(());
+    }
+    Err(Error::new("use a name of up to 128 characters"))
+}
+
+pub(super) fn runbooks(value: &str, _: &Bounds) -> Checked {
     if !value.is_empty() && !value.ends_with('/') && !value.contains(char::is_whitespace) && !value.contains("{{") {
         return Ok(());
     }
-    Err(Error::new("give an address or a folder, without a slash at its end"))
+    Err(Error::new("use a URL or a folder, without a trailing slash"))
 }
 
 /// A label that targets can have.
-pub(super) fn label(value: &str, _: &()) -> Checked {
+pub(super) fn label(value: &str, _: &Bounds) -> Checked {
     let begins =
         value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !value.starts_with("__");
     if begins && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Ok(());
     }
-    Err(Error::new(format!("{value:?} is no label: use letters, digits and underscores, and begin with a letter")))
+    Err(Error::new(format!(
+        "{value:?} is not a valid label name: use letters, digits and underscores, and begin with a letter"
+    )))
 }
 
 /// Not below another field.
-pub(super) fn at_least(field: &'static str, least: f64) -> impl Fn(&f64, &()) -> Checked {
-    move |value, ()| {
+pub(super) fn at_least<N: PartialOrd + std::fmt::Display + Copy>(
+    field: &'static str,
+    least: N,
+) -> impl Fn(&N, &Bounds) -> Checked {
+    move |value, _| {
         if *value >= least {
             return Ok(());
         }

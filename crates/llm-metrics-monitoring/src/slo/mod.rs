@@ -1,7 +1,10 @@
-//! `slo.yaml`: what is promised, and from when on somebody is told.
+//! `slo.yaml`: objectives and alert thresholds, for all models and jobs and for some of them.
 //!
 //! Every line is optional. What is given is checked as a whole: a threshold on a histogram has to be the bound of one of its
-//! buckets, because between two bounds Prometheus guesses, and above the last one it cannot see.
+//! buckets, because between two bounds Prometheus interpolates, and above the last one it cannot see.
+//!
+//! [`Override`]s say what is different for some models or jobs. Where several fit, all of them apply, later ones over earlier
+//! ones.
 //!
 //! ```
 //! use llm_metrics_monitoring::slo::Slo;
@@ -10,231 +13,138 @@
 //! assert_eq!(slo.objectives.availability, 0.999);
 //! assert_eq!(slo.objectives.time_to_first_token.seconds, 2.5);
 //!
-//! let error = Slo::parse("objectives:\n  time_to_first_token:\n    seconds: 3\n").unwrap_err();
-//! assert!(error.to_string().contains("the nearest are 2.5 and 5"));
+//! let error = Slo::parse("objectives:\n  time_to_first_token:\n    seconds: 3.5\n").unwrap_err();
+//! assert!(error.to_string().contains("the nearest are 3 and 4"));
+//!
+//! let slo = Slo::parse("overrides:\n  - models: [qwen3-32b]\n    objectives: {availability: 0.99}\n")?;
+//! assert_eq!(slo.effective("llm", "qwen3-32b").objectives.availability, 0.99);
+//! assert_eq!(slo.effective("llm", "qwen3-4b").objectives.availability, 0.995);
 //! # Ok::<(), llm_metrics_monitoring::slo::InvalidSlo>(())
 //! ```
 
 mod check;
+mod overrides;
+mod settings;
 
-use garde::Validate;
-use llm_metrics::catalog;
+use std::collections::BTreeMap;
+
+use llm_metrics::catalog::{self, Kind, MetricDef};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::UserMessageFormatter;
 
-use check::{at_least, bound, bound_below_last, distinct, job, label, not_negative, number_within, ratio};
+use check::{CheckedSlo, Findings, Section, distinct, job, label};
+pub use overrides::Override;
+pub(crate) use overrides::{Cell, Region, Told};
+pub use settings::{
+    Alerts, Gpu, InterTokenLatency, Objectives, PartialAlerts, PartialGpu, PartialInterTokenLatency, PartialObjectives,
+    PartialScaling, PartialTimeToFirstToken, Scaling, TimeToFirstToken,
+};
 
 /// The settings, with a default for everything.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Validate)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Slo {
     /// Where the metrics come from.
-    #[garde(dive)]
     pub service: Service,
     /// What is promised.
-    #[garde(dive)]
     pub objectives: Objectives,
-    /// From when on somebody is told, beside the objectives.
-    #[garde(dive)]
+    /// Alert thresholds, beside the objectives.
     pub alerts: Alerts,
     /// What is particular to the GPUs.
-    #[garde(dive)]
     pub gpu: Gpu,
     /// How many replicas are wanted.
-    #[garde(dive)]
     pub scaling: Scaling,
+    /// Bucket bounds of histograms whose bounds the service has changed (`Builder::buckets`), by the default name of the metric.
+    pub buckets: BTreeMap<String, Vec<f64>>,
+    /// Labels that every alert gets, such as `team`.
+    pub labels: BTreeMap<String, String>,
+    /// Alerts that are not generated, by name.
+    pub disable: Vec<String>,
+    /// What is different for some models or jobs. Where several fit, all apply, later ones over earlier ones.
+    pub overrides: Vec<Override>,
+}
+
+impl Section for Slo {
+    fn check(&self, findings: &mut Findings<'_>) {
+        let Self { service, objectives, alerts, gpu, scaling, buckets, labels, disable, overrides } = self;
+        findings.section("service", service);
+        findings.section("objectives", objectives);
+        findings.section("alerts", alerts);
+        findings.section("gpu", gpu);
+        findings.section("scaling", scaling);
+        findings.field("buckets", check::buckets(buckets, findings.bounds));
+        findings.field("labels", check::alert_labels(labels, findings.bounds));
+        findings.field("disable", check::alert_names(disable, findings.bounds));
+        findings.field("overrides", overrides::check_all(overrides, findings.bounds));
+        findings.sections("overrides", overrides);
+    }
 }
 
 /// Where the metrics come from.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Service {
+    /// What the service is called, in exported objectives and in manifests.
+    pub name: String,
     /// The scrape jobs of the servers. Alerts about missing targets look at these.
-    #[garde(length(min = 1), custom(distinct), inner(custom(job)))]
     pub jobs: Vec<String>,
-    /// What the links to runbooks begin with: a folder, or the address of one.
-    #[garde(custom(check::runbooks))]
+    /// Labels that tell deployments of the same job apart, such as `cluster` and `namespace`: the scrape configuration gives them
+    /// to the targets. Everything that is aggregated by `job` is aggregated by them, too.
+    pub by: Vec<String>,
+    /// Where the runbooks are: the address of a folder, of which alerts and dashboards have links (`runbook_url`), or a folder, which
+    /// alerts name (`runbook`).
     pub runbooks: String,
+    /// The address of Alertmanager, for links that silence an alert.
+    pub alertmanager: String,
+}
+
+impl Section for Service {
+    fn check(&self, findings: &mut Findings<'_>) {
+        let Self { name, jobs, by, runbooks, alertmanager } = self;
+        findings.field("name", check::service_name(name, findings.bounds));
+        findings.field("jobs", check::not_empty(jobs, findings.bounds));
+        findings.field("jobs", distinct(jobs, findings.bounds));
+        findings.items("jobs", jobs, job);
+        findings.field("by", check::by_labels(by, findings.bounds));
+        findings.items("by", by, label);
+        findings.field("runbooks", check::runbooks(runbooks, findings.bounds));
+        findings.field("alertmanager", check::runbooks(alertmanager, findings.bounds));
+    }
+}
+
+impl Service {
+    /// Where the runbook of an alert is.
+    pub(crate) fn runbook(&self, alert: &str) -> String {
+        format!("{}/{alert}.md", self.runbooks)
+    }
+
+    /// Whether that can be opened in a browser.
+    pub(crate) fn serves_runbooks(&self) -> bool {
+        ["http://", "https://"].iter().any(|scheme| self.runbooks.starts_with(scheme))
+    }
 }
 
 impl Default for Service {
     fn default() -> Self {
-        Self { jobs: vec!["llm".to_owned()], runbooks: "docs/runbooks".to_owned() }
-    }
-}
-
-/// What is promised. The rest is the error budget, and alerts watch how fast it goes.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Objectives {
-    /// The share of requests that succeed, of those that succeed or fail by our fault.
-    #[garde(custom(check::objective))]
-    pub availability: f64,
-    /// The first token.
-    #[garde(dive)]
-    pub time_to_first_token: TimeToFirstToken,
-    /// The gaps between tokens.
-    #[garde(dive)]
-    pub inter_token_latency: InterTokenLatency,
-    /// The share of requests that meet each objective that the server itself was given (`llm_slo_requests_total`).
-    #[garde(custom(check::objective))]
-    pub attainment: f64,
-}
-
-impl Default for Objectives {
-    fn default() -> Self {
         Self {
-            availability: 0.995,
-            time_to_first_token: TimeToFirstToken::default(),
-            inter_token_latency: InterTokenLatency::default(),
-            attainment: 0.9,
+            name: "llm".to_owned(),
+            jobs: vec!["llm".to_owned()],
+            by: Vec::new(),
+            runbooks: "docs/runbooks".to_owned(),
+            alertmanager: "http://127.0.0.1:9093".to_owned(),
         }
     }
 }
 
-/// So many streams have their first token in time.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct TimeToFirstToken {
-    /// In time: seconds, a bucket bound of `llm_time_to_first_token_seconds`.
-    #[garde(custom(bound(&catalog::TIME_TO_FIRST_TOKEN)))]
-    pub seconds: f64,
-    /// The share of streams.
-    #[garde(custom(check::objective))]
-    pub objective: f64,
-}
+/// The bucket bounds that thresholds are checked against: the catalogue's, or those that the service has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bounds(BTreeMap<String, Vec<f64>>);
 
-impl Default for TimeToFirstToken {
-    fn default() -> Self {
-        Self { seconds: 2.5, objective: 0.95 }
-    }
-}
-
-/// So many gaps between tokens are short enough.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct InterTokenLatency {
-    /// Short enough: seconds, a bucket bound of `llm_inter_token_latency_seconds`.
-    #[garde(custom(bound(&catalog::INTER_TOKEN_LATENCY)))]
-    pub seconds: f64,
-    /// The share of gaps.
-    #[garde(custom(check::objective))]
-    pub objective: f64,
-}
-
-impl Default for InterTokenLatency {
-    fn default() -> Self {
-        Self { seconds: 0.2, objective: 0.95 }
-    }
-}
-
-/// From when on somebody is told, beside the objectives.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Alerts {
-    /// Requests a second of a model below which ratios and quantiles say nothing.
-    #[garde(custom(not_negative))]
-    pub least_traffic: f64,
-    /// Seconds that the 95th percentile of request durations may take.
-    #[garde(custom(bound_below_last(&catalog::REQUEST_DURATION)))]
-    pub duration_p95_seconds: f64,
-    /// Seconds that the 99th percentile of request durations may take.
-    #[garde(custom(bound_below_last(&catalog::REQUEST_DURATION)), custom(at_least("duration_p95_seconds", self.duration_p95_seconds)))]
-    pub duration_p99_seconds: f64,
-    /// Share of requests that may fail by our fault.
-    #[garde(custom(ratio))]
-    pub error_ratio: f64,
-    /// Requests a second of a model that are too few, where there used to be more.
-    #[garde(custom(not_negative))]
-    pub requests_per_second_min: f64,
-    /// Requests a second of a model that are too many.
-    #[garde(custom(not_negative), custom(at_least("requests_per_second_min", self.requests_per_second_min)))]
-    pub requests_per_second_max: f64,
-    /// Share of answers that may be cut at the limit on tokens.
-    #[garde(custom(ratio))]
-    pub cut_ratio: f64,
-    /// Share of the engine's KV cache that may be used.
-    #[garde(custom(ratio))]
-    pub kv_cache_ratio: f64,
-    /// Seconds that a scrape may take.
-    #[garde(custom(not_negative))]
-    pub scrape_seconds: f64,
-}
-
-impl Default for Alerts {
-    fn default() -> Self {
-        Self {
-            least_traffic: 0.02,
-            duration_p95_seconds: 10.0,
-            duration_p99_seconds: 20.0,
-            error_ratio: 0.05,
-            requests_per_second_min: 0.05,
-            requests_per_second_max: 100.0,
-            cut_ratio: 0.2,
-            kv_cache_ratio: 0.95,
-            scrape_seconds: 2.0,
-        }
-    }
-}
-
-/// What is particular to the GPUs.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Gpu {
-    /// The engine takes the memory when it starts (vLLM, SGLang): a full memory is no news, and there are no alerts on it.
-    #[garde(skip)]
-    pub memory_preallocated: bool,
-    /// Share of the memory that may be used, before the warning about headroom.
-    #[garde(custom(ratio))]
-    pub memory_headroom_ratio: f64,
-    /// Share of the memory that may be used at all.
-    #[garde(custom(ratio), custom(at_least("memory_headroom_ratio", self.memory_headroom_ratio)))]
-    pub memory_ratio: f64,
-    /// Hours before the memory will be full, at which somebody is told.
-    #[garde(custom(number_within(1.0, 168.0)))]
-    pub memory_forecast_hours: f64,
-    /// Seconds that the collector's readings may be old.
-    #[garde(custom(number_within(5.0, 3600.0)))]
-    pub stale_seconds: f64,
-    /// The label by which a server and its GPUs belong together, for joules per token. `instance` where one process exports
-    /// both; otherwise one that the scrape configuration gives to both, such as `node`.
-    #[garde(custom(label))]
-    pub join_label: String,
-}
-
-impl Default for Gpu {
-    fn default() -> Self {
-        Self {
-            memory_preallocated: false,
-            memory_headroom_ratio: 0.8,
-            memory_ratio: 0.9,
-            memory_forecast_hours: 4.0,
-            stale_seconds: 60.0,
-            join_label: "instance".to_owned(),
-        }
-    }
-}
-
-/// How many replicas are wanted.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Scaling {
-    /// Requests that one replica can have in flight and still keep the objectives: what a load test says.
-    #[garde(custom(number_within(1.0, 100_000.0)))]
-    pub requests_per_replica: f64,
-}
-
-impl Default for Scaling {
-    fn default() -> Self {
-        Self { requests_per_replica: 8.0 }
+impl Bounds {
+    pub(crate) fn of<'a>(&'a self, row: &'a MetricDef) -> &'a [f64] {
+        self.0.get(row.name).map_or(row.buckets, Vec::as_slice)
     }
 }
 
@@ -252,15 +162,66 @@ impl Slo {
     /// # Errors
     /// When it is no YAML, has a field that is not known, or a value that cannot be.
     pub fn parse(text: &str) -> Result<Self, InvalidSlo> {
+        // What cannot be read is told by the reading below.
+        let own = serde_saphyr::from_str_with_options::<Option<Self>>(text, options()).ok().flatten();
+        let bounds = own.map(|slo| slo.bounds()).unwrap_or_default();
         // A file of comments alone is a document of nothing.
-        match serde_saphyr::from_str_with_options_valid::<Option<Self>>(text, options()) {
-            Ok(slo) => Ok(slo.unwrap_or_default()),
+        match serde_saphyr::from_str_with_options_context_valid::<Option<CheckedSlo>>(text, options(), &bounds) {
+            Ok(slo) => {
+                let slo = slo.map(|checked| checked.0).unwrap_or_default();
+                slo.check_overrides().map_err(|message| InvalidSlo { message })?;
+                Ok(slo)
+            }
             Err(error) => {
                 let message = error.render_with_formatter(&UserMessageFormatter);
                 let field = stopped_at(text).map(|field| format!("{field}: "));
                 Err(InvalidSlo { message: field.unwrap_or_default() + &message })
             }
         }
+    }
+
+    /// The settings that hold for a model of a job: these, with every override that fits.
+    #[must_use]
+    pub fn effective(&self, job: &str, model: &str) -> Self {
+        let mut slo = Self { overrides: Vec::new(), ..self.clone() };
+        for one in self.overrides.iter().filter(|one| one.fits(job, Some(model))) {
+            one.apply(&mut slo);
+        }
+        slo
+    }
+
+    /// The settings that hold for a job, whatever its models: these, with every override for jobs alone that fits.
+    #[must_use]
+    pub fn of_job(&self, job: &str) -> Self {
+        let mut slo = Self { overrides: Vec::new(), ..self.clone() };
+        for one in self.overrides.iter().filter(|one| one.fits(job, None)) {
+            one.apply(&mut slo);
+        }
+        slo
+    }
+
+    /// The bucket bounds of a histogram, as the service has them.
+    #[must_use]
+    pub fn bounds_of<'a>(&'a self, row: &'a MetricDef) -> &'a [f64] {
+        self.buckets.get(row.name).map_or(row.buckets, Vec::as_slice)
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds(self.buckets.clone())
+    }
+
+    /// Each override's settings as they hold in the end: what two fields have to do with each other.
+    fn check_overrides(&self) -> Result<(), String> {
+        for (index, one) in self.overrides.iter().enumerate() {
+            let mut slo = Self { overrides: Vec::new(), ..self.clone() };
+            one.apply(&mut slo);
+            let report = slo.findings(&self.bounds());
+            if !report.is_empty() {
+                let lines = report.iter().map(|(path, error)| format!("overrides[{index}].{path}: {error}"));
+                return Err(lines.collect::<Vec<_>>().join("\n"));
+            }
+        }
+        Ok(())
     }
 
     /// The text of a `slo.yaml` with these settings.
@@ -285,4 +246,9 @@ fn stopped_at(text: &str) -> Option<String> {
         })
     });
     field.filter(|field| field != "." && field != "?")
+}
+
+/// The histograms of the catalogue, whose bounds can be another service's own.
+pub(crate) fn histogram_of(name: &str) -> Option<&'static MetricDef> {
+    catalog::all().find(|row| row.kind == Kind::Histogram && row.name == name)
 }

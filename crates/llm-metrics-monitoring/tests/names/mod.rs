@@ -3,32 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use llm_metrics::catalog::{self, Kind, MetricDef};
-use llm_metrics_monitoring::{external, promql::Names, recording::Recording, slo::Slo};
+use llm_metrics_monitoring::promql::Names;
 use promql_parser::{
     parser::{Expr, VectorSelector, parse},
     util::{ExprVisitor, walk_expr},
 };
+
+use crate::series;
 
 /// Every metric, with the labels that its series have.
 pub(crate) struct Known(BTreeMap<String, BTreeSet<String>>);
 
 impl Known {
     pub(crate) fn new(names: &Names) -> Self {
-        let mut known = BTreeMap::new();
-        let rows = catalog::all().chain(llm_metrics_gpu::catalog::all()).chain(external::all());
-        for row in rows {
-            let name = names.row(row);
-            let suffixes: &[&str] = if row.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
-            for suffix in suffixes {
-                known.insert(format!("{name}{suffix}"), labels(row, suffix));
-            }
-        }
-        let recording = Recording::new(&Slo::default());
-        for rule in recording.all() {
-            known.insert(rule.name(names), rule.labels().iter().map(ToString::to_string).collect());
-        }
-        Self(known)
+        Self(series::known(names))
     }
 
     /// What is wrong with an expression; nothing where all is well.
@@ -41,11 +29,6 @@ impl Known {
         walk_expr(&mut visitor, &expr).unwrap();
         visitor.wrong.into_iter().map(|wrong| format!("{text}: {wrong}")).collect()
     }
-}
-
-fn labels(row: &MetricDef, suffix: &str) -> BTreeSet<String> {
-    let le = (suffix == "_bucket").then_some("le");
-    row.labels.iter().copied().chain(["job", "instance"]).chain(le).map(str::to_owned).collect()
 }
 
 struct Visitor<'a> {

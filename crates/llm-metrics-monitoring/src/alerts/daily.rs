@@ -1,0 +1,148 @@
+//! What is less than it was at the same hour of the day before: traffic has days and nights, and a mean over both sees neither.
+
+use llm_metrics::catalog;
+
+use super::{Alert, Case, Series, Severity, Values, Variant};
+use crate::{
+    counter, gauge,
+    promql::{Expr, Gauge, Window},
+    recording::{Recording, SHORT},
+    slo::Slo,
+};
+
+pub(crate) const THROUGHPUT_LOW: &str = "LlmTokenThroughputLow";
+const DAY: u32 = 24 * 60;
+
+pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
+    let mut all = vec![throughput(rules), no_traffic(slo, rules)];
+    // Nothing is less than no requests.
+    all.extend((slo.alerts.requests_per_second_min > 0.0).then(|| too_few(slo, rules)));
+    all
+}
+
+/// What it was at this hour of the day before.
+pub(super) fn yesterday(gauge: Gauge) -> Expr {
+    gauge.offset(Window::days(1)).avg_over_time(Window::hours(1))
+}
+
+/// A day with its night: from nothing up to `top` a minute at noon and down again, in steps of half an hour.
+fn season(top: f64) -> impl Fn(u32) -> f64 {
+    move |minute| {
+        let of_day = f64::from(minute % DAY) / f64::from(DAY);
+        top * (0.5 - 0.475 * (of_day * std::f64::consts::TAU).cos())
+    }
+}
+
+/// A counter that rises so.
+fn follows(rate: impl Fn(u32) -> f64, minutes: u32) -> Values {
+    let steps = (1..minutes.div_ceil(30)).map(|step| (step * 30, Values::rising(rate(step * 30 + 15))));
+    steps.fold(Values::rising(rate(15)), |values, (from, next)| values.until(from, next))
+}
+
+/// A gauge that is so.
+fn stands(value: impl Fn(u32) -> f64, minutes: u32) -> Values {
+    let steps = (1..minutes.div_ceil(30)).map(|step| (step * 30, Values::flat(value(step * 30 + 15))));
+    steps.fold(Values::flat(value(15)), |values, (from, next)| values.until(from, next))
+}
+
+/// Against the same hour of the day before, and only where as much is in flight as then: less traffic is no fault.
+fn throughput(rules: &Recording) -> Alert {
+    let (tokens, load) = (|| rules.job_output_tokens.gauge(), || rules.job_in_flight.gauge());
+    let expr = tokens().now().lt(yesterday(tokens()) * 0.5);
+    let expr = expr.and(load().now().gt(0.0)).and(load().now().ge(yesterday(load()) * 0.8));
+    let noon = DAY + DAY / 2;
+    // From a noon on, a part of the tokens that there would be, with a part of the load.
+    let series = |tokens: f64, load: f64| {
+        let (output, in_flight) = (season(6000.0), season(20.0));
+        let produced = follows(|minute| output(minute) * if minute > noon { tokens } else { 1.0 }, noon + 120);
+        let flying = stands(|minute| in_flight(minute) * if minute > noon { load } else { 1.0 }, noon + 120);
+        vec![counter!(catalog::OUTPUT_TOKENS).series(produced), gauge!(catalog::REQUESTS_IN_FLIGHT).series(flying)]
+    };
+    let at = noon + 58;
+    let warm_up = vec![
+        counter!(catalog::OUTPUT_TOKENS).series(Values::rising(100.0)),
+        gauge!(catalog::REQUESTS_IN_FLIGHT).series(Values::flat(4.0)),
+    ];
+    Alert::new(
+        THROUGHPUT_LOW,
+        "{{ $labels.job }}: {{ printf \"%.1f\" $value }} output tokens a second, less than half of yesterday's at this time",
+        "As many requests are in flight as then: it is not just less traffic.",
+    )
+    .variant(Variant::new(Severity::Warning, Window::minutes(15), expr))
+    .case(Case::fires("four in ten at noon, with the usual load", at, "38.6", series(0.4, 1.0)))
+    .case(Case::quiet("six in ten", at, series(0.6, 1.0)))
+    .case(Case::quiet("a quiet day", at, series(0.4, 0.4)))
+    .case(Case::quiet("the night comes, as every night", noon + 10 * 60, series(1.0, 1.0)))
+    .case(Case::quiet("nothing to do", at, series(0.0, 0.0)))
+    .case(Case::quiet("no history", 4 * 60, warm_up))
+    .case(Case::quiet("not yet for long enough", noon + 14, series(0.4, 1.0)))
+}
+
+/// A model of which nothing is heard, at an hour at which there was traffic the day before: gone, cut off, or hung with clients
+/// that wait.
+fn no_traffic(slo: &Slo, rules: &Recording) -> Alert {
+    let least = slo.alerts.least_events;
+    let (ten, seconds) = (Window::minutes(10), f64::from(SHORT.as_seconds().unwrap_or(300)));
+    let rate = || rules.requests.gauge();
+    let yesterday = yesterday(rate()) * seconds;
+    let just_now = rate().offset(ten).avg_over_time(Window::minutes(30)) * seconds;
+    let expr = yesterday.ge(least).and(just_now.ge(least)).unless(rate().now().gt(0.0));
+    let day = DAY;
+    let served = |by: f64| ended(Values::rising(by).until(day + 120, Values::rising(0.0)));
+    Alert::new(
+        "LlmNoTraffic",
+        "{{ $labels.model }}: no request has ended for minutes; yesterday at this time {{ printf \"%.0f\" $value }} did in five minutes",
+        "Half an hour ago there was traffic, too. The model is gone, callers are cut off, or it hangs and they wait.",
+    )
+    .settings(&["alerts.least_events"])
+    .variant(Variant::new(Severity::Critical, SHORT, expr))
+    .case(Case::fires("it stopped", day + 132, "500", vec![served(100.0)]))
+    .case(Case::fires(
+        "its series have ended",
+        day + 136,
+        "500",
+        vec![ended(Values::rising(100.0).until(day + 120, Values::absent()))],
+    ))
+    .case(Case::quiet("a load test ended", day + 132, vec![ended(Values::absent().until(day + 60, Values::rising(100.0)).until(day + 120, Values::rising(0.0)))]))
+    .case(Case::quiet("it goes on", day + 132, vec![ended(Values::rising(100.0))]))
+    .case(Case::quiet("there was hardly any", day + 132, vec![served(least * 0.19)]))
+    .case(Case::quiet("not yet for long enough", day + 127, vec![served(100.0)]))
+    .case(Case::quiet("long over", day + 190, vec![served(100.0)]))
+}
+
+fn ended(values: Values) -> Series {
+    counter!(catalog::REQUESTS).series(values)
+}
+
+/// At this hour of the day before it was in the band; a model whose series have ended has less than any.
+fn too_few(slo: &Slo, rules: &Recording) -> Alert {
+    let least = slo.alerts.requests_per_second_min;
+    let rate = || rules.requests.gauge();
+    let expr = yesterday(rate()).gt(least).unless(rate().now().ge(least));
+    let (usual, change) = (least * 120.0, DAY + 120);
+    let then = |by: f64| vec![ended(Values::rising(usual).until(change, Values::rising(by)))];
+    let at = change + 46;
+    let value = format!("{:.3}", usual / 60.0);
+    Alert::new(
+        "LlmRequestRateLow",
+        "{{ $labels.model }}: fewer requests than the band says, and yesterday at this time {{ printf \"%.3f\" $value }} a second",
+        format!("The band begins at {least} a second. Callers may not get through."),
+    )
+    .settings(&["alerts.requests_per_second_min"])
+    .variant(Variant::new(Severity::Info, Window::minutes(30), expr))
+    .case(Case::fires("below the band", at, value.clone(), then(least * 54.0)))
+    .case(Case::fires(
+        "its series have ended",
+        at,
+        value,
+        vec![ended(Values::rising(usual).until(change, Values::absent()))],
+    ))
+    .case(Case::quiet("in the band", at, then(least * 66.0)))
+    .case(Case::quiet("not yet for long enough", change + 28, then(least * 54.0)))
+    .case(Case::quiet("never more than that", at, vec![ended(Values::rising(least * 54.0))]))
+    .case(Case::quiet(
+        "after the first load test",
+        at,
+        vec![ended(Values::absent().until(change - 60, Values::rising(usual)).until(change, Values::rising(0.0)))],
+    ))
+}

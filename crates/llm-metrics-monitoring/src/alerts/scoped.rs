@@ -1,0 +1,136 @@
+//! Alerts for settings that differ by model or job: an expression for each set of settings, of the series that it is for.
+
+use std::borrow::Cow;
+
+use llm_metrics::catalog::labels::MODEL;
+
+use super::{Alert, Case, Variant, case::Context};
+use crate::{
+    promql::Expr,
+    recording::Recording,
+    slo::{Cell, Region, Slo, Told},
+    vocabulary::JOB,
+};
+
+/// What the label is called that says which override of `slo.yaml` set a threshold.
+pub(super) const OVERRIDE: &str = "override";
+
+/// The alerts that `make` makes, for all settings that hold somewhere.
+pub(super) fn alerts(slo: &Slo, rules: &Recording, make: impl Fn(&Slo, &Recording) -> Vec<Alert>) -> Vec<Alert> {
+    let by = |told| {
+        let each = |cell: Cell| (make(&cell.slo, rules), cell);
+        slo.cells(told).into_iter().map(each).collect::<Vec<_>>()
+    };
+    let [by_model, by_job, alike] = [Told::ByModel, Told::ByJob, Told::Alike].map(by);
+    let mut names: Vec<&'static str> = Vec::new();
+    for alert in by_model.iter().chain(&by_job).flat_map(|(alerts, _)| alerts) {
+        if !names.contains(&alert.name) {
+            names.push(alert.name);
+        }
+    }
+    let merged = names.into_iter().filter_map(|name| {
+        let example = by_model.iter().chain(&by_job).find_map(|(alerts, _)| named(alerts, name))?;
+        let cells = match told(example) {
+            Told::ByModel => &by_model,
+            Told::ByJob => &by_job,
+            Told::Alike => &alike,
+        };
+        merge(slo, cells.iter().map(|(alerts, cell)| (named(alerts, name), cell)))
+    });
+    merged.collect()
+}
+
+fn named<'a>(alerts: &'a [Alert], name: &str) -> Option<&'a Alert> {
+    alerts.iter().find(|alert| alert.name == name)
+}
+
+/// By what settings of this alert can differ: by what its series have.
+fn told(alert: &Alert) -> Told {
+    let Some(variant) = alert.variants.first() else { return Told::Alike };
+    let labels = variant.expr.labels();
+    if labels.contains(MODEL) {
+        Told::ByModel
+    } else if labels.contains(JOB) && !variant.expr.is_absence() {
+        Told::ByJob
+    } else {
+        Told::Alike
+    }
+}
+
+/// Where an alert is the same.
+struct Group {
+    alert: Alert,
+    regions: Vec<Region>,
+    names: Vec<String>,
+}
+
+fn merge<'a>(slo: &Slo, cells: impl Iterator<Item = (Option<&'a Alert>, &'a Cell)>) -> Option<Alert> {
+    let (mut groups, mut everywhere): (Vec<Group>, bool) = (Vec::new(), true);
+    for (alert, cell) in cells {
+        let disabled = |alert: &&Alert| cell.slo.disable.iter().any(|name| name == alert.name);
+        let Some(alert) = alert.filter(|alert| !disabled(alert)) else {
+            everywhere = false;
+            continue;
+        };
+        let mut alert = alert.clone();
+        for variant in &mut alert.variants {
+            let own = cell.slo.labels.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
+            variant.labels.extend(own);
+        }
+        match groups.iter_mut().find(|group| group.alert.says_the_same(&alert)) {
+            Some(group) => {
+                group.regions.push(cell.region.clone());
+                group.names.push(cell.name.clone());
+            }
+            None => groups.push(Group { alert, regions: vec![cell.region.clone()], names: vec![cell.name.clone()] }),
+        }
+    }
+    let alone = groups.len() == 1 && everywhere;
+    let mut groups = groups.into_iter().map(|group| scope(slo, group, alone));
+    let first = groups.next()?;
+    Some(groups.fold(first, join))
+}
+
+/// The alert, of the series of its regions alone.
+fn scope(slo: &Slo, group: Group, alone: bool) -> Alert {
+    let Group { mut alert, regions, names } = group;
+    let (summary, description) = (alert.summary.clone(), alert.description.clone());
+    // Where no override holds, the alert is as it is for all.
+    let name = if names.contains(&String::new()) { String::new() } else { names.join(", ") };
+    for variant in &mut alert.variants {
+        if !alone {
+            let parts = regions.iter().map(|region| variant.expr.clone().within(region));
+            variant.expr = parts.reduce(Expr::or).unwrap_or_else(|| variant.expr.clone());
+        }
+        if !name.is_empty() {
+            variant.labels.push((OVERRIDE.into(), name.clone()));
+            variant.texts = Some((summary.clone(), description.clone()));
+        }
+    }
+    let region = regions.first().cloned().unwrap_or_else(Region::all);
+    let usual = Context::new(slo);
+    let context = Context { job: region.jobs.one(&usual.job), model: region.models.one(&usual.model) };
+    for case in &mut alert.cases {
+        if !name.is_empty() {
+            case.name += &format!(" ({name})");
+        }
+        case.context = Some(context.clone());
+    }
+    alert
+}
+
+/// Two forms of an alert as one.
+fn join(mut all: Alert, more: Alert) -> Alert {
+    let before = all.variants.len();
+    let shift = |mut case: Case| {
+        case.firings.iter_mut().for_each(|firing| firing.variant += before);
+        case.alone = case.alone.map(|(variant, fires)| (variant + before, fires));
+        case
+    };
+    all.cases.extend(more.cases.into_iter().map(shift));
+    all.variants.extend(more.variants.into_iter().map(|variant| Variant {
+        texts: variant.texts.or_else(|| Some((more.summary.clone(), more.description.clone()))),
+        ..variant
+    }));
+    all
+}

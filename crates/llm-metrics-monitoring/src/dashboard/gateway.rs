@@ -1,0 +1,147 @@
+//! How are the upstreams of a gateway, and what does it add itself?
+
+use llm_metrics_gateway::catalog as gateway;
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, Scope, Variable, units},
+    parts::TARGET,
+};
+use crate::{
+    alerts::gateway::FAILED,
+    counter, gauge, histogram,
+    promql::Expr,
+    vocabulary::{INSTANCE, JOB, UPSTREAM},
+};
+
+const VARIABLES: &[Variable] = &[
+    Variable { name: "job", title: "Job", row: &gateway::UPSTREAM_UP, label: JOB, within: &[], single: false },
+    Variable {
+        name: "instance",
+        title: "Instance",
+        row: &gateway::UPSTREAM_UP,
+        label: INSTANCE,
+        within: &[(JOB, "job")],
+        single: false,
+    },
+    Variable {
+        name: "upstream",
+        title: "Upstream",
+        row: &gateway::UPSTREAM_UP,
+        label: UPSTREAM,
+        within: TARGET,
+        single: false,
+    },
+];
+const SCOPE: Scope = &[(JOB, "job"), (INSTANCE, "instance"), (UPSTREAM, "upstream")];
+const RESULT_COLORS: &[(&str, &str)] =
+    &[("answered", "blue"), ("refused", "dark-red"), ("reset", "orange"), ("timeout", "yellow"), ("cancelled", "text")];
+
+pub(super) fn dashboard() -> Dashboard {
+    Dashboard {
+        uid: "llm-gateway",
+        title: "LLM gateway",
+        description: "How are the upstreams of a gateway, and what does it add itself? What an upstream does not tell is not there.",
+        variables: VARIABLES,
+        scope: SCOPE,
+        rows: vec![
+            Row::new("Upstreams", "No gateway is scraped", upstreams()),
+            Row::new("The gateway itself", "No gateway is scraped", own()),
+            Row::new("Allowances", "No upstream tells", allowances()),
+            Row::new("Loaded models", "No upstream tells; Ollama does", models()),
+        ],
+    }
+}
+
+fn lines(title: &'static str, description: &'static str, unit: &'static str) -> Panel {
+    Panel::lines(title, description, unit).size(8, 8)
+}
+
+fn upstreams() -> Vec<Panel> {
+    vec![
+        Panel::states(
+            "Upstreams",
+            "Whether each answered its last probe.",
+            &[("0", "down", "dark-red"), ("1", "up", "semi-dark-blue")],
+        )
+        .target(gauge!(gateway::UPSTREAM_UP).now().min_by([INSTANCE, UPSTREAM]), "{{instance}} {{upstream}}")
+        .size(8, 8),
+        Panel::stacked(
+            "Attempts by result",
+            "Attempts to get an answer, a second. More than one for a request only where nothing of it had been sent.",
+            units::REQUESTS_PER_SECOND,
+        )
+        .target(counter!(gateway::ATTEMPTS).rate(RATE).sum_by(["result"]), "{{result}}")
+        .colors(RESULT_COLORS)
+        .size(8, 8),
+        lines(
+            "Attempts in vain",
+            "Share of attempts that were refused, broken off or took too long, of those that somebody waited for.",
+            units::RATIO,
+        )
+        .target(
+            counter!(gateway::ATTEMPTS).with_any("result", FAILED).rate(RATE).sum_by([UPSTREAM])
+                / counter!(gateway::ATTEMPTS).without("result", "cancelled").rate(RATE).sum_by([UPSTREAM]),
+            "{{upstream}}",
+        )
+        .between(0.0, 1.0),
+    ]
+}
+
+fn own() -> Vec<Panel> {
+    let overhead = |title, quantile| {
+        lines(title, "Time that the gateway itself worked for a request, metrics included.", units::SECONDS)
+            .target(histogram!(gateway::OVERHEAD).quantile(quantile, RATE, [UPSTREAM]), "{{upstream}}")
+    };
+    vec![
+        overhead("What it adds, P50", 0.5),
+        overhead("What it adds, P99", 0.99),
+        lines("Connections", "Connections of clients that are open.", units::COUNT)
+            .target(gauge!(gateway::CONNECTIONS).now().max_by([INSTANCE]), "{{instance}}")
+            .scope(TARGET),
+    ]
+}
+
+fn allowances() -> Vec<Panel> {
+    vec![
+        lines("What is left", "Share of the allowance, where the upstream tells it.", units::RATIO)
+            .target(gauge!(gateway::QUOTA_REMAINING).now().min_by([UPSTREAM, "kind"]), "{{upstream}} {{kind}}")
+            .between(0.0, 1.0),
+        Panel::bars(
+            "Turned away with a 429",
+            "By what the answer says: the allowance is used up, or the upstream has no room for anybody.",
+            units::COUNT,
+        )
+        .target(counter!(gateway::THROTTLED).increase(RATE).sum_by([UPSTREAM, "kind"]).gt(0.0), "{{upstream}} {{kind}}")
+        .empty("None was turned away")
+        .size(8, 8),
+        lines("Asked to wait, P95", "After how long the upstream asks to try again.", units::SECONDS)
+            .target(histogram!(gateway::RETRY_AFTER).quantile(0.95, RATE, [UPSTREAM]), "{{upstream}}"),
+    ]
+}
+
+fn models() -> Vec<Panel> {
+    let panel = |title, description, unit| Panel::lines(title, description, unit).size(6, 8);
+    vec![
+        panel("Loaded models", "How many models an Ollama has loaded, as of the last poll.", units::COUNT)
+            .target(gauge!(gateway::LOADED_MODELS).now().max_by([UPSTREAM]), "{{upstream}}")
+            .decimals(0),
+        panel("Memory on GPUs", "What each loaded model takes.", units::BYTES).target(
+            gauge!(gateway::MODEL_MEMORY).with("kind", "gpu").now().max_by([UPSTREAM, "model"]),
+            "{{upstream}} {{model}}",
+        ),
+        panel(
+            "Unloaded in",
+            "How long until each model is unloaded, unless somebody asks it something.",
+            units::SECONDS,
+        )
+        .target(
+            (gauge!(gateway::MODEL_EXPIRY).now() - Expr::time()).max_by([UPSTREAM, "model"]),
+            "{{upstream}} {{model}}",
+        )
+        .decimals(1),
+        Panel::bars("Polls that failed", "Nothing is known of the models or the engine meanwhile.", units::COUNT)
+            .target(counter!(gateway::POLL_FAILURES).increase(RATE).sum_by([UPSTREAM]).gt(0.0), "{{upstream}}")
+            .empty("None failed")
+            .size(6, 8),
+    ]
+}

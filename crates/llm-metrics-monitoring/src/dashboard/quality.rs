@@ -1,0 +1,154 @@
+//! Is what comes out any good?
+
+use llm_metrics::catalog::{
+    self,
+    labels::{CAUSE, EVIDENCE, FORMAT, KIND, MODEL, OPERATION, RESULT},
+};
+
+use super::{
+    model::{Dashboard, Panel, RATE, Row, units},
+    parts::{SERVER, SERVER_VARIABLES},
+};
+use crate::{
+    counter,
+    promql::{Counter, Expr, Label},
+    recording::Recording,
+};
+
+pub(super) fn dashboard(rules: &Recording) -> Dashboard {
+    Dashboard {
+        uid: "llm-quality",
+        title: "LLM output quality",
+        description: "Is what comes out any good? Checked as it passes; what each check cannot tell is in docs/quality.md.",
+        variables: SERVER_VARIABLES,
+        scope: SERVER,
+        rows: vec![
+            Row::new("Structured output and tools", "Nobody asked for a form, or the check is off", forms(rules)),
+            Row::new("Loops and empty answers", "None, or the check is off", failures(rules)),
+            Row::new("Cut and refused", "None", ends()),
+            Row::new("What should not be there", "None, or the check is off", anomalies()),
+        ],
+    }
+}
+
+/// How many there were, by one label.
+fn counted(of: Counter, label: &'static str) -> Expr {
+    of.increase(RATE).sum_by([Label::Borrowed(label)]).gt(0.0)
+}
+
+fn outputs() -> Counter {
+    counter!(catalog::OUTPUTS)
+}
+
+fn forms(rules: &Recording) -> Vec<Panel> {
+    vec![
+        Panel::lines(
+            "Structured outputs that are valid",
+            "Share of the outputs that were to have a form that have it, of those that could be checked. Recorded over five minutes.",
+            units::RATIO,
+        )
+        .target(rules.structured_valid_ratio.now(), "{{model}}")
+        .between(0.0, 1.0),
+        Panel::bars(
+            "Structured outputs",
+            "What became of them. `fenced` is JSON in a Markdown fence, `truncated` the beginning of JSON in an answer that was cut, `unchecked` a form that nobody can check.",
+            units::COUNT,
+        )
+        .target(counted(counter!(catalog::STRUCTURED_OUTPUTS), RESULT), "{{result}}")
+        .colors(&[
+            ("valid", "blue"),
+            ("fenced", "yellow"),
+            ("truncated", "orange"),
+            ("invalid_json", "red"),
+            ("schema_mismatch", "purple"),
+            ("unchecked", "text"),
+        ]),
+        Panel::stacked("Forms that were asked for", "Outputs a second that were to have a form.", units::PER_SECOND)
+            .target(counter!(catalog::STRUCTURED_OUTPUTS).rate(RATE).sum_by([FORMAT]), "{{format}}"),
+        Panel::bars("Tool calls", "Each once, at its end, by whether it can be made.", units::COUNT)
+            .target(counted(counter!(catalog::TOOL_CALLS), RESULT), "{{result}}")
+            .colors(&[
+                ("valid", "blue"),
+                ("incomplete", "orange"),
+                ("invalid_json", "red"),
+                ("unknown_tool", "purple"),
+            ]),
+        Panel::lines(
+            "Tool calls that cannot be made",
+            "Share of all calls. Recorded over a quarter of an hour.",
+            units::RATIO,
+        )
+        .target(rules.tool_call_invalid_ratio.now(), "{{model}}")
+        .reach(0.05)
+        .size(24, 7),
+    ]
+}
+
+fn failures(rules: &Recording) -> Vec<Panel> {
+    vec![
+        Panel::lines(
+            "Answers that go round in circles",
+            "Share of all answers. Recorded over a quarter of an hour.",
+            units::RATIO,
+        )
+        .target(rules.loop_ratio.now(), "{{model}}")
+        .reach(0.02),
+        Panel::bars("Loops", "What they repeat: one character, a phrase, or more.", units::COUNT)
+            .target(counted(counter!(catalog::OUTPUT_REPETITION), KIND), "{{kind}}"),
+        Panel::lines(
+            "Answers with nothing in them",
+            "Share of all answers. Recorded over a quarter of an hour.",
+            units::RATIO,
+        )
+        .target(rules.empty_ratio.now(), "{{model}}")
+        .reach(0.02),
+        Panel::bars("Empty answers", "What they have instead of text.", units::COUNT)
+            .target(counted(counter!(catalog::OUTPUT_EMPTY), KIND), "{{kind}}"),
+    ]
+}
+
+fn ends() -> Vec<Panel> {
+    vec![
+        Panel::bars("Answers that were cut", "By what cut them.", units::COUNT)
+            .target(counted(counter!(catalog::OUTPUT_TRUNCATED), CAUSE), "{{cause}}")
+            .colors(&[
+                ("max_tokens", "orange"),
+                ("context_window", "red"),
+                ("stream_cut", "purple"),
+                ("client_disconnect", "text"),
+            ])
+            .size(8, 8),
+        Panel::bars(
+            "Prompts that were cut",
+            "Reported by the engine, or suspected from a count of tokens that is too small for the text.",
+            units::COUNT,
+        )
+        .target(counted(counter!(catalog::INPUT_TRUNCATED), EVIDENCE), "{{evidence}}")
+        .size(8, 8),
+        Panel::bars("Refusals", "By the model, or by a filter.", units::COUNT)
+            .target(counted(counter!(catalog::REFUSALS), KIND), "{{kind}}")
+            .size(8, 8),
+    ]
+}
+
+fn anomalies() -> Vec<Panel> {
+    vec![
+        Panel::bars(
+            "Anomalies",
+            "Characters that stand for broken ones, tokens of the chat template, reasoning without an end.",
+            units::COUNT,
+        )
+        .target(counted(counter!(catalog::OUTPUT_ANOMALIES), KIND), "{{kind}}"),
+        Panel::lines("Answers that show tokens of the chat template", "Share of all answers.", units::RATIO)
+            .target(
+                counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "special_token_leak").rate(RATE).sum_by([MODEL])
+                    / outputs().rate(RATE).sum_by([MODEL]),
+                "{{model}}",
+            )
+            .reach(0.02),
+        Panel::stacked("Answers", "Answers that ended, a second: what shares above are of.", units::PER_SECOND)
+            .target(outputs().rate(RATE).sum_by([OPERATION]), "{{operation}}")
+            .empty("No answer ended in this time")
+            .size(24, 7),
+    ]
+}

@@ -1,0 +1,313 @@
+//! What is different for some models or jobs, and how the space of both falls into regions with one set of settings each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use garde::Error;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bounds, PartialAlerts, PartialGpu, PartialObjectives, PartialScaling, Slo,
+    check::{self, Checked, Findings, Section, distinct, job},
+};
+use crate::promql::select::{Compare, Matcher};
+
+/// Settings of some models or jobs. What is not said stays as it is for all.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Override {
+    /// What alerts call it, in the label `override`; by default its models or jobs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The models, as the label `model` has them; all where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// The scrape jobs; all where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<String>,
+    /// What is promised for them.
+    #[serde(skip_serializing_if = "PartialObjectives::is_empty")]
+    pub objectives: PartialObjectives,
+    /// Their alert thresholds.
+    #[serde(skip_serializing_if = "PartialAlerts::is_empty")]
+    pub alerts: PartialAlerts,
+    /// Their GPUs: by jobs alone, since GPUs do not know models.
+    #[serde(skip_serializing_if = "PartialGpu::is_empty")]
+    pub gpu: PartialGpu,
+    /// Their replicas: by jobs alone.
+    #[serde(skip_serializing_if = "PartialScaling::is_empty")]
+    pub scaling: PartialScaling,
+    /// Labels that their alerts get, beside those of all.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Alerts that are not generated for them, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disable: Vec<String>,
+}
+
+impl Section for Override {
+    fn check(&self, findings: &mut Findings<'_>) {
+        let Self { name, models, jobs, objectives, alerts, gpu, scaling, labels, disable } = self;
+        findings.field("name", check::override_name(name, findings.bounds));
+        findings.field("models", distinct(models, findings.bounds));
+        findings.items("models", models, job);
+        findings.field("jobs", distinct(jobs, findings.bounds));
+        findings.items("jobs", jobs, job);
+        findings.section("objectives", objectives);
+        findings.section("alerts", alerts);
+        findings.section("gpu", gpu);
+        findings.section("scaling", scaling);
+        findings.field("labels", check::alert_labels(labels, findings.bounds));
+        findings.field("disable", check::alert_names(disable, findings.bounds));
+    }
+}
+
+impl Override {
+    /// An override for these models, whatever their job.
+    #[must_use]
+    pub fn of_models(models: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { models: models.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// An override for these jobs, whatever their models.
+    #[must_use]
+    pub fn of_jobs(jobs: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { jobs: jobs.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// Whether it is for that. What has no model is reached by overrides without models alone.
+    pub(crate) fn fits(&self, job: &str, model: Option<&str>) -> bool {
+        let among = |list: &[String], value: Option<&str>| {
+            list.is_empty() || value.is_some_and(|value| list.iter().any(|one| one == value))
+        };
+        among(&self.jobs, Some(job)) && among(&self.models, model)
+    }
+
+    pub(crate) fn apply(&self, to: &mut Slo) {
+        self.objectives.apply(&mut to.objectives);
+        self.alerts.apply(&mut to.alerts);
+        self.gpu.apply(&mut to.gpu);
+        self.scaling.apply(&mut to.scaling);
+        to.labels.extend(self.labels.clone());
+        to.disable.extend(self.disable.iter().filter(|name| !to.disable.contains(name)).cloned().collect::<Vec<_>>());
+    }
+
+    fn label(&self) -> String {
+        let names = if self.models.is_empty() { &self.jobs } else { &self.models };
+        if self.name.is_empty() { names.join(",") } else { self.name.clone() }
+    }
+}
+
+/// What one override alone cannot tell.
+pub(super) fn check_all(overrides: &[Override], _: &Bounds) -> Checked {
+    for (index, one) in overrides.iter().enumerate() {
+        let wrong = |message: String| Err(Error::new(format!("[{index}]: {message}")));
+        if one.models.is_empty() && one.jobs.is_empty() {
+            return wrong("set `models` or `jobs`; settings for everything belong at the top of the file".to_owned());
+        }
+        let sections = [("gpu", one.gpu.is_empty()), ("scaling", one.scaling.is_empty())];
+        if let Some((section, _)) = sections.iter().find(|(_, empty)| !empty && !one.models.is_empty()) {
+            return wrong(format!(
+                "{section} cannot be set for models, since GPUs and replicas are not per model; set `jobs` only"
+            ));
+        }
+        if one.alerts.scrape_seconds.is_some() && !one.models.is_empty() {
+            return wrong(
+                "scrape_seconds cannot be set for models, since a scrape is of a whole target; set `jobs` only"
+                    .to_owned(),
+            );
+        }
+        if overrides[..index].iter().any(|other| other.label() == one.label()) {
+            return wrong(format!("the name {:?} is already in use; choose another `name`", one.label()));
+        }
+    }
+    Ok(())
+}
+
+/// The labels that overrides tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Job and model.
+    ByModel,
+    /// The job alone.
+    ByJob,
+    /// Nothing: there is one set of settings.
+    Alike,
+}
+
+/// A set of values of a label: those that are listed, or all but those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    Of(BTreeSet<String>),
+    AllBut(BTreeSet<String>),
+}
+
+/// Series by their job and model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    pub(crate) jobs: Values,
+    pub(crate) models: Values,
+}
+
+/// A region in which one set of settings holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    pub(crate) region: Region,
+    /// The names of the overrides that hold there.
+    pub(crate) name: String,
+    /// What holds there, without further overrides.
+    pub(crate) slo: Slo,
+}
+
+impl Values {
+    const fn all() -> Self {
+        Self::AllBut(BTreeSet::new())
+    }
+
+    fn of(list: &[String]) -> Self {
+        if list.is_empty() { Self::all() } else { Self::Of(list.iter().cloned().collect()) }
+    }
+
+    /// Both, where there is anything in both.
+    fn and(&self, other: &Self) -> Option<Self> {
+        let both = match (self, other) {
+            (Self::Of(a), Self::Of(b)) => Self::Of(a & b),
+            (Self::Of(a), Self::AllBut(b)) | (Self::AllBut(b), Self::Of(a)) => Self::Of(a - b),
+            (Self::AllBut(a), Self::AllBut(b)) => Self::AllBut(a | b),
+        };
+        (both != Self::Of(BTreeSet::new())).then_some(both)
+    }
+
+    fn not(&self) -> Option<Self> {
+        match self {
+            Self::Of(values) => Some(Self::AllBut(values.clone())),
+            Self::AllBut(values) => (!values.is_empty()).then(|| Self::Of(values.clone())),
+        }
+    }
+
+    /// What selects them; nothing where it is all there are.
+    pub(crate) fn matcher(&self, label: &'static str) -> Option<Matcher> {
+        let (one, more, values) = match self {
+            Self::Of(values) => (Compare::Equal, Compare::OneOf, values),
+            Self::AllBut(values) => (Compare::NotEqual, Compare::NoneOf, values),
+        };
+        let compare = if values.len() == 1 { one } else { more };
+        (!values.is_empty()).then(|| Matcher::new(label, compare, values.iter().cloned()))
+    }
+
+    /// One of them: `usual`, if it is.
+    pub(crate) fn one(&self, usual: &str) -> String {
+        match self {
+            Self::Of(values) if values.contains(usual) => usual.to_owned(),
+            Self::Of(values) => values.first().cloned().unwrap_or_default(),
+            Self::AllBut(values) if values.contains(usual) => {
+                let other = |n: u32| format!("{usual}-{n}");
+                (2..).map(other).find(|name| !values.contains(name)).unwrap_or_default()
+            }
+            Self::AllBut(_) => usual.to_owned(),
+        }
+    }
+}
+
+impl Region {
+    pub(crate) const fn all() -> Self {
+        Self { jobs: Values::all(), models: Values::all() }
+    }
+
+    fn and(&self, other: &Self) -> Option<Self> {
+        Some(Self { jobs: self.jobs.and(&other.jobs)?, models: self.models.and(&other.models)? })
+    }
+
+    /// What is in it and not in the other.
+    fn without(&self, other: &Self) -> Vec<Self> {
+        let Some(both) = self.and(other) else { return vec![self.clone()] };
+        let other_models = other.models.not().and_then(|rest| self.models.and(&rest));
+        let other_models = other_models.map(|models| Self { jobs: self.jobs.clone(), models });
+        let other_jobs = other.jobs.not().and_then(|rest| self.jobs.and(&rest));
+        let other_jobs = other_jobs.map(|jobs| Self { jobs, models: both.models });
+        other_models.into_iter().chain(other_jobs).collect()
+    }
+}
+
+impl Slo {
+    /// The regions in which other settings hold; the one where no override does comes first.
+    pub(crate) fn cells(&self, told: Told) -> Vec<Cell> {
+        let base = Self { overrides: Vec::new(), ..self.clone() };
+        let mut cells = vec![Cell { region: Region::all(), name: String::new(), slo: base }];
+        for one in &self.overrides {
+            if told == Told::Alike || (told == Told::ByJob && !one.models.is_empty()) {
+                continue;
+            }
+            let of = Region { jobs: Values::of(&one.jobs), models: Values::of(&one.models) };
+            let mut next = Vec::new();
+            let mut inside = Vec::new();
+            for cell in cells {
+                next.extend(cell.region.without(&of).into_iter().map(|region| Cell { region, ..cell.clone() }));
+                if let Some(region) = cell.region.and(&of) {
+                    let mut slo = cell.slo.clone();
+                    one.apply(&mut slo);
+                    let name =
+                        if cell.name.is_empty() { one.label() } else { format!("{}+{}", cell.name, one.label()) };
+                    inside.push(Cell { region, name, slo });
+                }
+            }
+            cells = next;
+            cells.extend(inside);
+        }
+        cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(text: &str, told: Told) -> Vec<Cell> {
+        Slo::parse(text).unwrap().cells(told)
+    }
+
+    fn holds(region: &Region, job: &str, model: &str) -> bool {
+        let among = |values: &Values, value: &str| match values {
+            Values::Of(list) => list.contains(value),
+            Values::AllBut(list) => !list.contains(value),
+        };
+        among(&region.jobs, job) && among(&region.models, model)
+    }
+
+    #[test]
+    fn every_series_is_in_one_region_and_has_there_what_holds_for_it() {
+        let text = "\
+overrides:
+  - {jobs: [batch], objectives: {availability: 0.9}}
+  - {models: [a, b], alerts: {error_ratio: 0.1}}
+  - {models: [b], jobs: [batch, chat], objectives: {availability: 0.8}}
+";
+        let slo = Slo::parse(text).unwrap();
+        let cells = slo.cells(Told::ByModel);
+        for job in ["batch", "chat", "other"] {
+            for model in ["a", "b", "c"] {
+                let found: Vec<_> = cells.iter().filter(|cell| holds(&cell.region, job, model)).collect();
+                assert_eq!(found.len(), 1, "{job} {model}: {found:?}");
+                assert_eq!(found[0].slo, slo.effective(job, model), "{job} {model}");
+            }
+        }
+        assert!(cells[0].name.is_empty());
+    }
+
+    #[test]
+    fn what_has_no_model_is_told_apart_by_job_alone() {
+        let text =
+            "overrides:\n  - {models: [a], alerts: {error_ratio: 0.1}}\n  - {jobs: [b], gpu: {memory_ratio: 0.99}}\n";
+        assert_eq!(cells(text, Told::ByJob).len(), 2);
+        assert_eq!(cells(text, Told::ByModel).len(), 4);
+        assert_eq!(cells(text, Told::Alike).len(), 1);
+    }
+
+    #[test]
+    fn a_name_that_stands_for_all_others_is_none_of_those_that_are_listed() {
+        let but = |names: &[&str]| Values::AllBut(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(but(&[]).one("a"), "a");
+        assert_eq!(but(&["a", "a-2"]).one("a"), "a-3");
+        assert_eq!(Values::of(&["b".to_owned()]).one("a"), "b");
+    }
+}
