@@ -1,0 +1,254 @@
+//! Changes single fields of a `slo.yaml` and leaves the rest of the text alone, comments included; only a mapping in braces that a field
+//! is changed in becomes a block. Whether it then says what is meant is for the caller to check: this reads no YAML.
+
+use std::iter;
+
+const MEASURED: &str = "# measured: ";
+const HEAD: &str = "# Measured ";
+
+/// How far a block is indented where there is none yet to tell.
+const INDENT: usize = 2;
+
+/// Sets a field by the keys that lead to it, and puts a comment above it. A comment of the same kind that is there is replaced. A key that
+/// begins with `- ` is the whole first line of an item of a list. Lines are indented as those around them are.
+pub(super) fn set(text: &str, keys: &[&str], value: &str, comment: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let step = lines.iter().map(|line| indent_of(line)).find(|indent| *indent > 0).unwrap_or(INDENT);
+    // The block that the next key is looked for in, and how far its lines are indented.
+    let (mut from, mut to, mut indent) = (0, lines.len(), 0);
+    for (depth, key) in keys.iter().enumerate() {
+        let found = (from..to).find(|at| is_key(&lines[*at], indent, key));
+        match (found, keys.get(depth + 1)) {
+            (Some(at), None) => {
+                replace(&mut lines, at, key, value, comment);
+                return joined(&lines);
+            }
+            (Some(at), Some(next)) => {
+                to += unfold(&mut lines, at, step);
+                // Below it stands what is indented further; items of a list may be indented as their key is.
+                to = (at + 1..to).find(|at| ends_block(&lines[*at], indent, is_item(next))).unwrap_or(to);
+                from = at + 1;
+                let first = lines[from..to].iter().find(|line| says_something(line));
+                let deeper = indent + if is_item(key) { INDENT } else { step };
+                indent = first.map_or(deeper, |line| indent_of(line));
+            }
+            (None, _) => {
+                // A block ends before the blank lines and comments that lead to the next one.
+                let leads_on =
+                    |line: &str| !says_something(line) && (line.trim().is_empty() || indent_of(line) < indent);
+                while to > from && leads_on(&lines[to - 1]) {
+                    to -= 1;
+                }
+                lines.splice(to..to, new_lines(&keys[depth..], indent, step, value, comment));
+                return joined(&lines);
+            }
+        }
+    }
+    joined(&lines)
+}
+
+/// Puts a line at the top, in place of one of its kind.
+pub(super) fn head(text: &str, line: &str) -> String {
+    let rest: Vec<_> = text.lines().filter(|line| !line.starts_with(HEAD)).map(str::to_owned).collect();
+    let line = line.strip_prefix("Measured ").unwrap_or(line);
+    format!("{HEAD}{line}\n{}", joined(&rest))
+}
+
+fn replace(lines: &mut Vec<String>, at: usize, key: &str, value: &str, comment: &str) {
+    let indent = " ".repeat(indent_of(&lines[at]));
+    let (_, behind) = split_comment(&lines[at]);
+    lines[at] = format!("{indent}{key}: {value}{behind}");
+    let comment = format!("{indent}{MEASURED}{comment}");
+    if at > 0 && lines[at - 1].trim_start().starts_with(MEASURED) {
+        lines[at - 1] = comment;
+    } else {
+        lines.insert(at, comment);
+    }
+}
+
+/// Makes a block of a mapping in braces that is a line, `key: { a: 1, b: 2 } # comment`, and says how many lines that has added.
+fn unfold(lines: &mut Vec<String>, at: usize, step: usize) -> usize {
+    let line = &lines[at];
+    let (content, comment) = split_comment(line);
+    let Some((key, members)) = content.split_once(':').and_then(|(key, value)| {
+        let members = value.trim().strip_prefix('{')?.strip_suffix('}')?;
+        Some((key, members))
+    }) else {
+        return 0;
+    };
+    let margin = " ".repeat(indent_of(line) + step);
+    let members: Vec<_> = split(members).into_iter().map(|member| format!("{margin}{member}")).collect();
+    let added = members.len();
+    let block = iter::once(format!("{key}:{comment}")).chain(members).collect::<Vec<_>>();
+    lines.splice(at..=at, block);
+    added
+}
+
+/// A line without the comment behind it, and the comment.
+fn split_comment(line: &str) -> (&str, &str) {
+    line.split_at(line.find(" #").unwrap_or(line.len()))
+}
+
+/// The members of a mapping or sequence, without the brackets around them.
+fn split(members: &str) -> Vec<&str> {
+    let (mut quote, mut depth) = (None, 0);
+    let between = |c: char| {
+        match (quote, c) {
+            (Some(open), _) if open == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0 && quote.is_none()
+    };
+    members.split(between).map(str::trim).filter(|member| !member.is_empty()).collect()
+}
+
+fn new_lines(keys: &[&str], mut indent: usize, step: usize, value: &str, comment: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (number, key) in keys.iter().enumerate() {
+        let margin = " ".repeat(indent);
+        if number + 1 == keys.len() {
+            lines.push(format!("{margin}{MEASURED}{comment}"));
+            lines.push(format!("{margin}{key}: {value}"));
+        } else if is_item(key) {
+            lines.push(format!("{margin}{key}"));
+            indent += INDENT;
+        } else {
+            lines.push(format!("{margin}{key}:"));
+            indent += step;
+        }
+    }
+    lines
+}
+
+fn is_item(key: &str) -> bool {
+    key.starts_with("- ")
+}
+
+fn is_key(line: &str, indent: usize, key: &str) -> bool {
+    if indent_of(line) != indent {
+        return false;
+    }
+    let line = line.trim();
+    if is_item(key) {
+        return line == key;
+    }
+    let rest = line.strip_prefix(key).and_then(|rest| rest.strip_prefix(':'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+}
+
+fn indent_of(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// It is neither blank nor a comment.
+fn says_something(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && !line.starts_with('#')
+}
+
+fn ends_block(line: &str, indent: usize, of_items: bool) -> bool {
+    let is_item_of_it = of_items && indent_of(line) == indent && line.trim_start().starts_with('-');
+    says_something(line) && indent_of(line) <= indent && !is_item_of_it
+}
+
+fn joined(lines: &[String]) -> String {
+    let mut text = lines.join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_changed_where_it_stands() {
+        let text = "a:\n  b:\n    c: 1 # mine\n    d: 2\nb:\n  c: 3\n";
+        assert_eq!(
+            set(text, &["a", "b", "c"], "9", "why"),
+            "a:\n  b:\n    # measured: why\n    c: 9 # mine\n    d: 2\nb:\n  c: 3\n"
+        );
+        assert_eq!(
+            set(text, &["b", "c"], "9", "why"),
+            "a:\n  b:\n    c: 1 # mine\n    d: 2\nb:\n  # measured: why\n  c: 9\n"
+        );
+        let once = set(text, &["b", "c"], "9", "why");
+        assert_eq!(set(&once, &["b", "c"], "9", "why"), once);
+    }
+
+    #[test]
+    fn what_is_not_there_is_put_at_the_end_of_its_block() {
+        assert_eq!(set("", &["a", "b"], "1", "why"), "a:\n  # measured: why\n  b: 1\n");
+        assert_eq!(
+            set("a:\n  b: 1\n\n# About c.\nc:\n  d: 2\n", &["a", "x"], "3", "why"),
+            "a:\n  b: 1\n  # measured: why\n  x: 3\n\n# About c.\nc:\n  d: 2\n"
+        );
+        assert_eq!(set("ab: 1\n", &["a"], "2", "why"), "ab: 1\n# measured: why\na: 2\n");
+    }
+
+    #[test]
+    fn items_of_a_list_are_told_apart_by_their_first_line() {
+        let one = set("o:\n  - m: [a]\n    x: 1\nz: 1\n", &["o", "- m: [b]", "x"], "2", "why");
+        assert_eq!(one, "o:\n  - m: [a]\n    x: 1\n  - m: [b]\n    # measured: why\n    x: 2\nz: 1\n");
+        let two = set(&one, &["o", "- m: [a]", "y"], "3", "why");
+        assert_eq!(
+            two,
+            "o:\n  - m: [a]\n    x: 1\n    # measured: why\n    y: 3\n  - m: [b]\n    # measured: why\n    x: 2\nz: 1\n"
+        );
+    }
+
+    #[test]
+    fn lines_are_indented_as_those_around_them() {
+        let text = "a:\n    b:\n        c: 1\nd:\n    e: 2\n";
+        let changed = set(&set(text, &["a", "b", "x"], "3", "why"), &["d", "f", "g"], "4", "why");
+        assert_eq!(
+            changed,
+            "a:\n    b:\n        c: 1\n        # measured: why\n        x: 3\nd:\n    e: 2\n    f:\n        # measured: why\n        g: 4\n"
+        );
+        assert_eq!(set(&changed, &["a", "b", "x"], "3", "why"), changed);
+        // Each block as it is, though the others are not.
+        assert_eq!(
+            set("a:\n  b: 1\nc:\n   d: 1\n", &["c", "e"], "2", "why"),
+            "a:\n  b: 1\nc:\n   d: 1\n   # measured: why\n   e: 2\n"
+        );
+    }
+
+    #[test]
+    fn items_may_be_indented_as_their_key_is() {
+        let text = "o:\n- m: [a]\n  x: 1\nz: 1\n";
+        let one = set(text, &["o", "- m: [b]", "x"], "2", "why");
+        assert_eq!(one, "o:\n- m: [a]\n  x: 1\n- m: [b]\n  # measured: why\n  x: 2\nz: 1\n");
+        assert_eq!(
+            set(&one, &["o", "- m: [a]", "y", "w"], "3", "why"),
+            "o:\n- m: [a]\n  x: 1\n  y:\n    # measured: why\n    w: 3\n- m: [b]\n  # measured: why\n  x: 2\nz: 1\n"
+        );
+    }
+
+    #[test]
+    fn a_mapping_in_braces_becomes_a_block_where_a_field_of_it_changes() {
+        let text = "o:\n  t: { seconds: 2.5, by: [a, b], as: \"x, y\" } # mine\n  g: { seconds: 1 }\nz: {}\n";
+        let one = set(text, &["o", "t", "seconds"], "0.4", "why");
+        assert_eq!(
+            one,
+            "o:\n  t: # mine\n    # measured: why\n    seconds: 0.4\n    by: [a, b]\n    as: \"x, y\"\n  g: { seconds: 1 }\nz: {}\n"
+        );
+        assert_eq!(set(&one, &["z", "new"], "1", "why"), one.replace("z: {}", "z:\n  # measured: why\n  new: 1"));
+        assert_eq!(
+            set("o: {a: {b: 1, c: 2}, d: 3}\n", &["o", "a", "c"], "4", "why"),
+            "o:\n  a:\n    b: 1\n    # measured: why\n    c: 4\n  d: 3\n"
+        );
+    }
+
+    #[test]
+    fn there_is_one_head() {
+        let once = head("a: 1\n", "Measured today");
+        assert_eq!(once, "# Measured today\na: 1\n");
+        assert_eq!(head(&once, "Measured tomorrow"), "# Measured tomorrow\na: 1\n");
+    }
+}

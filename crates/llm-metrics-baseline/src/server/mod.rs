@@ -1,0 +1,14 @@
+//! What the server says of itself, beside what clients see.
+
+mod compare;
+mod exposition;
+mod names;
+mod scrape;
+mod view;
+
+pub use compare::Comparison;
+pub(crate) use compare::compare;
+pub(crate) use exposition::Page;
+pub(crate) use names::Names;
+pub(crate) use scrape::{Scraper, Watch, describe};
+pub use view::{BucketQuantile, GpuView, ServerLatency, ServerView};

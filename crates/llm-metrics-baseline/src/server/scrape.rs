@@ -1,0 +1,219 @@
+//! Reads `/metrics`.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+
+use super::{
+    exposition::Page,
+    names::{
+        GPU_ENERGY, GPU_MEMORY_FREE, GPU_MEMORY_RESERVED, GPU_MEMORY_TOTAL, GPU_MEMORY_USED, GPU_UTILIZATION, Names,
+    },
+};
+use crate::{
+    baseline::{MemoryPoint, Server},
+    connection::{HttpClient, cause},
+    target::Target,
+};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(1);
+const MOST_BYTES: usize = 64 << 20;
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: {why}")]
+pub(crate) struct NoPage {
+    address: http::Uri,
+    why: String,
+}
+
+/// Reads pages of one or more addresses as one.
+#[derive(Clone)]
+pub(crate) struct Scraper {
+    targets: Vec<(HttpClient, Target)>,
+    names: Option<Names>,
+    model: String,
+}
+
+/// Gauges at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) at: Duration,
+    pub(crate) in_flight: Option<f64>,
+    pub(crate) waiting: Option<f64>,
+    pub(crate) kv_cache: Option<f64>,
+    pub(crate) gpu_bytes: Option<f64>,
+    pub(crate) gpu_utilization: Option<f64>,
+    pub(crate) resident_bytes: Option<f64>,
+}
+
+impl Scraper {
+    pub(crate) fn new(targets: Vec<(HttpClient, Target)>, model: &str) -> Self {
+        Self { targets, names: None, model: model.to_owned() }
+    }
+
+    /// Looks whose names are on the page; false where nobody's are that are known.
+    pub(crate) fn recognise(&mut self, page: &Page, ours: Names) -> bool {
+        self.names = [ours, Names::vllm()].into_iter().find(|names| names.are_on(page));
+        self.names.is_some()
+    }
+
+    pub(crate) fn names(&self) -> Option<&Names> {
+        self.names.as_ref()
+    }
+
+    /// The label that chooses this model's series, where there is one: names may be bounded into `other`.
+    pub(crate) fn model_label<'a>(&'a self, page: &Page) -> Option<(&'a str, &'a str)> {
+        let names = self.names.as_ref()?;
+        [names.requests.clone(), format!("{}_count", names.duration)]
+            .iter()
+            .any(|name| page.has_label(name, names.model, &self.model))
+            .then_some((names.model, self.model.as_str()))
+    }
+
+    pub(crate) async fn page(&self) -> Result<Page, NoPage> {
+        let mut all = Page::default();
+        for (client, target) in &self.targets {
+            let address = target.uri(if target.has_path() { "" } else { "/metrics" });
+            let one = tokio::time::timeout(PATIENCE, one(client, target, address.clone())).await;
+            let one = one.unwrap_or_else(|_| Err(format!("no answer in {} s", PATIENCE.as_secs())));
+            all.extend(one.map_err(|why| NoPage { address, why })?);
+        }
+        Ok(all)
+    }
+
+    fn reading(&self, page: &Page, at: Duration) -> Reading {
+        let names = self.names.as_ref();
+        let sum = |name: &String| page.sum(name, &[]);
+        Reading {
+            at,
+            in_flight: names.and_then(|names| names.in_flight.iter().filter_map(sum).reduce(|a, b| a + b)),
+            waiting: names.and_then(|names| sum(&names.waiting)),
+            kv_cache: names.and_then(|names| page.mean(&names.kv_cache)),
+            gpu_bytes: gpu_memory(page),
+            gpu_utilization: first(page, &GPU_UTILIZATION, |page, name| page.mean(name)),
+            resident_bytes: page.sum("process_resident_memory_bytes", &[]),
+        }
+    }
+
+    /// Reads gauges every second until it is dropped.
+    pub(crate) fn watch(&self, epoch: Instant) -> Watch {
+        let readings = Arc::new(Mutex::new(Vec::new()));
+        let (scraper, seen) = (self.clone(), readings.clone());
+        let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(PERIOD);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if let Ok(page) = scraper.page().await {
+                    let reading = scraper.reading(&page, epoch.elapsed());
+                    seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(reading);
+                }
+            }
+        });
+        Watch { readings, task }
+    }
+}
+
+/// Gauges over time.
+pub(crate) struct Watch {
+    readings: Arc<Mutex<Vec<Reading>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Watch {
+    /// Those of a time.
+    pub(crate) fn between(&self, from: Duration, to: Duration) -> Vec<Reading> {
+        let readings = self.readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        readings.iter().filter(|reading| from <= reading.at && reading.at <= to).cloned().collect()
+    }
+
+    /// Memory over time, at most so many points.
+    pub(crate) fn memory(&self, most: usize) -> Vec<MemoryPoint> {
+        let readings = self.between(Duration::ZERO, Duration::MAX);
+        let points = readings.into_iter().filter(|reading| reading.gpu_bytes.or(reading.resident_bytes).is_some());
+        let points: Vec<_> = points
+            .map(|reading| MemoryPoint {
+                seconds: reading.at.as_secs_f64(),
+                gpu_bytes: reading.gpu_bytes,
+                resident_bytes: reading.resident_bytes,
+            })
+            .collect();
+        let every = points.len().div_ceil(most).max(1);
+        points.into_iter().step_by(every).collect()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn one(client: &HttpClient, target: &Target, address: http::Uri) -> Result<Page, String> {
+    let mut request = Request::new(Full::new(Bytes::new()));
+    *request.uri_mut() = address;
+    request.headers_mut().insert(header::HOST, target.host.clone());
+    request.headers_mut().insert(header::ACCEPT, http::HeaderValue::from_static("text/plain; version=0.0.4"));
+    let response = client.request(request).await.map_err(|error| cause(&error))?;
+    if !response.status().is_success() {
+        return Err(format!("status {}", response.status().as_u16()));
+    }
+    let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.map_err(|error| error.to_string())?;
+    Ok(Page::parse(&String::from_utf8_lossy(&body.to_bytes())))
+}
+
+/// The first of these names that is on the page, in base units.
+pub(super) fn first(page: &Page, names: &[(&str, f64)], read: impl Fn(&Page, &str) -> Option<f64>) -> Option<f64> {
+    names.iter().find_map(|(name, unit)| Some(read(page, name)? * unit))
+}
+
+pub(super) fn gpu_memory(page: &Page) -> Option<f64> {
+    first(page, &GPU_MEMORY_USED, |page, name| page.sum(name, &[]))
+}
+
+fn gpu_memory_total(page: &Page) -> Option<f64> {
+    let sum = |(name, unit): (&str, f64)| Some(page.sum(name, &[])? * unit);
+    first(page, &GPU_MEMORY_TOTAL, |page, name| page.sum(name, &[]))
+        .or_else(|| Some(gpu_memory(page)? + sum(GPU_MEMORY_FREE)? + sum(GPU_MEMORY_RESERVED).unwrap_or(0.0)))
+}
+
+pub(super) fn gpu_energy(page: &Page) -> Option<f64> {
+    first(page, &GPU_ENERGY, |page, name| page.sum(name, &[]))
+}
+
+/// What the server told about itself.
+pub(crate) fn describe(server: &mut Server, page: &Page, names: Option<&Names>) {
+    let labels = |name: &str| page.info(name).unwrap_or_default().into_iter().collect();
+    server.metrics = names.map(|names| names.dialect.to_owned());
+    server.gpu_info = labels("gpu_info");
+    server.gpu_memory_bytes = gpu_memory_total(page);
+    if let Some(names) = names {
+        server.model_info = labels(&names.info);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_gpus_is_ours_or_what_dcgm_exporter_has_of_it() {
+        let total = |text: &str| {
+            let mut server = Server::default();
+            describe(&mut server, &Page::parse(text), None);
+            server.gpu_memory_bytes
+        };
+        assert_eq!(total("gpu_memory_total_bytes{gpu=\"0\"} 5\ngpu_memory_total_bytes{gpu=\"1\"} 7\n"), Some(12.0));
+        let dcgm = "DCGM_FI_DEV_FB_USED{gpu=\"0\"} 6\nDCGM_FI_DEV_FB_FREE{gpu=\"0\"} 3\n";
+        assert_eq!(total(dcgm), Some(9.0 * 1_048_576.0));
+        assert_eq!(total(&format!("{dcgm}DCGM_FI_DEV_FB_RESERVED{{gpu=\"0\"}} 1\n")), Some(10.0 * 1_048_576.0));
+        assert_eq!(total("DCGM_FI_DEV_FB_USED{gpu=\"0\"} 6\n"), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! The server's figures of one step.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    exposition::{Buckets, Page},
+    names::Names,
+    scrape::{Reading, gpu_energy},
+};
+
+/// What the server says of a step, warm-up included, from its own `/metrics` before and after.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[non_exhaustive]
+pub struct ServerView {
+    /// Requests that got their answer.
+    pub answered: Option<f64>,
+    /// Requests that did not, by the server's own words.
+    pub errors: BTreeMap<String, f64>,
+    /// Tokens of prompts.
+    pub input_tokens: Option<f64>,
+    /// Tokens of answers.
+    pub output_tokens: Option<f64>,
+    /// Its own time to the first token.
+    pub time_to_first_token: Option<ServerLatency>,
+    /// Its own time per output token.
+    pub time_per_output_token: Option<ServerLatency>,
+    /// Its own time between tokens.
+    pub inter_token_latency: Option<ServerLatency>,
+    /// Its own duration of requests that got their answer.
+    pub duration: Option<ServerLatency>,
+    /// How long requests waited for the engine.
+    pub queue: Option<ServerLatency>,
+    /// Requests in flight, on average over the readings of the step.
+    pub in_flight: Option<f64>,
+    /// The most of them.
+    pub in_flight_max: Option<f64>,
+    /// The most requests that waited for the engine.
+    pub waiting_max: Option<f64>,
+    /// The most of the KV cache that was used.
+    pub kv_cache_max: Option<f64>,
+    /// What the GPUs did, where they are exported.
+    pub gpu: Option<GpuView>,
+}
+
+/// What the GPUs did in a step.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[non_exhaustive]
+pub struct GpuView {
+    /// The most memory that was used, on all GPUs.
+    pub memory_max_bytes: Option<f64>,
+    /// Their utilisation, on average.
+    pub utilization: Option<f64>,
+    /// Their energy over the tokens that clients received. It is what all GPUs that are exported took, whoever used them.
+    pub joules_per_output_token: Option<f64>,
+}
+
+/// A latency by the server's histogram.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[non_exhaustive]
+pub struct ServerLatency {
+    /// Samples.
+    pub count: f64,
+    /// Their mean, which is exact.
+    pub mean: f64,
+    /// Half of them are at most this.
+    pub p50: BucketQuantile,
+    /// 95 % of them are at most this.
+    pub p95: BucketQuantile,
+    /// 99 % of them are at most this.
+    pub p99: BucketQuantile,
+}
+
+/// A quantile by buckets: it lies between these bounds, and nobody knows where.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[non_exhaustive]
+pub struct BucketQuantile {
+    /// What Prometheus would guess.
+    pub value: f64,
+    /// The lower bound of its bucket.
+    pub low: f64,
+    /// The upper bound; `null` for the last one, which has none.
+    pub high: Option<f64>,
+}
+
+impl ServerLatency {
+    fn of(buckets: &Buckets) -> Option<Self> {
+        let at = |q| {
+            let (value, low, high) = buckets.quantile(q)?;
+            Some(BucketQuantile { value, low, high: high.is_finite().then_some(high) })
+        };
+        Some(Self {
+            count: buckets.count,
+            mean: buckets.sum / buckets.count,
+            p50: at(0.5)?,
+            p95: at(0.95)?,
+            p99: at(0.99)?,
+        })
+    }
+}
+
+impl ServerView {
+    /// From the pages before and after a step, what was read in between, and the tokens that clients got.
+    pub(crate) fn new(
+        names: &Names,
+        model: Option<(&str, &str)>,
+        [before, after]: [&Page; 2],
+        readings: &[Reading],
+        output_tokens: u64,
+    ) -> Self {
+        let model: Vec<_> = model.into_iter().collect();
+        let since = |name: &str, labels: &[(&str, &str)]| {
+            let labels = [model.as_slice(), labels].concat();
+            let now = after.sum(name, &labels)?;
+            Some(now - before.sum(name, &labels).unwrap_or(0.0)).filter(|since| *since >= 0.0)
+        };
+        let latency = |name: &str, labels: &[(&str, &str)]| {
+            let labels = [model.as_slice(), labels].concat();
+            ServerLatency::of(&after.buckets(name, &labels)?.since(before.buckets(name, &labels).as_ref())?)
+        };
+        let most = |read: fn(&Reading) -> Option<f64>| readings.iter().filter_map(read).reduce(f64::max);
+        let mean = |read: fn(&Reading) -> Option<f64>| {
+            let values: Vec<_> = readings.iter().filter_map(read).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let joules = gpu_energy(after).zip(gpu_energy(before)).map(|(after, before)| after - before);
+        let gpu = GpuView {
+            memory_max_bytes: most(|reading| reading.gpu_bytes),
+            utilization: mean(|reading| reading.gpu_utilization),
+            joules_per_output_token: joules
+                .filter(|joules| *joules > 0.0 && output_tokens > 0)
+                .map(|joules| joules / output_tokens as f64),
+        };
+        Self {
+            answered: since(&names.requests, names.answered),
+            errors: names
+                .errors
+                .as_ref()
+                .map_or_else(BTreeMap::new, |(name, label)| errors(name, label, &model, [before, after])),
+            input_tokens: since(&names.input_tokens, &[]),
+            output_tokens: since(&names.output_tokens, &[]),
+            time_to_first_token: latency(&names.time_to_first_token, &[]),
+            time_per_output_token: latency(&names.time_per_output_token, &[]),
+            inter_token_latency: latency(&names.inter_token_latency, &[]),
+            duration: latency(&names.duration, names.answered),
+            queue: latency(&names.queue, &[]),
+            in_flight: mean(|reading| reading.in_flight),
+            in_flight_max: most(|reading| reading.in_flight),
+            waiting_max: most(|reading| reading.waiting),
+            kv_cache_max: most(|reading| reading.kv_cache),
+            gpu: (gpu != GpuView::default()).then_some(gpu),
+        }
+    }
+}
+
+fn errors(name: &str, label: &str, model: &[(&str, &str)], [before, after]: [&Page; 2]) -> BTreeMap<String, f64> {
+    let mut errors = BTreeMap::new();
+    for (kind, count) in after.by(name, label, model) {
+        *errors.entry(kind).or_default() += count;
+    }
+    for (kind, count) in before.by(name, label, model) {
+        *errors.entry(kind).or_default() -= count;
+    }
+    errors.retain(|_, count| *count > 0.0);
+    errors
+}

@@ -1,0 +1,137 @@
+//! Every metric that the gateway adds to those of the layer, once.
+//!
+//! The rows are [`MetricDef`]s like those of the core crate, so that the same code prints them and binds their buckets:
+//!
+//! ```
+//! use llm_metrics_gateway::catalog;
+//!
+//! assert_eq!(catalog::OVERHEAD.name, "llm_gateway_overhead_seconds");
+//! assert!(catalog::OVERHEAD.buckets.is_sorted());
+//! ```
+//!
+//! The label `upstream` is a name of the configuration. What an upstream does not tell is absent, never 0.
+
+use llm_metrics::catalog::{MetricDef, Section, Unit};
+
+/// Seconds of the gateway's own work for a request: from one that passes at once to one that is held up.
+pub const OVERHEAD_BUCKETS: &[f64] = &[
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+];
+
+/// Seconds that an upstream asks to wait, from `retry-after`.
+pub const RETRY_AFTER_BUCKETS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+
+macro_rules! rows {
+    ($($title:literal {
+        $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:ident)?)
+            [$($label:literal),*];)+
+    })+) => {
+        $($($(#[doc = $help])+
+        pub const $row: MetricDef =
+            MetricDef::$kind($name, Unit::$unit, concat!($($help),+).trim_ascii() $(, $buckets)?)
+                .with_labels(&[$($label),*]);)+)+
+
+        /// The rows in their sections.
+        pub const SECTIONS: &[Section] = &[$(Section::new($title, &[$($row),+])),+];
+    };
+}
+
+rows! {
+    "Gateway: requests" {
+        /// Time that the gateway itself spent on a request, including its metrics, one sample per forwarded request. Waiting for the upstream (connection, response head, body) or for the client is excluded.
+        OVERHEAD = histogram("llm_gateway_overhead_seconds", Seconds, OVERHEAD_BUCKETS)["upstream"];
+        /// Attempts to get a response, by result: `answered` (a response head came), `refused` (no connection), `reset` (the connection closed before the head), `timeout`, or `cancelled` (the client disconnected before the head). A request is retried only if nothing of it was sent.
+        ATTEMPTS = counter("llm_gateway_attempts_total", Count)["upstream", "result"];
+        /// Responses with status 429, by reason: `quota` (the caller's quota is used up), `overload` (the upstream has no capacity), or `unknown`.
+        THROTTLED = counter("llm_gateway_throttled_total", Count)["upstream", "kind"];
+        /// Delay before a retry that the upstream asks for, from `retry-after` and `retry-after-ms` of responses with status 429 or 503.
+        RETRY_AFTER = histogram("llm_gateway_retry_after_seconds", Seconds, RETRY_AFTER_BUCKETS)["upstream"];
+        /// Share of the quota that remains, from the last response that reported it (`x-ratelimit-*`, `anthropic-ratelimit-*`). With several API keys, the quota of the last one used.
+        QUOTA_REMAINING = gauge("llm_gateway_quota_remaining_ratio", Ratio)["upstream", "kind"];
+        /// Open client connections.
+        CONNECTIONS = gauge("llm_gateway_connections", Count)[];
+    }
+    "Gateway: upstreams" {
+        /// 1 if the upstream answered the last probe, otherwise 0.
+        UPSTREAM_UP = gauge("llm_gateway_upstream_up", Count)["upstream"];
+        /// Models that the engine has loaded, from Ollama's `/api/ps`.
+        LOADED_MODELS = gauge("llm_gateway_loaded_models", Count)["upstream"];
+        /// Memory used by a loaded model, in all (`total`) and on GPUs (`gpu`), from Ollama's `/api/ps`. NaN after it was unloaded.
+        MODEL_MEMORY = gauge("llm_gateway_model_memory_bytes", Bytes)["upstream", "model", "kind"];
+        /// Time at which a loaded model will be unloaded if it is not used, from Ollama's `/api/ps`. NaN after it was unloaded, far in the future for a model that stays loaded.
+        MODEL_EXPIRY = gauge("llm_gateway_model_expiry_timestamp_seconds", UnixSeconds)["upstream", "model"];
+        /// Failed polls of an upstream (its list of models, loaded models, or own metrics).
+        POLL_FAILURES = counter("llm_gateway_poll_failures_total", Count)["upstream"];
+    }
+}
+
+/// The values of the labels that are closed sets.
+pub mod values {
+    /// Of `result`: how an attempt to get an answer ended.
+    pub const RESULT: [&str; 5] = ["answered", "refused", "reset", "timeout", "cancelled"];
+    /// Of `kind` of a 429.
+    pub const THROTTLED: [&str; 3] = ["quota", "overload", "unknown"];
+    /// Of `kind` of a quota.
+    pub const QUOTA: [&str; 2] = ["requests", "tokens"];
+    /// Of `kind` of a model's memory.
+    pub const MEMORY: [&str; 2] = ["total", "gpu"];
+}
+
+/// Every value that a label of a row can have; `None` where the set is open.
+#[must_use]
+pub fn label_values(row: &MetricDef, label: &str) -> Option<&'static [&'static str]> {
+    let sets: [(MetricDef, &str, &'static [&'static str]); 4] = [
+        (ATTEMPTS, "result", &values::RESULT),
+        (THROTTLED, "kind", &values::THROTTLED),
+        (QUOTA_REMAINING, "kind", &values::QUOTA),
+        (MODEL_MEMORY, "kind", &values::MEMORY),
+    ];
+    sets.iter().find(|(of, name, _)| of.name == row.name && *name == label).map(|(.., values)| *values)
+}
+
+/// Every row of this crate's catalogue.
+pub fn all() -> impl Iterator<Item = &'static MetricDef> {
+    SECTIONS.iter().flat_map(|section| section.metrics)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use llm_metrics::catalog::{Kind, buckets};
+
+    use super::*;
+
+    #[test]
+    fn every_row_keeps_the_rules() {
+        for row in all() {
+            let suffix = match row.unit {
+                Unit::Seconds => "_seconds",
+                Unit::UnixSeconds => "_timestamp_seconds",
+                Unit::Ratio => "_ratio",
+                Unit::Bytes => "_bytes",
+                _ => "",
+            };
+            assert!(row.name.ends_with(suffix), "{} lacks its unit", row.name);
+            assert_eq!(row.kind == Kind::Counter, row.name.ends_with("_total"), "{}", row.name);
+            assert_eq!(row.kind == Kind::Histogram, buckets::validate(row.buckets).is_ok(), "{}", row.name);
+            assert!(row.name.starts_with("llm_gateway_") && row.help.ends_with('.'), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_closed_set_has_no_list() {
+        for row in all() {
+            let open = ["upstream", "model"];
+            for label in row.labels {
+                assert_eq!(label_values(row, label).is_none(), open.contains(label), "{}: {label}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_not_those_of_the_core() {
+        let names: HashSet<_> = llm_metrics::catalog::all().chain(all()).map(|row| row.name).collect();
+        assert_eq!(names.len(), llm_metrics::catalog::all().chain(all()).count());
+    }
+}

@@ -1,0 +1,178 @@
+//! What engines say about themselves, as the core has it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use llm_metrics::{EngineMetrics, LlmMetrics};
+
+/// How many models may have metrics of an engine.
+const MAX_MODELS: usize = 256;
+
+/// What an engine says of one model. What it does not say is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Figures {
+    pub(crate) running: Option<u64>,
+    pub(crate) waiting: Option<u64>,
+    pub(crate) kv_cache_usage: Option<f64>,
+    pub(crate) totals: Totals,
+}
+
+/// What an engine has counted since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Totals {
+    pub(crate) preemptions: Option<u64>,
+    pub(crate) queried_tokens: Option<u64>,
+    pub(crate) hit_tokens: Option<u64>,
+    pub(crate) draft_tokens: Option<u64>,
+    pub(crate) accepted_tokens: Option<u64>,
+}
+
+/// By model.
+pub(crate) type ByModel = BTreeMap<String, Figures>;
+
+/// The figures of all engines. Several may run the same model: their requests add up, and the fullest cache counts.
+#[derive(Clone)]
+pub(crate) struct Engines(Arc<Mutex<State>>);
+
+struct State {
+    metrics: LlmMetrics,
+    gauges: HashMap<String, EngineMetrics>,
+    /// By upstream.
+    said: HashMap<String, ByModel>,
+    /// By model and upstream, what its engine had counted when it was asked last, also where it does not answer any more.
+    counted: HashMap<(String, String), Totals>,
+}
+
+impl Engines {
+    pub(crate) fn new(metrics: LlmMetrics) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            metrics,
+            gauges: HashMap::new(),
+            said: HashMap::new(),
+            counted: HashMap::new(),
+        })))
+    }
+
+    /// Replaces what an upstream said before.
+    pub(crate) fn publish(&self, upstream: &str, figures: ByModel) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.said.insert(upstream.to_owned(), figures.clone()).unwrap_or_default();
+        for model in before.keys().chain(figures.keys()) {
+            state.publish(model);
+        }
+        for (model, figures) in figures {
+            state.count(model, upstream, figures.totals);
+        }
+    }
+}
+
+impl State {
+    fn publish(&mut self, model: &str) {
+        if self.gauges.len() >= MAX_MODELS && !self.gauges.contains_key(model) {
+            return;
+        }
+        let gauges = self.gauges.entry(model.to_owned()).or_insert_with(|| self.metrics.engine(model));
+        let total = self.said.values().filter_map(|said| said.get(model)).fold(Figures::default(), Figures::and);
+        // What nobody says becomes NaN; what somebody says is set again after that.
+        gauges.gone();
+        if let Some(running) = total.running {
+            gauges.running(running);
+        }
+        if let Some(waiting) = total.waiting {
+            gauges.waiting(waiting);
+        }
+        if let Some(usage) = total.kv_cache_usage {
+            gauges.kv_cache_usage(usage);
+        }
+    }
+
+    /// Adds what an engine has counted since it was asked before. What it had counted by the first time is not of this process's time.
+    fn count(&mut self, model: String, upstream: &str, totals: Totals) {
+        let Some(engine) = self.gauges.get(&model) else { return };
+        let last = self.counted.entry((model, upstream.to_owned())).or_insert(totals);
+        let more = totals.since(last);
+        *last = totals.or(last);
+        if let Some(preemptions) = more.preemptions {
+            engine.preempted(preemptions);
+        }
+        // Two counters that are read one after the other may be a step apart.
+        if let (Some(queried), Some(hit)) = (more.queried_tokens, more.hit_tokens) {
+            engine.prefix_cache(queried, hit.min(queried));
+        }
+        if let (Some(drafted), Some(accepted)) = (more.draft_tokens, more.accepted_tokens) {
+            engine.drafted(drafted, accepted.min(drafted));
+        }
+    }
+}
+
+fn sum(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a.map_or(b, |a| Some(a.saturating_add(b.unwrap_or(0))))
+}
+
+impl Figures {
+    pub(crate) fn and(self, other: &Self) -> Self {
+        let max = |a: Option<f64>, b: Option<f64>| a.map_or(b, |a| Some(a.max(b.unwrap_or(a))));
+        Self {
+            running: sum(self.running, other.running),
+            waiting: sum(self.waiting, other.waiting),
+            kv_cache_usage: max(self.kv_cache_usage, other.kv_cache_usage),
+            totals: self.totals.with(&other.totals, sum),
+        }
+    }
+}
+
+impl Totals {
+    /// What has come since. A total that fell began anew.
+    fn since(&self, before: &Self) -> Self {
+        self.with(before, |now, before| {
+            now.map(|now| before.map_or(0, |before| if now < before { now } else { now - before }))
+        })
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        self.with(other, Option::or)
+    }
+
+    fn with(&self, other: &Self, join: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Self {
+        Self {
+            preemptions: join(self.preemptions, other.preemptions),
+            queried_tokens: join(self.queried_tokens, other.queried_tokens),
+            hit_tokens: join(self.hit_tokens, other.hit_tokens),
+            draft_tokens: join(self.draft_tokens, other.draft_tokens),
+            accepted_tokens: join(self.accepted_tokens, other.accepted_tokens),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_of_one_model_add_up_and_the_fullest_cache_counts() {
+        let figures = |running, usage| Figures { running, kv_cache_usage: usage, ..Figures::default() };
+        let total = figures(Some(2), Some(0.25)).and(&figures(Some(3), Some(0.75)));
+        assert_eq!(total, figures(Some(5), Some(0.75)));
+        assert_eq!(figures(None, None).and(&figures(Some(1), None)), figures(Some(1), None));
+        assert_eq!(figures(Some(1), Some(0.5)).and(&figures(None, None)), figures(Some(1), Some(0.5)));
+    }
+
+    #[test]
+    fn what_an_engine_counted_is_added_from_the_first_look_on_also_where_it_began_anew() {
+        let total = |preemptions| Totals { preemptions, ..Totals::default() };
+        let more = |now, before| total(now).since(&total(before)).preemptions;
+        assert_eq!(
+            more(Some(7), None),
+            Some(0),
+            "what was before is not of our time, and it is told that there is such a thing"
+        );
+        assert_eq!(more(Some(9), Some(7)), Some(2));
+        assert_eq!(more(Some(3), Some(9)), Some(3));
+        assert_eq!(more(None, Some(9)), None);
+        let two = Figures { totals: total(Some(2)), ..Figures::default() };
+        assert_eq!(two.and(&two).totals, total(Some(4)));
+        assert_eq!(total(None).or(&total(Some(9))), total(Some(9)));
+    }
+}

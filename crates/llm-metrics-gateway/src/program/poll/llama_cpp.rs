@@ -1,0 +1,84 @@
+//! llama.cpp's own figures, asked for only when that changes nothing.
+//!
+//! `GET /metrics` and `GET /slots` are tasks of its queue like any other: they put the idle time off after which the model is
+//! unloaded, and load it again where it sleeps. So they are asked for while a client's request runs, which does the same
+//! anyway, and after `/props`, which does not, has said that the model is awake.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{
+    ModelList,
+    engines::{ByModel, Figures, Totals},
+    text_format::samples,
+};
+use crate::program::upstream::{FetchError, Upstream};
+
+#[derive(Deserialize)]
+struct Props {
+    #[serde(default)]
+    is_sleeping: bool,
+}
+
+#[derive(Deserialize)]
+struct Slot {
+    is_processing: bool,
+}
+
+pub(super) async fn figures(upstream: &Arc<Upstream>) -> Result<ByModel, FetchError> {
+    let models: ModelList = serde_json::from_slice(&upstream.fetch_ok("/v1/models").await?)?;
+    // A router has a server for each model, and which of them a request runs on is not known here.
+    let [model] = &models.data[..] else { return Ok(ByModel::new()) };
+    if model.status.is_some() {
+        return Ok(ByModel::new());
+    }
+    let props: Props = serde_json::from_slice(&upstream.fetch_ok("/props").await?)?;
+    if props.is_sleeping || upstream.in_flight() == 0 {
+        return Ok(ByModel::new());
+    }
+    let figures = match upstream.fetch_ok("/metrics").await {
+        Ok(page) => read(&String::from_utf8_lossy(&page)),
+        // Without --metrics there are the slots, unless they were switched off as well.
+        Err(FetchError::Status(_)) if upstream.in_flight() > 0 => {
+            let slots: Vec<Slot> = serde_json::from_slice(&upstream.fetch_ok("/slots").await?)?;
+            let running = slots.iter().filter(|slot| slot.is_processing).count() as u64;
+            Figures { running: Some(running), ..Figures::default() }
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(ByModel::from([(model.id.clone(), figures)]))
+}
+
+fn read(page: &str) -> Figures {
+    let value = |name: &str| samples(page).find(|sample| sample.name == name).map(|sample| sample.value);
+    let count = |name: &str| value(name).map(|value| value as u64);
+    Figures {
+        running: count("llamacpp:requests_processing"),
+        waiting: count("llamacpp:requests_deferred"),
+        // Not there any more since 2025.
+        kv_cache_usage: value("llamacpp:kv_cache_usage_ratio"),
+        totals: Totals {
+            draft_tokens: count("llamacpp:spec_decode_num_draft_tokens_total"),
+            accepted_tokens: count("llamacpp:spec_decode_num_accepted_tokens_total"),
+            ..Totals::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_names_are_read() {
+        let page =
+            "# TYPE llamacpp:requests_processing gauge\nllamacpp:requests_processing 2\nllamacpp:requests_deferred 5\n";
+        assert_eq!(read(page), Figures { running: Some(2), waiting: Some(5), ..Figures::default() });
+        let drafts =
+            "llamacpp:spec_decode_num_draft_tokens_total 8\nllamacpp:spec_decode_num_accepted_tokens_total 5\n";
+        let totals = Totals { draft_tokens: Some(8), accepted_tokens: Some(5), ..Totals::default() };
+        assert_eq!(read(drafts), Figures { totals, ..Figures::default() });
+        assert_eq!(read(""), Figures::default());
+    }
+}
