@@ -56,16 +56,15 @@ async function bundle() {
   return outputFiles[0].contents;
 }
 
-/** The interval that Prometheus scrapes at: Grafana has it from the data source's settings. */
+/** The interval that Grafana takes for the scrapes' own: that of the provisioned data source, so that what is drawn is what is shipped. */
 async function scrapeSeconds(prometheus) {
-  const answer = await fetch(`${prometheus}/api/v1/targets?state=active`).catch((error) => {
+  await fetch(`${prometheus}/-/ready`).catch((error) => {
     throw new Error(`no Prometheus at ${prometheus} (${error.cause?.code ?? error.message}): name it with --prometheus`);
   });
-  const { data } = await answer.json();
-  const intervals = data.activeTargets.map((target) => target.scrapeInterval).filter(Boolean);
-  const inSeconds = (text) => [...text.matchAll(/(\d+)(ms|s|m)/g)]
-    .reduce((sum, [, count, unit]) => sum + Number(count) * { ms: 0.001, s: 1, m: 60 }[unit], 0);
-  return Math.max(1, ...intervals.map(inSeconds));
+  const source = readFileSync(path.join(HERE, '../grafana/provisioning/datasources/prometheus.yml'), 'utf8');
+  const [, count, unit] = source.match(/^\s*timeInterval:\s*(\d+)(ms|s|m)\s*$/m) ?? [];
+  if (!count) throw new Error('the provisioned data source has no timeInterval');
+  return Number(count) * { ms: 0.001, s: 1, m: 60 }[unit];
 }
 
 /** Serves the page, and passes queries on to Prometheus. */

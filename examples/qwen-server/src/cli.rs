@@ -1,9 +1,9 @@
 //! The command line.
 
-use crate::engine::{Options, Source};
+use crate::engine::{Options, Source, default_max_seqs};
 use crate::server::Limits;
 use clap::Parser;
-use llm_metrics::Objective;
+use llm_metrics::{Objective, QualityChecks};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,11 +51,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
 
-    /// Sequences that run together
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
-    max_seqs: usize,
+    /// Sequences that the engine has at a time [default: 16 where attention is paged, which is on a GPU, else 4]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_seqs: Option<usize>,
 
-    /// Sequences that may wait beside them; what comes then gets a 503
+    /// Sequences that may wait for it; what comes then gets a 503
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_queue: usize,
 
@@ -66,6 +66,11 @@ pub(crate) struct Args {
     /// The largest request body, like 512k or 2m; what is larger gets a 413
     #[arg(long, value_name = "SIZE", default_value = "2m", value_parser = size)]
     body_limit: usize,
+
+    /// Answers a message that begins with `/demo NAME` as the README says under that name, each wrong in its own way: for a look at
+    /// the metrics of output quality, and not for service
+    #[arg(long)]
+    pub(crate) demo: bool,
 
     /// Does not look for GPUs; without, their metrics are there as soon as a driver is
     #[arg(long)]
@@ -114,8 +119,17 @@ impl Args {
         !self.no_gpu
     }
 
+    /// The engine keeps to schemas, and so there is nothing to be checked; scripts do not.
+    pub(crate) fn checks(&self) -> QualityChecks {
+        QualityChecks::all().json_schema(self.demo)
+    }
+
     pub(crate) fn options(&self) -> Options {
-        Options { max_seqs: self.max_seqs, max_queue: self.max_queue, prefix_cache: !self.no_prefix_cache }
+        Options {
+            max_seqs: self.max_seqs.unwrap_or_else(default_max_seqs),
+            max_queue: self.max_queue,
+            prefix_cache: !self.no_prefix_cache,
+        }
     }
 
     /// Finds out what is meant by `--model` and `--gguf`, without loading anything.

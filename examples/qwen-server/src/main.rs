@@ -1,4 +1,4 @@
-//! A server for Qwen models: mistral.rs inside, the OpenAI API outside, llm-metrics around it.
+//! A server for Qwen models: mistral.rs inside, the APIs of OpenAI, Anthropic and Ollama outside, llm-metrics around it.
 //!
 //! `cargo run -p qwen-server` serves a tiny model without any download. See the README beside this crate.
 
@@ -7,6 +7,7 @@
 mod api;
 mod cli;
 mod debug;
+mod demo;
 mod engine;
 mod health;
 mod run;
@@ -18,7 +19,9 @@ mod tiny;
 
 use clap::Parser;
 use spans::Spans;
+use std::error::Error;
 use std::io::IsTerminal;
+use std::iter::successors;
 use std::process::ExitCode;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::{EnvFilter, prelude::*};
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
     let spans = match spans {
         Ok(spans) => spans,
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", with_sources(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -57,8 +60,13 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", with_sources(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with everything that led to it, in one line.
+fn with_sources(error: &dyn Error) -> String {
+    successors(Some(error), |&error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

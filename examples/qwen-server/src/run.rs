@@ -4,7 +4,7 @@ use crate::cli::{Args, Model, ModelError};
 use crate::engine::{self, Engine, LoadError, Options};
 use crate::server::{self, App};
 use crate::spans::continue_trace;
-use crate::telemetry::{EngineGauges, Telemetry, TelemetryError, model_loaded};
+use crate::telemetry::{EngineMetrics, Telemetry, TelemetryError, model_loaded};
 use axum::middleware;
 use llm_metrics::LoadedModel;
 use std::io::Write;
@@ -23,13 +23,13 @@ const PROGRESS: Duration = Duration::from_secs(5);
 pub(crate) enum RunError {
     #[error(transparent)]
     Model(#[from] ModelError),
-    #[error("cannot listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: std::io::Error },
-    #[error("the metrics could not be set up: {0}")]
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("the metrics could not be set up")]
     Telemetry(#[from] TelemetryError),
-    #[error("the model could not be loaded: {0}")]
+    #[error("the model could not be loaded")]
     Load(#[from] LoadError),
-    #[error("the server stopped: {0}")]
+    #[error("the server stopped")]
     Serve(#[from] std::io::Error),
 }
 
@@ -43,8 +43,11 @@ pub(crate) async fn run(args: Args, exports_spans: bool) -> Result<(), RunError>
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let telemetry = Telemetry::install(&model.name, args.objectives(), args.watches_gpus())?;
-    let app = App::new(model.name.clone(), crate::api::unix_seconds(), args.limits());
+    let telemetry = Telemetry::install(&model.name, args.objectives(), args.watches_gpus(), args.checks())?;
+    let app = App::new(model.name.clone(), crate::api::unix_seconds(), args.limits(), args.demo);
+    if args.demo {
+        tracing::warn!("--demo: a message that begins with `/demo NAME` is answered by a script, and not by the model");
+    }
 
     let address = listener.local_addr()?;
     announce(&format!("listening on http://{address}"));
@@ -113,11 +116,11 @@ fn announce(line: &str) {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
 }
 
 /// Loads on a thread of its own, as mistral.rs blocks, and tells every few seconds that it still does.
-async fn load(model: &Model, options: Options, gauges: EngineGauges) -> Result<Engine, LoadError> {
+async fn load(model: &Model, options: Options, gauges: EngineMetrics) -> Result<Engine, LoadError> {
     let started = Instant::now();
     let source = model.source.clone();
     let runtime = Handle::current();

@@ -22,6 +22,8 @@ pub(crate) struct App {
     /// When the server started, in Unix seconds.
     pub(crate) created: u64,
     pub(crate) limits: Limits,
+    /// Whether requests may ask for a script in the place of the model.
+    pub(crate) demo: bool,
     engine: OnceLock<Engine>,
     draining: AtomicBool,
 }
@@ -37,8 +39,8 @@ pub(crate) struct Limits {
 }
 
 impl App {
-    pub(crate) fn new(name: String, created: u64, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { name, created, limits, engine: OnceLock::new(), draining: AtomicBool::new(false) })
+    pub(crate) fn new(name: String, created: u64, limits: Limits, demo: bool) -> Arc<Self> {
+        Arc::new(Self { name, created, limits, demo, engine: OnceLock::new(), draining: AtomicBool::new(false) })
     }
 
     /// The engine, once the model is loaded.
@@ -66,6 +68,15 @@ pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(api::chat_completions))
         .route("/v1/completions", post(api::completions))
+        .route("/v1/responses", post(api::responses))
+        .route("/v1/messages", post(api::messages))
+        .route("/v1/messages/count_tokens", post(api::count_tokens))
+        .route("/api/chat", post(api::ollama_chat))
+        .route("/api/generate", post(api::ollama_generate))
+        .route("/api/tags", get(api::ollama_models))
+        .route("/api/show", post(api::ollama_show))
+        .route("/api/ps", get(api::ollama_ps))
+        .route("/api/version", get(api::ollama_version))
         .route("/v1/models", get(api::models))
         .route("/v1/models/{*id}", get(api::model))
         .route("/health", get(health::health))
@@ -73,7 +84,7 @@ pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics) -> Router {
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.body))
-        .layer(metrics.layer())
+        .layer(metrics.layer().ollama())
         .with_state(Arc::clone(app))
 }
 

@@ -16,6 +16,9 @@ pub(crate) fn parse(text: &str) -> Result<Objective, String> {
             return Err(format!("{what} is limited twice"));
         }
         given.push(what);
+        if time.parse::<f64>().is_ok() {
+            return Err(format!("{what}={time} has no unit: write {time}ms or {time}s"));
+        }
         let time = duration(time).map_err(|wrong| format!("{what} {wrong}, and not {time:?}"))?;
         objective = match what {
             "ttft" => objective.time_to_first_token(time),
@@ -37,7 +40,7 @@ mod tests {
         let chat = Objective::new("chat").time_to_first_token(Duration::from_millis(500));
         assert_eq!(parse("chat:ttft=500ms"), Ok(chat.clone()));
         let chat = chat.time_per_output_token(Duration::from_micros(12_500)).duration(Duration::from_secs(10));
-        assert_eq!(parse("chat:duration=10s,tpot=12.5ms,ttft=0.5"), Ok(chat));
+        assert_eq!(parse("chat:duration=10s,tpot=12.5ms,ttft=500ms"), Ok(chat));
         assert_eq!(parse("a:b:duration=1m"), Ok(Objective::new("a:b").duration(Duration::from_secs(60))));
     }
 
@@ -49,6 +52,7 @@ mod tests {
             ("ttft=500ms", "must be like"),
             ("chat:ttft", "\"ttft\" is no limit"),
             ("chat:ttft=1s,", "\"\" is no limit"),
+            ("chat:ttft=500", "ttft=500 has no unit: write 500ms or 500s"),
             ("chat:ttft=fast", "ttft must be a time like 500ms, 30s or 5m, and not \"fast\""),
             ("chat:ttft=1s,ttft=2s", "ttft is limited twice"),
             ("chat:latency=1s", "\"latency\" cannot be limited: use ttft, tpot and duration"),

@@ -28,7 +28,7 @@ pub(crate) struct Spans(SdkTracerProvider);
 pub(crate) enum SpansError {
     #[error("--otlp-endpoint {0}: this is no http or https URL like http://localhost:4318")]
     Endpoint(String),
-    #[error("the spans' exporter could not be set up: {0}")]
+    #[error("the spans' exporter could not be set up")]
     Exporter(#[from] ExporterBuildError),
 }
 

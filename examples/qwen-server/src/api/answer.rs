@@ -4,11 +4,11 @@
 //! own. Clients that want no stream are served from one all the same: when they hang up, the engine notices.
 
 use super::error::ApiError;
+use super::format::{AnswerFormat, Counts};
 use super::messages::ToolUse;
 use super::settings::{Settings, token_limit};
-use super::sse;
 use super::text::{ChoiceText, Delta};
-use super::wire::{Counts, Envelope, Shape};
+use crate::demo::{self, Playback};
 use crate::engine::{Engine, Fault, Generation, Job, Piece, Prompt};
 use crate::server::App;
 use crate::telemetry::Handle;
@@ -27,7 +27,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A valid request.
 pub(super) struct Call {
-    pub(super) shape: Shape,
     pub(super) prompt: Prompt,
     /// The field that holds the prompt, for errors about it.
     pub(super) prompt_field: &'static str,
@@ -73,55 +72,101 @@ impl Deadline {
 pub(super) async fn answer(
     app: &App,
     engine: &Engine,
-    call: Call,
+    mut call: Call,
+    mut format: Box<dyn AnswerFormat>,
     handle: Handle,
     deadline: Deadline,
 ) -> Result<Response, ApiError> {
+    let script = if app.demo { script(&call)? } else { None };
     let slots = engine.admit(call.settings.choices).ok_or_else(ApiError::overloaded)?;
     let context = engine.facts().context_length;
+    if let Some(script) = script {
+        script.read(&mut call.prompt, &handle);
+    }
     let prompt = engine.prompt_tokens(call.prompt.clone()).await?;
     handle.prompt_tokens(prompt as u64);
     let max_tokens = token_limit(call.settings.max_tokens, app.limits.max_tokens, context, prompt)
         .ok_or_else(|| ApiError::context_length_exceeded(context, prompt, call.prompt_field))?;
-    let Settings { sampling, steering, constraint, choices, stop, stream, include_usage, .. } = call.settings;
-    let job = Job { prompt: call.prompt, sampling, constraint, steering, choices, max_tokens };
-    let mut generation = engine.start(job, slots, &handle).await?;
+    let Settings { sampling, steering, constraint, choices, stop, stream, .. } = call.settings;
+    let choices = script.map_or(choices, |script| script.choices(choices));
+    let mut generation = match script {
+        Some(script) => Texts::Script(Playback::new(script, choices, max_tokens, slots, handle.clone())),
+        None => {
+            let job = Job { prompt: call.prompt, sampling, constraint, steering, choices, max_tokens };
+            Texts::Engine(engine.start(job, slots, &handle).await?)
+        }
+    };
     let first = generation.next().await;
 
     let stop: Arc<[String]> = stop.into();
     let mut answer = Answer {
-        envelope: Envelope::new(call.shape, &app.name),
         texts: (0..choices).map(|_| ChoiceText::new(&stop, &call.tools)).collect(),
         generation,
         prompt: prompt as u64,
         handle,
     };
     let first = first.transpose()?.map(|piece| answer.read(piece));
+    let echo = || Delta { content: call.echo.clone(), ..Delta::default() };
     if stream {
         let mut frame = Vec::new();
-        for index in 0..choices {
-            if let Some(role) = answer.envelope.role_chunk(index) {
-                sse::push_event(&mut frame, &role);
-            }
-            if !call.echo.is_empty() {
-                let echo = Delta { content: call.echo.clone(), ..Delta::default() };
-                sse::push_event(&mut frame, &answer.envelope.delta_chunk(index, &echo));
-            }
+        format.begin(&mut frame, choices, answer.prompt);
+        for index in (0..choices).filter(|_| !call.echo.is_empty()) {
+            format.delta(&mut frame, index, &echo());
         }
-        if let Some((index, delta)) = first {
-            answer.push_chunk(&mut frame, index, &delta);
+        if let Some((index, delta)) = first.filter(|(_, delta)| !delta.is_empty()) {
+            format.delta(&mut frame, index, &delta);
         }
-        Ok(Streaming { answer, deadline, include_usage, first: Some(frame), ended: false }.into_response())
+        Ok(Streaming { answer, format, deadline, first: Some(frame), ended: false }.into_response())
     } else {
-        let mut gathered: Vec<Delta> =
-            (0..choices).map(|_| Delta { content: call.echo.clone(), ..Delta::default() }).collect();
+        let mut gathered: Vec<Delta> = (0..choices).map(|_| echo()).collect();
         let mut next = first;
         while let Some((index, delta)) = next {
             gather(&mut gathered[index], delta);
             next = answer.generation.next().await.transpose()?.map(|piece| answer.read(piece));
         }
-        let body = answer.envelope.answer(&gathered, answer.counts());
+        let body = format.document(&gathered, answer.counts());
         Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    }
+}
+
+/// The script that the prompt asks for.
+fn script(call: &Call) -> Result<Option<&'static demo::Script>, ApiError> {
+    demo::asked_for(&call.prompt).map_err(|unknown| ApiError::invalid(call.prompt_field, unknown.to_string()))
+}
+
+/// Where the texts come from.
+enum Texts {
+    Engine(Generation),
+    Script(Playback),
+}
+
+impl Texts {
+    async fn next(&mut self) -> Option<Result<Piece, Fault>> {
+        match self {
+            Self::Engine(generation) => generation.next().await,
+            Self::Script(playback) => playback.next().await,
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        match self {
+            Self::Engine(generation) => generation.is_finished(),
+            Self::Script(playback) => playback.is_finished(),
+        }
+    }
+
+    fn output_tokens(&self) -> u64 {
+        match self {
+            Self::Engine(generation) => generation.output_tokens(),
+            Self::Script(playback) => playback.output_tokens(),
+        }
+    }
+
+    fn reasoning_tokens(&self) -> u64 {
+        match self {
+            Self::Engine(generation) => generation.reasoning_tokens(),
+            Self::Script(playback) => playback.reasoning_tokens(),
+        }
     }
 }
 
@@ -129,6 +174,7 @@ pub(super) async fn answer(
 fn gather(whole: &mut Delta, delta: Delta) {
     whole.reasoning += &delta.reasoning;
     whole.content += &delta.content;
+    whole.refusal += &delta.refusal;
     for part in delta.calls {
         match whole.calls.iter_mut().find(|call| call.index == part.index) {
             Some(call) => call.arguments += &part.arguments,
@@ -136,13 +182,13 @@ fn gather(whole: &mut Delta, delta: Delta) {
         }
     }
     whole.finish_reason = delta.finish_reason.or(whole.finish_reason);
+    whole.stop_sequence = delta.stop_sequence.or_else(|| whole.stop_sequence.take());
 }
 
 /// An answer in the making.
 struct Answer {
-    envelope: Envelope,
     texts: Vec<ChoiceText>,
-    generation: Generation,
+    generation: Texts,
     prompt: u64,
     handle: Handle,
 }
@@ -167,19 +213,13 @@ impl Answer {
             reasoning: self.generation.reasoning_tokens(),
         }
     }
-
-    fn push_chunk(&self, frame: &mut Vec<u8>, index: usize, delta: &Delta) {
-        if !delta.is_empty() {
-            sse::push_event(frame, &self.envelope.delta_chunk(index, delta));
-        }
-    }
 }
 
 /// The body of a streamed answer. Dropping it cancels the generation.
 struct Streaming {
     answer: Answer,
+    format: Box<dyn AnswerFormat>,
     deadline: Deadline,
-    include_usage: bool,
     first: Option<Vec<u8>>,
     ended: bool,
 }
@@ -190,6 +230,7 @@ impl Streaming {
             return Some(first.into());
         }
         let silence = Instant::now() + KEEP_ALIVE;
+        let keep_alive = self.format.keep_alive();
         while !self.ended {
             let mut frame = Vec::new();
             tokio::select! {
@@ -198,17 +239,24 @@ impl Streaming {
                 () = self.deadline.passed(), if !self.answer.generation.is_finished() => {
                     self.ended = true;
                     self.answer.handle.timed_out();
-                    sse::push_event(&mut frame, ApiError::timeout(self.deadline.limit).body().to_string().as_bytes());
+                    self.format.fail(&mut frame, &ApiError::timeout(self.deadline.limit));
                 }
                 piece = self.answer.generation.next() => match piece {
                     Some(Ok(piece)) => {
                         let (index, delta) = self.answer.read(piece);
-                        self.answer.push_chunk(&mut frame, index, &delta);
+                        if !delta.is_empty() {
+                            self.format.delta(&mut frame, index, &delta);
+                        }
                     }
                     Some(Err(fault)) => self.fail(&mut frame, fault),
-                    None => self.end(&mut frame),
+                    None => {
+                        self.ended = true;
+                        self.format.end(&mut frame, self.answer.counts());
+                    }
                 },
-                () = tokio::time::sleep_until(silence) => return Some(Bytes::from_static(sse::KEEP_ALIVE)),
+                () = tokio::time::sleep_until(silence), if keep_alive.is_some() => {
+                    return keep_alive.map(Bytes::from_static);
+                }
             }
             if !frame.is_empty() {
                 return Some(frame.into());
@@ -217,29 +265,20 @@ impl Streaming {
         None
     }
 
-    /// An error in the stream takes the place of `[DONE]`.
     fn fail(&mut self, frame: &mut Vec<u8>, fault: Fault) {
         self.ended = true;
         self.answer.handle.failed();
-        sse::push_event(frame, ApiError::from(fault).body().to_string().as_bytes());
-    }
-
-    fn end(&mut self, frame: &mut Vec<u8>) {
-        self.ended = true;
-        if self.include_usage {
-            sse::push_event(frame, &self.answer.envelope.usage_chunk(self.answer.counts()));
-        }
-        frame.extend_from_slice(sse::DONE);
+        self.format.fail(frame, &ApiError::from(fault));
     }
 }
 
 impl IntoResponse for Streaming {
     fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, self.format.stream_type()), (header::CACHE_CONTROL, "no-cache")];
         let frames = stream::unfold(self, |mut streaming| async move {
             let frame = streaming.next_frame().await?;
             Some((Ok::<_, Infallible>(frame), streaming))
         });
-        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
         (headers, Body::from_stream(frames)).into_response()
     }
 }

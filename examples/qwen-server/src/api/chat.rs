@@ -4,9 +4,12 @@ use super::answer::Call;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::messages::{self, ToolUse};
+use super::openai::{OpenAiFormat, Shape};
 use super::settings::Settings;
-use super::wire::Shape;
+use super::{Api, Parsed};
 use crate::engine::{Engine, Prompt};
+use crate::server::App;
+use axum::response::IntoResponse;
 use mistralrs::{Constraint, Tool};
 use serde::Deserialize;
 use serde_json::json;
@@ -17,7 +20,16 @@ struct TemplateArguments {
     enable_thinking: Option<bool>,
 }
 
-pub(super) fn parse(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError> {
+pub(super) static API: Api = Api { model: super::same, parse, refuse: ApiError::into_response };
+
+fn parse(fields: Fields, app: &App, engine: &Engine) -> Result<Parsed, ApiError> {
+    let call = call(fields, engine)?;
+    let format = OpenAiFormat::new(Shape::Chat, &app.name, call.settings.include_usage);
+    Ok(Parsed::Call(Box::new(call), Box::new(format)))
+}
+
+/// Reads a chat request; other APIs translate theirs into one.
+pub(super) fn call(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError> {
     let Some(list) = fields.take("messages")? else {
         return Err(ApiError::invalid("messages", "`messages` is missing."));
     };
@@ -42,7 +54,6 @@ pub(super) fn parse(mut fields: Fields, engine: &Engine) -> Result<Call, ApiErro
     // Tools that may not be called need not be shown.
     let tools = if tool_use == ToolUse::None { Vec::new() } else { tools };
     Ok(Call {
-        shape: Shape::Chat,
         prompt: Prompt::Chat { messages, tools, enable_thinking },
         prompt_field: "messages",
         echo: String::new(),

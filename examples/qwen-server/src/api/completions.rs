@@ -4,9 +4,12 @@ use super::answer::Call;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::messages::ToolUse;
+use super::openai::{OpenAiFormat, Shape};
 use super::settings::Settings;
-use super::wire::Shape;
+use super::{Api, Parsed};
 use crate::engine::{Engine, Prompt};
+use crate::server::App;
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -17,7 +20,16 @@ enum OneOrMore {
     More(Vec<String>),
 }
 
-pub(super) fn parse(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError> {
+pub(super) static API: Api = Api { model: super::same, parse, refuse: ApiError::into_response };
+
+fn parse(fields: Fields, app: &App, engine: &Engine) -> Result<Parsed, ApiError> {
+    let call = call(fields, engine)?;
+    let format = OpenAiFormat::new(Shape::Text, &app.name, call.settings.include_usage);
+    Ok(Parsed::Call(Box::new(call), Box::new(format)))
+}
+
+/// Reads a request to continue a text.
+pub(super) fn call(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError> {
     let text = match fields.take("prompt")? {
         Some(OneOrMore::One(text)) => text,
         Some(OneOrMore::More(mut texts)) if texts.len() == 1 => texts.remove(0),
@@ -34,7 +46,6 @@ pub(super) fn parse(mut fields: Fields, engine: &Engine) -> Result<Call, ApiErro
     fields.refuse("logprobs", &json!(0), "mistral.rs 0.8.1 reports them wrongly")?;
     let echo = if fields.take("echo")?.unwrap_or(false) { text.clone() } else { String::new() };
     Ok(Call {
-        shape: Shape::Text,
         prompt: Prompt::Text(text),
         prompt_field: "prompt",
         echo,

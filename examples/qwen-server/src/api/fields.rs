@@ -6,7 +6,14 @@ use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
 /// The fields of a JSON object that nobody has taken yet.
+#[derive(Default)]
 pub(super) struct Fields(Map<String, Value>);
+
+impl From<Map<String, Value>> for Fields {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+}
 
 impl Fields {
     /// Parses a body, whatever content type it claims to have.
@@ -16,6 +23,19 @@ impl Fields {
             Ok(_) => Err(ApiError::malformed("The request body must be a JSON object.")),
             Err(error) => Err(ApiError::malformed(format!("The request body is not valid JSON: {error}."))),
         }
+    }
+
+    /// Adds a field, unless its value is `null`.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
+        let value = value.into();
+        if !value.is_null() {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Moves a field to `fields` under another name.
+    pub(super) fn hand_over(&mut self, name: &str, fields: &mut Self, other: &str) {
+        fields.set(other, self.0.remove(name).unwrap_or_default());
     }
 
     /// The field's value; `null` is as good as absent.

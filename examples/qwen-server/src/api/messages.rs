@@ -31,13 +31,13 @@ enum Role {
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a string or an array of parts")]
-enum Content {
+pub(super) enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
 #[derive(Deserialize)]
-struct Part {
+pub(super) struct Part {
     #[serde(rename = "type")]
     kind: String,
     text: Option<String>,
@@ -72,8 +72,7 @@ fn one(param: &str, message: Value) -> Result<Message, ApiError> {
         Role::Tool => "tool",
     };
     let content = match message.content {
-        Some(Content::Text(text)) => text,
-        Some(Content::Parts(parts)) => text_of(param, parts)?,
+        Some(content) => content.text(param, &["text"])?,
         None if message.role == Role::Assistant => String::new(),
         None => return Err(ApiError::invalid(format!("{param}.content"), format!("`{param}.content` is missing."))),
     };
@@ -102,16 +101,22 @@ fn one(param: &str, message: Value) -> Result<Message, ApiError> {
     Ok(translated)
 }
 
-/// Text parts, one a line. Nothing is ever fetched from where a request points to.
-fn text_of(param: &str, parts: Vec<Part>) -> Result<String, ApiError> {
-    let texts = parts.into_iter().map(|part| match part {
-        Part { kind, text: Some(text) } if kind == "text" => Ok(text),
-        Part { kind, .. } => Err(ApiError::invalid(
-            format!("{param}.content"),
-            format!("`{param}.content` has a part of type `{kind}`; this server takes text only."),
-        )),
-    });
-    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+impl Content {
+    /// The parts of these types, which have a text, one a line. Nothing is ever fetched from where a request points to.
+    pub(super) fn text(self, param: &str, types: &[&str]) -> Result<String, ApiError> {
+        let parts = match self {
+            Self::Text(text) => return Ok(text),
+            Self::Parts(parts) => parts,
+        };
+        let texts = parts.into_iter().map(|part| match part {
+            Part { kind, text: Some(text) } if types.contains(&kind.as_str()) => Ok(text),
+            Part { kind, .. } => Err(ApiError::invalid(
+                format!("{param}.content"),
+                format!("`{param}.content` has a part of type `{kind}`; this server takes text only."),
+            )),
+        });
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+    }
 }
 
 /// What the model may do with the tools.

@@ -1,20 +1,27 @@
-//! The OpenAI API.
+//! The APIs that are spoken here: OpenAI's, Anthropic's and Ollama's, over one engine.
 
 mod answer;
+mod anthropic;
 mod chat;
 mod completions;
 mod error;
 mod fields;
+mod format;
 mod messages;
 mod models;
+mod ollama;
+mod openai;
+mod responses;
 mod settings;
 mod sse;
 mod text;
-mod wire;
 
+pub(crate) use anthropic::{count_tokens, messages};
 pub(crate) use error::ApiError;
+pub(crate) use format::unix_seconds;
 pub(crate) use models::{model, models};
-pub(crate) use wire::unix_seconds;
+pub(crate) use ollama::{ollama_chat, ollama_generate, ollama_models, ollama_ps, ollama_show, ollama_version};
+pub(crate) use responses::responses;
 
 use crate::engine::Engine;
 use crate::server::App;
@@ -25,38 +32,58 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use fields::Fields;
+use format::AnswerFormat;
 use std::sync::Arc;
 
+/// An API: how its requests are read, how it answers, and how it refuses.
+struct Api {
+    /// The model's name without what this API adds to names.
+    model: for<'a> fn(&'a str) -> &'a str,
+    parse: fn(Fields, &App, &Engine) -> Result<Parsed, ApiError>,
+    refuse: fn(ApiError) -> Response,
+}
+
+/// The name as it is.
+fn same(name: &str) -> &str {
+    name
+}
+
+/// What a request comes to.
+enum Parsed {
+    /// The engine has to work, and the answer to look like this.
+    Call(Box<Call>, Box<dyn AnswerFormat>),
+    /// There is nothing to generate.
+    Answered(Response),
+}
+
 /// `POST /v1/chat/completions`.
-pub(crate) async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    handle(&app, request, chat::parse).await
+pub(crate) async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Response {
+    handle(&app, request, &chat::API).await
 }
 
 /// `POST /v1/completions`.
-pub(crate) async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    handle(&app, request, completions::parse).await
+pub(crate) async fn completions(State(app): State<Arc<App>>, request: Request) -> Response {
+    handle(&app, request, &completions::API).await
 }
 
 /// The clock starts before the body is read, and a stream runs on it too.
-async fn handle(
-    app: &App,
-    request: Request,
-    parse: fn(Fields, &Engine) -> Result<Call, ApiError>,
-) -> Result<Response, ApiError> {
+async fn handle(app: &App, request: Request, api: &Api) -> Response {
     let handle = Handle::of(&request);
     let deadline = Deadline::new(app.limits.request_timeout);
     let work = async {
-        let body = read(request, app.limits.body).await?;
-        let mut fields = Fields::parse(&body)?;
-        if let Some(asked) = fields.take::<String>("model")?.filter(|asked| *asked != app.name) {
+        let mut fields = Fields::parse(&read(request, app.limits.body).await?)?;
+        let asked: Option<String> = fields.take("model")?;
+        if let Some(asked) = asked.filter(|asked| (api.model)(asked) != app.name) {
             return Err(ApiError::model_not_found(&asked, &app.name));
         }
         handle.model(&app.name);
         let engine = app.engine().ok_or_else(ApiError::loading)?;
-        let call = parse(fields, engine)?;
-        answer::answer(app, engine, call, handle.clone(), deadline).await
+        match (api.parse)(fields, app, engine)? {
+            Parsed::Call(call, format) => answer::answer(app, engine, *call, format, handle.clone(), deadline).await,
+            Parsed::Answered(response) => Ok(response),
+        }
     };
-    deadline.limit(&handle, work).await?
+    deadline.limit(&handle, work).await.unwrap_or_else(Err).unwrap_or_else(api.refuse)
 }
 
 async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {

@@ -1,6 +1,8 @@
-//! Server-sent events, as OpenAI frames them.
+//! Server-sent events.
 
-/// Ends a stream.
+use serde_json::Value;
+
+/// Ends a stream of OpenAI's chat completions or completions.
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// Keeps proxies from closing a silent connection; clients skip it.
@@ -12,6 +14,12 @@ pub(super) fn push_event(frame: &mut Vec<u8>, data: &[u8]) {
     frame.extend_from_slice(b"data: ");
     frame.extend_from_slice(data);
     frame.extend_from_slice(b"\n\n");
+}
+
+/// The same with the event's type in a line before it.
+pub(super) fn push_typed_event(frame: &mut Vec<u8>, kind: &str, data: &Value) {
+    frame.extend_from_slice(format!("event: {kind}\n").as_bytes());
+    push_event(frame, data.to_string().as_bytes());
 }
 
 #[cfg(test)]

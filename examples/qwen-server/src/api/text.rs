@@ -2,8 +2,8 @@
 //!
 //! 0.8.1 stops at a stop sequence, but one token late and with the sequence still in a streamed text.
 
+use super::format::unique_id;
 use super::messages::ToolUse;
-use super::wire::{CallDelta, unique_id};
 use crate::engine::{Finish, Piece};
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,18 +12,36 @@ use std::sync::Arc;
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
+/// A part of a tool call: the first part has the id and the name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CallDelta {
+    pub(super) index: usize,
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) arguments: String,
+}
+
 /// What a client gets to see of a [`Piece`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Delta {
     pub(super) reasoning: String,
     pub(super) content: String,
+    /// Said in the place of an answer.
+    pub(super) refusal: String,
     pub(super) calls: Vec<CallDelta>,
     pub(super) finish_reason: Option<&'static str>,
+    /// The stop sequence that ended the text, beside the finish reason.
+    pub(super) stop_sequence: Option<String>,
 }
 
 impl Delta {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The text, in an API that has no place for refusals.
+    pub(super) fn spoken(&self) -> String {
+        format!("{}{}", self.content, self.refusal)
     }
 }
 
@@ -45,19 +63,20 @@ impl ChoiceText {
 
     pub(super) fn push(&mut self, piece: Piece) -> Delta {
         let mut reasoning = self.reasoning.push(&piece.reasoning);
-        let mut content = if self.reasoning.hit { String::new() } else { self.content.push(&piece.content) };
+        let mut content = if self.reasoning.hit.is_some() { String::new() } else { self.content.push(&piece.content) };
         if piece.finish.is_some() {
             reasoning += &self.reasoning.rest();
             content += &self.content.rest();
         }
         let (content, calls) = self.tools.push(&content, piece.finish.is_some());
-        let stopped = self.reasoning.hit || self.content.hit;
+        let stop_sequence = piece.finish.and_then(|_| self.reasoning.hit.take().or_else(|| self.content.hit.take()));
         let finish_reason = piece.finish.map(|finish| match finish {
-            Finish::Length if !stopped => "length",
+            Finish::Length if stop_sequence.is_none() => "length",
+            Finish::Filtered => "content_filter",
             _ if self.tools.calls > 0 => "tool_calls",
             _ => "stop",
         });
-        Delta { reasoning, content, calls, finish_reason }
+        Delta { reasoning, content, refusal: piece.refusal, calls, finish_reason, stop_sequence }
     }
 }
 
@@ -65,28 +84,32 @@ impl ChoiceText {
 struct StopFilter {
     stops: Arc<[String]>,
     held: String,
-    hit: bool,
+    /// The sequence that was found.
+    hit: Option<String>,
 }
 
 impl StopFilter {
     fn new(stops: Arc<[String]>) -> Self {
-        Self { stops, held: String::new(), hit: false }
+        Self { stops, held: String::new(), hit: None }
     }
 
     fn push(&mut self, text: &str) -> String {
-        if self.hit || text.is_empty() {
+        if self.hit.is_some() || text.is_empty() {
             return String::new();
         }
         if self.stops.is_empty() {
             return text.to_owned();
         }
         self.held.push_str(text);
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        self.hit = found.is_some();
-        let passes = found.unwrap_or_else(|| self.held.len() - longest_beginning(&self.held, &self.stops));
+        let found = self.stops.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop))).min();
+        self.hit = found.map(|(_, stop)| stop.clone());
+        let passes = match found {
+            Some((at, _)) => at,
+            None => self.held.len() - longest_beginning(&self.held, &self.stops),
+        };
         let rest = self.held.split_off(passes);
         let passed = std::mem::replace(&mut self.held, rest);
-        if self.hit {
+        if self.hit.is_some() {
             self.held.clear();
         }
         passed
@@ -204,6 +227,7 @@ mod tests {
             all.content += &delta.content;
             all.calls.extend(delta.calls);
             all.finish_reason = delta.finish_reason;
+            all.stop_sequence = delta.stop_sequence;
         }
         all
     }
@@ -213,6 +237,7 @@ mod tests {
         for pieces in [&["one two END three"][..], &["one two E", "ND th", "ree"], &["one two ", "E", "N", "D", " x"]] {
             let delta = run(&["END"], &ToolUse::None, pieces, Finish::Length);
             assert_eq!((delta.content.as_str(), delta.finish_reason), ("one two ", Some("stop")));
+            assert_eq!(delta.stop_sequence.as_deref(), Some("END"));
         }
     }
 
@@ -220,6 +245,7 @@ mod tests {
     fn what_only_began_like_a_stop_sequence_is_delivered() {
         let delta = run(&["END", "N\u{e9}e"], &ToolUse::None, &["the E", "N", "\u{e9}"], Finish::Length);
         assert_eq!((delta.content.as_str(), delta.finish_reason), ("the EN\u{e9}", Some("length")));
+        assert_eq!(delta.stop_sequence, None);
     }
 
     #[test]

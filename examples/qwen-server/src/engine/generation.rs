@@ -14,6 +14,8 @@ use tokio::sync::mpsc::{Receiver, Sender};
 pub(crate) enum Finish {
     Stop,
     Length,
+    /// By a filter of content.
+    Filtered,
 }
 
 /// New text of one choice.
@@ -22,6 +24,8 @@ pub(crate) struct Piece {
     pub(crate) choice: usize,
     pub(crate) reasoning: String,
     pub(crate) content: String,
+    /// Said in the place of an answer.
+    pub(crate) refusal: String,
     pub(crate) finish: Option<Finish>,
 }
 
@@ -115,10 +119,10 @@ impl Choice {
 fn chat_piece(chunk: ChatCompletionChunkResponse) -> Result<Piece, Fault> {
     let Some(choice) = chunk.choices.into_iter().next() else { return Ok(Piece::default()) };
     Ok(Piece {
-        choice: 0,
         reasoning: choice.delta.reasoning_content.unwrap_or_default(),
         content: choice.delta.content.unwrap_or_default(),
         finish: choice.finish_reason.as_deref().map(finish).transpose()?,
+        ..Piece::default()
     })
 }
 

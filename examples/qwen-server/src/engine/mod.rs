@@ -13,10 +13,10 @@ mod probe;
 mod steering;
 
 pub(crate) use generation::{Finish, Generation, Piece};
-pub(crate) use load::{LoadError, Options, Source, load};
+pub(crate) use load::{LoadError, Options, Source, default_max_seqs, load};
 pub(crate) use steering::Steering;
 
-use crate::telemetry::{EngineGauges, Handle};
+use crate::telemetry::{EngineMetrics, Handle};
 use either::Either;
 use indexmap::IndexMap;
 use length::LengthGuard;
@@ -42,6 +42,32 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
+    /// What the caller wrote last.
+    pub(crate) fn last_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Chat { messages, .. } => messages.last()?.get("content")?.as_ref().left().map(String::as_str),
+        }
+    }
+
+    /// Leaves so many bytes of each text at most, and no half of a character.
+    pub(crate) fn cut(&mut self, bytes: usize) {
+        let cut = |text: &mut String| {
+            let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+            text.truncate(end.unwrap_or(0));
+        };
+        match self {
+            Self::Text(text) => cut(text),
+            Self::Chat { messages, .. } => {
+                messages
+                    .iter_mut()
+                    .flat_map(IndexMap::values_mut)
+                    .filter_map(|value| value.as_mut().left())
+                    .for_each(cut);
+            }
+        }
+    }
+
     /// What the caller wrote.
     fn texts(&self) -> Vec<String> {
         match self {
@@ -91,20 +117,33 @@ pub(crate) struct Engine {
     runner: Arc<MistralRs>,
     facts: Facts,
     load: Arc<Load>,
+    /// One for each choice that may be here, running or waiting.
     slots: Arc<Semaphore>,
     capacity: usize,
+    /// One for each choice that the engine may have: 0.8.1 takes everything that waits as soon as nothing runs, whatever its limit.
+    seats: Arc<Semaphore>,
+    max_seqs: usize,
 }
 
 impl Engine {
-    fn new(runner: Arc<MistralRs>, facts: Facts, gauges: EngineGauges, capacity: usize) -> Self {
-        Self { runner, facts, load: Arc::new(Load::new(gauges)), slots: Arc::new(Semaphore::new(capacity)), capacity }
+    fn new(runner: Arc<MistralRs>, facts: Facts, gauges: EngineMetrics, options: &Options) -> Self {
+        let capacity = options.max_seqs + options.max_queue;
+        Self {
+            runner,
+            facts,
+            load: Arc::new(Load::new(gauges)),
+            slots: Arc::new(Semaphore::new(capacity)),
+            capacity,
+            seats: Arc::new(Semaphore::new(options.max_seqs)),
+            max_seqs: options.max_seqs,
+        }
     }
 
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// How many choices may be in the engine at a time, running or waiting.
+    /// How many choices may be here at a time, running or waiting.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -146,14 +185,17 @@ impl Engine {
         }
     }
 
-    /// Hands the job over and returns at once.
+    /// Waits for its turn and hands the job over. A client that leaves before has cost the engine nothing.
     pub(crate) async fn start(
         &self,
         job: Job,
         slots: OwnedSemaphorePermit,
         handle: &Handle,
     ) -> Result<Generation, Fault> {
-        let presence = Arc::new(Presence::enter(Arc::clone(&self.load), slots));
+        let mut presence = Presence::enter(Arc::clone(&self.load), slots);
+        // A request with more choices than seats has all of them.
+        presence.wait_for_seats(&self.seats, job.choices.min(self.max_seqs), handle).await?;
+        let presence = Arc::new(presence);
         let steering = Arc::new(job.steering);
         let (messages, tools) = match job.prompt {
             Prompt::Chat { messages, tools, enable_thinking } => {

@@ -5,21 +5,23 @@
 //! thread, and drops it when it forgets the sequence. That is enough for the exact number of tokens, and for who is
 //! waiting, who is running and who is gone.
 
+use super::Fault;
 use super::steering::Steering;
-use crate::telemetry::{EngineGauges, Handle};
+use crate::telemetry::{EngineMetrics, Handle};
 use mistralrs::{CustomLogitsProcessor, Tensor};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OwnedSemaphorePermit;
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many requests wait for their first token, and how many have one.
 pub(crate) struct Load {
     counts: Mutex<(u64, u64)>,
-    gauges: EngineGauges,
+    gauges: EngineMetrics,
 }
 
 impl Load {
-    pub(crate) fn new(gauges: EngineGauges) -> Self {
+    pub(crate) fn new(gauges: EngineMetrics) -> Self {
         let load = Self { counts: Mutex::new((0, 0)), gauges };
         load.change(|_| {});
         load
@@ -43,6 +45,8 @@ impl Load {
 pub(super) struct Presence {
     load: Arc<Load>,
     started: AtomicBool,
+    /// Held for as long as the engine has it.
+    seats: Option<OwnedSemaphorePermit>,
     /// Held until the engine is really done with the request, which is later than its client's departure.
     _slots: OwnedSemaphorePermit,
 }
@@ -50,7 +54,22 @@ pub(super) struct Presence {
 impl Presence {
     pub(super) fn enter(load: Arc<Load>, slots: OwnedSemaphorePermit) -> Self {
         load.change(|(waiting, _)| *waiting += 1);
-        Self { load, started: AtomicBool::new(false), _slots: slots }
+        Self { load, started: AtomicBool::new(false), seats: None, _slots: slots }
+    }
+
+    /// Waits until the engine may have so many choices more, in the order in which requests came.
+    pub(super) async fn wait_for_seats(
+        &mut self,
+        seats: &Arc<Semaphore>,
+        choices: usize,
+        handle: &Handle,
+    ) -> Result<(), Fault> {
+        let waiting = Instant::now();
+        let choices = u32::try_from(choices).map_err(|_| Fault::Gone)?;
+        // Nobody closes the semaphore.
+        self.seats = Some(Arc::clone(seats).acquire_many_owned(choices).await.map_err(|_| Fault::Gone)?);
+        handle.queue_time(waiting.elapsed());
+        Ok(())
     }
 
     fn start(&self) {

@@ -129,6 +129,25 @@ async fn no_more_is_admitted_than_there_is_room_for() {
     assert!(engine.admit(1).is_some());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_run_than_there_are_seats_and_who_leaves_while_waiting_costs_nothing() {
+    let (engine, _cache) = engine().await;
+    let mut running = Vec::new();
+    for _ in 0..4 {
+        let mut generation = engine.start_long(1900).await;
+        generation.next().await.unwrap().unwrap();
+        running.push(generation);
+    }
+    // Two more wait here, not in the engine: neither can have started, however long one looks.
+    let waiting = async { tokio::join!(engine.start_long(1), engine.start_long(1)) };
+    assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
+    assert_eq!(engine.load.counts(), (0, 4), "those that left are gone at once");
+
+    drop(running);
+    engine.settled().await;
+    assert_eq!(engine.seats.available_permits(), 4);
+}
+
 /// What 0.8.1 does on its own when a receiver goes away at the wrong moment.
 struct Bomb;
 

@@ -9,6 +9,8 @@ use llm_metrics::prometheus::Exporter;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+mod protocols;
+
 const NAME: &str = "Qwen3-tiny";
 
 struct Server {
@@ -20,9 +22,13 @@ struct Server {
 }
 
 fn server(request_timeout: Option<Duration>) -> Server {
+    server_with(request_timeout, false)
+}
+
+fn server_with(request_timeout: Option<Duration>, demo: bool) -> Server {
     let (_, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
     let metrics = LlmMetrics::builder().exporter(&exporter).models([NAME]).build().unwrap();
-    let app = App::new(NAME.into(), 0, Limits { request_timeout, max_tokens: None, body: 4096 });
+    let app = App::new(NAME.into(), 0, Limits { request_timeout, max_tokens: None, body: 4096 }, demo);
     let router = router(&app, &metrics).merge(watching(&metrics, exporter.service()));
     Server { app, router, exporter, metrics, cache: tempfile::tempdir().unwrap() }
 }

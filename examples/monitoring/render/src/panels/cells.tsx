@@ -89,7 +89,7 @@ export const heatmap = new PanelPlugin((props: PanelProps<any>) => {
     }).filter((_, row) => row % every === every - 1);
     return { most, sheet: { rows: series.length, cells, ticks, gap: 0 } };
   }, [series, options, height]);
-  if (!series.length) return <div className="no-data">No data</div>;
+  if (!series.length) return <div className="no-data">{props.fieldConfig.defaults.noValue ?? 'No data'}</div>;
   return (
     <div>
       <Cells sheet={sheet} props={props} height={height - 26} />
@@ -119,6 +119,8 @@ export const stateTimeline = new PanelPlugin((props: PanelProps<any>) => {
         if (last && last.value === value && last.to >= times[index]) last.to = to;
         else {
           const shown = field.display!(value);
+          // As Grafana does with values that are told by their steps alone.
+          if (options.showValue === 'never' && last && last.color === shown.color && last.to >= times[index]) { last.to = to; last.value = value; return; }
           const text = options.showValue === 'never' ? undefined : formattedValueToString(shown);
           runs.push({ from: times[index], to, row, color: shown.color ?? '#888', text, value });
         }
@@ -128,8 +130,18 @@ export const stateTimeline = new PanelPlugin((props: PanelProps<any>) => {
     const ticks = rows.map((frame, row) => ({ at: row + 0.5, text: getFieldDisplayName(values(frame, FieldType.number)!, frame, series) }));
     return { rows: rows.length, cells, ticks, gap: (1 - (options.rowHeight ?? 0.9)) / 2 };
   }, [series, options]);
-  if (!series.length) return <div className="no-data">No data</div>;
-  return <Cells sheet={sheet} props={props} height={height} />;
+  if (!series.length) return <div className="no-data">{props.fieldConfig.defaults.noValue ?? 'No data'}</div>;
+  if (!options.legend?.showLegend) return <Cells sheet={sheet} props={props} height={height} />;
+  const { thresholds, unit, decimals } = props.fieldConfig.defaults;
+  const step = ({ value }: { value: number }) => `${formattedValueToString(getValueFormat(unit)(Number.isFinite(value) ? value : 0, decimals))}+`;
+  return (
+    <div>
+      <Cells sheet={sheet} props={props} height={height - 26} />
+      <div className="heatmap-legend">
+        {thresholds?.steps.map((one, index) => <span key={index}><i style={{ background: theme.visualization.getColorByName(one.color), display: 'inline-block', width: 16 }} /> {step(one)}</span>)}
+      </div>
+    </div>
+  );
 });
 stateTimeline.useFieldConfig({
   useCustomConfig: (builder: any) => {

@@ -15,8 +15,8 @@ export const SERIES_OPTIONS: Record<string, unknown> = {
 const annotated = new WeakSet<UPlotConfigBuilder>();
 
 export const timeseries = new PanelPlugin((props: PanelProps<any>) => {
-  const { data, timeRange, width, height, options } = props;
-  if (!data.series.length) return <div className="no-data">No data</div>;
+  const { data, fieldConfig, timeRange, width, height, options } = props;
+  if (!data.series.length) return <div className="no-data">{fieldConfig.defaults.noValue ?? 'No data'}</div>;
   return (
     <TimeSeries key={annotationTimes(data.annotations).join()} frames={data.series} timeRange={timeRange} timeZone="utc" width={width} height={height}
       legend={{ showLegend: true, displayMode: 'list', placement: 'bottom', calcs: [], ...options.legend }}>

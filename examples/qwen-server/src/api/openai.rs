@@ -1,11 +1,11 @@
-//! The JSON of answers.
+//! Answers in the format of OpenAI's chat completions and completions.
 
-use super::text::Delta;
+use super::error::ApiError;
+use super::format::{AnswerFormat, Counts, unique_id, unix_seconds};
+use super::sse;
+use super::text::{CallDelta, Delta};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which of the two endpoints answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,32 +15,16 @@ pub(super) enum Shape {
 }
 
 /// What all frames of one answer have in common.
-pub(super) struct Envelope {
+pub(super) struct OpenAiFormat {
     shape: Shape,
     id: String,
     created: u64,
     model: String,
-}
-
-/// A part of a tool call: the first part has the id and the name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CallDelta {
-    pub(super) index: usize,
-    pub(super) id: Option<String>,
-    pub(super) name: Option<String>,
-    pub(super) arguments: String,
-}
-
-/// The engine's counts, for the answer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) prompt: u64,
-    pub(super) output: u64,
-    pub(super) reasoning: u64,
+    include_usage: bool,
 }
 
 #[derive(Serialize)]
-struct Frame<'a> {
+struct Document<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
@@ -50,26 +34,27 @@ struct Frame<'a> {
     usage: Option<Value>,
 }
 
-impl Envelope {
-    pub(super) fn new(shape: Shape, model: &str) -> Self {
+impl OpenAiFormat {
+    /// `include_usage`: a stream ends with the token counts.
+    pub(super) fn new(shape: Shape, model: &str, include_usage: bool) -> Self {
         let prefix = match shape {
             Shape::Chat => "chatcmpl-",
             Shape::Text => "cmpl-",
         };
-        Self { shape, id: unique_id(prefix), created: unix_seconds(), model: model.to_owned() }
+        Self { shape, id: unique_id(prefix), created: unix_seconds(), model: model.to_owned(), include_usage }
     }
 
     /// The first chunk of a chat choice, which has the role and no text.
-    pub(super) fn role_chunk(&self, index: usize) -> Option<Vec<u8>> {
+    fn role_chunk(&self, index: usize) -> Option<Vec<u8>> {
         (self.shape == Shape::Chat).then(|| {
             let delta = json!({"role": "assistant", "content": ""});
             self.chunk(json!([{"index": index, "delta": delta, "finish_reason": null}]), None)
         })
     }
 
-    pub(super) fn delta_chunk(&self, index: usize, delta: &Delta) -> Vec<u8> {
+    fn delta_chunk(&self, index: usize, delta: &Delta) -> Vec<u8> {
         let choice = match self.shape {
-            Shape::Text => json!({"index": index, "text": delta.content, "logprobs": null,
+            Shape::Text => json!({"index": index, "text": delta.spoken(), "logprobs": null,
                 "finish_reason": delta.finish_reason}),
             Shape::Chat => json!({"index": index, "delta": chat_fields(delta, true),
                 "finish_reason": delta.finish_reason}),
@@ -78,14 +63,13 @@ impl Envelope {
     }
 
     /// The last chunk for clients that asked for usage: it has no choices.
-    pub(super) fn usage_chunk(&self, counts: Counts) -> Vec<u8> {
+    fn usage_chunk(&self, counts: Counts) -> Vec<u8> {
         self.chunk(json!([]), Some(usage(counts)))
     }
 
-    /// A whole answer, one gathered [`Delta`] a choice.
-    pub(super) fn answer(&self, choices: &[Delta], counts: Counts) -> Vec<u8> {
+    fn answer(&self, choices: &[Delta], counts: Counts) -> Vec<u8> {
         let choices = choices.iter().enumerate().map(|(index, all)| match self.shape {
-            Shape::Text => json!({"index": index, "text": all.content, "logprobs": null,
+            Shape::Text => json!({"index": index, "text": all.spoken(), "logprobs": null,
                 "finish_reason": all.finish_reason}),
             Shape::Chat => {
                 let mut message = chat_fields(all, false);
@@ -110,16 +94,46 @@ impl Envelope {
     }
 
     fn frame(&self, object: &'static str, choices: Value, usage: Option<Value>) -> Vec<u8> {
-        let frame = Frame { id: &self.id, object, created: self.created, model: &self.model, choices, usage };
+        let frame = Document { id: &self.id, object, created: self.created, model: &self.model, choices, usage };
         // Strings, numbers and values: nothing here can fail to serialise.
         serde_json::to_vec(&frame).unwrap_or_default()
+    }
+}
+
+impl AnswerFormat for OpenAiFormat {
+    fn begin(&mut self, frame: &mut Vec<u8>, choices: usize, _prompt_tokens: u64) {
+        for role in (0..choices).filter_map(|index| self.role_chunk(index)) {
+            sse::push_event(frame, &role);
+        }
+    }
+
+    fn delta(&mut self, frame: &mut Vec<u8>, choice: usize, delta: &Delta) {
+        sse::push_event(frame, &self.delta_chunk(choice, delta));
+    }
+
+    fn end(&mut self, frame: &mut Vec<u8>, counts: Counts) {
+        if self.include_usage {
+            sse::push_event(frame, &self.usage_chunk(counts));
+        }
+        frame.extend_from_slice(sse::DONE);
+    }
+
+    /// An error in the place of `[DONE]`.
+    fn fail(&mut self, frame: &mut Vec<u8>, error: &ApiError) {
+        sse::push_event(frame, error.body().to_string().as_bytes());
+    }
+
+    fn document(&mut self, choices: &[Delta], counts: Counts) -> Vec<u8> {
+        self.answer(choices, counts)
     }
 }
 
 /// The fields of a chat delta or message. In a stream the calls carry their index.
 fn chat_fields(delta: &Delta, streamed: bool) -> Map<String, Value> {
     let mut fields = Map::new();
-    if !delta.content.is_empty() || (!streamed && delta.calls.is_empty()) {
+    if !delta.refusal.is_empty() {
+        fields.insert("refusal".into(), json!(delta.refusal));
+    } else if !delta.content.is_empty() || (!streamed && delta.calls.is_empty()) {
         fields.insert("content".into(), json!(delta.content));
     }
     if !delta.reasoning.is_empty() {
@@ -154,19 +168,6 @@ fn usage(counts: Counts) -> Value {
     })
 }
 
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Unique in this process, and all but certainly among processes.
-pub(super) fn unique_id(prefix: &str) -> String {
-    static START: OnceLock<u64> = OnceLock::new();
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let start =
-        START.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64);
-    format!("{prefix}{start:016x}{:08x}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +185,7 @@ mod tests {
     fn a_chat_answer_has_a_message_and_usage() {
         let delta = Delta { content: "hi".into(), finish_reason: Some("stop"), ..Delta::default() };
         let counts = Counts { prompt: 3, output: 5, reasoning: 2 };
-        let answer = parsed(&Envelope::new(Shape::Chat, "m").answer(&[delta], counts));
+        let answer = parsed(&OpenAiFormat::new(Shape::Chat, "m", false).answer(&[delta], counts));
         assert_eq!(answer["object"], "chat.completion");
         assert_eq!(answer["choices"][0]["message"], json!({"role": "assistant", "content": "hi"}));
         assert_eq!(answer["usage"]["total_tokens"], 8);
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_chunk_has_no_usage_and_the_usage_chunk_no_choices() {
-        let envelope = Envelope::new(Shape::Text, "m");
+        let envelope = OpenAiFormat::new(Shape::Text, "m", false);
         let chunk = parsed(&envelope.delta_chunk(1, &Delta { content: "a".into(), ..Delta::default() }));
         assert_eq!(chunk["choices"][0], json!({"index": 1, "text": "a", "logprobs": null, "finish_reason": null}));
         assert!(chunk.get("usage").is_none());
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_tool_call_has_an_index_only_in_a_stream() {
-        let envelope = Envelope::new(Shape::Chat, "m");
+        let envelope = OpenAiFormat::new(Shape::Chat, "m", false);
         let streamed = parsed(&envelope.delta_chunk(0, &call()))["choices"][0]["delta"].take();
         assert_eq!(streamed["tool_calls"][0]["index"], 0);
         let message = parsed(&envelope.answer(&[call()], Counts::default()))["choices"][0]["message"].take();
@@ -211,10 +212,5 @@ mod tests {
             message["tool_calls"],
             json!([{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}])
         );
-    }
-
-    #[test]
-    fn ids_differ() {
-        assert_ne!(unique_id("x-"), unique_id("x-"));
     }
 }
