@@ -7,6 +7,7 @@
 
 pub mod measure;
 pub mod peers;
+pub mod protocols;
 pub mod sample;
 pub mod script;
 pub mod serve;

@@ -94,6 +94,13 @@ impl Spread {
         sorted.get((share * sorted.len() as f64) as usize).or_else(|| sorted.last()).copied().unwrap_or(f64::NAN)
     }
 
+    /// Where the median is with a confidence of 95 %, by the order of the figures: nothing is supposed of how they are spread.
+    #[must_use]
+    pub fn interval(&self) -> [f64; 2] {
+        let half = 0.98 / (self.0.len() as f64).sqrt();
+        [0.5 - half, 0.5 + half].map(|share| self.quantile(share.clamp(0.0, 1.0)))
+    }
+
     /// How many rounds there were.
     #[must_use]
     pub fn len(&self) -> usize {

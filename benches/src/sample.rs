@@ -41,6 +41,11 @@ const TOKENS: [&str; 32] = [
     "!",
 ];
 
+/// Pieces of text as they stand in JSON.
+pub(crate) const fn escaped_tokens() -> &'static [&'static str] {
+    &TOKENS
+}
+
 /// The same pieces as text, not yet escaped.
 ///
 /// # Panics
@@ -72,6 +77,20 @@ pub fn text_chunks() -> Vec<Bytes> {
             chunk(&choice, "")
         })
         .collect()
+}
+
+/// As many chunks of the usual size whose text is JSON, and never comes again: no check of it ends before the stream does.
+#[must_use]
+pub fn checked_chunks(count: usize) -> Vec<Bytes> {
+    let words = ["river", "stone", "light", "water", "paper", "glass", "cloud"];
+    let text = |n: usize| match n {
+        0 => "[".to_owned(),
+        _ if n.is_multiple_of(8) => format!(" {},", n * 7919 % 9973),
+        _ => format!(r#" \"{}{}\","#, words[n * n % 7], n * 31 % 97),
+    };
+    let choice =
+        |n| format!(r#"{{"index":0,"delta":{{"content":"{}"}},"logprobs":null,"finish_reason":null}}"#, text(n));
+    (0..count).map(|n| chunk(&choice(n), "")).collect()
 }
 
 /// The same with the usage so far in each: no two have the same bytes around their text.
@@ -146,6 +165,15 @@ pub fn question(stream: bool) -> Bytes {
     let options = if stream { r#","stream_options":{"include_usage":true}"# } else { "" };
     format!(
         r#"{{"model":"{MODEL}","messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"What can a server count, and what can it not?"}}],"max_tokens":256,"temperature":0.7,"stream":{stream}{options}}}"#
+    )
+    .into()
+}
+
+/// A question whose answer is to be JSON, and may be a call of a tool.
+#[must_use]
+pub fn demanding_question() -> Bytes {
+    format!(
+        r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"What can a server count?"}}],"stream":true,"response_format":{{"type":"json_object"}},"tools":[{{"type":"function","function":{{"name":"count"}}}}]}}"#
     )
     .into()
 }

@@ -30,6 +30,12 @@ impl Script {
         Arc::new(Self { first: vec![sample::role_chunk()], again: chunks, times, last: sample::last_chunks(times) })
     }
 
+    /// These frames again and again, so many in all.
+    #[must_use]
+    pub fn repeated(frames: Vec<Bytes>, times: usize) -> Arc<Self> {
+        Arc::new(Self { first: Vec::new(), again: frames, times, last: Vec::new() })
+    }
+
     /// A body in frames of at most so many bytes.
     #[must_use]
     pub fn whole(body: &Bytes, frame: usize) -> Arc<Self> {

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body;
 use llm_metrics::{
-    LlmMetrics,
-    prometheus::{Error, Exporter, ExporterRecorder},
+    LlmMetrics, QualityChecks,
+    prometheus::{Exporter, ExporterError, ExporterRecorder},
 };
 use tower::{Layer, Service};
 
@@ -35,6 +35,12 @@ impl Handler {
     #[must_use]
     pub fn streaming(script: &Arc<Script>) -> Self {
         Self { script: Arc::clone(script), content_type: HeaderValue::from_static("text/event-stream") }
+    }
+
+    /// Answers with a document a line.
+    #[must_use]
+    pub fn lines(script: &Arc<Script>) -> Self {
+        Self { script: Arc::clone(script), content_type: HeaderValue::from_static("application/x-ndjson") }
     }
 
     /// Answers in one piece.
@@ -106,7 +112,9 @@ pub fn other(body: &Arc<Script>) -> Request<Chunks> {
     request
 }
 
-fn post(path: &'static str, body: &Arc<Script>) -> Request<Chunks> {
+/// A request to an endpoint.
+#[must_use]
+pub fn post(path: &'static str, body: &Arc<Script>) -> Request<Chunks> {
     let mut request = Request::new(Chunks::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(path);
@@ -119,7 +127,15 @@ fn post(path: &'static str, body: &Arc<Script>) -> Request<Chunks> {
 /// # Errors
 /// Never, as long as the defaults are good.
 pub fn free() -> Result<LlmMetrics, llm_metrics::BuildError> {
-    LlmMetrics::builder().recorder(metrics::NoopRecorder).build()
+    LlmMetrics::builder().recorder(metrics::NoopRecorder).quality(QualityChecks::none()).build()
+}
+
+/// The same, and every check of what is said.
+///
+/// # Errors
+/// Never, as long as the defaults are good.
+pub fn checked() -> Result<LlmMetrics, llm_metrics::BuildError> {
+    LlmMetrics::builder().recorder(metrics::NoopRecorder).quality(QualityChecks::all()).build()
 }
 
 /// Metrics with an exporter behind them.
@@ -135,13 +151,14 @@ pub struct Exported {
 }
 
 impl Exported {
-    /// All as an embedder would have it, but for the process metrics.
+    /// All as an embedder would have it, but for the process metrics and the checks of what is said.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
-        let (recorder, exporter) = Exporter::builder().process_metrics(false).build().map_err(Box::<Error>::from)?;
-        let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
+        let (recorder, exporter) =
+            Exporter::builder().process_metrics(false).build().map_err(Box::<ExporterError>::from)?;
+        let metrics = LlmMetrics::builder().exporter(&exporter).quality(QualityChecks::none()).build()?;
         Ok(Self { metrics, recorder, exporter })
     }
 }
@@ -149,6 +166,14 @@ impl Exported {
 /// The handler behind the layer.
 pub fn layered(metrics: &LlmMetrics, handler: &Handler) -> <llm_metrics::LlmMetricsLayer as Layer<Handler>>::Service {
     metrics.layer().layer(handler.clone())
+}
+
+/// The handler behind a layer that knows Ollama's paths, too.
+pub fn layered_for_ollama(
+    metrics: &LlmMetrics,
+    handler: &Handler,
+) -> <llm_metrics::LlmMetricsLayer as Layer<Handler>>::Service {
+    metrics.layer().ollama().layer(handler.clone())
 }
 
 /// Serves each of so many models once in each way: streamed and not, and left before the end.

@@ -29,7 +29,7 @@ pub fn read(document: &Object, body: Body, answer: &mut Answer) -> Event {
             ("model", Value::String(name)) if !name.is_empty() => {
                 answer.model.get_or_insert_with(|| name.clone());
             }
-            ("error", value) => event.error |= !value.is_null(),
+            ("error", value) => event.error |= says_something(value),
             ("usage", Value::Object(usage)) => {
                 let usage = read_usage(usage, &mut answer.implausible);
                 event.usage.extend((usage != Usage::new()).then_some(usage));
@@ -41,6 +41,13 @@ pub fn read(document: &Object, body: Body, answer: &mut Answer) -> Event {
                 };
                 let times = (time("prompt_ms"), time("predicted_ms"));
                 event.timings.extend((times != (None, None)).then_some(times));
+                let count = |key: &str| timings.get(key).and_then(Value::as_u64);
+                let cached_input = count("cache_n");
+                let input = count("prompt_n").map(|input| input + cached_input.unwrap_or(0));
+                let mut timed = Usage::new();
+                (timed.input, timed.cached_input, timed.output) = (input, cached_input, count("predicted_n"));
+                let timed = believable(timed);
+                event.timed_usage.extend((timed != Usage::new()).then_some(timed));
             }
             ("choices", Value::Array(choices)) => {
                 let objects = choices.iter().filter_map(Value::as_object);
@@ -53,7 +60,7 @@ pub fn read(document: &Object, body: Body, answer: &mut Answer) -> Event {
 }
 
 fn read_usage(counts: &Object, implausible: &mut bool) -> Usage {
-    let mut usage = Usage::new();
+    let (mut usage, mut total) = (Usage::new(), None);
     let mut count = |value: &Value, into: &mut Option<u64>| {
         if let Some(count) = value.as_u64() {
             *implausible |= count > IMPLAUSIBLE;
@@ -65,12 +72,93 @@ fn read_usage(counts: &Object, implausible: &mut bool) -> Usage {
             "prompt_tokens" => count(value, &mut usage.input),
             "completion_tokens" => count(value, &mut usage.output),
             "reasoning_tokens" => count(value, &mut usage.reasoning),
+            "total_tokens" => count(value, &mut total),
             "prompt_tokens_details" => count(&value["cached_tokens"], &mut usage.cached_input),
             "completion_tokens_details" => count(&value["reasoning_tokens"], &mut usage.reasoning),
             _ => {}
         }
     }
+    // What is more than the whole stands beside it.
+    usage.input = usage.input.map(|input| input + usage.cached_input.filter(|part| *part > input).unwrap_or(0));
+    let sum =
+        total.filter(|total| *total > 0).zip(usage.input).map(|(total, input): (u64, u64)| total.saturating_sub(input));
+    if let (Some(output), Some(reasoning)) = (usage.output, usage.reasoning) {
+        let beside = sum == Some(output + reasoning) || (reasoning > output && sum != Some(output));
+        usage.output = Some(output + if beside { reasoning } else { 0 });
+    }
+    believable(usage)
+}
+
+/// Zeros are place-holders.
+fn believable(mut usage: Usage) -> Usage {
+    let some = |count: &u64| *count > 0;
+    usage.input = usage.input.filter(some);
+    if usage.input.is_none() {
+        usage.output = usage.output.filter(some);
+    }
+    if usage.input.or(usage.output).is_none() {
+        usage.cached_input = usage.cached_input.filter(some);
+        usage.reasoning = usage.reasoning.filter(some);
+    }
     usage
+}
+
+fn says_something(error: &Value) -> bool {
+    match error {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Number(number) => number.as_u64() != Some(0),
+        _ => true,
+    }
+}
+
+/// Whether this plain reader knows all that the document can say: vendors' names, lists of parts, errors in other clothes and floats
+/// are held against `serde_json` by the crate's own tests.
+pub fn knows(value: &Value) -> bool {
+    const OTHERS: [&str; 22] = [
+        "input_tokens",
+        "output_tokens",
+        "input_tokens_details",
+        "output_tokens_details",
+        "prompt_cache_hit_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "cache_write_tokens",
+        "cache_creation_tokens",
+        "x_groq",
+        "error_type",
+        "error_message",
+        "audio",
+        "custom",
+        "reasoning_details",
+        "insufficient_system_resource",
+        "network_error",
+        "timed_out",
+        "timeout",
+        "model_length",
+        "sensitive",
+        "COMPLETE",
+    ];
+    const WORDS: [&str; 5] = ["word", "limit", "max_output_tokens", "model_context_window_exceeded", "error"];
+    match value {
+        Value::Object(members) => {
+            let has = |key: &str| members.contains_key(key);
+            members.iter().all(|(key, value)| !OTHERS.contains(&key.as_str()) && knows(value))
+                && !(has("code") && has("message"))
+                // Counts and errors in a choice; counts in a usage object that are Moonshot's.
+                && !((has("delta") || has("message") || has("text") || has("index") || has("finish_reason"))
+                    && (has("usage") || has("error")))
+                && members.get("usage").is_none_or(|usage| usage.get("cached_tokens").is_none())
+                && !members.get("content").is_some_and(Value::is_array)
+                && members.get("object").is_none_or(|object| object != "error")
+        }
+        Value::Array(elements) => elements.iter().all(knows),
+        Value::Number(number) => {
+            number.as_u64().is_some() || number.as_i64().is_some() || number.as_f64().is_some_and(|f| f.fract() != 0.0)
+        }
+        Value::String(word) => !OTHERS.contains(&word.as_str()) && !WORDS.contains(&word.as_str()),
+        _ => true,
+    }
 }
 
 fn read_choice(choice: &Object, ordinal: u32, body: Body, event: &mut Event) {
@@ -130,7 +218,7 @@ fn add(kind: Kind, value: &Value, index: u32, event: &mut Event) {
 
 fn finish_reason(word: &str) -> Option<FinishReason> {
     Some(match word {
-        "" => return None,
+        "" | "null" | "none" => return None,
         "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" => FinishReason::Stop,
         "length" | "max_tokens" => FinishReason::Length,
         "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,

@@ -1,9 +1,10 @@
 //! What must hold, whatever the bytes.
 
 use llm_metrics::fuzzing::{self, Answer as Kind, Line};
+use llm_metrics::quality_fuzzing::{self, Checked, Json};
 
 use crate::answers::{self, Body};
-use crate::events::{Answer, Event, assert_same_name};
+use crate::events::{Answer, assert_same_name};
 use crate::{allocations, cuts, json, requests, streams};
 
 pub fn stream(bytes: &[u8], kind: Kind, body: Body) {
@@ -29,18 +30,28 @@ pub fn stream(bytes: &[u8], kind: Kind, body: Body) {
 pub fn document(bytes: &[u8], kind: Kind, body: Body) {
     let reference = fuzzing::read(kind, true, [bytes]).told;
     let unmarked = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(bytes);
-    if let Some(document) = std::str::from_utf8(unmarked).ok().and_then(json::parse) {
+    // By its first bytes, the body may be events.
+    let parsed = std::str::from_utf8(unmarked).ok().and_then(json::parse);
+    if let Some(document) = parsed.filter(answers::knows).as_ref().and_then(|document| document.as_object()) {
         let mut expected = Answer::default();
-        let mut seen = Answer::seen(reference.clone());
-        if let Some(document) = document.as_object() {
-            let event = answers::read(document, body, &mut expected);
-            expected.events.push(event);
-        } else {
-            // No answer is like this; nothing may be told of it but its end.
-            seen.events.retain(|event| *event != Event::default());
-        }
-        seen.assert_is(&expected);
+        let event = answers::read(document, body, &mut expected);
+        expected.events.push(event);
+        Answer::seen(reference.clone()).assert_is(&expected);
     }
+    cut(bytes, kind, &reference);
+}
+
+/// An answer of any endpoint, with templates and without, however it is cut.
+pub fn any(bytes: &[u8], kind: Kind) {
+    let reference = fuzzing::read(kind, false, [bytes]).told;
+    let known = fuzzing::read(kind, true, [bytes]);
+    if !known.trusted {
+        assert_eq!(known.told, reference, "known");
+        cut(bytes, kind, &reference);
+    }
+}
+
+fn cut(bytes: &[u8], kind: Kind, reference: &[fuzzing::Told]) {
     for pieces in cuts::of(bytes) {
         assert_eq!(fuzzing::read(kind, true, pieces.iter().copied()).told, reference, "cut like {pieces:?}");
         allocations::none(|| fuzzing::skim(kind, pieces.iter().copied()));
@@ -64,6 +75,9 @@ pub fn framing(bytes: &[u8]) {
         }
         assert_eq!(plain(lines), plain(expected.clone()), "cut like {pieces:?}");
         allocations::none(|| fuzzing::skim_lines(pieces.iter().copied()));
+        for split in [fuzzing::json_lines, fuzzing::document_lines] {
+            assert_eq!(plain(split(&pieces)), plain(split(&[bytes])), "cut like {pieces:?}");
+        }
     }
 }
 
@@ -75,7 +89,8 @@ fn without_repeated_ends(mut lines: Vec<Line>) -> Vec<Line> {
 
 pub fn request(bytes: &[u8]) {
     let reference = fuzzing::request([bytes]);
-    if let Some(request) = std::str::from_utf8(bytes).ok().and_then(json::parse) {
+    let unmarked = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(bytes);
+    if let Some(request) = std::str::from_utf8(unmarked).ok().and_then(json::parse).filter(answers::knows) {
         let mut seen = reference.clone();
         let mut expected = request.as_object().map(requests::read).unwrap_or_default();
         assert_same_name(seen.model.take().as_deref(), expected.model.take().as_deref());
@@ -85,4 +100,24 @@ pub fn request(bytes: &[u8]) {
         assert_eq!(fuzzing::request(pieces.iter().copied()), reference, "cut like {pieces:?}");
         allocations::none(|| fuzzing::skim_request(pieces.iter().copied()));
     }
+}
+
+/// The checks of what was said: the bytes are an answer, and the arguments of a call.
+pub fn quality(bytes: &[u8]) {
+    let reference = said([bytes]);
+    let expected = json::grammar(bytes);
+    let whole = quality_fuzzing::json([bytes]);
+    assert!(whole == expected || whole == Json::TooDeep, "{whole:?}, and serde_json says {expected:?}");
+    for pieces in cuts::of(bytes) {
+        assert_eq!(said(pieces.iter().copied()), reference, "cut like {pieces:?}");
+        assert_eq!(quality_fuzzing::json(pieces.iter().copied()), whole, "cut like {pieces:?}");
+        let mut checked = Checked::start();
+        allocations::none(|| pieces.iter().for_each(|piece| _ = checked.read(piece)));
+    }
+}
+
+fn said<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> (usize, Vec<String>) {
+    let mut checked = Checked::start();
+    let findings = pieces.into_iter().map(|piece| checked.read(piece)).sum();
+    (findings, checked.end())
 }

@@ -13,6 +13,7 @@ pub struct Event {
     /// Each time that they were told.
     pub usage: Vec<Usage>,
     pub timings: Vec<(Option<Duration>, Option<Duration>)>,
+    pub timed_usage: Vec<Usage>,
     pub error: bool,
     pub done: bool,
 }
@@ -52,12 +53,17 @@ impl Answer {
                 }
                 Told::Usage(usage) => event.usage.push(usage),
                 Told::Model(name) => assert!(answer.model.replace(name).is_none(), "the model was told twice"),
-                Told::Error => assert!(!std::mem::replace(&mut event.error, true), "an error was told twice"),
+                Told::Error | Told::PlainText => {
+                    assert!(!std::mem::replace(&mut event.error, true), "an error was told twice")
+                }
                 Told::Done => event.done = true,
                 Told::Timings(prefill, decode) => event.timings.push((prefill, decode)),
                 Told::EventEnd => answer.events.push(std::mem::take(&mut event)),
                 Told::Implausible => answer.implausible = true,
-                Told::Malformed | Told::TooLarge => panic!("{what:?} was told of an answer that is valid"),
+                Told::TimedUsage(usage) => event.timed_usage.push(usage),
+                Told::NoGeneration | Told::Malformed | Told::TooLarge => {
+                    panic!("{what:?} was told of an answer that is valid")
+                }
             }
         }
         assert_eq!(event, Event::default(), "something was told after the last event");

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use llm_metrics::quality_fuzzing::Json;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// How much of a number the readers keep.
@@ -67,4 +68,28 @@ impl<'de> Visitor<'de> for Reader {
         }
         Ok(Value::Object(object))
     }
+}
+
+/// What the bytes are by the grammar alone, whatever the numbers and keys.
+pub fn grammar(text: &[u8]) -> Json {
+    let parse = |text: &[u8]| {
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        IgnoredAny::deserialize(&mut reader).and_then(|_| reader.end())
+    };
+    let may_go_on = |text: &[u8]| parse(text).map_or_else(|error| error.is_eof(), |()| true);
+    match parse(text) {
+        Ok(()) => Json::Valid,
+        // `serde_json` looks at four bytes after `\u` at once, and has it that a text of fewer was to go on.
+        Err(error) if error.is_eof() && has_broken_escape(text) => Json::Invalid,
+        // `1.` is an error to it, as is `1.x`; unlike that it becomes a number by a digit.
+        Err(error) if error.is_eof() || may_go_on(&[text, b"0"].concat()) => Json::Prefix,
+        Err(_) => Json::Invalid,
+    }
+}
+
+/// The text ends in an escape with something other than digits.
+fn has_broken_escape(text: &[u8]) -> bool {
+    let end = &text[text.len().saturating_sub(5)..];
+    let escape = end.windows(2).rposition(|pair| pair == b"\\u");
+    escape.is_some_and(|at| !end[at + 2..].iter().all(u8::is_ascii_hexdigit))
 }

@@ -16,15 +16,38 @@ pub fn read(request: &Map<String, Value>) -> Asked {
             "max_tokens" => limit = value.as_u64(),
             "max_completion_tokens" => newer_limit = value.as_u64(),
             "n" => asked.choices = value.as_u64(),
-            "tools" => asked.tools = value.as_array().is_some_and(|tools| tools.iter().any(|tool| !tool.is_null())),
+            "tools" => {
+                asked.tools =
+                    value.as_array().is_some_and(|tools| tools.iter().any(|tool| !tool.is_null() && !tool.is_array()))
+            }
             "response_format" => format = value["type"].as_str().and_then(format_named),
-            "guided_json" | "guided_regex" | "guided_choice" | "guided_grammar" | "structured_outputs" | "grammar"
-            | "regex" | "ebnf"
+            "structured_outputs" if value.is_object() => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    match key.as_str() {
+                        "json_object" if value == true => grammar = Some("JsonObject"),
+                        "json" if !value.is_null() => grammar = Some("JsonSchema"),
+                        "regex" | "choice" | "grammar" | "structural_tag" if !value.is_null() => {
+                            grammar = Some("Grammar")
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            "grammar" if value.is_object() => {
+                if let Some(kind) = value.get("type") {
+                    grammar = kind.as_str().map(|kind| match format_named(kind) {
+                        None | Some("Text") => "Grammar",
+                        Some(format) => format,
+                    });
+                }
+            }
+            "guided_regex" | "guided_choice" | "guided_grammar" | "structured_outputs" | "grammar" | "regex"
+            | "ebnf"
                 if !value.is_null() =>
             {
                 grammar = Some("Grammar");
             }
-            "json_schema" if !value.is_null() => grammar = Some("JsonSchema"),
+            "guided_json" | "json_schema" if !value.is_null() => grammar = Some("JsonSchema"),
             "enable_thinking" => switch = value.as_bool().or(switch),
             "chat_template_kwargs" => {
                 for (key, value) in value.as_object().into_iter().flatten() {

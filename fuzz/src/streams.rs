@@ -1,6 +1,6 @@
 //! The framing of server-sent events, read from a whole stream line by line.
 
-use llm_metrics::fuzzing::Line;
+use llm_metrics::fuzzing::{LONGEST_EVENT_NAME, Line};
 
 use crate::answers::{self, Body};
 use crate::events::{Answer, Event};
@@ -25,16 +25,20 @@ pub fn lines(stream: &[u8]) -> Vec<Line> {
                     told.push(Line::Data(data.to_vec(), blank_follows));
                 }
             }
-            (b"event", Some(b"error" | b" error")) => told.push(Line::Error),
+            (b"event", Some(name @ [_, ..])) => {
+                let name = name.strip_prefix(b" ").unwrap_or(name);
+                told.push(Line::Named(name[..name.len().min(LONGEST_EVENT_NAME)].to_vec()));
+            }
             // Not in the specification: how llama.cpp told of errors for long.
             (b"error", Some([_, ..])) => told.push(Line::Error),
             _ => {}
         }
     }
-    // The end of the body ends the event.
-    if lines.last().is_some_and(|line| !line.is_empty()) {
-        told.push(Line::EventEnd);
+    // What comes after the last line end is a line only if there is something in it.
+    if lines.last().is_some_and(|line| line.is_empty()) {
+        told.pop();
     }
+    told.push(Line::BodyEnd);
     told
 }
 
@@ -52,15 +56,27 @@ fn split(mut stream: &[u8]) -> Vec<&[u8]> {
 
 /// What a stream says, if every document in it is valid.
 pub fn read(stream: &[u8], body: Body) -> Option<Answer> {
+    // White space at the beginning matters in no framing.
+    let stream = stream.trim_ascii_start();
     let stream = stream.strip_prefix(BYTE_ORDER_MARK).unwrap_or(stream);
+    // A body that begins like a document is one, whatever its head says.
+    if matches!(stream.trim_ascii_start(), [b'{' | b'[', ..]) {
+        return None;
+    }
     let mut answer = Answer::default();
-    let (mut data, mut error) = (Vec::<Vec<u8>>::new(), false);
+    let (mut data, mut error, mut own) = (Vec::<Vec<u8>>::new(), false, false);
     for line in lines(stream) {
         match line {
             Line::Data(line, _) => data.push(line),
             Line::Error => error = true,
-            Line::EventEnd => {
-                let read = event(&std::mem::take(&mut data), body, &mut answer)?;
+            // A name counts if it comes first.
+            Line::Named(_) if data.concat().iter().any(|byte| !blank(byte)) => {}
+            Line::Named(name) => {
+                error |= name == b"error";
+                own = !matches!(&name[..], b"" | b"message" | b"data" | b"error");
+            }
+            Line::EventEnd | Line::BodyEnd => {
+                let read = event(&std::mem::take(&mut data), body, std::mem::take(&mut own), &mut answer)?;
                 if read.is_some() || error {
                     let mut read = read.unwrap_or_default();
                     read.error |= std::mem::take(&mut error);
@@ -72,16 +88,30 @@ pub fn read(stream: &[u8], body: Body) -> Option<Answer> {
     Some(answer)
 }
 
-/// One event: `None` if it is no valid JSON, and `Some(None)` if there is nothing in it.
-fn event(data: &[Vec<u8>], body: Body, answer: &mut Answer) -> Option<Option<Event>> {
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+fn blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// One event: `None` if it is nothing that this reader is sure of, and `Some(None)` if there is nothing in it. `own`: it has a name of
+/// its own, so that a text in it is a heart-beat.
+fn event(data: &[Vec<u8>], body: Body, own: bool, answer: &mut Answer) -> Option<Option<Event>> {
     let joined = data.concat();
     let Some(begins) = joined.iter().position(|byte| !blank(byte)) else { return Some(None) };
-    if joined[begins] == b'{' {
-        let document = json::parse(std::str::from_utf8(&data.join(&b'\n')).ok()?)?;
-        return Some(Some(answers::read(document.as_object()?, body, answer)));
+    let text = data.join(&b'\n');
+    match joined[begins] {
+        b'{' => {
+            let document = json::parse(std::str::from_utf8(&text).ok()?).filter(answers::knows)?;
+            Some(Some(answers::read(document.as_object()?, body, answer)))
+        }
+        b'[' if joined[begins..].starts_with(b"[DONE]") => {
+            let only = joined[begins + b"[DONE]".len()..].iter().all(blank);
+            only.then(|| Some(Event { done: true, ..Event::default() }))
+        }
+        // JSON that is no object is padding; what only looks like it may be anything.
+        b'[' | b'"' | b'-' | b'0'..=b'9' | b'n' | b't' | b'f' => {
+            let is_json = data.len() == 1 && std::str::from_utf8(&text).is_ok_and(|text| json::parse(text).is_some());
+            is_json.then(|| Some(Event::default()))
+        }
+        _ => Some(Some(Event { error: !own, ..Event::default() })),
     }
-    let done = joined[begins..].strip_prefix(b"[DONE]");
-    let error = done.is_none_or(|rest| !rest.iter().all(blank));
-    Some(Some(Event { done: done.is_some(), error, ..Event::default() }))
 }

@@ -15,7 +15,7 @@ use llm_metrics_benches::{
 };
 use metrics::{Key, Label, Level, Metadata, Recorder};
 
-use crate::{peers, table::Row};
+use crate::{peers, protocols, table::Row};
 
 /// Chunks that are read in one go.
 pub(crate) const STREAM: usize = 512;
@@ -24,6 +24,7 @@ pub(crate) const REQUESTS: u32 = 256;
 
 pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let free = serve::free()?;
+    let checked = serve::checked()?;
     let exported = Exported::new()?;
     // Under another prefix, so that what others record is with `metrics-exporter-prometheus` itself, as it would be without us.
     let elsewhere = Naming::new().prefix("elsewhere")?;
@@ -32,12 +33,15 @@ pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut cases = Vec::new();
     units(&mut cases, &exported);
     chunks(&mut cases, &free, &exported);
+    checks(&mut cases, &free, &checked);
     requests(&mut cases, &free, &exported);
     bodies(&mut cases, &free);
+    protocols::cases(&mut cases, &free);
     peers::cases(&mut cases);
     let measured = rounds(count, &mut cases);
     drop(cases);
     let mut rows = rows(&measured);
+    rows.extend(protocols::rows(&measured));
     rows.extend(peers::rows(&measured));
     rows.extend(throughput(&free, &exported.metrics, count)?);
     rows.extend(exposition()?);
@@ -88,6 +92,19 @@ fn chunks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a Exp
         }));
         cases.push(stream(value, handler.clone(), typed::value));
         cases.push(stream(typed, handler, typed::typed));
+    }
+}
+
+/// A chunk of which every check reads the text, and the same without.
+fn checks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, checked: &'a LlmMetrics) {
+    let question = Script::whole(&sample::demanding_question(), 8192);
+    let handler = Handler::streaming(&Script::stream(sample::checked_chunks(STREAM + 16), STREAM + 16));
+    let mut bare = handler.clone();
+    let asked = Arc::clone(&question);
+    cases.push(Case::new("JSON bare", move || a_chunk(call(&mut bare, serve::chat(&asked)).into_body(), pass)));
+    for (name, metrics) in [("JSON free", free), ("JSON checked", checked)] {
+        let (mut service, asked) = (layered(metrics, &handler), Arc::clone(&question));
+        cases.push(Case::new(name, move || a_chunk(call(&mut service, serve::chat(&asked)).into_body(), pass)));
     }
 }
 
@@ -168,33 +185,42 @@ fn rows(measured: &Measured) -> Vec<Row> {
         alone("one cached counter increment: the unit", "unit"),
         alone("one cached histogram sample, counted into its bucket", "sample"),
         alone("chunk of 230 B: bare body", "230 B bare"),
-        beside("chunk of 230 B: ours", "230 B free", "230 B bare").at_most(6.0),
-        beside("chunk of 230 B: with the exporter", "230 B exported", "230 B bare").at_most(14.0),
+        beside("chunk of 230 B: ours", "230 B free", "230 B bare"),
+        beside("chunk of 230 B of JSON: ours, without checks of the text", "JSON free", "JSON bare"),
+        beside("chunk of 230 B of JSON: ours, with every check", "JSON checked", "JSON bare").at_most(20.0),
+        beside("chunk of 230 B: with the exporter", "230 B exported", "230 B bare"),
         beside("chunk of 230 B: `serde_json`, typed", "230 B typed", "230 B bare"),
         beside("chunk of 230 B: `serde_json::Value`", "230 B Value", "230 B bare"),
         beside("chunk of 290 B with usage in each: ours", "usage free", "usage bare"),
         beside("chunk of 290 B with usage in each: with the exporter", "usage exported", "usage bare"),
         beside("chunk of 290 B with usage in each: `serde_json`, typed", "usage typed", "usage bare"),
         alone("chunk of 1.2 KB with logprobs: bare body", "1.2 KB bare"),
-        beside("chunk of 1.2 KB with logprobs: ours", "1.2 KB free", "1.2 KB bare").at_most(15.0),
+        beside("chunk of 1.2 KB with logprobs: ours", "1.2 KB free", "1.2 KB bare"),
         beside("chunk of 1.2 KB with logprobs: with the exporter", "1.2 KB exported", "1.2 KB bare"),
         beside("chunk of 1.2 KB with logprobs: `serde_json`, typed", "1.2 KB typed", "1.2 KB bare"),
+        Row::share(
+            "… with the exporter in terms of it",
+            measured,
+            |time| time("1.2 KB exported") - time("1.2 KB bare"),
+            |time| time("1.2 KB typed") - time("1.2 KB bare"),
+            "of typed",
+        )
+        .at_most(0.2),
         beside("chunk of 1.2 KB with logprobs: `serde_json::Value`", "1.2 KB Value", "1.2 KB bare"),
-        beside("unary request besides its bytes: ours", "short free", "short bare").at_most(40.0),
-        beside("unary request besides its bytes: with the exporter", "short exported", "short bare").at_most(80.0),
+        beside("unary request besides its bytes: ours", "short free", "short bare"),
+        beside("unary request besides its bytes: with the exporter", "short exported", "short bare"),
         Row::units("… and for each KB of JSON in question and answer: ours", measured, |time| {
             (time("unary free") - time("unary bare") - time("short free") + time("short bare")) / more_kilobytes()
         }),
-        beside("unary request of 1.1 KB: ours", "unary free", "unary bare").at_most(40.0),
-        beside("unary request of 1.1 KB: with the exporter", "unary exported", "unary bare").at_most(80.0),
-        head_and_tail("streamed request of 1.0 KB beside its chunks: ours", "stream free", "230 B free").at_most(40.0),
+        beside("unary request of 1.1 KB: ours", "unary free", "unary bare"),
+        beside("unary request of 1.1 KB: with the exporter", "unary exported", "unary bare"),
+        head_and_tail("streamed request of 1.0 KB beside its chunks: ours", "stream free", "230 B free"),
         head_and_tail(
             "streamed request of 1.0 KB beside its chunks: with the exporter",
             "stream exported",
             "230 B exported",
-        )
-        .at_most(120.0),
-        beside("request that is no LLM call", "other free", "other bare").at_most(2.0),
+        ),
+        beside("request that is no LLM call", "other free", "other bare"),
         speed("request of 1 MB with a picture in base64", "picture").at_least(2.0),
         speed("request of 1 MB with thousands of short messages", "conversation").at_least(0.5),
     ]
@@ -217,7 +243,13 @@ fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Res
     let mut rows = vec![
         Row::new("axum streams chunks from a channel: without the layer", speed.quantile(0.5), &speed, "1000 a second"),
         wall("axum streams chunks from a channel: ours", &ours),
-        wall("axum streams chunks from a channel: with the exporter", &all_in).at_least(0.97),
+        wall("axum streams chunks from a channel: with the exporter", &all_in),
+        Row::median(
+            "… the median of the pairs, and its interval",
+            &pairs(&all_in, |rounds| &rounds.wall),
+            "of without",
+        )
+        .at_least(0.95),
         ratio("… by the processor time of its thread", &all_in, |rounds| &rounds.processor),
         Row::new("… and so much of the time its thread was at work", busy.quantile(0.5), &busy, "of all"),
     ];
@@ -232,10 +264,14 @@ fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Res
 
 /// The medians in terms of each other, and the rounds.
 fn ratio(what: &'static str, rounds: &[Rounds; 2], times: fn(&Rounds) -> &Vec<f64>) -> Row {
+    let [without, with] = rounds.each_ref().map(|rounds| Spread::new(times(rounds).clone()).quantile(0.5));
+    Row::new(what, without / with, &pairs(rounds, times), "of without")
+}
+
+/// Each round without the layer in terms of the next one with it.
+fn pairs(rounds: &[Rounds; 2], times: fn(&Rounds) -> &Vec<f64>) -> Spread {
     let [without, with] = rounds.each_ref().map(times);
-    let each = Spread::new(without.iter().zip(with).map(|(without, with)| without / with).collect());
-    let [without, with] = [without, with].map(|times| Spread::new(times.clone()).quantile(0.5));
-    Row::new(what, without / with, &each, "of without")
+    Spread::new(without.iter().zip(with).map(|(without, with)| without / with).collect())
 }
 
 /// A scrape with 64 models in use.

@@ -1,4 +1,4 @@
-//! Everything in units of one cached counter increment of the same run, against the budgets.
+//! Everything in units of one cached counter increment of the same run, and judged by what others take in it.
 //!
 //! `cargo bench -p llm-metrics-benches --bench budgets -- --check` fails when one is missed.
 
@@ -6,6 +6,7 @@
 
 mod cases;
 mod peers;
+mod protocols;
 mod table;
 
 use std::{error::Error, process::ExitCode};

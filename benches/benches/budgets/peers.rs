@@ -23,6 +23,8 @@ use crate::{
 /// The names of one peer's cases: a chunk, a unary request, a streamed one.
 type Names = [&'static str; 3];
 
+const BARE: Names = ["230 B bare", "unary bare", "stream bare"];
+const OURS: Names = ["230 B exported", "unary exported", "stream exported"];
 const BY_HAND: Names = ["230 B by hand", "unary by hand", "stream by hand"];
 const AXUM_PROMETHEUS: Names = ["230 B axum-prometheus", "unary axum-prometheus", "stream axum-prometheus"];
 const TRACE: Names = ["230 B trace", "unary trace", "stream trace"];
@@ -95,24 +97,31 @@ fn behind<'a, S, B>(
 }
 
 pub(crate) fn rows(measured: &Measured) -> Vec<Row> {
-    let bare = ["230 B bare", "unary bare", "stream bare"].map(Some);
+    let bare = BARE.map(Some);
     let peers = [
         // No handler, no answer: there is nothing to take off.
         ("by hand, macros with owned labels: a chunk", BY_HAND, [None; 3]),
         ("axum-prometheus: a chunk", AXUM_PROMETHEUS, bare),
         ("tower-http's trace, below the level that is written: a chunk", TRACE, bare),
         ("tower-http's trace, written to nowhere: a chunk", TRACE_WRITTEN, bare),
-        ("ours, with the exporter: a chunk", ["230 B exported", "unary exported", "stream exported"], bare),
+        ("ours, with the exporter: a chunk", OURS, bare),
     ];
     let row = |what, name, bare: Option<&str>| Row::units(what, measured, |time| time(name) - bare.map_or(0.0, time));
-    peers
-        .into_iter()
-        .flat_map(|(what, [chunk, unary, stream], bare)| {
-            [
-                row(what, chunk, bare[0]),
-                row("… a unary request of 1.1 KB", unary, bare[1]),
-                row("… a streamed request with two chunks", stream, bare[2]),
-            ]
-        })
-        .collect()
+    let shown = peers.into_iter().flat_map(|(what, [chunk, unary, stream], bare)| {
+        [
+            row(what, chunk, bare[0]),
+            row("… a unary request of 1.1 KB", unary, bare[1]),
+            row("… a streamed request with two chunks", stream, bare[2]),
+        ]
+    });
+    let judged = [
+        ("ours, with the exporter, in terms of by hand: a chunk", 0.45),
+        ("… a unary request of 1.1 KB", 0.7),
+        ("… a streamed request with two chunks", 0.6),
+    ];
+    let judged = judged.into_iter().enumerate().map(|(kind, (what, budget))| {
+        let ours = |time: &dyn Fn(&str) -> f64| time(OURS[kind]) - time(BARE[kind]);
+        Row::share(what, measured, ours, |time| time(BY_HAND[kind]), "of by hand").at_most(budget)
+    });
+    shown.chain(judged).collect()
 }

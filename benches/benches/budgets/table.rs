@@ -4,14 +4,15 @@ use std::fmt::Write;
 
 use llm_metrics_benches::measure::{Measured, Spread};
 
-/// How far over its budget a cost may be before it counts as missed: what remains of the noise. Throughput has none.
+/// How far over its budget a cost in units may be before it counts as missed: what remains of the noise. In terms of a peer, and for throughput, there is none.
 const TOLERANCE: f64 = 1.10;
+const UNITS: &str = "units";
 
 /// A line of the table.
 pub(crate) struct Row {
     what: &'static str,
     figure: f64,
-    /// The middle half of all rounds.
+    /// The middle half of all rounds, or the interval of the figure.
     middle: [f64; 2],
     unit: &'static str,
     nanoseconds: Option<f64>,
@@ -37,7 +38,25 @@ impl Row {
         let unit = measured.times("unit");
         let rounds =
             (0..unit.len()).map(|round| time(&|name| measured.times(name).at(round)) / unit.at(round)).collect();
-        Self { nanoseconds: Some(best), ..Self::new(what, best / unit.best(), &Spread::new(rounds), "units") }
+        Self { nanoseconds: Some(best), ..Self::new(what, best / unit.best(), &Spread::new(rounds), UNITS) }
+    }
+
+    /// A thing in terms of another one of the same rounds.
+    pub(crate) fn share(
+        what: &'static str,
+        measured: &Measured,
+        time: impl Fn(&dyn Fn(&str) -> f64) -> f64,
+        peer: impl Fn(&dyn Fn(&str) -> f64) -> f64,
+        unit: &'static str,
+    ) -> Self {
+        let share = |of: &dyn Fn(&str) -> f64| time(of) / peer(of);
+        let rounds = (0..measured.times("unit").len()).map(|round| share(&|name| measured.times(name).at(round)));
+        Self::new(what, share(&|name| measured.times(name).best()), &Spread::new(rounds.collect()), unit)
+    }
+
+    /// The median of rounds that do not depend on each other, with the interval in which it is with a confidence of 95 %.
+    pub(crate) fn median(what: &'static str, rounds: &Spread, unit: &'static str) -> Self {
+        Self { middle: rounds.interval(), ..Self::new(what, rounds.quantile(0.5), rounds, unit) }
     }
 
     pub(crate) fn at_most(self, budget: f64) -> Self {
@@ -56,7 +75,8 @@ impl Row {
     /// Whether the budget is kept, give or take the tolerance; `None` without a budget.
     pub(crate) fn kept(&self) -> Option<bool> {
         Some(match self.budget? {
-            Budget::AtMost(budget) => self.figure <= budget * TOLERANCE,
+            Budget::AtMost(budget) if self.unit == UNITS => self.figure <= budget * TOLERANCE,
+            Budget::AtMost(budget) => self.figure <= budget,
             Budget::AtLeast(budget) => self.figure >= budget,
         })
     }

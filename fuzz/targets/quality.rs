@@ -1,0 +1,7 @@
+//! What a model said.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use llm_metrics_fuzz::check;
+
+fuzz_target!(|bytes: &[u8]| check::quality(bytes));
