@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use llm_metrics::{
-    Builder, EngineGauges, FinishReason, InferenceHandle, LabelPolicy, LoadedModel, ModelInfo, Objective, Operation,
-    Usage,
+    Builder, EngineMetrics, FinishReason, InferenceHandle, LabelPolicy, LoadedModel, ModelInfo, Objective, Operation,
+    Usage, observe::ResponseHead,
 };
 use serde_json::json;
 use tower::{BoxError, ServiceBuilder, service_fn};
@@ -45,11 +45,13 @@ pub enum Case {
     MalformedDocument,
     /// Token counts that cannot be.
     Implausible,
+    /// Answers of which none is any good.
+    Rubbish,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Well,
         Self::Thinking,
         Self::HangsUp,
@@ -64,6 +66,7 @@ impl Case {
         Self::MalformedEvents,
         Self::MalformedDocument,
         Self::Implausible,
+        Self::Rubbish,
     ];
 }
 
@@ -88,7 +91,12 @@ impl Busy {
 
     /// Sends a request, which goes as `case` says.
     pub async fn send(&self, model: &str, case: Case) {
-        let body = json!({"model": model, "stream": case != Case::Whole, "max_tokens": 512, "messages": []});
+        let mut body = json!({"model": model, "stream": case != Case::Whole, "max_tokens": 512, "messages": []});
+        if case == Case::Rubbish {
+            body["n"] = 4.into();
+            body["response_format"] = json!({"type": "json_object"});
+            body["tools"] = json!([{"type": "function", "function": {"name": "weather"}}]);
+        }
         let mut client = Client::connect(self.server.addr).await;
         let mut request: Request<_> = post(self.server.addr, CHAT, body.to_string());
         request.headers_mut().insert("x-case", (case as usize).into());
@@ -99,6 +107,15 @@ impl Busy {
         } else {
             answer.finish().await.expect("a whole answer");
         }
+    }
+
+    /// Asks for two embeddings.
+    pub async fn embed(&self, model: &str) {
+        let body = json!({"model": model, "input": ["a", "b"]});
+        let mut request = post(self.server.addr, "/v1/embeddings", body.to_string());
+        request.headers_mut().insert("x-case", (Case::Whole as usize).into());
+        let mut client = Client::connect(self.server.addr).await;
+        client.send(request).await.finish().await.expect("a whole answer");
     }
 }
 
@@ -131,7 +148,7 @@ fn answer(parts: &Parts) -> Response<Script> {
             handle.queue_time(Duration::from_millis(3));
             handle.prefill_time(Duration::from_millis(40));
             handle.decode_time(Duration::from_millis(200));
-            handle.usage(Usage::new().input(9).cached_input(4).output(3).reasoning(0));
+            handle.usage(Usage::new().input(9).cached_input(4).cache_write(2).output(3).reasoning(0));
             Script::stream(paced(well(3)))
         }
         Case::Compressed => Script::stream([&b"\x1f\x8b and so on"[..]].map(bytes::Bytes::from)),
@@ -139,6 +156,23 @@ fn answer(parts: &Parts) -> Response<Script> {
         Case::MalformedEvents => Script::stream([token("a"), "data: {\"choices\":[}\n\n".to_owned(), finish("stop")]),
         Case::MalformedDocument => Script::json("{\"choices\":[}"),
         Case::Implausible => Script::stream([token("a"), usage(9, u64::MAX), finish("stop"), DONE.to_owned()]),
+        Case::Rubbish => {
+            parts.extensions.get::<InferenceHandle>().expect("the layer's handle").input_truncated();
+            let again = "again and ".repeat(200);
+            let choice = |index: u32, delta: serde_json::Value, reason: &str| {
+                format!(
+                    "data: {{\"choices\":[{{\"index\":{index},\"delta\":{delta},\"finish_reason\":\"{reason}\"}}]}}\n\n"
+                )
+            };
+            let call = json!([{"index": 0, "function": {"name": "wetter", "arguments": "{}"}}]);
+            Script::stream(paced(vec![
+                choice(0, json!({"content": format!("Sure!<|im_end|> {again}")}), "length"),
+                choice(1, json!({"refusal": "No."}), "stop"),
+                choice(2, json!({"tool_calls": call}), "tool_calls"),
+                choice(3, json!({}), "stop"),
+                DONE.to_owned(),
+            ]))
+        }
     };
     match case {
         Some(Case::RateLimited) => *response.status_mut() = StatusCode::TOO_MANY_REQUESTS,
@@ -160,10 +194,21 @@ fn paced(events: Vec<String>) -> Vec<Step> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Everything {
-    /// The gauges.
-    pub engine: EngineGauges,
+    /// What the engine tells of itself.
+    pub engine: EngineMetrics,
     /// The model that is loaded.
     pub loaded: LoadedModel,
+}
+
+impl Everything {
+    /// The engine does a step, and tells all that there is to tell of it.
+    pub fn step(&self) {
+        self.engine.batch_size(3);
+        self.engine.step_tokens(514);
+        self.engine.preempted(1);
+        self.engine.prefix_cache(512, 256);
+        self.engine.drafted(8, 5);
+    }
 }
 
 /// Settings under which everything can happen: one model is known, a silence of a millisecond is a stall, and there is an
@@ -188,6 +233,10 @@ pub async fn everything(watched: &Watched) -> Everything {
         busy.send(MODEL, case).await;
     }
     busy.send("a second model", Case::Well).await;
+    busy.embed(MODEL).await;
+    // On a path that is not known.
+    let (head, ()) = http::Request::post("/my/chat").body(()).expect("a valid head").into_parts();
+    watched.metrics.observer().request(&head).response(ResponseHead::new(200)).end();
     // Without HTTP.
     let mut inference = watched.metrics.start(Operation::Other, MODEL);
     for _ in 0..3 {
@@ -196,5 +245,7 @@ pub async fn everything(watched: &Watched) -> Everything {
     inference.usage(Usage::new().input(5).output(3));
     inference.finish(FinishReason::Stop);
     watched.settled().await;
-    Everything { engine, loaded }
+    let everything = Everything { engine, loaded };
+    everything.step();
+    everything
 }

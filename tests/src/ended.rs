@@ -12,7 +12,9 @@ pub fn assert_ended(page: &Page, requests: u32, outcome: &str) {
     let outcomes = page.samples("llm_requests_total", &[]).filter(|sample| sample.value > 0.0).collect::<Vec<_>>();
     assert_eq!(page.value("llm_requests_total", &[]), f64::from(requests), "{outcomes:?}");
     assert_eq!(page.value("llm_requests_total", &[("outcome", outcome)]), f64::from(requests), "{outcomes:?}");
-    assert_eq!(page.value("llm_requests_in_flight", &[]), 0.0, "requests in flight");
+    for phase in ["waiting", "streaming"] {
+        assert_eq!(page.value("llm_requests_in_flight", &[("phase", phase)]), 0.0, "requests in flight, {phase}");
+    }
     assert_eq!(page.count("llm_request_duration_seconds", &[("outcome", outcome)]), f64::from(requests));
 }
 

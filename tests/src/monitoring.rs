@@ -43,6 +43,27 @@ pub fn documents(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}:\n{yaml}"))
 }
 
+/// Every YAML file in a folder and in the folders under it, with its text; not those of npm's packages.
+///
+/// # Panics
+/// When one cannot be read.
+#[must_use]
+pub fn yaml_files(folder: PathBuf) -> Vec<(PathBuf, String)> {
+    let (mut all, mut folders) = (Vec::new(), vec![folder]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("node_modules") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
+                let text = fs::read_to_string(&path).expect("text");
+                all.push((path, text));
+            }
+        }
+    }
+    all
+}
+
 /// The files of one kind in a folder of it, in order, with the folder's name before theirs.
 ///
 /// # Panics

@@ -1,6 +1,11 @@
 //! A strict reader of Prometheus' text format: what it does not expect, it refuses.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use llm_metrics::catalog::{self, Kind, MetricDef};
 
 /// A page of metrics, as a scrape gets it.
 #[derive(Debug)]
@@ -47,6 +52,20 @@ pub struct Histogram {
 }
 
 impl Page {
+    /// Scrapes every 10 ms until the page is as it should be, so many times at most.
+    pub(crate) async fn when(scrape: impl AsyncFn() -> Self, tries: u32, is: impl Fn(&Self) -> bool) -> Self {
+        for _ in 0..tries {
+            let page = scrape().await;
+            if is(&page) {
+                return page;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let page = scrape().await;
+        let says = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket{");
+        panic!("it never came:\n{}", page.text.lines().filter(says).collect::<Vec<_>>().join("\n"));
+    }
+
     /// Reads a page.
     ///
     /// # Panics
@@ -93,7 +112,14 @@ impl Page {
     }
 
     /// The samples with this name, as it stands on the line, and at least these labels.
+    ///
+    /// # Panics
+    /// When no such line can be: the name is neither on the page nor in the catalogue. A test that asked for it would find 0
+    /// whatever happens.
+    #[track_caller]
     pub fn samples<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
+        let on_page = || self.families.values().flat_map(|family| &family.samples).any(|sample| sample.name == name);
+        assert!(is_in_catalogue(name) || on_page(), "there is no {name}, on this page or on any");
         self.families.values().flat_map(|family| &family.samples).filter(move |sample| {
             sample.name == name
                 && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
@@ -102,24 +128,28 @@ impl Page {
 
     /// The sum over all series with this name and these labels; 0 where there is none.
     #[must_use]
+    #[track_caller]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.samples(name, labels).map(|sample| sample.value).sum()
     }
 
     /// How many series there are with this name and these labels.
     #[must_use]
+    #[track_caller]
     pub fn series(&self, name: &str, labels: &[(&str, &str)]) -> usize {
         self.samples(name, labels).count()
     }
 
     /// The values that a label has in the series with this name.
     #[must_use]
+    #[track_caller]
     pub fn label_values(&self, name: &str, label: &str) -> HashSet<String> {
         self.samples(name, &[]).filter_map(|sample| sample.labels.get(label).cloned()).collect()
     }
 
     /// The sum over all histograms with this name and these labels; empty where there is none.
     #[must_use]
+    #[track_caller]
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
         let mut buckets: Vec<(f64, f64)> = Vec::new();
         for sample in self.samples(&format!("{name}_bucket"), labels) {
@@ -139,6 +169,7 @@ impl Page {
 
     /// How many samples a histogram has; 0 where there is none.
     #[must_use]
+    #[track_caller]
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.histogram(name, labels).count
     }
@@ -242,6 +273,19 @@ impl Sample {
     }
 }
 
+/// Whether lines of a row of the catalogue have this name, under whatever prefix. Those of the GPU's, which is not at hand here, all
+/// pass.
+fn is_in_catalogue(name: &str) -> bool {
+    let stem = |name: &'static str| name.split_once('_').map_or(name, |(_, stem)| stem);
+    let Some((prefix, rest)) = name.split_once('_') else { return false };
+    let line_of = |row: &'static MetricDef| match rest.strip_prefix(stem(row.name)) {
+        Some("") => row.kind != Kind::Histogram,
+        Some("_bucket" | "_count" | "_sum") => row.kind == Kind::Histogram,
+        _ => false,
+    };
+    prefix == "gpu" || catalog::all().chain(llm_metrics_gateway::catalog::all()).any(line_of)
+}
+
 /// The value of a label, and what follows its closing quote.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut value = String::new();
@@ -293,5 +337,18 @@ mod tests {
         ] {
             assert!(std::panic::catch_unwind(|| Page::parse(page)).is_err(), "{page:?}");
         }
+    }
+
+    #[test]
+    fn what_was_never_described_cannot_be_asked_for() {
+        let page = Page::parse(PAGE);
+        for absent in ["llm_requests_total", "qwen_requests_total", "llm_request_duration_seconds_count"] {
+            assert_eq!(page.value(absent, &[]), 0.0);
+        }
+        assert_eq!(page.count("llm_request_duration_seconds", &[]), 0.0);
+        for nothing in ["llm_request_total", "requests_total", "llm_request_duration_seconds", "h", "up"] {
+            assert!(std::panic::catch_unwind(|| page.value(nothing, &[])).is_err(), "{nothing}");
+        }
+        assert!(std::panic::catch_unwind(|| page.count("llm_requests_total", &[])).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! A real Prometheus.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -72,6 +72,20 @@ impl Prometheus {
         let series = self.query(query).await;
         assert!(series.len() <= 1, "{query} gives several series: {series:?}");
         series.first().map(|(_, value)| *value)
+    }
+
+    /// Waits until a query has a result.
+    ///
+    /// # Panics
+    /// When it has none within a minute.
+    pub async fn until(&self, query: &str) {
+        for _ in 0..600 {
+            if !self.query(query).await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{query} never came:\n{}", self.log());
     }
 
     /// The body of an answer with status 200.

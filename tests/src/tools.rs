@@ -2,7 +2,7 @@
 //! `LLM_METRICS_REQUIRE_TOOLS=1` says that it has to be.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -27,7 +27,9 @@ pub fn tool(name: &str) -> Option<Tool> {
     let (names, package): (&[&str], _) = match name {
         "alertmanager" => (&["alertmanager", "prometheus-alertmanager"], "prometheus-alertmanager"),
         "amtool" => (&["amtool"], "prometheus-alertmanager"),
+        "node" => (&["node", "nodejs"], "nodejs"),
         "node_exporter" => (&["node_exporter", "prometheus-node-exporter"], "prometheus-node-exporter"),
+        "pushgateway" => (&["pushgateway", "prometheus-pushgateway"], "prometheus-pushgateway"),
         "victoria-metrics" => (&["victoria-metrics", "victoria-metrics-prod"], "victoria-metrics"),
         _ => (&[name], "prometheus"),
     };
@@ -38,18 +40,41 @@ pub fn tool(name: &str) -> Option<Tool> {
     found.map(Tool).or_else(|| missing(&format!("{name} is not in PATH (Debian: apt-get install {package})")))
 }
 
-/// Finds a Python that has PyPI's `prometheus_client`: the one that `LLM_METRICS_PYTHON` names, else `python3`.
+/// Finds a Python that has PyPI's `prometheus_client`; see [`python_with`].
 ///
 /// # Panics
 /// When it is not there and has to be.
 #[must_use]
 pub fn python_with_client() -> Option<Tool> {
+    python_with(&["prometheus_client"])
+}
+
+/// Finds a Python that has these modules: the one that `LLM_METRICS_PYTHON` names, else `python3`.
+///
+/// # Panics
+/// When it is not there and has to be.
+#[must_use]
+pub fn python_with(modules: &[&str]) -> Option<Tool> {
     let python = PathBuf::from(std::env::var_os("LLM_METRICS_PYTHON").unwrap_or_else(|| "python3".into()));
-    let imports = Command::new(&python).args(["-c", "import prometheus_client"]).stderr(Stdio::null()).status();
+    let modules = modules.join(", ");
+    let imports = Command::new(&python).args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
     if imports.is_ok_and(|status| status.success()) {
         return Some(Tool(python));
     }
-    missing("no Python with prometheus_client (set LLM_METRICS_PYTHON to one that has it)")
+    missing(&format!("no Python with {modules} (set LLM_METRICS_PYTHON to one that has it)"))
+}
+
+/// Finds a Node.js, where the packages of that folder are installed.
+///
+/// # Panics
+/// When one of both is not there and has to be.
+#[must_use]
+pub fn node_with_packages(folder: &Path) -> Option<Tool> {
+    let node = tool("node")?;
+    if folder.join("node_modules").is_dir() {
+        return Some(node);
+    }
+    missing(&format!("the packages of {} are not installed (npm ci)", folder.display()))
 }
 
 fn missing<T>(what: &str) -> Option<T> {

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use llm_metrics::{
     Builder, LlmMetrics,
-    layer::RequestBody,
+    layer::{LlmMetricsLayer, RequestBody},
     prometheus::{CONTENT_TYPE, Exporter, ExporterBuilder},
 };
 use tokio::task::JoinHandle;
@@ -63,7 +63,16 @@ impl Watched {
 
     /// A server with the layer, which reads each request to its end and then gives this answer.
     pub async fn answer(&self, answer: impl Fn(&Parts, &Bytes) -> Response<Script> + Clone + Send + 'static) -> Server {
-        let service = ServiceBuilder::new().layer(self.metrics.layer()).service(service_fn(move |request: Asked| {
+        self.answer_through(self.metrics.layer(), answer).await
+    }
+
+    /// The same behind a layer of the test's own making.
+    pub async fn answer_through(
+        &self,
+        layer: LlmMetricsLayer,
+        answer: impl Fn(&Parts, &Bytes) -> Response<Script> + Clone + Send + 'static,
+    ) -> Server {
+        let service = ServiceBuilder::new().layer(layer).service(service_fn(move |request: Asked| {
             let answer = answer.clone();
             async move {
                 let (parts, body) = request.into_parts();
@@ -106,7 +115,7 @@ impl Watched {
         let is_settled = |page: &Page| {
             let (started, ended) =
                 (page.value("llm_requests_started_total", &[]), page.value("llm_requests_total", &[]));
-            started == ended && page.value("llm_requests_in_flight", &[]) == 0.0
+            started == ended && page.samples("llm_requests_in_flight", &[]).all(|phase| phase.value == 0.0)
         };
         let mut page = self.when(is_settled).await;
         let mut same = 0;
@@ -124,14 +133,7 @@ impl Watched {
     /// # Panics
     /// When it never is: after a minute.
     pub async fn when(&self, is: impl Fn(&Page) -> bool) -> Page {
-        for _ in 0..6000 {
-            let page = self.scrape().await;
-            if is(&page) {
-                return page;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("it never came:\n{}", self.scrape().await.text);
+        Page::when(async || self.scrape().await, 6000, is).await
     }
 }
 

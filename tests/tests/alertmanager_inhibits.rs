@@ -14,13 +14,33 @@ const ALERTS: &[(&str, bool)] = &[
     // Of another target, of another job, and of the service as a whole.
     ("LlmScrapeSlow severity=warning job=llm instance=b:1", false),
     ("LlmScrapeSlow severity=warning job=other instance=a:1", false),
-    ("LlmErrorRatioHigh severity=critical job=llm model=m", false),
-    // The same thing, only graver; and not the same thing.
+    ("LlmErrorRatioHigh severity=critical job=llm model=n", false),
+    // The same thing, only graver or faster; and not the same thing.
     ("LlmErrorBudgetBurn severity=critical job=llm model=m window=1h burn=14.4", false),
-    ("LlmErrorBudgetBurn severity=critical job=llm model=m window=6h burn=6", false),
+    ("LlmErrorBudgetBurn severity=critical job=llm model=m window=6h burn=6", true),
     ("LlmErrorBudgetBurn severity=warning job=llm model=m window=1d burn=3", true),
     ("LlmErrorBudgetBurn severity=warning job=llm model=n window=1d burn=3", false),
-    ("LlmAttainmentLow severity=warning job=llm model=m slo=chat", false),
+    // What fails is slow and misses its objectives, too.
+    ("LlmErrorRatioHigh severity=critical job=llm model=m", true),
+    ("LlmTimeToFirstTokenBudgetBurn severity=critical job=llm model=m window=6h burn=6", true),
+    ("LlmRequestDurationP95High severity=warning job=llm model=m", true),
+    ("LlmAttainmentLow severity=warning job=llm model=m slo=chat window=6h burn=6", true),
+    ("LlmAttainmentLow severity=warning job=llm model=n slo=chat window=6h burn=6", true),
+    ("LlmAttainmentLow severity=warning job=llm model=o slo=chat window=6h burn=6", false),
+    // What hangs has a queue, and its clients give up.
+    ("LlmStalled severity=critical job=hung instance=d:1", false),
+    ("LlmModelStalled severity=critical job=hung instance=d:1 model=m seen=clients", true),
+    ("LlmQueueGrowing severity=warning job=hung instance=d:1 queue=server why=long", true),
+    ("LlmQueueGrowing severity=warning job=hung instance=e:1 queue=server why=long", false),
+    ("LlmModelStalled severity=critical job=hung instance=e:1 model=p seen=clients", false),
+    ("LlmMostlyCancelled severity=critical job=hung model=p", true),
+    ("LlmMostlyCancelled severity=critical job=hung model=q", false),
+    ("LlmTokenThroughputLow severity=warning job=hung", true),
+    // A GPU that is broken is why.
+    ("LlmStalled severity=critical job=llm instance=c:1", true),
+    // What is started again and again is down now and then.
+    ("LlmCrashLoop severity=critical job=llm instance=f:1 seen=scrapes", false),
+    ("LlmTargetDown severity=critical job=llm instance=f:1", true),
     // A GPU that is full needs no warning that it will be.
     ("LlmGpuMemoryHigh severity=critical job=llm instance=b:1 gpu=0 gpu_uuid=GPU-2", false),
     ("LlmGpuMemoryHeadroomLow severity=warning job=llm instance=b:1 gpu=0 gpu_uuid=GPU-2", true),
@@ -29,6 +49,10 @@ const ALERTS: &[(&str, bool)] = &[
     ("LlmGpuLost severity=critical job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4", false),
     ("LlmGpuThrottled severity=warning job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4 reason=hw_slowdown", true),
     ("LlmGpuXid severity=critical job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4 xid=79", false),
+    // One that was lost before anybody looked has no name, and is news where none is lost by name.
+    ("LlmGpuMissing severity=critical job=llm instance=c:1", true),
+    ("LlmGpuMissing severity=critical job=llm instance=g:1", false),
+    ("LlmStalled severity=critical job=llm instance=g:1", true),
     // Of a job that is gone, all but the watchdog, which has none.
     ("LlmTargetAbsent severity=critical job=gone", false),
     ("LlmRequestRateLow severity=info job=gone model=m", true),

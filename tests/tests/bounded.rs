@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::Full;
-use llm_metrics::{FinishReason, LlmMetrics, Operation, prometheus::Exporter};
+use llm_metrics::{FinishReason, LlmMetrics, Operation, QualityChecks, prometheus::Exporter};
 use llm_metrics_tests::{
     MODEL,
     memory::{ALLOCATIONS, Counting, HELD, LIVE, PEAK, alone},
@@ -85,22 +85,32 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// Reads a request to its end and answers with this chunk for ever.
 async fn answer<B: Body>(request: Request<B>, chunk: Bytes) -> Result<Response<Again>, Infallible> {
+    let is_ollama = request.uri().path().starts_with("/api/");
     let mut body = std::pin::pin!(request.into_body());
     while std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_some() {}
     let mut response = Response::new(Again(chunk));
-    response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+    let content_type = if is_ollama { "application/x-ndjson" } else { "text/event-stream" };
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static(content_type));
     Ok(response)
 }
 
 fn request() -> Request<Full<Bytes>> {
-    Request::post(CHAT).body(Full::new(Bytes::from(ask(MODEL)))).unwrap()
+    request_to(CHAT)
+}
+
+fn request_to(path: &str) -> Request<Full<Bytes>> {
+    Request::post(path).body(Full::new(Bytes::from(ask(MODEL)))).unwrap()
 }
 
 /// An answer in mid-stream: its request was read, its first chunks have passed.
-fn open_stream(metrics: &LlmMetrics, chunk: &Bytes) -> impl Body<Data = Bytes, Error = Infallible> + Unpin + use<> {
+fn open_stream(
+    metrics: &LlmMetrics,
+    request: Request<Full<Bytes>>,
+    chunk: &Bytes,
+) -> impl Body<Data = Bytes, Error = Infallible> + Unpin + use<> {
     let chunk = chunk.clone();
-    let mut service = metrics.layer().layer(service_fn(move |request| answer(request, chunk.clone())));
-    let mut body = now(service.call(request())).unwrap().into_body();
+    let mut service = metrics.layer().ollama().layer(service_fn(move |request| answer(request, chunk.clone())));
+    let mut body = now(service.call(request)).unwrap().into_body();
     for _ in 0..4 {
         next(&mut body);
     }
@@ -140,20 +150,34 @@ fn chunk_with_logprobs() -> Bytes {
     chunk
 }
 
+/// Deltas of the other protocols, with what may stand around the text.
+fn deltas() -> [(&'static str, Bytes); 5] {
+    [
+        ("/v1/messages", "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" world\"}}\n\n"),
+        ("/v1/responses", "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":7,\"item_id\":\"msg_1\",\"delta\":\" world\",\"logprobs\":[],\"obfuscation\":\"xyz\"}\n\n"),
+        ("/completion", "data: {\"index\":0,\"content\":\" world\",\"stop\":false,\"tokens_predicted\":2,\"tokens_evaluated\":4}\n\n"),
+        ("/api/chat", "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00.1Z\",\"message\":{\"role\":\"assistant\",\"content\":\" world\"},\"done\":false}\n"),
+        ("/api/generate", "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00.1Z\",\"response\":\" world\",\"done\":false}\n"),
+    ]
+    .map(|(path, delta)| (path, Bytes::from_static(delta.as_bytes())))
+}
+
 #[test]
 fn a_chunk_in_steady_state_allocates_nothing() {
     let _alone = alone();
-    for (chunk, tokens) in [
+    let chat = [
         (small_chunk(), 1),
         (chunk_with_logprobs(), 1),
         (Bytes::from(thought("Hm, let me see.")), 1),
         (Bytes::from(chunk_of_tool()), 1),
         (Bytes::from([token("one"), token(" two"), token(" three")].concat()), 3),
         (Bytes::from_static(b": keep-alive\n\n"), 0),
-    ] {
+    ];
+    let others = deltas().map(|(path, delta)| (path, delta, 1));
+    for (path, chunk, tokens) in chat.map(|(chunk, tokens)| (CHAT, chunk, tokens)).into_iter().chain(others) {
         let samples = Samples::default();
         let metrics = LlmMetrics::builder().recorder(samples.clone()).build().unwrap();
-        let mut body = open_stream(&metrics, &chunk);
+        let mut body = open_stream(&metrics, request_to(path), &chunk);
         let (allocations, recorded) = (ALLOCATIONS.get(), samples.0.load(Ordering::Relaxed));
         for _ in 0..10_000 {
             next(&mut body);
@@ -203,18 +227,19 @@ fn a_chunk_in_pieces_allocates_nothing() {
 }
 
 #[test]
-fn a_stream_holds_a_kilobyte_at_most() {
+fn a_stream_without_checks_of_its_text_holds_a_kilobyte_at_most() {
     const STREAMS: usize = 1000;
     let _alone = alone();
-    for chunk in [small_chunk(), chunk_with_logprobs()] {
+    let chat = [small_chunk(), chunk_with_logprobs()].map(|chunk| (CHAT, chunk));
+    for (path, chunk) in chat.into_iter().chain(deltas()) {
         let samples = Samples::default();
-        let metrics = LlmMetrics::builder().recorder(samples.clone()).build().unwrap();
-        drop(open_stream(&metrics, &chunk));
+        let metrics = LlmMetrics::builder().recorder(samples.clone()).quality(QualityChecks::none()).build().unwrap();
+        drop(open_stream(&metrics, request_to(path), &chunk));
 
         let before = HELD.get();
         let bare: Vec<_> = (0..STREAMS)
             .map(|_| {
-                let mut body = Box::new(now(answer(request(), chunk.clone())).unwrap().into_body());
+                let mut body = Box::new(now(answer(request_to(path), chunk.clone())).unwrap().into_body());
                 (0..4).for_each(|_| next(&mut body));
                 body
             })
@@ -223,15 +248,128 @@ fn a_stream_holds_a_kilobyte_at_most() {
         drop(bare);
 
         let before = HELD.get();
-        let streams: Vec<_> = (0..STREAMS).map(|_| Box::new(open_stream(&metrics, &chunk))).collect();
+        let open = || Box::new(open_stream(&metrics, request_to(path), &chunk));
+        let streams: Vec<_> = (0..STREAMS).map(|_| open()).collect();
         let bytes = HELD.get() - before;
         assert!(samples.0.load(Ordering::Relaxed) >= 2 * STREAMS as u64, "every stream is read");
         drop(streams);
 
         let each = (bytes - bare_bytes) / STREAMS as isize;
-        println!("a stream in flight holds {each} bytes");
-        assert!(each <= 1024, "{each} bytes a stream, {bytes} in all, {bare_bytes} without the layer");
+        println!("a stream of {path} in flight holds {each} bytes");
+        assert!(each <= 1024, "{path}: {each} bytes a stream, {bytes} in all, {bare_bytes} without the layer");
     }
+}
+
+/// A request that asks for four answers in a form, and offers seventy tools.
+fn demanding() -> Request<Full<Bytes>> {
+    let tools: Vec<_> =
+        (0..70).map(|n| json!({"type": "function", "function": {"name": format!("tool_{n}")}})).collect();
+    let body = json!({
+        "model": MODEL, "stream": true, "n": 4, "response_format": {"type": "json_object"}, "tools": tools,
+        "messages": [{"role": "user", "content": "Say hi."}],
+    });
+    Request::post(CHAT).header("x-request-id", "r".repeat(128)).body(Full::new(Bytes::from(body.to_string()))).unwrap()
+}
+
+#[test]
+fn a_stream_with_every_check_holds_eight_kilobytes_at_most() {
+    const STREAMS: usize = 100;
+    let _alone = alone();
+    let choices: Vec<_> = (0..6)
+        .map(|index| {
+            let calls: Vec<_> = (0..9)
+                .map(|call| json!({"index": call, "function": {"name": "tool_1", "arguments": "{\"a\": [1,"}}))
+                .collect();
+            format!("{{\"index\":{index},\"delta\":{{\"content\":\"{{\",\"tool_calls\":{}}}}}", json!(calls))
+        })
+        .collect();
+    let full = Bytes::from(format!("data: {{\"choices\":[{}]}}\n\n", choices.join(",")));
+    for (request, chunk) in [(request as fn() -> _, small_chunk()), (demanding, full)] {
+        let metrics = LlmMetrics::builder().recorder(Samples::default()).on_finding(|_| {}).build().unwrap();
+        drop(open_stream(&metrics, request(), &chunk));
+        let before = HELD.get();
+        let streams: Vec<_> = (0..STREAMS).map(|_| Box::new(open_stream(&metrics, request(), &chunk))).collect();
+        let each = (HELD.get() - before) / STREAMS as isize;
+        drop(streams);
+        println!("a stream in flight holds {each} bytes with every check");
+        assert!(each <= 8192, "{each} bytes a stream");
+    }
+}
+
+/// The one check that holds text: the schema of the request, and four answers.
+#[test]
+fn a_stream_that_is_validated_against_a_schema_holds_text_up_to_its_limits() {
+    const STREAMS: usize = 20;
+    const TEXT: usize = (32 << 10) + 4 * (64 << 10);
+    let _alone = alone();
+    let ask = |length: usize| {
+        let schema = json!({"type": "array", "description": "d".repeat(length)});
+        let format = json!({"type": "json_schema", "json_schema": {"name": "list", "schema": schema}});
+        let body = json!({"model": MODEL, "stream": true, "n": 4, "response_format": format});
+        Request::post(CHAT).body(Full::new(Bytes::from(body.to_string()))).unwrap()
+    };
+    // Four of these are still whole, and five are too much.
+    let chunk = |length: usize| {
+        let content = " ".repeat(length);
+        let choices: Vec<_> = (0..6).map(|index| json!({"index": index, "delta": {"content": content}})).collect();
+        Bytes::from(format!("data: {}\n\n", json!({"choices": choices})))
+    };
+    for (schema, chunk, least, most) in
+        [(32_000, chunk(16_000), TEXT - 20_000, TEXT + 8192), (33_000, chunk(16_400), 0, 8192)]
+    {
+        let checks = QualityChecks::all().json_schema(true);
+        let metrics = LlmMetrics::builder().recorder(Samples::default()).quality(checks).build().unwrap();
+        drop(open_stream(&metrics, ask(schema), &chunk));
+        let before = HELD.get();
+        let streams: Vec<_> = (0..STREAMS).map(|_| Box::new(open_stream(&metrics, ask(schema), &chunk))).collect();
+        let each = (HELD.get() - before) as usize / STREAMS;
+        drop(streams);
+        println!("a stream in flight holds {each} bytes with a schema of {schema} bytes");
+        assert!((least..=most).contains(&each), "{each} bytes a stream, not {least} to {most}");
+    }
+}
+
+/// What an answer says here never comes again, so that every check goes on to the end.
+#[test]
+fn the_checks_allocate_nothing_a_chunk() {
+    struct Varied(Arc<[Bytes]>, usize);
+    impl Body for Varied {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.1 += 1;
+            Poll::Ready(Some(Ok(Frame::data(self.0[self.1 % self.0.len()].clone()))))
+        }
+    }
+    let _alone = alone();
+    let findings = Arc::new(AtomicU64::new(0));
+    let found = Arc::clone(&findings);
+    let metrics = LlmMetrics::builder()
+        .recorder(Samples::default())
+        .on_finding(move |_| {
+            found.fetch_add(1, Ordering::Relaxed);
+        })
+        .build()
+        .unwrap();
+    let chunks: Arc<[Bytes]> = (0..4000_u64)
+        .map(|n| {
+            Bytes::from(token(&format!(
+                " \"{}\": [{}, true],",
+                n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 9973,
+                n * n % 8209
+            )))
+        })
+        .collect();
+    let mut service = metrics.layer().layer(service_fn(move |request| {
+        let chunks = Arc::clone(&chunks);
+        async move { Ok::<_, Infallible>(answer(request, Bytes::new()).await?.map(|_| Varied(chunks, 0))) }
+    }));
+    let mut body = now(service.call(demanding())).unwrap().into_body();
+    (0..10).for_each(|_| next(&mut body));
+    let before = ALLOCATIONS.get();
+    (0..3900).for_each(|_| next(&mut body));
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(findings.load(Ordering::Relaxed), 0, "nothing ended the checks");
 }
 
 /// What bodies can be made of to fill the memory of their reader: each of these goes on for ever.
@@ -367,4 +505,26 @@ fn ten_million_samples_take_no_memory_and_none_is_lost() {
     assert!(growth <= 256 << 10, "{growth} bytes");
     let page = llm_metrics_tests::Page::parse(exporter.render());
     assert_eq!(page.count("llm_inter_token_latency_seconds", &[]), SAMPLES as f64, "none is lost");
+}
+
+#[test]
+fn samples_of_a_histogram_of_ones_own_are_taken_out_without_a_scrape() {
+    const AT_ONCE: isize = 100_000;
+    let _alone = alone();
+    let mine = metrics_exporter_prometheus::Matcher::Full("mine_seconds".to_owned());
+    let builder = Exporter::builder().configure(|exporter| exporter.set_buckets_for_metric(mine, &[1.0]).unwrap());
+    let (recorder, exporter) = builder.build().unwrap();
+    let metadata = Metadata::new("test", metrics::Level::INFO, None);
+    let histogram = recorder.register_histogram(&Key::from_name("mine_seconds"), &metadata);
+    let before = LIVE.load(Ordering::Relaxed);
+    let mut samples = 0;
+    // What is taken out is freed when more comes: until then less is held than has come.
+    while samples < 10 * AT_ONCE || LIVE.load(Ordering::Relaxed) - before > samples {
+        assert!(samples < 500 * AT_ONCE, "all of them are kept");
+        (0..AT_ONCE).for_each(|_| histogram.record(0.5));
+        samples += AT_ONCE;
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let page = llm_metrics_tests::Page::parse(exporter.render());
+    assert_eq!(page.value("mine_seconds_count", &[]), samples as f64);
 }

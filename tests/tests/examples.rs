@@ -15,7 +15,7 @@ use http_body_util::Empty;
 use llm_metrics_tests::{Client, Page, post};
 use serde_json::Value;
 
-const EXAMPLES: [&str; 5] = ["axum-server", "by-hand", "client", "hyper-server", "own-exporter"];
+const EXAMPLES: [&str; 6] = ["axum-server", "both-sides", "by-hand", "client", "hyper-server", "own-exporter"];
 const QUESTION: &str = r#"{"model":"parrot","stream":true,"messages":[]}"#;
 
 /// Where cargo has put an example. Built from the workspace's root without `-p`, as `cargo test` has just done, so that
@@ -124,10 +124,20 @@ async fn the_hyper_server_has_its_metrics_on_another_port() {
 }
 
 #[test]
+fn both_sides_count_a_request_once_each() {
+    let printed = printed("both-sides");
+    let labels = ["model=\"parrot\"", "outcome=\"success\""];
+    for side in ["llm", "upstream"] {
+        assert_line(&printed, &format!("{side}_requests_total{{"), &labels, "1");
+        assert_line(&printed, &format!("{side}_output_tokens_total{{"), &labels[..1], "2");
+        assert_line(&printed, &format!("{side}_request_duration_seconds_bucket{{"), &["le=\"+Inf\""], "1");
+    }
+}
+
+#[test]
 fn the_client_shows_four_endings() {
     let printed = printed("client");
-    for (model, outcome) in
-        [("parrot", "success"), ("parrot", "cancelled"), ("other", "rejected"), ("unknown", "error")]
+    for (model, outcome) in [("parrot", "success"), ("parrot", "cancelled"), ("other", "rejected"), ("parrot", "error")]
     {
         let labels = [format!("model=\"{model}\""), format!("outcome=\"{outcome}\"")];
         assert_line(&printed, "llm_requests_total", &labels.each_ref().map(String::as_str), "1");

@@ -12,21 +12,11 @@ use serde_json::{Value, json};
 
 #[test]
 fn every_yaml_file_can_be_read() {
-    let mut read = 0;
-    let mut folders = vec![monitoring::folder()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() && !path.ends_with("node_modules") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
-                let text = fs::read_to_string(&path).expect("text");
-                assert!(!documents(&text).is_empty(), "{}", path.display());
-                read += 1;
-            }
-        }
+    let files = monitoring::yaml_files(monitoring::folder());
+    for (path, text) in &files {
+        assert!(!documents(text).is_empty(), "{}", path.display());
     }
-    assert!(read > 10, "{read} files");
+    assert!(files.len() > 10, "{} files", files.len());
 }
 
 #[test]
@@ -86,21 +76,29 @@ fn what_the_services_of_the_compose_file_point_to_is_there_and_nothing_listens_o
     for (name, service) in services {
         let keys = [
             "cap_add",
+            "cap_drop",
             "command",
             "deploy",
             "environment",
+            "healthcheck",
             "image",
+            "mem_limit",
             "network_mode",
             "pid",
             "privileged",
             "profiles",
+            "read_only",
             "restart",
+            "security_opt",
             "volumes",
         ];
         assert!(service.as_object().expect(name).keys().all(|key| keys.contains(&key.as_str())), "{name}: {service}");
         let (_, tag) = service["image"].as_str().and_then(|image| image.rsplit_once(':')).expect("a tag");
         assert!(tag.contains(|digit: char| digit.is_ascii_digit()), "{name} is of a version: {tag}");
         assert_eq!(service["network_mode"], "host", "{name}: addresses are those of prometheus.yml");
+        assert_eq!(service["privileged"] == true, name == "cadvisor", "{name}");
+        assert!(service["mem_limit"].is_string(), "{name}");
+        assert_eq!(service["security_opt"], json!(["no-new-privileges:true"]), "{name}");
 
         for volume in strings(&service["volumes"]) {
             let (source, rest) = volume.split_once(':').expect("SOURCE:TARGET");
@@ -162,12 +160,15 @@ fn grafana_asks_the_prometheus_that_scrapes_as_often_as_it_thinks() {
     let prometheus = strings(&compose["services"]["prometheus"]["command"]);
     let listens = prometheus.filter_map(|option| option.strip_prefix("--web.listen-address=")).next();
     assert_eq!(source["url"].as_str(), listens.map(|address| format!("http://{address}")).as_deref());
+    // Of what is scraped more rarely than Grafana thinks, rates would have holes.
     let config = parse(&text("prometheus.yml"));
-    let servers = &config["scrape_configs"].as_array().expect("jobs")[0];
-    assert_eq!(
-        (&servers["job_name"], &servers["scrape_interval"]),
-        (&json!("llm"), &source["jsonData"]["timeInterval"])
-    );
+    let jobs = config["scrape_configs"].as_array().expect("jobs").iter();
+    let usual = &config["global"]["scrape_interval"];
+    let seconds = |interval: &Value| -> u32 {
+        interval.as_str().and_then(|text| text.strip_suffix('s')?.parse().ok()).expect("seconds")
+    };
+    let longest = jobs.map(|job| seconds(job.get("scrape_interval").unwrap_or(usual))).max();
+    assert_eq!(Some(seconds(&source["jsonData"]["timeInterval"])), longest);
 }
 
 #[test]
@@ -178,7 +179,8 @@ fn the_manifests_fit_together() {
             for field in ["apiVersion", "kind"] {
                 assert!(manifest[field].is_string(), "{file}: {field}");
             }
-            assert!(manifest["metadata"]["name"].is_string() && manifest["spec"].is_object(), "{file}");
+            let says = |field: &str| manifest[field].is_object();
+            assert!(manifest["metadata"]["name"].is_string() && (says("spec") || says("data")), "{file}");
         }
     }
     let pods = &server.deployment["spec"]["template"]["metadata"]["labels"];
@@ -199,6 +201,40 @@ fn the_manifests_fit_together() {
     assert!(ports.iter().any(|port| port["name"] == endpoint["port"]), "{endpoint}");
     let job = endpoint["relabelings"].as_array().into_iter().flatten().find(|rule| rule["targetLabel"] == "job");
     assert_eq!(job.map(|rule| &rule["replacement"]), Some(&json!("llm")), "the job that the rules look at");
+}
+
+#[test]
+fn the_server_runs_with_no_more_than_it_needs() {
+    let server = Server::read();
+    let pod = &server.deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let container = &pod["containers"][0];
+    let context = &container["securityContext"];
+    assert_eq!(
+        (&context["readOnlyRootFilesystem"], &context["allowPrivilegeEscalation"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+    for of in ["requests", "limits"] {
+        assert!(container["resources"][of]["memory"].is_string(), "{of}");
+    }
+    // A read-only root needs a place to write to, for each that is mounted.
+    for mount in container["volumeMounts"].as_array().expect("mounts") {
+        let volumes = pod["volumes"].as_array().expect("volumes");
+        assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{mount}");
+    }
+    // Nobody is sent here any more when the server is told to end, and it has the time that it asks for.
+    let slept = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("seconds");
+    let drain = strings(&container["args"]).last().and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok());
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().expect("seconds") > slept + drain.expect("--drain-timeout"));
+    let pods = &server.deployment["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(&server.policy["spec"]["podSelector"]["matchLabels"], pods);
+    assert_eq!(&server.budget["spec"]["selector"]["matchLabels"], pods);
+    let open = server.policy["spec"]["ingress"].as_array().expect("rules");
+    let metrics = open.iter().find(|rule| rule["ports"][0]["port"] == "metrics").expect("a rule for the metrics");
+    assert!(metrics["from"].is_array(), "not everybody reads the metrics");
 }
 
 #[test]
@@ -232,6 +268,7 @@ fn keda_scales_the_server_by_what_a_rule_records() {
     assert_eq!(spec["scaleTargetRef"]["name"], server.deployment["metadata"]["name"]);
     assert!(server.deployment["spec"].get("replicas").is_none(), "two would decide");
     assert!(spec["minReplicaCount"].as_u64().expect("a number") < spec["maxReplicaCount"].as_u64().expect("a number"));
+    assert_eq!(spec["fallback"]["behavior"], "currentReplicasIfHigher", "no answer is no reason to scale down");
     let trigger = &spec["triggers"][0];
     assert_eq!((&trigger["type"], &trigger["metricType"]), (&json!("prometheus"), &json!("AverageValue")));
     for field in ["serverAddress", "query", "threshold", "ignoreNullValues"] {
@@ -245,13 +282,16 @@ fn keda_scales_the_server_by_what_a_rule_records() {
 struct Server {
     deployment: Value,
     service: Value,
+    policy: Value,
+    budget: Value,
 }
 
 impl Server {
     fn read() -> Self {
-        let [deployment, service] = documents(&text("kubernetes/server.yml")).try_into().expect("two documents");
+        let [deployment, service, policy, budget] =
+            documents(&text("kubernetes/server.yml")).try_into().expect("four documents");
         assert_eq!((&deployment["kind"], &service["kind"]), (&json!("Deployment"), &json!("Service")));
-        Self { deployment, service }
+        Self { deployment, service, policy, budget }
     }
 
     /// The names of the container's ports.

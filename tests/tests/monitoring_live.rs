@@ -7,9 +7,9 @@
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use llm_metrics_tests::{
-    Busy, Case, Daemon, Everything, MODEL, Prometheus, Tool, Watched, Webhook, everything, everything_can_happen,
-    free_address, monitoring,
-    qwen_server::{Launch, QwenServer, binary, made_up_driver},
+    Busy, Case, Daemon, Everything, Gatewayed, MODEL, Prometheus, Tool, Watched, Webhook, everything,
+    everything_can_happen, free_address, monitoring,
+    qwen_server::{Launch, QwenServer, TINY, binary, made_up_driver},
     stream::{CHAT, COMPLETIONS},
     tool,
 };
@@ -27,23 +27,60 @@ async fn what_is_measured_is_recorded_shown_stored_and_told() {
     let _ = (binary(), made_up_driver());
     let all = async {
         let mut stack = Stack::start(&tools).await;
+        a_model_that_falls_into_loops_is_told_of(&stack).await;
         a_server_that_dies_is_told_of(&mut stack).await;
+        an_error_of_the_gpu_is_told_of(&stack).await;
         // While it is gone: that is when there are alerts to show.
         every_rule_and_every_query_has_data(&stack.prometheus).await;
         long_term_storage_has_what_was_recorded(&stack).await;
         its_return_is_told_of_too(&mut stack).await;
-        an_error_of_the_gpu_is_told_of(&stack).await;
         assert!(stack.load.try_join_next().is_none(), "the load went on to the end");
     };
     tokio::time::timeout(LIMIT, all).await.expect("all of it in time");
 }
 
+/// What has nothing to show here, by the name of its panel or by a metric, with the reason. It is asked all the same: a query that
+/// Prometheus refuses is a fault.
+const EMPTY: [(&str, &str); 17] = [
+    ("Restarts", "nothing was restarted in the last seconds"),
+    ("New versions", "all are of one version"),
+    ("Video", "nothing is encoded or decoded"),
+    ("Time with the clocks held down", "the clocks are not"),
+    ("PCIe transfers repeated", "none is"),
+    ("NVLink errors", "there are none"),
+    ("CPU of containers", "no cAdvisor runs"),
+    ("Memory of containers", "no cAdvisor runs"),
+    ("Held back, killed", "no cAdvisor runs"),
+    ("Batch size", "the server does not report it"),
+    ("Tokens per step", "the server does not report them"),
+    ("Prefix cache hit ratio", "the server does not report it"),
+    ("Draft tokens accepted", "nothing is drafted"),
+    ("Polls that failed", "none does"),
+    ("gpu_system_memory_used_bytes", "no GPU takes memory of the system"),
+    ("offset 1h", "no forecast of memory is drawn of a GPU that is known for less than an hour"),
+    (
+        "job:llm_requests_in_flight:forecast15m",
+        "there is none of a job that is known for less than a quarter of an hour",
+    ),
+];
+
 async fn every_rule_and_every_query_has_data(prometheus: &Prometheus) {
-    let mut waiting = monitoring::recorded_series();
-    assert!(waiting.len() > 50, "there are rules: {waiting:?}");
+    let mut all = monitoring::recorded_series();
+    assert!(all.len() > 50, "there are rules: {all:?}");
     let panels = monitoring::dashboard_queries();
     assert!(panels.len() > 50, "there are dashboards: {panels:?}");
-    waiting.extend(panels);
+    all.extend(panels);
+    let is_of = |query: &monitoring::Query, what: &str| {
+        query.place.ends_with(&format!(": {what}")) || query.expr.contains(what)
+    };
+    for (what, _) in EMPTY {
+        assert!(all.iter().any(|query| is_of(query, what)), "nothing is called {what}");
+    }
+    let excused = |query: &monitoring::Query| EMPTY.iter().any(|(what, _)| is_of(query, what));
+    let (excused, mut waiting): (Vec<_>, Vec<_>) = all.into_iter().partition(excused);
+    for query in excused {
+        let _ = prometheus.query(&query.expr).await;
+    }
 
     for _ in 0..60 {
         let mut empty = Vec::new();
@@ -100,7 +137,7 @@ async fn a_server_that_dies_is_told_of(stack: &mut Stack) {
     stack.second = None;
     let alert = stack.webhook.until("the alert", |alert| is_down(alert, &instance)).await;
     assert_eq!((&alert["status"], &alert["labels"]["severity"]), (&json!("firing"), &json!("critical")), "{alert}");
-    for annotation in ["summary", "description", "runbook_url"] {
+    for annotation in ["summary", "description", "runbook"] {
         assert!(alert["annotations"][annotation].as_str().is_some_and(|text| text.len() > 10), "{alert}");
     }
     let summary = alert["annotations"]["summary"].as_str().unwrap_or_default();
@@ -120,14 +157,38 @@ fn is_down(alert: &Value, instance: &str) -> bool {
     alert["labels"]["alertname"] == "LlmTargetDown" && alert["labels"]["instance"] == instance
 }
 
+async fn a_model_that_falls_into_loops_is_told_of(stack: &Stack) {
+    let told = |alert: &Value| {
+        let labels = &alert["labels"];
+        let of = (&labels["alertname"], &labels["severity"], &alert["status"]);
+        of == (&json!("LlmOutputRepeats"), &json!("critical"), &json!("firing")) && labels["model"] == TINY
+    };
+    // Many answers, none of which loops.
+    let outputs = format!("sum(increase(llm_outputs_total{{model=\"{TINY}\"}}[15m]))");
+    while stack.prometheus.value(&outputs).await.is_none_or(|outputs| outputs < 30.0) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!stack.webhook.alerts().iter().any(told), "it was well");
+    for _ in 0..30 {
+        let request = json!({"messages": [{"role": "user", "content": "/demo cycle"}]});
+        assert_eq!(stack.first.ask(CHAT, &request).await.status, 200);
+    }
+    let alert = stack.webhook.until("the alert", told).await;
+    let runbook = alert["annotations"]["runbook"].as_str().unwrap_or_default();
+    assert!(runbook.contains("LlmOutputRepeats"), "{alert}");
+}
+
 async fn an_error_of_the_gpu_is_told_of(stack: &Stack) {
-    let told = |alert: &Value| alert["labels"]["alertname"] == "LlmGpuXid" && alert["status"] == "firing";
+    let told = |alert: &Value| {
+        let labels = &alert["labels"];
+        labels["alertname"] == "LlmGpuXid" && labels["severity"] == "critical" && alert["status"] == "firing"
+    };
     assert!(!stack.webhook.alerts().iter().any(told), "there was none");
     let written = stack.folder.path().join("written");
-    fs::write(&written, "0 79\n").expect("a file");
+    fs::write(&written, "0 48\n0 31\n").expect("a file");
     fs::rename(written, stack.folder.path().join("xids")).expect("a file");
     let alert = stack.webhook.until("the alert", told).await;
-    assert_eq!(alert["labels"]["xid"], "79", "{alert}");
+    assert_eq!(alert["labels"]["xid"], "48", "{alert}");
     assert_eq!(alert["labels"]["instance"], stack.first.api.to_string(), "{alert}");
 }
 
@@ -169,7 +230,7 @@ struct Stack {
 impl Stack {
     async fn start(tools: &Tools) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let first = Launch::new(&["--slo", "chat:ttft=2500ms,tpot=200ms"])
+        let first = Launch::new(&["--demo", "--slo", "chat:ttft=2500ms,tpot=200ms"])
             .env("NVML_LIB_PATH", made_up_driver())
             .env("FAKE_NVML_PROFILE", "h200")
             .env("FAKE_NVML_LIVE", "1")
@@ -191,13 +252,18 @@ impl Stack {
         let arguments = ["-storageDataPath=data", "-memory.allowedBytes=64MB", &listen];
         let storage = Daemon::start(&tools.victoria_metrics, storage, temporary(), &arguments, "/health").await;
 
-        let servers = [first.api, second.api, scripted.addr];
+        // What a gateway knows, with an upstream behind it that tells all that one can.
+        let gateway = Gatewayed::start().await;
+
+        let servers = [first.api, second.api, scripted.addr, gateway.own()];
         let prometheus =
             start_prometheus(&tools.prometheus, &servers, node.addr, alertmanager.addr, storage.addr).await;
         let mut load = JoinSet::new();
         load.spawn(ask(Arc::clone(&first)));
         load.spawn(talk(Arc::clone(&first)));
+        load.spawn(demonstrate(Arc::clone(&first)));
         load.spawn(act(Arc::clone(&scripted)));
+        load.spawn(async move { gateway.ask().await });
         let kept = (alertmanager, node, scripted, everything);
         let second_at = second.api;
         Self { load, prometheus, storage, webhook, first, second: Some(second), second_at, folder, _kept: kept }
@@ -292,6 +358,17 @@ async fn talk(server: Arc<QwenServer>) {
             answer.rest().await;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// What a healthy model does not say, but for loops.
+async fn demonstrate(server: Arc<QwenServer>) {
+    let tools = json!([{"type": "function", "function": {"name": "weather"}}]);
+    let scripts = ["tool_call", "unknown_tool", "refusal", "special_token_leak", "input_truncated"];
+    for script in scripts.into_iter().cycle().take(1000) {
+        let message = json!({"role": "user", "content": format!("/demo {script}")});
+        server.ask(CHAT, &json!({"messages": [message], "tools": tools})).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

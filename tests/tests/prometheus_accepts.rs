@@ -3,11 +3,10 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use llm_metrics_tests::{
-    MODEL, Prometheus, Watched, everything, everything_can_happen, python_with_client, start_prometheus, tool,
+    MODEL, Watched, everything, everything_can_happen, python_with_client, start_prometheus, tool,
 };
 
 /// Runs a command with this input, and tells whether it succeeded and what it said.
@@ -94,7 +93,7 @@ async fn a_real_prometheus_scrapes_the_page_and_has_its_numbers() {
     let _running = everything(&watched).await;
     let page = watched.scrape().await;
     let prometheus = start_prometheus(&tool, watched.addr).await;
-    until(&prometheus, "count_over_time(up[1m]) >= 3").await;
+    prometheus.until("count_over_time(up[1m]) >= 3").await;
     assert_eq!(prometheus.value("up").await, Some(1.0));
 
     // Nothing moves any more: what it has is what is on the page.
@@ -127,17 +126,6 @@ async fn a_real_prometheus_scrapes_the_page_and_has_its_numbers() {
     let log = prometheus.log();
     let complaints: Vec<_> = log.lines().filter(|l| l.contains("level=warn") || l.contains("level=error")).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
-}
-
-/// Waits until a query has a result.
-async fn until(prometheus: &Prometheus, query: &str) {
-    for _ in 0..600 {
-        if !prometheus.query(query).await.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{query} never came:\n{}", prometheus.log());
 }
 
 fn selector(sample: &llm_metrics_tests::Sample) -> String {

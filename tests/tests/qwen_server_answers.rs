@@ -88,7 +88,7 @@ async fn thinking_shows_in_the_label_the_reasoning_tokens_and_the_time_to_the_an
 }
 
 #[tokio::test]
-async fn the_gaps_of_a_stream_add_up_to_its_time_per_token() {
+async fn the_time_per_token_of_a_stream_is_between_its_gaps_and_its_duration() {
     let server = QwenServer::start(&[]).await;
     let request = chat(&json!({"stream": true, "stream_options": {"include_usage": true}}));
     let seen = server.ask(CHAT, &request).await;
@@ -96,9 +96,11 @@ async fn the_gaps_of_a_stream_add_up_to_its_time_per_token() {
     let gaps = page.histogram("llm_inter_token_latency_seconds", &[]);
     let each = page.histogram("llm_time_per_output_token_seconds", &[]).sum;
     let tokens = seen.told_usage().output as f64;
-    assert!((gaps.sum - each * (tokens - 1.0)).abs() < 1e-6, "{gaps:?} {each} {tokens}");
+    let decode = each * (tokens - 1.0);
+    // The end token has no text, and so no gap, but takes its time.
+    assert!(gaps.sum <= decode + 1e-6, "{gaps:?} {each} {tokens}");
     assert!(page.histogram("llm_stream_max_gap_seconds", &[]).sum <= gaps.sum);
-    assert!(seen.took.as_secs_f64() >= page.histogram("llm_time_to_first_token_seconds", &[]).sum + gaps.sum);
+    assert!(seen.took.as_secs_f64() >= page.histogram("llm_time_to_first_token_seconds", &[]).sum + decode);
 }
 
 #[tokio::test]

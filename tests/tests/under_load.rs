@@ -127,7 +127,8 @@ fn ten_thousand_streams_at_once_all_settle_and_each_holds_little() {
         .await;
         let each = layered - bare;
         println!("a stream holds {each} bytes beside the {bare} of its transport, both sides");
-        assert!(each <= 1536, "{each} bytes a stream");
+        // A kilobyte as `bounded` asserts it, and what the checks of the text hold that are on by default.
+        assert!(each <= 2688, "{each} bytes a stream");
 
         let page = watched.settled().await;
         let quarter = (STREAMS / 4) as f64;
@@ -135,7 +136,9 @@ fn ten_thousand_streams_at_once_all_settle_and_each_holds_little() {
             assert_eq!(page.value("llm_requests_total", &[("outcome", outcome)]), requests * quarter, "{outcome}");
         }
         assert_eq!(page.value("llm_requests_started_total", &[]), STREAMS as f64);
-        assert_eq!(page.value("llm_requests_in_flight", &[]), 0.0);
+        for phase in ["waiting", "streaming"] {
+            assert_eq!(page.value("llm_requests_in_flight", &[("phase", phase)]), 0.0, "{phase}");
+        }
         assert_eq!(page.value("llm_output_tokens_total", &[]), 2.0 * quarter);
         assert_eq!(page.value("llm_input_tokens_total", &[]), 18.0 * quarter);
         assert_eq!(page.count("llm_time_to_first_token_seconds", &[]), STREAMS as f64);

@@ -70,11 +70,14 @@ async fn a_client_that_leaves_ends_alike_over_both_versions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_end_an_answer_and_decide_nothing() {
     let cut = || vec![token("Hi")];
+    let encoded = || vec!["\u{1b}\u{e} and so on".to_owned()];
     for http in Http::BOTH {
         // What is encoded is not read: it is complete where its transport says so.
-        for (status, events, encoding, outcome) in
-            [("0", short(), "identity", "success"), ("13", cut(), "identity", "error"), ("0", cut(), "br", "success")]
-        {
+        for (status, events, encoding, outcome) in [
+            ("0", short(), "identity", "success"),
+            ("13", cut(), "identity", "error"),
+            ("0", encoded(), "br", "success"),
+        ] {
             let watched = Watched::start().await;
             let server = {
                 let events = events.clone();
@@ -155,5 +158,7 @@ async fn streams_that_share_a_connection_end_each_in_its_own_way() {
     assert_eq!((ended(&page, "success"), ended(&page, "cancelled"), ended(&page, "error")), (each, each, 3.0 * each));
     let errors = |error_type| page.value("llm_request_errors_total", &[("error_type", error_type)]);
     assert_eq!((errors("stream_truncated"), errors("stream_error")), (2.0 * each, each));
-    assert_eq!(page.value("llm_requests_in_flight", &[]), 0.0);
+    for phase in ["waiting", "streaming"] {
+        assert_eq!(page.value("llm_requests_in_flight", &[("phase", phase)]), 0.0, "{phase}");
+    }
 }

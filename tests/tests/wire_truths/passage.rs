@@ -205,9 +205,20 @@ async fn what_is_no_request_to_a_model_passes_without_a_trace() {
     });
     let server = serve(ServiceBuilder::new().layer(watched.metrics.layer()).service(service)).await;
     let mut client = Client::connect(server.addr).await;
-    let get = Request::get(CHAT).header("host", "localhost").body(http_body_util::Empty::<Bytes>::new()).unwrap();
-    assert_eq!(client.send(get).await.text().await, "");
-    for path in ["/v1/models", "/v1/embeddings", "/health", "/metrics"] {
+    // A response in the background is asked for until it is there.
+    for path in [CHAT, "/v1/responses/resp_1", "/v1/responses/resp_1?stream=true"] {
+        let get = Request::get(path).header("host", "localhost").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        assert_eq!(client.send(get).await.text().await, "");
+    }
+    for path in [
+        "/v1/models",
+        "/v1/audio/speech",
+        "/v1/messages/count_tokens",
+        "/v1/responses/resp_1/cancel",
+        "/api/chat",
+        "/health",
+        "/metrics",
+    ] {
         assert_eq!(client.send(post(server.addr, path, "as it is")).await.text().await, "as it is");
     }
     tokio::time::sleep(Duration::from_millis(20)).await;

@@ -151,7 +151,7 @@ async fn a_router_is_measured_and_serves_its_own_metrics_on_the_same_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_answers_early_has_not_read_the_model() {
+async fn a_router_that_rejects_unread_teaches_no_name() {
     let watched = Watched::start().await;
     let router = axum::Router::new()
         .route(CHAT, axum::routing::post(|| async { (http::StatusCode::TOO_MANY_REQUESTS, "wait") }))
@@ -161,5 +161,7 @@ async fn a_router_that_answers_early_has_not_read_the_model() {
     let page = watched.settled().await;
     assert_ended(&page, 1, "rejected");
     assert_error(&page, "rate_limited", "429");
-    assert_eq!(page.value("llm_requests_total", &[("model", "unknown")]), 1.0);
+    // Whether the question was in memory by then is up to the network; a name that was read is `other`, since it was rejected.
+    let by = |model| page.value("llm_requests_total", &[("model", model)]);
+    assert_eq!(by("other") + by("unknown"), 1.0);
 }
