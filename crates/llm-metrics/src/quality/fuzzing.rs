@@ -31,6 +31,7 @@ pub fn json<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Json {
 }
 
 /// An answer with all checks on, of which one piece of each kind was read: what allocates has allocated.
+#[derive(Debug)]
 pub struct Checked {
     outputs: Outputs,
 }
@@ -42,7 +43,7 @@ impl Checked {
         tools.insert(b"tool");
         let asked = Asked { format: Some(StructuredFormat::JsonObject), tools: Some(Box::new(tools)), schema: None };
         let mut outputs = Outputs::new(QualityChecks::all(), asked);
-        outputs.choice(0);
+        outputs.text(0, Part::Answer, b"", &mut |_| {});
         outputs.tool_name(1, 0, b"", &mut |_| {});
         Self { outputs }
     }
