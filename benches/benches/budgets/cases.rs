@@ -251,7 +251,7 @@ fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Res
         )
         .at_least(0.95),
         ratio("… by the processor time of its thread", &all_in, |rounds| &rounds.processor),
-        Row::new("… and so much of the time its thread was at work", busy.quantile(0.5), &busy, "of all"),
+        Row::new("… utilisation of its thread", busy.quantile(0.5), &busy, "of all"),
     ];
     for (what, metrics) in [
         ("hyper streams chunks that lie ready: ours", free),
