@@ -138,6 +138,85 @@ async fn a_response_in_the_background_is_accepted_and_has_no_tokens() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_of_a_response_in_the_background_may_end_before_the_response_has_begun() {
+    let status = |status: &str, more: &str| {
+        let name = if status == "queued" { "response.queued" } else { "response.in_progress" };
+        event(name, &format!(r#","response":{{"id":"r","model":"m","status":"{status}"{more},"output":[]}}"#))
+    };
+    let (asked, unasked) = (r#"{"model":"m","background":true,"stream":true}"#, r#"{"model":"m","stream":true}"#);
+    let delta = || event("response.output_text.delta", r#","delta":"a""#);
+    let truncated = Some(("stream_truncated", "200"));
+    for (request, steps, error) in [
+        (asked, vec![status("queued", "")], None),
+        (asked, vec![status("queued", ""), status("in_progress", "")], None),
+        (asked, vec![status("in_progress", "")], None),
+        // The request could not be read, or the server does all its work so.
+        (unasked, vec![status("queued", r#","background":true"#)], None),
+        (unasked, vec![status("queued", "")], truncated),
+        (unasked, vec![status("in_progress", r#","background":false"#)], truncated),
+        // Nothing says that it was accepted; the answer had begun; the connection broke.
+        (asked, vec![event("keepalive", "")], truncated),
+        (asked, vec![status("in_progress", ""), delta()], truncated),
+        (asked, vec![status("queued", ""), Step::Fail], truncated),
+    ] {
+        let recording = Recording::new();
+        // Whoever reads the one whose connection broke is told so.
+        let _ = exchange(&recording, post("/v1/responses", request), stream(steps)).await;
+        let recorded = recording.take();
+        recorded.assert_ended(if error.is_some() { "error" } else { "success" }, error);
+        assert_eq!(recorded.counter("llm_requests_total", &[("stream", "true"), ("model", "m")]), 1);
+        if error.is_none() {
+            for name in [
+                "llm_usage_reports_total",
+                "llm_finish_reasons_total",
+                "llm_output_truncated_total",
+                "llm_output_empty_total",
+                "llm_outputs_total",
+                "llm_discarded_tokens_total",
+                "llm_metrics_inspection_failures_total",
+            ] {
+                assert_eq!(recorded.counter(name, &[]), 0, "{request}: {name}");
+            }
+            assert_eq!(recorded.samples("llm_time_to_first_token_seconds", &[]), [0.0_f64; 0]);
+        }
+    }
+    // It comes to its end while somebody reads it, as any other.
+    let recording = Recording::new();
+    let steps = [
+        status("queued", ""),
+        delta(),
+        event(
+            "response.completed",
+            r#","response":{"status":"completed","usage":{"input_tokens":9,"output_tokens":1}}"#,
+        ),
+    ];
+    exchange(&recording, post("/v1/responses", asked), stream(steps)).await.unwrap();
+    let recorded = recording.take();
+    recorded.assert_ended("success", None);
+    assert_eq!(recorded.counter("llm_finish_reasons_total", &[("finish_reason", "stop")]), 1);
+    assert_eq!(recorded.counter("llm_output_tokens_total", &[]), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_came_is_one_that_would_have_been_streamed_where_that_is_the_default() {
+    for (path, ask, stream) in [
+        ("/api/chat", r#"{"model":"m"}"#, "true"),
+        ("/api/generate", r#"{"model":"m","stream":null}"#, "true"),
+        ("/api/generate", r#"{"model":"m","stream":false}"#, "false"),
+        ("/api/embed", r#"{"model":"m","input":"a"}"#, "false"),
+        (CHAT, r#"{"model":"m"}"#, "false"),
+        (CHAT, r#"{"model":"m","stream":true}"#, "true"),
+    ] {
+        let recording = Recording::new();
+        let answer = answer(503, "application/json", [Step::Data("{\"error\":\"server busy\"}")]);
+        through(recording.metrics.layer().ollama(), post(path, ask), answer).await;
+        let recorded = recording.take();
+        recorded.assert_ended("error", Some(("overloaded", "503")));
+        assert_eq!(recorded.counter("llm_requests_total", &[("stream", stream)]), 1, "{path} {ask}");
+    }
+}
+
 const OLLAMA: [&str; 3] = [
     "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00.1Z\",\"message\":{\"role\":\"assistant\",\"content\":\"a\"},\"done\":false}\n",
     "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00.2Z\",\"message\":{\"role\":\"assistant\",\"content\":\"b\"},\"done\":false}\n",

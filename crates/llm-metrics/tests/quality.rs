@@ -236,6 +236,58 @@ async fn ollama_is_suspected_where_it_counts_too_few_tokens_of_a_text() {
     }
 }
 
+/// A context of 4096 tokens, of which so many of the prompt's are counted: Ollama leaves 2050 or 2051 of one that is longer, or 4096.
+#[tokio::test]
+async fn ollama_is_suspected_where_it_counts_as_many_tokens_as_it_leaves_of_a_prompt_that_it_cuts() {
+    let (long, short) = ("lorem ipsum ".repeat(1500), "Hi.");
+    let ask = |path: &str, text: &str, options: &str, more: &str| match path {
+        "/api/generate" => format!(r#"{{"model":"m","prompt":"{text}","options":{options}{more}}}"#),
+        _ => format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}],"options":{options}{more}}}"#),
+    };
+    let context = r#"{"num_ctx":4096,"temperature":0}"#;
+    for path in [OLLAMA, "/api/generate"] {
+        for (text, options, more, tokens, suspected) in [
+            (&*long, context, "", "4096", 1),
+            (&long, context, "", "4095", 1),
+            (&long, context, "", "2050", 1),
+            (&long, context, "", "2051", 1),
+            (&long, r#"{"num_ctx":8192}"#, "", "4098", 1),
+            (&long, r#"{"num_ctx":4096,"num_keep":104}"#, "", "2100", 1),
+            // A prompt of any other length.
+            (&long, context, "", "2049", 0),
+            (&long, context, "", "3000", 0),
+            (&long, context, "", "4094", 0),
+            (&long, r#"{"num_ctx":8192}"#, "", "4096", 0),
+            (&long, r#"{"num_ctx":8192}"#, "", "2050", 0),
+            (&long, r#"{"num_ctx":4096,"num_keep":104}"#, "", "2050", 0),
+            // Nobody says how long the context is.
+            (&long, "{}", "", "4096", 0),
+            (&long, r#"{"num_predict":4096}"#, "", "4096", 0),
+            // So short a text fits, whatever its count is.
+            (short, context, "", "2050", 0),
+            (short, context, "", "4096", 0),
+            // What is not text has tokens of its own, and a prompt that was read from the cache has no count.
+            (&long, context, r#","images":["AAAA"]"#, "2050", 0),
+            (&long, context, "", "null", 0),
+        ] {
+            let part =
+                if path == OLLAMA { r#""message":{"role":"assistant","content":"a"}"# } else { r#""response":"a""# };
+            let line = format!(
+                r#"{{"model":"m",{part},"done":true,"done_reason":"stop","prompt_eval_count":{tokens},"eval_count":1}}"#
+            );
+            let ask = ask(path, text, options, more);
+            for size in [ask.len(), 777] {
+                let recorded =
+                    recorded(all, path, &ask, size, made_up("application/x-ndjson", format!("{line}\n"))).await;
+                recorded.assert_ended("success", None);
+                let how = format!("{path} {} {options} {more} {tokens} by {size}", text.len());
+                assert_eq!(input_truncated(&recorded, "suspected"), suspected, "{how}");
+                assert_eq!(input_truncated(&recorded, "reported"), 0, "{how}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_prompt_that_was_cut_is_counted_if_the_answer_or_the_handler_says_so() {
     for (truncated, counted) in [("true", 1), ("false", 0), ("null", 0)] {

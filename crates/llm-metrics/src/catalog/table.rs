@@ -82,7 +82,7 @@ catalogue! {
         TOOL_CALLS = counter("llm_tool_calls_total", Count)[MODEL, RESULT];
         /// Choices that were cut, by cause. A token limit that the request did not set, or did not reach, is attributed to the model's context window.
         OUTPUT_TRUNCATED = counter("llm_output_truncated_total", Count)[MODEL, CAUSE];
-        /// Requests whose prompt was cut: `reported` by the engine, or `suspected` because it counted far fewer tokens than the text can have.
+        /// Requests whose prompt was cut: `reported` by the engine, or `suspected` by the number of its tokens that the engine counted.
         INPUT_TRUNCATED = counter("llm_input_truncated_total", Count)[MODEL, EVIDENCE];
         /// Choices of successful requests without any visible content, and successful requests without a choice.
         OUTPUT_EMPTY = counter("llm_output_empty_total", Count)[MODEL, KIND];

@@ -57,7 +57,7 @@ impl LlmMetrics {
         InferenceBuilder {
             metrics: self,
             model,
-            door: Door { endpoint: Endpoint::Other, operation, protocol: Protocol::Handle },
+            door: Door { endpoint: Endpoint::Other, operation, protocol: Protocol::Handle, streams_by_default: false },
             kind: SpanKind::Internal,
             streamed: operation.generates(),
             labels: None,

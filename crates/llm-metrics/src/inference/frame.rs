@@ -128,6 +128,10 @@ impl Sink for Frame<'_> {
         self.life.forget_quality();
     }
 
+    fn pending(&mut self, background: bool) {
+        self.life.pending(background);
+    }
+
     fn cancelled(&mut self) {
         self.life.cancelled();
     }

@@ -20,7 +20,7 @@ use crate::{
     recent::Latency,
     record::{LlmMetrics, RawLabels, Series},
     vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Operation, Phase, Protocol, SkipReason, Usage},
-    wire::{Counts, Finality, Framing, Timings},
+    wire::{Counts, Finality, Framing, Route, Timings},
 };
 
 /// At most so many samples of inter-token latency for one event.
@@ -66,6 +66,9 @@ pub(crate) struct Life {
     pub(super) done: bool,
     /// The answer said that there was nothing to generate.
     pub(super) no_generation: bool,
+    /// The answer said that it is not there yet; and that it is made in the background.
+    pending: bool,
+    background: bool,
     /// Something of the answer could not be read.
     pub(super) unreadable: bool,
     /// Everything that was to come has come, and its event is whole: only then can a client read it.
@@ -88,6 +91,15 @@ pub(crate) struct Door {
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
     pub(crate) protocol: Protocol,
+    /// Whether an answer is a stream where nothing says whether it is.
+    pub(crate) streams_by_default: bool,
+}
+
+impl Door {
+    pub(crate) fn of(route: &Route) -> Self {
+        let Route { endpoint, operation, protocol, streams_by_default, .. } = *route;
+        Self { endpoint, operation, protocol, streams_by_default }
+    }
 }
 
 /// What an answer says of itself that it is no success.
@@ -171,6 +183,8 @@ impl Life {
             plain_text: false,
             done: false,
             no_generation: false,
+            pending: false,
+            background: false,
             unreadable: false,
             terminal: false,
             usage: ReportedUsage::default(),
@@ -355,6 +369,17 @@ impl Life {
 
     pub(super) fn cancelled(&mut self) {
         self.fault.get_or_insert(Fault::Cancelled);
+    }
+
+    /// The answer is not there yet.
+    pub(super) fn pending(&mut self, background: bool) {
+        self.pending = true;
+        self.background |= background;
+    }
+
+    /// Whether the answer is made in the background, and all that was to be read is that it will be.
+    fn is_deferred(&self) -> bool {
+        self.pending && !self.produced && (self.background || self.shared.sides().asked.background)
     }
 
     /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.
@@ -607,6 +632,8 @@ impl Life {
             Answer::Suspect
         } else if self.terminal {
             Answer::Complete
+        } else if self.is_deferred() {
+            Answer::Deferred
         } else {
             Answer::Open
         }

@@ -2,9 +2,9 @@
 
 use super::life::Life;
 use crate::{
-    quality::{Asked, Ending, Finding, Outputs, Part, QualityChecks, RequestEnd, truncation},
+    quality::{Asked, Ending, Finding, Outputs, Part, Prompt, QualityChecks, RequestEnd, truncation},
     record::QualityFinding,
-    vocabulary::{FinishReason, Operation, Outcome, Usage},
+    vocabulary::{FinishReason, Outcome, Usage},
     wire::TextKind,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub(crate) struct OutputQuality {
     outputs: Outputs,
     request_id: Option<Box<str>>,
-    text_bytes: Option<u64>,
+    prompt: Option<Prompt>,
     input_truncated: bool,
 }
 
@@ -22,8 +22,8 @@ pub(super) struct Expected {
     pub(super) asked: Asked,
     /// By what the embedder tells the request from others, where somebody is told of findings.
     pub(super) request_id: Option<Box<str>>,
-    /// How long the request is, where too small a count of its tokens says that it was cut.
-    pub(super) text_bytes: Option<u64>,
+    /// How long the prompt is, where a count of its tokens may say that it was cut.
+    pub(super) prompt: Option<Prompt>,
 }
 
 /// What is known when a request has ended, as far as its outputs are concerned.
@@ -50,17 +50,17 @@ impl Life {
     }
 
     fn watch_quality_by(&mut self, checks: QualityChecks) {
-        if !checks.any() || self.quality.is_some() || self.shared.door.operation == Operation::Embeddings {
+        if !checks.any() || self.quality.is_some() || !self.shared.door.operation.generates() {
             return;
         }
         let expected = self.shared.sides().engine.as_mut().map(|report| std::mem::take(&mut report.expected));
-        let Expected { asked, request_id, text_bytes } = expected.unwrap_or_default();
+        let Expected { asked, request_id, prompt } = expected.unwrap_or_default();
         let named = self.shared.named_series(true);
         if let Some(counters) = named.and_then(|series| series.quality.as_ref()) {
             counters.asked(asked.format, asked.tools.is_some());
         }
         let outputs = Outputs::new(checks, asked);
-        self.quality = Some(Box::new(OutputQuality { outputs, request_id, text_bytes, input_truncated: false }));
+        self.quality = Some(Box::new(OutputQuality { outputs, request_id, prompt, input_truncated: false }));
     }
 
     /// The answer's body has so many bytes, and its texts no more.
@@ -131,7 +131,7 @@ impl Life {
         let end = RequestEnd { open, on_limit, complete: known.outcome == Outcome::Success };
         let Some(quality) = &self.quality else { return };
         let reported = known.input_truncated || quality.input_truncated;
-        let evidence = truncation::of_input(reported, quality.text_bytes, known.usage.input);
+        let evidence = truncation::of_input(reported, quality.prompt, known.usage.input);
         self.check(|outputs, mut tell| {
             if let Some(evidence) = evidence {
                 outputs.input_truncated(evidence, &mut tell);

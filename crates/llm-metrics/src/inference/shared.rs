@@ -10,7 +10,7 @@ use std::{
 
 use super::{life::Door, quality::Expected};
 use crate::{
-    quality::{Held, QualityChecks, ToolNames},
+    quality::{Held, Prompt, QualityChecks, ToolNames},
     record::{Hint, LlmMetrics, RawLabels, Series, inside_map},
     vocabulary::{ErrorType, InspectionFailure, MAX_NAME_BYTES, MAX_PLAUSIBLE_TOKENS, Protocol, SkipReason, Usage},
     wire::{Format, RequestFacts},
@@ -56,6 +56,8 @@ pub(super) struct Asked {
     pub(super) inputs: Option<u32>,
     /// How many answers, once any of the request was read.
     pub(super) choices: Option<u16>,
+    /// The answer is to be made in the background.
+    pub(super) background: bool,
 }
 
 /// What the handler said.
@@ -99,7 +101,8 @@ impl Shared {
         asked.stream = facts.stream;
         asked.max_tokens = facts.max_tokens.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
         asked.thinking = facts.thinking;
-        asked.inputs = facts.inputs.map(|inputs| u32::try_from(inputs).unwrap_or(u32::MAX));
+        asked.background = facts.background;
+        asked.inputs = facts.inputs;
         asked.choices =
             Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
         let format = facts.format.and_then(Format::structured);
@@ -119,16 +122,15 @@ impl Shared {
         structured_output && json_schema
     }
 
-    /// Takes over what outputs are to be held against.
-    pub(crate) fn expects(&self, tools: Option<Box<ToolNames>>, schema: Option<Box<Held>>, text_bytes: Option<u64>) {
-        // Ollama cuts prompts, and says nothing.
-        let counts = self.door.protocol == Protocol::Ollama && self.metrics.0.options.quality.truncation;
-        if tools.is_none() && schema.is_none() && !counts {
+    /// Takes over what outputs, and the count of the prompt's tokens, are to be held against.
+    pub(crate) fn expects(&self, tools: Option<Box<ToolNames>>, schema: Option<Box<Held>>, prompt: Option<Prompt>) {
+        let prompt = prompt.filter(|_| self.metrics.0.options.quality.truncation);
+        let mut sides = self.sides();
+        if tools.is_none() && schema.is_none() && prompt.is_none() && sides.engine.is_none() {
             return;
         }
-        let mut sides = self.sides();
         let expected = &mut sides.engine.get_or_insert_default().expected;
-        expected.text_bytes = text_bytes.filter(|_| counts);
+        expected.prompt = prompt;
         if schema.is_some() {
             expected.asked.schema = schema;
         }

@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     Open,
     /// A terminal event came: everything was delivered.
     Complete,
+    /// It is made in the background, and nothing of it has come.
+    Deferred,
     /// A plain text stood where an event was due, and nothing showed that the stream went on.
     Suspect,
     /// Its caller has cancelled it by another request.
@@ -79,7 +81,8 @@ impl Ending {
             Answer::Suspect => return Verdict::of(ErrorType::StreamError),
             Answer::Complete => return Verdict::SUCCESS,
             Answer::Cancelled => return Verdict::CANCELLED,
-            Answer::Open => {}
+            Answer::Deferred if self.end == End::Complete => return Verdict::SUCCESS,
+            Answer::Deferred | Answer::Open => {}
         }
         match self.end {
             End::Complete | End::Failed if streamed => Verdict::of(ErrorType::StreamTruncated),

@@ -42,7 +42,7 @@ impl ObservedRequest {
     /// Starts the clock, and reads what the embedder wants to know of the head.
     pub(super) fn start(metrics: &LlmMetrics, route: &'static Route, head: &Parts, proxy: bool) -> Self {
         let labels = metrics.0.reads_labels().then(|| metrics.0.read_labels(head));
-        let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
+        let door = Door::of(route);
         let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
         let life = Life::start(metrics, door, labels, kind);
         if proxy {
@@ -84,7 +84,7 @@ impl ObservedRequest {
         if shared.wants_schema() {
             scan.want_schema();
         }
-        RequestReader(Some(Box::new(Reading { scan, shared })))
+        RequestReader(Some(Box::new(Reading { scan, route: measured.route, shared })))
     }
 
     /// The request's span, to run in it what handles the request; see [`spans`](crate::spans).
@@ -141,6 +141,7 @@ pub struct RequestReader(Option<Box<Reading>>);
 
 struct Reading {
     scan: RequestScan,
+    route: &'static Route,
     shared: Arc<Shared>,
 }
 
@@ -184,7 +185,8 @@ impl Reading {
     fn read(&mut self, data: &impl Buf, is_last: impl FnOnce() -> bool) -> bool {
         let complete = for_each_slice(data, |bytes| self.scan.read(bytes));
         self.shared.asked(self.scan.facts());
-        self.shared.expects(self.scan.take_tools(), self.scan.take_schema(), self.scan.text_bytes());
+        let prompt = self.route.prompt(&self.scan);
+        self.shared.expects(self.scan.take_tools(), self.scan.take_schema(), prompt);
         let skipped = if complete {
             self.scan.is_compressed().then_some(SkipReason::Compressed)
         } else {

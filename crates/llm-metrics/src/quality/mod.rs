@@ -38,6 +38,7 @@ pub(crate) use output::Ending;
 use output::Output;
 use tools::ToolCalls;
 pub(crate) use tools::ToolNames;
+pub(crate) use truncation::{Prompt, PromptLimit};
 
 use crate::vocabulary::{EmptyKind, FinishReason, InputTruncation, StructuredFormat, TruncationCause};
 

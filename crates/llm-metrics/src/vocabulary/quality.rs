@@ -54,7 +54,7 @@ words! {
     pub(crate) enum InputTruncation {
         /// The engine said so.
         Reported = "reported",
-        /// The engine counts far fewer tokens than the text can have.
+        /// The engine counts far fewer tokens than the text can have, or as many as it leaves of a prompt that is too long.
         Suspected = "suspected",
     }
 }

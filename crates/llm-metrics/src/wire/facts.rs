@@ -28,6 +28,8 @@ pub(super) enum Fact {
     FinishReason,
     /// The whole answer's state, in the words of OpenAI's Responses.
     Status,
+    /// `true`: it is made in the background, whether anybody reads it or not.
+    Background,
     /// An object for each call of a tool, and which call it is.
     ToolCall,
     ToolCallIndex,
@@ -158,6 +160,7 @@ struct Said {
     done: bool,
     finality: Option<Finality>,
     status: Option<Status>,
+    background: bool,
     /// A model was loaded or unloaded, or the work is to be done later: there is no answer.
     no_generation: bool,
     reasoning_item: bool,
@@ -329,7 +332,13 @@ impl Facts {
     /// Tells of an answer that says by its status how it ended; what it says before that is no end.
     fn tell_status(&mut self, whole_body: bool, sink: &mut impl Sink) {
         let is_last = whole_body || self.said.done || self.said.error;
-        let Some(status) = self.said.status.filter(|_| is_last) else { return };
+        let Some(status) = self.said.status else { return };
+        if !is_last {
+            if status == Status::Pending {
+                sink.pending(self.said.background);
+            }
+            return;
+        }
         let reason = match status {
             Status::Completed if self.called => FinishReason::ToolCalls,
             Status::Completed => FinishReason::Stop,
@@ -454,6 +463,11 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             Fact::Status => {
                 if let Some(status) = value.string().and_then(Status::named) {
                     facts.say().status = Some(status);
+                }
+            }
+            Fact::Background => {
+                if value.boolean() == Some(true) {
+                    facts.say().background = true;
                 }
             }
             Fact::Item => {

@@ -1,8 +1,10 @@
 //! The few facts of a request body that matter, read as it flows by.
 
+use std::num::NonZeroU32;
+
 use super::json::{Broken, SCRATCH, Scalar, Shape, Skipped, Visitor};
 use super::scanner::Scanner;
-use crate::quality::{Held, ToolNames};
+use crate::quality::{Held, Prompt, PromptLimit, ToolNames};
 use crate::vocabulary::{InspectionFailure, StructuredFormat};
 
 /// What the caller asked for.
@@ -22,7 +24,9 @@ pub(crate) struct RequestFacts {
     /// The switch for reasoning.
     pub(crate) thinking: Option<bool>,
     /// How many texts are to be embedded or ranked.
-    pub(crate) inputs: Option<u64>,
+    pub(crate) inputs: Option<u32>,
+    /// The answer is to be made in the background.
+    pub(crate) background: bool,
 }
 
 /// What form an answer has to have.
@@ -105,7 +109,15 @@ pub(super) enum Asked {
     /// One text to be embedded; or an element of a list of them, or of one text's tokens.
     Input,
     Inputs,
+    /// How many tokens the prompt and its answer may have together.
+    Context,
+    /// How many tokens are kept of the beginning of a prompt that is cut: all of them if it is less than 0.
+    Keep,
+    Background,
 }
+
+/// How many tokens an engine may leave of a prompt that it cuts, by the size of its context, and by how many of its first tokens are to be kept.
+pub(super) type LeftOfPrompt = fn(context: u64, keep: Option<u64>) -> [u64; 4];
 
 /// Reads a request body as it flows by; keeps only the facts.
 #[derive(Debug)]
@@ -171,10 +183,14 @@ impl RequestScan {
         self.asked.schema.as_mut()?.whole.take()
     }
 
-    /// How many bytes the request has so far; `None` if it says much that is no text for the model.
-    pub(crate) fn text_bytes(&self) -> Option<u64> {
-        let text = !self.asked.images && self.asked.facts.format != Some(Format::JsonSchema);
-        text.then_some(self.bytes)
+    /// How long the prompt is as far as it was read, and how much is left if it is cut; `None` if the request says much that is no text for the
+    /// model.
+    pub(super) fn prompt(&self, left: LeftOfPrompt) -> Option<Prompt> {
+        let is_text = !self.asked.images && self.asked.facts.format != Some(Format::JsonSchema);
+        let context = self.asked.context.map(|context| context.get().into()).filter(|context| *context > 1);
+        let keep = self.asked.keep.map(u64::from);
+        let limit = context.map(|context| PromptLimit { context, left: left(context, keep) });
+        is_text.then_some(Prompt { bytes: self.bytes, limit })
     }
 
     /// What is known so far.
@@ -248,6 +264,8 @@ struct Collected {
     wants_tools: bool,
     tool_is_named: bool,
     images: bool,
+    context: Option<NonZeroU32>,
+    keep: Option<u32>,
     /// The schema, if it is to be kept.
     schema: Option<Box<KeptSchema>>,
 }
@@ -354,8 +372,17 @@ impl Visitor for Collected {
             Asked::Inputs => match value {
                 // A list of numbers is one text in tokens.
                 Scalar::Number(_) => self.facts.inputs = Some(1),
-                _ => *self.facts.inputs.get_or_insert(0) += 1,
+                _ => self.facts.inputs = Some(self.facts.inputs.unwrap_or(0).saturating_add(1)),
             },
+            Asked::Context => {
+                self.context = value.amount().and_then(|context| u32::try_from(context).ok()?.try_into().ok())
+            }
+            Asked::Keep => {
+                let all = value.float().is_some_and(|keep| keep < 0.0);
+                let keep = value.amount().map(|keep| u32::try_from(keep).unwrap_or(u32::MAX));
+                self.keep = if all { Some(u32::MAX) } else { keep };
+            }
+            Asked::Background => self.facts.background = value.boolean() == Some(true),
             Asked::ToolName => {
                 if let Some(name) = value.string().filter(|_| self.wants_tools) {
                     // One that was cut would be another.

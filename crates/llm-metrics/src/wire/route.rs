@@ -4,7 +4,8 @@ use super::facts::Fact;
 use super::framing::Framing;
 use super::json::Shape;
 use super::protocol::{anthropic, embeddings, llama_cpp, ollama, openai, responses};
-use super::request::{Asked, RequestScan};
+use super::request::{Asked, LeftOfPrompt, RequestScan};
+use crate::quality::Prompt;
 use crate::vocabulary::{Endpoint, Operation, Protocol};
 
 /// An endpoint that the layer knows.
@@ -22,6 +23,8 @@ pub(crate) struct Route {
     /// Whether its series exist at 0 before its first request. Most services have the endpoints of one protocol, so that those of
     /// the others would say nothing.
     pub(crate) starts_at_zero: bool,
+    /// How much its servers leave of a prompt that is too long, where they cut it and do not say so.
+    pub(super) cuts_prompts: Option<LeftOfPrompt>,
     paths: &'static [Path],
     pub(super) request: &'static Shape<Asked>,
     pub(super) event: &'static Shape<Fact>,
@@ -48,6 +51,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: false,
         starts_at_zero: true,
+        cuts_prompts: None,
         paths: &[Path::After(&["completions", "chat"])],
         request: &openai::REQUEST,
         event: &openai::CHAT_CHUNK,
@@ -61,6 +65,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: false,
         starts_at_zero: true,
+        cuts_prompts: None,
         paths: &[Path::Versioned(&["completions"])],
         request: &openai::REQUEST,
         event: &openai::COMPLETION,
@@ -74,6 +79,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: false,
         starts_at_zero: false,
+        cuts_prompts: None,
         paths: &[Path::Versioned(&["responses"])],
         request: &responses::REQUEST,
         event: &responses::EVENT,
@@ -87,6 +93,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: false,
         starts_at_zero: false,
+        cuts_prompts: None,
         paths: &[Path::Versioned(&["messages"])],
         request: &anthropic::REQUEST,
         event: &anthropic::EVENT,
@@ -100,7 +107,9 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: false,
         starts_at_zero: false,
-        paths: &[Path::Versioned(&["embeddings"])],
+        cuts_prompts: None,
+        // Azure's inference API has the latter.
+        paths: &[Path::Versioned(&["embeddings"]), Path::Whole(&["embeddings", "models"])],
         request: &embeddings::REQUEST,
         event: &embeddings::ANSWER,
         document: &embeddings::ANSWER,
@@ -113,6 +122,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: false,
         starts_at_zero: false,
+        cuts_prompts: None,
         paths: &[Path::Versioned(&["rerank"]), Path::Whole(&["rerank"])],
         request: &embeddings::RERANK_REQUEST,
         event: &embeddings::ANSWER,
@@ -126,6 +136,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: false,
         starts_at_zero: false,
+        cuts_prompts: None,
         paths: &[Path::Whole(&["completion"]), Path::Whole(&["completions"]), Path::Whole(&["infill"])],
         request: &llama_cpp::REQUEST,
         event: &llama_cpp::ANSWER,
@@ -139,6 +150,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: true,
         opt_in: true,
         starts_at_zero: false,
+        cuts_prompts: Some(ollama::left_of_prompt),
         paths: &[Path::Whole(&["chat", "api"])],
         request: &ollama::REQUEST,
         event: &ollama::ANSWER,
@@ -152,6 +164,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: true,
         opt_in: true,
         starts_at_zero: false,
+        cuts_prompts: Some(ollama::left_of_prompt),
         paths: &[Path::Whole(&["generate", "api"])],
         request: &ollama::REQUEST,
         event: &ollama::ANSWER,
@@ -165,6 +178,7 @@ pub(crate) static ROUTES: &[Route] = &[
         streams_by_default: false,
         opt_in: true,
         starts_at_zero: false,
+        cuts_prompts: None,
         paths: &[Path::Whole(&["embed", "api"]), Path::Whole(&["embeddings", "api"])],
         request: &ollama::EMBED_REQUEST,
         event: &ollama::EMBEDDED,
@@ -194,6 +208,11 @@ impl Route {
     /// A reader for the request's body; `encoded` if its head says that its bytes are not what they say.
     pub(crate) fn request_scan(&self, encoded: bool) -> RequestScan {
         RequestScan::new(self.request, encoded)
+    }
+
+    /// What is known of the length of a request's prompt, where its server may cut it and not say so.
+    pub(crate) fn prompt(&self, scan: &RequestScan) -> Option<Prompt> {
+        scan.prompt(self.cuts_prompts?)
     }
 
     fn has(&self, path: &str) -> bool {
@@ -270,7 +289,7 @@ mod tests {
             ),
             (Endpoint::Responses, &["/v1/responses", "/openai/v1/responses", "/openai/responses"]),
             (Endpoint::Messages, &["/v1/messages", "/anthropic/v1/messages"]),
-            (Endpoint::Embeddings, &["/v1/embeddings", "/openai/deployments/e/embeddings"]),
+            (Endpoint::Embeddings, &["/v1/embeddings", "/openai/deployments/e/embeddings", "/models/embeddings"]),
             (Endpoint::Rerank, &["/v1/rerank", "/v2/rerank", "/rerank"]),
             (Endpoint::LlamaCppCompletion, &["/completion", "/completions", "/infill", "/completions/"]),
         ] {
@@ -296,11 +315,20 @@ mod tests {
             "/v/completions",
             "/v1/messages/count_tokens",
             "/v1/messages/batches",
+            "/v1/messages/batches/msgbatch_1/cancel",
+            "/v1/responses/compact",
+            "/v1/responses/input_tokens",
+            // A path is compared as it was sent: routers do not decode it, either.
+            "/v1/chat%2Fcompletions",
+            "/v1/%72esponses",
+            "/V1/Messages",
             "/v1/threads/thread_1/messages",
             "/messages",
             "/responses",
             "/v1/responses/resp_1/cancel",
             "/embeddings",
+            "/my/models/embeddings",
+            "/models/responses",
             "/api/chat",
             "/api/generate",
             "/api/embed",

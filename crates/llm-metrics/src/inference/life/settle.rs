@@ -11,7 +11,7 @@ use crate::{
         shared::{Asked, EngineReport},
         timing::Time,
         usage::{Count, whole},
-        verdict::{End, Ending, Verdict},
+        verdict::{Answer, End, Ending, Verdict},
     },
     recent::{Latency, RecentRequest},
     record::{Hint, Series, Times, catch_panic},
@@ -50,15 +50,13 @@ impl Life {
 
     fn settle_at(&mut self, now: Instant, end: End, live: u64) {
         let reported = self.shared.sides().engine.as_ref().and_then(|engine| engine.error);
-        let ending = Ending {
-            end,
-            status: self.status,
-            framing: self.framing,
-            answer: self.answer(),
-            reported,
-            proxy: self.proxy,
-        };
-        let verdict = ending.verdict();
+        let answer = self.answer();
+        let (status, framing) = (self.status, self.framing);
+        let verdict = Ending { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
+        if answer == Answer::Deferred && verdict.outcome == Outcome::Success {
+            self.no_generation = true;
+            self.forget_quality();
+        }
         // The name of a request that failed by no fault of its own may be learnt: it is in an outage that it is asked for.
         self.shared.series(self.answered_by(), self.accepted || verdict.outcome == Outcome::Error);
         let measured = self.measure(now, verdict, live);
@@ -88,7 +86,7 @@ impl Life {
             let mut sides = self.shared.sides();
             (std::mem::take(&mut sides.asked), sides.engine.take().map(|report| *report).unwrap_or_default())
         };
-        let stream = self.stream.or(asked.stream).unwrap_or(false);
+        let stream = self.stream.or(asked.stream).unwrap_or(self.shared.door.streams_by_default);
         let (usage, output) = self.count(&engine, live, stream);
         Measured {
             verdict,

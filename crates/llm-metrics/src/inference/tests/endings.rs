@@ -46,6 +46,12 @@ fn the_transport_decides_where_nothing_else_does() {
         for end in [End::Complete, End::Failed, left, panics] {
             assert_ends(Ending { end, answer: Answer::Complete, ..cut }, Outcome::Success, None, None);
         }
+        // What is made in the background may be left to itself, but not by a connection that breaks.
+        let later = Ending { answer: Answer::Deferred, ..cut };
+        assert_ends(later, Outcome::Success, None, None);
+        assert_ends(Ending { end: End::Failed, ..later }, Outcome::Error, Some(StreamTruncated), truncated);
+        assert_ends(Ending { end: left, ..later }, Outcome::Cancelled, None, Some(ClientDisconnect));
+        assert_ends(Ending { end: panics, ..later }, Outcome::Error, Some(Internal), None);
     }
 }
 

@@ -42,7 +42,7 @@ impl Request {
         let snapshotter = recorder.snapshotter();
         let metrics = set(LlmMetrics::builder().recorder(recorder)).build().expect("valid settings");
         let route = wire::route(&http::Method::POST, path, true).expect("a known endpoint");
-        let door = Door { endpoint: route.endpoint, operation: route.operation, protocol: route.protocol };
+        let door = Door::of(route);
         let life = Life::start(&metrics, door, None, kind);
         let mut scan = route.request_scan(false);
         scan.read(asked.as_bytes());

@@ -62,7 +62,17 @@ pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
     &[
         ("model", Scalar(Asked::Model)),
         ("stream", Scalar(Asked::Stream)),
-        ("options", Object(None, &[("num_predict", Scalar(Asked::MaxTokens))])),
+        (
+            "options",
+            Object(
+                None,
+                &[
+                    ("num_predict", Scalar(Asked::MaxTokens)),
+                    ("num_ctx", Scalar(Asked::Context)),
+                    ("num_keep", Scalar(Asked::Keep)),
+                ],
+            ),
+        ),
         ("format", Scalar(Asked::OllamaFormat)),
         ("tools", TOOLS),
         // Pictures are longer than the tokens that they make.
@@ -81,3 +91,41 @@ pub(in crate::wire) static EMBED_REQUEST: Shape<Asked> = Object(
         ("prompt", Scalar(Asked::Input)),
     ],
 );
+
+/// How many tokens of its first ones Ollama keeps of a prompt that it cuts, where the request does not say.
+const KEEP: u64 = 4;
+
+/// What Ollama may leave of a prompt that does not fit into `context` tokens: as many as fit, or one less, up to 2025; since then what is kept of its
+/// beginning, and of its end so much that half of the rest is free. Where the model has a token for the beginning, that is kept as well.
+pub(in crate::wire) fn left_of_prompt(context: u64, keep: Option<u64>) -> [u64; 4] {
+    let half = |keep: u64| context - (context.saturating_sub(keep) / 2).max(1);
+    let keep = keep.unwrap_or(KEEP);
+    [context, context - 1, half(keep), half(keep.saturating_add(1))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_of_prompt;
+
+    /// By the `limit=… keep=…` of Ollama's log.
+    #[test]
+    fn what_is_left_of_a_prompt_is_what_ollama_says_in_its_log() {
+        for (context, keep, limit) in [
+            (2048, None, 2048),
+            (4096, None, 4095),
+            (4096, None, 2050),
+            (4096, None, 2051),
+            (512, None, 258),
+            (65_536, None, 32_770),
+            (32_768, Some(5), 16_387),
+            (4096, Some(0), 2048),
+            (4096, Some(1000), 2548),
+            // All of it is to be kept, but for the place of one token.
+            (4096, Some(u64::MAX), 4095),
+            (2, None, 1),
+        ] {
+            assert!(left_of_prompt(context, keep).contains(&limit), "{context} {keep:?} {limit}");
+        }
+        assert!(!left_of_prompt(4096, Some(0)).contains(&2050), "it keeps what the request says");
+    }
+}

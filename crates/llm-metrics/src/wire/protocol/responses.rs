@@ -33,6 +33,9 @@ static EVENTS: Tags<Fact> = Tags {
         ("response.output_text.delta", None, Object(Some(Fact::Choice), &delta(Text(Answer)))),
         ("response.reasoning_text.delta", None, Object(Some(Fact::Choice), &delta(Text(Reasoning)))),
         ("response.reasoning_summary_text.delta", None, Object(Some(Fact::Choice), &delta(Text(Reasoning)))),
+        // LM Studio and OpenRouter have the first of them, the second was OpenAI's.
+        ("response.reasoning.delta", None, Object(Some(Fact::Choice), &delta(Text(Reasoning)))),
+        ("response.reasoning_summary.delta", None, Object(Some(Fact::Choice), &delta(Text(Reasoning)))),
         ("response.refusal.delta", None, Object(Some(Fact::Choice), &delta(Text(Refusal)))),
         ("response.function_call_arguments.delta", None, Object(Some(Fact::Choice), &delta(Text(ToolArguments(0))))),
         // The name of a call stands in an event that bears no token.
@@ -91,7 +94,8 @@ const fn delta(text: Shape<Fact>) -> [(&'static str, Shape<Fact>); 5] {
 }
 
 /// An answer that has only begun.
-const BEGUN: Keys = &[("model", Scalar(Fact::Model)), ("error", ERROR)];
+const BEGUN: Keys = &[("model", Scalar(Fact::Model)), ("status", Scalar(Fact::Status)), BACKGROUND, ("error", ERROR)];
+const BACKGROUND: (&str, Shape<Fact>) = ("background", Scalar(Fact::Background));
 
 /// The last event repeats all texts: they were told already.
 const ENDED: Keys = &[
@@ -106,6 +110,7 @@ const ENDED: Keys = &[
 const ENDED_RESPONSE: Keys = &[
     ("model", Scalar(Fact::Model)),
     ("status", Scalar(Fact::Status)),
+    BACKGROUND,
     ("incomplete_details", Object(None, &[("reason", Scalar(Fact::FinishReason))])),
     ("error", ERROR),
     ("usage", USAGE),
@@ -153,6 +158,7 @@ pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
         ("model", Scalar(Asked::Model)),
         ("stream", Scalar(Asked::Stream)),
         ("max_output_tokens", Scalar(Asked::MaxTokens)),
+        ("background", Scalar(Asked::Background)),
         ("tools", TOOLS),
         ("text", Object(None, &[("format", FORMAT)])),
         ("reasoning", Object(None, &[("effort", Scalar(Asked::Effort))])),

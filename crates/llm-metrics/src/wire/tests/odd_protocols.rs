@@ -212,10 +212,20 @@ fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
         (r#"{"type":"response.audio.delta","delta":"AAAA"}"#, Some(text(0, Media, "AAAA"))),
         (r#"{"type":"response.audio.transcript.delta","delta":"x"}"#, Some(text(0, Answer, "x"))),
         (r#"{"type":"response.reasoning_summary_text.delta","delta":"x"}"#, Some(text(0, Reasoning, "x"))),
+        (r#"{"type":"response.reasoning.delta","delta":"x"}"#, Some(text(0, Reasoning, "x"))),
+        (r#"{"type":"response.reasoning_summary.delta","delta":"x"}"#, Some(text(0, Reasoning, "x"))),
         // What a tool said, and what is said again.
         (r#"{"type":"response.shell_call_output_content.delta","delta":{"stdout":"x","stderr":"text"}}"#, None),
         (r#"{"type":"response.code_interpreter_call_code.done","code":"x"}"#, None),
         (r#"{"type":"response.custom_tool_call_input.done","input":"x"}"#, None),
+        (r#"{"type":"response.refusal.done","refusal":"x"}"#, None),
+        (r#"{"type":"response.reasoning_text.done","text":"x"}"#, None),
+        (r#"{"type":"response.reasoning_summary_text.done","text":"x"}"#, None),
+        (r#"{"type":"response.content_part.done","part":{"type":"output_text","text":"x"}}"#, None),
+        (
+            r#"{"type":"response.output_item.done","item":{"type":"message","content":[{"type":"output_text","text":"x"}]}}"#,
+            None,
+        ),
         (r#"{"type":"response.mcp_call.failed","error":null}"#, None),
         (r#"{"type":"response.mcp_list_tools.completed","item_id":"m"}"#, None),
         (r#"{"type":"response.web_search_call.searching","item_id":"w"}"#, None),
@@ -226,6 +236,25 @@ fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
         (r#"{"type":"response.reasoning_summary_part.added","part":{"type":"summary_text","text":""}}"#, None),
     ] {
         assert_eq!(said_in(Endpoint::Responses, &[event]), expected.into_iter().collect::<Vec<_>>(), "{event}");
+    }
+}
+
+#[test]
+fn a_response_that_is_not_there_yet_says_whether_it_is_made_in_the_background() {
+    for name in ["response.created", "response.queued", "response.in_progress"] {
+        for (status, background, expected) in [
+            ("queued", "true", vec![Told::InBackground]),
+            ("in_progress", "true", vec![Told::InBackground]),
+            ("queued", "false", vec![]),
+            ("in_progress", "null", vec![]),
+        ] {
+            let response = format!(r#"{{"id":"r","background":{background},"status":"{status}","output":[]}}"#);
+            let event = format!(r#"{{"type":"{name}","response":{response}}}"#);
+            assert_eq!(said_in(Endpoint::Responses, &[&event]), expected, "{event}");
+            // Its type comes last.
+            let event = format!("data: {{\"response\":{response},\"type\":\"{name}\"}}\n\n");
+            assert_eq!(said(|| stream_of(Endpoint::Responses), &event), expected, "{event}");
+        }
     }
 }
 

@@ -53,7 +53,7 @@ fn seen(told: Vec<Told>) -> Body {
             Told::Done => event.done = true,
             Told::Timings(prefill, decode) => event.timings = Some((prefill, decode)),
             Told::TimedUsage(usage) => event.timed_usage = Some(usage),
-            Told::NoGeneration | Told::Load(_) => panic!("{what:?} is nothing that OpenAI says"),
+            Told::NoGeneration | Told::InBackground | Told::Load(_) => panic!("{what:?} is nothing that OpenAI says"),
             Told::EventEnd => body.events.push(std::mem::take(&mut event)),
             Told::Failure(InspectionFailure::Implausible) => body.implausible = true,
             Told::Failure(kind) => panic!("{kind:?} was told of a body that is whole"),

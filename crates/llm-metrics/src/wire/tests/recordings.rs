@@ -56,7 +56,9 @@ impl Answer {
                 Told::Model(name) => answer.model = Some(name),
                 Told::Done => answer.done = true,
                 Told::Error | Told::ErrorOf(_) => answer.error = true,
-                Told::PlainText | Told::Failure(_) | Told::NoGeneration | Told::Load(_) => panic!("{what:?}"),
+                Told::PlainText | Told::Failure(_) | Told::NoGeneration | Told::InBackground | Told::Load(_) => {
+                    panic!("{what:?}")
+                }
                 Told::Choice(_) | Told::EventEnd | Told::Timings(..) | Told::TimedUsage(_) => {}
             }
         }

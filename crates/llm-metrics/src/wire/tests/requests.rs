@@ -74,6 +74,7 @@ fn expected(request: &Value) -> RequestFacts {
         tools: request["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| !tool.is_null())),
         thinking: request["enable_thinking"].as_bool(),
         inputs: None,
+        background: false,
     }
 }
 
@@ -118,6 +119,7 @@ fn every_fact_is_found() {
         tools: true,
         thinking: Some(false),
         inputs: None,
+        background: false,
     };
     assert_eq!(found, expected);
     for at in 0..body.len() {
@@ -254,9 +256,62 @@ fn the_length_of_a_request_is_that_of_its_text_unless_it_is_known_to_hold_more()
         for size in [1, 7, body.len()] {
             let mut scan = Route::of(Endpoint::OllamaChat).unwrap().request_scan(false);
             body.as_bytes().chunks(size).for_each(|piece| scan.read(piece));
-            assert_eq!(scan.text_bytes(), is_text.then_some(body.len() as u64), "{body} by {size}");
+            let prompt = Route::of(Endpoint::OllamaChat).unwrap().prompt(&scan).map(|prompt| prompt.bytes);
+            assert_eq!(prompt, is_text.then_some(body.len() as u64), "{body} by {size}");
         }
     }
+}
+
+#[test]
+fn a_request_to_ollama_says_how_long_its_context_is_and_nothing_else_does() {
+    let context = |endpoint, body: &str| {
+        let route = Route::of(endpoint).unwrap();
+        let mut scan = route.request_scan(false);
+        scan.read(body.as_bytes());
+        route.prompt(&scan).map(|prompt| prompt.limit.map(|limit| (limit.context, limit.left)))
+    };
+    for (options, expected) in [
+        (r#"{"num_ctx":4096}"#, Some((4096, [4096, 4095, 2050, 2051]))),
+        (r#"{"num_keep":24,"num_ctx":4096}"#, Some((4096, [4096, 4095, 2060, 2061]))),
+        (r#"{"num_ctx":4096.0,"num_keep":-1}"#, Some((4096, [4096, 4095, 4095, 4095]))),
+        (r#"{"num_ctx":4096,"num_keep":null}"#, Some((4096, [4096, 4095, 2050, 2051]))),
+        (r#"{"num_ctx":1}"#, None),
+        (r#"{"num_ctx":0}"#, None),
+        (r#"{"num_ctx":null}"#, None),
+        (r#"{"num_ctx":"4096"}"#, None),
+        (r#"{"num_predict":4096}"#, None),
+        (r#"{"other":{"num_ctx":4096}}"#, None),
+        ("null", None),
+    ] {
+        for endpoint in [Endpoint::OllamaChat, Endpoint::OllamaGenerate] {
+            assert_eq!(context(endpoint, &format!(r#"{{"options":{options}}}"#)), Some(expected), "{options}");
+        }
+    }
+    assert_eq!(
+        context(Endpoint::OllamaChat, r#"{"num_ctx":4096,"messages":[{"options":{"num_ctx":4096}}]}"#),
+        Some(None)
+    );
+    for endpoint in Endpoint::ALL.iter().filter(|endpoint| **endpoint != Endpoint::Other) {
+        let cuts = matches!(endpoint, Endpoint::OllamaChat | Endpoint::OllamaGenerate);
+        assert_eq!(context(*endpoint, r#"{"options":{"num_ctx":4096}}"#).is_some(), cuts, "{endpoint:?}");
+    }
+}
+
+#[test]
+fn a_response_is_asked_for_in_the_background() {
+    for (body, expected) in [
+        (r#"{"model":"m","background":true,"stream":true}"#, true),
+        (r#"{"background":false}"#, false),
+        (r#"{"background":null}"#, false),
+        (r#"{"background":"true"}"#, false),
+        (r#"{"background":true,"background":false}"#, false),
+        (r#"{"metadata":{"background":true},"input":[{"background":true}]}"#, false),
+    ] {
+        let mut scan = Route::of(Endpoint::Responses).unwrap().request_scan(false);
+        scan.read(body.as_bytes());
+        assert_eq!(scan.facts().background, expected, "{body}");
+    }
+    assert!(!facts(r#"{"background":true}"#).background, "chat completions have no such thing");
 }
 
 #[test]

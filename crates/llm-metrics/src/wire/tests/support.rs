@@ -22,6 +22,8 @@ pub(super) enum Told {
     PlainText,
     Done,
     NoGeneration,
+    /// The answer is made in the background.
+    InBackground,
     Timings(Option<Duration>, Option<Duration>),
     Load(Duration),
     TimedUsage(Usage),
@@ -62,6 +64,11 @@ impl Sink for Recorder {
     }
     fn no_generation(&mut self) {
         self.0.push(Told::NoGeneration);
+    }
+    fn pending(&mut self, background: bool) {
+        if background {
+            self.0.push(Told::InBackground);
+        }
     }
     fn done(&mut self) {
         self.0.push(Told::Done);

@@ -79,7 +79,9 @@ fn seen(told: Vec<Told>) -> Body {
                 body.called |= event.calls();
                 body.events.push(std::mem::take(&mut event));
             }
-            Told::PlainText | Told::TimedUsage(_) | Told::Failure(_) => panic!("{what:?} was told"),
+            Told::PlainText | Told::InBackground | Told::TimedUsage(_) | Told::Failure(_) => {
+                panic!("{what:?} was told")
+            }
         }
     }
     assert_eq!(event, Event::default(), "something was told after the last event");
