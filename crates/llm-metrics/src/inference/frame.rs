@@ -40,7 +40,6 @@ impl Frame<'_> {
     /// There is text of this choice.
     #[inline(always)]
     fn told(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
-        self.life.check_text(choice, kind, fragment);
         match kind {
             TextKind::Answer => self.life.answer_text(choice, fragment),
             TextKind::Reasoning => self.life.reasoning_text(fragment),
@@ -74,15 +73,15 @@ impl Sink for Frame<'_> {
     #[inline]
     fn text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
         let choice = self.life.text(choice);
+        self.life.check_text(choice, kind, fragment);
         self.told(choice, kind, fragment);
     }
 
     #[inline]
     fn text_event(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
         let choice = self.life.lone_text(choice);
-        self.life.check(|outputs, _| outputs.choice(choice));
+        self.life.check_lone_text(choice, kind, text);
         self.told(choice, kind, text);
-        self.life.check(|outputs, _| outputs.end_event());
         self.tokens += self.life.end_lone_text(choice);
         self.events += 1;
     }

@@ -100,15 +100,15 @@ impl Life {
     /// A piece of an answer's text.
     #[inline(always)]
     pub(super) fn check_text(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
-        self.check(|outputs, mut tell| match kind {
-            TextKind::Answer => outputs.text(choice, Part::Answer, text, &mut tell),
-            TextKind::Reasoning => outputs.text(choice, Part::Reasoning, text, &mut tell),
-            TextKind::Refusal => outputs.text(choice, Part::Refusal, text, &mut tell),
-            TextKind::ToolName(call) => outputs.tool_name(choice, call.into(), text, &mut tell),
-            TextKind::ToolArguments(call) => outputs.tool_arguments(choice, call.into(), text, &mut tell),
-            TextKind::ToolInput => outputs.text(choice, Part::ToolCall, text, &mut tell),
-            // What it encodes says nothing here.
-            TextKind::Media => outputs.text(choice, Part::Media, &[], &mut tell),
+        self.check(|outputs, mut tell| show_text(outputs, choice, kind, text, &mut tell));
+    }
+
+    /// The same of an event that is nothing but this text.
+    #[inline(always)]
+    pub(super) fn check_lone_text(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
+        self.check(|outputs, mut tell| {
+            show_text(outputs, choice, kind, text, &mut tell);
+            outputs.end_event();
         });
     }
 
@@ -159,5 +159,19 @@ impl Life {
         };
         self.span().finding(&told);
         self.shared.metrics.0.on_finding.tell(&told);
+    }
+}
+
+#[inline(always)]
+fn show_text(outputs: &mut Outputs, choice: u32, kind: TextKind, text: &[u8], tell: &mut impl FnMut(Finding)) {
+    match kind {
+        TextKind::Answer => outputs.text(choice, Part::Answer, text, tell),
+        TextKind::Reasoning => outputs.text(choice, Part::Reasoning, text, tell),
+        TextKind::Refusal => outputs.text(choice, Part::Refusal, text, tell),
+        TextKind::ToolName(call) => outputs.tool_name(choice, call.into(), text, tell),
+        TextKind::ToolArguments(call) => outputs.tool_arguments(choice, call.into(), text, tell),
+        TextKind::ToolInput => outputs.text(choice, Part::ToolCall, text, tell),
+        // What it encodes says nothing here.
+        TextKind::Media => outputs.text(choice, Part::Media, &[], tell),
     }
 }

@@ -129,8 +129,13 @@ impl JsonValidator {
         }
         let mut at = 0;
         loop {
-            if let State::Text { .. } = self.state {
+            if let State::Text { key } = self.state {
                 at += text.get(at..)?.iter().position(|byte| !PLAIN[usize::from(*byte)])?;
+                if text[at] == b'"' {
+                    self.state = if key { State::Colon } else { self.ended() };
+                    at += 1;
+                    continue;
+                }
             }
             self.step(*text.get(at)?);
             if self.has_failed() {
@@ -172,13 +177,9 @@ impl JsonValidator {
     fn step(&mut self, byte: u8) {
         let blank = matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
         self.state = match self.state {
-            State::Text { key } => match byte {
-                b'"' if key => State::Colon,
-                b'"' => self.ended(),
-                b'\\' => State::Escape { key },
-                0..=0x1f => State::Invalid,
-                _ => return,
-            },
+            // Neither a byte that stands for itself nor the closing quote.
+            State::Text { key } if byte == b'\\' => State::Escape { key },
+            State::Text { .. } => State::Invalid,
             State::Number(number) => match number.with(byte) {
                 Some(number) => State::Number(number),
                 None if number.is_complete() => {
@@ -220,6 +221,7 @@ impl JsonValidator {
         };
     }
 
+    #[inline]
     fn value(&mut self, byte: u8) -> State {
         match byte {
             b'{' => self.open(true),

@@ -12,16 +12,29 @@ pub(super) fn unescaped(byte: u8) -> u8 {
     }
 }
 
+/// So many bytes of text fit into one piece.
+pub(super) const SHORT: usize = 64;
+
+/// Unescapes a text that has no escapes but those of two bytes; `None` if it is too long.
+pub(super) fn unescape<'r>(text: &[u8], room: &'r mut [u8; SHORT]) -> Option<&'r [u8]> {
+    let (mut length, mut bytes) = (0, text.iter());
+    while let Some(byte) = bytes.next() {
+        *room.get_mut(length)? = if *byte == b'\\' { unescaped(*bytes.next()?) } else { *byte };
+        length += 1;
+    }
+    Some(&room[..length])
+}
+
 /// Joins the short pieces that escapes leave of a text: to tell of one costs more than to copy it.
 pub(super) struct Joined<T> {
-    bytes: [u8; 64],
+    bytes: [u8; SHORT],
     length: usize,
     tell: T,
 }
 
 impl<T: FnMut(&[u8])> Joined<T> {
     pub(super) fn new(tell: T) -> Self {
-        Self { bytes: [0; 64], length: 0, tell }
+        Self { bytes: [0; SHORT], length: 0, tell }
     }
 
     /// The next piece of the text.
@@ -53,5 +66,41 @@ impl<T: FnMut(&[u8])> Joined<T> {
             (self.tell)(&self.bytes[..self.length]);
             self.length = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `Joined` makes of it, piece by piece.
+    fn joined(text: &[u8]) -> Vec<u8> {
+        let mut told = Vec::new();
+        let mut joined = Joined::new(|piece: &[u8]| told.extend_from_slice(piece));
+        for (at, piece) in text.split(|byte| *byte == b'\\').enumerate() {
+            if let (1.., [byte, rest @ ..]) = (at, piece) {
+                joined.escape(*byte);
+                joined.piece(rest);
+            } else {
+                joined.piece(piece);
+            }
+        }
+        joined.flush();
+        told
+    }
+
+    #[test]
+    fn a_short_text_is_unescaped_at_once() {
+        for text in ["", "plain", r#"\"a\", \n\t\r\b\f\/ b"#, "größe"] {
+            let mut room = [0; SHORT];
+            assert_eq!(
+                unescape(text.as_bytes(), &mut room).map(<[u8]>::to_vec),
+                Some(joined(text.as_bytes())),
+                "{text}"
+            );
+        }
+        let (fits, too_long) = (r"\n".repeat(SHORT), r"\n".repeat(SHORT + 1));
+        assert_eq!(unescape(fits.as_bytes(), &mut [0; SHORT]), Some(&[b'\n'; SHORT][..]));
+        assert_eq!(unescape(too_long.as_bytes(), &mut [0; SHORT]), None);
     }
 }

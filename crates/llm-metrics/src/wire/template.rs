@@ -11,7 +11,7 @@
 //! One value before the text and one after it may be different each time: padding, a number that counts events, or, after
 //! it, an object that nobody looks at, such as log probabilities. See [`Pattern`] for why that is safe.
 
-use super::escape::Joined;
+use super::escape::{Joined, SHORT, unescape};
 use super::facts::{Choice, Fact};
 use super::framing::Framing;
 use super::json::{Place, SCRATCH, Shape};
@@ -48,6 +48,9 @@ impl Text<'_> {
     pub(super) fn tell(&self, sink: &mut impl Sink) {
         if !self.escaped {
             return sink.text_event(self.choice, self.kind, self.text);
+        }
+        if let Some(text) = unescape(self.text, &mut [0; SHORT]) {
+            return sink.text_event(self.choice, self.kind, text);
         }
         sink.choice(self.choice);
         self.tell_unescaped(|piece| sink.text(self.choice, self.kind, piece));

@@ -2,7 +2,7 @@
 
 use super::{
     COUNTING, EXACT, Turn,
-    units::{Symbol, Unit},
+    units::{Extent, Look, Symbol},
 };
 
 /// The last `N` symbols, and the distance at which the latest of them repeat what came before.
@@ -28,13 +28,10 @@ struct Run {
     distance: u16,
     symbols: u32,
     bytes: u32,
-    /// The bytes of the first turn.
-    turn: u32,
+    /// The first turn.
+    turn: Extent,
     /// By how much numbers grow with each turn; 0 while they are the same.
     step: u16,
-    uniform: bool,
-    solid: bool,
-    has_line_break: bool,
 }
 
 impl<const N: usize, const K: usize> Default for Cycle<N, K> {
@@ -45,39 +42,44 @@ impl<const N: usize, const K: usize> Default for Cycle<N, K> {
 }
 
 impl<const N: usize, const K: usize> Cycle<N, K> {
-    #[inline]
-    pub(super) fn push(&mut self, symbol: Symbol, unit: &Unit) {
-        if self.run.distance > 0 {
-            let before = self.back(u32::from(self.run.distance) - 1);
-            if self.run.allows(symbol, before) {
-                self.run.add(unit);
-            } else {
-                self.run = Run::default();
-            }
-        }
-        self.symbols[self.pushed as usize % N] = symbol;
+    #[inline(always)]
+    pub(super) fn push(&mut self, symbol: Symbol, extent: Extent) {
+        let here = self.pushed as usize % N;
+        self.symbols[here] = symbol;
         self.pushed = self.pushed.wrapping_add(1);
         self.context = self.context << 16 | u64::from(symbol.bits());
         let last = self.context << (64 - 16 * K);
+        if self.run.distance > 0 && !self.run.goes_on(symbol, self.back(self.run.distance.into()), extent) {
+            self.run = Run::default();
+        }
         // Numbers that come again, before those that may count on.
         if symbol.is_number() {
-            self.propose(last, unit);
+            let there = self.stood(last, here);
+            self.propose(symbol, here, there, extent);
         }
-        self.propose(Symbol::without_values(last), unit);
+        let there = self.stood(Symbol::without_values(last), here);
+        self.propose(symbol, here, there, extent);
     }
 
-    /// Tries the distance at which `last` stood before.
-    #[inline]
-    fn propose(&mut self, last: u64, unit: &Unit) {
+    /// Where the `last` symbols stood before; from now on, that is `here`.
+    #[inline(always)]
+    fn stood(&mut self, last: u64, here: usize) -> usize {
         let slot = (last.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % N;
-        let here = (self.pushed - 1) as usize % N;
-        let there = usize::from(std::mem::replace(&mut self.latest[slot], here as u8));
+        std::mem::replace(&mut self.latest[slot], here as u8).into()
+    }
+
+    /// Tries the distance from `there` to `here`, where no other is being followed.
+    #[inline(always)]
+    fn propose(&mut self, symbol: Symbol, here: usize, there: usize, extent: Extent) {
+        if self.run.distance > 0 {
+            return;
+        }
         let distance = ((here + N - there) % N) as u16;
-        if self.symbols[here].is_like(self.symbols[there]) {
-            self.try_distance(distance, unit);
+        if symbol.is_like(self.symbols[there]) {
+            self.try_distance(distance, extent);
         } else if distance == 1 {
             // Two contexts in one slot hide each other, and a short turn has no others.
-            (2..=4).for_each(|distance| self.try_distance(distance, unit));
+            (2..=4).for_each(|distance| self.try_distance(distance, extent));
         }
     }
 
@@ -89,13 +91,8 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         if run.bytes < EXACT {
             return None;
         }
-        let enough = run.turn + if run.step == 0 { EXACT } else { COUNTING };
-        (self.has_turned() && run.bytes >= enough).then_some(Turn {
-            bytes: run.turn,
-            uniform: run.uniform,
-            blank: !run.solid,
-            has_line_break: run.has_line_break,
-        })
+        let enough = run.turn.bytes + if run.step == 0 { EXACT } else { COUNTING };
+        (self.has_turned() && run.bytes >= enough).then_some(Turn(run.turn))
     }
 
     /// A whole turn has been repeated.
@@ -103,7 +100,8 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         self.run.distance > 0 && self.run.symbols >= u32::from(self.run.distance)
     }
 
-    fn try_distance(&mut self, distance: u16, unit: &Unit) {
+    #[inline(never)]
+    fn try_distance(&mut self, distance: u16, extent: Extent) {
         let before = u32::from(distance);
         let alike = |back: u32| self.back(back).is_like(self.back(back + before));
         let reach = before + K as u32;
@@ -111,9 +109,10 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         if !fits || !(0..K as u32).all(alike) {
             return;
         }
-        let mut run = Run { distance, uniform: distance == 1, ..Run::default() };
-        if run.allows(self.back(0), self.back(before)) {
-            run.add(unit);
+        // What is mixed of one unit is so of several.
+        let look = if distance == 1 { Look::default() } else { Look::MIXED };
+        let mut run = Run { distance, turn: Extent { look, bytes: 0 }, ..Run::default() };
+        if run.goes_on(self.back(0), self.back(before), extent) {
             self.run = run;
         }
     }
@@ -125,11 +124,23 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
 }
 
 impl Run {
-    #[inline]
-    fn allows(&mut self, symbol: Symbol, before: Symbol) -> bool {
-        if symbol == before {
-            return true;
+    /// Adds a symbol, if it is the one that the symbol at the distance `before` asks for.
+    #[inline(always)]
+    fn goes_on(&mut self, symbol: Symbol, before: Symbol, extent: Extent) -> bool {
+        let allowed = symbol == before || self.counts(symbol, before);
+        if allowed {
+            self.symbols = self.symbols.saturating_add(1);
+            self.bytes = self.bytes.saturating_add(extent.bytes);
+            if self.symbols <= u32::from(self.distance) {
+                self.turn = Extent { bytes: self.bytes, look: self.turn.look.and(extent.look) };
+            }
         }
+        allowed
+    }
+
+    /// Whether a number has grown as those before it.
+    #[inline(never)]
+    fn counts(&mut self, symbol: Symbol, before: Symbol) -> bool {
         if !symbol.is_number() || !before.is_number() {
             return false;
         }
@@ -138,17 +149,5 @@ impl Run {
             self.step = step;
         }
         self.step == step
-    }
-
-    #[inline]
-    fn add(&mut self, unit: &Unit) {
-        self.symbols = self.symbols.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(unit.bytes);
-        if self.symbols <= u32::from(self.distance) {
-            self.turn = self.bytes;
-            self.uniform &= unit.uniform;
-            self.solid |= !unit.is_blank();
-            self.has_line_break |= unit.is_line_break();
-        }
     }
 }

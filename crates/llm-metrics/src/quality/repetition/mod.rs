@@ -18,7 +18,7 @@ mod cycle;
 mod units;
 
 use cycle::Cycle;
-use units::{Symbol, Unit, Units};
+use units::{Extent, Look, Symbol, Units};
 
 use crate::vocabulary::RepetitionKind;
 
@@ -60,26 +60,41 @@ impl Repetition {
         if self.told {
             return None;
         }
-        let mut rest = &text[self.units.read_letters(text)..];
-        while let Some((byte, after)) = rest.split_first() {
-            let found = self.units.read(*byte).and_then(|unit| self.unit(unit));
-            if found.is_some() {
-                self.told = true;
-                return found;
+        // A copy of its own stays in registers.
+        let mut units = self.units;
+        let mut rest = units.read_letters(text);
+        while let [byte, after @ ..] = rest {
+            if !units.add(*byte) {
+                if let Some(unit) = units.unit() {
+                    let found = self.unit(unit.symbol, unit.hash, unit.extent);
+                    if found.is_some() {
+                        self.told = true;
+                        return found;
+                    }
+                }
+                units = Units::begin(*byte);
             }
-            rest = &after[self.units.read_letters(after)..];
+            rest = units.read_letters(after);
         }
+        self.units = units;
         None
     }
 
-    #[inline]
-    fn unit(&mut self, unit: Unit) -> Option<RepetitionKind> {
-        self.fine.push(unit.symbol(), &unit);
+    #[inline(always)]
+    fn unit(&mut self, symbol: Symbol, hash: u32, extent: Extent) -> Option<RepetitionKind> {
+        self.fine.push(symbol, extent);
         if let Some(turn) = self.fine.loops() {
             return Some(turn.kind());
         }
-        let block = self.block.add(&unit)?;
-        self.coarse.push(Symbol::of_block(block.hash), &Unit::block(block.bytes));
+        let block = self.block.add(hash, extent.bytes)?;
+        self.block(&block)
+    }
+
+    /// A block has ended, as one in some thirty units does.
+    #[inline(never)]
+    fn block(&mut self, block: &Block) -> Option<RepetitionKind> {
+        let extent = Extent { bytes: block.bytes, look: Look::MIXED.and(Look::SOLID) };
+        self.coarse.push(Symbol::of_block(block.hash), extent);
         // The shorter turn is the better name for it.
         self.coarse.loops().filter(|_| !self.fine.has_turned()).map(|_| RepetitionKind::Cycle)
     }
@@ -88,10 +103,10 @@ impl Repetition {
 impl Block {
     /// Adds a unit. Tells the block that ends with it.
     #[inline]
-    fn add(&mut self, unit: &Unit) -> Option<Self> {
-        let hash = unit.hash().wrapping_mul(0x9e37_79b1);
+    fn add(&mut self, hash: u32, bytes: u32) -> Option<Self> {
+        let hash = hash.wrapping_mul(0x9e37_79b1);
         self.hash = (self.hash.rotate_left(5) ^ hash).wrapping_mul(0x85eb_ca6b);
-        self.bytes += unit.bytes;
+        self.bytes += bytes;
         self.window = self.window << 8 | hash >> 24;
         let ends = self.window.wrapping_mul(0xc2b2_ae35).leading_zeros() >= BLOCK_ZEROS;
         ends.then(|| std::mem::replace(self, Self { window: self.window, ..Self::default() }))
@@ -100,19 +115,14 @@ impl Block {
 
 /// What a loop goes through again and again.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
-    bytes: u32,
-    /// It is one and the same character.
-    uniform: bool,
-    blank: bool,
-    has_line_break: bool,
-}
+struct Turn(Extent);
 
 impl Turn {
     fn kind(self) -> RepetitionKind {
-        if self.uniform || self.blank {
+        let Self(Extent { bytes, look }) = self;
+        if !look.has(Look::MIXED) || !look.has(Look::SOLID) {
             RepetitionKind::CharRun
-        } else if self.bytes <= PHRASE && !self.has_line_break {
+        } else if bytes <= PHRASE && !look.has(Look::LINE_BREAK) {
             RepetitionKind::TokenRun
         } else {
             RepetitionKind::Cycle

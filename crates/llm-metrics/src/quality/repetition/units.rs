@@ -8,35 +8,67 @@ const LONGEST: u32 = 32;
 /// Cuts a text into units, byte by byte.
 ///
 /// A unit is a run of letters with at most one space before it, a run of digits, or a single character: any other sign, and any
-/// letter of a script without small letters.
+/// letter of a script without small letters. Its fields are those of the unit at hand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Units {
-    unit: Unit,
-}
-
-/// A piece of text.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Unit {
-    pub(super) bytes: u32,
+    bytes: u32,
     hash: u32,
     class: Class,
     first: u8,
-    /// All its bytes are the same, or it is one character.
-    pub(super) uniform: bool,
+    look: Look,
 }
 
+/// A piece of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unit {
+    pub(super) symbol: Symbol,
+    /// A hash of its bytes; of a run of digits, its value.
+    pub(super) hash: u32,
+    pub(super) extent: Extent,
+}
+
+/// How long a unit is, or a block of them, and what it looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) bytes: u32,
+    pub(super) look: Look,
+}
+
+/// What decides how a loop is called, a bit each: that of several units is the union of theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look(u8);
+
+impl Look {
+    /// It is not one and the same character.
+    pub(super) const MIXED: Self = Self(1);
+    /// It is not white space.
+    pub(super) const SOLID: Self = Self(2);
+    pub(super) const LINE_BREAK: Self = Self(4);
+
+    #[inline]
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline]
+    pub(super) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Of these, only the first three may be part of a unit that has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
 enum Class {
-    /// White space, one of it.
-    #[default]
-    Space,
     Letter,
     /// The bytes' hash is the value of the number.
     Digit,
-    /// Any other sign.
-    Sign,
     /// Not the first byte of its character.
     Rest,
+    /// White space, one of it.
+    #[default]
+    Space,
+    /// Any other sign.
+    Sign,
 }
 
 /// What is kept of a unit: fifteen bits of its hash or of its value.
@@ -68,7 +100,7 @@ impl Symbol {
     #[inline]
     pub(super) fn without_values(four: u64) -> u64 {
         let numbers = four & 0x8000_8000_8000_8000;
-        four & !((numbers >> 15) * 0x7fff)
+        four & !(numbers - (numbers >> 15))
     }
 
     /// By how much a number has grown.
@@ -78,53 +110,71 @@ impl Symbol {
 }
 
 impl Units {
-    /// Reads a byte. Tells the unit that ended before it.
-    #[inline]
-    pub(super) fn read(&mut self, byte: u8) -> Option<Unit> {
+    /// Adds a byte to the unit at hand. `false`: it ends that unit, and begins the next one.
+    #[inline(always)]
+    pub(super) fn add(&mut self, byte: u8) -> bool {
         let class = CLASSES[usize::from(byte)];
-        if self.unit.takes(class) {
-            self.unit.add(byte, class);
+        if !self.takes(class) {
+            return false;
+        }
+        self.bytes += 1;
+        if self.class == Class::Digit {
+            self.hash = digit(self.hash, byte);
+        } else if class == Class::Letter {
+            self.class = Class::Letter;
+            self.add_letter(byte);
+        } else {
+            self.hash = mixed(self.hash, byte);
+        }
+        true
+    }
+
+    /// Begins the next unit.
+    #[inline(always)]
+    pub(super) fn begin(byte: u8) -> Self {
+        let class = CLASSES[usize::from(byte)];
+        let hash = if class == Class::Digit { digit(0, byte) } else { mixed(0, byte) };
+        Self { bytes: 1, hash, class, first: byte, look: LOOKS[usize::from(byte)] }
+    }
+
+    /// The unit at hand.
+    #[inline(always)]
+    pub(super) fn unit(&self) -> Option<Unit> {
+        if self.bytes == 0 {
             return None;
         }
-        let ended = std::mem::replace(&mut self.unit, Unit::begin(byte, class));
-        (ended.bytes > 0).then_some(ended)
+        // A piece of a run of digits without an end counts nothing.
+        let symbol = if self.class == Class::Digit && self.bytes < LONG {
+            Symbol(Symbol::NUMBER | self.hash as u16)
+        } else {
+            Symbol((self.hash.wrapping_mul(0x9e37_79b1) >> 17) as u16)
+        };
+        Some(Unit { symbol, hash: self.hash, extent: Extent { bytes: self.bytes, look: self.look } })
     }
 
-    /// Reads the letters that a text begins with, as long as they cannot but belong to the word at hand. Tells how many there were.
-    #[inline]
-    pub(super) fn read_letters(&mut self, text: &[u8]) -> usize {
-        let unit = &mut self.unit;
-        if unit.class != Class::Letter {
-            return 0;
+    /// Reads the letters that a text begins with, as long as they cannot but belong to the word at hand. Tells what follows them.
+    #[inline(always)]
+    pub(super) fn read_letters<'t>(&mut self, mut text: &'t [u8]) -> &'t [u8] {
+        if self.class == Class::Letter {
+            while let [byte, rest @ ..] = text {
+                if CLASSES[usize::from(*byte)] != Class::Letter || self.bytes >= LONG {
+                    break;
+                }
+                self.add_letter(*byte);
+                self.bytes += 1;
+                text = rest;
+            }
         }
-        let room = LONG.saturating_sub(unit.bytes) as usize;
-        let is_letter = |byte: &u8| CLASSES[usize::from(*byte)] == Class::Letter;
-        let letters = text.iter().take(room).take_while(|byte| is_letter(byte)).count();
-        text[..letters].iter().for_each(|byte| unit.add_letter(*byte));
-        unit.bytes += letters as u32;
-        letters
-    }
-}
-
-impl Unit {
-    /// A unit that stands for a block of others.
-    pub(super) fn block(bytes: u32) -> Self {
-        Self { bytes, class: Class::Sign, ..Self::default() }
+        text
     }
 
-    fn begin(byte: u8, class: Class) -> Self {
-        let mut unit = Self { first: byte, uniform: true, ..Self::default() };
-        unit.class = if class == Class::Rest { Class::Sign } else { class };
-        unit.add(byte, class);
-        unit
-    }
-
+    #[inline(always)]
     fn takes(&self, class: Class) -> bool {
         match class {
-            Class::Rest => self.bytes < LONGEST + 4,
+            _ if class > Class::Rest => false,
             Class::Letter => (self.class == Class::Letter && self.goes_on()) || (self.first == b' ' && self.bytes == 1),
             Class::Digit => self.class == Class::Digit && self.goes_on(),
-            Class::Space | Class::Sign => false,
+            _ => self.bytes < LONGEST + 4,
         }
     }
 
@@ -132,53 +182,25 @@ impl Unit {
         self.bytes < LONG || (self.bytes < LONGEST && self.hash & 7 != 0)
     }
 
-    fn add(&mut self, byte: u8, class: Class) {
-        self.bytes += 1;
-        if self.class == Class::Digit {
-            self.hash = self.hash.wrapping_mul(10).wrapping_add(u32::from(byte & 0xf));
-            return;
-        }
-        if class == Class::Letter {
-            self.class = Class::Letter;
-            return self.add_letter(byte);
-        }
-        self.add_to_hash(byte);
-    }
-
+    #[inline(always)]
     fn add_letter(&mut self, byte: u8) {
-        self.uniform &= byte == self.first;
-        self.add_to_hash(byte);
-    }
-
-    fn add_to_hash(&mut self, byte: u8) {
-        self.hash = (self.hash ^ u32::from(byte)).wrapping_mul(0x0100_0193).rotate_left(9);
-    }
-
-    pub(super) fn symbol(&self) -> Symbol {
-        if self.is_number() {
-            Symbol(Symbol::NUMBER | (self.hash as u16))
-        } else {
-            Symbol((self.hash().wrapping_mul(0x9e37_79b1) >> 17) as u16)
+        if byte != self.first {
+            self.look = Look::MIXED.and(Look::SOLID);
         }
+        self.hash = mixed(self.hash, byte);
     }
+}
 
-    /// A hash of it; of a number, its value.
-    pub(super) fn hash(&self) -> u32 {
-        self.hash
-    }
+/// The value of a number with one more digit.
+#[inline]
+fn digit(value: u32, byte: u8) -> u32 {
+    value.wrapping_mul(10).wrapping_add(u32::from(byte & 0xf))
+}
 
-    /// A piece of a run of digits without an end counts nothing.
-    pub(super) fn is_number(&self) -> bool {
-        self.class == Class::Digit && self.bytes < LONG
-    }
-
-    pub(super) fn is_blank(&self) -> bool {
-        self.class == Class::Space
-    }
-
-    pub(super) fn is_line_break(&self) -> bool {
-        self.first == b'\n'
-    }
+/// The hash of a text with one more byte.
+#[inline]
+fn mixed(hash: u32, byte: u8) -> u32 {
+    (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193).rotate_left(9)
 }
 
 static CLASSES: [Class; 256] = {
@@ -198,17 +220,39 @@ static CLASSES: [Class; 256] = {
     classes
 };
 
+/// What a unit looks like that begins with a byte.
+static LOOKS: [Look; 256] = {
+    let mut looks = [Look::SOLID; 256];
+    looks[b' ' as usize] = Look(0);
+    looks[b'\t' as usize] = Look(0);
+    looks[b'\r' as usize] = Look(0);
+    looks[b'\n' as usize] = Look::LINE_BREAK;
+    looks
+};
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    impl Units {
+        /// Reads a byte. Tells the unit that ended before it.
+        fn read(&mut self, byte: u8) -> Option<Unit> {
+            if self.add(byte) {
+                return None;
+            }
+            let ended = self.unit();
+            *self = Self::begin(byte);
+            ended
+        }
+    }
+
     fn units(text: &str) -> Vec<String> {
         let mut units = Units::default();
         let mut rest = text;
         let ended = text.bytes().chain(*b"\n").filter_map(|byte| units.read(byte)).map(|unit| {
-            let (unit, after) = rest.split_at(unit.bytes as usize);
+            let (unit, after) = rest.split_at(unit.extent.bytes as usize);
             rest = after;
             unit.to_owned()
         });
@@ -229,11 +273,11 @@ mod tests {
             let (mut one, mut many) = (Units::default(), Units::default());
             let mut rest = text.as_bytes();
             while let Some((byte, after)) = rest.split_first() {
-                let ended = [one.read(*byte), many.read(*byte)].map(|unit| unit.map(|unit| (unit.symbol(), unit.bytes, unit.uniform)));
+                let ended = [one.read(*byte), many.read(*byte)];
                 prop_assert_eq!(ended[0], ended[1]);
-                let letters = many.read_letters(after);
-                prop_assert!(after[..letters].iter().all(|letter| one.read(*letter).is_none()));
-                rest = &after[letters..];
+                rest = many.read_letters(after);
+                let letters = &after[..after.len() - rest.len()];
+                prop_assert!(letters.iter().all(|letter| one.read(*letter).is_none()));
             }
         }
     }
@@ -250,7 +294,7 @@ mod tests {
         let symbol = |text: &str| {
             let mut units = Units::default();
             assert!(text.bytes().all(|byte| units.read(byte).is_none()));
-            units.read(b'.').unwrap().symbol()
+            units.read(b'.').unwrap().symbol
         };
         assert_eq!(symbol("108").since(symbol("107")), 1);
         assert_eq!(symbol("007"), symbol("7"));
