@@ -66,7 +66,7 @@ fn throughput(rules: &Recording) -> Alert {
     Alert::new(
         THROUGHPUT_LOW,
         "{{ $labels.job }}: {{ printf \"%.1f\" $value }} output tokens a second, less than half of yesterday's at this time",
-        "As many requests are in flight as then: it is not just less traffic.",
+        "As many requests are in flight as yesterday, so lower traffic is not the reason.",
     )
     .variant(Variant::new(Severity::Warning, Window::minutes(15), expr))
     .case(Case::fires("four in ten at noon, with the usual load", at, "38.6", series(0.4, 1.0)))
@@ -91,8 +91,8 @@ fn no_traffic(slo: &Slo, rules: &Recording) -> Alert {
     let served = |by: f64| ended(Values::rising(by).until(day + 120, Values::rising(0.0)));
     Alert::new(
         "LlmNoTraffic",
-        "{{ $labels.model }}: no request has ended for minutes; yesterday at this time {{ printf \"%.0f\" $value }} did in five minutes",
-        "Half an hour ago there was traffic, too. The model is gone, callers are cut off, or it hangs and they wait.",
+        "{{ $labels.model }}: no request has ended for minutes; at this time yesterday it was {{ printf \"%.0f\" $value }} in five minutes",
+        "There was traffic half an hour ago. The model is gone, callers cannot reach it, or it hangs and callers wait.",
     )
     .settings(&["alerts.least_events"])
     .variant(Variant::new(Severity::Critical, SHORT, expr))
@@ -125,8 +125,8 @@ fn too_few(slo: &Slo, rules: &Recording) -> Alert {
     let value = format!("{:.3}", usual / 60.0);
     Alert::new(
         "LlmRequestRateLow",
-        "{{ $labels.model }}: fewer requests than the band says, and yesterday at this time {{ printf \"%.3f\" $value }} a second",
-        format!("The band begins at {least} a second. Callers may not get through."),
+        "{{ $labels.model }}: the request rate is too low; at this time yesterday it was {{ printf \"%.3f\" $value }} per second",
+        format!("The lower limit is {least} per second. Callers may be unable to reach the service."),
     )
     .settings(&["alerts.requests_per_second_min"])
     .variant(Variant::new(Severity::Info, Window::minutes(30), expr))

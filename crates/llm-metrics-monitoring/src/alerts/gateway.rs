@@ -37,7 +37,7 @@ fn down() -> Alert {
     Alert::new(
         "LlmGatewayUpstreamDown",
         "{{ $labels.upstream }} does not answer the gateway {{ $labels.instance }}",
-        "The last probes failed, or they succeed and fail by turns: it may be started again and again. Requests for this upstream get a 502, or a 504.",
+        "The last probes failed, or they succeed and fail in turn because it restarts again and again. Requests for this upstream get a 502 or a 504.",
     )
     .variant(variant(Window::minutes(2), gauge!(gateway::UPSTREAM_UP).now().equals(0.0), "down for two minutes"))
     .variant(variant(Window::seconds(0), flaps, "up and down"))
@@ -74,11 +74,9 @@ fn failing() -> Alert {
     Alert::new(
         "LlmGatewayAttemptsFail",
         "{{ $labels.upstream }}: {{ $value | humanizePercentage }} of attempts get no answer",
-        "Connections to this upstream are refused or broken off, or it takes too long to answer. It is the share over 5m.",
+        "Connections to this upstream are refused or closed, or it takes too long to answer. The share is over 5m.",
     )
-    .variant(
-        Variant::new(Severity::Warning, SHORT, share.gt(FAILED_SHARE).and(enough)).keep(Window::minutes(5)),
-    )
+    .variant(Variant::new(Severity::Warning, SHORT, share.gt(FAILED_SHARE).and(enough)).keep(Window::minutes(5)))
     .case(Case::fires("just above", 12, "6%", series(6.0, 94.0)))
     .case(Case::quiet("just below", 12, series(4.9, 95.1)))
     .case(Case::quiet("not yet for long enough", 5, series(6.0, 94.0)))
@@ -92,8 +90,8 @@ fn quota() -> Alert {
     let remaining = |values| vec![gauge!(gateway::QUOTA_REMAINING).with("kind", "tokens").series(values)];
     Alert::new(
         "LlmGatewayQuotaLow",
-        "{{ $labels.upstream }}: {{ $value | humanizePercentage }} of the {{ $labels.kind }} allowance is left",
-        "For ten minutes it was never more than a tenth. What is above the allowance is turned away with a 429.",
+        "{{ $labels.upstream }}: {{ $value | humanizePercentage }} of the {{ $labels.kind }} quota is left",
+        "For ten minutes it was never more than 10 %. Requests above the quota are rejected with a 429.",
     )
     .variant(
         Variant::new(

@@ -56,7 +56,7 @@ fn headroom(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         MEMORY_HEADROOM_LOW,
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: {{ $value | humanizePercentage }} of memory used",
-        format!("Less than {} is left for a longer context or more requests at once.", percent(1.0 - limit)),
+        format!("Less than {} is left for longer contexts or for more concurrent requests.", percent(1.0 - limit)),
     )
     .settings(&["gpu.memory_headroom_ratio", "gpu.memory_preallocated"])
     .variant(
@@ -77,7 +77,7 @@ fn memory(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         MEMORY_HIGH,
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: {{ $value | humanizePercentage }} of memory used",
-        format!("More than {}: the next long request may fail for want of memory.", percent(limit)),
+        format!("More than {}: the next long request may run out of memory.", percent(limit)),
     )
     .settings(&["gpu.memory_ratio", "gpu.memory_preallocated"])
     .variant(Variant::new(Severity::Critical, SHORT, rules.gpu_memory_ratio.now().gt(limit)).keep(Window::minutes(5)))
@@ -110,7 +110,7 @@ fn forecast(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         "LlmGpuMemoryFillsUp",
         format!("GPU {{{{ $labels.gpu }}}} at {{{{ $labels.instance }}}}: memory will be full within {hours} h"),
-        "{{ $value | humanizePercentage }} is used now. If it goes on as in the last hour and the last quarter of one, there will be nothing left.",
+        "{{ $value | humanizePercentage }} is used now. The forecast continues the growth of the last hour and of the last 15 minutes.",
     )
     .settings(&["gpu.memory_forecast_hours", "gpu.memory_preallocated"])
     .variant(Variant::new(Severity::Warning, Window::minutes(30), expr).keep(Window::minutes(10)))
@@ -161,7 +161,7 @@ fn xid() -> Alert {
     Alert::new(
         XID,
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: XID {{ $labels.xid }}",
-        "The driver reported an error in the last five minutes. The runbook says what the number means. 79, 119 and 120 are told only where the collector may read `/dev/kmsg`.",
+        "The driver reported an error in the last five minutes. The runbook explains the number. 79, 119 and 120 are only reported if the collector can read `/dev/kmsg`.",
     )
     .variant(at_once(Severity::Critical, last().with_any("xid", &critical)))
     .variant(at_once(Severity::Warning, last().with_any("xid", &warning)))
@@ -193,7 +193,7 @@ fn throttled() -> Alert {
     Alert::new(
         "LlmGpuThrottled",
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: slowed down {{ $value | humanizePercentage }} of the time by {{ $labels.reason }}",
-        "It does not run at the clock that it should. Heat, power supply and cooling are the usual causes.",
+        "The GPU has lowered its clock. Heat, power supply and cooling are the usual causes.",
     )
     .variant(Variant::new(Severity::Warning, Window::minutes(10), expr).keep(Window::minutes(5)))
     .case(Case::fires("an eighth of the time", 12, "12.5%", series("hw_thermal_slowdown", 0.125)))
@@ -219,7 +219,7 @@ fn ecc() -> Alert {
     Alert::new(
         "LlmGpuMemoryErrors",
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: memory errors that could not be corrected",
-        "In the last quarter of an hour. Results since then may be wrong, and the process is likely to have died.",
+        "In the last 15 minutes. Results since then may be wrong, and the process has probably crashed.",
     )
     .variant(Variant::new(Severity::Critical, Window::seconds(0), expr))
     .case(Case::fires("one more", 12, "", vec![uncorrected().series(once.clone())]))
@@ -268,7 +268,7 @@ fn lost() -> Alert {
     Alert::new(
         GPU_LOST,
         "GPU {{ $labels.gpu }} at {{ $labels.instance }} does not answer",
-        "The driver cannot reach it. What ran on it has failed or hangs.",
+        "The driver cannot reach it. Programs on this GPU have failed or hang.",
     )
     .variant(Variant::new(Severity::Critical, Window::minutes(1), gauge!(gpu::UP).now().equals(0.0)))
     .case(Case::fires("lost", 3, "0", vec![up(0.0)]))
@@ -291,8 +291,8 @@ fn missing() -> Alert {
     let expr = gauge!(gpu::DEVICES).with("state", "missing").now().max_by(Level::Instance.labels()).gt(0.0);
     Alert::new(
         GPU_MISSING,
-        "{{ $labels.instance }}: {{ $value }} GPUs that should be there do not answer",
-        "The driver knows of them, or the collector was told to watch them, and nothing can be read. They were lost before the collector started, hence they have no name.",
+        "{{ $labels.instance }}: {{ $value }} GPUs are missing",
+        "The driver lists them, or the collector is configured for them, but they cannot be read. They were lost before the collector started, so their identity is not known.",
     )
     .variant(Variant::new(Severity::Critical, Window::minutes(2), expr))
     .case(Case::fires("one of two", 4, "1", vec![devices("found", Values::flat(1.0)), devices("missing", Values::flat(1.0))]))
@@ -308,7 +308,7 @@ fn recovery() -> Alert {
     Alert::new(
         "LlmGpuNeedsRecovery",
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: the driver asks for action {{ $value }}",
-        "1 is a reset, 2 a reboot, 3 to drain peer-to-peer traffic, 4 to drain and reset.",
+        "1: reset, 2: reboot, 3: drain peer-to-peer traffic, 4: drain and reset.",
     )
     .variant(Variant::new(Severity::Critical, SHORT, alive(action().now().gt(0.0))))
     .case(Case::fires("a reset", 7, "1", series(1.0)))
@@ -325,7 +325,7 @@ fn stale(slo: &Slo) -> Alert {
     Alert::new(
         "LlmGpuCollectorStale",
         "{{ $labels.instance }}: GPU readings are {{ printf \"%.0f\" $value }} s old",
-        format!("Older than {limit} s. The collector hangs in the driver, and the figures are those of then."),
+        format!("Older than {limit} s. The collector hangs in the driver, and the GPU metrics are out of date."),
     )
     .settings(&["gpu.stale_seconds"])
     .variant(Variant::new(Severity::Warning, SHORT, (Expr::time() - last().now()).gt(limit)))

@@ -170,7 +170,7 @@ impl Burn<'_> {
             self.bad
         );
         let description = format!(
-            "The objective is {}, so that {} may. At {{{{ $labels.burn }}}} times that the budget of {days} days does not last.",
+            "The objective is {}, so the error budget is {}. At {{{{ $labels.burn }}}} times that rate it will not last for {days} days.",
             percent(self.objective),
             percent(budget)
         );

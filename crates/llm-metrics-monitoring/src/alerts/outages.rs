@@ -72,8 +72,8 @@ fn stalled(rules: &Recording) -> Alert {
     let ended_with_it = ended("success", Values::rising(60.0).until(10, Values::rising(0.0)));
     Alert::new(
         STALLED,
-        "{{ $labels.instance }}: {{ $value }} requests in flight, and nothing comes of them",
-        "For five minutes there was no token, and no request succeeded. The engine hangs, or works on something very long that is not streamed.",
+        "{{ $labels.instance }}: {{ $value }} requests in flight without progress",
+        "For five minutes there was no token, and no request succeeded. The engine hangs, or works on a very long request without streaming.",
     )
     .variant(Variant::new(Severity::Critical, Window::minutes(2), expr))
     .case(Case::fires("tokens came, and come no more", 19, "3", vec![in_flight(), tokens(hung())]))
@@ -136,8 +136,8 @@ fn model_stalled(slo: &Slo) -> Alert {
     };
     Alert::new(
         MODEL_STALLED,
-        "{{ $labels.model }} at {{ $labels.instance }}: requests are given up or wait, and none gets a token",
-        "For five minutes this model produced no token and no request of it succeeded, whatever other models do. Its engine hangs, or cannot keep up at all.",
+        "{{ $labels.model }} at {{ $labels.instance }}: requests wait or are cancelled, and none gets a token",
+        "For five minutes this model produced no token, and none of its requests succeeded. Its engine hangs, or is far too slow. Other models may work.",
     )
     .settings(&["alerts.least_failures"])
     .variant(variant(given_up, "given up by clients"))
@@ -224,8 +224,8 @@ fn cancelled(slo: &Slo, rules: &Recording) -> Alert {
     let both = just_above(nearly);
     let alert = Alert::new(
         MOSTLY_CANCELLED,
-        "{{ $labels.model }}: {{ $value | humanizePercentage }} of requests are given up by their clients",
-        "Over five minutes, of all that were not rejected. They wait too long, or a proxy in front cuts them off: these are in no error ratio.",
+        "{{ $labels.model }}: {{ $value | humanizePercentage }} of requests are cancelled by their clients",
+        "The share is over five minutes, without rejected requests. Clients wait too long, or a proxy in front closes the connection. No error ratio includes these requests.",
     )
     .settings(&["alerts.cancelled_ratio", "alerts.least_events"])
     .variant(Variant::new(Severity::Critical, SHORT, above(nearly)))
@@ -317,8 +317,8 @@ fn rejected(slo: &Slo, rules: &Recording) -> Alert {
     let nothing = || collapse.seen(collapse.broken(0.0), collapse.since_then(1.0));
     Alert::new(
         MOSTLY_REJECTED,
-        "{{ $labels.job }}: requests are rejected, and hardly any succeeds",
-        "Requests that were rejected (401, 404, 429, …) are in no error ratio: callers are to blame, unless a key was rotated, a limit is wrong, or a model was renamed. Over five minutes not a tenth of what an hour before did succeeded.",
+        "{{ $labels.job }}: requests are rejected, and almost none succeed",
+        "No error ratio includes rejected requests (401, 404, 429, …), because they are usually errors of callers. But a rotated key, a wrong limit or a renamed model causes them, too. Over five minutes, less than a tenth as many requests succeeded as an hour before.",
     )
     .settings(&["alerts.least_events"])
     .variant(Variant::new(Severity::Critical, Window::minutes(2), collapsed(rules, &Level::Job, least)))
@@ -350,7 +350,7 @@ fn model_rejected(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         MODEL_REJECTED,
         "{{ $labels.model }} in {{ $labels.job }}: most requests are rejected",
-        "Requests that were rejected (401, 404, 429, …) are in no error ratio, and other models may be well. `critical`: over five minutes not a tenth of what an hour before did succeeded. `warning`: the share is above the limit.",
+        "No error ratio includes rejected requests (401, 404, 429, …), and other models may work well. `critical`: over five minutes, less than a tenth as many requests succeeded as an hour before. `warning`: the share is above the limit.",
     )
     .settings(&["alerts.rejected_ratio", "alerts.least_events"])
     .variant(Variant::new(Severity::Warning, Window::minutes(10), high).keep(SHORT))
@@ -378,8 +378,8 @@ fn model_gone(rules: &Recording) -> Alert {
     let lately = ended("success", Values::rising(0.0).until(40, Values::rising(60.0).until(60, Values::absent())));
     Alert::new(
         MODEL_GONE,
-        "{{ $labels.model }} is loaded nowhere in {{ $labels.job }} any more",
-        "Within the last hour it was loaded and had requests. Its server is gone, or it was unloaded.",
+        "{{ $labels.model }} is no longer loaded by any server of {{ $labels.job }}",
+        "It was loaded and had requests within the last hour. Its server is gone, or the model was unloaded.",
     )
     .variant(Variant::new(Severity::Warning, SHORT, was.unless(loaded).and(used)))
     .case(Case::fires("its series have ended", 84, "", vec![gone(), used_by(60.0)]))
@@ -426,8 +426,8 @@ fn crash_loop(slo: &Slo) -> Alert {
     let variant = |expr, seen: &str| Variant::new(Severity::Critical, Window::seconds(0), expr).label("seen", seen);
     Alert::new(
         CRASH_LOOP,
-        "{{ $labels.instance }} of {{ $labels.job }} goes down again and again: {{ $value }} changes in a quarter of an hour",
-        "It is started, dies and is started again. Each time the model is loaded anew, and what was in flight is lost.",
+        "{{ $labels.instance }} of {{ $labels.job }} restarts again and again: {{ $value }} changes in 15 minutes",
+        "It crashes and restarts. Each time the model is loaded again, and requests in flight are lost.",
     )
     .settings(&["service.jobs"])
     .variant(variant(starts, "starts of the process"))

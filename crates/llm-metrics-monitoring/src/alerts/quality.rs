@@ -16,8 +16,8 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     let shares = [
         Share {
             name: "LlmAnswersCut",
-            are: "of answers stop at the limit on tokens",
-            description: "Limits are too tight, or the model does not come to an end.",
+            are: "of answers stop at the token limit",
+            description: "Limits are too low, or the model does not stop.",
             settings: &["alerts.cut_ratio"],
             levels: &[(Severity::Warning, slo.alerts.cut_ratio)],
             window: Window::minutes(15),
@@ -30,8 +30,8 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         },
         Share {
             name: "LlmStructuredOutputInvalid",
-            are: "of the outputs that were to be JSON are not",
-            description: "Whoever asked for JSON cannot parse what they get: it is broken, cut, in a Markdown fence, or not what the schema allows.",
+            are: "of the requested JSON outputs are not valid",
+            description: "Programs that asked for JSON cannot parse the answer: it is invalid, cut off, in a Markdown fence, or does not match the schema.",
             settings: &[],
             levels: &[(Severity::Critical, 0.1), (Severity::Warning, 0.05)],
             window: Window::minutes(5),
@@ -44,8 +44,8 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         },
         Share {
             name: "LlmToolCallsInvalid",
-            are: "of tool calls cannot be made",
-            description: "Their arguments are no JSON or break off, or no such tool was offered.",
+            are: "of tool calls are invalid",
+            description: "Their arguments are not JSON or are cut off, or no such tool was offered.",
             settings: &[],
             levels: &[(Severity::Critical, 0.2), (Severity::Warning, 0.05)],
             window: Window::minutes(15),
@@ -58,8 +58,8 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         },
         Share {
             name: "LlmOutputRepeats",
-            are: "of answers go round in circles",
-            description: "The model has fallen into loops: they fill the context, and take the time of everybody else.",
+            are: "of answers repeat themselves",
+            description: "The model repeats itself. This fills the context, and slows down other requests.",
             settings: &[],
             levels: &[(Severity::Critical, 0.1), (Severity::Warning, 0.02)],
             window: Window::minutes(15),
@@ -72,8 +72,8 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         },
         Share {
             name: "LlmOutputEmpty",
-            are: "of answers have nothing in them",
-            description: "They count as a success, and nobody can do anything with them: no text, white space, or reasoning alone.",
+            are: "of answers are empty",
+            description: "They count as a success, but are useless: no text, only white space, or only reasoning.",
             settings: &[],
             levels: &[(Severity::Critical, 0.1), (Severity::Warning, 0.02)],
             window: Window::minutes(15),
@@ -86,8 +86,8 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         },
         Share {
             name: "LlmSpecialTokensLeak",
-            are: "of answers show tokens of the chat template",
-            description: "The template, the stop tokens or the parser of tool calls do not fit the model.",
+            are: "of answers contain special tokens of the chat template",
+            description: "The chat template, the stop tokens or the tool-call parser do not match the model.",
             settings: &[],
             levels: &[(Severity::Warning, 0.01)],
             window: Window::minutes(15),

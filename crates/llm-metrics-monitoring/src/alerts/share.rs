@@ -36,7 +36,7 @@ pub(super) struct Share<'a> {
 impl Share<'_> {
     pub(super) fn alert(self) -> Alert {
         let summary = format!("{{{{ $labels.model }}}}: {{{{ $value | humanizePercentage }}}} {}", self.are);
-        let description = format!("{} It is the share over {}.", self.description, self.window);
+        let description = format!("{} The share is over {}.", self.description, self.window);
         let mut alert = Alert::new(self.name, summary, description).settings(self.settings);
         for (index, (severity, limit)) in self.levels.iter().enumerate() {
             let hold = Window::minutes(self.hold);

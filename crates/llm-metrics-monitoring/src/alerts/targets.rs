@@ -35,7 +35,7 @@ fn down(slo: &Slo) -> Alert {
     Alert::new(
         TARGET_DOWN,
         "{{ $labels.instance }} of {{ $labels.job }} cannot be scraped",
-        "Nothing is known about it. It is down, or Prometheus cannot reach it.",
+        "It is down, or Prometheus cannot reach it. There is no other data about it.",
     )
     .settings(&["service.jobs"])
     .variant(Variant::new(Severity::Critical, Window::minutes(2), of_jobs(gauge!(external::UP), slo).now().equals(0.0)))
@@ -48,8 +48,8 @@ fn absent(slo: &Slo) -> Alert {
     let jobs = &slo.service.jobs;
     let alert = Alert::new(
         TARGET_ABSENT,
-        "Prometheus knows no target of the job {{ $labels.job }}",
-        "The scrape configuration or service discovery lost it. Without targets no other alert can fire.",
+        "Prometheus has no target for the job {{ $labels.job }}",
+        "The scrape configuration or service discovery no longer has it. Without targets no other alert can fire.",
     )
     .settings(&["service.jobs"]);
     let all_but = |missing: Option<&String>| -> Vec<Series> {
@@ -72,8 +72,8 @@ fn missing(slo: &Slo) -> Alert {
     let answers = of_jobs(gauge!(external::UP), slo).now().equals(1.0);
     Alert::new(
         "LlmMetricsMissing",
-        "{{ $labels.instance }} of {{ $labels.job }} is up and exports none of our metrics",
-        "The layer is not in place, the recorder was installed after it, or the prefix is another.",
+        "{{ $labels.instance }} of {{ $labels.job }} is up, but exports none of the expected metrics",
+        "The layer is missing, the recorder was installed after it, or the metrics have another prefix.",
     )
     .settings(&["service.jobs"])
     .variant(Variant::new(Severity::Warning, SHORT, answers.unless_on([JOB, INSTANCE], info().now())))
@@ -93,7 +93,7 @@ fn slow(slo: &Slo) -> Alert {
     Alert::new(
         "LlmScrapeSlow",
         "{{ $labels.instance }}: a scrape takes {{ printf \"%.1f\" $value }} s",
-        format!("More than {limit} s: there are too many series, or the process has no time to answer."),
+        format!("More than {limit} s: there are too many series, or the process gets too little CPU time."),
     )
     .settings(&["alerts.scrape_seconds", "service.jobs"])
     .variant(
@@ -126,7 +126,7 @@ fn overflow() -> Alert {
     Alert::new(
         "LlmSeriesOverflow",
         "{{ $labels.instance }}: values of the label {{ $labels.label }} are counted as `other`",
-        "More values were seen than the label may have. Figures by this label are no longer complete.",
+        "The label had more values than its limit allows. Figures by this label are no longer complete.",
     )
     .variant(Variant::new(Severity::Warning, Window::seconds(0), expr))
     .case(Case::fires("the first", 12, "", vec![overflow().series(Values::flat(0.0).until(10, Values::flat(1.0)))]))
@@ -151,7 +151,7 @@ fn rules_not_evaluated() -> Alert {
     Alert::new(
         "LlmRulesNotEvaluated",
         "{{ $labels.instance }}: Prometheus {{ $labels.why }} ({{ $value }})",
-        "What is not evaluated, or not loaded, alerts nobody: this is about the monitoring itself.",
+        "Rules that are not evaluated or not loaded cannot cause alerts. This alert is about the monitoring itself.",
     )
     .variant(warning(increase(failures()), "fails to evaluate rules"))
     .variant(warning(increase(missed()), "is too slow for its rules"))
@@ -177,7 +177,7 @@ fn watchdog() -> Alert {
     Alert::new(
         "LlmWatchdog",
         "Alerts arrive",
-        "This one always fires. Send it to something that raises the alarm when it stops coming.",
+        "This alert always fires. Send it to a receiver that raises the alarm when it stops.",
     )
     .variant(Variant::new(Severity::None, Window::seconds(0), Expr::vector(1.0)))
     .case(Case::fires("always", 1, "1", Vec::new()))

@@ -92,7 +92,7 @@ fn duration_high(
             "{{{{ $labels.model }}}}: {} % of requests take up to {{{{ printf \"%.2f\" $value }}}} s",
             (quantile * 100.0).round()
         ),
-        format!("The limit is {limit} s. Only requests that succeeded count: failures can be fast."),
+        format!("The limit is {limit} s. Only successful requests count, because failures can be fast."),
     )
     .settings(settings)
     .variant(Variant::new(Severity::Warning, Window::minutes(hold), expr).keep(SHORT))
@@ -124,7 +124,7 @@ fn errors(slo: &Slo, rules: &Recording) -> Alert {
         ERROR_RATIO_HIGH,
         "{{ $labels.model }}: {{ $value | humanizePercentage }} of requests fail",
         format!(
-            "More than {} failed over five minutes, and some still do, through the server's fault or the engine's: what callers did wrong is not in it.",
+            "More than {} failed over five minutes, and some still fail. Only failures of the server and the engine count, not errors of callers.",
             percent(limit)
         ),
     )
@@ -170,7 +170,7 @@ fn instance_failing(slo: &Slo) -> Alert {
     Alert::new(
         INSTANCE_FAILING,
         "{{ $labels.instance }} of {{ $labels.job }}: {{ $value | humanizePercentage }} of its requests fail",
-        "Other instances may be well, so that the service as a whole is. Take this one out of the load balancer.",
+        "Other instances may work well, so the whole service looks good. Take this instance out of the load balancer.",
     )
     .settings(&["alerts.least_failures"])
     .variant(Variant::new(Severity::Warning, SHORT, expr).keep(SHORT))
@@ -193,7 +193,7 @@ fn too_many(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         "LlmRequestRateHigh",
         "{{ $labels.model }}: {{ printf \"%.2f\" $value }} requests a second",
-        format!("The band ends at {most}."),
+        format!("The upper limit is {most} per second."),
     )
     .settings(&["alerts.requests_per_second_max"])
     .variant(
@@ -234,7 +234,7 @@ fn queue(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         QUEUE_GROWING,
         "{{ $labels.instance }}: the queue is {{ $labels.why }} ({{ printf \"%.0f\" $value }})",
-        format!("`growing`: more requests come in than go out, so many more each minute. `long`: for ten minutes there were never less than {most} that wait."),
+        format!("`growing`: more requests arrive than are finished, by this number per minute. `long`: for ten minutes at least {most} requests were always waiting."),
     )
     .settings(&["alerts.queue_requests"])
     .variant(warning(growing(rules.waiting.gauge()), "server", "growing"))

@@ -46,7 +46,7 @@ fn first_token(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         "LlmTimeToFirstTokenUnusual",
         "{{ $labels.model }}: 95 % of streams begin within {{ printf \"%.1f\" $value }} s, usually in less than half of that",
-        "Compared with the median of the same figure over a day, and with this hour of the day before. The objective may still be met.",
+        "This is compared with the median of the last day, and with the same hour of the day before. The objective may still be met.",
     )
     .settings(&["alerts.least_events"])
     .variant(Variant::new(Severity::Info, Window::minutes(15), expr))
