@@ -32,11 +32,11 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 
     /// Where clients connect [default: 127.0.0.1:8080]; port 0 takes any free port
-    #[arg(long, value_name = "ADDRESS", env = "LLM_GATEWAY_LISTEN")]
+    #[arg(long, value_name = "ADDRESS", env = "LLM_GATEWAY_LISTEN", value_parser = address)]
     listen: Option<SocketAddr>,
 
     /// Serves /metrics, /health, /ready and /debug/requests on an address of their own, and no longer on the clients'
-    #[arg(long, value_name = "ADDRESS", env = "LLM_GATEWAY_METRICS_LISTEN")]
+    #[arg(long, value_name = "ADDRESS", env = "LLM_GATEWAY_METRICS_LISTEN", value_parser = address)]
     metrics_listen: Option<SocketAddr>,
 
     /// Checks the settings and stops: 0 if they are right, 1 if not
@@ -55,6 +55,10 @@ pub(crate) enum SettingsError {
     Read { path: PathBuf, source: io::Error },
     #[error("{}: the settings are invalid", path.display())]
     Config { path: PathBuf, source: InvalidConfig },
+    #[error("--poll: an upstream of kind {} has no figures of an engine: leave it out", .0.as_str())]
+    Poll(Kind),
+    #[error("the metrics have the same address as the clients, {0}: leave --metrics-listen out to have them there")]
+    SameAddress(SocketAddr),
 }
 
 impl Args {
@@ -65,6 +69,9 @@ impl Args {
             (None, Some(url)) => {
                 let name = self.name.unwrap_or_else(|| url.authority().to_string());
                 let mut upstream = UpstreamConfig::new(name, url, self.kind);
+                if self.poll.is_some() && matches!(self.kind, Kind::OpenAi | Kind::Anthropic) {
+                    return Err(SettingsError::Poll(self.kind));
+                }
                 upstream.poll = self.poll;
                 Config::with_upstream(upstream)
             }
@@ -72,6 +79,10 @@ impl Args {
         };
         config.listen = self.listen.unwrap_or(config.listen);
         config.metrics_listen = self.metrics_listen.or(config.metrics_listen);
+        // Port 0 is another one each time.
+        if config.metrics_listen == Some(config.listen) && config.listen.port() != 0 {
+            return Err(SettingsError::SameAddress(config.listen));
+        }
         Ok(config)
     }
 
@@ -90,6 +101,10 @@ fn read(path: PathBuf) -> Result<Config, SettingsError> {
         Ok(text) => Config::parse(&text).map_err(|source| SettingsError::Config { path, source }),
         Err(source) => Err(SettingsError::Read { path, source }),
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, like 127.0.0.1:8080")
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -133,8 +148,17 @@ mod tests {
             &["--upstream", "http://h", "--name", "a b"],
             &["--upstream", "http://h", "--poll", "1ms"],
             &["--upstream", "http://h", "--check", "--check-health"],
+            &["--upstream", "http://h", "--listen", "localhost:8080"],
         ] {
             assert!(Args::try_parse_from([&["llm-gateway"], arguments].concat()).is_err(), "{arguments:?}");
+        }
+        for (arguments, told) in [
+            (&["--kind", "openai", "--poll", "15s"][..], "kind openai has no figures"),
+            (&["--metrics-listen", "127.0.0.1:8080"], "the same address as the clients, 127.0.0.1:8080"),
+        ] {
+            let arguments = [&["llm-gateway", "--upstream", "http://h"], arguments].concat();
+            let error = Args::try_parse_from(arguments).unwrap().settings().unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
         }
     }
 

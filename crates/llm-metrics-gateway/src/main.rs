@@ -4,9 +4,10 @@
 
 mod cli;
 mod health;
+mod log;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
 };
@@ -14,7 +15,6 @@ use std::{
 use clap::Parser;
 use llm_metrics_gateway::{Config, Gateway, GatewayError};
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +33,7 @@ enum RunError {
 
 fn main() -> ExitCode {
     let args = cli::Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .init();
+    log::start();
     let outcome = if args.check_health { check_health(args) } else { start(args) };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -46,7 +41,8 @@ fn main() -> ExitCode {
         Err(error) => {
             let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
             let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-            tracing::error!("{message}");
+            // Not by the log, which may be off.
+            let _ = writeln!(io::stderr(), "error: {message}");
             ExitCode::FAILURE
         }
     }

@@ -56,6 +56,37 @@ fn what_cannot_be_read_or_listened_on_is_said() {
 }
 
 #[test]
+fn why_it_did_not_start_is_said_whatever_is_logged() {
+    for level in ["off", "inof", "=", "", "llm_metrics=debug"] {
+        let missing = support::command(&["--config", "/no/such/file.toml"]).env("RUST_LOG", level).output().unwrap();
+        assert_eq!(missing.status.code(), Some(1));
+        let message = String::from_utf8_lossy(&missing.stderr);
+        assert!(message.contains("error: /no/such/file.toml: the file cannot be read: No such file"), "{message}");
+    }
+}
+
+#[test]
+fn a_level_that_is_none_is_said_once() {
+    let settings = file("[upstreams.a]\nurl = \"http://127.0.0.1:1\"\n");
+    let arguments = ["--config", settings.path().to_str().unwrap(), "--check"];
+    let told = |level: &str| {
+        let checked = support::command(&arguments).env("RUST_LOG", level).output().unwrap();
+        assert!(checked.status.success());
+        String::from_utf8_lossy(&checked.stderr).into_owned()
+    };
+    let invalid = told("info,llm_gateway=loud");
+    assert!(invalid.starts_with("warning: RUST_LOG=\"info,llm_gateway=loud\" is invalid ("), "{invalid}");
+    let slip = told("inof");
+    assert!(slip.starts_with("warning: RUST_LOG=\"inof\" is no level, and names nothing of the gateway"), "{slip}");
+    for message in [invalid, slip] {
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+    for right in ["", "off", "warn", "info,hyper=off", "llm_metrics_gateway=debug", "llm_gateway=error,off"] {
+        assert_eq!(told(right), "", "{right}");
+    }
+}
+
+#[test]
 fn a_gateway_does_not_send_requests_to_itself() {
     for arguments in [
         // The port of llama-server, too, where nothing else is said.
@@ -187,6 +218,45 @@ async fn no_key_and_no_prompt_reaches_the_log() {
     for secret in ["my-prompt", "my-token", "my-key"] {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
+}
+
+/// Of two things that are asked of an upstream one fails, each time anew, and the other one does not.
+#[tokio::test]
+async fn a_poll_that_goes_on_to_fail_is_told_once() {
+    let (lists, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let (addr, _task) = upstream(move |mut socket| {
+        let lists = lists.clone();
+        async move {
+            let mut request = Vec::new();
+            while socket.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                if !request.ends_with(b"\r\n\r\n") {
+                    continue;
+                }
+                if String::from_utf8_lossy(&request).starts_with("GET /v1/models ") {
+                    let _ = lists.send(());
+                }
+                request.clear();
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").await;
+            }
+        }
+    })
+    .await;
+    let settings = file(&format!(
+        "[upstreams.a]\nurl = \"http://{addr}\"\nkind = \"vllm\"\nrefresh_models = \"1s\"\npoll = \"1s\"\n"
+    ));
+    let process = support::command(&["--listen", "127.0.0.1:0", "--config", settings.path().to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut process = Ended(process);
+    for _ in 0..4 {
+        asked.recv().await.expect("it asks");
+    }
+    let _ = process.0.kill();
+    let mut log = String::new();
+    std::io::Read::read_to_string(&mut process.0.stderr.take().unwrap(), &mut log).unwrap();
+    assert_eq!(log.matches("nothing is known of its models").count(), 1, "{log}");
 }
 
 /// Ends the process with the test.

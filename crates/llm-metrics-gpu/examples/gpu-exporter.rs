@@ -6,7 +6,7 @@
 //!
 //! `kill -USR1` makes it let go of the driver, so that a GPU can be reset or the driver upgraded; once more, and it goes on.
 
-use std::{error::Error, io, net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
+use std::{error::Error, io, iter, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use llm_metrics::{catalog::Naming, prometheus::Exporter};
@@ -58,10 +58,20 @@ struct Flags {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     let flags = Flags::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).init();
+    match run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let causes = iter::successors(Some(&*error), |error| error.source()).map(ToString::to_string);
+            eprintln!("error: {}", causes.collect::<Vec<_>>().join(": "));
+            ExitCode::FAILURE
+        }
+    }
+}
 
+async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let naming = match flags.prefix {
         Some(prefix) => Naming::new().prefix(prefix)?,
         None => Naming::new(),
@@ -90,7 +100,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let collector = collector.start();
 
-    let listener = TcpListener::bind(flags.listen).await?;
+    let listener = TcpListener::bind(flags.listen).await;
+    let listener = listener.map_err(|error| format!("cannot listen on {}: {error}", flags.listen))?;
     println!("listening on http://{}/metrics", listener.local_addr()?);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut pause = signal(SignalKind::user_defined1())?;

@@ -77,3 +77,20 @@ fn it_serves_the_gpus_of_the_machine_and_stops_when_told() {
     tell("-TERM");
     assert!(exporter.wait().unwrap().success());
 }
+
+#[test]
+fn it_says_in_words_why_it_does_not_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (arguments, reason) in [
+        (["--listen", &*address], format!("error: cannot listen on {address}: Address already in use")),
+        (["--prefix", "a b"], "error: ".to_owned()),
+        (["--label", "a b=c"], "error: ".to_owned()),
+    ] {
+        let exporter =
+            Command::new(example("gpu-exporter")).args(arguments).env("NVML_LIB_PATH", fake_library()).output();
+        let exporter = exporter.unwrap();
+        let told = String::from_utf8_lossy(&exporter.stderr);
+        assert!(exporter.status.code() == Some(1) && told.contains(&reason), "{told}");
+    }
+}

@@ -28,8 +28,7 @@ use tracing_subscriber::{EnvFilter, prelude::*};
 
 fn main() -> ExitCode {
     let args = cli::Args::parse();
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,mistralrs_core=warn,mistralrs_quant=warn,llm_metrics::spans=off"));
+    let filter = filter();
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -42,15 +41,13 @@ fn main() -> ExitCode {
     let spans = match spans {
         Ok(spans) => spans,
         Err(error) => {
-            tracing::error!("{}", with_sources(&error));
-            return ExitCode::FAILURE;
+            return failed(&with_sources(&error));
         }
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("the runtime could not be started: {error}");
-            return ExitCode::FAILURE;
+            return failed(&format!("the runtime could not be started: {error}"));
         }
     };
     let outcome = runtime.block_on(run::run(args, spans.is_some()));
@@ -59,11 +56,27 @@ fn main() -> ExitCode {
     drop(spans);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{}", with_sources(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&with_sources(&error)),
     }
+}
+
+/// What is logged: what `RUST_LOG` says, unless that is invalid.
+fn filter() -> EnvFilter {
+    let usual = || EnvFilter::new("info,mistralrs_core=warn,mistralrs_quant=warn,llm_metrics::spans=off");
+    let Some(wanted) = std::env::var_os(EnvFilter::DEFAULT_ENV).filter(|wanted| !wanted.is_empty()) else {
+        return usual();
+    };
+    let wanted = wanted.to_string_lossy();
+    EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+        eprintln!("warning: RUST_LOG={wanted:?} is invalid ({error}): the usual is logged");
+        usual()
+    })
+}
+
+/// Says why it does not run: not by the log, which may be off.
+fn failed(reason: &str) -> ExitCode {
+    eprintln!("error: {reason}");
+    ExitCode::FAILURE
 }
 
 /// An error with everything that led to it, in one line.

@@ -175,16 +175,30 @@ async fn more_than_the_length_that_was_said_is_not_passed_and_the_connection_not
 
 #[tokio::test]
 async fn what_is_no_answer_is_a_502() {
-    let upstream = Upstream::start(|mut peer| async move {
-        peer.request().await;
-        peer.write("SSH-2.0-OpenSSH\r\n\r\n").await;
-    })
-    .await;
-    let gateway = Running::before(upstream.addr, "").await;
-    let mut client = Client::connect(gateway.addr).await;
-    let answer = client.send(post(gateway.addr, CHAT, ask("m"))).await;
-    assert_eq!(answer.status(), 502);
-    assert_error(&gateway.ended(1).await, "upstream_error", "none");
+    for (answer, reason) in [
+        ("SSH-2.0-OpenSSH\r\n\r\n".to_owned(), "not valid HTTP"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}".to_owned(), "not valid HTTP"),
+        (format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(200_000)), "too long a head"),
+        (format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(150)), "too long a head"),
+        ("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n".to_owned(), "not asked for"),
+        (String::new(), "closed the connection before it sent a response"),
+    ] {
+        let upstream = Upstream::start(move |mut peer| {
+            let answer = answer.clone();
+            async move {
+                peer.request().await;
+                peer.write(answer).await;
+            }
+        })
+        .await;
+        let gateway = Running::before(upstream.addr, "").await;
+        let mut client = Client::connect(gateway.addr).await;
+        let answer = client.send(post(gateway.addr, CHAT, ask("m"))).await;
+        assert_eq!(answer.status(), 502);
+        let told = answer.text().await;
+        assert!(told.contains(reason), "{told}");
+        assert_error(&gateway.ended(1).await, "upstream_error", "none");
+    }
 }
 
 #[tokio::test]

@@ -225,6 +225,50 @@ async fn a_websocket_passes_both_ways_until_one_side_closes() {
     assert!(gateway.finished().await, "it waited for the tunnel");
 }
 
+/// As Java's client does with its first request to a server. It is told nothing of the offer, takes HTTP/1.1, and is measured.
+#[tokio::test]
+async fn who_offers_http2_on_an_open_connection_is_answered_in_http1_and_measured() {
+    let upstream = Upstream::start(|mut peer| async move {
+        while let Some(request) = peer.request().await {
+            for absent in ["upgrade", "http2-settings", "connection:"] {
+                assert!(!request.to_ascii_lowercase().contains(absent), "{request}");
+            }
+            peer.write(unary(&completion("Hi", 9, 1))).await;
+        }
+    })
+    .await;
+    let gateway = Running::before(upstream.addr, "").await;
+    let mut client = Wire::open(gateway.addr).await;
+    for _ in 0..2 {
+        let offer = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+        let (question, length) = (ask("m"), ask("m").len());
+        let request = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\n{offer}content-length: {length}\r\n\r\n{question}");
+        client.write(request).await;
+        let answer = client.until("\"total_tokens\":10}}").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    assert_eq!(gateway.ended(2).await.value("llm_requests_total", &[("outcome", "success")]), 2.0);
+    assert_eq!(upstream.connections(), 1, "its connection is kept like any other");
+}
+
+#[tokio::test]
+async fn a_question_about_the_server_has_no_path() {
+    let upstream = Upstream::start(|mut peer| async move {
+        let request = peer.request().await.expect("a request");
+        assert!(request.starts_with("OPTIONS * HTTP/1.1\r\n"), "{request}");
+        peer.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+    })
+    .await;
+    let gateway = Running::start(&format!(
+        "[upstreams.a]\nurl = \"http://{}/base\"\nkind = \"openai\"\nprobe = \"0\"\nrefresh_models = \"0\"",
+        upstream.addr
+    ))
+    .await;
+    let mut client = Wire::open(gateway.addr).await;
+    client.write("OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 204 No Content\r\n"));
+}
+
 #[tokio::test]
 async fn an_answer_without_a_body_is_one() {
     let upstream = Upstream::start(|mut peer| async move {

@@ -43,9 +43,11 @@ pub(crate) fn keep_upgrade(headers: &mut HeaderMap, change: impl FnOnce(&mut Hea
     }
 }
 
-/// Whether a request wants another protocol on its connection.
+/// Whether a request wants another protocol on its connection. HTTP/2 (`h2c`), which Java's client asks for with each first
+/// request, is not one: to answer in HTTP/1.1 is to decline.
 pub(crate) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE) && has_token(headers, &header::CONNECTION, "upgrade")
+    let mut wanted = tokens(headers, &header::UPGRADE);
+    wanted.any(|protocol| !protocol.eq_ignore_ascii_case("h2c")) && has_token(headers, &header::CONNECTION, "upgrade")
 }
 
 /// HTTP/2 may have a header for each cookie, HTTP/1.1 has one for all (RFC 9113, section 8.2.3).
@@ -149,6 +151,11 @@ mod tests {
         assert!(asks_for_upgrade(&headers(&upgrade)));
         assert!(!asks_for_upgrade(&headers(&upgrade[..1])));
         assert!(!asks_for_upgrade(&headers(&upgrade[1..])));
+        let h2c = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")];
+        assert!(!asks_for_upgrade(&headers(&h2c)));
+        let mut request = headers(&h2c);
+        of_request(&mut request, AcceptEncoding::Pass);
+        assert_eq!(request, headers(&[]));
         let mut request = headers(&upgrade);
         keep_upgrade(&mut request, |headers| of_request(headers, AcceptEncoding::Pass));
         assert_eq!(request, headers(&[("connection", "upgrade"), ("upgrade", "websocket")]));

@@ -110,6 +110,10 @@ fn upstream(
         if time < OFTENEST && !time.is_zero() {
             return at(asked.span(), field, too_often(time));
         }
+        if field == ".poll" && !upstream.kind.is_local() && !time.is_zero() {
+            let kind = upstream.kind.as_str();
+            return at(asked.span(), field, format!("kind = \"{kind}\" has no figures of an engine: leave it out"));
+        }
         *every = some(time);
     }
     if let Some(file) = file.ca_file {
@@ -273,6 +277,11 @@ mod tests {
             ("[upstreams.a]\nurl = \"http://x\"\nkind = \"olama\"", "line 3, column 8: upstreams.a.kind: ", "`ollama`"),
             ("[upstreams.a]\nurl = \"http://x\"\npoll = \"5\"", "line 3, column 8: upstreams.a.poll: ", "30s"),
             ("[upstreams.a]\nurl = \"http://x\"\npoll = \"5ms\"", "line 3, column 8: upstreams.a.poll: ", "too often"),
+            (
+                "[upstreams.a]\nurl = \"http://x\"\nkind = \"openai\"\npoll = \"15s\"",
+                "line 4, column 8: upstreams.a.poll: ",
+                "leave it out",
+            ),
             (
                 "[upstreams.a]\nurl = \"http://x\"\nprobe = \"5ms\"",
                 "line 3, column 9: upstreams.a.probe: ",

@@ -107,8 +107,7 @@ impl UpstreamUrl {
             Ok(ip) => ip == listen.ip() || (is_here(ip) && listen.ip().is_unspecified()),
             Err(_) => self.host().eq_ignore_ascii_case("localhost") && is_here(listen.ip()),
         };
-        // Port 0 is any that is free.
-        host && self.port() == listen.port() && listen.port() != 0
+        host && self.port() == listen.port()
     }
 }
 
@@ -116,7 +115,7 @@ impl FromStr for UpstreamUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let invalid = |reason| InvalidUrl { url: text.to_owned(), reason };
+        let invalid = |reason| InvalidUrl { url: without_secrets(text), reason };
         let uri: Uri = text.parse().map_err(|_| invalid("it is no URL"))?;
         let parts = uri.into_parts();
         let scheme = parts.scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
@@ -127,9 +126,16 @@ impl FromStr for UpstreamUrl {
         if authority.as_str().contains('@') {
             return Err(invalid("a user and password have no place in it: clients send `authorization` themselves"));
         }
+        let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(invalid("its port has to be from 1 to 65535"));
+        }
         let path = parts.path_and_query.as_ref().map_or("", |path| path.as_str());
         if path.contains('?') {
             return Err(invalid("a query has no place in it"));
+        }
+        if text.contains('#') {
+            return Err(invalid("a fragment has no place in it"));
         }
         Ok(Self { scheme, authority, base_path: path.trim_end_matches('/').to_owned() })
     }
@@ -141,12 +147,22 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
+/// What may be said of a URL: neither a user with a password nor a query, which may have a key in it.
+fn without_secrets(text: &str) -> String {
+    let (text, query) = text.split_once('?').map_or((text, ""), |(text, _)| (text, "?…"));
+    let scheme = text.find("://").map_or(0, |at| at + "://".len());
+    match text[scheme..].rsplit_once('@') {
+        Some((_, host)) => format!("{}…@{host}{query}", &text[..scheme]),
+        None => format!("{text}{query}"),
+    }
+}
+
 /// A URL that cannot be an upstream's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not a valid upstream URL: {reason}; an example is http://127.0.0.1:11434")]
 #[non_exhaustive]
 pub struct InvalidUrl {
-    /// What was given.
+    /// What was given, but for users, passwords and queries.
     pub url: String,
     /// What is wrong with it.
     pub reason: &'static str,
@@ -212,7 +228,7 @@ mod tests {
             ("http://127.0.0.1:8080", "10.0.0.5:8080"),
             ("http://example.com:8080", "127.0.0.1:8080"),
             ("http://localhost:8080", "10.0.0.5:8080"),
-            ("http://127.0.0.1:0", "127.0.0.1:0"),
+            ("http://127.0.0.1", "127.0.0.1:0"),
         ] {
             assert!(!is(url, listen), "{url} {listen}");
         }
@@ -228,9 +244,16 @@ mod tests {
             ("http://user:secret@host", "no place"),
             ("http://host/?key=1", "a query"),
             ("http://ho st", "no URL"),
+            ("http://host/#x", "a fragment"),
+            ("http://host:99999", "from 1 to 65535"),
+            ("http://[::1]:0/v1", "from 1 to 65535"),
+            ("http://host:", "from 1 to 65535"),
+            ("user:secret@host", "begin with http"),
+            ("http://user:secret@ho st/?key=secret", "no URL"),
         ] {
             let error = url.parse::<UpstreamUrl>().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
+            assert!(!error.contains("secret") && !error.contains("key=1"), "{error}");
         }
     }
 

@@ -37,7 +37,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(crate) async fn watch(upstream: Arc<Upstream>, models: ModelNames, engines: Engines) {
     let name = upstream.config.name.clone();
     let mut watch =
-        Watch { loaded: LoadedModels::new(Arc::clone(&upstream)), upstream, models, engines, failing: false };
+        Watch { loaded: LoadedModels::new(Arc::clone(&upstream)), upstream, models, engines, failing: BTreeSet::new() };
     let config = &watch.upstream.config;
     let mut probe = ticks(config.probe);
     let mut refresh = ticks(config.refresh_models);
@@ -64,8 +64,8 @@ struct Watch {
     models: ModelNames,
     engines: Engines,
     loaded: LoadedModels,
-    /// Whether the last refresh or poll failed, so that a failure is told once and not each time.
-    failing: bool,
+    /// Of what the last look failed, so that a failure is told once and not each time.
+    failing: BTreeSet<&'static str>,
 }
 
 impl Watch {
@@ -132,13 +132,13 @@ impl Watch {
         figures.map(drop)
     }
 
-    fn outcome(&mut self, name: &str, of: &str, outcome: Result<(), FetchError>) {
+    fn outcome(&mut self, name: &str, of: &'static str, outcome: Result<(), FetchError>) {
         let Err(error) = outcome else {
-            self.failing = false;
+            self.failing.remove(of);
             return;
         };
         self.upstream.metrics.poll_failed();
-        if !std::mem::replace(&mut self.failing, true) {
+        if self.failing.insert(of) {
             tracing::warn!(upstream = %name, "nothing is known of {of}: {error}");
         }
     }

@@ -138,7 +138,8 @@ impl Upstream {
     /// A path of the client's as a path of the upstream's.
     fn target(&self, path: &PathAndQuery) -> Result<PathAndQuery, http::uri::InvalidUri> {
         let base = &self.config.url.base_path;
-        if base.is_empty() { Ok(path.clone()) } else { format!("{base}{path}").parse() }
+        // `OPTIONS *` is about the server, whatever the path.
+        if base.is_empty() || path == "*" { Ok(path.clone()) } else { format!("{base}{path}").parse() }
     }
 }
 

@@ -47,6 +47,10 @@ pub(crate) enum SendError {
     Connect(#[from] ConnectError),
     #[error("the upstream closed the connection before it sent a response")]
     Reset(#[source] hyper::Error),
+    #[error("the upstream sent a response that is not valid HTTP, or has too long a head")]
+    Invalid(#[source] hyper::Error),
+    #[error("the upstream switched to another protocol, which the client had not asked for")]
+    Switched,
     #[error("the upstream sent no response head within {0:?}")]
     HeadTimeout(Duration),
     #[error("the client did not send its whole request within {0:?}")]
@@ -60,7 +64,7 @@ impl SendError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Connect(ConnectError::Timeout { .. }) | Self::HeadTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Connect(_) | Self::Reset(_) => StatusCode::BAD_GATEWAY,
+            Self::Connect(_) | Self::Reset(_) | Self::Invalid(_) | Self::Switched => StatusCode::BAD_GATEWAY,
             Self::ClientTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Path(_) => StatusCode::BAD_REQUEST,
         }
@@ -73,9 +77,14 @@ impl SendError {
                 ErrorType::Timeout
             }
             Self::Connect(_) => ErrorType::UpstreamUnavailable,
-            Self::Reset(_) => ErrorType::UpstreamError,
+            Self::Reset(_) | Self::Invalid(_) | Self::Switched => ErrorType::UpstreamError,
             Self::Path(_) => ErrorType::InvalidRequest,
         }
+    }
+
+    /// What it is that a connection has failed.
+    pub(super) fn broken(error: hyper::Error) -> Self {
+        if error.is_parse() { Self::Invalid(error) } else { Self::Reset(error) }
     }
 }
 
@@ -111,6 +120,9 @@ impl Upstream {
             });
         }
         let (answer, transport) = self.tried(request, &target, &progress, Some(&self.metrics)).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(SendError::Switched);
+        }
         Ok(self.answer(answer, transport, handle, in_flight).await)
     }
 
@@ -163,14 +175,14 @@ impl Upstream {
                     trying.ended(Attempt::Reset);
                     if attempt == ATTEMPTS {
                         Box::pin(read_anyway(returned.into_body())).await;
-                        return Err(SendError::Reset(error));
+                        return Err(SendError::broken(error));
                     }
                     request = *returned;
                     attempt += 1;
                 }
                 Err(Failed::Reset(error)) => {
                     trying.ended(Attempt::Reset);
-                    return Err(SendError::Reset(error));
+                    return Err(SendError::broken(error));
                 }
             }
         }

@@ -16,13 +16,12 @@ pub(super) fn observe(
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Option<Box<RejectionReader>> {
-    let mut exhausted = false;
     for kind in Quota::ALL {
         if let Some(ratio) = remaining(headers, kind) {
             upstream.metrics.quota_remaining(kind, ratio);
-            exhausted |= ratio == 0.0;
         }
     }
+    let exhausted = status == StatusCode::TOO_MANY_REQUESTS && is_exhausted(headers);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
         && let Some(wait) = retry_after(headers)
     {
@@ -54,11 +53,19 @@ const fn told(limit: &'static str, left: &'static str) -> Told {
     [HeaderName::from_static(limit), HeaderName::from_static(left)]
 }
 
+fn number(headers: &HeaderMap, name: &HeaderName) -> Option<f64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// Whether nothing is left of some allowance, whatever it was.
+fn is_exhausted(headers: &HeaderMap) -> bool {
+    REQUESTS.iter().chain(&TOKENS).any(|[_, left]| number(headers, left) == Some(0.0))
+}
+
 /// The share of an allowance that is left. Where an upstream tells several, the scarcest counts.
 fn remaining(headers: &HeaderMap, kind: Quota) -> Option<f64> {
-    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let ratio = |[limit, left]: &Told| {
-        let (limit, left): (f64, f64) = (number(limit)?, number(left)?);
+        let (limit, left) = (number(headers, limit)?, number(headers, left)?);
         (limit > 0.0 && left >= 0.0).then(|| (left / limit).min(1.0))
     };
     let told: &[Told] = match kind {
@@ -151,6 +158,16 @@ mod tests {
             assert_eq!(remaining(&odd, Quota::Requests), None, "{limit:?}");
         }
         assert_eq!(remaining(&headers(&[("x-ratelimit-remaining-requests", "1")]), Quota::Requests), None);
+        let endless = headers(&[("x-ratelimit-limit-requests", "1"), ("x-ratelimit-remaining-requests", "1e400")]);
+        assert_eq!(remaining(&endless, Quota::Requests), None);
+    }
+
+    #[test]
+    fn an_allowance_is_used_up_where_none_of_it_is_left() {
+        assert!(is_exhausted(&headers(&[("x-ratelimit-remaining-requests", "0")])), "without its limit, too");
+        assert!(is_exhausted(&headers(&[("anthropic-ratelimit-input-tokens-remaining", "0")])));
+        assert!(!is_exhausted(&headers(&[("x-ratelimit-remaining-requests", "1")])));
+        assert!(!is_exhausted(&headers(&[("x-ratelimit-limit-requests", "0")])));
     }
 
     #[test]

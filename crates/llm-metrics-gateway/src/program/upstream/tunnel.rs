@@ -9,6 +9,7 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
 
 use super::{
     InFlight, SendError, Upstream, UpstreamBody,
@@ -42,14 +43,19 @@ impl Upstream {
         parts.extensions = http::Extensions::new();
 
         let stream = TokioIo::new(self.connector.connect_http1().await?);
-        let (mut sender, connection) = http1::handshake(stream).await.map_err(SendError::Reset)?;
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(SendError::broken)?;
         let task = tokio::spawn(async move {
             // What becomes of it is told to whoever waits for the answer.
             let _ = connection.with_upgrades().await;
         });
         let abort = AbortOnDrop(task.abort_handle());
         let (upload, _) = Upload::new(Source::Plain(ClientBody::new(body)));
-        let mut answer = sender.send_request(Request::from_parts(parts, upload)).await.map_err(SendError::Reset)?;
+        let answer = sender.send_request(Request::from_parts(parts, upload));
+        let answer = match self.config.timeouts.head {
+            Some(limit) => timeout(limit, answer).await.map_err(|_| SendError::HeadTimeout(limit))?,
+            None => answer.await,
+        };
+        let mut answer = answer.map_err(SendError::broken)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upstream = hyper::upgrade::on(&mut answer);
             tokio::spawn(pass(client, upstream, (in_flight, abort, tunnel)));
