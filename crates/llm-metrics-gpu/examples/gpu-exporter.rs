@@ -64,7 +64,7 @@ async fn main() -> ExitCode {
     match run(flags).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let causes = iter::successors(Some(&*error), |error| error.source()).map(ToString::to_string);
+            let causes = iter::successors(Some(&*error), |&error| error.source()).map(ToString::to_string);
             eprintln!("error: {}", causes.collect::<Vec<_>>().join(": "));
             ExitCode::FAILURE
         }
