@@ -573,7 +573,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             if choice.reasoning == 0 {
                 choice.reasoning = key + 1;
             } else if choice.reasoning != key + 1 {
-                return self.learner.not_plain();
+                return self.learner.not_envelope();
             }
         }
         self.facts.calling |= kind.is_tool_call();

@@ -7,7 +7,7 @@ use super::json::{Place, Skipped};
 
 /// A text that may become the varying part of a template.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
+pub(super) struct TextSpan {
     pub(super) kind: TextKind,
     pub(super) begins: usize,
     pub(super) place: Place,
@@ -36,14 +36,14 @@ pub(super) struct Span {
 pub(super) struct Learner {
     phase: Phase,
     /// Nothing but envelope was seen so far.
-    plain: bool,
+    only_envelope: bool,
     /// The first list, if only envelope came before it.
     pub(super) stem: Option<Stem>,
-    candidate: Option<Mark>,
+    candidate: Option<TextSpan>,
     /// The first text that is not empty, if only envelope came before it.
-    pub(super) mark: Option<Mark>,
+    pub(super) text_span: Option<TextSpan>,
     /// Only envelope came after it, but for the gap.
-    pub(super) plain_tail: bool,
+    pub(super) only_envelope_after: bool,
     /// The one value after it that was passed over.
     pub(super) gap: Option<Span>,
     /// The first value before it that was.
@@ -62,11 +62,11 @@ impl Learner {
     pub(super) fn new() -> Self {
         Self {
             phase: Phase::Before,
-            plain: true,
+            only_envelope: true,
             stem: None,
             candidate: None,
-            mark: None,
-            plain_tail: true,
+            text_span: None,
+            only_envelope_after: true,
             gap: None,
             gap_before: None,
         }
@@ -78,16 +78,16 @@ impl Learner {
     }
 
     /// This is not envelope.
-    pub(super) fn not_plain(&mut self) {
-        self.plain = false;
-        self.plain_tail &= self.phase == Phase::Before;
+    pub(super) fn not_envelope(&mut self) {
+        self.only_envelope = false;
+        self.only_envelope_after &= self.phase == Phase::Before;
     }
 
     /// The document says what it is: a text before that was read as something else.
     pub(super) fn tagged(&mut self) {
         if self.phase != Phase::Before {
-            self.mark = None;
-            self.not_plain();
+            self.text_span = None;
+            self.not_envelope();
         }
         self.stem = None;
     }
@@ -95,16 +95,16 @@ impl Learner {
     /// A list begins; `noteworthy` says that the event has told what another would have to tell again.
     pub(super) fn list_begins(&mut self, ends: usize, place: Place, choice: &Choice, noteworthy: bool) {
         let is_first = self.phase == Phase::Before && self.stem.is_none() && !choice.is_open();
-        if is_first && self.plain && !noteworthy {
+        if is_first && self.only_envelope && !noteworthy {
             self.stem = Some(Stem { ends, place });
         }
     }
 
     pub(super) fn text_begins(&mut self, begins: usize, place: Place, choice: &Choice, noteworthy: bool) {
         if self.phase == Phase::Before {
-            let plain = self.plain && !noteworthy;
+            let only_envelope = self.only_envelope && !noteworthy;
             let (kind, choice, gap) = (TextKind::Answer, *choice, self.gap_before);
-            self.candidate = plain.then_some(Mark { kind, begins, place, choice, ends: 0, gap });
+            self.candidate = only_envelope.then_some(TextSpan { kind, begins, place, choice, ends: 0, gap });
         }
     }
 
@@ -112,19 +112,19 @@ impl Learner {
     pub(super) fn text(&mut self, kind: TextKind) {
         match self.phase {
             Phase::Before => {
-                self.mark = self.candidate.map(|mark| Mark { kind, ..mark });
+                self.text_span = self.candidate.map(|text_span| TextSpan { kind, ..text_span });
                 self.phase = Phase::Inside;
             }
             Phase::Inside => {}
-            Phase::After => self.plain_tail = false,
+            Phase::After => self.only_envelope_after = false,
         }
     }
 
     pub(super) fn text_ends(&mut self, offset: usize) {
         if self.phase == Phase::Inside {
             self.phase = Phase::After;
-            if let Some(mark) = &mut self.mark {
-                mark.ends = offset;
+            if let Some(text_span) = &mut self.text_span {
+                text_span.ends = offset;
             }
         }
     }
@@ -139,7 +139,7 @@ impl Learner {
             (Phase::After, Skipped::Object | Skipped::Padding | Skipped::Number) if self.gap.is_none() => {
                 self.gap = Some(span);
             }
-            _ => self.not_plain(),
+            _ => self.not_envelope(),
         }
     }
 

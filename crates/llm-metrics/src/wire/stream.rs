@@ -238,10 +238,10 @@ impl Events {
         }
         let mut interpreter = Interpreter::after_text(&mut self.facts, sink);
         self.scanner.read(tail, self.template.scratch(), &mut interpreter);
-        let Interpreter { learner: Learner { gap, plain_tail, .. }, complete, .. } = interpreter;
+        let Interpreter { learner: Learner { gap, only_envelope_after, .. }, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
-        } else if extent.ends && complete && plain_tail && !self.facts.noteworthy {
+        } else if extent.ends && complete && only_envelope_after && !self.facts.noteworthy {
             self.template.learn_tail(tail, 0, gap);
         }
     }
@@ -305,7 +305,8 @@ impl Events {
     fn json(&mut self, from: usize, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         self.scanner.read_from(from, data, self.template.scratch(), &mut interpreter);
-        let Interpreter { learner: Learner { stem, mark, gap, plain_tail, .. }, complete, .. } = interpreter;
+        let Interpreter { learner: Learner { stem, text_span, gap, only_envelope_after, .. }, complete, .. } =
+            interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
         }
@@ -318,10 +319,10 @@ impl Events {
         if let Some(stem) = stem {
             self.template.learn_stem(data, &stem, name, root);
         }
-        let Some(mark) = mark else { return };
-        self.template.learn(data, &mark, name, root);
-        if plain_tail && !self.facts.noteworthy {
-            self.template.learn_tail(data, mark.ends, gap);
+        let Some(text_span) = text_span else { return };
+        self.template.learn(data, &text_span, name, root);
+        if only_envelope_after && !self.facts.noteworthy {
+            self.template.learn_tail(data, text_span.ends, gap);
         }
     }
 

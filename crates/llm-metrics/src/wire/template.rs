@@ -15,7 +15,7 @@ use super::escape::{Joined, SHORT, unescape};
 use super::facts::{Choice, Fact};
 use super::framing::Framing;
 use super::json::{Place, SCRATCH, Shape};
-use super::learner::{Mark, Span, Stem};
+use super::learner::{Span, Stem, TextSpan};
 use super::pattern::{Gap, Pattern};
 use super::skip::{end_of_plain_text, quote_or_backslash};
 use super::{Sink, TextKind};
@@ -270,19 +270,19 @@ impl Template {
     }
 
     /// Remembers what came before a text, after the same stem.
-    pub(super) fn learn(&mut self, data: &[u8], mark: &Mark, name: Option<Name>, root: &'static Shape<Fact>) {
-        if self.name != name.map(|name| name.at) || !std::ptr::eq(self.root, root) || mark.gap.is_some() {
+    pub(super) fn learn(&mut self, data: &[u8], text_span: &TextSpan, name: Option<Name>, root: &'static Shape<Fact>) {
+        if self.name != name.map(|name| name.at) || !std::ptr::eq(self.root, root) || text_span.gap.is_some() {
             self.stem = 0;
         }
         self.misses += 1;
         self.tail = None;
         self.prefix = Pattern::default();
-        let Some((known, gap)) = known_parts(data, 0, mark.begins, mark.gap) else { return };
+        let Some((known, gap)) = known_parts(data, 0, text_span.begins, text_span.gap) else { return };
         let Some(length) = self.begin(name, root, &known) else { return };
         self.prefix = Pattern { length, gap: gap.map(|gap| Gap { at: gap.at + self.lead, ..gap }) };
-        self.place = mark.place;
-        self.choice = mark.choice;
-        self.kind = mark.kind;
+        self.place = text_span.place;
+        self.choice = text_span.choice;
+        self.kind = text_span.kind;
     }
 
     /// Remembers what came after it, from `from` in `data` on.
