@@ -19,7 +19,7 @@ pub(super) struct TextSpan {
 
 /// Where the choices begin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stem {
+pub(super) struct ListPrefix {
     pub(super) ends: usize,
     pub(super) place: Place,
 }
@@ -38,7 +38,7 @@ pub(super) struct Learner {
     /// Nothing but envelope was seen so far.
     only_envelope: bool,
     /// The first list, if only envelope came before it.
-    pub(super) stem: Option<Stem>,
+    pub(super) list_prefix: Option<ListPrefix>,
     candidate: Option<TextSpan>,
     /// The first text that is not empty, if only envelope came before it.
     pub(super) text_span: Option<TextSpan>,
@@ -63,7 +63,7 @@ impl Learner {
         Self {
             phase: Phase::Before,
             only_envelope: true,
-            stem: None,
+            list_prefix: None,
             candidate: None,
             text_span: None,
             only_envelope_after: true,
@@ -89,14 +89,14 @@ impl Learner {
             self.text_span = None;
             self.not_envelope();
         }
-        self.stem = None;
+        self.list_prefix = None;
     }
 
     /// A list begins; `noteworthy` says that the event has told what another would have to tell again.
     pub(super) fn list_begins(&mut self, ends: usize, place: Place, choice: &Choice, noteworthy: bool) {
-        let is_first = self.phase == Phase::Before && self.stem.is_none() && !choice.is_open();
+        let is_first = self.phase == Phase::Before && self.list_prefix.is_none() && !choice.is_open();
         if is_first && self.only_envelope && !noteworthy {
-            self.stem = Some(Stem { ends, place });
+            self.list_prefix = Some(ListPrefix { ends, place });
         }
     }
 

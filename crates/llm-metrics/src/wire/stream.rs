@@ -134,7 +134,7 @@ impl<S: Sink> Lines for Reading<'_, S> {
                 events.scanner.resume_in_text(events.template.root(), place);
                 return events.varying(rest, extent, *sink);
             }
-            if let Some((begins, place)) = events.template.after_stem(data) {
+            if let Some((begins, place)) = events.template.after_list_prefix(data) {
                 #[cfg(any(test, fuzzing))]
                 events.template.note_begun();
                 events.payload = Payload::Json;
@@ -305,7 +305,7 @@ impl Events {
     fn json(&mut self, from: usize, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         self.scanner.read_from(from, data, self.template.scratch(), &mut interpreter);
-        let Interpreter { learner: Learner { stem, text_span, gap, only_envelope_after, .. }, complete, .. } =
+        let Interpreter { learner: Learner { list_prefix, text_span, gap, only_envelope_after, .. }, complete, .. } =
             interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
@@ -316,8 +316,8 @@ impl Events {
         let word = |at: u8| self.scanner.tags()?.words.get(usize::from(at)).map(|(word, ..)| *word);
         let name = self.known_name().and_then(|at| Some(template::Name { at, word: word(at)? }));
         let root = self.scanner.root();
-        if let Some(stem) = stem {
-            self.template.learn_stem(data, &stem, name, root);
+        if let Some(list_prefix) = list_prefix {
+            self.template.learn_list_prefix(data, &list_prefix, name, root);
         }
         let Some(text_span) = text_span else { return };
         self.template.learn(data, &text_span, name, root);

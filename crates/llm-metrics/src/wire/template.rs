@@ -5,7 +5,7 @@
 //! same holds for what follows the text. Nothing is guessed: bytes that differ are read.
 //!
 //! Events with a role, a finish reason or the usage have less in common with the others: what comes before the choices,
-//! the *stem* of the template.
+//! the *list prefix* of the template.
 //!
 //! Only an envelope is remembered: what the shape knows to hold neither a fact nor anything that a model or user wrote.
 //! One value before the text and one after it may be different each time: padding, a number that counts events, or, after
@@ -15,7 +15,7 @@ use super::escape::{Joined, SHORT, unescape};
 use super::facts::{Choice, Fact};
 use super::framing::Framing;
 use super::json::{Place, SCRATCH, Shape};
-use super::learner::{Span, Stem, TextSpan};
+use super::learner::{ListPrefix, Span, TextSpan};
 use super::pattern::{Gap, Pattern};
 use super::skip::{end_of_plain_text, quote_or_backslash};
 use super::{Sink, TextKind};
@@ -78,7 +78,7 @@ impl Text<'_> {
 ///
 /// ```text
 ///   event: …⏎data: {"id":"…","choices":[{"delta":{"content":" a text "}}]} ⏎⏎
-///   ╰── lead ─────╯╰────── stem ──────╯                  │        │      │   │
+///   ╰── lead ─────╯╰── list prefix ───╯                  │        │      │   │
 ///   ╰─────────────────── prefix ─────────────────────────╯        ╰─tail─╯end╯
 /// ```
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub(super) struct Template {
     /// How long the part before the data is.
     lead: u16,
     /// How long the part of the data before the choices is; 0: not known.
-    stem: u16,
+    list_prefix: u16,
     /// The part before the text, from the lead on; without length: no template.
     prefix: Pattern,
     /// The part of the data after it. `None`: it is different each time.
@@ -129,7 +129,7 @@ impl Template {
             name: None,
             root,
             lead: 0,
-            stem: 0,
+            list_prefix: 0,
             prefix: Pattern::default(),
             tail: None,
             list: Place::default(),
@@ -169,7 +169,7 @@ impl Template {
     }
 
     pub(super) fn forget(&mut self) {
-        self.stem = 0;
+        self.list_prefix = 0;
         self.prefix = Pattern::default();
         self.tail = None;
     }
@@ -206,13 +206,13 @@ impl Template {
     }
 
     /// Where the choices begin, and the list that they are in, if this data begins as the last did up to there.
-    pub(super) fn after_stem(&self, data: &[u8]) -> Option<(usize, Place)> {
+    pub(super) fn after_list_prefix(&self, data: &[u8]) -> Option<(usize, Place)> {
         let lead = usize::from(self.lead);
-        let stem = self.bytes.get(lead..lead + usize::from(self.stem))?;
-        if stem.is_empty() || self.is_off() {
+        let list_prefix = self.bytes.get(lead..lead + usize::from(self.list_prefix))?;
+        if list_prefix.is_empty() || self.is_off() {
             return None;
         }
-        data.starts_with(stem).then_some((stem.len(), self.list))
+        data.starts_with(list_prefix).then_some((list_prefix.len(), self.list))
     }
 
     /// Whether `rest`, with which the event ends, says what followed the last text: that the document is complete, and not
@@ -262,17 +262,23 @@ impl Template {
     }
 
     /// Remembers what came before the choices; what is known of a text was after other bytes.
-    pub(super) fn learn_stem(&mut self, data: &[u8], stem: &Stem, name: Option<Name>, root: &'static Shape<Fact>) {
+    pub(super) fn learn_list_prefix(
+        &mut self,
+        data: &[u8],
+        list_prefix: &ListPrefix,
+        name: Option<Name>,
+        root: &'static Shape<Fact>,
+    ) {
         self.forget();
-        let Some(length) = self.begin(name, root, &[&data[..stem.ends]]) else { return };
-        self.stem = length - self.lead;
-        self.list = stem.place;
+        let Some(length) = self.begin(name, root, &[&data[..list_prefix.ends]]) else { return };
+        self.list_prefix = length - self.lead;
+        self.list = list_prefix.place;
     }
 
-    /// Remembers what came before a text, after the same stem.
+    /// Remembers what came before a text, after the same list prefix.
     pub(super) fn learn(&mut self, data: &[u8], text_span: &TextSpan, name: Option<Name>, root: &'static Shape<Fact>) {
         if self.name != name.map(|name| name.at) || !std::ptr::eq(self.root, root) || text_span.gap.is_some() {
-            self.stem = 0;
+            self.list_prefix = 0;
         }
         self.misses += 1;
         self.tail = None;

@@ -116,7 +116,7 @@ const RELATIVES: [&str; 10] = [
 ];
 
 /// What such events begin with, and what may make it another: facts that have to be told each time among them.
-const STEMS: [&str; 5] = [
+const LIST_PREFIXES: [&str; 5] = [
     r#"{"id":"1","model":"q","choices":["#,
     r#"{"id":"2","model":"q","choices":["#,
     r#"{"usage":{"completion_tokens":7},"choices":["#,
@@ -125,9 +125,9 @@ const STEMS: [&str; 5] = [
 ];
 
 fn relatives() -> impl Strategy<Value = Vec<String>> {
-    let stem = prop_oneof![4 => Just(STEMS[0]), 1 => prop::sample::select(STEMS.to_vec())];
-    let event = (stem, prop::sample::select(RELATIVES.to_vec()));
-    vec(event.prop_map(|(stem, rest)| format!("data: {stem}{rest}\n\n")), 1..10)
+    let list_prefix = prop_oneof![4 => Just(LIST_PREFIXES[0]), 1 => prop::sample::select(LIST_PREFIXES.to_vec())];
+    let event = (list_prefix, prop::sample::select(RELATIVES.to_vec()));
+    vec(event.prop_map(|(list_prefix, rest)| format!("data: {list_prefix}{rest}\n\n")), 1..10)
 }
 
 proptest! {
@@ -230,7 +230,7 @@ fn what_is_met_again_now_and_then_is_learnt_for_ever() {
 fn an_event_that_only_begins_alike_is_read_from_its_choices_on() {
     let mut reader = chat_stream();
     for rest in RELATIVES {
-        reader.read(format!("data: {}{rest}\n\n", STEMS[0]).as_bytes(), &mut Recorder::default());
+        reader.read(format!("data: {}{rest}\n\n", LIST_PREFIXES[0]).as_bytes(), &mut Recorder::default());
     }
     // All but the first, and the one after an escape that had to be kept.
     assert_eq!(usize::from(template(&mut reader).probe.begun), RELATIVES.len() - 2);
