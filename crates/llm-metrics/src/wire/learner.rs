@@ -14,7 +14,7 @@ pub(super) struct TextSpan {
     pub(super) choice: Choice,
     pub(super) ends: usize,
     /// The first value before it that may differ the next time.
-    pub(super) gap: Option<Span>,
+    pub(super) varying: Option<Span>,
 }
 
 /// Where the choices begin.
@@ -42,12 +42,12 @@ pub(super) struct Learner {
     candidate: Option<TextSpan>,
     /// The first text that is not empty, if only envelope came before it.
     pub(super) text_span: Option<TextSpan>,
-    /// Only envelope came after it, but for the gap.
+    /// Only envelope came after it, but for the varying value.
     pub(super) only_envelope_after: bool,
     /// The one value after it that was passed over.
-    pub(super) gap: Option<Span>,
+    pub(super) varying: Option<Span>,
     /// The first value before it that was.
-    gap_before: Option<Span>,
+    varying_before: Option<Span>,
 }
 
 /// Where the scanner is, seen from the first text that is not empty.
@@ -67,8 +67,8 @@ impl Learner {
             candidate: None,
             text_span: None,
             only_envelope_after: true,
-            gap: None,
-            gap_before: None,
+            varying: None,
+            varying_before: None,
         }
     }
 
@@ -103,8 +103,8 @@ impl Learner {
     pub(super) fn text_begins(&mut self, begins: usize, place: Place, choice: &Choice, noteworthy: bool) {
         if self.phase == Phase::Before {
             let only_envelope = self.only_envelope && !noteworthy;
-            let (kind, choice, gap) = (TextKind::Answer, *choice, self.gap_before);
-            self.candidate = only_envelope.then_some(TextSpan { kind, begins, place, choice, ends: 0, gap });
+            let (kind, choice, varying) = (TextKind::Answer, *choice, self.varying_before);
+            self.candidate = only_envelope.then_some(TextSpan { kind, begins, place, choice, ends: 0, varying });
         }
     }
 
@@ -134,19 +134,19 @@ impl Learner {
         match (self.phase, what) {
             // One may differ; those that come after it have to be the same.
             (Phase::Before, Skipped::Padding | Skipped::Number) => {
-                self.gap_before.get_or_insert(span);
+                self.varying_before.get_or_insert(span);
             }
-            (Phase::After, Skipped::Object | Skipped::Padding | Skipped::Number) if self.gap.is_none() => {
-                self.gap = Some(span);
+            (Phase::After, Skipped::Object | Skipped::Padding | Skipped::Number) if self.varying.is_none() => {
+                self.varying = Some(span);
             }
             _ => self.not_envelope(),
         }
     }
 
     pub(super) fn skipped(&mut self, to: usize) {
-        let gap = if self.phase == Phase::Before { &mut self.gap_before } else { &mut self.gap };
-        if let Some(gap) = gap.as_mut().filter(|gap| gap.to == gap.from) {
-            gap.to = to;
+        let varying = if self.phase == Phase::Before { &mut self.varying_before } else { &mut self.varying };
+        if let Some(varying) = varying.as_mut().filter(|varying| varying.to == varying.from) {
+            varying.to = to;
         }
     }
 }

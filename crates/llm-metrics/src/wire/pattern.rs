@@ -5,7 +5,7 @@ use super::skip::end_of_plain_text;
 
 /// A value that may differ from one event to the next, and where it stands among the known bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Gap {
+pub(super) struct VaryingValue {
     pub(super) at: u16,
     pub(super) what: Skipped,
 }
@@ -14,35 +14,35 @@ pub(super) struct Gap {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pattern {
     pub(super) length: u16,
-    pub(super) gap: Option<Gap>,
+    pub(super) varying: Option<VaryingValue>,
 }
 
 impl Pattern {
-    /// What follows these `known` bytes, with any value in the gap, if `data` begins with them.
+    /// What follows these `known` bytes, with any value in the place of the varying one, if `data` begins with them.
     #[inline(always)]
     pub(super) fn strip<'b>(self, known: &[u8], data: &'b [u8]) -> Option<&'b [u8]> {
-        match self.gap {
+        match self.varying {
             None => data.strip_prefix(known),
-            Some(gap) => gap.strip(known, data),
+            Some(varying) => varying.strip(known, data),
         }
     }
 
-    /// There may be an object in the gap, whose end is not looked for: see [`is`](Self::is).
+    /// There may be an object in its place, whose end is not looked for: see [`is`](Self::is).
     #[inline]
     pub(super) fn may_be_long(self) -> bool {
-        matches!(self.gap, Some(Gap { what: Skipped::Object, .. }))
+        matches!(self.varying, Some(VaryingValue { what: Skipped::Object, .. }))
     }
 
-    /// Whether `rest`, with which an event ends, is these `known` bytes, with any value in the gap.
+    /// Whether `rest`, with which an event ends, is these `known` bytes, with any value in the place of the varying one.
     ///
-    /// In the place of the gap there may be an object. It cannot have ended early, because after the end of a member's value
+    /// In the place of the varying value there may be an object. It cannot have ended early, because after the end of a member's value
     /// comes `}` or `,"`, and here each closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of
     /// a string. Neither can it go on: the quotes of the known end come in pairs, so it begins outside a string or the line
     /// would end inside one; and its brackets close just what is around the object. That holds for whatever is JSON: a line
     /// that is not may go unnoticed.
     #[inline]
     pub(super) fn is(self, known: &[u8], rest: &[u8]) -> bool {
-        let Some(Gap { at, what: Skipped::Object }) = self.gap else {
+        let Some(VaryingValue { at, what: Skipped::Object }) = self.varying else {
             return self.strip(known, rest).is_some_and(<[u8]>::is_empty);
         };
         let Some((before, after)) = known.split_at_checked(usize::from(at)) else { return false };
@@ -53,8 +53,8 @@ impl Pattern {
     }
 }
 
-impl Gap {
-    /// That the value in the gap is whole has to be shown, for then the reader would pass over it and come to the same end:
+impl VaryingValue {
+    /// That the value in its place is whole has to be shown, for then the reader would pass over it and come to the same end:
     /// a string is if it has neither a quote nor a backslash in it, a number if it is made of digits and what follows it is
     /// known. The end of an object is not looked for.
     fn strip<'b>(self, known: &[u8], data: &'b [u8]) -> Option<&'b [u8]> {

@@ -132,7 +132,7 @@ impl<S: Sink> Lines for Reading<'_, S> {
                 events.template.hit();
                 events.facts.choice = choice;
                 events.scanner.resume_in_text(events.template.root(), place);
-                return events.varying(rest, extent, *sink);
+                return events.text_after_prefix(rest, extent, *sink);
             }
             if let Some((begins, place)) = events.template.after_list_prefix(data) {
                 #[cfg(any(test, fuzzing))]
@@ -225,7 +225,7 @@ impl Events {
 
     /// What follows a known prefix: a text, and what comes after it.
     #[inline]
-    fn varying(&mut self, rest: &[u8], extent: Extent, sink: &mut impl Sink) {
+    fn text_after_prefix(&mut self, rest: &[u8], extent: Extent, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         let ends = self.scanner.read_text(rest, &mut interpreter);
         let tail = &rest[ends..];
@@ -238,11 +238,11 @@ impl Events {
         }
         let mut interpreter = Interpreter::after_text(&mut self.facts, sink);
         self.scanner.read(tail, self.template.scratch(), &mut interpreter);
-        let Interpreter { learner: Learner { gap, only_envelope_after, .. }, complete, .. } = interpreter;
+        let Interpreter { learner: Learner { varying, only_envelope_after, .. }, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
         } else if extent.ends && complete && only_envelope_after && !self.facts.noteworthy {
-            self.template.learn_tail(tail, 0, gap);
+            self.template.learn_tail(tail, 0, varying);
         }
     }
 
@@ -305,8 +305,9 @@ impl Events {
     fn json(&mut self, from: usize, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         self.scanner.read_from(from, data, self.template.scratch(), &mut interpreter);
-        let Interpreter { learner: Learner { list_prefix, text_span, gap, only_envelope_after, .. }, complete, .. } =
-            interpreter;
+        let Interpreter {
+            learner: Learner { list_prefix, text_span, varying, only_envelope_after, .. }, complete, ..
+        } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
         }
@@ -322,7 +323,7 @@ impl Events {
         let Some(text_span) = text_span else { return };
         self.template.learn(data, &text_span, name, root);
         if only_envelope_after && !self.facts.noteworthy {
-            self.template.learn_tail(data, text_span.ends, gap);
+            self.template.learn_tail(data, text_span.ends, varying);
         }
     }
 

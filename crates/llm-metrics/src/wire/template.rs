@@ -16,7 +16,7 @@ use super::facts::{Choice, Fact};
 use super::framing::Framing;
 use super::json::{Place, SCRATCH, Shape};
 use super::learner::{ListPrefix, Span, TextSpan};
-use super::pattern::{Gap, Pattern};
+use super::pattern::{Pattern, VaryingValue};
 use super::skip::{end_of_plain_text, quote_or_backslash};
 use super::{Sink, TextKind};
 
@@ -115,7 +115,7 @@ pub(super) struct Probe {
     pub(super) off: bool,
     pub(super) known: u8,
     pub(super) split: u8,
-    /// One of them had an object in the place of the gap: see [`Pattern::is`].
+    /// One of them had an object in the place of the varying value: see [`Pattern::is`].
     pub(super) trusted: bool,
     pub(super) begun: u8,
 }
@@ -144,8 +144,8 @@ impl Template {
     #[cfg(any(test, fuzzing))]
     pub(super) fn note_known(&mut self) {
         self.probe.known = self.probe.known.saturating_add(1);
-        let gap = self.tail.and_then(|tail| tail.gap);
-        self.probe.trusted |= gap.is_some_and(|gap| gap.what == super::json::Skipped::Object);
+        let varying = self.tail.and_then(|tail| tail.varying);
+        self.probe.trusted |= varying.is_some_and(|varying| varying.what == super::json::Skipped::Object);
     }
 
     #[cfg(any(test, fuzzing))]
@@ -198,11 +198,11 @@ impl Template {
     #[inline]
     pub(super) fn after_prefix<'b>(&self, data: &'b [u8]) -> Option<(&'b [u8], Place, Choice)> {
         let known = self.bytes.get(usize::from(self.lead)..usize::from(self.prefix.length))?;
-        let gap = self.prefix.gap.map(|gap| Gap { at: gap.at - self.lead, ..gap });
+        let varying = self.prefix.varying.map(|varying| VaryingValue { at: varying.at - self.lead, ..varying });
         if known.is_empty() || self.is_off() {
             return None;
         }
-        Some((Pattern { gap, ..self.prefix }.strip(known, data)?, self.place, self.choice))
+        Some((Pattern { varying, ..self.prefix }.strip(known, data)?, self.place, self.choice))
     }
 
     /// Where the choices begin, and the list that they are in, if this data begins as the last did up to there.
@@ -224,8 +224,8 @@ impl Template {
         known.is_some_and(|known| tail.is(known, rest))
     }
 
-    /// Splits an event that is like the last one to the byte, from the first to the last, but for its text and what may be
-    /// in a gap: the text, as far as it needs no reading of its own, and what comes after the event.
+    /// Splits an event that is like the last one to the byte, from the first to the last, but for its text and what may
+    /// vary: the text, as far as it needs no reading of its own, and what comes after the event.
     #[inline]
     pub(super) fn split<'b>(&self, bytes: &'b [u8]) -> Option<(Text<'b>, &'b [u8])> {
         let tail = self.tail.filter(|_| !self.is_off())?;
@@ -277,30 +277,31 @@ impl Template {
 
     /// Remembers what came before a text, after the same list prefix.
     pub(super) fn learn(&mut self, data: &[u8], text_span: &TextSpan, name: Option<Name>, root: &'static Shape<Fact>) {
-        if self.name != name.map(|name| name.at) || !std::ptr::eq(self.root, root) || text_span.gap.is_some() {
+        if self.name != name.map(|name| name.at) || !std::ptr::eq(self.root, root) || text_span.varying.is_some() {
             self.list_prefix = 0;
         }
         self.misses += 1;
         self.tail = None;
         self.prefix = Pattern::default();
-        let Some((known, gap)) = known_parts(data, 0, text_span.begins, text_span.gap) else { return };
+        let Some((known, varying)) = known_parts(data, 0, text_span.begins, text_span.varying) else { return };
         let Some(length) = self.begin(name, root, &known) else { return };
-        self.prefix = Pattern { length, gap: gap.map(|gap| Gap { at: gap.at + self.lead, ..gap }) };
+        self.prefix =
+            Pattern { length, varying: varying.map(|varying| VaryingValue { at: varying.at + self.lead, ..varying }) };
         self.place = text_span.place;
         self.choice = text_span.choice;
         self.kind = text_span.kind;
     }
 
     /// Remembers what came after it, from `from` in `data` on.
-    pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, gap: Option<Span>) {
+    pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, varying: Option<Span>) {
         self.tail = None;
         if self.prefix.length == 0 {
             return;
         }
-        let Some(([before, after], gap)) = known_parts(data, from, data.len(), gap) else { return };
+        let Some(([before, after], varying)) = known_parts(data, from, data.len(), varying) else { return };
         let length = (before.len() + after.len()) as u16;
         if write(&mut self.bytes[usize::from(self.prefix.length)..], &[before, after, self.framing.end()]).is_some() {
-            self.tail = Some(Pattern { length, gap });
+            self.tail = Some(Pattern { length, varying });
         }
     }
 
@@ -324,11 +325,16 @@ impl Template {
 }
 
 /// The bytes from `from` to `to` on both sides of a value that may differ, and where among them it stands.
-fn known_parts(data: &[u8], from: usize, to: usize, gap: Option<Span>) -> Option<([&[u8]; 2], Option<Gap>)> {
-    let Some(Span { from: begins, to: ends, what }) = gap else { return Some(([data.get(from..to)?, b""], None)) };
+fn known_parts(
+    data: &[u8],
+    from: usize,
+    to: usize,
+    varying: Option<Span>,
+) -> Option<([&[u8]; 2], Option<VaryingValue>)> {
+    let Some(Span { from: begins, to: ends, what }) = varying else { return Some(([data.get(from..to)?, b""], None)) };
     let before = data.get(from..begins)?;
     let at = u16::try_from(before.len()).ok()?;
-    Some(([before, data.get(ends..to)?], Some(Gap { at, what })))
+    Some(([before, data.get(ends..to)?], Some(VaryingValue { at, what })))
 }
 
 /// Writes these pieces one after the other, and says how long they are; nothing is written that does not fit.
