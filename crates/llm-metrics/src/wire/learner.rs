@@ -14,7 +14,7 @@ pub(super) struct TextSpan {
     pub(super) choice: Choice,
     pub(super) ends: usize,
     /// The first value before it that may differ the next time.
-    pub(super) varying: Option<Span>,
+    pub(super) varying: Option<ValueSpan>,
 }
 
 /// Where the choices begin.
@@ -26,7 +26,7 @@ pub(super) struct ListPrefix {
 
 /// A value that was passed over and may differ the next time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+pub(super) struct ValueSpan {
     pub(super) from: usize,
     pub(super) to: usize,
     pub(super) what: Skipped,
@@ -45,9 +45,9 @@ pub(super) struct Learner {
     /// Only envelope came after it, but for the varying value.
     pub(super) only_envelope_after: bool,
     /// The one value after it that was passed over.
-    pub(super) varying: Option<Span>,
+    pub(super) varying: Option<ValueSpan>,
     /// The first value before it that was.
-    varying_before: Option<Span>,
+    varying_before: Option<ValueSpan>,
 }
 
 /// Where the scanner is, seen from the first text that is not empty.
@@ -130,7 +130,7 @@ impl Learner {
     }
 
     pub(super) fn skips(&mut self, from: usize, what: Skipped) {
-        let span = Span { from, to: from, what };
+        let span = ValueSpan { from, to: from, what };
         match (self.phase, what) {
             // One may differ; those that come after it have to be the same.
             (Phase::Before, Skipped::Padding | Skipped::Number) => {

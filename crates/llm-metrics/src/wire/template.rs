@@ -15,7 +15,7 @@ use super::escape::{Joined, SHORT, unescape};
 use super::facts::{Choice, Fact};
 use super::framing::Framing;
 use super::json::{Place, SCRATCH, Shape};
-use super::learner::{ListPrefix, Span, TextSpan};
+use super::learner::{ListPrefix, TextSpan, ValueSpan};
 use super::pattern::{Pattern, VaryingValue};
 use super::skip::{end_of_plain_text, quote_or_backslash};
 use super::{Sink, TextKind};
@@ -293,7 +293,7 @@ impl Template {
     }
 
     /// Remembers what came after it, from `from` in `data` on.
-    pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, varying: Option<Span>) {
+    pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, varying: Option<ValueSpan>) {
         self.tail = None;
         if self.prefix.length == 0 {
             return;
@@ -329,9 +329,11 @@ fn known_parts(
     data: &[u8],
     from: usize,
     to: usize,
-    varying: Option<Span>,
+    varying: Option<ValueSpan>,
 ) -> Option<([&[u8]; 2], Option<VaryingValue>)> {
-    let Some(Span { from: begins, to: ends, what }) = varying else { return Some(([data.get(from..to)?, b""], None)) };
+    let Some(ValueSpan { from: begins, to: ends, what }) = varying else {
+        return Some(([data.get(from..to)?, b""], None));
+    };
     let before = data.get(from..begins)?;
     let at = u16::try_from(before.len()).ok()?;
     Some(([before, data.get(ends..to)?], Some(VaryingValue { at, what })))
