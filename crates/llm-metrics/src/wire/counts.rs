@@ -55,15 +55,15 @@ pub(super) enum Count {
 
 /// All counts of one document.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tally([u32; 10]);
+pub(super) struct DocumentCounts([u32; 10]);
 
-impl Default for Tally {
+impl Default for DocumentCounts {
     fn default() -> Self {
         Self([UNKNOWN; 10])
     }
 }
 
-impl Tally {
+impl DocumentCounts {
     /// A count may stand in two places: the larger one wins, since a place-holder is small. `None` forgets it.
     pub(super) fn set(&mut self, which: Count, count: Option<u64>) {
         let known = &mut self.0[which as usize];
@@ -175,9 +175,9 @@ mod tests {
     use super::*;
 
     fn usage(counts: &[(Count, u64)]) -> Usage {
-        let mut tally = Tally::default();
-        counts.iter().for_each(|(which, count)| tally.set(*which, Some(*count)));
-        tally.usage()
+        let mut document = DocumentCounts::default();
+        counts.iter().for_each(|(which, count)| document.set(*which, Some(*count)));
+        document.usage()
     }
 
     #[test]

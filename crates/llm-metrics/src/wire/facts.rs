@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::counts::{Count, Placeholder, Tally};
+use super::counts::{Count, DocumentCounts, Placeholder};
 use super::error_words::error_type;
 use super::json::{Broken, Place, SCRATCH, Scalar, Skipped, Visitor};
 use super::learner::Learner;
@@ -149,7 +149,7 @@ struct Said {
     anything: bool,
     /// Why the choice before this one finished.
     finish: Option<(u32, FinishReason)>,
-    tally: Tally,
+    counts: DocumentCounts,
     /// Loading, prefill and decoding, in nanoseconds.
     times: [Option<NonZeroU64>; 3],
     error: bool,
@@ -273,18 +273,18 @@ impl Facts {
         self.tell_finish(sink);
         self.tell_status(whole_body, sink);
         match self.said.finality {
-            Some(Finality::SoFar) => self.placeholder = self.said.tally.placeholder(),
-            Some(Finality::Final) => self.said.tally.complete(self.placeholder),
+            Some(Finality::SoFar) => self.placeholder = self.said.counts.placeholder(),
+            Some(Finality::Final) => self.said.counts.complete(self.placeholder),
             None => {}
         }
-        let usage = self.said.tally.usage();
+        let usage = self.said.counts.usage();
         if usage != Usage::new() {
             let is_last = whole_body || self.said.done || self.said.error || !self.choices;
             let finality = if is_last { Finality::Final } else { Finality::SoFar };
             sink.usage(usage, self.said.finality.unwrap_or(finality));
         }
         let [load, prefill, decode] = self.said.times.map(|time| time.map(|time| Duration::from_nanos(time.get())));
-        let timings = Timings { load, prefill, decode, usage: self.said.tally.timed() };
+        let timings = Timings { load, prefill, decode, usage: self.said.counts.timed() };
         if timings != Timings::default() {
             sink.timings(timings);
         }
@@ -312,7 +312,7 @@ impl Facts {
         if plausible.is_none() {
             self.fail(InspectionFailure::Implausible, sink);
         }
-        self.say().tally.set(which, plausible);
+        self.say().counts.set(which, plausible);
     }
 
     fn time(&mut self, which: Time, value: Scalar<'_>) {
