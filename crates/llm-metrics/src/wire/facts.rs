@@ -125,7 +125,7 @@ impl Choice {
 pub(super) struct Facts {
     pub(super) choice: Choice,
     /// What the event says beside its texts, and when it is told.
-    said: Said,
+    event: EventFacts,
     failures: u8,
     model_told: bool,
     error_told: bool,
@@ -145,7 +145,7 @@ pub(super) struct Facts {
 
 /// What an event says beside its texts.
 #[derive(Debug, Default)]
-struct Said {
+struct EventFacts {
     anything: bool,
     /// Why the choice before this one finished.
     finish: Option<(u32, FinishReason)>,
@@ -174,8 +174,8 @@ impl Facts {
         self.choices = false;
         self.error_told = false;
         self.noteworthy = false;
-        if self.said.anything {
-            self.said = Said::default();
+        if self.event.anything {
+            self.event = EventFacts::default();
         }
     }
 
@@ -190,7 +190,7 @@ impl Facts {
 
     /// The event is an error, whatever it holds.
     pub(super) fn mark_error(&mut self) {
-        self.say().error = true;
+        self.event_mut().error = true;
     }
 
     pub(super) fn plain_text(&mut self, sink: &mut impl Sink) {
@@ -202,27 +202,27 @@ impl Facts {
 
     /// What the word of a document's kind says.
     pub(super) fn tagged(&mut self, fact: Fact) {
-        let said = self.say();
+        let event = self.event_mut();
         match fact {
-            Fact::Done => said.done = true,
-            Fact::Error => said.error = true,
-            Fact::Provisional => said.finality = Some(Finality::SoFar),
-            Fact::Final => said.finality = Some(Finality::Final),
-            Fact::ToolCallsEnd => said.tool_calls_end = true,
-            Fact::HostedTool => said.hosted_tool = true,
+            Fact::Done => event.done = true,
+            Fact::Error => event.error = true,
+            Fact::Provisional => event.finality = Some(Finality::SoFar),
+            Fact::Final => event.finality = Some(Finality::Final),
+            Fact::ToolCallsEnd => event.tool_calls_end = true,
+            Fact::HostedTool => event.hosted_tool = true,
             _ => {}
         }
     }
 
     /// What the document or item at hand has called is called by its client, or by the server.
     fn settle_call(&mut self) {
-        self.called |= std::mem::take(&mut self.calling) && !self.said.hosted_tool;
+        self.called |= std::mem::take(&mut self.calling) && !self.event.hosted_tool;
     }
 
-    fn say(&mut self) -> &mut Said {
+    fn event_mut(&mut self) -> &mut EventFacts {
         self.noteworthy = true;
-        self.said.anything = true;
-        &mut self.said
+        self.event.anything = true;
+        &mut self.event
     }
 
     /// Ends the choice at hand, if there is one.
@@ -230,7 +230,7 @@ impl Facts {
         if !self.choice.open {
             return;
         }
-        if self.said.no_generation {
+        if self.event.no_generation {
             self.choice = Choice::default();
             return;
         }
@@ -242,7 +242,7 @@ impl Facts {
         }
         self.tell_choice(sink);
         if let Some(reason) = self.choice.finish {
-            self.say().finish = Some((self.choice.index(), reason));
+            self.event_mut().finish = Some((self.choice.index(), reason));
         }
         self.choice = Choice { ordinal: self.choice.ordinal.saturating_add(1), ..Choice::default() };
     }
@@ -257,7 +257,7 @@ impl Facts {
     }
 
     fn tell_finish(&mut self, sink: &mut impl Sink) {
-        if let Some((choice, reason)) = self.said.finish.take() {
+        if let Some((choice, reason)) = self.event.finish.take() {
             sink.finish_reason(choice, reason);
         }
     }
@@ -267,41 +267,41 @@ impl Facts {
         if !self.noteworthy {
             return;
         }
-        if self.said.tool_calls_end {
+        if self.event.tool_calls_end {
             sink.tool_calls_end();
         }
         self.tell_finish(sink);
         self.tell_status(whole_body, sink);
-        match self.said.finality {
-            Some(Finality::SoFar) => self.placeholder = self.said.counts.placeholder(),
-            Some(Finality::Final) => self.said.counts.complete(self.placeholder),
+        match self.event.finality {
+            Some(Finality::SoFar) => self.placeholder = self.event.counts.placeholder(),
+            Some(Finality::Final) => self.event.counts.complete(self.placeholder),
             None => {}
         }
-        let usage = self.said.counts.usage();
+        let usage = self.event.counts.usage();
         if usage != Usage::new() {
-            let is_last = whole_body || self.said.done || self.said.error || !self.choices;
+            let is_last = whole_body || self.event.done || self.event.error || !self.choices;
             let finality = if is_last { Finality::Final } else { Finality::SoFar };
-            sink.usage(usage, self.said.finality.unwrap_or(finality));
+            sink.usage(usage, self.event.finality.unwrap_or(finality));
         }
-        let [load, prefill, decode] = self.said.times.map(|time| time.map(|time| Duration::from_nanos(time.get())));
-        let timings = Timings { load, prefill, decode, usage: self.said.counts.timed() };
+        let [load, prefill, decode] = self.event.times.map(|time| time.map(|time| Duration::from_nanos(time.get())));
+        let timings = Timings { load, prefill, decode, usage: self.event.counts.timed() };
         if timings != Timings::default() {
             sink.timings(timings);
         }
-        if self.said.no_generation && !self.choices {
+        if self.event.no_generation && !self.choices {
             sink.no_generation();
         }
-        self.said.error |= self.said.loose_code && self.said.loose_message && !self.choices;
+        self.event.error |= self.event.loose_code && self.event.loose_message && !self.choices;
         self.tell_error(sink);
-        if self.said.done {
+        if self.event.done {
             sink.done();
         }
     }
 
     /// An error is told of a document that was cut, too.
     pub(super) fn tell_error(&mut self, sink: &mut impl Sink) {
-        if self.said.error && !std::mem::replace(&mut self.error_told, true) {
-            sink.error(self.said.error_code.or(self.said.error_type));
+        if self.event.error && !std::mem::replace(&mut self.error_told, true) {
+            sink.error(self.event.error_code.or(self.event.error_type));
         }
     }
 
@@ -312,7 +312,7 @@ impl Facts {
         if plausible.is_none() {
             self.fail(InspectionFailure::Implausible, sink);
         }
-        self.say().counts.set(which, plausible);
+        self.event_mut().counts.set(which, plausible);
     }
 
     fn time(&mut self, which: Time, value: Scalar<'_>) {
@@ -326,16 +326,16 @@ impl Facts {
             Time::DecodeNanoseconds => (2, value),
         };
         // What is too large stays too large: some 584 years.
-        self.say().times[place] = NonZeroU64::new(nanoseconds.round() as u64);
+        self.event_mut().times[place] = NonZeroU64::new(nanoseconds.round() as u64);
     }
 
     /// Tells of an answer that says by its status how it ended; what it says before that is no end.
     fn tell_status(&mut self, whole_body: bool, sink: &mut impl Sink) {
-        let is_last = whole_body || self.said.done || self.said.error;
-        let Some(status) = self.said.status else { return };
+        let is_last = whole_body || self.event.done || self.event.error;
+        let Some(status) = self.event.status else { return };
         if !is_last {
             if status == Status::Pending {
-                sink.pending(self.said.background);
+                sink.pending(self.event.background);
             }
             return;
         }
@@ -344,7 +344,7 @@ impl Facts {
             Status::Completed => FinishReason::Stop,
             Status::Incomplete => self.choice.finish.unwrap_or(FinishReason::Other),
             Status::Failed => {
-                self.said.error = true;
+                self.event.error = true;
                 FinishReason::Error
             }
             Status::Cancelled => {
@@ -352,7 +352,7 @@ impl Facts {
                 FinishReason::Abort
             }
             Status::Pending => {
-                self.said.no_generation = true;
+                self.event.no_generation = true;
                 return;
             }
         };
@@ -430,10 +430,10 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
                 self.facts.tell_finish(self.sink);
                 self.facts.choice.open = true;
             }
-            Fact::Error => self.facts.say().error = true,
+            Fact::Error => self.facts.event_mut().error = true,
             Fact::Item => {
-                self.facts.said.reasoning_item = false;
-                self.facts.said.hosted_tool = false;
+                self.facts.event.reasoning_item = false;
+                self.facts.event.hosted_tool = false;
                 self.facts.choice.next_call();
             }
             Fact::ToolCall => self.facts.choice.next_call(),
@@ -457,25 +457,25 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             }
             Fact::FinishReason => match value.string() {
                 // Ollama: what was asked for is that a model is there, or is gone.
-                Some(b"load" | b"unload") => facts.say().no_generation = true,
+                Some(b"load" | b"unload") => facts.event_mut().no_generation = true,
                 word => facts.choice.finish = word.and_then(finish_reason).or(facts.choice.finish),
             },
             Fact::Status => {
                 if let Some(status) = value.string().and_then(Status::named) {
-                    facts.say().status = Some(status);
+                    facts.event_mut().status = Some(status);
                 }
             }
             Fact::Background => {
                 if value.boolean() == Some(true) {
-                    facts.say().background = true;
+                    facts.event_mut().background = true;
                 }
             }
             Fact::Item => {
-                if is_reasoning(value) != facts.said.reasoning_item {
-                    facts.say().reasoning_item = is_reasoning(value);
+                if is_reasoning(value) != facts.event.reasoning_item {
+                    facts.event_mut().reasoning_item = is_reasoning(value);
                 }
                 if is_hosted_tool(value) {
-                    facts.say().hosted_tool = true;
+                    facts.event_mut().hosted_tool = true;
                 }
             }
             Fact::OpenItem => facts.reasoning_open = is_reasoning(value),
@@ -490,37 +490,37 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             Fact::Error => {
                 let says_nothing = matches!(value, Scalar::Null | Scalar::Bool(false) | Scalar::String(b""));
                 if !says_nothing && value.integer() != Some(0) {
-                    let said = facts.say();
-                    said.error = true;
-                    said.error_type = said.error_type.or_else(|| error_type(value));
+                    let event = facts.event_mut();
+                    event.error = true;
+                    event.error_type = event.error_type.or_else(|| error_type(value));
                 }
             }
             Fact::ErrorType => {
                 if let Some(what) = error_type(value) {
-                    facts.say().error_type = Some(what);
+                    facts.event_mut().error_type = Some(what);
                 }
             }
             Fact::ErrorCode => {
                 if let Some(what) = error_type(value) {
-                    facts.say().error_code = Some(what);
+                    facts.event_mut().error_code = Some(what);
                 }
             }
             Fact::LooseCode => {
                 let is_code = value.string().is_some_and(|word| !word.is_empty()) || value.integer().is_some();
                 if is_code && value.integer() != Some(0) {
-                    let said = facts.say();
-                    said.loose_code = true;
-                    said.error_code = said.error_code.or_else(|| error_type(value));
+                    let event = facts.event_mut();
+                    event.loose_code = true;
+                    event.error_code = event.error_code.or_else(|| error_type(value));
                 }
             }
             Fact::LooseMessage => {
                 if value.string().is_some_and(|word| !word.is_empty()) {
-                    facts.say().loose_message = true;
+                    facts.event_mut().loose_message = true;
                 }
             }
             Fact::Done => {
                 if value.boolean() == Some(true) {
-                    facts.say().done = true;
+                    facts.event_mut().done = true;
                 }
             }
             Fact::ToolCallIndex => {
@@ -566,7 +566,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     }
 
     fn text(&mut self, kind: TextKind, key: u8, fragment: &[u8]) {
-        let is_reasoning = self.facts.said.reasoning_item || self.facts.reasoning_open;
+        let is_reasoning = self.facts.event.reasoning_item || self.facts.reasoning_open;
         let kind = if is_reasoning && kind == TextKind::Answer { TextKind::Reasoning } else { kind };
         if kind == TextKind::Reasoning {
             let choice = &mut self.facts.choice;
