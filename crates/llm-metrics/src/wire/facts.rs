@@ -139,8 +139,8 @@ pub(super) struct Facts {
     choices: bool,
     /// An item of reasoning is open, and events say what they are after their text.
     reasoning_open: bool,
-    /// The event told of something that another event with the same envelope would have to tell again.
-    pub(super) noteworthy: bool,
+    /// The event has facts beside its texts, which another event with the same envelope would have to report again.
+    pub(super) has_facts: bool,
 }
 
 /// What an event says beside its texts.
@@ -173,7 +173,7 @@ impl Facts {
         self.choice = Choice::default();
         self.choices = false;
         self.error_told = false;
-        self.noteworthy = false;
+        self.has_facts = false;
         if self.event.anything {
             self.event = EventFacts::default();
         }
@@ -181,7 +181,7 @@ impl Facts {
 
     pub(super) fn fail(&mut self, kind: InspectionFailure, sink: &mut impl Sink) {
         let bit = 1 << kind as u8;
-        self.noteworthy = true;
+        self.has_facts = true;
         if self.failures & bit == 0 {
             self.failures |= bit;
             sink.failure(kind);
@@ -194,7 +194,7 @@ impl Facts {
     }
 
     pub(super) fn plain_text(&mut self, sink: &mut impl Sink) {
-        self.noteworthy = true;
+        self.has_facts = true;
         if !std::mem::replace(&mut self.error_told, true) {
             sink.plain_text();
         }
@@ -220,7 +220,7 @@ impl Facts {
     }
 
     fn event_mut(&mut self) -> &mut EventFacts {
-        self.noteworthy = true;
+        self.has_facts = true;
         self.event.anything = true;
         &mut self.event
     }
@@ -236,7 +236,7 @@ impl Facts {
         }
         let index = self.choice.index();
         let told = self.choice.told.map(Index::get);
-        self.noteworthy |= told != Some(index);
+        self.has_facts |= told != Some(index);
         if let Some(place) = told.filter(|place| *place != index) {
             sink.moved(place, index);
         }
@@ -264,7 +264,7 @@ impl Facts {
 
     /// Tells what the document has said, now that it is complete.
     fn tell(&mut self, whole_body: bool, sink: &mut impl Sink) {
-        if !self.noteworthy {
+        if !self.has_facts {
             return;
         }
         if self.event.tool_calls_end {
@@ -531,13 +531,13 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             Fact::CalledTool => {
                 // One that was cut would be another.
                 if let Some(name) = value.string().filter(|name| !name.is_empty() && name.len() < SCRATCH) {
-                    facts.noteworthy = true;
+                    facts.has_facts = true;
                     self.sink.tool_named(name);
                 }
             }
             Fact::InputTruncated => {
                 if value.boolean() == Some(true) {
-                    facts.noteworthy = true;
+                    facts.has_facts = true;
                     self.sink.input_truncated();
                 }
             }
@@ -558,11 +558,11 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     }
 
     fn list_begins(&mut self, ends: usize, place: Place) {
-        self.learner.list_begins(ends, place, &self.facts.choice, self.facts.noteworthy);
+        self.learner.list_begins(ends, place, &self.facts.choice, self.facts.has_facts);
     }
 
     fn text_begins(&mut self, begins: usize, place: Place) {
-        self.learner.text_begins(begins, place, &self.facts.choice, self.facts.noteworthy);
+        self.learner.text_begins(begins, place, &self.facts.choice, self.facts.has_facts);
     }
 
     fn text(&mut self, kind: TextKind, key: u8, fragment: &[u8]) {

@@ -92,17 +92,17 @@ impl Learner {
         self.list_prefix = None;
     }
 
-    /// A list begins; `noteworthy` says that the event has told what another would have to tell again.
-    pub(super) fn list_begins(&mut self, ends: usize, place: Place, choice: &Choice, noteworthy: bool) {
+    /// A list begins; `has_facts`: the event has facts beside its texts.
+    pub(super) fn list_begins(&mut self, ends: usize, place: Place, choice: &Choice, has_facts: bool) {
         let is_first = self.phase == Phase::Before && self.list_prefix.is_none() && !choice.is_open();
-        if is_first && self.only_envelope && !noteworthy {
+        if is_first && self.only_envelope && !has_facts {
             self.list_prefix = Some(ListPrefix { ends, place });
         }
     }
 
-    pub(super) fn text_begins(&mut self, begins: usize, place: Place, choice: &Choice, noteworthy: bool) {
+    pub(super) fn text_begins(&mut self, begins: usize, place: Place, choice: &Choice, has_facts: bool) {
         if self.phase == Phase::Before {
-            let only_envelope = self.only_envelope && !noteworthy;
+            let only_envelope = self.only_envelope && !has_facts;
             let (kind, choice, varying) = (TextKind::Answer, *choice, self.varying_before);
             self.candidate = only_envelope.then_some(TextSpan { kind, begins, place, choice, ends: 0, varying });
         }

@@ -241,7 +241,7 @@ impl Events {
         let Interpreter { learner: Learner { varying, only_envelope_after, .. }, complete, .. } = interpreter;
         if self.scanner.touched_scratch() {
             self.template.forget();
-        } else if extent.ends && complete && only_envelope_after && !self.facts.noteworthy {
+        } else if extent.ends && complete && only_envelope_after && !self.facts.has_facts {
             self.template.learn_tail(tail, 0, varying);
         }
     }
@@ -322,7 +322,7 @@ impl Events {
         }
         let Some(text_span) = text_span else { return };
         self.template.learn(data, &text_span, name, root);
-        if only_envelope_after && !self.facts.noteworthy {
+        if only_envelope_after && !self.facts.has_facts {
             self.template.learn_tail(data, text_span.ends, varying);
         }
     }
