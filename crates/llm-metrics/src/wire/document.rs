@@ -49,7 +49,7 @@ impl<S: Sink> Lines for Reading<'_, S> {
     fn body_ends(&mut self) {
         let Answer { scanner, facts, .. } = &mut *self.answer;
         if !scanner.is_settled() {
-            facts.tell_error(self.sink);
+            facts.emit_error(self.sink);
             facts.fail(InspectionFailure::Malformed, self.sink);
         }
     }

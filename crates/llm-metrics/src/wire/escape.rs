@@ -25,16 +25,16 @@ pub(super) fn unescape<'r>(text: &[u8], room: &'r mut [u8; SHORT]) -> Option<&'r
     Some(&room[..length])
 }
 
-/// Joins the short pieces that escapes leave of a text: to tell of one costs more than to copy it.
+/// Joins the short pieces that escapes leave of a text: to emit one costs more than to copy it.
 pub(super) struct Joined<T> {
     bytes: [u8; SHORT],
     length: usize,
-    tell: T,
+    emit: T,
 }
 
 impl<T: FnMut(&[u8])> Joined<T> {
-    pub(super) fn new(tell: T) -> Self {
-        Self { bytes: [0; SHORT], length: 0, tell }
+    pub(super) fn new(emit: T) -> Self {
+        Self { bytes: [0; SHORT], length: 0, emit }
     }
 
     /// The next piece of the text.
@@ -47,7 +47,7 @@ impl<T: FnMut(&[u8])> Joined<T> {
                 free.copy_from_slice(piece);
                 self.length += piece.len();
             }
-            None => (self.tell)(piece),
+            None => (self.emit)(piece),
         }
     }
 
@@ -60,10 +60,10 @@ impl<T: FnMut(&[u8])> Joined<T> {
         self.length += 1;
     }
 
-    /// Tells what is still to be told.
+    /// Emits what is left.
     pub(super) fn flush(&mut self) {
         if self.length > 0 {
-            (self.tell)(&self.bytes[..self.length]);
+            (self.emit)(&self.bytes[..self.length]);
             self.length = 0;
         }
     }
@@ -75,8 +75,8 @@ mod tests {
 
     /// What `Joined` makes of it, piece by piece.
     fn joined(text: &[u8]) -> Vec<u8> {
-        let mut told = Vec::new();
-        let mut joined = Joined::new(|piece: &[u8]| told.extend_from_slice(piece));
+        let mut emitted = Vec::new();
+        let mut joined = Joined::new(|piece: &[u8]| emitted.extend_from_slice(piece));
         for (at, piece) in text.split(|byte| *byte == b'\\').enumerate() {
             if let (1.., [byte, rest @ ..]) = (at, piece) {
                 joined.escape(*byte);
@@ -86,7 +86,7 @@ mod tests {
             }
         }
         joined.flush();
-        told
+        emitted
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! From values at their place to what a [`Sink`] is told: the part that all protocols share.
+//! From values at their place to events for a [`Sink`]: the part that all protocols share.
 //!
-//! Texts are told as they flow. What an event says beside its texts (a finish reason, counts, times, an error, its end) is told when its
-//! document is complete: one object may be a choice, usage and timings at once, and one that was cut says nothing.
+//! Texts are emitted as they flow. What an event says beside its texts (a finish reason, counts, times, an error, its end) is emitted when its
+//! document is complete: one object may be a choice, usage and timings at once, and of a truncated one nothing is emitted.
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
@@ -79,8 +79,8 @@ pub(super) struct Choice {
     /// Which one it is in its event, for those that do not say `index`.
     ordinal: u16,
     index: Option<Index>,
-    /// The index under which it was told last.
-    told: Option<Index>,
+    /// The index under which it was last emitted.
+    emitted_as: Option<Index>,
     open: bool,
     finish: Option<FinishReason>,
     /// The key under which reasoning came, plus one: some servers send it twice, under its old and its new name.
@@ -105,7 +105,7 @@ impl Index {
 }
 
 impl Choice {
-    /// What is told before `index` is known counts for the choice at that place: nothing can be held back.
+    /// What is emitted before `index` is known counts for the choice at that place: nothing can be held back.
     pub(super) fn index(&self) -> u32 {
         self.index.map_or_else(|| u32::from(self.ordinal), Index::get)
     }
@@ -124,11 +124,11 @@ impl Choice {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) choice: Choice,
-    /// What the event says beside its texts, and when it is told.
+    /// What the event says beside its texts.
     event: EventFacts,
     failures: u8,
-    model_told: bool,
-    error_told: bool,
+    model_emitted: bool,
+    error_emitted: bool,
     /// A tool was called, and it is for the client to answer.
     called: bool,
     /// The same of the document or item at hand, unless the server answers.
@@ -172,7 +172,7 @@ impl Facts {
     pub(super) fn begin_event(&mut self) {
         self.choice = Choice::default();
         self.choices = false;
-        self.error_told = false;
+        self.error_emitted = false;
         self.has_facts = false;
         if self.event.anything {
             self.event = EventFacts::default();
@@ -195,7 +195,7 @@ impl Facts {
 
     pub(super) fn plain_text(&mut self, sink: &mut impl Sink) {
         self.has_facts = true;
-        if !std::mem::replace(&mut self.error_told, true) {
+        if !std::mem::replace(&mut self.error_emitted, true) {
             sink.plain_text();
         }
     }
@@ -235,43 +235,43 @@ impl Facts {
             return;
         }
         let index = self.choice.index();
-        let told = self.choice.told.map(Index::get);
-        self.has_facts |= told != Some(index);
-        if let Some(place) = told.filter(|place| *place != index) {
+        let emitted = self.choice.emitted_as.map(Index::get);
+        self.has_facts |= emitted != Some(index);
+        if let Some(place) = emitted.filter(|place| *place != index) {
             sink.moved(place, index);
         }
-        self.tell_choice(sink);
+        self.emit_choice(sink);
         if let Some(reason) = self.choice.finish {
             self.event_mut().finish = Some((self.choice.index(), reason));
         }
         self.choice = Choice { ordinal: self.choice.ordinal.saturating_add(1), ..Choice::default() };
     }
 
-    fn tell_choice(&mut self, sink: &mut impl Sink) {
+    fn emit_choice(&mut self, sink: &mut impl Sink) {
         let index = self.choice.index();
-        let told = Some(Index::of(index));
-        if std::mem::replace(&mut self.choice.told, told) != told {
+        let emitted = Some(Index::of(index));
+        if std::mem::replace(&mut self.choice.emitted_as, emitted) != emitted {
             self.choices = true;
             sink.choice(index);
         }
     }
 
-    fn tell_finish(&mut self, sink: &mut impl Sink) {
+    fn emit_finish(&mut self, sink: &mut impl Sink) {
         if let Some((choice, reason)) = self.event.finish.take() {
             sink.finish_reason(choice, reason);
         }
     }
 
-    /// Tells what the document has said, now that it is complete.
-    fn tell(&mut self, whole_body: bool, sink: &mut impl Sink) {
+    /// Emits what the document says, now that it is complete.
+    fn emit(&mut self, whole_body: bool, sink: &mut impl Sink) {
         if !self.has_facts {
             return;
         }
         if self.event.tool_calls_end {
             sink.tool_calls_end();
         }
-        self.tell_finish(sink);
-        self.tell_status(whole_body, sink);
+        self.emit_finish(sink);
+        self.emit_status(whole_body, sink);
         match self.event.finality {
             Some(Finality::SoFar) => self.placeholder = self.event.counts.placeholder(),
             Some(Finality::Final) => self.event.counts.complete(self.placeholder),
@@ -292,15 +292,15 @@ impl Facts {
             sink.no_generation();
         }
         self.event.error |= self.event.loose_code && self.event.loose_message && !self.choices;
-        self.tell_error(sink);
+        self.emit_error(sink);
         if self.event.done {
             sink.done();
         }
     }
 
-    /// An error is told of a document that was cut, too.
-    pub(super) fn tell_error(&mut self, sink: &mut impl Sink) {
-        if self.event.error && !std::mem::replace(&mut self.error_told, true) {
+    /// An error is emitted for a truncated document, too.
+    pub(super) fn emit_error(&mut self, sink: &mut impl Sink) {
+        if self.event.error && !std::mem::replace(&mut self.error_emitted, true) {
             sink.error(self.event.error_code.or(self.event.error_type));
         }
     }
@@ -330,7 +330,7 @@ impl Facts {
     }
 
     /// Tells of an answer that says by its status how it ended; what it says before that is no end.
-    fn tell_status(&mut self, whole_body: bool, sink: &mut impl Sink) {
+    fn emit_status(&mut self, whole_body: bool, sink: &mut impl Sink) {
         let is_last = whole_body || self.event.done || self.event.error;
         let Some(status) = self.event.status else { return };
         if !is_last {
@@ -356,7 +356,7 @@ impl Facts {
                 return;
             }
         };
-        self.tell_choice(sink);
+        self.emit_choice(sink);
         sink.finish_reason(self.choice.index(), reason);
     }
 }
@@ -427,7 +427,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     fn enter(&mut self, object: Fact) {
         match object {
             Fact::Choice => {
-                self.facts.tell_finish(self.sink);
+                self.facts.emit_finish(self.sink);
                 self.facts.choice.open = true;
             }
             Fact::Error => self.facts.event_mut().error = true,
@@ -482,8 +482,8 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             Fact::Count(which) => facts.count(which, value, self.sink),
             Fact::Time(which) => facts.time(which, value),
             Fact::Model => {
-                if let Some(name) = value.string().filter(|name| !name.is_empty() && !facts.model_told) {
-                    facts.model_told = true;
+                if let Some(name) = value.string().filter(|name| !name.is_empty() && !facts.model_emitted) {
+                    facts.model_emitted = true;
                     self.sink.model(model_name(name));
                 }
             }
@@ -579,7 +579,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
         self.facts.calling |= kind.is_tool_call();
         let kind = kind.of_call(self.facts.choice.call);
         self.learner.text(kind);
-        self.facts.tell_choice(self.sink);
+        self.facts.emit_choice(self.sink);
         self.sink.text(self.facts.choice.index(), kind, fragment);
     }
 
@@ -598,7 +598,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
     fn complete(&mut self) {
         self.complete = true;
         self.facts.settle_call();
-        self.facts.tell(self.whole_body, self.sink);
+        self.facts.emit(self.whole_body, self.sink);
         if self.whole_body {
             self.sink.event_end();
         }

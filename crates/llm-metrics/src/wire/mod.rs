@@ -57,7 +57,7 @@ pub(crate) trait Sink {
         self.event_end();
     }
     /// A choice was seen in this event, before its first text or else at its end. Where a server names the index after
-    /// the text, the text is told of the choice at that place in the event; it is moved, and the index told, at the end.
+    /// the text, the text is emitted for the choice at that place in the event; it is moved, and the index told, at the end.
     fn choice(&mut self, _index: u32) {}
     /// What was told in this event of the choice at place `_from` was of the one with index `_to`, which stood after its text.
     fn moved(&mut self, _from: u32, _to: u32) {}

@@ -320,7 +320,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 if let Some(length) = skip::quote_or_backslash(rest).filter(|length| rest[*length] == b'"') {
                     let ends = at + length + 2;
                     if is_scalar {
-                        self.tell_scalar_of(shape, Scalar::String(&rest[..length]), visitor);
+                        self.emit_scalar_of(shape, Scalar::String(&rest[..length]), visitor);
                     } else {
                         visitor.skipped(ends);
                     }
@@ -339,7 +339,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 if let Some(length) = end_of_atom(&bytes[at..]) {
                     let ends = at + length;
                     if is_scalar {
-                        self.tell_scalar_of(shape, scalar(&bytes[at..ends]), visitor);
+                        self.emit_scalar_of(shape, scalar(&bytes[at..ends]), visitor);
                     }
                     visitor.skipped(ends);
                     self.after_value(visitor);
@@ -418,7 +418,7 @@ impl<F: Copy + 'static> Scanner<F> {
             }
             if end.is_some() {
                 let whole = if self.kept > 0 { &scratch[..usize::from(self.kept)] } else { piece };
-                self.tell_scalar(scalar(whole), visitor);
+                self.emit_scalar(scalar(whole), visitor);
             }
         }
         if end.is_some() {
@@ -428,12 +428,12 @@ impl<F: Copy + 'static> Scanner<F> {
         at + piece.len()
     }
 
-    fn tell_scalar<V: Visitor<Fact = F>>(&mut self, scalar: Scalar<'_>, visitor: &mut V) {
-        self.tell_scalar_of(self.container.child(self.place.slot).map(Shape::scalar), scalar, visitor);
+    fn emit_scalar<V: Visitor<Fact = F>>(&mut self, scalar: Scalar<'_>, visitor: &mut V) {
+        self.emit_scalar_of(self.container.child(self.place.slot).map(Shape::scalar), scalar, visitor);
     }
 
     #[inline]
-    fn tell_scalar_of<V: Visitor<Fact = F>>(
+    fn emit_scalar_of<V: Visitor<Fact = F>>(
         &mut self,
         shape: Option<&'static Shape<F>>,
         scalar: Scalar<'_>,
@@ -565,7 +565,7 @@ impl<F: Copy + 'static> Scanner<F> {
         if self.used_for == Use::Key {
             self.named(whole);
         } else {
-            self.tell_scalar(Scalar::String(whole), visitor);
+            self.emit_scalar(Scalar::String(whole), visitor);
             self.after_value(visitor);
         }
     }

@@ -190,7 +190,7 @@ impl Events {
         let (text, rest) = self.template.split(bytes)?;
         #[cfg(any(test, fuzzing))]
         self.template.note_split();
-        text.tell(sink);
+        text.emit(sink);
         Some(rest)
     }
 
@@ -346,7 +346,7 @@ impl Events {
             }
             _ => {}
         }
-        self.facts.tell_error(sink);
+        self.facts.emit_error(sink);
         self.begin_event();
         sink.event_end();
     }
@@ -365,7 +365,7 @@ impl Events {
     fn body_ends(&mut self, sink: &mut impl Sink) {
         match self.payload {
             Payload::Json if !self.scanner.is_settled() => {
-                self.facts.tell_error(sink);
+                self.facts.emit_error(sink);
                 self.facts.fail(InspectionFailure::Malformed, sink);
             }
             Payload::Done(0..6) => {}

@@ -43,9 +43,9 @@ pub(super) struct Text<'b> {
 }
 
 impl Text<'_> {
-    /// Tells the whole event.
+    /// Emits the whole event.
     #[inline]
-    pub(super) fn tell(&self, sink: &mut impl Sink) {
+    pub(super) fn emit(&self, sink: &mut impl Sink) {
         if !self.escaped {
             return sink.text_event(self.choice, self.kind, self.text);
         }
@@ -53,13 +53,13 @@ impl Text<'_> {
             return sink.text_event(self.choice, self.kind, text);
         }
         sink.choice(self.choice);
-        self.tell_unescaped(|piece| sink.text(self.choice, self.kind, piece));
+        self.emit_unescaped(|piece| sink.text(self.choice, self.kind, piece));
         sink.event_end();
     }
 
     #[inline(never)]
-    fn tell_unescaped(&self, tell: impl FnMut(&[u8])) {
-        let mut text = Joined::new(tell);
+    fn emit_unescaped(&self, emit: impl FnMut(&[u8])) {
+        let mut text = Joined::new(emit);
         let mut rest = self.text;
         // There is no quote in it but behind a backslash.
         while let Some(at) = quote_or_backslash(rest) {
