@@ -1,4 +1,4 @@
-//! What to look for in a JSON document, and who is told what was found.
+//! What to look for in a JSON document, and the visitor that receives what was found.
 //!
 //! A [`Shape`] says which values matter and where they stand. So a fact is only ever read at its place: a key of the same
 //! name inside tool arguments or a schema is never compared with anything, and one inside a text is not even a key.
@@ -17,13 +17,13 @@ pub(super) enum Shape<F: 'static> {
     Object(Option<F>, &'static [(&'static str, Self)]),
     /// An array, each element of which has this shape.
     Array(&'static Self),
-    /// A string that is told in fragments, as it flows.
+    /// A string that is emitted in fragments, as it flows.
     Text(TextKind),
-    /// A string, number or other scalar that is told in one piece.
+    /// A string, number or other scalar that is emitted in one piece.
     Scalar(F),
-    /// Anything but `null`: only that it is there is told.
+    /// Anything but `null`: only its presence is emitted.
     Present(F),
-    /// A string that is told only if it is this one. Otherwise it is envelope.
+    /// A string that is emitted only if it is this one. Otherwise it is envelope.
     Is(&'static str, F),
     /// A word that says what the other members of the document's outermost object are.
     Tag(&'static Tags<F>),
@@ -122,7 +122,7 @@ pub(super) enum Broken {
     TooLarge,
 }
 
-/// Who is told what the scanner finds. Offsets count from the start of the slice at hand.
+/// Receives what the scanner finds. Offsets count from the start of the slice at hand.
 pub(super) trait Visitor {
     type Fact: Copy + 'static;
     /// An object that has a name was opened.
@@ -148,7 +148,7 @@ pub(super) trait Visitor {
     fn skipped(&mut self, _offset: usize) {}
     /// The document is complete.
     fn complete(&mut self) {}
-    /// The document is given up; nothing more is told of it.
+    /// The document is given up; nothing more of it is emitted.
     fn broken(&mut self, _why: Broken) {}
 }
 

@@ -1,7 +1,7 @@
 //! What goes over the wire: bytes in, events out.
 //!
 //! A reader is picked by a [`Route`], by what the response's head says and by the body's first bytes. It is fed the body as it flows
-//! by, and tells a [`Sink`] what happened. It does no I/O, keeps no text, allocates nothing and cannot fail: what it does not
+//! by, and emits what happened to a [`Sink`]. It does no I/O, keeps no text, allocates nothing and cannot fail: what it does not
 //! understand it reports once and leaves alone.
 //!
 //! ```text
@@ -42,7 +42,7 @@ pub(crate) use route::{ROUTES, Route, route, segments};
 
 use crate::vocabulary::{ErrorType, FinishReason, InspectionFailure, SkipReason, Usage};
 
-/// Who is told what a reader sees, in the order of the bytes.
+/// Receives what a reader sees, in the order of the bytes.
 pub(crate) trait Sink {
     /// What the body is, by its first bytes; once a body, before all else. One that is nothing that can be read is left alone.
     fn begins(&mut self, _framing: Result<Framing, SkipReason>) {}
@@ -57,9 +57,9 @@ pub(crate) trait Sink {
         self.event_end();
     }
     /// A choice was seen in this event, before its first text or else at its end. Where a server names the index after
-    /// the text, the text is emitted for the choice at that place in the event; it is moved, and the index told, at the end.
+    /// the text, the text is emitted for the choice at that place in the event; it is moved, and the index emitted, at the end.
     fn choice(&mut self, _index: u32) {}
-    /// What was told in this event of the choice at place `_from` was of the one with index `_to`, which stood after its text.
+    /// What was emitted in this event for the choice at place `_from` belongs to the one with index `_to`, which stood after its text.
     fn moved(&mut self, _from: u32, _to: u32) {}
     /// A choice is finished.
     fn finish_reason(&mut self, _choice: u32, _reason: FinishReason) {}
@@ -103,7 +103,7 @@ pub(crate) enum Finality {
     Final,
 }
 
-/// What an engine measured itself, and tells in its answer (llama.cpp's `timings`, Ollama's durations).
+/// What an engine measured itself, and reports in its answer (llama.cpp's `timings`, Ollama's durations).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Timings {
     /// Loading the model.

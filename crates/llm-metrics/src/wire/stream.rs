@@ -113,7 +113,7 @@ struct Events {
     template: Template,
     payload: Payload,
     name: Name,
-    /// The event has told something, if only that it is an error.
+    /// The event has emitted something, if only that it is an error.
     dirty: bool,
 }
 
@@ -181,7 +181,7 @@ impl Events {
     }
 
     /// Tells of an event that is like the one before it but for its text. `None`: it is to be read as any other; nothing
-    /// was told. Between events there is no state that an event leaves behind.
+    /// was emitted. Between events there is no state that an event leaves behind.
     #[inline]
     fn alike<'b>(&mut self, bytes: &'b [u8], sink: &mut impl Sink) -> Option<&'b [u8]> {
         if self.payload != Payload::Nothing || self.dirty || self.name != Name::None {

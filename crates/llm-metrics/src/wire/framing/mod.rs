@@ -67,7 +67,7 @@ impl Framing {
     }
 }
 
-/// Who is told what the lines of a body hold.
+/// Receives the lines of a body.
 pub(super) trait Lines {
     /// A piece of what is in a data line.
     fn data(&mut self, data: &[u8], extent: Extent);

@@ -97,7 +97,7 @@ const fn delta(text: Shape<Fact>) -> [(&'static str, Shape<Fact>); 5] {
 const BEGUN: Keys = &[("model", Scalar(Fact::Model)), ("status", Scalar(Fact::Status)), BACKGROUND, ("error", ERROR)];
 const BACKGROUND: (&str, Shape<Fact>) = ("background", Scalar(Fact::Background));
 
-/// The last event repeats all texts: they were told already.
+/// The last event repeats all texts: they were emitted already.
 const ENDED: Keys = &[
     TYPE,
     ("response", Object(None, ENDED_RESPONSE)),
