@@ -2,7 +2,7 @@
 
 use super::Sink;
 use super::facts::{Fact, Facts, Interpreter};
-use super::framing::{DocumentDecoder, Extent, Lines};
+use super::framing::{DocumentDecoder, Extent, LineSink};
 use super::json::{SCRATCH, Shape};
 use super::scanner::Scanner;
 use crate::vocabulary::InspectionFailure;
@@ -40,7 +40,7 @@ impl Document {
     }
 }
 
-impl<S: Sink> Lines for Reading<'_, S> {
+impl<S: Sink> LineSink for Reading<'_, S> {
     fn data(&mut self, data: &[u8], _: Extent) {
         let Answer { scanner, facts, scratch } = &mut *self.answer;
         scanner.read(data, scratch, &mut Interpreter::of_body(facts, self.sink));

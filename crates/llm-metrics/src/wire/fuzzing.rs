@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::framing::{DocumentDecoder, Extent, Lines, NdJsonDecoder, SseDecoder};
+use super::framing::{DocumentDecoder, Extent, LineSink, NdJsonDecoder, SseDecoder};
 use super::{Finality, Framing, Reader, RequestScan, Route, Sink, TextKind, Timings};
 use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Usage};
 
@@ -208,7 +208,7 @@ pub fn skim_lines<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) {
     decoder.end(&mut Nobody);
 }
 
-impl Lines for Nobody {
+impl LineSink for Nobody {
     fn data(&mut self, _: &[u8], _: Extent) {}
     fn body_ends(&mut self) {}
 }
@@ -219,7 +219,7 @@ struct Noted {
     open: bool,
 }
 
-impl Lines for Noted {
+impl LineSink for Noted {
     fn data(&mut self, data: &[u8], extent: Extent) {
         assert!(extent.ends || !extent.last, "an event ends that has not ended its line");
         if extent.begins {

@@ -2,7 +2,7 @@
 
 use super::Sink;
 use super::facts::{Fact, Facts, Interpreter};
-use super::framing::{Extent, Framing, Lines, NdJsonDecoder, SseDecoder};
+use super::framing::{Extent, Framing, LineSink, NdJsonDecoder, SseDecoder};
 use super::json::{Shape, Tags};
 use super::learner::Learner;
 use super::scanner::Scanner;
@@ -122,7 +122,7 @@ struct Reading<'a, S> {
     sink: &'a mut S,
 }
 
-impl<S: Sink> Lines for Reading<'_, S> {
+impl<S: Sink> LineSink for Reading<'_, S> {
     #[inline]
     fn data(&mut self, data: &[u8], extent: Extent) {
         let Self { events, sink } = self;

@@ -1,6 +1,6 @@
 //! One document that is the whole body: one line, whatever ends of lines are in it, that ends with the body.
 
-use super::{Extent, Lines};
+use super::{Extent, LineSink};
 
 #[derive(Debug, Default)]
 pub(in crate::wire) struct DocumentDecoder {
@@ -9,7 +9,7 @@ pub(in crate::wire) struct DocumentDecoder {
 }
 
 impl DocumentDecoder {
-    pub(in crate::wire) fn read(&mut self, bytes: &[u8], lines: &mut impl Lines) {
+    pub(in crate::wire) fn read(&mut self, bytes: &[u8], lines: &mut impl LineSink) {
         if !bytes.is_empty() {
             let begins = !std::mem::replace(&mut self.begun, true);
             lines.data(bytes, Extent { begins, ends: false, last: false });
@@ -17,7 +17,7 @@ impl DocumentDecoder {
     }
 
     /// The body is over.
-    pub(in crate::wire) fn end(&mut self, lines: &mut impl Lines) {
+    pub(in crate::wire) fn end(&mut self, lines: &mut impl LineSink) {
         lines.body_ends();
     }
 }

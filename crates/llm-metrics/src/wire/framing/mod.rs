@@ -68,7 +68,7 @@ impl Framing {
 }
 
 /// Receives the lines of a body.
-pub(super) trait Lines {
+pub(super) trait LineSink {
     /// A piece of what is in a data line.
     fn data(&mut self, data: &[u8], extent: Extent);
     /// The event has a name.

@@ -1,6 +1,6 @@
 //! A JSON document a line: [NDJSON](https://github.com/ndjson/ndjson-spec), also called JSON lines.
 
-use super::{Extent, Lines};
+use super::{Extent, LineSink};
 
 /// What a document ends with.
 pub(super) const END: &[u8] = b"\n";
@@ -19,7 +19,7 @@ impl NdJsonDecoder {
         !self.inside
     }
 
-    pub(in crate::wire) fn read(&mut self, mut bytes: &[u8], lines: &mut impl Lines) {
+    pub(in crate::wire) fn read(&mut self, mut bytes: &[u8], lines: &mut impl LineSink) {
         while !bytes.is_empty() {
             let end = memchr::memchr(b'\n', bytes);
             let line = &bytes[..end.unwrap_or(bytes.len())];
@@ -38,7 +38,7 @@ impl NdJsonDecoder {
     }
 
     /// The body is over; a last line counts without its end.
-    pub(in crate::wire) fn end(&mut self, lines: &mut impl Lines) {
+    pub(in crate::wire) fn end(&mut self, lines: &mut impl LineSink) {
         self.inside = false;
         lines.body_ends();
     }

@@ -12,7 +12,7 @@
 //! end-of-line = ( cr lf / cr / lf )
 //! ```
 
-use super::{Extent, Lines};
+use super::{Extent, LineSink};
 
 /// More than the longest name of a field or an event that matters, `response.code_interpreter_call_code.delta`.
 pub(in crate::wire) const LONGEST: usize = 42;
@@ -90,7 +90,7 @@ impl SseDecoder {
         self.state == State::Name(0) && !self.after_return
     }
 
-    pub(in crate::wire) fn read(&mut self, mut bytes: &[u8], lines: &mut impl Lines) {
+    pub(in crate::wire) fn read(&mut self, mut bytes: &[u8], lines: &mut impl LineSink) {
         if self.after_return && !bytes.is_empty() {
             self.after_return = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
@@ -108,7 +108,7 @@ impl SseDecoder {
     }
 
     /// The body is over; a last line counts without its end.
-    pub(in crate::wire) fn end(&mut self, lines: &mut impl Lines) {
+    pub(in crate::wire) fn end(&mut self, lines: &mut impl LineSink) {
         if self.state != State::Name(0) {
             self.line(b"", LineEnd::Some, lines);
         }
@@ -117,7 +117,7 @@ impl SseDecoder {
 
     /// A line, or a piece of one.
     #[inline]
-    fn line(&mut self, line: &[u8], end: LineEnd, lines: &mut impl Lines) {
+    fn line(&mut self, line: &[u8], end: LineEnd, lines: &mut impl LineSink) {
         let whole = end != LineEnd::None;
         if self.state == State::Name(0) {
             if whole && line.is_empty() {
@@ -140,7 +140,7 @@ impl SseDecoder {
     }
 
     /// Reads on in a line that was not all in one slice, or is no ordinary one.
-    fn step(&mut self, line: &[u8], from: usize, end: LineEnd, lines: &mut impl Lines) -> usize {
+    fn step(&mut self, line: &[u8], from: usize, end: LineEnd, lines: &mut impl LineSink) -> usize {
         let byte = line[from];
         match self.state {
             State::Name(read) => {
@@ -186,7 +186,7 @@ impl SseDecoder {
     }
 
     #[inline]
-    fn line_ends(&mut self, whole: bool, lines: &mut impl Lines) {
+    fn line_ends(&mut self, whole: bool, lines: &mut impl LineSink) {
         if !whole {
             return;
         }

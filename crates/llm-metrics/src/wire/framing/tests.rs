@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{DocumentDecoder, Extent, Framing, LONGEST_NAME, Lines, NdJsonDecoder, SseDecoder};
+use super::{DocumentDecoder, Extent, Framing, LONGEST_NAME, LineSink, NdJsonDecoder, SseDecoder};
 
 /// What was told, the pieces of one line put together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ struct Recorder {
     open: bool,
 }
 
-impl Lines for Recorder {
+impl LineSink for Recorder {
     fn data(&mut self, data: &[u8], Extent { begins, ends, last }: Extent) {
         assert!(ends || !last, "an event ends that has not ended its line");
         assert!(begins || self.open, "a line goes on that has not begun");
