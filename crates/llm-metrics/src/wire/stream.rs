@@ -77,7 +77,7 @@ impl EventStream {
             Decoder::NdJson(decoder) => decoder.is_between_lines(),
         };
         if is_between_lines {
-            while let Some(rest) = self.events.alike(bytes, sink) {
+            while let Some(rest) = self.events.emit_known_event(bytes, sink) {
                 bytes = rest;
                 if bytes.is_empty() {
                     return;
@@ -114,7 +114,7 @@ struct Events {
     payload: Payload,
     name: Name,
     /// The event has emitted something, if only that it is an error.
-    dirty: bool,
+    has_emitted: bool,
 }
 
 struct Reading<'a, S> {
@@ -154,7 +154,7 @@ impl<S: Sink> LineSink for Reading<'_, S> {
     }
 
     fn error(&mut self) {
-        self.events.dirty = true;
+        self.events.has_emitted = true;
         self.events.facts.mark_error();
     }
 
@@ -176,15 +176,15 @@ impl Events {
             template: Template::new(shape, framing),
             payload: Payload::Nothing,
             name: Name::None,
-            dirty: false,
+            has_emitted: false,
         }
     }
 
-    /// Tells of an event that is like the one before it but for its text. `None`: it is to be read as any other; nothing
+    /// Emits an event that is like the one before it but for its text. `None`: it is to be read as any other; nothing
     /// was emitted. Between events there is no state that an event leaves behind.
     #[inline]
-    fn alike<'b>(&mut self, bytes: &'b [u8], sink: &mut impl Sink) -> Option<&'b [u8]> {
-        if self.payload != Payload::Nothing || self.dirty || self.name != Name::None {
+    fn emit_known_event<'b>(&mut self, bytes: &'b [u8], sink: &mut impl Sink) -> Option<&'b [u8]> {
+        if self.payload != Payload::Nothing || self.has_emitted || self.name != Name::None {
             return None;
         }
         let (text, rest) = self.template.split(bytes)?;
@@ -218,7 +218,7 @@ impl Events {
             }
         };
         if name == b"error" {
-            self.dirty = true;
+            self.has_emitted = true;
             self.facts.mark_error();
         }
     }
@@ -330,7 +330,7 @@ impl Events {
     #[inline]
     fn event_ends(&mut self, sink: &mut impl Sink) {
         match self.payload {
-            Payload::Nothing if !self.dirty => {
+            Payload::Nothing if !self.has_emitted => {
                 if self.name != Name::None {
                     self.begin_event();
                 }
@@ -355,7 +355,7 @@ impl Events {
     fn begin_event(&mut self) {
         self.payload = Payload::Nothing;
         self.name = Name::None;
-        self.dirty = false;
+        self.has_emitted = false;
         self.scanner.restart();
         self.facts.begin_event();
     }
