@@ -24,7 +24,7 @@ use super::{Sink, TextKind};
 const CAPACITY: usize = 280;
 /// After so many events that were learnt and never met again, nothing is learnt any more: where more than one value before
 /// the text is another each time, no event begins as another did.
-const PATIENCE: u8 = 32;
+const MAX_MISSES: u8 = 32;
 
 /// The name of an event that the protocol knows, and its place in the list of them.
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +191,7 @@ impl Template {
 
     /// Whether there is any hope that an event will be like another.
     pub(super) fn learns(&self) -> bool {
-        self.misses < PATIENCE
+        self.misses < MAX_MISSES
     }
 
     /// What follows the part before the text, and the state to go on from, if this data begins as the last did.
