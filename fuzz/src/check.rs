@@ -9,7 +9,7 @@ use crate::{allocations, cuts, json, requests, streams};
 
 pub fn stream(bytes: &[u8], kind: Kind, body: Body) {
     let cuts = cuts::of(bytes);
-    let reference = fuzzing::read(kind, false, [bytes]).told;
+    let reference = fuzzing::read(kind, false, [bytes]).calls;
     let expected = streams::read(bytes, body);
     if let Some(expected) = &expected {
         Answer::seen(reference.clone()).assert_is(expected);
@@ -17,18 +17,18 @@ pub fn stream(bytes: &[u8], kind: Kind, body: Body) {
     let whole = vec![bytes];
     for pieces in cuts.iter().chain([&whole]) {
         let read = fuzzing::read(kind, false, pieces.iter().copied());
-        assert_eq!(read.told, reference, "cut like {pieces:?}");
+        assert_eq!(read.calls, reference, "cut like {pieces:?}");
         let known = fuzzing::read(kind, true, pieces.iter().copied());
         // What is no JSON may go unnoticed after a text, in the place of an object that nobody looks at.
         if expected.is_some() || !known.trusted {
-            assert_eq!(known.told, reference, "known, cut like {pieces:?}");
+            assert_eq!(known.calls, reference, "known, cut like {pieces:?}");
         }
         allocations::none(|| fuzzing::skim(kind, pieces.iter().copied()));
     }
 }
 
 pub fn document(bytes: &[u8], kind: Kind, body: Body) {
-    let reference = fuzzing::read(kind, true, [bytes]).told;
+    let reference = fuzzing::read(kind, true, [bytes]).calls;
     let unmarked = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(bytes);
     // By its first bytes, the body may be events.
     let parsed = std::str::from_utf8(unmarked).ok().and_then(json::parse);
@@ -43,17 +43,17 @@ pub fn document(bytes: &[u8], kind: Kind, body: Body) {
 
 /// An answer of any endpoint, with templates and without, however it is cut.
 pub fn any(bytes: &[u8], kind: Kind) {
-    let reference = fuzzing::read(kind, false, [bytes]).told;
+    let reference = fuzzing::read(kind, false, [bytes]).calls;
     let known = fuzzing::read(kind, true, [bytes]);
     if !known.trusted {
-        assert_eq!(known.told, reference, "known");
+        assert_eq!(known.calls, reference, "known");
         cut(bytes, kind, &reference);
     }
 }
 
-fn cut(bytes: &[u8], kind: Kind, reference: &[fuzzing::Told]) {
+fn cut(bytes: &[u8], kind: Kind, reference: &[fuzzing::SinkCall]) {
     for pieces in cuts::of(bytes) {
-        assert_eq!(fuzzing::read(kind, true, pieces.iter().copied()).told, reference, "cut like {pieces:?}");
+        assert_eq!(fuzzing::read(kind, true, pieces.iter().copied()).calls, reference, "cut like {pieces:?}");
         allocations::none(|| fuzzing::skim(kind, pieces.iter().copied()));
     }
 }

@@ -1,16 +1,16 @@
-//! What was told of an answer, in a form that leaves open in which order the facts of an event come.
+//! What was emitted for an answer, in a form that leaves open in which order the facts of an event come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use llm_metrics::fuzzing::{Kind, Told};
+use llm_metrics::fuzzing::{Kind, SinkCall};
 use llm_metrics::{FinishReason, Usage};
 
 /// One event of a stream, or a whole document.
 #[derive(Debug, Default, PartialEq)]
 pub struct Event {
     pub choices: BTreeMap<u32, Choice>,
-    /// Each time that they were told.
+    /// Each time that they were emitted.
     pub usage: Vec<Usage>,
     pub timings: Vec<(Option<Duration>, Option<Duration>)>,
     pub timed_usage: Vec<Usage>,
@@ -35,38 +35,38 @@ pub struct Answer {
 const LONGEST_NAME: usize = 128;
 
 impl Answer {
-    /// From what was told of an answer that is valid throughout.
-    pub fn seen(told: Vec<Told>) -> Self {
+    /// From what was emitted for an answer that is valid throughout.
+    pub fn seen(calls: Vec<SinkCall>) -> Self {
         let mut answer = Self::default();
         let mut event = Event::default();
-        for what in told {
+        for what in calls {
             match what {
-                Told::Choice(index) => {
+                SinkCall::Choice(index) => {
                     event.choices.entry(index).or_default();
                 }
-                Told::Text(choice, kind, text) => {
-                    let choice = event.choices.get_mut(&choice).expect("a choice is told before its text");
+                SinkCall::Text(choice, kind, text) => {
+                    let choice = event.choices.get_mut(&choice).expect("a choice is emitted before its text");
                     choice.texts.entry(kind).or_default().extend(text);
                 }
-                Told::Finish(choice, reason) => {
-                    event.choices.get_mut(&choice).expect("a choice is told before its end").finish.push(reason);
+                SinkCall::Finish(choice, reason) => {
+                    event.choices.get_mut(&choice).expect("a choice is emitted before its end").finish.push(reason);
                 }
-                Told::Usage(usage) => event.usage.push(usage),
-                Told::Model(name) => assert!(answer.model.replace(name).is_none(), "the model was told twice"),
-                Told::Error | Told::PlainText => {
-                    assert!(!std::mem::replace(&mut event.error, true), "an error was told twice")
+                SinkCall::Usage(usage) => event.usage.push(usage),
+                SinkCall::Model(name) => assert!(answer.model.replace(name).is_none(), "the model was emitted twice"),
+                SinkCall::Error | SinkCall::PlainText => {
+                    assert!(!std::mem::replace(&mut event.error, true), "an error was emitted twice")
                 }
-                Told::Done => event.done = true,
-                Told::Timings(prefill, decode) => event.timings.push((prefill, decode)),
-                Told::EventEnd => answer.events.push(std::mem::take(&mut event)),
-                Told::Implausible => answer.implausible = true,
-                Told::TimedUsage(usage) => event.timed_usage.push(usage),
-                Told::NoGeneration | Told::Malformed | Told::TooLarge => {
-                    panic!("{what:?} was told of an answer that is valid")
+                SinkCall::Done => event.done = true,
+                SinkCall::Timings(prefill, decode) => event.timings.push((prefill, decode)),
+                SinkCall::EventEnd => answer.events.push(std::mem::take(&mut event)),
+                SinkCall::Implausible => answer.implausible = true,
+                SinkCall::TimedUsage(usage) => event.timed_usage.push(usage),
+                SinkCall::NoGeneration | SinkCall::Malformed | SinkCall::TooLarge => {
+                    panic!("{what:?} was emitted for an answer that is valid")
                 }
             }
         }
-        assert_eq!(event, Event::default(), "something was told after the last event");
+        assert_eq!(event, Event::default(), "something was emitted after the last event");
         answer
     }
 

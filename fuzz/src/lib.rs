@@ -2,9 +2,9 @@
 //!
 //! A target reads any bytes and holds the readers to four promises:
 //!
-//! - however the bytes are cut, the same is told;
-//! - an event that is known from the one before it is told as if it had been read;
-//! - where the bytes are valid JSON, what is told is what `serde_json` reads;
+//! - however the bytes are cut, the same is emitted;
+//! - an event that is known from the one before it is emitted as if it had been read;
+//! - where the bytes are valid JSON, what is emitted is what `serde_json` reads;
 //! - reading allocates nothing, whatever the bytes.
 
 pub mod allocations;

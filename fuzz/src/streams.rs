@@ -11,35 +11,35 @@ const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
 /// What the lines of a stream say.
 pub fn lines(stream: &[u8]) -> Vec<Line> {
     let lines = split(stream);
-    let mut told = Vec::new();
+    let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let colon = line.iter().position(|byte| *byte == b':');
         let (field, value) = colon.map_or((*line, None), |colon| (&line[..colon], Some(&line[colon + 1..])));
         match (field, value) {
-            _ if line.is_empty() => told.push(Line::EventEnd),
+            _ if line.is_empty() => found.push(Line::EventEnd),
             (b"data", Some(value)) => {
                 let data = value.strip_prefix(b" ").unwrap_or(value);
                 // The last line of all has no blank one after it, only the end.
                 let blank_follows = lines.get(at + 1).is_some_and(|next| next.is_empty()) && at + 2 < lines.len();
                 if !data.is_empty() {
-                    told.push(Line::Data(data.to_vec(), blank_follows));
+                    found.push(Line::Data(data.to_vec(), blank_follows));
                 }
             }
             (b"event", Some(name @ [_, ..])) => {
                 let name = name.strip_prefix(b" ").unwrap_or(name);
-                told.push(Line::Named(name[..name.len().min(LONGEST_EVENT_NAME)].to_vec()));
+                found.push(Line::Named(name[..name.len().min(LONGEST_EVENT_NAME)].to_vec()));
             }
             // Not in the specification: how llama.cpp told of errors for long.
-            (b"error", Some([_, ..])) => told.push(Line::Error),
+            (b"error", Some([_, ..])) => found.push(Line::Error),
             _ => {}
         }
     }
     // What comes after the last line end is a line only if there is something in it.
     if lines.last().is_some_and(|line| line.is_empty()) {
-        told.pop();
+        found.pop();
     }
-    told.push(Line::BodyEnd);
-    told
+    found.push(Line::BodyEnd);
+    found
 }
 
 /// At `\n`, `\r` and `\r\n`; what comes after the last of them is a line, too.

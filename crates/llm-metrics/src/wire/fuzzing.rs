@@ -11,9 +11,9 @@ use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Us
 /// Bytes that are kept of an event's name.
 pub const LONGEST_EVENT_NAME: usize = super::framing::LONGEST_NAME;
 
-/// What a reader told, the pieces of one text put together.
+/// A call of a sink, the pieces of one text put together.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum SinkCall {
     /// Of a choice, what it is, and the text.
     Text(u32, Kind, Vec<u8>),
     Choice(u32),
@@ -54,10 +54,10 @@ pub enum Answer {
     Document(Endpoint),
 }
 
-/// Everything that was told of an answer.
+/// Everything that was emitted for an answer.
 #[derive(Debug, PartialEq)]
 pub struct Reading {
-    pub told: Vec<Told>,
+    pub calls: Vec<SinkCall>,
     /// An event was known by its two ends and an object between them, which is sure in what is JSON and only there.
     pub trusted: bool,
 }
@@ -72,14 +72,14 @@ pub fn read<'a>(answer: Answer, templates: bool, pieces: impl IntoIterator<Item 
     pieces.into_iter().for_each(|piece| reader.read(piece, &mut recorder));
     reader.end(&mut recorder);
     let trusted = reader.stream().is_some_and(|stream| stream.template().probe.trusted);
-    Reading { told: recorder.0, trusted }
+    Reading { calls: recorder.0, trusted }
 }
 
 /// Reads an answer, and writes nothing down.
 pub fn skim<'a>(answer: Answer, pieces: impl IntoIterator<Item = &'a [u8]>) {
     let mut reader = reader(answer);
-    pieces.into_iter().for_each(|piece| reader.read(piece, &mut Nobody));
-    reader.end(&mut Nobody);
+    pieces.into_iter().for_each(|piece| reader.read(piece, &mut NullSink));
+    reader.end(&mut NullSink);
 }
 
 fn reader(answer: Answer) -> Reader {
@@ -95,15 +95,15 @@ fn reader(answer: Answer) -> Reader {
     Route::of(endpoint).expect("a known endpoint").reader(Some(framing), false, None)
 }
 
-struct Nobody;
+struct NullSink;
 
-impl Sink for Nobody {}
+impl Sink for NullSink {}
 
-struct Recorder(Vec<Told>);
+struct Recorder(Vec<SinkCall>);
 
 impl Sink for Recorder {
     fn text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
-        assert!(!fragment.is_empty(), "an empty text was told");
+        assert!(!fragment.is_empty(), "an empty text was emitted");
         let kind = match kind {
             TextKind::Answer => Kind::Answer,
             TextKind::Reasoning => Kind::Reasoning,
@@ -112,58 +112,58 @@ impl Sink for Recorder {
             TextKind::Media => Kind::Media,
         };
         match self.0.last_mut() {
-            Some(Told::Text(last, last_kind, text)) if *last == choice && *last_kind == kind => {
+            Some(SinkCall::Text(last, last_kind, text)) if *last == choice && *last_kind == kind => {
                 text.extend_from_slice(fragment);
             }
-            _ => self.0.push(Told::Text(choice, kind, fragment.to_vec())),
+            _ => self.0.push(SinkCall::Text(choice, kind, fragment.to_vec())),
         }
     }
     fn choice(&mut self, index: u32) {
-        self.0.push(Told::Choice(index));
+        self.0.push(SinkCall::Choice(index));
     }
     fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
-        self.0.push(Told::Finish(choice, reason));
+        self.0.push(SinkCall::Finish(choice, reason));
     }
     fn usage(&mut self, usage: Usage, _finality: Finality) {
-        self.0.push(Told::Usage(usage));
+        self.0.push(SinkCall::Usage(usage));
     }
     fn model(&mut self, name: &str) {
-        self.0.push(Told::Model(name.to_owned()));
+        self.0.push(SinkCall::Model(name.to_owned()));
     }
     fn error(&mut self, _kind: Option<ErrorType>) {
-        self.0.push(Told::Error);
+        self.0.push(SinkCall::Error);
     }
     fn plain_text(&mut self) {
-        self.0.push(Told::PlainText);
+        self.0.push(SinkCall::PlainText);
     }
     fn no_generation(&mut self) {
-        self.0.push(Told::NoGeneration);
+        self.0.push(SinkCall::NoGeneration);
     }
     fn done(&mut self) {
-        self.0.push(Told::Done);
+        self.0.push(SinkCall::Done);
     }
     fn timings(&mut self, timings: Timings) {
         if timings.prefill.is_some() || timings.decode.is_some() {
-            self.0.push(Told::Timings(timings.prefill, timings.decode));
+            self.0.push(SinkCall::Timings(timings.prefill, timings.decode));
         }
         if timings.usage != Usage::new() {
-            self.0.push(Told::TimedUsage(timings.usage));
+            self.0.push(SinkCall::TimedUsage(timings.usage));
         }
     }
     fn event_end(&mut self) {
-        self.0.push(Told::EventEnd);
+        self.0.push(SinkCall::EventEnd);
     }
     fn failure(&mut self, kind: InspectionFailure) {
         self.0.push(match kind {
-            InspectionFailure::Malformed => Told::Malformed,
-            InspectionFailure::TooLarge => Told::TooLarge,
-            InspectionFailure::Implausible => Told::Implausible,
-            InspectionFailure::NoChoices => unreachable!("readers do not tell it"),
+            InspectionFailure::Malformed => SinkCall::Malformed,
+            InspectionFailure::TooLarge => SinkCall::TooLarge,
+            InspectionFailure::Implausible => SinkCall::Implausible,
+            InspectionFailure::NoChoices => unreachable!("readers do not emit it"),
         });
     }
 }
 
-/// What the framing told.
+/// What the framing emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// What is in a data line, and whether it was known that a blank line follows.
@@ -177,49 +177,49 @@ pub enum Line {
 /// Splits a stream into its lines.
 pub fn lines<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Line> {
     let mut decoder = SseDecoder::new();
-    let mut noted = Noted { lines: Vec::new(), open: false };
-    pieces.into_iter().for_each(|piece| decoder.read(piece, &mut noted));
-    decoder.end(&mut noted);
-    noted.lines
+    let mut recorder = LineRecorder { lines: Vec::new(), open: false };
+    pieces.into_iter().for_each(|piece| decoder.read(piece, &mut recorder));
+    decoder.end(&mut recorder);
+    recorder.lines
 }
 
 /// Splits a stream of a document a line into its lines.
 pub fn json_lines(pieces: &[&[u8]]) -> Vec<Line> {
     let mut decoder = NdJsonDecoder::default();
-    let mut noted = Noted { lines: Vec::new(), open: false };
-    pieces.iter().for_each(|piece| decoder.read(piece, &mut noted));
-    decoder.end(&mut noted);
-    noted.lines
+    let mut recorder = LineRecorder { lines: Vec::new(), open: false };
+    pieces.iter().for_each(|piece| decoder.read(piece, &mut recorder));
+    decoder.end(&mut recorder);
+    recorder.lines
 }
 
 /// A document, which is one line.
 pub fn document_lines(pieces: &[&[u8]]) -> Vec<Line> {
     let mut decoder = DocumentDecoder::default();
-    let mut noted = Noted { lines: Vec::new(), open: false };
-    pieces.iter().for_each(|piece| decoder.read(piece, &mut noted));
-    decoder.end(&mut noted);
-    noted.lines
+    let mut recorder = LineRecorder { lines: Vec::new(), open: false };
+    pieces.iter().for_each(|piece| decoder.read(piece, &mut recorder));
+    decoder.end(&mut recorder);
+    recorder.lines
 }
 
 /// Splits a stream into its lines, and writes nothing down.
 pub fn skim_lines<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) {
     let mut decoder = SseDecoder::new();
-    pieces.into_iter().for_each(|piece| decoder.read(piece, &mut Nobody));
-    decoder.end(&mut Nobody);
+    pieces.into_iter().for_each(|piece| decoder.read(piece, &mut NullSink));
+    decoder.end(&mut NullSink);
 }
 
-impl LineSink for Nobody {
+impl LineSink for NullSink {
     fn data(&mut self, _: &[u8], _: Extent) {}
     fn body_ends(&mut self) {}
 }
 
-struct Noted {
+struct LineRecorder {
     lines: Vec<Line>,
     /// A data line has begun and may go on.
     open: bool,
 }
 
-impl LineSink for Noted {
+impl LineSink for LineRecorder {
     fn data(&mut self, data: &[u8], extent: Extent) {
         assert!(extent.ends || !extent.last, "an event ends that has not ended its line");
         if extent.begins {

@@ -1,12 +1,12 @@
-//! What each framing tells of a body, without a protocol: the same however the body is cut.
+//! What each framing emits for a body, without a protocol: the same however the body is cut.
 
 use proptest::prelude::*;
 
 use super::{DocumentDecoder, Extent, Framing, LONGEST_NAME, LineSink, NdJsonDecoder, SseDecoder};
 
-/// What was told, the pieces of one line put together.
+/// What was emitted, the pieces of one line put together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+enum LineCall {
     Data(Vec<u8>),
     Named(Vec<u8>),
     Error,
@@ -16,7 +16,7 @@ enum Told {
 
 #[derive(Default)]
 struct Recorder {
-    told: Vec<Told>,
+    calls: Vec<LineCall>,
     /// A data line has begun and may go on.
     open: bool,
 }
@@ -25,29 +25,29 @@ impl LineSink for Recorder {
     fn data(&mut self, data: &[u8], Extent { begins, ends, last }: Extent) {
         assert!(ends || !last, "an event ends that has not ended its line");
         assert!(begins || self.open, "a line goes on that has not begun");
-        match self.told.last_mut() {
-            Some(Told::Data(line)) if !begins => line.extend_from_slice(data),
-            _ => self.told.push(Told::Data(data.to_vec())),
+        match self.calls.last_mut() {
+            Some(LineCall::Data(line)) if !begins => line.extend_from_slice(data),
+            _ => self.calls.push(LineCall::Data(data.to_vec())),
         }
         self.open = !ends;
     }
     fn named(&mut self, name: &[u8]) {
         // One that is longer than any that matters may be cut.
-        self.told.push(Told::Named(name[..name.len().min(LONGEST_NAME)].to_vec()));
+        self.calls.push(LineCall::Named(name[..name.len().min(LONGEST_NAME)].to_vec()));
     }
     fn error(&mut self) {
-        self.told.push(Told::Error);
+        self.calls.push(LineCall::Error);
     }
     fn event_ends(&mut self) {
         self.open = false;
-        self.told.push(Told::EventEnd);
+        self.calls.push(LineCall::EventEnd);
     }
     fn body_ends(&mut self) {
-        self.told.push(Told::BodyEnd);
+        self.calls.push(LineCall::BodyEnd);
     }
 }
 
-fn told<'a>(framing: Framing, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Told> {
+fn line_calls<'a>(framing: Framing, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<LineCall> {
     let mut recorder = Recorder::default();
     let (mut sse, mut lines, mut document) = (SseDecoder::new(), NdJsonDecoder::default(), DocumentDecoder::default());
     for piece in pieces {
@@ -62,16 +62,16 @@ fn told<'a>(framing: Framing, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec
         Framing::Lines => lines.end(&mut recorder),
         Framing::Document => document.end(&mut recorder),
     }
-    recorder.told
+    recorder.calls
 }
 
-fn data(text: &str) -> Told {
-    Told::Data(text.into())
+fn data(text: &str) -> LineCall {
+    LineCall::Data(text.into())
 }
 
 #[test]
 fn each_framing_tells_of_a_body_what_its_specification_says() {
-    use Told::{BodyEnd, Error, EventEnd, Named};
+    use LineCall::{BodyEnd, Error, EventEnd, Named};
     let name = |name: &str| Named(name.into());
     for (framing, body, expected) in [
         (Framing::Events, "data: a\n\n", vec![data("a"), EventEnd, BodyEnd]),
@@ -87,8 +87,8 @@ fn each_framing_tells_of_a_body_what_its_specification_says() {
         (Framing::Document, "{\n\"data\": 1\n\n}", vec![data("{\n\"data\": 1\n\n}"), BodyEnd]),
         (Framing::Document, "", vec![BodyEnd]),
     ] {
-        assert_eq!(told(framing, [body.as_bytes()]), expected, "{framing:?} {body:?}");
-        assert_eq!(told(framing, body.as_bytes().chunks(1)), expected, "{framing:?} {body:?}, byte by byte");
+        assert_eq!(line_calls(framing, [body.as_bytes()]), expected, "{framing:?} {body:?}");
+        assert_eq!(line_calls(framing, body.as_bytes().chunks(1)), expected, "{framing:?} {body:?}, byte by byte");
     }
 }
 
@@ -96,9 +96,10 @@ fn each_framing_tells_of_a_body_what_its_specification_says() {
 fn what_an_event_begins_and_ends_with_is_what_its_framing_reads() {
     for (framing, name) in [(Framing::Events, None), (Framing::Events, Some("message_stop")), (Framing::Lines, None)] {
         let body = [&framing.lead(name).concat(), &b"{}"[..], framing.end()].concat();
-        let named = name.map(|name| Told::Named(name.into()));
-        let expected: Vec<Told> = named.into_iter().chain([data("{}"), Told::EventEnd, Told::BodyEnd]).collect();
-        assert_eq!(told(framing, [&body[..]]), expected, "{framing:?} {name:?}");
+        let named = name.map(|name| LineCall::Named(name.into()));
+        let expected: Vec<LineCall> =
+            named.into_iter().chain([data("{}"), LineCall::EventEnd, LineCall::BodyEnd]).collect();
+        assert_eq!(line_calls(framing, [&body[..]]), expected, "{framing:?} {name:?}");
     }
 }
 
@@ -128,9 +129,9 @@ proptest! {
         let (first, second) = (at.0.index(bytes.len() + 1), at.1.index(bytes.len() + 1));
         let (first, second) = (first.min(second), first.max(second));
         for framing in [Framing::Events, Framing::Lines, Framing::Document] {
-            let whole = told(framing, [bytes]);
-            prop_assert_eq!(&told(framing, [&bytes[..first], &bytes[first..second], &bytes[second..]]), &whole);
-            prop_assert_eq!(&told(framing, bytes.chunks(1)), &whole);
+            let whole = line_calls(framing, [bytes]);
+            prop_assert_eq!(&line_calls(framing, [&bytes[..first], &bytes[first..second], &bytes[second..]]), &whole);
+            prop_assert_eq!(&line_calls(framing, bytes.chunks(1)), &whole);
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Streams of every protocol, with hostile texts, in every order: cuts and templates never change what is told.
+//! Streams of every protocol, with hostile texts, in every order: cuts and templates never change what is emitted.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::generated::{Layout, cut, damage, damaged, junk, pieces, text};
-use super::support::{Told, lines_of, stream_of, told, without_templates};
+use super::support::{SinkCall, lines_of, sink_calls, stream_of, without_templates};
 use crate::vocabulary::Endpoint;
 use crate::wire::Reader;
 
@@ -78,13 +78,13 @@ fn body(pool: &'static [&'static str], frame: impl Strategy<Value = Frame>) -> i
 }
 
 fn alike(reader: impl Fn() -> Reader, body: &[u8], lengths: &[usize]) -> Result<(), TestCaseError> {
-    let expected = told(without_templates(reader()), [body]);
-    let failed = |told: &Told| matches!(told, Told::Failure(_) | Told::PlainText);
+    let expected = sink_calls(without_templates(reader()), [body]);
+    let failed = |call: &SinkCall| matches!(call, SinkCall::Failure(_) | SinkCall::PlainText);
     prop_assert!(!expected.iter().any(failed), "{:?}", expected);
-    prop_assert_eq!(&told(reader(), [body]), &expected);
-    prop_assert_eq!(&told(reader(), cut(body, lengths)), &expected);
+    prop_assert_eq!(&sink_calls(reader(), [body]), &expected);
+    prop_assert_eq!(&sink_calls(reader(), cut(body, lengths)), &expected);
     let events: Vec<_> = body.split_inclusive(|byte| *byte == b'\n').collect();
-    prop_assert_eq!(&told(reader(), events), &expected);
+    prop_assert_eq!(&sink_calls(reader(), events), &expected);
     Ok(())
 }
 
@@ -110,7 +110,7 @@ proptest! {
     fn any_bytes(endpoint in 0..crate::wire::ROUTES.len(), body in vec(any::<u8>(), 0..300), lengths in pieces()) {
         let endpoint = crate::wire::ROUTES[endpoint].endpoint;
         for reader in [stream_of, lines_of] {
-            prop_assert_eq!(told(reader(endpoint), cut(&body, &lengths)), told(reader(endpoint), [&body[..]]));
+            prop_assert_eq!(sink_calls(reader(endpoint), cut(&body, &lengths)), sink_calls(reader(endpoint), [&body[..]]));
         }
     }
 }
@@ -195,7 +195,7 @@ proptest! {
         lengths in pieces(),
     ) {
         let events = damaged(events, damage);
-        let read = |reader, pieces: Vec<&[u8]>| told(reader, pieces);
+        let read = |reader, pieces: Vec<&[u8]>| sink_calls(reader, pieces);
         let whole = events.concat();
         let by_event: Vec<&[u8]> = events.iter().map(Vec::as_slice).collect();
         let expected = read(without_templates(reader_of(endpoint)), vec![&whole]);
@@ -278,5 +278,5 @@ fn a_number_that_is_missing_is_not_one_that_differs() {
     let events = ["1", "2", "", "-", "3"].map(event);
     let pieces = || events.iter().map(String::as_bytes);
     let reader = || stream_of(Endpoint::Responses);
-    assert_eq!(told(reader(), pieces()), told(without_templates(reader()), pieces()));
+    assert_eq!(sink_calls(reader(), pieces()), sink_calls(without_templates(reader()), pieces()));
 }

@@ -4,15 +4,17 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::generated::{cut, pieces, stream};
-use super::support::{Recorder, Told, chat_document, chat_stream, completion_stream, text, told, without_templates};
+use super::support::{
+    Recorder, SinkCall, chat_document, chat_stream, completion_stream, sink_calls, text, without_templates,
+};
 use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Usage};
 use crate::wire::TextKind::{Answer, ToolArguments, ToolName};
 use crate::wire::json::Shape;
 use crate::wire::{ROUTES, Reader, RequestScan, Route, Sink};
 
-struct Nobody;
+struct NullSink;
 
-impl Sink for Nobody {}
+impl Sink for NullSink {}
 
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let bytes = vec(prop::sample::select(b"{}[]\",:\\u\n\r dataevnt0123.-truefalsn\xF0\x9F\x98\x80".to_vec()), 0..200);
@@ -50,7 +52,7 @@ proptest! {
     #[test]
     fn any_bytes_are_told_alike_however_they_are_cut(soup in soup(), lengths in pieces()) {
         for reader in [chat_stream, chat_document, completion_stream] {
-            prop_assert_eq!(told(reader(), cut(&soup, &lengths)), told(reader(), [&soup[..]]));
+            prop_assert_eq!(sink_calls(reader(), cut(&soup, &lengths)), sink_calls(reader(), [&soup[..]]));
         }
         let mut scan = Route::of(Endpoint::Completions).unwrap().request_scan(false);
         scan.read(&soup);
@@ -67,8 +69,8 @@ proptest! {
                 stream[at] = byte;
             }
         }
-        let expected = told(without_templates(chat_stream()), [&stream[..]]);
-        prop_assert_eq!(told(without_templates(chat_stream()), cut(&stream, &lengths)), expected);
+        let expected = sink_calls(without_templates(chat_stream()), [&stream[..]]);
+        prop_assert_eq!(sink_calls(without_templates(chat_stream()), cut(&stream, &lengths)), expected);
     }
 }
 
@@ -77,12 +79,16 @@ fn depth_has_an_end_but_no_cost() {
     let deep = |depth: usize| {
         format!("{{\"x\":{}{},\"usage\":{{\"prompt_tokens\":1}}}}", "[".repeat(depth), "]".repeat(depth))
     };
-    let expected = [Told::Usage(Usage::new().input(1)), Told::EventEnd];
-    assert_eq!(told(chat_document(), [deep(50_000).as_bytes()]), expected);
-    assert_eq!(told(chat_document(), [deep(1_000_000).as_bytes()]), [Told::Failure(InspectionFailure::TooLarge)]);
+    let expected = [SinkCall::Usage(Usage::new().input(1)), SinkCall::EventEnd];
+    assert_eq!(sink_calls(chat_document(), [deep(50_000).as_bytes()]), expected);
+    assert_eq!(
+        sink_calls(chat_document(), [deep(1_000_000).as_bytes()]),
+        [SinkCall::Failure(InspectionFailure::TooLarge)]
+    );
     let stream = format!("data: {}\n\ndata: [DONE]\n\n", deep(1_000_000));
-    let expected = [Told::Failure(InspectionFailure::TooLarge), Told::EventEnd, Told::Done, Told::EventEnd];
-    assert_eq!(told(chat_stream(), [stream.as_bytes()]), expected);
+    let expected =
+        [SinkCall::Failure(InspectionFailure::TooLarge), SinkCall::EventEnd, SinkCall::Done, SinkCall::EventEnd];
+    assert_eq!(sink_calls(chat_stream(), [stream.as_bytes()]), expected);
 }
 
 #[test]
@@ -93,10 +99,10 @@ fn long_lines_and_long_values_are_read_in_place() {
             ": {long}\n{long}: {long}\ndata: {{\"{long}\":\"{long}\",\"choices\":[{{\"delta\":{{\"content\":\"{long}\"}},\"finish_reason\":\"{long}\"}}],\"usage\":{{\"prompt_tokens\":{}}}}}\n\n",
             "7".repeat(length)
         );
-        let told = told(chat_stream(), stream.as_bytes().chunks(step));
+        let calls = sink_calls(chat_stream(), stream.as_bytes().chunks(step));
         assert_eq!(
-            told,
-            [Told::Choice(0), text(0, Answer, &long), Told::Finish(0, FinishReason::Other), Told::EventEnd]
+            calls,
+            [SinkCall::Choice(0), text(0, Answer, &long), SinkCall::Finish(0, FinishReason::Other), SinkCall::EventEnd]
         );
     }
 }
@@ -106,11 +112,12 @@ fn a_failure_is_told_once_for_each_kind() {
     let stream =
         "data: {\"a\" 1}\n\ndata: {\"a\":\n\ndata: {}}\n\ndata: {\"usage\":{\"prompt_tokens\":9999999999}}\n\n"
             .repeat(3);
-    let told = told(chat_stream(), [stream.as_bytes()]);
-    let failures: Vec<_> = told.iter().filter(|told| matches!(told, Told::Failure(_))).collect();
-    let expected = [&Told::Failure(InspectionFailure::Malformed), &Told::Failure(InspectionFailure::Implausible)];
+    let calls = sink_calls(chat_stream(), [stream.as_bytes()]);
+    let failures: Vec<_> = calls.iter().filter(|call| matches!(call, SinkCall::Failure(_))).collect();
+    let expected =
+        [&SinkCall::Failure(InspectionFailure::Malformed), &SinkCall::Failure(InspectionFailure::Implausible)];
     assert_eq!(failures, expected);
-    assert_eq!(told.iter().filter(|told| matches!(told, Told::EventEnd)).count(), 12);
+    assert_eq!(calls.iter().filter(|call| matches!(call, SinkCall::EventEnd)).count(), 12);
 }
 
 #[test]
@@ -127,8 +134,8 @@ fn keys_in_tool_arguments_are_only_text() {
     );
     let plain = arguments.replace("\\\"", "\"");
     let (name, arguments) = (text(0, ToolName(1), "f"), text(0, ToolArguments(1), &plain));
-    let expected = [Told::Choice(0), name, arguments, Told::EventEnd, Told::Choice(0), Told::EventEnd];
-    assert_eq!(told(chat_stream(), [stream.as_bytes()]), expected);
+    let expected = [SinkCall::Choice(0), name, arguments, SinkCall::EventEnd, SinkCall::Choice(0), SinkCall::EventEnd];
+    assert_eq!(sink_calls(chat_stream(), [stream.as_bytes()]), expected);
 }
 
 #[test]
@@ -142,9 +149,9 @@ fn half_a_character_is_replaced() {
         (r"\uD83D\uDE00\u00e9", "😀é"),
     ] {
         let stream = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{escaped}\"}}}}]}}\n\n");
-        let expected = [Told::Choice(0), text(0, Answer, plain), Told::EventEnd];
-        assert_eq!(told(chat_stream(), [stream.as_bytes()]), expected, "{escaped}");
-        assert_eq!(told(chat_stream(), stream.as_bytes().chunks(1)), expected, "{escaped} byte by byte");
+        let expected = [SinkCall::Choice(0), text(0, Answer, plain), SinkCall::EventEnd];
+        assert_eq!(sink_calls(chat_stream(), [stream.as_bytes()]), expected, "{escaped}");
+        assert_eq!(sink_calls(chat_stream(), stream.as_bytes().chunks(1)), expected, "{escaped} byte by byte");
     }
 }
 
@@ -184,10 +191,11 @@ fn a_million_bytes_one_by_one_leave_nothing_behind() {
         b"data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"word\"}}],\"usage\":{\"prompt_tokens\":5}}\n\n";
     let mut reader = chat_stream();
     for byte in event.iter().cycle().take(event.len() * (1_000_000 / event.len())) {
-        reader.read(std::slice::from_ref(byte), &mut Nobody);
+        reader.read(std::slice::from_ref(byte), &mut NullSink);
     }
     let mut recorder = Recorder::default();
     reader.read(event, &mut recorder);
-    let expected = [Told::Choice(0), text(0, Answer, "word"), Told::UsageSoFar(Usage::new().input(5)), Told::EventEnd];
+    let expected =
+        [SinkCall::Choice(0), text(0, Answer, "word"), SinkCall::UsageSoFar(Usage::new().input(5)), SinkCall::EventEnd];
     assert_eq!(recorder.0, expected);
 }

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use super::support::{Told, document_of, lines_of, stream_of, text, told};
+use super::support::{SinkCall, document_of, lines_of, sink_calls, stream_of, text};
 use crate::vocabulary::{Endpoint, ErrorType, FinishReason, Usage};
 use crate::wire::Reader;
 use crate::wire::TextKind::{Answer, Media, Reasoning, ToolArguments, ToolInput, ToolName};
 
-/// What is told beside choices and the ends of events, however the bytes are cut.
+/// What is emitted beside choices and the ends of events, however the bytes are cut.
 #[track_caller]
-fn said(reader: impl Fn() -> Reader, body: &str) -> Vec<Told> {
-    let whole = told(reader(), [body.as_bytes()]);
-    assert_eq!(told(reader(), body.as_bytes().chunks(1)), whole, "byte by byte: {body}");
-    whole.into_iter().filter(|told| !matches!(told, Told::Choice(_) | Told::EventEnd)).collect()
+fn said(reader: impl Fn() -> Reader, body: &str) -> Vec<SinkCall> {
+    let whole = sink_calls(reader(), [body.as_bytes()]);
+    assert_eq!(sink_calls(reader(), body.as_bytes().chunks(1)), whole, "byte by byte: {body}");
+    whole.into_iter().filter(|call| !matches!(call, SinkCall::Choice(_) | SinkCall::EventEnd)).collect()
 }
 
 /// Events, each under the name that its type is.
@@ -28,7 +28,7 @@ fn unnamed(events: &[&str]) -> String {
 
 /// The same with names and without.
 #[track_caller]
-fn said_in(endpoint: Endpoint, events: &[&str]) -> Vec<Told> {
+fn said_in(endpoint: Endpoint, events: &[&str]) -> Vec<SinkCall> {
     let seen = said(|| stream_of(endpoint), &named(events));
     assert_eq!(said(|| stream_of(endpoint), &unnamed(events)), seen, "without names");
     seen
@@ -74,7 +74,7 @@ fn the_last_word_on_an_anthropic_input_counts_and_need_not_repeat_what_was_cache
         let start = format!(r#"{{"type":"message_start","message":{{"content":[],"usage":{start}}}}}"#);
         let delta = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{delta}}}"#);
         let seen = said_in(Endpoint::Messages, &[&start, &delta]);
-        assert_eq!(seen.last(), Some(&Told::Usage(expected)), "{start} {delta}");
+        assert_eq!(seen.last(), Some(&SinkCall::Usage(expected)), "{start} {delta}");
     }
 }
 
@@ -83,15 +83,18 @@ fn bedrock_counts_once_more_where_a_message_stops() {
     let metrics = r#"{"inputTokenCount":25,"outputTokenCount":57,"invocationLatency":900,"firstByteLatency":300,"cacheReadInputTokenCount":1000,"cacheWriteInputTokenCount":7}"#;
     let stop = format!(r#"{{"type":"message_stop","amazon-bedrock-invocationMetrics":{metrics}}}"#);
     let usage = Usage::new().input(1032).cached_input(1000).cache_write(7).output(57);
-    assert_eq!(said_in(Endpoint::Messages, &[&stop]), [Told::Usage(usage), Told::Done]);
+    assert_eq!(said_in(Endpoint::Messages, &[&stop]), [SinkCall::Usage(usage), SinkCall::Done]);
     let stop = r#"{"type":"message_stop","usage":{"input_tokens":25,"output_tokens":57}}"#;
-    assert_eq!(said_in(Endpoint::Messages, &[stop]), [Told::Usage(Usage::new().input(25).output(57)), Told::Done]);
+    assert_eq!(
+        said_in(Endpoint::Messages, &[stop]),
+        [SinkCall::Usage(Usage::new().input(25).output(57)), SinkCall::Done]
+    );
 }
 
 #[test]
 fn thinking_tokens_are_a_part_of_the_output_of_a_message() {
     let usage = r#"{"input_tokens":9,"output_tokens":57,"output_tokens_details":{"thinking_tokens":40},"server_tool_use":{"web_search_requests":1}}"#;
-    let expected = [Told::Usage(Usage::new().input(9).output(57).reasoning(40))];
+    let expected = [SinkCall::Usage(Usage::new().input(9).output(57).reasoning(40))];
     let delta = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":null}},"usage":{usage}}}"#);
     assert_eq!(said_in(Endpoint::Messages, &[&delta]), expected);
     let message = format!(r#"{{"type":"message","content":[],"usage":{usage}}}"#);
@@ -115,7 +118,7 @@ fn blocks_of_a_servers_tools_and_citations_bear_what_the_model_wrote_and_no_more
     let expected = [
         text(0, ToolName(0), "web_search"),
         text(0, ToolArguments(0), "{\"query\":\"x\"}"),
-        Told::Finish(0, FinishReason::Pause),
+        SinkCall::Finish(0, FinishReason::Pause),
     ];
     assert_eq!(seen, expected);
 }
@@ -127,23 +130,26 @@ fn errors_of_proxies_are_errors_in_every_protocol() {
         for (event, expected) in [
             (
                 "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"x\"}}\n\n",
-                Told::Error,
+                SinkCall::Error,
             ),
             (
                 "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"},\"request_id\":\"r\"}\n\n",
-                Told::ErrorOf(Overloaded),
+                SinkCall::ErrorOf(Overloaded),
             ),
-            ("event: error\ndata: {\"error\":{\"message\":\"x\",\"code\":\"429\"}}\n\n", Told::ErrorOf(RateLimited)),
+            (
+                "event: error\ndata: {\"error\":{\"message\":\"x\",\"code\":\"429\"}}\n\n",
+                SinkCall::ErrorOf(RateLimited),
+            ),
             (
                 "data: {\"error\":{\"message\":\"x\",\"type\":\"BadRequestError\",\"param\":null,\"code\":400}}\n\n",
-                Told::ErrorOf(InvalidRequest),
+                SinkCall::ErrorOf(InvalidRequest),
             ),
             (
                 "data: {\"error\":{\"message\":\"x\",\"type\":\"None\",\"param\":\"None\",\"code\":\"500\"}}\n\n",
-                Told::Error,
+                SinkCall::Error,
             ),
-            ("event: error\ndata: upstream is gone\n\n", Told::Error),
-            ("data: upstream is gone\n\n", Told::PlainText),
+            ("event: error\ndata: upstream is gone\n\n", SinkCall::Error),
+            ("data: upstream is gone\n\n", SinkCall::PlainText),
         ] {
             let seen = said(|| stream_of(endpoint), event);
             assert_eq!(seen.first(), Some(&expected), "{endpoint:?} {event}: {seen:?}");
@@ -153,14 +159,14 @@ fn errors_of_proxies_are_errors_in_every_protocol() {
         // LiteLLM: flat, and as an object.
         (
             r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null,"sequence_number":3,"error":{"message":"x","type":"None","code":"429"}}"#,
-            Told::ErrorOf(RateLimited),
+            SinkCall::ErrorOf(RateLimited),
         ),
         // Perplexity: beside the type.
         (
             r#"{"type":"response.failed","sequence_number":3,"error":{"type":"rate_limit_error","message":"x"}}"#,
-            Told::ErrorOf(RateLimited),
+            SinkCall::ErrorOf(RateLimited),
         ),
-        (r#"{"type":"response.failed","response":{"id":"r","object":"response"}}"#, Told::Error),
+        (r#"{"type":"response.failed","response":{"id":"r","object":"response"}}"#, SinkCall::Error),
     ] {
         assert_eq!(said_in(Endpoint::Responses, &[event]), [expected], "{event}");
     }
@@ -168,7 +174,7 @@ fn errors_of_proxies_are_errors_in_every_protocol() {
 
 #[test]
 fn a_response_ends_under_every_name_that_it_may_have() {
-    let usage = Told::Usage(Usage::new().input(12).output(45));
+    let usage = SinkCall::Usage(Usage::new().input(12).output(45));
     for (name, status, reason) in [
         ("response.completed", r#""completed""#, FinishReason::Stop),
         ("response.done", r#""completed""#, FinishReason::Stop),
@@ -188,9 +194,9 @@ fn a_response_ends_under_every_name_that_it_may_have() {
             r#"{{"type":"{name}","response":{{"status":{status},"usage":{{"input_tokens":12,"output_tokens":45,"total_tokens":57}}}}}}"#
         );
         let seen = said_in(Endpoint::Responses, &[&event]);
-        assert_eq!(seen, [Told::Finish(0, reason), usage.clone(), Told::Done], "{name}");
+        assert_eq!(seen, [SinkCall::Finish(0, reason), usage.clone(), SinkCall::Done], "{name}");
         let closed = said(|| stream_of(Endpoint::Responses), &format!("{}data: [DONE]\n\n", named(&[&event])));
-        assert_eq!(closed[3..], [Told::Done], "{name} and [DONE]");
+        assert_eq!(closed[3..], [SinkCall::Done], "{name} and [DONE]");
     }
 }
 
@@ -243,8 +249,8 @@ fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
 fn a_response_that_is_not_there_yet_says_whether_it_is_made_in_the_background() {
     for name in ["response.created", "response.queued", "response.in_progress"] {
         for (status, background, expected) in [
-            ("queued", "true", vec![Told::InBackground]),
-            ("in_progress", "true", vec![Told::InBackground]),
+            ("queued", "true", vec![SinkCall::InBackground]),
+            ("in_progress", "true", vec![SinkCall::InBackground]),
             ("queued", "false", vec![]),
             ("in_progress", "null", vec![]),
         ] {
@@ -270,7 +276,7 @@ fn a_tool_that_a_client_has_to_answer_is_why_a_response_ended() {
     ] {
         let delta = format!(r#"{{"type":"response.{kind}.delta","delta":"x"}}"#);
         let seen = said_in(Endpoint::Responses, &[&delta, &delta, completed]);
-        assert!(seen.contains(&Told::Finish(0, expected)), "{kind}: {seen:?}");
+        assert!(seen.contains(&SinkCall::Finish(0, expected)), "{kind}: {seen:?}");
     }
     for (items, expected) in [
         (r#"{"type":"function_call","name":"f","arguments":"{}"}"#, FinishReason::ToolCalls),
@@ -292,7 +298,7 @@ fn a_tool_that_a_client_has_to_answer_is_why_a_response_ended() {
     ] {
         let response = format!(r#"{{"status":"completed","output":[{items}]}}"#);
         let seen = said(|| document_of(Endpoint::Responses), &response);
-        assert!(seen.contains(&Told::Finish(0, expected)), "{items}: {seen:?}");
+        assert!(seen.contains(&SinkCall::Finish(0, expected)), "{items}: {seen:?}");
     }
 }
 
@@ -303,20 +309,23 @@ fn ollama_in_its_corners() {
             r#"{{"model":"q","created_at":"2026","message":{{"role":"assistant","content":""}},"done":true{rest}}}"#
         )
     };
-    let model = Told::Model("q".into());
+    let model = SinkCall::Model("q".into());
     for (rest, expected) in [
         // `keep_alive: 0`, or no messages.
-        (r#","done_reason":"load""#, vec![Told::NoGeneration, Told::Done]),
-        (r#","done_reason":"unload""#, vec![Told::NoGeneration, Told::Done]),
+        (r#","done_reason":"load""#, vec![SinkCall::NoGeneration, SinkCall::Done]),
+        (r#","done_reason":"unload""#, vec![SinkCall::NoGeneration, SinkCall::Done]),
         // The whole prompt was cached; before there were reasons.
         (
             r#","done_reason":"stop","eval_count":5"#,
-            vec![Told::Finish(0, FinishReason::Stop), Told::Usage(Usage::new().output(5)), Told::Done],
+            vec![SinkCall::Finish(0, FinishReason::Stop), SinkCall::Usage(Usage::new().output(5)), SinkCall::Done],
         ),
         // What takes a tenth of a second is no loading.
-        (r#","load_duration":100000000"#, vec![Told::Done]),
-        (r#","load_duration":100000001"#, vec![Told::Load(Duration::from_nanos(100_000_001)), Told::Done]),
-        (r#","prompt_eval_count":26,"eval_count":5"#, vec![Told::Usage(Usage::new().input(26).output(5)), Told::Done]),
+        (r#","load_duration":100000000"#, vec![SinkCall::Done]),
+        (r#","load_duration":100000001"#, vec![SinkCall::Load(Duration::from_nanos(100_000_001)), SinkCall::Done]),
+        (
+            r#","prompt_eval_count":26,"eval_count":5"#,
+            vec![SinkCall::Usage(Usage::new().input(26).output(5)), SinkCall::Done],
+        ),
     ] {
         let expected: Vec<_> = std::iter::once(model.clone()).chain(expected).collect();
         assert_eq!(said(|| lines_of(Endpoint::OllamaChat), &format!("{}\n", done(rest))), expected, "{rest}");
@@ -324,13 +333,13 @@ fn ollama_in_its_corners() {
     }
     let line = r#"{"model":"q","created_at":"2026","message":{"role":"assistant","content":"a"},"done":false}"#;
     let broken = format!("{line}\n{}\n{line}\n", r#"{"error":"an error was encountered while running the model"}"#);
-    let expected = [model, text(0, Answer, "a"), Told::Error, text(0, Answer, "a")];
+    let expected = [model, text(0, Answer, "a"), SinkCall::Error, text(0, Answer, "a")];
     assert_eq!(said(|| lines_of(Endpoint::OllamaChat), &broken), expected);
 }
 
 #[test]
 fn embeddings_and_rankings_have_an_input_where_the_server_counts_it() {
-    let input = |tokens| vec![Told::Usage(Usage::new().input(tokens))];
+    let input = |tokens| vec![SinkCall::Usage(Usage::new().input(tokens))];
     for (endpoint, document, expected) in [
         (
             Endpoint::Embeddings,
@@ -355,7 +364,7 @@ fn embeddings_and_rankings_have_an_input_where_the_server_counts_it() {
         (
             Endpoint::Rerank,
             r#"{"results":[],"meta":{"tokens":{"input_tokens":11,"output_tokens":0}}}"#,
-            vec![Told::Usage(Usage::new().input(11).output(0))],
+            vec![SinkCall::Usage(Usage::new().input(11).output(0))],
         ),
         (Endpoint::Rerank, r#"{"results":[],"usage":{"prompt_tokens":11,"total_tokens":11}}"#, input(11)),
         (Endpoint::Rerank, r#"{"results":[{"document":{"text":"usage"}}],"usage":{"total_tokens":11}}"#, input(11)),
@@ -369,6 +378,6 @@ fn embeddings_and_rankings_have_an_input_where_the_server_counts_it() {
         (Endpoint::Rerank, r#"{"error":"Model is overloaded","error_type":"overloaded"}"#, ErrorType::Overloaded),
         (Endpoint::OllamaEmbed, r#"{"error":"model not found"}"#, ErrorType::NotFound),
     ] {
-        assert_eq!(said(|| document_of(endpoint), error), [Told::ErrorOf(expected)], "{error}");
+        assert_eq!(said(|| document_of(endpoint), error), [SinkCall::ErrorOf(expected)], "{error}");
     }
 }

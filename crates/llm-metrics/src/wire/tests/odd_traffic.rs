@@ -1,6 +1,6 @@
 //! Shapes of traffic from public bug reports: what is no error, what is one in other clothes, and where counts may stand.
 
-use super::support::{Recorder, Told, chat_document, chat_stream, text, told};
+use super::support::{Recorder, SinkCall, chat_document, chat_stream, sink_calls, text};
 use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, SkipReason, Usage};
 use crate::wire::TextKind::{Answer, Media, Reasoning, ToolInput, ToolName};
 use crate::wire::{Framing, Route, Sink};
@@ -9,9 +9,9 @@ fn data(data: &str) -> String {
     format!("data: {data}\n\n")
 }
 
-fn of_stream(body: &str) -> Vec<Told> {
-    let expected = told(chat_stream(), [body.as_bytes()]);
-    assert_eq!(told(chat_stream(), body.as_bytes().chunks(1)), expected, "byte by byte");
+fn of_stream(body: &str) -> Vec<SinkCall> {
+    let expected = sink_calls(chat_stream(), [body.as_bytes()]);
+    assert_eq!(sink_calls(chat_stream(), body.as_bytes().chunks(1)), expected, "byte by byte");
     expected
 }
 
@@ -21,7 +21,7 @@ const TOKEN: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a
 fn json_that_is_no_object_is_padding() {
     for padding in ["null", "true", "false", " null ", "0", "-1.5e7", "\"ping\"", "[]", "[ 1]", "[{\"error\":1}]"] {
         let seen = of_stream(&format!("{TOKEN}{}{TOKEN}", data(padding)));
-        let is_error = |told: &Told| matches!(told, Told::Error | Told::PlainText | Told::ErrorOf(_));
+        let is_error = |call: &SinkCall| matches!(call, SinkCall::Error | SinkCall::PlainText | SinkCall::ErrorOf(_));
         assert!(!seen.iter().any(is_error), "{padding}: {seen:?}");
     }
     for plain in [
@@ -35,28 +35,32 @@ fn json_that_is_no_object_is_padding() {
         "nope",
         "[engine is gone]",
     ] {
-        assert_eq!(of_stream(&data(plain)), [Told::PlainText, Told::EventEnd], "{plain}");
+        assert_eq!(of_stream(&data(plain)), [SinkCall::PlainText, SinkCall::EventEnd], "{plain}");
     }
 }
 
 #[test]
 fn a_heart_beat_with_a_name_of_its_own_is_no_error() {
-    assert_eq!(of_stream("event: heartbeat\ndata: still here\n\n"), [Told::EventEnd]);
-    assert_eq!(of_stream("event: heartbeat\n\ndata: engine is gone\n\n"), [Told::PlainText, Told::EventEnd]);
+    assert_eq!(of_stream("event: heartbeat\ndata: still here\n\n"), [SinkCall::EventEnd]);
+    assert_eq!(of_stream("event: heartbeat\n\ndata: engine is gone\n\n"), [SinkCall::PlainText, SinkCall::EventEnd]);
     for name in ["message", "error"] {
         let seen = of_stream(&format!("event: {name}\ndata: engine is gone\n\n"));
-        assert!(matches!(seen[0], Told::PlainText), "{name}: {seen:?}");
+        assert!(matches!(seen[0], SinkCall::PlainText), "{name}: {seen:?}");
     }
 }
 
 #[test]
 fn done_may_be_said_twice() {
-    let twice = [Told::Done, Told::EventEnd, Told::Done, Told::EventEnd];
+    let twice = [SinkCall::Done, SinkCall::EventEnd, SinkCall::Done, SinkCall::EventEnd];
     assert_eq!(of_stream("data: [DONE]\n\ndata: [DONE]\n\n"), twice);
-    assert_eq!(of_stream("data: [DONE]\ndata: [DONE]\n\n"), [Told::Done, Told::Done, Told::EventEnd]);
+    assert_eq!(of_stream("data: [DONE]\ndata: [DONE]\n\n"), [SinkCall::Done, SinkCall::Done, SinkCall::EventEnd]);
     // On one line, or with something else after it, it is a text for people.
     for rest in ["[DONE]", " [DONE]", "\ndata: x", "\ndata: x[DONE]"] {
-        assert_eq!(of_stream(&data(&format!("[DONE]{rest}"))), [Told::Done, Told::PlainText, Told::EventEnd], "{rest}");
+        assert_eq!(
+            of_stream(&data(&format!("[DONE]{rest}"))),
+            [SinkCall::Done, SinkCall::PlainText, SinkCall::EventEnd],
+            "{rest}"
+        );
     }
 }
 
@@ -64,11 +68,11 @@ fn done_may_be_said_twice() {
 fn a_body_that_ends_inside_done_says_nothing() {
     let whole = "data: [DONE]\n\n";
     for at in 0..=11 {
-        let seen = told(chat_stream(), [TOKEN.as_bytes(), &whole.as_bytes()[..at]]);
-        assert_eq!(seen, [Told::Choice(0), text(0, Answer, "a"), Told::EventEnd], "cut at {at}");
+        let seen = sink_calls(chat_stream(), [TOKEN.as_bytes(), &whole.as_bytes()[..at]]);
+        assert_eq!(seen, [SinkCall::Choice(0), text(0, Answer, "a"), SinkCall::EventEnd], "cut at {at}");
     }
     // With a blank line, it is a text for people.
-    assert_eq!(of_stream("data: [DON\n\n")[0], Told::PlainText);
+    assert_eq!(of_stream("data: [DON\n\n")[0], SinkCall::PlainText);
     assert_eq!(of_stream("data: [DON\n"), []);
 }
 
@@ -78,14 +82,14 @@ fn a_body_that_ends_inside_a_word_of_json_says_nothing() {
         for at in 1..word.len() {
             assert_eq!(of_stream(&format!("data: {}", &word[..at])), [], "{word} cut at {at}");
         }
-        assert_eq!(of_stream(&format!("data: {word}")), [Told::EventEnd]);
+        assert_eq!(of_stream(&format!("data: {word}")), [SinkCall::EventEnd]);
     }
 }
 
 #[test]
 fn the_last_line_counts_without_its_end() {
-    assert_eq!(of_stream("event: error"), [Told::Error, Told::EventEnd]);
-    assert_eq!(of_stream("data: {\"error\":1}"), [Told::Error, Told::EventEnd]);
+    assert_eq!(of_stream("event: error"), [SinkCall::Error, SinkCall::EventEnd]);
+    assert_eq!(of_stream("data: {\"error\":1}"), [SinkCall::Error, SinkCall::EventEnd]);
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn what_closes_too_early_or_the_wrong_way_is_malformed() {
         "{\"usage\":{]}",
     ] {
         let seen = of_stream(&data(body));
-        assert!(seen.contains(&Told::Failure(InspectionFailure::Malformed)), "{body}: {seen:?}");
+        assert!(seen.contains(&SinkCall::Failure(InspectionFailure::Malformed)), "{body}: {seen:?}");
     }
 }
 
@@ -110,9 +114,9 @@ fn every_escape_is_what_json_says() {
     let long = "x".repeat(100);
     let stream = data(&format!(r#"{{"choices":[{{"delta":{{"content":"{long}\b\f\n\r\t\/\\\"{long}\n"}}}}]}}"#));
     let plain = format!("{long}\u{8}\u{c}\n\r\t/\\\"{long}\n");
-    let event = [Told::Choice(0), text(0, Answer, &plain), Told::EventEnd];
+    let event = [SinkCall::Choice(0), text(0, Answer, &plain), SinkCall::EventEnd];
     // The second time it is known.
-    assert_eq!(told(chat_stream(), [stream.as_bytes(); 2]), [event.clone(), event].concat());
+    assert_eq!(sink_calls(chat_stream(), [stream.as_bytes(); 2]), [event.clone(), event].concat());
     of_stream(&stream);
 }
 
@@ -120,44 +124,54 @@ fn every_escape_is_what_json_says() {
 fn an_event_that_is_cut_finishes_nothing() {
     let last = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1}}"#;
     for at in "data: {".len()..last.len() {
-        let seen = told(chat_stream(), [TOKEN.as_bytes(), &last.as_bytes()[..at]]);
-        let says = |told: &Told| matches!(told, Told::Finish(..) | Told::Usage(_) | Told::UsageSoFar(_));
+        let seen = sink_calls(chat_stream(), [TOKEN.as_bytes(), &last.as_bytes()[..at]]);
+        let says =
+            |call: &SinkCall| matches!(call, SinkCall::Finish(..) | SinkCall::Usage(_) | SinkCall::UsageSoFar(_));
         assert!(!seen.iter().any(says), "cut at {at}: {seen:?}");
-        assert_eq!(seen.iter().filter(|told| **told == Told::EventEnd).count(), 1, "cut at {at}");
+        assert_eq!(seen.iter().filter(|call| **call == SinkCall::EventEnd).count(), 1, "cut at {at}");
     }
 }
 
 #[test]
 fn errors_in_other_clothes_are_errors() {
     for (error, kind) in [
-        (r#"{"object":"error","message":"boom","type":"InternalServerError","code":500}"#, Told::Error),
+        (r#"{"object":"error","message":"boom","type":"InternalServerError","code":500}"#, SinkCall::Error),
         (
             r#"{"object":"error","message":"long","type":"BadRequestError","code":400}"#,
-            Told::ErrorOf(ErrorType::InvalidRequest),
+            SinkCall::ErrorOf(ErrorType::InvalidRequest),
         ),
         (
             r#"{"choices":null,"error_type":"BadRequestError","error_message":"too long"}"#,
-            Told::ErrorOf(ErrorType::InvalidRequest),
+            SinkCall::ErrorOf(ErrorType::InvalidRequest),
         ),
-        (r#"{"object":"error","message":"boom"}"#, Told::Error),
-        (r#"{"message":"too many","code":"rate_limit_exceeded"}"#, Told::ErrorOf(ErrorType::RateLimited)),
-        (r#"{"error":{"message":"x","type":"BadRequestError","code":400}}"#, Told::ErrorOf(ErrorType::InvalidRequest)),
-        (r#"{"error":{"code":429,"type":"requests"}}"#, Told::ErrorOf(ErrorType::RateLimited)),
-        (r#"{"error":{"type":"invalid_request_error","code":"model_not_found"}}"#, Told::ErrorOf(ErrorType::NotFound)),
-        (r#"{"error":{"type":"server_error","code":null}}"#, Told::Error),
-        (r#"{"error":"plain words"}"#, Told::Error),
-        (r#"{"error":["a"]}"#, Told::Error),
-        (r#"{"error":true}"#, Told::Error),
-        (r#"{"choices":[],"x_groq":{"id":"r","error":"over capacity"}}"#, Told::Error),
+        (r#"{"object":"error","message":"boom"}"#, SinkCall::Error),
+        (r#"{"message":"too many","code":"rate_limit_exceeded"}"#, SinkCall::ErrorOf(ErrorType::RateLimited)),
+        (
+            r#"{"error":{"message":"x","type":"BadRequestError","code":400}}"#,
+            SinkCall::ErrorOf(ErrorType::InvalidRequest),
+        ),
+        (r#"{"error":{"code":429,"type":"requests"}}"#, SinkCall::ErrorOf(ErrorType::RateLimited)),
+        (
+            r#"{"error":{"type":"invalid_request_error","code":"model_not_found"}}"#,
+            SinkCall::ErrorOf(ErrorType::NotFound),
+        ),
+        (r#"{"error":{"type":"server_error","code":null}}"#, SinkCall::Error),
+        (r#"{"error":"plain words"}"#, SinkCall::Error),
+        (r#"{"error":["a"]}"#, SinkCall::Error),
+        (r#"{"error":true}"#, SinkCall::Error),
+        (r#"{"choices":[],"x_groq":{"id":"r","error":"over capacity"}}"#, SinkCall::Error),
     ] {
-        assert_eq!(of_stream(&data(error)), [kind.clone(), Told::EventEnd], "{error}");
-        assert_eq!(told(chat_document(), [error.as_bytes()]), [kind, Told::EventEnd], "{error}");
+        assert_eq!(of_stream(&data(error)), [kind.clone(), SinkCall::EventEnd], "{error}");
+        assert_eq!(sink_calls(chat_document(), [error.as_bytes()]), [kind, SinkCall::EventEnd], "{error}");
     }
     let of_choice = r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":null,"error":{"code":503}}]}"#;
-    assert_eq!(of_stream(&data(of_choice)), [Told::Choice(0), Told::ErrorOf(ErrorType::Overloaded), Told::EventEnd]);
+    assert_eq!(
+        of_stream(&data(of_choice)),
+        [SinkCall::Choice(0), SinkCall::ErrorOf(ErrorType::Overloaded), SinkCall::EventEnd]
+    );
     for nothing in ["null", "false", "\"\"", "0"] {
         let seen = of_stream(&data(&format!(r#"{{"choices":[{{"delta":{{"content":"b"}}}}],"error":{nothing}}}"#)));
-        assert_eq!(seen, [Told::Choice(0), text(0, Answer, "b"), Told::EventEnd], "{nothing}");
+        assert_eq!(seen, [SinkCall::Choice(0), text(0, Answer, "b"), SinkCall::EventEnd], "{nothing}");
     }
     // Nor is a code that says nothing, or one of the two alone.
     for nothing in [
@@ -168,11 +182,11 @@ fn errors_in_other_clothes_are_errors() {
         r#"{"code":null,"message":"ok"}"#,
         r#"{"code":true,"message":"ok"}"#,
     ] {
-        assert_eq!(of_stream(&data(nothing)), [Told::EventEnd], "{nothing}");
+        assert_eq!(of_stream(&data(nothing)), [SinkCall::EventEnd], "{nothing}");
     }
     // A code and a message beside an answer are no error.
     let seen = of_stream(&data(r#"{"code":200,"message":"ok","choices":[{"delta":{"content":"b"}}]}"#));
-    assert_eq!(seen, [Told::Choice(0), text(0, Answer, "b"), Told::EventEnd]);
+    assert_eq!(seen, [SinkCall::Choice(0), text(0, Answer, "b"), SinkCall::EventEnd]);
 }
 
 #[test]
@@ -184,10 +198,10 @@ fn reasons_that_mean_failure_are_failures() {
         ("null", None),
     ] {
         let seen = of_stream(&data(&format!(r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"{word}"}}]}}"#)));
-        let finish = expected.map(|reason| Told::Finish(0, reason));
+        let finish = expected.map(|reason| SinkCall::Finish(0, reason));
         assert_eq!(
             seen,
-            [Some(Told::Choice(0)), finish, Some(Told::EventEnd)].into_iter().flatten().collect::<Vec<_>>()
+            [Some(SinkCall::Choice(0)), finish, Some(SinkCall::EventEnd)].into_iter().flatten().collect::<Vec<_>>()
         );
     }
 }
@@ -217,18 +231,18 @@ fn usage_is_read_wherever_it_stands_and_however_it_is_written() {
         ),
     ] {
         let seen = of_stream(&data(event));
-        assert_eq!(seen[0], Told::Usage(expected), "{event}: {seen:?}");
+        assert_eq!(seen[0], SinkCall::Usage(expected), "{event}: {seen:?}");
     }
     let in_choice = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":9,"completion_tokens":2}}]}"#;
     assert_eq!(
         of_stream(&data(in_choice)),
-        [Told::Choice(0), Told::Finish(0, FinishReason::Stop), Told::UsageSoFar(usage), Told::EventEnd]
+        [SinkCall::Choice(0), SinkCall::Finish(0, FinishReason::Stop), SinkCall::UsageSoFar(usage), SinkCall::EventEnd]
     );
     for nothing in
         [r#"{"prompt_tokens":0,"completion_tokens":0}"#, "null", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":-1}"#]
     {
         let seen = of_stream(&data(&format!(r#"{{"choices":[],"usage":{nothing}}}"#)));
-        assert_eq!(seen, [Told::EventEnd], "{nothing}");
+        assert_eq!(seen, [SinkCall::EventEnd], "{nothing}");
     }
 }
 
@@ -239,7 +253,7 @@ fn a_count_that_is_too_large_is_implausible_however_large() {
             of_stream(&data(&format!(r#"{{"choices":[],"usage":{{"prompt_tokens":9,"completion_tokens":{count}}}}}"#)));
         assert_eq!(
             seen[..2],
-            [Told::Failure(InspectionFailure::Implausible), Told::Usage(Usage::new().input(9))],
+            [SinkCall::Failure(InspectionFailure::Implausible), SinkCall::Usage(Usage::new().input(9))],
             "{count}"
         );
     }
@@ -260,10 +274,10 @@ fn tokens_are_read_in_every_place_that_bears_them() {
         (r#"{"audio":{"id":"a","transcript":"Hel"}}"#, text(0, Answer, "Hel")),
         (r#"{"audio":{"data":"AAAA"}}"#, text(0, Media, "AAAA")),
     ] {
-        let expected = [Told::Choice(0), expected, Told::EventEnd];
+        let expected = [SinkCall::Choice(0), expected, SinkCall::EventEnd];
         assert_eq!(of_stream(&data(&format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#))), expected, "{delta}");
         let document = format!(r#"{{"choices":[{{"index":0,"message":{delta}}}]}}"#);
-        assert_eq!(told(chat_document(), document.as_bytes().chunks(1)), expected, "{delta}");
+        assert_eq!(sink_calls(chat_document(), document.as_bytes().chunks(1)), expected, "{delta}");
     }
 }
 
@@ -334,7 +348,7 @@ fn the_first_bytes_say_what_a_body_is() {
 fn a_body_that_begins_with_much_white_space_is_read() {
     let body = format!("\u{feff}{}{{\"usage\":{{\"prompt_tokens\":1}}}}", " ".repeat(20));
     for size in [1, 5, 10, 11, body.len()] {
-        let seen = told(chat_document(), body.as_bytes().chunks(size));
-        assert_eq!(seen, [Told::Usage(Usage::new().input(1)), Told::EventEnd], "by {size}");
+        let seen = sink_calls(chat_document(), body.as_bytes().chunks(size));
+        assert_eq!(seen, [SinkCall::Usage(Usage::new().input(1)), SinkCall::EventEnd], "by {size}");
     }
 }

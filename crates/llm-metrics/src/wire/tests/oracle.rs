@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::generated::{chat, cut, layout, pieces, stream};
-use super::support::{Told, chat_document, chat_stream, order, told, without_templates};
+use super::support::{SinkCall, chat_document, chat_stream, order, sink_calls, without_templates};
 use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
 use crate::wire::TextKind;
 
-/// One event, without the order in which its facts were told.
+/// One event, without the order in which its facts were emitted.
 #[derive(Debug, Default, PartialEq)]
 struct Event {
     choices: BTreeMap<u32, Choice>,
@@ -32,34 +32,36 @@ struct Body {
     implausible: bool,
 }
 
-fn seen(told: Vec<Told>) -> Body {
+fn seen(calls: Vec<SinkCall>) -> Body {
     let mut body = Body::default();
     let mut event = Event::default();
-    for what in told {
+    for what in calls {
         match what {
-            Told::Choice(index) => {
+            SinkCall::Choice(index) => {
                 event.choices.entry(index).or_default();
             }
-            Told::Text(choice, kind, text) => {
-                let texts = &mut event.choices.get_mut(&choice).expect("a choice is told before its text").0;
+            SinkCall::Text(choice, kind, text) => {
+                let texts = &mut event.choices.get_mut(&choice).expect("a choice is emitted before its text").0;
                 texts.entry(order(kind)).or_default().extend(text);
             }
-            Told::Finish(choice, reason) => event.choices.get_mut(&choice).unwrap().1.push(reason),
-            Told::Usage(usage) | Told::UsageSoFar(usage) => event.usage = Some(usage),
-            Told::Model(name) => assert!(body.model.replace(name).is_none(), "the model was told twice"),
-            Told::Error | Told::ErrorOf(_) | Told::PlainText => {
-                assert!(!std::mem::replace(&mut event.error, true), "an error was told twice")
+            SinkCall::Finish(choice, reason) => event.choices.get_mut(&choice).unwrap().1.push(reason),
+            SinkCall::Usage(usage) | SinkCall::UsageSoFar(usage) => event.usage = Some(usage),
+            SinkCall::Model(name) => assert!(body.model.replace(name).is_none(), "the model was emitted twice"),
+            SinkCall::Error | SinkCall::ErrorOf(_) | SinkCall::PlainText => {
+                assert!(!std::mem::replace(&mut event.error, true), "an error was emitted twice")
             }
-            Told::Done => event.done = true,
-            Told::Timings(prefill, decode) => event.timings = Some((prefill, decode)),
-            Told::TimedUsage(usage) => event.timed_usage = Some(usage),
-            Told::NoGeneration | Told::InBackground | Told::Load(_) => panic!("{what:?} is nothing that OpenAI says"),
-            Told::EventEnd => body.events.push(std::mem::take(&mut event)),
-            Told::Failure(InspectionFailure::Implausible) => body.implausible = true,
-            Told::Failure(kind) => panic!("{kind:?} was told of a body that is whole"),
+            SinkCall::Done => event.done = true,
+            SinkCall::Timings(prefill, decode) => event.timings = Some((prefill, decode)),
+            SinkCall::TimedUsage(usage) => event.timed_usage = Some(usage),
+            SinkCall::NoGeneration | SinkCall::InBackground | SinkCall::Load(_) => {
+                panic!("{what:?} is nothing that OpenAI says")
+            }
+            SinkCall::EventEnd => body.events.push(std::mem::take(&mut event)),
+            SinkCall::Failure(InspectionFailure::Implausible) => body.implausible = true,
+            SinkCall::Failure(kind) => panic!("{kind:?} was emitted for a body that is whole"),
         }
     }
-    assert_eq!(event, Event::default(), "something was told after the last event");
+    assert_eq!(event, Event::default(), "something was emitted after the last event");
     body
 }
 
@@ -179,11 +181,11 @@ proptest! {
     #[test]
     fn streams_are_read_as_serde_reads_them_however_they_are_cut(stream in stream(), lengths in pieces()) {
         let expected = read_stream(&stream);
-        prop_assert_eq!(&seen(told(chat_stream(), [&stream[..]])), &expected);
-        prop_assert_eq!(&seen(told(chat_stream(), cut(&stream, &lengths))), &expected);
+        prop_assert_eq!(&seen(sink_calls(chat_stream(), [&stream[..]])), &expected);
+        prop_assert_eq!(&seen(sink_calls(chat_stream(), cut(&stream, &lengths))), &expected);
         prop_assert_eq!(
-            told(chat_stream(), cut(&stream, &lengths)),
-            told(without_templates(chat_stream()), [&stream[..]])
+            sink_calls(chat_stream(), cut(&stream, &lengths)),
+            sink_calls(without_templates(chat_stream()), [&stream[..]])
         );
     }
 
@@ -196,7 +198,7 @@ proptest! {
         let mut event = Event::default();
         read_document(&serde_json::from_str(&answer).unwrap(), "message", &mut expected, &mut event);
         expected.events.push(event);
-        prop_assert_eq!(&seen(told(chat_document(), [answer.as_bytes()])), &expected);
-        prop_assert_eq!(&seen(told(chat_document(), cut(answer.as_bytes(), &lengths))), &expected);
+        prop_assert_eq!(&seen(sink_calls(chat_document(), [answer.as_bytes()])), &expected);
+        prop_assert_eq!(&seen(sink_calls(chat_document(), cut(answer.as_bytes(), &lengths))), &expected);
     }
 }

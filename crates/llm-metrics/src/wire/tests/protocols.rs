@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use super::support::{Told, document_of, lines_of, stream_of, text, told};
+use super::support::{SinkCall, document_of, lines_of, sink_calls, stream_of, text};
 use crate::vocabulary::{Endpoint, ErrorType, FinishReason, Usage};
 use crate::wire::Reader;
 use crate::wire::TextKind::{Answer, Reasoning, Refusal, ToolArguments, ToolName};
 
 /// Whatever the pieces: whole, in two at every place, byte by byte.
 #[track_caller]
-fn assert_told(reader: impl Fn() -> Reader, body: &str, expected: &[Told]) {
+fn assert_told(reader: impl Fn() -> Reader, body: &str, expected: &[SinkCall]) {
     let body = body.as_bytes();
-    assert_eq!(told(reader(), [body]), expected);
+    assert_eq!(sink_calls(reader(), [body]), expected);
     for at in 0..body.len() {
         let (left, right) = body.split_at(at);
-        assert_eq!(told(reader(), [left, right]), expected, "split at {at}");
+        assert_eq!(sink_calls(reader(), [left, right]), expected, "split at {at}");
     }
-    assert_eq!(told(reader(), body.chunks(1)), expected, "byte by byte");
+    assert_eq!(sink_calls(reader(), body.chunks(1)), expected, "byte by byte");
 }
 
 fn events(events: &[&str]) -> String {
@@ -32,8 +32,8 @@ fn unnamed(events: &[&str]) -> String {
     events.iter().map(|data| format!("data: {data}\n\n")).collect()
 }
 
-fn one(told: Told) -> Vec<Told> {
-    vec![Told::Choice(0), told, Told::EventEnd]
+fn one(call: SinkCall) -> Vec<SinkCall> {
+    vec![SinkCall::Choice(0), call, SinkCall::EventEnd]
 }
 
 #[test]
@@ -53,25 +53,25 @@ fn anthropic_stream_with_thinking_a_tool_and_cached_input() {
     ];
     let expected = [
         vec![
-            Told::Model("claude".into()),
-            Told::UsageSoFar(Usage::new().input(1032).cached_input(1000).cache_write(7).output(1)),
-            Told::EventEnd,
-            Told::EventEnd,
-            Told::Choice(0),
-            Told::EventEnd,
+            SinkCall::Model("claude".into()),
+            SinkCall::UsageSoFar(Usage::new().input(1032).cached_input(1000).cache_write(7).output(1)),
+            SinkCall::EventEnd,
+            SinkCall::EventEnd,
+            SinkCall::Choice(0),
+            SinkCall::EventEnd,
         ],
         one(text(0, Reasoning, "Hm")),
-        vec![Told::Choice(0), Told::EventEnd, Told::EventEnd],
+        vec![SinkCall::Choice(0), SinkCall::EventEnd, SinkCall::EventEnd],
         one(text(0, Answer, "Hi")),
         one(text(0, ToolName(0), "f")),
         one(text(0, ToolArguments(0), "{\"usage\":1}")),
         vec![
-            Told::Choice(0),
-            Told::Finish(0, FinishReason::ToolCalls),
-            Told::Usage(Usage::new().output(57)),
-            Told::EventEnd,
-            Told::Done,
-            Told::EventEnd,
+            SinkCall::Choice(0),
+            SinkCall::Finish(0, FinishReason::ToolCalls),
+            SinkCall::Usage(Usage::new().output(57)),
+            SinkCall::EventEnd,
+            SinkCall::Done,
+            SinkCall::EventEnd,
         ],
     ]
     .concat();
@@ -91,10 +91,10 @@ fn anthropic_errors_and_reasons() {
     ] {
         let delta = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}}}}"#);
         let body = events(&[&delta]);
-        assert_told(|| stream_of(Endpoint::Messages), &body, &one(Told::Finish(0, expected)));
+        assert_told(|| stream_of(Endpoint::Messages), &body, &one(SinkCall::Finish(0, expected)));
     }
     let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
-    let expected = [Told::ErrorOf(ErrorType::Overloaded), Told::EventEnd];
+    let expected = [SinkCall::ErrorOf(ErrorType::Overloaded), SinkCall::EventEnd];
     assert_told(|| stream_of(Endpoint::Messages), &events(&[error]), &expected);
     assert_told(|| stream_of(Endpoint::Messages), &unnamed(&[error]), &expected);
 }
@@ -106,14 +106,14 @@ fn anthropic_message_in_one_piece() {
         {"type":"tool_use","id":"t","name":"f","input":{"text":"no text","usage":{"input_tokens":5}}}],
         "stop_reason":"max_tokens","stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":3}}"#;
     let expected = [
-        Told::Model("claude".into()),
-        Told::Choice(0),
+        SinkCall::Model("claude".into()),
+        SinkCall::Choice(0),
         text(0, Reasoning, "Hm"),
         text(0, Answer, "Hi"),
         text(0, ToolName(2), "f"),
-        Told::Finish(0, FinishReason::Length),
-        Told::Usage(Usage::new().input(9).output(3)),
-        Told::EventEnd,
+        SinkCall::Finish(0, FinishReason::Length),
+        SinkCall::Usage(Usage::new().input(9).output(3)),
+        SinkCall::EventEnd,
     ];
     assert_told(|| document_of(Endpoint::Messages), message, &expected);
 }
@@ -133,19 +133,19 @@ fn responses_stream_by_its_names_and_by_its_types() {
         r#"{"type":"response.completed","sequence_number":9,"response":{"status":"completed","model":"gpt","output":[{"type":"message","content":[{"type":"output_text","text":"Hi"}]}],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":8},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":123}}}"#,
     ];
     let expected = [
-        vec![Told::Model("gpt".into()), Told::EventEnd, Told::EventEnd, Told::EventEnd],
+        vec![SinkCall::Model("gpt".into()), SinkCall::EventEnd, SinkCall::EventEnd, SinkCall::EventEnd],
         one(text(0, Reasoning, "Hm")),
         one(text(0, Answer, "Hi")),
         one(text(0, Refusal, "No")),
         one(text(0, ToolArguments(0), "{\"delta\":\"x\"}")),
         vec![
-            Told::EventEnd,
-            Told::EventEnd,
-            Told::Choice(0),
-            Told::Finish(0, FinishReason::ToolCalls),
-            Told::Usage(Usage::new().input(36).cached_input(8).output(87).reasoning(5)),
-            Told::Done,
-            Told::EventEnd,
+            SinkCall::EventEnd,
+            SinkCall::EventEnd,
+            SinkCall::Choice(0),
+            SinkCall::Finish(0, FinishReason::ToolCalls),
+            SinkCall::Usage(Usage::new().input(36).cached_input(8).output(87).reasoning(5)),
+            SinkCall::Done,
+            SinkCall::EventEnd,
         ],
     ]
     .concat();
@@ -159,18 +159,18 @@ fn responses_stream_by_its_names_and_by_its_types() {
 #[test]
 fn responses_that_do_not_complete() {
     let usage = r#""usage":{"input_tokens":9,"output_tokens":3}"#;
-    let told_usage = Told::Usage(Usage::new().input(9).output(3));
+    let told_usage = SinkCall::Usage(Usage::new().input(9).output(3));
     for (event, expected) in [
         (
             format!(
                 r#"{{"type":"response.incomplete","response":{{"incomplete_details":{{"reason":"max_output_tokens"}},"status":"incomplete",{usage}}}}}"#
             ),
             vec![
-                Told::Choice(0),
-                Told::Finish(0, FinishReason::Length),
+                SinkCall::Choice(0),
+                SinkCall::Finish(0, FinishReason::Length),
                 told_usage.clone(),
-                Told::Done,
-                Told::EventEnd,
+                SinkCall::Done,
+                SinkCall::EventEnd,
             ],
         ),
         // vLLM names the event otherwise, and llama.cpp the type: the status counts.
@@ -179,11 +179,11 @@ fn responses_that_do_not_complete() {
                 r#"{{"response":{{"status":"incomplete",{usage},"incomplete_details":{{"reason":"content_filter"}}}},"type":"response.completed"}}"#
             ),
             vec![
-                Told::Choice(0),
-                Told::Finish(0, FinishReason::ContentFilter),
+                SinkCall::Choice(0),
+                SinkCall::Finish(0, FinishReason::ContentFilter),
                 told_usage.clone(),
-                Told::Done,
-                Told::EventEnd,
+                SinkCall::Done,
+                SinkCall::EventEnd,
             ],
         ),
         (
@@ -191,16 +191,16 @@ fn responses_that_do_not_complete() {
                 r#"{{"type":"response.failed","response":{{"status":"failed","error":{{"code":"rate_limit_exceeded","message":"x"}},{usage}}}}}"#
             ),
             vec![
-                Told::Choice(0),
-                Told::Finish(0, FinishReason::Error),
+                SinkCall::Choice(0),
+                SinkCall::Finish(0, FinishReason::Error),
                 told_usage,
-                Told::ErrorOf(ErrorType::RateLimited),
-                Told::EventEnd,
+                SinkCall::ErrorOf(ErrorType::RateLimited),
+                SinkCall::EventEnd,
             ],
         ),
         (
             r#"{"type":"error","code":"server_error","message":"x","param":null}"#.to_owned(),
-            vec![Told::Error, Told::EventEnd],
+            vec![SinkCall::Error, SinkCall::EventEnd],
         ),
     ] {
         assert_told(|| stream_of(Endpoint::Responses), &events(&[&event]), &expected);
@@ -216,22 +216,22 @@ fn responses_in_one_piece() {
         {"type":"function_call","name":"f","arguments":"{}"}],
         "status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"usage":{"input_tokens":9,"output_tokens":3}}"#;
     let expected = [
-        Told::Model("q".into()),
-        Told::Choice(0),
+        SinkCall::Model("q".into()),
+        SinkCall::Choice(0),
         text(0, Reasoning, "Hm"),
         text(0, Answer, "Hi"),
         text(0, ToolName(2), "f"),
         text(0, ToolArguments(2), "{}"),
-        Told::Finish(0, FinishReason::Length),
-        Told::Usage(Usage::new().input(9).output(3)),
-        Told::EventEnd,
+        SinkCall::Finish(0, FinishReason::Length),
+        SinkCall::Usage(Usage::new().input(9).output(3)),
+        SinkCall::EventEnd,
     ];
     assert_told(|| document_of(Endpoint::Responses), response, &expected);
     // In the background: nothing is wrong, and nothing was generated.
     for status in ["queued", "in_progress"] {
         let response =
             format!(r#"{{"id":"r","object":"response","status":"{status}","model":"q","output":[],"usage":null}}"#);
-        let expected = [Told::Model("q".into()), Told::NoGeneration, Told::EventEnd];
+        let expected = [SinkCall::Model("q".into()), SinkCall::NoGeneration, SinkCall::EventEnd];
         assert_told(|| document_of(Endpoint::Responses), &response, &expected);
     }
 }
@@ -248,18 +248,18 @@ fn ollama_stream_with_thinking_a_tool_and_times() {
         r#"{"model":"llama3.2","created_at":"2026-01-01T00:00:00.4Z","message":{"role":"assistant","content":""},"done_reason":"length","done":true,"total_duration":9,"load_duration":2000000000,"prompt_eval_count":26,"prompt_eval_duration":342546000,"eval_count":282,"eval_duration":4535599000}"#,
     );
     let expected = [
-        vec![Told::Model("llama3.2".into())],
+        vec![SinkCall::Model("llama3.2".into())],
         one(text(0, Reasoning, "Hm")),
         one(text(0, Answer, "The")),
         one(text(0, ToolName(0), "f")),
         vec![
-            Told::Choice(0),
-            Told::Finish(0, FinishReason::Length),
-            Told::Usage(Usage::new().input(26).output(282)),
-            Told::Load(Duration::from_secs(2)),
-            Told::Timings(Some(Duration::from_nanos(342_546_000)), Some(Duration::from_nanos(4_535_599_000))),
-            Told::Done,
-            Told::EventEnd,
+            SinkCall::Choice(0),
+            SinkCall::Finish(0, FinishReason::Length),
+            SinkCall::Usage(Usage::new().input(26).output(282)),
+            SinkCall::Load(Duration::from_secs(2)),
+            SinkCall::Timings(Some(Duration::from_nanos(342_546_000)), Some(Duration::from_nanos(4_535_599_000))),
+            SinkCall::Done,
+            SinkCall::EventEnd,
         ],
     ]
     .concat();
@@ -277,25 +277,25 @@ fn ollama_generates_loads_and_fails() {
         "\n",
     );
     let expected = [
-        vec![Told::Model("q".into())],
+        vec![SinkCall::Model("q".into())],
         one(text(0, Answer, "a")),
         vec![
-            Told::Choice(0),
-            Told::Finish(0, FinishReason::Stop),
-            Told::Usage(Usage::new().output(1)),
-            Told::Done,
-            Told::EventEnd,
+            SinkCall::Choice(0),
+            SinkCall::Finish(0, FinishReason::Stop),
+            SinkCall::Usage(Usage::new().output(1)),
+            SinkCall::Done,
+            SinkCall::EventEnd,
         ],
     ]
     .concat();
     assert_told(|| lines_of(Endpoint::OllamaGenerate), body, &expected);
     for reason in ["load", "unload"] {
         let body = format!(r#"{{"model":"q","created_at":"2026","response":"","done":true,"done_reason":"{reason}"}}"#);
-        let expected = [Told::Model("q".into()), Told::NoGeneration, Told::Done, Told::EventEnd];
+        let expected = [SinkCall::Model("q".into()), SinkCall::NoGeneration, SinkCall::Done, SinkCall::EventEnd];
         assert_told(|| document_of(Endpoint::OllamaGenerate), &body, &expected);
         assert_told(|| lines_of(Endpoint::OllamaGenerate), &format!("{body}\n"), &expected);
     }
-    let error = [Told::Choice(0), Told::Error, Told::EventEnd];
+    let error = [SinkCall::Choice(0), SinkCall::Error, SinkCall::EventEnd];
     assert_told(|| lines_of(Endpoint::OllamaChat), "{\"error\":\"model runner has unexpectedly stopped\"}\n", &error);
 }
 
@@ -303,8 +303,10 @@ fn ollama_generates_loads_and_fails() {
 fn a_line_that_is_cut_says_nothing() {
     let whole = r#"{"model":"q","response":"a","done":true,"done_reason":"stop","eval_count":1}"#;
     for at in 1..whole.len() {
-        let seen = told(lines_of(Endpoint::OllamaGenerate), [&whole.as_bytes()[..at]]);
-        let says = |told: &Told| matches!(told, Told::Done | Told::Finish(..) | Told::Usage(_) | Told::EventEnd);
+        let seen = sink_calls(lines_of(Endpoint::OllamaGenerate), [&whole.as_bytes()[..at]]);
+        let says = |call: &SinkCall| {
+            matches!(call, SinkCall::Done | SinkCall::Finish(..) | SinkCall::Usage(_) | SinkCall::EventEnd)
+        };
         assert!(!seen.iter().any(says), "cut at {at}: {seen:?}");
     }
 }
@@ -319,29 +321,29 @@ fn llama_cpps_own_stream_and_what_others_serve_at_its_path() {
     );
     let usage = Usage::new().input(4).output(2);
     let expected = [vec![
-        Told::Choice(0),
+        SinkCall::Choice(0),
         text(0, Answer, "Hel"),
-        Told::UsageSoFar(Usage::new().input(4).output(1)),
-        Told::EventEnd,
-        Told::Choice(0),
-        Told::Finish(0, FinishReason::Length),
-        Told::Usage(usage),
-        Told::Timings(Some(Duration::from_micros(2500)), Some(Duration::from_millis(10))),
-        Told::TimedUsage(usage),
-        Told::Done,
-        Told::EventEnd,
+        SinkCall::UsageSoFar(Usage::new().input(4).output(1)),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
+        SinkCall::Finish(0, FinishReason::Length),
+        SinkCall::Usage(usage),
+        SinkCall::Timings(Some(Duration::from_micros(2500)), Some(Duration::from_millis(10))),
+        SinkCall::TimedUsage(usage),
+        SinkCall::Done,
+        SinkCall::EventEnd,
     ]]
     .concat();
     assert_told(|| stream_of(Endpoint::LlamaCppCompletion), body, &expected);
     let chat = "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"a\"}}]}\n\ndata: {\"choices\":[{\"index\":1,\"text\":\"b\",\"finish_reason\":\"stop\"}]}\n\n";
     let expected = [
-        Told::Choice(1),
+        SinkCall::Choice(1),
         text(1, Answer, "a"),
-        Told::EventEnd,
-        Told::Choice(1),
+        SinkCall::EventEnd,
+        SinkCall::Choice(1),
         text(1, Answer, "b"),
-        Told::Finish(1, FinishReason::Stop),
-        Told::EventEnd,
+        SinkCall::Finish(1, FinishReason::Stop),
+        SinkCall::EventEnd,
     ];
     assert_told(|| stream_of(Endpoint::LlamaCppCompletion), chat, &expected);
 }
@@ -350,17 +352,17 @@ fn llama_cpps_own_stream_and_what_others_serve_at_its_path() {
 fn embeddings_have_their_usage_at_either_end() {
     let usage = r#""usage":{"prompt_tokens":8,"total_tokens":8}"#;
     let data = r#""data":[{"object":"embedding","index":0,"embedding":[0.1,-2.5e-3]},{"embedding":"AAAA","usage":{"prompt_tokens":1}}]"#;
-    let expected = [Told::Model("e".into()), Told::Usage(Usage::new().input(8)), Told::EventEnd];
+    let expected = [SinkCall::Model("e".into()), SinkCall::Usage(Usage::new().input(8)), SinkCall::EventEnd];
     for body in
         [format!(r#"{{"object":"list",{data},"model":"e",{usage}}}"#), format!(r#"{{"model":"e",{usage},{data}}}"#)]
     {
         assert_told(|| document_of(Endpoint::Embeddings), &body, &expected);
     }
     let rerank = r#"{"model":"r","usage":{"total_tokens":56},"results":[{"index":0,"relevance_score":0.9}]}"#;
-    let expected = [Told::Model("r".into()), Told::Usage(Usage::new().input(56)), Told::EventEnd];
+    let expected = [SinkCall::Model("r".into()), SinkCall::Usage(Usage::new().input(56)), SinkCall::EventEnd];
     assert_told(|| document_of(Endpoint::Rerank), rerank, &expected);
     let ollama =
         r#"{"model":"e","embeddings":[[0.1]],"total_duration":14143917,"load_duration":1019500,"prompt_eval_count":8}"#;
-    let expected = [Told::Model("e".into()), Told::Usage(Usage::new().input(8)), Told::EventEnd];
+    let expected = [SinkCall::Model("e".into()), SinkCall::Usage(Usage::new().input(8)), SinkCall::EventEnd];
     assert_told(|| document_of(Endpoint::OllamaEmbed), ollama, &expected);
 }

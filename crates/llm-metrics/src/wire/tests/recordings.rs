@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::support::{Told, order, told, without_templates};
+use super::support::{SinkCall, order, sink_calls, without_templates};
 use crate::vocabulary::{Endpoint, FinishReason, Usage};
 use crate::wire::{Framing, Reader, Route, TextKind, route};
 
@@ -44,22 +44,26 @@ impl Answer {
         }
     }
 
-    fn of(told: Vec<Told>) -> Self {
+    fn of(calls: Vec<SinkCall>) -> Self {
         let mut answer = Self::default();
-        for what in told {
+        for what in calls {
             match what {
-                Told::Text(_, kind, text) => {
+                SinkCall::Text(_, kind, text) => {
                     answer.texts.entry(order(kind)).or_default().push_str(std::str::from_utf8(&text).unwrap());
                 }
-                Told::Finish(_, reason) => answer.finish = Some(reason),
-                Told::Usage(usage) | Told::UsageSoFar(usage) => answer.count(usage),
-                Told::Model(name) => answer.model = Some(name),
-                Told::Done => answer.done = true,
-                Told::Error | Told::ErrorOf(_) => answer.error = true,
-                Told::PlainText | Told::Failure(_) | Told::NoGeneration | Told::InBackground | Told::Load(_) => {
+                SinkCall::Finish(_, reason) => answer.finish = Some(reason),
+                SinkCall::Usage(usage) | SinkCall::UsageSoFar(usage) => answer.count(usage),
+                SinkCall::Model(name) => answer.model = Some(name),
+                SinkCall::Done => answer.done = true,
+                SinkCall::Error | SinkCall::ErrorOf(_) => answer.error = true,
+                SinkCall::PlainText
+                | SinkCall::Failure(_)
+                | SinkCall::NoGeneration
+                | SinkCall::InBackground
+                | SinkCall::Load(_) => {
                     panic!("{what:?}")
                 }
-                Told::Choice(_) | Told::EventEnd | Told::Timings(..) | Told::TimedUsage(_) => {}
+                SinkCall::Choice(_) | SinkCall::EventEnd | SinkCall::Timings(..) | SinkCall::TimedUsage(_) => {}
             }
         }
         answer
@@ -196,17 +200,17 @@ fn answers_of_real_servers_are_read_as_serde_reads_them() {
             || -> Reader { route.reader(Framing::of_content_type(text("content_type").as_bytes()), false, None) };
         let bytes = body.as_bytes();
         // Cut off in mid-stream by the engine's death, which is no answer that is whole.
-        let whole = told(reader(), [bytes]);
+        let whole = sink_calls(reader(), [bytes]);
         let whole: Vec<_> = whole
             .into_iter()
-            .filter(|told| !(name.contains("engine-dies") && matches!(told, Told::Failure(_))))
+            .filter(|call| !(name.contains("engine-dies") && matches!(call, SinkCall::Failure(_))))
             .collect();
         assert_eq!(Answer::of(whole.clone()), expected, "{name}");
         if !name.contains("engine-dies") {
-            assert_eq!(told(reader(), bytes.chunks(1)), whole, "{name}, byte by byte");
-            assert_eq!(told(reader(), bytes.chunks(7)), whole, "{name}, in sevens");
-            assert_eq!(told(reader(), bytes.split_inclusive(|byte| *byte == b'\n')), whole, "{name}, by lines");
-            assert_eq!(told(without_templates(reader()), [bytes]), whole, "{name}, without templates");
+            assert_eq!(sink_calls(reader(), bytes.chunks(1)), whole, "{name}, byte by byte");
+            assert_eq!(sink_calls(reader(), bytes.chunks(7)), whole, "{name}, in sevens");
+            assert_eq!(sink_calls(reader(), bytes.split_inclusive(|byte| *byte == b'\n')), whole, "{name}, by lines");
+            assert_eq!(sink_calls(without_templates(reader()), [bytes]), whole, "{name}, without templates");
         }
     }
     println!("{read:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::{Told, chat_document, chat_stream, completion_stream, text, told};
+use super::support::{SinkCall, chat_document, chat_stream, completion_stream, sink_calls, text};
 use crate::vocabulary::{FinishReason, InspectionFailure, Usage};
 use crate::wire::Reader;
 use crate::wire::TextKind::{Answer, Reasoning, Refusal, ToolArguments, ToolName};
@@ -23,35 +23,35 @@ fn vllm_stream_is_read_to_its_last_fact() {
         "data: [DONE]\n\n",
     );
     let expected = vec![
-        Told::Model("Qwen/Qwen3-0.6B".into()),
-        Told::Choice(0),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::Model("Qwen/Qwen3-0.6B".into()),
+        SinkCall::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Answer, "Hel"),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Answer, "lo \"x\" 😀"),
-        Told::EventEnd,
-        Told::Choice(0),
-        Told::Finish(0, FinishReason::Stop),
-        Told::EventEnd,
-        Told::Usage(Usage::new().input(9).cached_input(8).output(3)),
-        Told::EventEnd,
-        Told::Done,
-        Told::EventEnd,
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
+        SinkCall::Finish(0, FinishReason::Stop),
+        SinkCall::EventEnd,
+        SinkCall::Usage(Usage::new().input(9).cached_input(8).output(3)),
+        SinkCall::EventEnd,
+        SinkCall::Done,
+        SinkCall::EventEnd,
     ];
     assert_told(chat_stream, body, &expected);
 }
 
 /// Whatever the pieces: whole, in two at every place, byte by byte.
-fn assert_told(reader: fn() -> Reader, body: &str, expected: &[Told]) {
+fn assert_told(reader: fn() -> Reader, body: &str, expected: &[SinkCall]) {
     let body = body.as_bytes();
-    assert_eq!(told(reader(), [body]), expected);
+    assert_eq!(sink_calls(reader(), [body]), expected);
     for at in 0..body.len() {
         let (left, right) = body.split_at(at);
-        assert_eq!(told(reader(), [left, right]), expected, "split at {at}");
+        assert_eq!(sink_calls(reader(), [left, right]), expected, "split at {at}");
     }
-    assert_eq!(told(reader(), body.chunks(1)), expected, "byte by byte");
+    assert_eq!(sink_calls(reader(), body.chunks(1)), expected, "byte by byte");
 }
 
 #[test]
@@ -68,20 +68,20 @@ fn mistral_rs_stream_with_an_error_in_plain_text() {
         "data: [DONE]\n\n",
     );
     let expected = [
-        Told::Choice(0),
-        Told::Model("qwen3".into()),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::Choice(0),
+        SinkCall::Model("qwen3".into()),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Answer, "Hi"),
-        Told::EventEnd,
-        Told::Choice(0),
-        Told::Finish(0, FinishReason::Abort),
-        Told::UsageSoFar(Usage::new().input(9).output(2)),
-        Told::EventEnd,
-        Told::PlainText,
-        Told::EventEnd,
-        Told::Done,
-        Told::EventEnd,
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
+        SinkCall::Finish(0, FinishReason::Abort),
+        SinkCall::UsageSoFar(Usage::new().input(9).output(2)),
+        SinkCall::EventEnd,
+        SinkCall::PlainText,
+        SinkCall::EventEnd,
+        SinkCall::Done,
+        SinkCall::EventEnd,
     ];
     assert_told(chat_stream, body, &expected);
 }
@@ -103,26 +103,26 @@ fn llama_cpp_stream_with_times_and_a_late_envelope() {
         "data: [DONE]\n\n",
     );
     let expected = [
-        Told::Choice(0),
-        Told::Model("q".into()),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::Choice(0),
+        SinkCall::Model("q".into()),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Reasoning, "Hm"),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Answer, "Hi"),
-        Told::EventEnd,
-        Told::Choice(0),
-        Told::Finish(0, FinishReason::Length),
-        Told::EventEnd,
-        Told::Usage(Usage::new().input(12).output(2)),
-        Told::Timings(Some(Duration::from_micros(20_500)), Some(Duration::from_millis(10))),
-        Told::TimedUsage(Usage::new().input(12).cached_input(3).output(2)),
-        Told::EventEnd,
-        Told::Error,
-        Told::EventEnd,
-        Told::Done,
-        Told::EventEnd,
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
+        SinkCall::Finish(0, FinishReason::Length),
+        SinkCall::EventEnd,
+        SinkCall::Usage(Usage::new().input(12).output(2)),
+        SinkCall::Timings(Some(Duration::from_micros(20_500)), Some(Duration::from_millis(10))),
+        SinkCall::TimedUsage(Usage::new().input(12).cached_input(3).output(2)),
+        SinkCall::EventEnd,
+        SinkCall::Error,
+        SinkCall::EventEnd,
+        SinkCall::Done,
+        SinkCall::EventEnd,
     ];
     assert_told(chat_stream, body, &expected);
 }
@@ -144,24 +144,24 @@ fn sglang_stream_with_tools_two_choices_and_windows_line_ends() {
         "data: [DONE]\r\n\r\n",
     );
     let expected = [
-        Told::Model("q".into()),
-        Told::Choice(0),
-        Told::EventEnd,
-        Told::Choice(1),
+        SinkCall::Model("q".into()),
+        SinkCall::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(1),
         text(1, ToolName(0), "weather"),
-        Told::EventEnd,
-        Told::Choice(1),
+        SinkCall::EventEnd,
+        SinkCall::Choice(1),
         text(1, ToolArguments(0), r#"{"usage": {"prompt_tokens": 1}}"#),
-        Told::EventEnd,
-        Told::Choice(0),
-        Told::Finish(0, FinishReason::Stop),
-        Told::Choice(1),
-        Told::Finish(1, FinishReason::ToolCalls),
-        Told::EventEnd,
-        Told::Usage(Usage { reasoning: Some(2), ..Usage::new().input(4).output(5) }),
-        Told::EventEnd,
-        Told::Done,
-        Told::EventEnd,
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
+        SinkCall::Finish(0, FinishReason::Stop),
+        SinkCall::Choice(1),
+        SinkCall::Finish(1, FinishReason::ToolCalls),
+        SinkCall::EventEnd,
+        SinkCall::Usage(Usage { reasoning: Some(2), ..Usage::new().input(4).output(5) }),
+        SinkCall::EventEnd,
+        SinkCall::Done,
+        SinkCall::EventEnd,
     ];
     assert_told(chat_stream, body, &expected);
 }
@@ -186,25 +186,25 @@ fn openai_stream_with_padding_and_usage_in_a_chunk_of_its_own() {
     let mut usage = Usage::new().input(19).cached_input(16).output(10);
     usage.reasoning = Some(7);
     let expected = [
-        Told::Model("gpt".into()),
-        Told::Choice(0),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::Model("gpt".into()),
+        SinkCall::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Answer, "No"),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Answer, "."),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Refusal, "I can't"),
-        Told::EventEnd,
-        Told::Choice(0),
-        Told::Finish(0, FinishReason::ContentFilter),
-        Told::EventEnd,
-        Told::Usage(usage),
-        Told::EventEnd,
-        Told::Done,
-        Told::EventEnd,
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
+        SinkCall::Finish(0, FinishReason::ContentFilter),
+        SinkCall::EventEnd,
+        SinkCall::Usage(usage),
+        SinkCall::EventEnd,
+        SinkCall::Done,
+        SinkCall::EventEnd,
     ];
     assert_told(chat_stream, body, &expected);
 }
@@ -213,7 +213,7 @@ fn openai_stream_with_padding_and_usage_in_a_chunk_of_its_own() {
 fn reasoning_under_two_names_is_told_once() {
     let body = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\"Hm\",\"reasoning_content\":\"Hm\"}}]}\n\n"
         .repeat(2);
-    let event = [Told::Choice(0), text(0, Reasoning, "Hm"), Told::EventEnd];
+    let event = [SinkCall::Choice(0), text(0, Reasoning, "Hm"), SinkCall::EventEnd];
     assert_told(chat_stream, &body, &[event.clone(), event].concat());
 }
 
@@ -227,20 +227,20 @@ fn one_event_may_have_many_lines_and_a_type() {
         "data: \r\rdata:[DONE] \r\rdata: [DONE\r\r",
     );
     let expected = [
-        Told::Choice(0),
+        SinkCall::Choice(0),
         text(0, Answer, "a"),
         // A line feed cannot stand in a number.
-        Told::Failure(InspectionFailure::Malformed),
-        Told::EventEnd,
-        Told::Error,
-        Told::EventEnd,
-        Told::EventEnd,
-        Told::Error,
-        Told::EventEnd,
-        Told::Done,
-        Told::EventEnd,
-        Told::PlainText,
-        Told::EventEnd,
+        SinkCall::Failure(InspectionFailure::Malformed),
+        SinkCall::EventEnd,
+        SinkCall::Error,
+        SinkCall::EventEnd,
+        SinkCall::EventEnd,
+        SinkCall::Error,
+        SinkCall::EventEnd,
+        SinkCall::Done,
+        SinkCall::EventEnd,
+        SinkCall::PlainText,
+        SinkCall::EventEnd,
     ];
     assert_told(chat_stream, body, &expected);
 }
@@ -252,26 +252,26 @@ fn unary_answers_are_told_like_one_event() {
         {"finish_reason":"function_call","index":1,"message":{"content":null,"function_call":{"name":"f","arguments":"{}"}}}
       ],"error":null,"usage":{"completion_tokens":3,"prompt_tokens":2},"delta":{"content":"x"}} "#;
     let expected = [
-        Told::Model("q".into()),
-        Told::Choice(0),
+        SinkCall::Model("q".into()),
+        SinkCall::Choice(0),
         text(0, Reasoning, "Hm"),
         text(0, Answer, "Hi é"),
-        Told::Finish(0, FinishReason::Stop),
-        Told::Choice(1),
+        SinkCall::Finish(0, FinishReason::Stop),
+        SinkCall::Choice(1),
         text(1, ToolName(0), "f"),
         text(1, ToolArguments(0), "{}"),
-        Told::Finish(1, FinishReason::ToolCalls),
-        Told::Usage(Usage::new().input(2).output(3)),
-        Told::EventEnd,
+        SinkCall::Finish(1, FinishReason::ToolCalls),
+        SinkCall::Usage(Usage::new().input(2).output(3)),
+        SinkCall::EventEnd,
     ];
     assert_told(chat_document, body, &expected);
-    assert_told(chat_document, r#"{"error":{"message":"no"}}"#, &[Told::Error, Told::EventEnd]);
+    assert_told(chat_document, r#"{"error":{"message":"no"}}"#, &[SinkCall::Error, SinkCall::EventEnd]);
     assert_told(
         chat_document,
         r#"{"error":{"message":"no""#,
-        &[Told::Error, Told::Failure(InspectionFailure::Malformed)],
+        &[SinkCall::Error, SinkCall::Failure(InspectionFailure::Malformed)],
     );
-    assert_told(chat_document, "<html>", &[Told::Failure(InspectionFailure::Malformed)]);
+    assert_told(chat_document, "<html>", &[SinkCall::Failure(InspectionFailure::Malformed)]);
 }
 
 #[test]
@@ -286,19 +286,19 @@ fn completions_carry_text_in_their_choices() {
         "\n\n",
     );
     let expected = [
-        Told::Choice(0),
+        SinkCall::Choice(0),
         text(0, Answer, "Hi"),
-        Told::Choice(1),
+        SinkCall::Choice(1),
         text(1, Answer, " there"),
-        Told::EventEnd,
-        Told::Choice(0),
-        Told::Finish(0, FinishReason::Repetition),
-        Told::EventEnd,
-        Told::Choice(0),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
+        SinkCall::Finish(0, FinishReason::Repetition),
+        SinkCall::EventEnd,
+        SinkCall::Choice(0),
         text(0, Answer, "!"),
-        Told::Choice(1),
-        Told::Finish(1, FinishReason::Stop),
-        Told::EventEnd,
+        SinkCall::Choice(1),
+        SinkCall::Finish(1, FinishReason::Stop),
+        SinkCall::EventEnd,
     ];
     assert_told(completion_stream, body, &expected);
 }

@@ -1,4 +1,4 @@
-//! A sink that writes down what it is told.
+//! A sink that records its calls.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Us
 use crate::wire::template::Template;
 use crate::wire::{Finality, Framing, Reader, Route, Sink, TextKind, Timings};
 
-/// What a sink was told, the pieces of one text put together.
+/// A call of the sink, the pieces of one text put together.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Told {
+pub(super) enum SinkCall {
     Text(u32, TextKind, Vec<u8>),
     Choice(u32),
     Finish(u32, FinishReason),
@@ -32,63 +32,63 @@ pub(super) enum Told {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Recorder(pub(super) Vec<Told>);
+pub(super) struct Recorder(pub(super) Vec<SinkCall>);
 
 impl Sink for Recorder {
     fn text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
-        assert!(!fragment.is_empty(), "an empty text was told");
+        assert!(!fragment.is_empty(), "an empty text was emitted");
         match self.0.last_mut() {
-            Some(Told::Text(last, last_kind, text)) if *last == choice && *last_kind == kind => {
+            Some(SinkCall::Text(last, last_kind, text)) if *last == choice && *last_kind == kind => {
                 text.extend_from_slice(fragment);
             }
-            _ => self.0.push(Told::Text(choice, kind, fragment.to_vec())),
+            _ => self.0.push(SinkCall::Text(choice, kind, fragment.to_vec())),
         }
     }
     fn choice(&mut self, index: u32) {
-        self.0.push(Told::Choice(index));
+        self.0.push(SinkCall::Choice(index));
     }
     fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
-        self.0.push(Told::Finish(choice, reason));
+        self.0.push(SinkCall::Finish(choice, reason));
     }
     fn usage(&mut self, usage: Usage, finality: Finality) {
-        self.0.push(if finality == Finality::Final { Told::Usage(usage) } else { Told::UsageSoFar(usage) });
+        self.0.push(if finality == Finality::Final { SinkCall::Usage(usage) } else { SinkCall::UsageSoFar(usage) });
     }
     fn model(&mut self, name: &str) {
-        self.0.push(Told::Model(name.to_owned()));
+        self.0.push(SinkCall::Model(name.to_owned()));
     }
     fn error(&mut self, kind: Option<ErrorType>) {
-        self.0.push(kind.map_or(Told::Error, Told::ErrorOf));
+        self.0.push(kind.map_or(SinkCall::Error, SinkCall::ErrorOf));
     }
     fn plain_text(&mut self) {
-        self.0.push(Told::PlainText);
+        self.0.push(SinkCall::PlainText);
     }
     fn no_generation(&mut self) {
-        self.0.push(Told::NoGeneration);
+        self.0.push(SinkCall::NoGeneration);
     }
     fn pending(&mut self, background: bool) {
         if background {
-            self.0.push(Told::InBackground);
+            self.0.push(SinkCall::InBackground);
         }
     }
     fn done(&mut self) {
-        self.0.push(Told::Done);
+        self.0.push(SinkCall::Done);
     }
     fn timings(&mut self, timings: Timings) {
         if let Some(load) = timings.load {
-            self.0.push(Told::Load(load));
+            self.0.push(SinkCall::Load(load));
         }
         if timings.prefill.is_some() || timings.decode.is_some() {
-            self.0.push(Told::Timings(timings.prefill, timings.decode));
+            self.0.push(SinkCall::Timings(timings.prefill, timings.decode));
         }
         if timings.usage != Usage::new() {
-            self.0.push(Told::TimedUsage(timings.usage));
+            self.0.push(SinkCall::TimedUsage(timings.usage));
         }
     }
     fn event_end(&mut self) {
-        self.0.push(Told::EventEnd);
+        self.0.push(SinkCall::EventEnd);
     }
     fn failure(&mut self, kind: InspectionFailure) {
-        self.0.push(Told::Failure(kind));
+        self.0.push(SinkCall::Failure(kind));
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn template(reader: &mut Reader) -> &mut Template {
 }
 
 /// What a reader tells of these pieces of a body.
-pub(super) fn told<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Told> {
+pub(super) fn sink_calls<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<SinkCall> {
     let mut recorder = Recorder::default();
     for piece in pieces {
         reader.read(piece, &mut recorder);
@@ -124,8 +124,8 @@ pub(super) fn told<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a 
     recorder.0
 }
 
-pub(super) fn text(choice: u32, kind: TextKind, text: &str) -> Told {
-    Told::Text(choice, kind, text.as_bytes().to_vec())
+pub(super) fn text(choice: u32, kind: TextKind, text: &str) -> SinkCall {
+    SinkCall::Text(choice, kind, text.as_bytes().to_vec())
 }
 
 /// A stream of an endpoint's answer, of server-sent events.

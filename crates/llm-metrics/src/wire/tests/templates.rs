@@ -1,4 +1,4 @@
-//! Events that are alike are not read again, and that never changes what is told.
+//! Events that are alike are not read again, and that never changes what is emitted.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::generated::{Json, Layout, cut, damage, damaged, junk, pieces, text};
 use super::support::{
-    Recorder, Told, chat_stream, completion_stream, lines_of, stream_of, template, told, without_templates,
+    Recorder, SinkCall, chat_stream, completion_stream, lines_of, sink_calls, stream_of, template, without_templates,
 };
 use crate::vocabulary::Endpoint;
 use crate::wire::Reader;
@@ -115,7 +115,7 @@ const RELATIVES: [&str; 10] = [
     "\ndata: {\"delta\":{\"content\":\"x\"}}]}",
 ];
 
-/// What such events begin with, and what may make it another: facts that have to be told each time among them.
+/// What such events begin with, and what may make it another: facts that have to be emitted each time among them.
 const LIST_PREFIXES: [&str; 5] = [
     r#"{"id":"1","model":"q","choices":["#,
     r#"{"id":"2","model":"q","choices":["#,
@@ -138,17 +138,17 @@ proptest! {
         let all_json = events.iter().all(|event| serde_json::from_str::<Value>(&event["data: ".len()..]).is_ok());
         prop_assume!(all_json);
         let whole: Vec<_> = events.iter().map(String::as_bytes).collect();
-        let expected = told(without_templates(chat_stream()), whole.iter().copied());
-        prop_assert_eq!(&told(chat_stream(), whole.iter().copied()), &expected);
-        prop_assert_eq!(&told(chat_stream(), cut(&whole.concat(), &lengths)), &expected);
+        let expected = sink_calls(without_templates(chat_stream()), whole.iter().copied());
+        prop_assert_eq!(&sink_calls(chat_stream(), whole.iter().copied()), &expected);
+        prop_assert_eq!(&sink_calls(chat_stream(), cut(&whole.concat(), &lengths)), &expected);
     }
 
     #[test]
     fn events_that_only_begin_alike_are_told_as_if_they_were_read(events in relatives(), lengths in pieces()) {
         let whole: Vec<_> = events.iter().map(String::as_bytes).collect();
-        let expected = told(without_templates(chat_stream()), whole.iter().copied());
-        prop_assert_eq!(&told(chat_stream(), whole.iter().copied()), &expected);
-        prop_assert_eq!(&told(chat_stream(), cut(&whole.concat(), &lengths)), &expected);
+        let expected = sink_calls(without_templates(chat_stream()), whole.iter().copied());
+        prop_assert_eq!(&sink_calls(chat_stream(), whole.iter().copied()), &expected);
+        prop_assert_eq!(&sink_calls(chat_stream(), cut(&whole.concat(), &lengths)), &expected);
     }
 
     #[test]
@@ -158,8 +158,8 @@ proptest! {
         damage in damage(),
     ) {
         let events = damaged(events, damage);
-        let expected = told(without_templates(chat_stream()), events.iter().map(Vec::as_slice));
-        prop_assert_eq!(told(chat_stream(), events.iter().map(Vec::as_slice)), expected);
+        let expected = sink_calls(without_templates(chat_stream()), events.iter().map(Vec::as_slice));
+        prop_assert_eq!(sink_calls(chat_stream(), events.iter().map(Vec::as_slice)), expected);
     }
 }
 
@@ -280,7 +280,7 @@ fn completions_have_templates_too() {
         reader.read(event.as_bytes(), &mut recorder);
     }
     assert_eq!(template(&mut reader).probe.known, 49);
-    assert_eq!(recorder.0.iter().filter(|told| matches!(told, Told::EventEnd)).count(), 50);
+    assert_eq!(recorder.0.iter().filter(|call| matches!(call, SinkCall::EventEnd)).count(), 50);
 }
 
 #[test]
@@ -288,13 +288,13 @@ fn a_known_event_inside_another_line_is_not_known() {
     let event: &[u8] = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     // The value of the second data line is `data: {…`, which is no JSON.
     let pieces = [event, b"data:", event];
-    assert_eq!(told(chat_stream(), pieces), told(without_templates(chat_stream()), [&pieces.concat()[..]]));
+    assert_eq!(sink_calls(chat_stream(), pieces), sink_calls(without_templates(chat_stream()), [&pieces.concat()[..]]));
 }
 
-/// With the template and without, these pieces are told alike.
+/// With the template and without, the same is emitted for these pieces.
 fn assert_alike(pieces: &[&str]) {
     let pieces = pieces.iter().map(|piece| piece.as_bytes());
-    assert_eq!(told(chat_stream(), pieces.clone()), told(without_templates(chat_stream()), pieces));
+    assert_eq!(sink_calls(chat_stream(), pieces.clone()), sink_calls(without_templates(chat_stream()), pieces));
 }
 
 #[test]

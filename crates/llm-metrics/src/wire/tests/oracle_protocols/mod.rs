@@ -12,11 +12,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::generated::{Json, Layout, cut, pieces};
-use super::support::{Told, document_of, lines_of, order, stream_of, told};
+use super::support::{SinkCall, document_of, lines_of, order, sink_calls, stream_of};
 use crate::vocabulary::{Endpoint, FinishReason, Usage};
 use crate::wire::{Reader, TextKind};
 
-/// What one document says, without the order in which it is told.
+/// What one document says, without the order in which it is emitted.
 #[derive(Debug, Default, PartialEq)]
 struct Event {
     texts: BTreeMap<u8, Vec<u8>>,
@@ -60,31 +60,31 @@ impl Event {
     }
 }
 
-fn seen(told: Vec<Told>) -> Body {
+fn seen(calls: Vec<SinkCall>) -> Body {
     let (mut body, mut event) = (Body::default(), Event::default());
-    for what in told {
+    for what in calls {
         match what {
-            Told::Text(_, kind, text) => event.texts.entry(order(kind)).or_default().extend(text),
-            Told::Choice(choice) => assert_eq!(choice, 0),
-            Told::Finish(_, reason) => assert_eq!(event.finish.replace(reason), None),
-            Told::Usage(usage) => assert_eq!(event.usage.replace(usage), None),
-            Told::UsageSoFar(usage) => assert_eq!(event.so_far.replace(usage), None),
-            Told::Model(name) => assert_eq!(body.model.replace(name), None),
-            Told::Error | Told::ErrorOf(_) => event.error = true,
-            Told::Done => event.done = true,
-            Told::NoGeneration => event.no_generation = true,
-            Told::Load(load) => event.load = Some(load),
-            Told::Timings(prefill, decode) => event.times = Some((prefill, decode)),
-            Told::EventEnd => {
+            SinkCall::Text(_, kind, text) => event.texts.entry(order(kind)).or_default().extend(text),
+            SinkCall::Choice(choice) => assert_eq!(choice, 0),
+            SinkCall::Finish(_, reason) => assert_eq!(event.finish.replace(reason), None),
+            SinkCall::Usage(usage) => assert_eq!(event.usage.replace(usage), None),
+            SinkCall::UsageSoFar(usage) => assert_eq!(event.so_far.replace(usage), None),
+            SinkCall::Model(name) => assert_eq!(body.model.replace(name), None),
+            SinkCall::Error | SinkCall::ErrorOf(_) => event.error = true,
+            SinkCall::Done => event.done = true,
+            SinkCall::NoGeneration => event.no_generation = true,
+            SinkCall::Load(load) => event.load = Some(load),
+            SinkCall::Timings(prefill, decode) => event.times = Some((prefill, decode)),
+            SinkCall::EventEnd => {
                 body.called |= event.calls();
                 body.events.push(std::mem::take(&mut event));
             }
-            Told::PlainText | Told::InBackground | Told::TimedUsage(_) | Told::Failure(_) => {
-                panic!("{what:?} was told")
+            SinkCall::PlainText | SinkCall::InBackground | SinkCall::TimedUsage(_) | SinkCall::Failure(_) => {
+                panic!("{what:?} was emitted")
             }
         }
     }
-    assert_eq!(event, Event::default(), "something was told after the last event");
+    assert_eq!(event, Event::default(), "something was emitted after the last event");
     body
 }
 
@@ -102,8 +102,8 @@ fn agree(
         expected.called |= event.calls();
         expected.events.push(event);
     }
-    let whole = told(reader(), [bytes.as_bytes()]);
-    prop_assert_eq!(&told(reader(), cut(bytes.as_bytes(), lengths)), &whole);
+    let whole = sink_calls(reader(), [bytes.as_bytes()]);
+    prop_assert_eq!(&sink_calls(reader(), cut(bytes.as_bytes(), lengths)), &whole);
     prop_assert_eq!(seen(whole), expected, "{}", bytes);
     Ok(())
 }
