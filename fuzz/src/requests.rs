@@ -1,23 +1,23 @@
 //! What a request asks for, read from a `serde_json` value in the order in which it stands.
 
-use llm_metrics::fuzzing::Asked;
+use llm_metrics::fuzzing::ParsedRequest;
 use serde_json::{Map, Value};
 
-pub fn read(request: &Map<String, Value>) -> Asked {
-    let mut asked = Asked::default();
+pub fn read(request: &Map<String, Value>) -> ParsedRequest {
+    let mut parsed = ParsedRequest::default();
     let (mut limit, mut newer_limit) = (None, None);
     let (mut format, mut grammar) = (None, None);
     let (mut switch, mut effort) = (None, None);
     let word = |value: &Value| value.as_str().map(|effort| effort != "none");
     for (key, value) in request {
         match key.as_str() {
-            "model" => asked.model = value.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
-            "stream" => asked.stream = value.as_bool(),
+            "model" => parsed.model = value.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
+            "stream" => parsed.stream = value.as_bool(),
             "max_tokens" => limit = value.as_u64(),
             "max_completion_tokens" => newer_limit = value.as_u64(),
-            "n" => asked.choices = value.as_u64(),
+            "n" => parsed.choices = value.as_u64(),
             "tools" => {
-                asked.tools =
+                parsed.tools =
                     value.as_array().is_some_and(|tools| tools.iter().any(|tool| !tool.is_null() && !tool.is_array()))
             }
             "response_format" => format = value["type"].as_str().and_then(format_named),
@@ -74,14 +74,14 @@ pub fn read(request: &Map<String, Value>) -> Asked {
             _ => {}
         }
     }
-    asked.max_tokens = newer_limit.or(limit);
-    asked.format = match format {
+    parsed.max_tokens = newer_limit.or(limit);
+    parsed.format = match format {
         None | Some("Text") => grammar.or(format),
         named => named,
     }
     .map(str::to_owned);
-    asked.thinking = switch.or(effort);
-    asked
+    parsed.thinking = switch.or(effort);
+    parsed
 }
 
 fn format_named(word: &str) -> Option<&'static str> {

@@ -253,7 +253,7 @@ impl LineSink for LineRecorder {
 
 /// What was found in a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct ParsedRequest {
     pub model: Option<String>,
     pub stream: Option<bool>,
     pub max_tokens: Option<u64>,
@@ -265,10 +265,10 @@ pub struct Asked {
 }
 
 /// Reads a request in pieces.
-pub fn request<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Asked {
+pub fn request<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> ParsedRequest {
     let scan = scan(pieces);
     let facts = scan.facts();
-    Asked {
+    ParsedRequest {
         model: facts.model.map(|name| name.as_str().to_owned()),
         stream: facts.stream,
         max_tokens: facts.max_tokens,

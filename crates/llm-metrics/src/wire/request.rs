@@ -78,7 +78,7 @@ impl std::fmt::Debug for Name {
 
 /// What a value in a request means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum RequestField {
     Model,
     Stream,
     MaxTokens,
@@ -122,9 +122,9 @@ pub(super) type LeftOfPrompt = fn(context: u64, keep: Option<u64>) -> [u64; 4];
 /// Reads a request body as it flows by; keeps only the facts.
 #[derive(Debug)]
 pub(crate) struct RequestScan {
-    scanner: Scanner<Asked>,
+    scanner: Scanner<RequestField>,
     scratch: [u8; SCRATCH],
-    asked: Collected,
+    collected: Collected,
     begin: Begin,
     bytes: u64,
 }
@@ -133,7 +133,7 @@ pub(crate) struct RequestScan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begin {
     /// So many bytes of a byte order mark.
-    Mark(u8),
+    ByteOrderMark(u8),
     /// White space; what is said to be compressed has to show that it is not.
     Blank,
     /// A brace, of what is said to be compressed.
@@ -146,9 +146,15 @@ enum Begin {
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 impl RequestScan {
-    pub(super) fn new(shape: &'static Shape<Asked>, encoded: bool) -> Self {
-        let asked = Collected { encoded, ..Collected::default() };
-        Self { scanner: Scanner::new(shape), scratch: [0; SCRATCH], asked, begin: Begin::Mark(0), bytes: 0 }
+    pub(super) fn new(shape: &'static Shape<RequestField>, encoded: bool) -> Self {
+        let collected = Collected { encoded, ..Collected::default() };
+        Self {
+            scanner: Scanner::new(shape),
+            scratch: [0; SCRATCH],
+            collected,
+            begin: Begin::ByteOrderMark(0),
+            bytes: 0,
+        }
     }
 
     /// Reads the next bytes of the body.
@@ -156,8 +162,8 @@ impl RequestScan {
         self.bytes += bytes.len() as u64;
         let bytes = if self.begin == Begin::Json { bytes } else { self.first_bytes(bytes) };
         if self.begin == Begin::Json {
-            self.scanner.read(bytes, &mut self.scratch, &mut self.asked);
-            if let Some(schema) = &mut self.asked.schema {
+            self.scanner.read(bytes, &mut self.scratch, &mut self.collected);
+            if let Some(schema) = &mut self.collected.schema {
                 schema.keep(bytes);
             }
         }
@@ -165,37 +171,37 @@ impl RequestScan {
 
     /// From here on, names of tools are kept until they are taken.
     pub(crate) fn want_tools(&mut self) {
-        self.asked.wants_tools = true;
+        self.collected.wants_tools = true;
     }
 
     /// The names of tools that came since they were last taken.
     pub(crate) fn take_tools(&mut self) -> Option<Box<ToolNames>> {
-        self.asked.tools.take()
+        self.collected.tools.take()
     }
 
     /// Keeps the schema that the answer has to follow, for [`take_schema`](Self::take_schema).
     pub(crate) fn want_schema(&mut self) {
-        self.asked.schema = Some(Box::default());
+        self.collected.schema = Some(Box::default());
     }
 
     /// The schema, once, as soon as all of it has been read. It is over its limit if it was larger than that.
     pub(crate) fn take_schema(&mut self) -> Option<Box<Held>> {
-        self.asked.schema.as_mut()?.whole.take()
+        self.collected.schema.as_mut()?.whole.take()
     }
 
     /// How long the prompt is as far as it was read, and how much is left if it is cut; `None` if the request says much that is no text for the
     /// model.
     pub(super) fn prompt(&self, left: LeftOfPrompt) -> Option<Prompt> {
-        let is_text = !self.asked.images && self.asked.facts.format != Some(Format::JsonSchema);
-        let context = self.asked.context.map(|context| context.get().into()).filter(|context| *context > 1);
-        let keep = self.asked.keep.map(u64::from);
+        let is_text = !self.collected.images && self.collected.facts.format != Some(Format::JsonSchema);
+        let context = self.collected.context.map(|context| context.get().into()).filter(|context| *context > 1);
+        let keep = self.collected.keep.map(u64::from);
         let limit = context.map(|context| PromptLimit { context, left: left(context, keep) });
         is_text.then_some(Prompt { bytes: self.bytes, limit })
     }
 
     /// What is known so far.
     pub(crate) fn facts(&self) -> &RequestFacts {
-        &self.asked.facts
+        &self.collected.facts
     }
 
     /// Whether the body is compressed, so that nothing can be read of it.
@@ -206,8 +212,9 @@ impl RequestScan {
     /// Why the body could not be read; `ended` says that there is no more of it. Once.
     pub(crate) fn failure(&mut self, ended: bool) -> Option<InspectionFailure> {
         let cut = ended && self.begin == Begin::Json && !self.scanner.is_settled();
-        let why = self.asked.broken.or_else(|| cut.then_some(Broken::Malformed)).filter(|_| !self.asked.failed)?;
-        self.asked.failed = true;
+        let why =
+            self.collected.broken.or_else(|| cut.then_some(Broken::Malformed)).filter(|_| !self.collected.failed)?;
+        self.collected.failed = true;
         Some(match why {
             Broken::Malformed => InspectionFailure::Malformed,
             Broken::TooLarge => InspectionFailure::TooLarge,
@@ -218,21 +225,21 @@ impl RequestScan {
     fn first_bytes<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
         while let [byte, rest @ ..] = bytes {
             self.begin = match self.begin {
-                Begin::Mark(read) if *byte == BYTE_ORDER_MARK[usize::from(read)] => {
+                Begin::ByteOrderMark(read) if *byte == BYTE_ORDER_MARK[usize::from(read)] => {
                     if read == 2 {
                         Begin::Blank
                     } else {
-                        Begin::Mark(read + 1)
+                        Begin::ByteOrderMark(read + 1)
                     }
                 }
-                Begin::Mark(_) | Begin::Blank if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') => Begin::Blank,
-                Begin::Mark(_) | Begin::Blank if !self.asked.encoded => Begin::Json,
-                Begin::Mark(_) | Begin::Blank if *byte == b'{' => Begin::Brace,
+                Begin::ByteOrderMark(_) | Begin::Blank if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') => Begin::Blank,
+                Begin::ByteOrderMark(_) | Begin::Blank if !self.collected.encoded => Begin::Json,
+                Begin::ByteOrderMark(_) | Begin::Blank if *byte == b'{' => Begin::Brace,
                 Begin::Brace if matches!(byte, b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n') => {
-                    self.scanner.read(b"{", &mut self.scratch, &mut self.asked);
+                    self.scanner.read(b"{", &mut self.scratch, &mut self.collected);
                     Begin::Json
                 }
-                Begin::Mark(_) | Begin::Blank | Begin::Brace => Begin::Compressed,
+                Begin::ByteOrderMark(_) | Begin::Blank | Begin::Brace => Begin::Compressed,
                 Begin::Json | Begin::Compressed => return bytes,
             };
             if matches!(self.begin, Begin::Json | Begin::Compressed) {
@@ -306,59 +313,59 @@ impl KeptSchema {
 }
 
 impl Visitor for Collected {
-    type Fact = Asked;
+    type Fact = RequestField;
 
-    fn enter(&mut self, object: Asked) {
-        if object == Asked::Tool {
+    fn enter(&mut self, object: RequestField) {
+        if object == RequestField::Tool {
             self.facts.tools = true;
             self.tool_is_named = false;
         }
     }
 
-    fn leave(&mut self, object: Asked) {
-        if object == Asked::Tool && !self.tool_is_named {
+    fn leave(&mut self, object: RequestField) {
+        if object == RequestField::Tool && !self.tool_is_named {
             self.nameless_tool();
         }
     }
 
-    fn scalar(&mut self, fact: Asked, value: Scalar<'_>) {
+    fn scalar(&mut self, fact: RequestField, value: Scalar<'_>) {
         match fact {
-            Asked::Model => {
+            RequestField::Model => {
                 self.facts.model = value
                     .string()
                     .filter(|name| !name.is_empty())
                     .map(|name| Name::new(super::facts::model_name(name)));
             }
-            Asked::Stream => self.facts.stream = value.boolean(),
-            Asked::MaxTokens if self.newer_limit => {}
-            Asked::MaxTokens => self.facts.max_tokens = value.amount(),
-            Asked::MaxCompletionTokens => {
+            RequestField::Stream => self.facts.stream = value.boolean(),
+            RequestField::MaxTokens if self.newer_limit => {}
+            RequestField::MaxTokens => self.facts.max_tokens = value.amount(),
+            RequestField::MaxCompletionTokens => {
                 self.newer_limit = value.amount().is_some();
                 self.facts.max_tokens = value.amount().or(self.facts.max_tokens);
             }
-            Asked::Choices => self.facts.choices = value.amount(),
-            Asked::Format => self.format = value.string().and_then(format),
-            Asked::GrammarType => {
+            RequestField::Choices => self.facts.choices = value.amount(),
+            RequestField::Format => self.format = value.string().and_then(format),
+            RequestField::GrammarType => {
                 self.grammar = value.string().map(|kind| match format(kind) {
                     None | Some(Format::Text) => Format::Grammar,
                     Some(format) => format,
                 });
             }
-            Asked::JsonObject if value.boolean() == Some(true) => self.grammar = Some(Format::JsonObject),
-            Asked::Thinking => self.switch = value.boolean().or(self.switch),
-            Asked::ThinkingType => {
+            RequestField::JsonObject if value.boolean() == Some(true) => self.grammar = Some(Format::JsonObject),
+            RequestField::Thinking => self.switch = value.boolean().or(self.switch),
+            RequestField::ThinkingType => {
                 self.switch = match value.string() {
                     Some(b"enabled" | b"adaptive") => Some(true),
                     Some(b"disabled") => Some(false),
                     _ => self.switch,
                 }
             }
-            Asked::Effort => self.effort = value.string().map(|effort| effort != b"none"),
-            Asked::Think => match value {
+            RequestField::Effort => self.effort = value.string().map(|effort| effort != b"none"),
+            RequestField::Think => match value {
                 Scalar::Bool(think) => self.switch = Some(think),
                 _ => self.effort = value.string().map(|effort| effort != b"none"),
             },
-            Asked::OllamaFormat => {
+            RequestField::OllamaFormat => {
                 self.format = match value {
                     Scalar::String(b"json") => Some(Format::JsonObject),
                     Scalar::Other => Some(Format::JsonSchema),
@@ -368,46 +375,51 @@ impl Visitor for Collected {
                     schema.begin(schema.skipped_from);
                 }
             }
-            Asked::Input => self.facts.inputs = value.string().map(|_| 1),
-            Asked::Inputs => match value {
+            RequestField::Input => self.facts.inputs = value.string().map(|_| 1),
+            RequestField::Inputs => match value {
                 // A list of numbers is one text in tokens.
                 Scalar::Number(_) => self.facts.inputs = Some(1),
                 _ => self.facts.inputs = Some(self.facts.inputs.unwrap_or(0).saturating_add(1)),
             },
-            Asked::Context => {
+            RequestField::Context => {
                 self.context = value.amount().and_then(|context| u32::try_from(context).ok()?.try_into().ok())
             }
-            Asked::Keep => {
+            RequestField::Keep => {
                 let all = value.float().is_some_and(|keep| keep < 0.0);
                 let keep = value.amount().map(|keep| u32::try_from(keep).unwrap_or(u32::MAX));
                 self.keep = if all { Some(u32::MAX) } else { keep };
             }
-            Asked::Background => self.facts.background = value.boolean() == Some(true),
-            Asked::ToolName => {
+            RequestField::Background => self.facts.background = value.boolean() == Some(true),
+            RequestField::ToolName => {
                 if let Some(name) = value.string().filter(|_| self.wants_tools) {
                     // One that was cut would be another.
                     self.tool_is_named |= name.len() < SCRATCH;
                     self.tools.get_or_insert_default().insert(name);
                 }
             }
-            Asked::Grammar | Asked::JsonSchema | Asked::JsonObject | Asked::Schema | Asked::Tool | Asked::Images => {}
+            RequestField::Grammar
+            | RequestField::JsonSchema
+            | RequestField::JsonObject
+            | RequestField::Schema
+            | RequestField::Tool
+            | RequestField::Images => {}
         }
         self.facts.thinking = self.switch.or(self.effort);
         self.settle_format();
     }
 
-    fn present(&mut self, fact: Asked, offset: usize) {
-        if let (Asked::JsonSchema | Asked::Schema, Some(schema)) = (fact, &mut self.schema) {
+    fn present(&mut self, fact: RequestField, offset: usize) {
+        if let (RequestField::JsonSchema | RequestField::Schema, Some(schema)) = (fact, &mut self.schema) {
             schema.expected_at = Some(offset);
         }
         match fact {
-            Asked::Tool => {
+            RequestField::Tool => {
                 self.facts.tools = true;
                 self.nameless_tool();
             }
-            Asked::Images => self.images = true,
-            Asked::Grammar => self.grammar = Some(Format::Grammar),
-            Asked::JsonSchema => self.grammar = Some(Format::JsonSchema),
+            RequestField::Images => self.images = true,
+            RequestField::Grammar => self.grammar = Some(Format::Grammar),
+            RequestField::JsonSchema => self.grammar = Some(Format::JsonSchema),
             _ => {}
         }
         self.settle_format();

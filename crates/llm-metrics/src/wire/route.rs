@@ -4,7 +4,7 @@ use super::facts::Fact;
 use super::framing::Framing;
 use super::json::Shape;
 use super::protocol::{anthropic, embeddings, llama_cpp, ollama, openai, responses};
-use super::request::{Asked, LeftOfPrompt, RequestScan};
+use super::request::{LeftOfPrompt, RequestField, RequestScan};
 use crate::quality::Prompt;
 use crate::vocabulary::{Endpoint, Operation, Protocol};
 
@@ -26,7 +26,7 @@ pub(crate) struct Route {
     /// How much its servers leave of a prompt that is too long, where they cut it and do not say so.
     pub(super) cuts_prompts: Option<LeftOfPrompt>,
     paths: &'static [Path],
-    pub(super) request: &'static Shape<Asked>,
+    pub(super) request: &'static Shape<RequestField>,
     pub(super) event: &'static Shape<Fact>,
     pub(super) document: &'static Shape<Fact>,
 }

@@ -7,7 +7,7 @@ use crate::wire::counts::Count;
 use crate::wire::facts::Fact;
 use crate::wire::json::Shape::{self, Array, Envelope, Object, Scalar, Tag, Text};
 use crate::wire::json::Tags;
-use crate::wire::request::Asked;
+use crate::wire::request::RequestField;
 
 /// One event of a stream.
 pub(in crate::wire) static EVENT: Shape<Fact> = Object(None, &[("type", Tag(&EVENTS)), ("error", ERROR)]);
@@ -109,14 +109,14 @@ const INVOCATION_METRICS: Shape<Fact> = Object(
     ],
 );
 
-pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
-        ("stream", Scalar(Asked::Stream)),
-        ("max_tokens", Scalar(Asked::MaxTokens)),
+        ("model", Scalar(RequestField::Model)),
+        ("stream", Scalar(RequestField::Stream)),
+        ("max_tokens", Scalar(RequestField::MaxTokens)),
         ("tools", TOOLS),
-        ("thinking", Object(None, &[("type", Scalar(Asked::ThinkingType))])),
+        ("thinking", Object(None, &[("type", Scalar(RequestField::ThinkingType))])),
         ("output_format", FORMAT),
         ("output_config", Object(None, &[("format", FORMAT)])),
     ],

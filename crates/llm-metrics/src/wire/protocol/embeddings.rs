@@ -5,7 +5,7 @@ use super::openai::USAGE;
 use crate::wire::counts::Count;
 use crate::wire::facts::Fact;
 use crate::wire::json::Shape::{self, Array, Either, Is, Object, Scalar};
-use crate::wire::request::Asked;
+use crate::wire::request::RequestField;
 
 /// An answer of either. Of reranking, Jina and vLLM say `usage`, Cohere says `meta`, and TEI nothing: its answer is a list.
 pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
@@ -32,20 +32,20 @@ const EMBEDDING_USAGE: Shape<Fact> = Object(
     ],
 );
 
-pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
+        ("model", Scalar(RequestField::Model)),
         // A text, a list of texts, a list of tokens, or a list of lists of tokens.
-        ("input", Either(&Scalar(Asked::Input), &Array(&Scalar(Asked::Inputs)))),
+        ("input", Either(&Scalar(RequestField::Input), &Array(&Scalar(RequestField::Inputs)))),
     ],
 );
 
-pub(in crate::wire) static RERANK_REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static RERANK_REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
-        ("documents", Either(&Scalar(Asked::Input), &Array(&Scalar(Asked::Inputs)))),
-        ("texts", Array(&Scalar(Asked::Inputs))),
+        ("model", Scalar(RequestField::Model)),
+        ("documents", Either(&Scalar(RequestField::Input), &Array(&Scalar(RequestField::Inputs)))),
+        ("texts", Array(&Scalar(RequestField::Inputs))),
     ],
 );

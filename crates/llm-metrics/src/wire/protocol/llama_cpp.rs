@@ -7,7 +7,7 @@ use crate::wire::TextKind::Answer;
 use crate::wire::counts::Count;
 use crate::wire::facts::Fact;
 use crate::wire::json::Shape::{self, Array, Envelope, Object, Present, Scalar, Text};
-use crate::wire::request::Asked;
+use crate::wire::request::RequestField;
 
 /// One event of a stream, or a whole answer.
 pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
@@ -40,15 +40,15 @@ static CHOICE: Shape<Fact> = Object(
     ],
 );
 
-pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
-        ("stream", Scalar(Asked::Stream)),
-        ("n_predict", Scalar(Asked::MaxTokens)),
-        ("max_tokens", Scalar(Asked::MaxTokens)),
-        ("n", Scalar(Asked::Choices)),
-        ("grammar", Present(Asked::Grammar)),
-        ("json_schema", Present(Asked::JsonSchema)),
+        ("model", Scalar(RequestField::Model)),
+        ("stream", Scalar(RequestField::Stream)),
+        ("n_predict", Scalar(RequestField::MaxTokens)),
+        ("max_tokens", Scalar(RequestField::MaxTokens)),
+        ("n", Scalar(RequestField::Choices)),
+        ("grammar", Present(RequestField::Grammar)),
+        ("json_schema", Present(RequestField::JsonSchema)),
     ],
 );

@@ -6,7 +6,7 @@ use crate::wire::TextKind::{Answer, Reasoning, ToolName};
 use crate::wire::counts::Count;
 use crate::wire::facts::{Fact, Time};
 use crate::wire::json::Shape::{self, Array, Either, Envelope, Object, Padding, Present, Scalar, Text};
-use crate::wire::request::Asked;
+use crate::wire::request::RequestField;
 
 /// A line of a stream of `/api/chat` or `/api/generate`, or a whole answer.
 pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
@@ -57,38 +57,38 @@ pub(in crate::wire) static EMBEDDED: Shape<Fact> = Object(
     ],
 );
 
-pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
-        ("stream", Scalar(Asked::Stream)),
+        ("model", Scalar(RequestField::Model)),
+        ("stream", Scalar(RequestField::Stream)),
         (
             "options",
             Object(
                 None,
                 &[
-                    ("num_predict", Scalar(Asked::MaxTokens)),
-                    ("num_ctx", Scalar(Asked::Context)),
-                    ("num_keep", Scalar(Asked::Keep)),
+                    ("num_predict", Scalar(RequestField::MaxTokens)),
+                    ("num_ctx", Scalar(RequestField::Context)),
+                    ("num_keep", Scalar(RequestField::Keep)),
                 ],
             ),
         ),
-        ("format", Scalar(Asked::OllamaFormat)),
+        ("format", Scalar(RequestField::OllamaFormat)),
         ("tools", TOOLS),
         // Pictures are longer than the tokens that they make.
-        ("images", Present(Asked::Images)),
-        ("messages", Array(&Object(None, &[("images", Present(Asked::Images))]))),
+        ("images", Present(RequestField::Images)),
+        ("messages", Array(&Object(None, &[("images", Present(RequestField::Images))]))),
         // `true`, or how much.
-        ("think", Scalar(Asked::Think)),
+        ("think", Scalar(RequestField::Think)),
     ],
 );
 
-pub(in crate::wire) static EMBED_REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static EMBED_REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
-        ("input", Either(&Scalar(Asked::Input), &Array(&Scalar(Asked::Inputs)))),
-        ("prompt", Scalar(Asked::Input)),
+        ("model", Scalar(RequestField::Model)),
+        ("input", Either(&Scalar(RequestField::Input), &Array(&Scalar(RequestField::Inputs)))),
+        ("prompt", Scalar(RequestField::Input)),
     ],
 );
 

@@ -5,7 +5,7 @@ use crate::wire::TextKind::{Answer, Media, Reasoning, Refusal, ToolArguments, To
 use crate::wire::counts::Count;
 use crate::wire::facts::{Fact, Time};
 use crate::wire::json::Shape::{self, Array, Either, Envelope, Is, Object, Padding, Present, Scalar, Text};
-use crate::wire::request::Asked;
+use crate::wire::request::RequestField;
 
 /// One event of a chat stream.
 pub(in crate::wire) static CHAT_CHUNK: Shape<Fact> = Object(None, &root(&CHAT_CHUNK_CHOICE));
@@ -146,70 +146,78 @@ pub(super) const TIMINGS: Shape<Fact> = Object(
 );
 
 /// What a request offers: a tool's name stands in an object of its kind, or beside its kind.
-pub(super) const TOOLS: Shape<Asked> = Array(&Either(
-    &Present(Asked::Tool),
+pub(super) const TOOLS: Shape<RequestField> = Array(&Either(
+    &Present(RequestField::Tool),
     &Object(
-        Some(Asked::Tool),
+        Some(RequestField::Tool),
         &[
-            ("name", Scalar(Asked::ToolName)),
-            ("function", Object(None, &[("name", Scalar(Asked::ToolName))])),
-            ("custom", Object(None, &[("name", Scalar(Asked::ToolName))])),
+            ("name", Scalar(RequestField::ToolName)),
+            ("function", Object(None, &[("name", Scalar(RequestField::ToolName))])),
+            ("custom", Object(None, &[("name", Scalar(RequestField::ToolName))])),
         ],
     ),
 ));
 
 /// vLLM's form of a form: one of these.
-const STRUCTURED_OUTPUTS: &[(&str, Shape<Asked>)] = &[
-    ("json", Present(Asked::JsonSchema)),
-    ("json_object", Scalar(Asked::JsonObject)),
-    ("regex", Present(Asked::Grammar)),
-    ("choice", Present(Asked::Grammar)),
-    ("grammar", Present(Asked::Grammar)),
-    ("structural_tag", Present(Asked::Grammar)),
+const STRUCTURED_OUTPUTS: &[(&str, Shape<RequestField>)] = &[
+    ("json", Present(RequestField::JsonSchema)),
+    ("json_object", Scalar(RequestField::JsonObject)),
+    ("regex", Present(RequestField::Grammar)),
+    ("choice", Present(RequestField::Grammar)),
+    ("grammar", Present(RequestField::Grammar)),
+    ("structural_tag", Present(RequestField::Grammar)),
 ];
 
 /// A grammar as text, or mistral.rs's, which may be a schema.
-const GRAMMAR: Shape<Asked> =
-    Either(&Present(Asked::Grammar), &Object(None, &[("type", Scalar(Asked::GrammarType)), SCHEMA_VALUE]));
-const SCHEMA_VALUE: (&str, Shape<Asked>) = ("value", Present(Asked::Schema));
+const GRAMMAR: Shape<RequestField> = Either(
+    &Present(RequestField::Grammar),
+    &Object(None, &[("type", Scalar(RequestField::GrammarType)), SCHEMA_VALUE]),
+);
+const SCHEMA_VALUE: (&str, Shape<RequestField>) = ("value", Present(RequestField::Schema));
 
 /// A form, with its schema beside it.
-pub(super) const FORMAT: Shape<Asked> = Object(None, &[("type", Scalar(Asked::Format)), SCHEMA]);
-const SCHEMA: (&str, Shape<Asked>) = ("schema", Present(Asked::Schema));
+pub(super) const FORMAT: Shape<RequestField> = Object(None, &[("type", Scalar(RequestField::Format)), SCHEMA]);
+const SCHEMA: (&str, Shape<RequestField>) = ("schema", Present(RequestField::Schema));
 
 /// The same, where the schema has a name; llama.cpp has it beside.
-const RESPONSE_FORMAT: Shape<Asked> =
-    Object(None, &[("type", Scalar(Asked::Format)), ("json_schema", Object(None, &[SCHEMA])), SCHEMA]);
+const RESPONSE_FORMAT: Shape<RequestField> =
+    Object(None, &[("type", Scalar(RequestField::Format)), ("json_schema", Object(None, &[SCHEMA])), SCHEMA]);
 
 /// A request, to either endpoint.
-pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
-        ("stream", Scalar(Asked::Stream)),
-        ("max_tokens", Scalar(Asked::MaxTokens)),
-        ("max_completion_tokens", Scalar(Asked::MaxCompletionTokens)),
-        ("n", Scalar(Asked::Choices)),
+        ("model", Scalar(RequestField::Model)),
+        ("stream", Scalar(RequestField::Stream)),
+        ("max_tokens", Scalar(RequestField::MaxTokens)),
+        ("max_completion_tokens", Scalar(RequestField::MaxCompletionTokens)),
+        ("n", Scalar(RequestField::Choices)),
         ("tools", TOOLS),
         ("response_format", RESPONSE_FORMAT),
         // vLLM, SGLang, llama.cpp and mistral.rs.
-        ("guided_json", Present(Asked::JsonSchema)),
-        ("guided_regex", Present(Asked::Grammar)),
-        ("guided_choice", Present(Asked::Grammar)),
-        ("guided_grammar", Present(Asked::Grammar)),
-        ("structured_outputs", Either(&Present(Asked::Grammar), &Object(None, STRUCTURED_OUTPUTS))),
+        ("guided_json", Present(RequestField::JsonSchema)),
+        ("guided_regex", Present(RequestField::Grammar)),
+        ("guided_choice", Present(RequestField::Grammar)),
+        ("guided_grammar", Present(RequestField::Grammar)),
+        ("structured_outputs", Either(&Present(RequestField::Grammar), &Object(None, STRUCTURED_OUTPUTS))),
         ("grammar", GRAMMAR),
-        ("regex", Present(Asked::Grammar)),
-        ("ebnf", Present(Asked::Grammar)),
-        ("json_schema", Present(Asked::JsonSchema)),
+        ("regex", Present(RequestField::Grammar)),
+        ("ebnf", Present(RequestField::Grammar)),
+        ("json_schema", Present(RequestField::JsonSchema)),
         // Every house has its own switch for reasoning.
-        ("enable_thinking", Scalar(Asked::Thinking)),
+        ("enable_thinking", Scalar(RequestField::Thinking)),
         (
             "chat_template_kwargs",
-            Object(None, &[("enable_thinking", Scalar(Asked::Thinking)), ("thinking", Scalar(Asked::Thinking))]),
+            Object(
+                None,
+                &[("enable_thinking", Scalar(RequestField::Thinking)), ("thinking", Scalar(RequestField::Thinking))],
+            ),
         ),
-        ("thinking", Object(None, &[("type", Scalar(Asked::ThinkingType))])),
-        ("reasoning_effort", Scalar(Asked::Effort)),
-        ("reasoning", Object(None, &[("effort", Scalar(Asked::Effort)), ("enabled", Scalar(Asked::Thinking))])),
+        ("thinking", Object(None, &[("type", Scalar(RequestField::ThinkingType))])),
+        ("reasoning_effort", Scalar(RequestField::Effort)),
+        (
+            "reasoning",
+            Object(None, &[("effort", Scalar(RequestField::Effort)), ("enabled", Scalar(RequestField::Thinking))]),
+        ),
     ],
 );

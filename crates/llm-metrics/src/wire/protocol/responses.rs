@@ -10,7 +10,7 @@ use crate::wire::TextKind::{Answer, Media, Reasoning, Refusal, ToolArguments, To
 use crate::wire::facts::Fact;
 use crate::wire::json::Shape::{self, Array, Either, Envelope, Object, Padding, Scalar, Tag, Text};
 use crate::wire::json::Tags;
-use crate::wire::request::Asked;
+use crate::wire::request::RequestField;
 
 /// One event of a stream whose name is not known, or comes later.
 pub(in crate::wire) static EVENT: Shape<Fact> = Object(
@@ -152,15 +152,15 @@ const ITEM: Keys = &[
 /// What a shell is to do.
 const COMMANDS: Shape<Fact> = Array(&Text(ToolInput));
 
-pub(in crate::wire) static REQUEST: Shape<Asked> = Object(
+pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
     None,
     &[
-        ("model", Scalar(Asked::Model)),
-        ("stream", Scalar(Asked::Stream)),
-        ("max_output_tokens", Scalar(Asked::MaxTokens)),
-        ("background", Scalar(Asked::Background)),
+        ("model", Scalar(RequestField::Model)),
+        ("stream", Scalar(RequestField::Stream)),
+        ("max_output_tokens", Scalar(RequestField::MaxTokens)),
+        ("background", Scalar(RequestField::Background)),
         ("tools", TOOLS),
         ("text", Object(None, &[("format", FORMAT)])),
-        ("reasoning", Object(None, &[("effort", Scalar(Asked::Effort))])),
+        ("reasoning", Object(None, &[("effort", Scalar(RequestField::Effort))])),
     ],
 );
