@@ -10,7 +10,7 @@ use std::{
 
 use super::{life::Door, quality::Expected};
 use crate::{
-    quality::{Held, Prompt, QualityChecks, ToolNames},
+    quality::{BoundedBytes, Prompt, QualityChecks, ToolNames},
     record::{Hint, LlmMetrics, RawLabels, Series, inside_map},
     vocabulary::{ErrorType, InspectionFailure, MAX_NAME_BYTES, MAX_PLAUSIBLE_TOKENS, Protocol, SkipReason, Usage},
     wire::{Format, RequestFacts},
@@ -123,7 +123,12 @@ impl Shared {
     }
 
     /// Takes over what outputs, and the count of the prompt's tokens, are to be held against.
-    pub(crate) fn expects(&self, tools: Option<Box<ToolNames>>, schema: Option<Box<Held>>, prompt: Option<Prompt>) {
+    pub(crate) fn expects(
+        &self,
+        tools: Option<Box<ToolNames>>,
+        schema: Option<Box<BoundedBytes>>,
+        prompt: Option<Prompt>,
+    ) {
         let prompt = prompt.filter(|_| self.metrics.0.options.quality.truncation);
         let mut sides = self.sides();
         if tools.is_none() && schema.is_none() && prompt.is_none() && sides.engine.is_none() {

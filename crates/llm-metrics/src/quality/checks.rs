@@ -28,7 +28,7 @@ impl Default for QualityChecks {
 }
 
 impl QualityChecks {
-    /// Every check that holds no text: all but that of JSON schemas.
+    /// Every check that keeps no text: all but that of JSON schemas.
     pub const fn all() -> Self {
         Self::each(true)
     }
@@ -96,7 +96,7 @@ impl QualityChecks {
     /// Whether outputs follow the JSON schema of their request: `llm_structured_outputs_total` with `result="schema_mismatch"`. Off by
     /// default, and without effect where [`structured_output`](Self::structured_output) is off.
     ///
-    /// Unlike the other checks, this one holds text: the schema of a request (32 KiB at most) and each of its answers (64 KiB each at most,
+    /// Unlike the other checks, this one keeps text: the schema of a request (32 KiB at most) and each of its answers (64 KiB each at most,
     /// four choices at most). It compiles the schema and validates when the answer ends, in the task that ends it: for up to about
     /// a tenth of a second with the largest schemas and answers that are checked.
     ///

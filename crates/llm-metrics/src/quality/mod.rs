@@ -3,7 +3,7 @@
 //!
 //! Each check is an incremental automaton: it takes text in any pieces, keeps state of a fixed size and no text, allocates nothing once it
 //! runs, and cannot fail. It knows neither how the text came nor what is recorded of it: [`Outputs`] is told pieces of text and tells
-//! [`Finding`]s. The check of JSON schemas is the exception, and therefore off by default: it holds schema and answer, up to a limit, and
+//! [`Finding`]s. The check of JSON schemas is the exception, and therefore off by default: it keeps schema and answer, up to a limit, and
 //! works on them when the answer ends.
 //!
 //! ```text
@@ -14,11 +14,11 @@
 //!                    └─ tools ─────── json     each call's name and arguments
 //! ```
 
+mod bounded;
 mod checks;
 mod finding;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod held;
 mod json;
 mod markup;
 mod output;
@@ -31,9 +31,9 @@ mod tests;
 mod tools;
 pub(crate) mod truncation;
 
+pub(crate) use bounded::BoundedBytes;
 pub use checks::QualityChecks;
 pub(crate) use finding::Finding;
-pub(crate) use held::Held;
 pub(crate) use output::Ending;
 use output::Output;
 use tools::ToolCalls;
@@ -63,7 +63,7 @@ pub(crate) struct Asked {
     pub(crate) format: Option<StructuredFormat>,
     pub(crate) tools: Option<Box<ToolNames>>,
     /// The schema of that format, where it is to be checked.
-    pub(crate) schema: Option<Box<Held>>,
+    pub(crate) schema: Option<Box<BoundedBytes>>,
 }
 
 /// The outputs of one request, one for each choice.

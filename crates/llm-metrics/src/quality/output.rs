@@ -52,9 +52,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// `holds`: its JSON is held, to be validated against a schema.
-    pub(super) fn new(holds: bool) -> Self {
-        Self { structured: StructuredOutput::new(holds), ..Self::default() }
+    /// `keeps_bytes`: its JSON is kept, to be validated against a schema.
+    pub(super) fn new(keeps_bytes: bool) -> Self {
+        Self { structured: StructuredOutput::new(keeps_bytes), ..Self::default() }
     }
 
     /// The next piece of a text.

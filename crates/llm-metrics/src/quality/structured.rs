@@ -1,14 +1,14 @@
 //! Whether an answer that was to be JSON is JSON.
 
 use super::{
-    held::Held,
+    bounded::BoundedBytes,
     json::{JsonValidator, Validity},
     schema,
 };
 use crate::vocabulary::{StructuredFormat, StructuredResult};
 
-/// How much of an answer is held for its schema.
-const HELD: usize = 64 << 10;
+/// How many bytes of an answer are kept for its schema.
+const MAX_ANSWER: usize = 64 << 10;
 
 const OPENS_REASONING: &[u8] = b"<think>";
 const CLOSES_REASONING: &[u8] = b"</think>";
@@ -24,7 +24,7 @@ pub(crate) struct StructuredOutput {
     opening: u8,
     closing: u8,
     /// The JSON, where it is to be validated against a schema.
-    held: Option<Box<Held>>,
+    bytes: Option<Box<BoundedBytes>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,17 +46,17 @@ enum Place {
 }
 
 impl StructuredOutput {
-    pub(super) fn new(holds: bool) -> Self {
-        Self { held: holds.then(Box::default), ..Self::default() }
+    pub(super) fn new(keeps_bytes: bool) -> Self {
+        Self { bytes: keeps_bytes.then(Box::default), ..Self::default() }
     }
 
     /// The result of an answer that is JSON, by its schema. A request for `json_object` has none, and any JSON is valid.
-    pub(super) fn by_schema(&self, format: StructuredFormat, schema: Option<&Held>) -> StructuredResult {
+    pub(super) fn by_schema(&self, format: StructuredFormat, schema: Option<&BoundedBytes>) -> StructuredResult {
         let Some(schema) = schema else {
             let needs_one = format == StructuredFormat::JsonSchema;
             return if needs_one { StructuredResult::Unchecked } else { StructuredResult::Valid };
         };
-        let answer = self.held.as_ref().and_then(|held| held.whole());
+        let answer = self.bytes.as_ref().and_then(|bytes| bytes.whole());
         match schema.whole().zip(answer) {
             Some((schema, answer)) => schema::judge(schema, answer),
             None => StructuredResult::Unchecked,
@@ -91,8 +91,8 @@ impl StructuredOutput {
     }
 
     fn bare<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
-        if let Some(held) = &mut self.held {
-            held.push(text, HELD);
+        if let Some(bytes) = &mut self.bytes {
+            bytes.push(text, MAX_ANSWER);
         }
         let was_blank = self.json.is_blank();
         let Some(at) = self.json.read(text) else { return &[] };
@@ -117,7 +117,7 @@ impl StructuredOutput {
     fn prose<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         for (at, byte) in text.iter().enumerate() {
             if self.closes_reasoning(*byte) {
-                *self = Self::new(self.held.is_some());
+                *self = Self::new(self.bytes.is_some());
                 return &text[at + 1..];
             }
             self.opens_reasoning(*byte);

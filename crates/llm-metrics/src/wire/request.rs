@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::json::{Broken, SCRATCH, Scalar, Shape, Skipped, Visitor};
 use super::scanner::Scanner;
-use crate::quality::{Held, Prompt, PromptLimit, ToolNames};
+use crate::quality::{BoundedBytes, Prompt, PromptLimit, ToolNames};
 use crate::vocabulary::{InspectionFailure, StructuredFormat};
 
 /// What the caller asked for.
@@ -185,7 +185,7 @@ impl RequestScan {
     }
 
     /// The schema, once, as soon as all of it has been read. It is over its limit if it was larger than that.
-    pub(crate) fn take_schema(&mut self) -> Option<Box<Held>> {
+    pub(crate) fn take_schema(&mut self) -> Option<Box<BoundedBytes>> {
         self.collected.schema.as_mut()?.whole.take()
     }
 
@@ -290,13 +290,13 @@ struct KeptSchema {
     expected_at: Option<usize>,
     begins: Option<usize>,
     ends: Option<usize>,
-    part: Held,
-    whole: Option<Box<Held>>,
+    part: BoundedBytes,
+    whole: Option<Box<BoundedBytes>>,
 }
 
 impl KeptSchema {
     fn begin(&mut self, at: usize) {
-        (self.begins, self.ends, self.part) = (Some(at), None, Held::default());
+        (self.begins, self.ends, self.part) = (Some(at), None, BoundedBytes::default());
     }
 
     /// Takes over the part of the slice that belongs to the schema.

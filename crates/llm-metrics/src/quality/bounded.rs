@@ -1,15 +1,15 @@
-//! Bytes that are held until all of them are there: a schema, and the answer that is to follow it.
+//! Bytes that are kept until all of them are there: a schema, and the answer that is to follow it.
 
 use std::fmt;
 
-/// Bytes, up to a limit. Once there are more, none are held.
+/// Bytes up to a limit. Once there are more, none are kept.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct BoundedBytes {
     bytes: Vec<u8>,
     overflowed: bool,
 }
 
-impl Held {
+impl BoundedBytes {
     pub(crate) fn push(&mut self, piece: &[u8], limit: usize) {
         self.overflowed |= self.bytes.len() + piece.len() > limit;
         if self.overflowed {
@@ -31,9 +31,9 @@ impl Held {
 }
 
 /// Without the text, which must not reach a log.
-impl fmt::Debug for Held {
+impl fmt::Debug for BoundedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("length", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("BoundedBytes").field("length", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 
@@ -42,34 +42,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_held_over_the_limit() {
-        let mut held = Held::default();
-        held.push(b"ab", 4);
-        held.push(b"cd", 4);
-        assert_eq!(held.whole(), Some(&b"abcd"[..]));
-        held.push(b"e", 4);
-        assert_eq!((held.whole(), held.bytes.capacity()), (None, 0));
-        held.push(b"", 4);
-        assert_eq!(held.whole(), None);
+    fn nothing_is_kept_over_the_limit() {
+        let mut bytes = BoundedBytes::default();
+        bytes.push(b"ab", 4);
+        bytes.push(b"cd", 4);
+        assert_eq!(bytes.whole(), Some(&b"abcd"[..]));
+        bytes.push(b"e", 4);
+        assert_eq!((bytes.whole(), bytes.bytes.capacity()), (None, 0));
+        bytes.push(b"", 4);
+        assert_eq!(bytes.whole(), None);
     }
 
     #[test]
     fn its_memory_grows_by_doubling_and_never_over_the_limit() {
-        let mut held = Held::default();
+        let mut bytes = BoundedBytes::default();
         let capacities: std::collections::BTreeSet<_> = (0..1000)
             .map(|_| {
-                held.push(b"x", 1000);
-                held.bytes.capacity()
+                bytes.push(b"x", 1000);
+                bytes.bytes.capacity()
             })
             .collect();
-        assert_eq!((held.bytes.len(), capacities.last()), (1000, Some(&1000)));
+        assert_eq!((bytes.bytes.len(), capacities.last()), (1000, Some(&1000)));
         assert!(capacities.len() < 12, "{capacities:?}");
     }
 
     #[test]
     fn debug_output_has_no_text() {
-        let mut held = Held::default();
-        held.push(b"secret", 100);
-        assert_eq!(format!("{held:?}"), "Held { length: 6, .. }");
+        let mut bytes = BoundedBytes::default();
+        bytes.push(b"secret", 100);
+        assert_eq!(format!("{bytes:?}"), "BoundedBytes { length: 6, .. }");
     }
 }
