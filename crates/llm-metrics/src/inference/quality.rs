@@ -2,7 +2,7 @@
 
 use super::life::Life;
 use crate::{
-    quality::{Asked, Ending, Finding, Outputs, Part, Prompt, QualityChecks, RequestEnd, truncation},
+    quality::{Ending, Finding, Outputs, Part, Prompt, QualityChecks, RequestEnd, RequestedOutput, truncation},
     record::QualityFinding,
     vocabulary::{FinishReason, Outcome, Usage},
     wire::TextKind,
@@ -19,7 +19,7 @@ pub(crate) struct OutputQuality {
 /// What is known of a request before there is an answer, as far as its outputs are concerned.
 #[derive(Default)]
 pub(super) struct Expected {
-    pub(super) asked: Asked,
+    pub(super) requested: RequestedOutput,
     /// By what the embedder tells the request from others, where somebody is told of findings.
     pub(super) request_id: Option<Box<str>>,
     /// How long the prompt is, where a count of its tokens may say that it was cut.
@@ -54,12 +54,12 @@ impl Life {
             return;
         }
         let expected = self.shared.sides().engine.as_mut().map(|report| std::mem::take(&mut report.expected));
-        let Expected { asked, request_id, prompt } = expected.unwrap_or_default();
+        let Expected { requested, request_id, prompt } = expected.unwrap_or_default();
         let named = self.shared.named_series(true);
         if let Some(counters) = named.and_then(|series| series.quality.as_ref()) {
-            counters.asked(asked.format, asked.tools.is_some());
+            counters.register_requested(requested.format, requested.tools.is_some());
         }
-        let outputs = Outputs::new(checks, asked);
+        let outputs = Outputs::new(checks, requested);
         self.quality = Some(Box::new(OutputQuality { outputs, request_id, prompt, input_truncated: false }));
     }
 

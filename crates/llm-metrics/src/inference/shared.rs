@@ -107,7 +107,7 @@ impl Shared {
             Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
         let format = facts.format.and_then(Format::structured);
         if let Some(format) = format.filter(|_| self.metrics.0.options.quality.structured_output) {
-            sides.engine.get_or_insert_default().expected.asked.format = Some(format);
+            sides.engine.get_or_insert_default().expected.requested.format = Some(format);
         }
     }
 
@@ -137,9 +137,9 @@ impl Shared {
         let expected = &mut sides.engine.get_or_insert_default().expected;
         expected.prompt = prompt;
         if schema.is_some() {
-            expected.asked.schema = schema;
+            expected.requested.schema = schema;
         }
-        match (&mut expected.asked.tools, tools) {
+        match (&mut expected.requested.tools, tools) {
             (Some(known), Some(more)) => known.extend(&more),
             (known @ None, more) => *known = more,
             (Some(_), None) => {}

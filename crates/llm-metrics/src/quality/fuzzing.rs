@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::exhaustive_enums, reason = "nobody can depend on it")]
 
 use super::{
-    Asked, Ending, Finding, Outputs, Part, QualityChecks, RequestEnd, ToolNames,
+    Ending, Finding, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
     json::{JsonValidator, Validity},
 };
 use crate::vocabulary::{FinishReason, StructuredFormat, TruncationCause};
@@ -41,8 +41,9 @@ impl Checked {
     pub fn start() -> Self {
         let mut tools = ToolNames::default();
         tools.insert(b"tool");
-        let asked = Asked { format: Some(StructuredFormat::JsonObject), tools: Some(Box::new(tools)), schema: None };
-        let mut outputs = Outputs::new(QualityChecks::all(), asked);
+        let requested =
+            RequestedOutput { format: Some(StructuredFormat::JsonObject), tools: Some(Box::new(tools)), schema: None };
+        let mut outputs = Outputs::new(QualityChecks::all(), requested);
         outputs.text(0, Part::Answer, b"", &mut |_| {});
         outputs.tool_name(1, 0, b"", &mut |_| {});
         Self { outputs }

@@ -59,7 +59,7 @@ pub(crate) enum Part {
 
 /// What the request asked for, as far as it can be checked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct RequestedOutput {
     pub(crate) format: Option<StructuredFormat>,
     pub(crate) tools: Option<Box<ToolNames>>,
     /// The schema of that format, where it is to be checked.
@@ -70,7 +70,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Outputs {
     checks: QualityChecks,
-    asked: Asked,
+    requested: RequestedOutput,
     followed: Vec<Followed>,
     tools: ToolCalls,
 }
@@ -96,13 +96,13 @@ pub(crate) struct RequestEnd {
 }
 
 impl Outputs {
-    pub(crate) fn new(checks: QualityChecks, asked: Asked) -> Self {
-        Self { checks, asked, followed: Vec::new(), tools: ToolCalls::default() }
+    pub(crate) fn new(checks: QualityChecks, requested: RequestedOutput) -> Self {
+        Self { checks, requested, followed: Vec::new(), tools: ToolCalls::default() }
     }
 
     /// The output is to have this form.
     pub(crate) fn expect(&mut self, format: StructuredFormat) {
-        self.asked.format = Some(format);
+        self.requested.format = Some(format);
     }
 
     /// All texts together have no more bytes: what they are too short for is not looked for.
@@ -118,7 +118,7 @@ impl Outputs {
     /// A piece of a choice's text.
     #[inline]
     pub(crate) fn text(&mut self, choice: u32, part: Part, text: &[u8], tell: &mut impl FnMut(Finding)) {
-        let (checks, json) = (self.checks, self.checks.structured_output && self.asked.format.is_some());
+        let (checks, json) = (self.checks, self.checks.structured_output && self.requested.format.is_some());
         if let Some(output) = self.output(choice) {
             output.read(part, text, checks, json, tell);
         }
@@ -128,7 +128,7 @@ impl Outputs {
     pub(crate) fn tool_name(&mut self, choice: u32, call: u32, name: &[u8], tell: &mut impl FnMut(Finding)) {
         self.tool_text(choice, name, tell);
         if self.checks.tool_calls {
-            self.tools.name((choice, call), name, self.asked.tools.as_deref(), tell);
+            self.tools.name((choice, call), name, self.requested.tools.as_deref(), tell);
         }
     }
 
@@ -136,7 +136,7 @@ impl Outputs {
     pub(crate) fn tool_arguments(&mut self, choice: u32, call: u32, arguments: &[u8], tell: &mut impl FnMut(Finding)) {
         self.tool_text(choice, arguments, tell);
         if self.checks.tool_calls {
-            self.tools.arguments((choice, call), arguments, self.asked.tools.as_deref(), tell);
+            self.tools.arguments((choice, call), arguments, self.requested.tools.as_deref(), tell);
         }
     }
 
@@ -161,7 +161,7 @@ impl Outputs {
 
     /// The calls that were begun are complete.
     pub(crate) fn end_tool_calls(&mut self, tell: &mut impl FnMut(Finding)) {
-        self.tools.complete(self.asked.tools.as_deref(), tell);
+        self.tools.complete(self.requested.tools.as_deref(), tell);
     }
 
     /// The prompt was cut.
@@ -190,9 +190,9 @@ impl Outputs {
                 Some(reason) => Ending::Finished { reason, on_limit: end.on_limit },
                 None => end.open,
             };
-            followed.output.end(ending, self.checks, &self.asked, end.complete, tell);
+            followed.output.end(ending, self.checks, &self.requested, end.complete, tell);
             if self.checks.tool_calls && ending != Ending::ClientGone {
-                self.tools.end(followed.choice, ending.cause().is_some(), self.asked.tools.as_deref(), tell);
+                self.tools.end(followed.choice, ending.cause().is_some(), self.requested.tools.as_deref(), tell);
             }
         }
     }
@@ -207,7 +207,7 @@ impl Outputs {
         let at = match self.followed.iter().position(|followed| followed.choice == choice) {
             Some(at) => at,
             None if self.followed.len() < FOLLOWED => {
-                let output = Output::new(self.asked.schema.is_some());
+                let output = Output::new(self.requested.schema.is_some());
                 // Nearly all requests have one choice.
                 self.followed.reserve_exact(1);
                 self.followed.push(Followed { choice, reason: None, mixed_up: false, output });

@@ -1,7 +1,7 @@
 //! The checks on one choice.
 
 use super::{
-    Asked, Finding, Part, QualityChecks, markup::Markup, repetition::Repetition, structured::StructuredOutput,
+    Finding, Part, QualityChecks, RequestedOutput, markup::Markup, repetition::Repetition, structured::StructuredOutput,
 };
 use crate::vocabulary::{
     AnomalyKind, EmptyKind, FinishReason, RefusalKind, StructuredFormat, StructuredResult, TruncationCause,
@@ -105,7 +105,7 @@ impl Output {
         mut self,
         ending: Ending,
         checks: QualityChecks,
-        asked: &Asked,
+        requested: &RequestedOutput,
         complete: bool,
         tell: &mut impl FnMut(Finding),
     ) {
@@ -131,13 +131,13 @@ impl Output {
         }
         // Whoever left cut the answer himself, and a call or a refusal is an answer of another form.
         if let Some(format) =
-            asked.format.filter(|_| checks.structured_output && ending != Ending::ClientGone && !elsewhere)
+            requested.format.filter(|_| checks.structured_output && ending != Ending::ClientGone && !elsewhere)
         {
             let result = match format {
                 StructuredFormat::Grammar => StructuredResult::Unchecked,
                 _ => match self.structured.result(ending.cause().is_some()) {
                     StructuredResult::Valid if checks.json_schema => {
-                        self.structured.by_schema(format, asked.schema.as_deref())
+                        self.structured.by_schema(format, requested.schema.as_deref())
                     }
                     result => result,
                 },

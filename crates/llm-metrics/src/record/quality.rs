@@ -144,8 +144,8 @@ impl QualityCounters {
         }
     }
 
-    /// A request asks for something that is to be judged.
-    pub(crate) fn asked(&self, format: Option<StructuredFormat>, tools: bool) {
+    /// Registers the counters of what a request asks for.
+    pub(crate) fn register_requested(&self, format: Option<StructuredFormat>, tools: bool) {
         if let Some(format) = format {
             self.family(format as usize);
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     quality::{
-        Asked, Ending, FOLLOWED, Finding, Followed, Outputs, Part, QualityChecks, RequestEnd, ToolNames,
+        Ending, FOLLOWED, Finding, Followed, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
         output::Output,
         tools::{Call, OFFERED_NAMES, OPEN_CALLS},
     },
@@ -24,15 +24,15 @@ fn end(outputs: &mut Outputs, open: Ending, complete: bool, tell: &mut impl FnMu
     outputs.end(RequestEnd { open, on_limit: TruncationCause::MaxTokens, complete }, tell);
 }
 
-fn json() -> Asked {
-    Asked { format: Some(StructuredFormat::JsonSchema), tools: None, schema: None }
+fn json() -> RequestedOutput {
+    RequestedOutput { format: Some(StructuredFormat::JsonSchema), tools: None, schema: None }
 }
 
 /// What is told of one choice with these texts.
-fn found_by(checks: QualityChecks, asked: Asked, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
+fn found_by(checks: QualityChecks, requested: RequestedOutput, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut tell = |finding| found.push(finding);
-    let mut outputs = Outputs::new(checks, asked);
+    let mut outputs = Outputs::new(checks, requested);
     outputs.choice(0);
     for (part, text) in texts {
         outputs.text(0, *part, text.as_bytes(), &mut tell);
@@ -41,12 +41,12 @@ fn found_by(checks: QualityChecks, asked: Asked, texts: &[(Part, &str)], ending:
     found
 }
 
-fn found(asked: Asked, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
-    found_by(QualityChecks::all(), asked, texts, ending)
+fn found(requested: RequestedOutput, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
+    found_by(QualityChecks::all(), requested, texts, ending)
 }
 
 fn answer(text: &str, ending: Ending) -> Vec<Finding> {
-    found(Asked::default(), &[(Part::Answer, text)], ending)
+    found(RequestedOutput::default(), &[(Part::Answer, text)], ending)
 }
 
 fn structured(result: StructuredResult) -> Finding {
@@ -57,12 +57,12 @@ fn structured(result: StructuredResult) -> Finding {
 fn of_a_healthy_answer_nothing_is_told() {
     assert_eq!(answer("Lima is the capital of Peru.", STOPPED), []);
     assert_eq!(answer("<think>\nHm.\n</think>\nLima.", STOPPED), []);
-    assert_eq!(found(Asked::default(), &[(Part::Reasoning, "Hm."), (Part::Answer, "Lima.")], STOPPED), []);
+    assert_eq!(found(RequestedOutput::default(), &[(Part::Reasoning, "Hm."), (Part::Answer, "Lima.")], STOPPED), []);
 }
 
 #[test]
 fn what_has_no_answer_in_it_is_empty() {
-    let empty = |texts: &[(Part, &str)], ending| match found(Asked::default(), texts, ending)[..] {
+    let empty = |texts: &[(Part, &str)], ending| match found(RequestedOutput::default(), texts, ending)[..] {
         [Finding::Empty(kind)] => Some(kind),
         [] => None,
         ref other => panic!("{other:?}"),
@@ -81,7 +81,7 @@ fn what_has_no_answer_in_it_is_empty() {
 fn only_a_success_without_a_choice_has_none() {
     for (success, expected) in [(true, vec![Finding::Empty(EmptyKind::NoChoices)]), (false, vec![])] {
         let mut found = Vec::new();
-        let mut outputs = Outputs::new(QualityChecks::all(), Asked::default());
+        let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
         end(&mut outputs, STOPPED, success, &mut |finding| found.push(finding));
         assert_eq!(found, expected);
     }
@@ -99,7 +99,7 @@ fn what_cut_an_output_is_told() {
         assert_eq!(answer("Lima is", ending), [Finding::OutputTruncated(cause)]);
     }
     assert_eq!(
-        found(Asked::default(), &[], Ending::ClientGone),
+        found(RequestedOutput::default(), &[], Ending::ClientGone),
         [Finding::OutputTruncated(TruncationCause::ClientDisconnect)]
     );
 }
@@ -132,7 +132,7 @@ fn the_form_is_judged_where_one_was_asked_for() {
         "who left did not see what form it has"
     );
     assert_eq!(answer("{", STOPPED), []);
-    let grammar = Asked { format: Some(StructuredFormat::Grammar), tools: None, schema: None };
+    let grammar = RequestedOutput { format: Some(StructuredFormat::Grammar), tools: None, schema: None };
     assert_eq!(
         found(grammar, &[(Part::Answer, "yes")], STOPPED),
         [Finding::StructuredOutput(StructuredFormat::Grammar, StructuredResult::Unchecked)]
@@ -147,7 +147,7 @@ fn the_form_is_judged_where_one_was_asked_for() {
 #[test]
 fn anomalies_are_told_once_a_choice_and_as_they_come() {
     let mut found = Vec::new();
-    let mut outputs = Outputs::new(QualityChecks::all(), Asked::default());
+    let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
     for _ in 0..3 {
         outputs.text(0, Part::Answer, "\u{FFFD} <|im_end|>".as_bytes(), &mut |finding| found.push(finding));
     }
@@ -174,7 +174,7 @@ fn a_loop_is_told_once_a_choice_wherever_it_is() {
     assert_eq!(answer(&again, STOPPED), [cycle]);
     for part in [Part::Reasoning, Part::ToolCall] {
         let texts = [(part, &again[..]), (Part::Answer, "So."), (part, &again)];
-        assert_eq!(found(Asked::default(), &texts, STOPPED), [cycle]);
+        assert_eq!(found(RequestedOutput::default(), &texts, STOPPED), [cycle]);
     }
 }
 
@@ -182,7 +182,7 @@ fn a_loop_is_told_once_a_choice_wherever_it_is() {
 fn calls_are_judged_with_their_choice() {
     let mut tools = ToolNames::default();
     tools.insert(b"weather");
-    let asked = Asked { format: None, tools: Some(Box::new(tools)), schema: None };
+    let requested = RequestedOutput { format: None, tools: Some(Box::new(tools)), schema: None };
     for (name, arguments, ending, result) in [
         ("weather", "{}", finished(FinishReason::ToolCalls), Some(ToolCallResult::Valid)),
         ("time", "{}", STOPPED, Some(ToolCallResult::UnknownTool)),
@@ -190,7 +190,7 @@ fn calls_are_judged_with_their_choice() {
         ("weather", "{\"city", Ending::ClientGone, None),
     ] {
         let mut found = Vec::new();
-        let mut outputs = Outputs::new(QualityChecks::all().truncation(false), asked.clone());
+        let mut outputs = Outputs::new(QualityChecks::all().truncation(false), requested.clone());
         outputs.tool_name(0, 0, name.as_bytes(), &mut |finding| found.push(finding));
         outputs.tool_arguments(0, 0, arguments.as_bytes(), &mut |finding| found.push(finding));
         end(&mut outputs, ending, true, &mut |finding| found.push(finding));
@@ -211,7 +211,7 @@ fn a_check_that_is_off_tells_nothing() {
     let empty = |checks| found_by(checks, json(), &[], STOPPED);
     assert_eq!(empty(QualityChecks::none().empty(true)), [Finding::Empty(EmptyKind::NoContent)]);
     assert_eq!(empty(QualityChecks::none().structured_output(true)), [structured(StructuredResult::InvalidJson)]);
-    let mut outputs = Outputs::new(QualityChecks::all().tool_calls(false), Asked::default());
+    let mut outputs = Outputs::new(QualityChecks::all().tool_calls(false), RequestedOutput::default());
     outputs.tool_name(0, 0, b"weather", &mut |finding| panic!("{finding:?}"));
     end(&mut outputs, STOPPED, true, &mut |finding| panic!("{finding:?}"));
 }
@@ -261,7 +261,7 @@ fn a_choice_that_the_engine_gave_up_was_cut() {
 fn a_loop_is_told_of_an_answer_that_has_room_for_one() {
     let told = |bytes: u64| {
         let mut found = Vec::new();
-        let mut outputs = Outputs::new(QualityChecks::all(), Asked::default());
+        let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
         outputs.at_most(bytes);
         outputs.text(0, Part::Answer, "ha ".repeat(600).as_bytes(), &mut |finding| found.push(finding));
         found

@@ -6,7 +6,7 @@ mod tuned;
 
 use std::fmt::Write as _;
 
-use crate::quality::{Asked, Finding, Outputs, Part, QualityChecks};
+use crate::quality::{Finding, Outputs, Part, QualityChecks, RequestedOutput};
 
 /// A text, and what is true of it.
 struct Sample {
@@ -57,7 +57,7 @@ fn lines(count: usize, mut line: impl FnMut(usize) -> String) -> String {
 
 /// After how many bytes the text was told to loop.
 fn told(text: &str) -> Option<usize> {
-    let mut outputs = Outputs::new(QualityChecks::none().repetition(true), Asked::default());
+    let mut outputs = Outputs::new(QualityChecks::none().repetition(true), RequestedOutput::default());
     let mut told = None;
     for (at, piece) in text.as_bytes().chunks(5).enumerate() {
         outputs.text(0, Part::Answer, piece, &mut |finding| {
