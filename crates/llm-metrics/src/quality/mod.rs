@@ -42,8 +42,8 @@ pub(crate) use truncation::{Prompt, PromptLimit};
 
 use crate::vocabulary::{EmptyKind, FinishReason, InputTruncation, StructuredFormat, TruncationCause};
 
-/// Choices that are followed; further ones are counted and not looked at.
-const FOLLOWED: usize = 4;
+/// Choices that are checked; further ones are counted and not looked at.
+const MAX_TRACKED: usize = 4;
 
 /// What a piece of text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +71,12 @@ pub(crate) struct RequestedOutput {
 pub(crate) struct Outputs {
     checks: QualityChecks,
     requested: RequestedOutput,
-    followed: Vec<Followed>,
+    tracked: Vec<TrackedChoice>,
     tools: ToolCalls,
 }
 
 #[derive(Debug)]
-struct Followed {
+struct TrackedChoice {
     choice: u32,
     reason: Option<FinishReason>,
     /// It cannot be told which text is its own: it is not judged.
@@ -97,7 +97,7 @@ pub(crate) struct RequestEnd {
 
 impl Outputs {
     pub(crate) fn new(checks: QualityChecks, requested: RequestedOutput) -> Self {
-        Self { checks, requested, followed: Vec::new(), tools: ToolCalls::default() }
+        Self { checks, requested, tracked: Vec::new(), tools: ToolCalls::default() }
     }
 
     /// The output is to have this form.
@@ -147,8 +147,8 @@ impl Outputs {
     /// Some text of the one choice was told as that of the other.
     pub(crate) fn mixed_up(&mut self, one: u32, other: u32) {
         for choice in [one, other] {
-            if let Some(followed) = self.followed(choice) {
-                followed.mixed_up = true;
+            if let Some(tracked) = self.tracked(choice) {
+                tracked.mixed_up = true;
             }
         }
     }
@@ -173,48 +173,48 @@ impl Outputs {
 
     /// A choice says why it finished. It is judged when the request has ended, and all counts are known.
     pub(crate) fn finish(&mut self, choice: u32, reason: FinishReason) {
-        if let Some(followed) = self.followed(choice) {
-            followed.reason = Some(reason);
+        if let Some(tracked) = self.tracked(choice) {
+            tracked.reason = Some(reason);
         }
     }
 
     /// The request ended, and with it its choices.
     pub(crate) fn end(&mut self, end: RequestEnd, tell: &mut impl FnMut(Finding)) {
-        if self.followed.is_empty() && end.complete && self.checks.empty {
+        if self.tracked.is_empty() && end.complete && self.checks.empty {
             tell(Finding::Empty(EmptyKind::NoChoices));
         }
-        for followed in std::mem::take(&mut self.followed).into_iter().filter(|followed| !followed.mixed_up) {
-            let ending = match followed.reason {
+        for tracked in std::mem::take(&mut self.tracked).into_iter().filter(|tracked| !tracked.mixed_up) {
+            let ending = match tracked.reason {
                 // The engine did not finish it, whatever it says.
                 Some(FinishReason::Error | FinishReason::Abort) => Ending::StreamCut,
                 Some(reason) => Ending::Finished { reason, on_limit: end.on_limit },
                 None => end.open,
             };
-            followed.output.end(ending, self.checks, &self.requested, end.complete, tell);
+            tracked.output.end(ending, self.checks, &self.requested, end.complete, tell);
             if self.checks.tool_calls && ending != Ending::ClientGone {
-                self.tools.end(followed.choice, ending.cause().is_some(), self.requested.tools.as_deref(), tell);
+                self.tools.end(tracked.choice, ending.cause().is_some(), self.requested.tools.as_deref(), tell);
             }
         }
     }
 
     #[inline]
     fn output(&mut self, choice: u32) -> Option<&mut Output> {
-        self.followed(choice).map(|followed| &mut followed.output)
+        self.tracked(choice).map(|tracked| &mut tracked.output)
     }
 
     #[inline]
-    fn followed(&mut self, choice: u32) -> Option<&mut Followed> {
-        let at = match self.followed.iter().position(|followed| followed.choice == choice) {
+    fn tracked(&mut self, choice: u32) -> Option<&mut TrackedChoice> {
+        let at = match self.tracked.iter().position(|tracked| tracked.choice == choice) {
             Some(at) => at,
-            None if self.followed.len() < FOLLOWED => {
+            None if self.tracked.len() < MAX_TRACKED => {
                 let output = Output::new(self.requested.schema.is_some());
                 // Nearly all requests have one choice.
-                self.followed.reserve_exact(1);
-                self.followed.push(Followed { choice, reason: None, mixed_up: false, output });
-                self.followed.len() - 1
+                self.tracked.reserve_exact(1);
+                self.tracked.push(TrackedChoice { choice, reason: None, mixed_up: false, output });
+                self.tracked.len() - 1
             }
             None => return None,
         };
-        Some(&mut self.followed[at]).filter(|followed| !followed.mixed_up)
+        Some(&mut self.tracked[at]).filter(|tracked| !tracked.mixed_up)
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     quality::{
-        Ending, FOLLOWED, Finding, Followed, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
+        Ending, Finding, MAX_TRACKED, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
+        TrackedChoice,
         output::Output,
         tools::{Call, OFFERED_NAMES, OPEN_CALLS},
     },
@@ -229,17 +230,17 @@ fn each_choice_is_judged_by_itself_up_to_the_last_that_is_followed() {
         outputs.finish(choice, FinishReason::Stop);
     }
     end(&mut outputs, Ending::StreamCut, false, &mut tell);
-    assert_eq!(found, [structured(StructuredResult::Valid); FOLLOWED]);
+    assert_eq!(found, [structured(StructuredResult::Valid); MAX_TRACKED]);
 }
 
 #[test]
 fn with_every_check_at_its_fullest_a_request_takes_less_than_7_kib() {
-    let followed = FOLLOWED * (size_of::<Followed>() + size_of::<Output>());
+    let tracked = MAX_TRACKED * (size_of::<TrackedChoice>() + size_of::<Output>());
     let calls = OPEN_CALLS * size_of::<Call>();
     let names = size_of::<ToolNames>() + OFFERED_NAMES * size_of::<u64>();
-    let all = size_of::<Outputs>() + followed + calls + names;
-    assert!(all < 7 * 1024, "{all} bytes: {followed} for choices, {calls} for calls, {names} for names");
-    println!("{all} bytes: {followed} for choices, {calls} for calls, {names} for names");
+    let all = size_of::<Outputs>() + tracked + calls + names;
+    assert!(all < 7 * 1024, "{all} bytes: {tracked} for choices, {calls} for calls, {names} for names");
+    println!("{all} bytes: {tracked} for choices, {calls} for calls, {names} for names");
 }
 
 #[test]
