@@ -2,7 +2,7 @@
 
 use super::life::Life;
 use crate::{
-    quality::{Ending, Finding, Outputs, Part, Prompt, QualityChecks, RequestEnd, RequestedOutput, truncation},
+    quality::{ChoiceEnd, Finding, Outputs, Part, Prompt, QualityChecks, RequestEnd, RequestedOutput, truncation},
     record::QualityFinding,
     vocabulary::{FinishReason, Outcome, Usage},
     wire::TextKind,
@@ -123,10 +123,10 @@ impl Life {
     pub(super) fn judge_quality(&mut self, known: &Known) {
         let on_limit = truncation::on_limit(known.max_tokens, known.usage.output, known.choices);
         let open = match known.outcome {
-            Outcome::Success => Ending::Finished { reason: FinishReason::Missing, on_limit },
-            Outcome::Cancelled => Ending::ClientGone,
+            Outcome::Success => ChoiceEnd::Finished { reason: FinishReason::Missing, on_limit },
+            Outcome::Cancelled => ChoiceEnd::ClientGone,
             // Whatever the error was, and whoever's fault: of an answer that had not begun there is nothing to be judged.
-            Outcome::Error | Outcome::Rejected => Ending::StreamCut,
+            Outcome::Error | Outcome::Rejected => ChoiceEnd::StreamCut,
         };
         let end = RequestEnd { open, on_limit, complete: known.outcome == Outcome::Success };
         let Some(quality) = &self.quality else { return };

@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::exhaustive_enums, reason = "nobody can depend on it")]
 
 use super::{
-    Ending, Finding, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
+    ChoiceEnd, Finding, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
     json::{JsonValidator, Validity},
 };
 use crate::vocabulary::{FinishReason, StructuredFormat, TruncationCause};
@@ -64,7 +64,7 @@ impl Checked {
         let mut tell = |finding: Finding| found.push(format!("{finding:?}"));
         self.outputs.finish(0, FinishReason::Stop);
         let on_limit = TruncationCause::MaxTokens;
-        self.outputs.end(RequestEnd { open: Ending::StreamCut, on_limit, complete: true }, &mut tell);
+        self.outputs.end(RequestEnd { open: ChoiceEnd::StreamCut, on_limit, complete: true }, &mut tell);
         found
     }
 }

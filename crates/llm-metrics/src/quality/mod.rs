@@ -34,7 +34,7 @@ pub(crate) mod truncation;
 pub(crate) use bounded::BoundedBytes;
 pub use checks::QualityChecks;
 pub(crate) use finding::Finding;
-pub(crate) use output::Ending;
+pub(crate) use output::ChoiceEnd;
 use output::Output;
 use tools::ToolCalls;
 pub(crate) use tools::ToolNames;
@@ -88,7 +88,7 @@ struct TrackedChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestEnd {
     /// What became of the choices that had not finished.
-    pub(crate) open: Ending,
+    pub(crate) open: ChoiceEnd,
     /// What cut those that finished because of a limit.
     pub(crate) on_limit: TruncationCause,
     /// The answer is there in full, so that what is not there is missing.
@@ -186,12 +186,12 @@ impl Outputs {
         for tracked in std::mem::take(&mut self.tracked).into_iter().filter(|tracked| !tracked.mixed_up) {
             let ending = match tracked.reason {
                 // The engine did not finish it, whatever it says.
-                Some(FinishReason::Error | FinishReason::Abort) => Ending::StreamCut,
-                Some(reason) => Ending::Finished { reason, on_limit: end.on_limit },
+                Some(FinishReason::Error | FinishReason::Abort) => ChoiceEnd::StreamCut,
+                Some(reason) => ChoiceEnd::Finished { reason, on_limit: end.on_limit },
                 None => end.open,
             };
             tracked.output.end(ending, self.checks, &self.requested, end.complete, tell);
-            if self.checks.tool_calls && ending != Ending::ClientGone {
+            if self.checks.tool_calls && ending != ChoiceEnd::ClientGone {
                 self.tools.end(tracked.choice, ending.cause().is_some(), self.requested.tools.as_deref(), tell);
             }
         }

@@ -9,7 +9,7 @@ use crate::vocabulary::{
 
 /// How a choice ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum ChoiceEnd {
     /// The model, or a limit, ended it. `on_limit` is which limit that would be.
     Finished { reason: FinishReason, on_limit: TruncationCause },
     /// The stream broke off.
@@ -18,7 +18,7 @@ pub(crate) enum Ending {
     ClientGone,
 }
 
-impl Ending {
+impl ChoiceEnd {
     fn reason(self) -> Option<FinishReason> {
         match self {
             Self::Finished { reason, .. } => Some(reason),
@@ -103,7 +103,7 @@ impl Output {
     /// Judges what can be judged at the end alone. Only of an answer that is there in full can a part be empty.
     pub(super) fn end(
         mut self,
-        ending: Ending,
+        ending: ChoiceEnd,
         checks: QualityChecks,
         requested: &RequestedOutput,
         complete: bool,
@@ -131,7 +131,7 @@ impl Output {
         }
         // Whoever left cut the answer himself, and a call or a refusal is an answer of another form.
         if let Some(format) =
-            requested.format.filter(|_| checks.structured_output && ending != Ending::ClientGone && !elsewhere)
+            requested.format.filter(|_| checks.structured_output && ending != ChoiceEnd::ClientGone && !elsewhere)
         {
             let result = match format {
                 StructuredFormat::Grammar => StructuredResult::Unchecked,

@@ -2,7 +2,7 @@
 
 use crate::{
     quality::{
-        Ending, Finding, MAX_TRACKED, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
+        ChoiceEnd, Finding, MAX_TRACKED, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
         TrackedChoice,
         output::Output,
         tools::{Call, OFFERED_NAMES, OPEN_CALLS},
@@ -13,15 +13,15 @@ use crate::{
     },
 };
 
-const STOPPED: Ending = finished(FinishReason::Stop);
-const CUT: Ending = finished(FinishReason::Length);
+const STOPPED: ChoiceEnd = finished(FinishReason::Stop);
+const CUT: ChoiceEnd = finished(FinishReason::Length);
 
-const fn finished(reason: FinishReason) -> Ending {
-    Ending::Finished { reason, on_limit: TruncationCause::MaxTokens }
+const fn finished(reason: FinishReason) -> ChoiceEnd {
+    ChoiceEnd::Finished { reason, on_limit: TruncationCause::MaxTokens }
 }
 
 /// Ends a request whose choices are all open.
-fn end(outputs: &mut Outputs, open: Ending, complete: bool, tell: &mut impl FnMut(Finding)) {
+fn end(outputs: &mut Outputs, open: ChoiceEnd, complete: bool, tell: &mut impl FnMut(Finding)) {
     outputs.end(RequestEnd { open, on_limit: TruncationCause::MaxTokens, complete }, tell);
 }
 
@@ -30,7 +30,12 @@ fn json() -> RequestedOutput {
 }
 
 /// What is told of one choice with these texts.
-fn found_by(checks: QualityChecks, requested: RequestedOutput, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
+fn found_by(
+    checks: QualityChecks,
+    requested: RequestedOutput,
+    texts: &[(Part, &str)],
+    ending: ChoiceEnd,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut tell = |finding| found.push(finding);
     let mut outputs = Outputs::new(checks, requested);
@@ -42,11 +47,11 @@ fn found_by(checks: QualityChecks, requested: RequestedOutput, texts: &[(Part, &
     found
 }
 
-fn found(requested: RequestedOutput, texts: &[(Part, &str)], ending: Ending) -> Vec<Finding> {
+fn found(requested: RequestedOutput, texts: &[(Part, &str)], ending: ChoiceEnd) -> Vec<Finding> {
     found_by(QualityChecks::all(), requested, texts, ending)
 }
 
-fn answer(text: &str, ending: Ending) -> Vec<Finding> {
+fn answer(text: &str, ending: ChoiceEnd) -> Vec<Finding> {
     found(RequestedOutput::default(), &[(Part::Answer, text)], ending)
 }
 
@@ -90,17 +95,17 @@ fn only_a_success_without_a_choice_has_none() {
 
 #[test]
 fn what_cut_an_output_is_told() {
-    let limit = Ending::Finished { reason: FinishReason::Length, on_limit: TruncationCause::ContextWindow };
+    let limit = ChoiceEnd::Finished { reason: FinishReason::Length, on_limit: TruncationCause::ContextWindow };
     for (ending, cause) in [
         (CUT, TruncationCause::MaxTokens),
         (limit, TruncationCause::ContextWindow),
-        (Ending::StreamCut, TruncationCause::StreamCut),
-        (Ending::ClientGone, TruncationCause::ClientDisconnect),
+        (ChoiceEnd::StreamCut, TruncationCause::StreamCut),
+        (ChoiceEnd::ClientGone, TruncationCause::ClientDisconnect),
     ] {
         assert_eq!(answer("Lima is", ending), [Finding::OutputTruncated(cause)]);
     }
     assert_eq!(
-        found(RequestedOutput::default(), &[], Ending::ClientGone),
+        found(RequestedOutput::default(), &[], ChoiceEnd::ClientGone),
         [Finding::OutputTruncated(TruncationCause::ClientDisconnect)]
     );
 }
@@ -124,11 +129,11 @@ fn the_form_is_judged_where_one_was_asked_for() {
         [Finding::OutputTruncated(TruncationCause::MaxTokens), structured(StructuredResult::Truncated)]
     );
     assert_eq!(
-        judged("{\"a\": [", Ending::StreamCut),
+        judged("{\"a\": [", ChoiceEnd::StreamCut),
         [Finding::OutputTruncated(TruncationCause::StreamCut), structured(StructuredResult::Truncated)]
     );
     assert_eq!(
-        judged("{\"a\": [", Ending::ClientGone),
+        judged("{\"a\": [", ChoiceEnd::ClientGone),
         [Finding::OutputTruncated(TruncationCause::ClientDisconnect)],
         "who left did not see what form it has"
     );
@@ -164,8 +169,8 @@ fn reasoning_that_is_never_closed_is_an_anomaly_where_the_model_ended() {
     let unclosed = Finding::Anomaly(AnomalyKind::UnclosedReasoning);
     assert_eq!(answer(open, STOPPED), [Finding::Empty(EmptyKind::ReasoningOnly), unclosed]);
     assert!(answer(open, CUT).contains(&unclosed), "it used up all it had");
-    assert!(!answer(open, Ending::ClientGone).contains(&unclosed));
-    assert!(!answer(open, Ending::StreamCut).contains(&unclosed));
+    assert!(!answer(open, ChoiceEnd::ClientGone).contains(&unclosed));
+    assert!(!answer(open, ChoiceEnd::StreamCut).contains(&unclosed));
 }
 
 #[test]
@@ -187,8 +192,8 @@ fn calls_are_judged_with_their_choice() {
     for (name, arguments, ending, result) in [
         ("weather", "{}", finished(FinishReason::ToolCalls), Some(ToolCallResult::Valid)),
         ("time", "{}", STOPPED, Some(ToolCallResult::UnknownTool)),
-        ("weather", "{\"city", Ending::StreamCut, Some(ToolCallResult::Incomplete)),
-        ("weather", "{\"city", Ending::ClientGone, None),
+        ("weather", "{\"city", ChoiceEnd::StreamCut, Some(ToolCallResult::Incomplete)),
+        ("weather", "{\"city", ChoiceEnd::ClientGone, None),
     ] {
         let mut found = Vec::new();
         let mut outputs = Outputs::new(QualityChecks::all().truncation(false), requested.clone());
@@ -229,7 +234,7 @@ fn each_choice_is_judged_by_itself_up_to_the_last_that_is_followed() {
         outputs.text(choice, Part::Answer, b"}", &mut tell);
         outputs.finish(choice, FinishReason::Stop);
     }
-    end(&mut outputs, Ending::StreamCut, false, &mut tell);
+    end(&mut outputs, ChoiceEnd::StreamCut, false, &mut tell);
     assert_eq!(found, [structured(StructuredResult::Valid); MAX_TRACKED]);
 }
 
