@@ -226,9 +226,9 @@ impl Inference {
     /// Shows a whole call of a tool to the checks.
     pub fn tool_call(&mut self, name: &str, arguments: &str) {
         self.0.with(|life| {
-            life.show(|outputs, mut tell| {
-                outputs.tool_name(0, 0, name.as_bytes(), &mut tell);
-                outputs.tool_arguments(0, 0, arguments.as_bytes(), &mut tell);
+            life.show(|outputs, mut emit| {
+                outputs.tool_name(0, 0, name.as_bytes(), &mut emit);
+                outputs.tool_arguments(0, 0, arguments.as_bytes(), &mut emit);
             });
         });
     }
@@ -255,7 +255,7 @@ impl Inference {
     }
 
     fn text(&self, part: Part, text: &str) {
-        self.0.with(|life| life.show(|outputs, mut tell| outputs.text(0, part, text.as_bytes(), &mut tell)));
+        self.0.with(|life| life.show(|outputs, mut emit| outputs.text(0, part, text.as_bytes(), &mut emit)));
     }
 }
 

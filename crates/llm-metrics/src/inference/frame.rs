@@ -1,4 +1,4 @@
-//! From what a reader tells to one request's life.
+//! From what a reader emits to one request's life.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ pub(crate) struct Frame<'a> {
     events: u64,
     finished: bool,
     usage: bool,
-    /// The body came to its end, and what is told now is about what was left.
+    /// The body came to its end, and what is emitted now is about what was left.
     last: bool,
 }
 
@@ -39,7 +39,7 @@ impl Frame<'_> {
 
     /// There is text of this choice.
     #[inline(always)]
-    fn told(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
+    fn on_text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
         match kind {
             TextKind::Answer => self.life.answer_text(choice, fragment),
             TextKind::Reasoning => self.life.reasoning_text(fragment),
@@ -74,14 +74,14 @@ impl Sink for Frame<'_> {
     fn text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
         let choice = self.life.text(choice);
         self.life.check_text(choice, kind, fragment);
-        self.told(choice, kind, fragment);
+        self.on_text(choice, kind, fragment);
     }
 
     #[inline]
     fn text_event(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
         let choice = self.life.lone_text(choice);
         self.life.check_lone_text(choice, kind, text);
-        self.told(choice, kind, text);
+        self.on_text(choice, kind, text);
         self.tokens += self.life.end_lone_text(choice);
         self.events += 1;
     }
@@ -141,11 +141,11 @@ impl Sink for Frame<'_> {
 
     fn tool_named(&mut self, name: &[u8]) {
         // Responses have one choice, and one call at a time.
-        self.life.check(|outputs, mut tell| outputs.tool_name(0, 0, name, &mut tell));
+        self.life.check(|outputs, mut emit| outputs.tool_name(0, 0, name, &mut emit));
     }
 
     fn tool_calls_end(&mut self) {
-        self.life.check(|outputs, mut tell| outputs.end_tool_calls(&mut tell));
+        self.life.check(|outputs, mut emit| outputs.end_tool_calls(&mut emit));
     }
 
     fn input_truncated(&mut self) {

@@ -100,14 +100,14 @@ impl Life {
     /// A piece of an answer's text.
     #[inline(always)]
     pub(super) fn check_text(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
-        self.check(|outputs, mut tell| show_text(outputs, choice, kind, text, &mut tell));
+        self.check(|outputs, mut emit| show_text(outputs, choice, kind, text, &mut emit));
     }
 
     /// The same of an event that is nothing but this text.
     #[inline(always)]
     pub(super) fn check_lone_text(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
-        self.check(|outputs, mut tell| {
-            show_text(outputs, choice, kind, text, &mut tell);
+        self.check(|outputs, mut emit| {
+            show_text(outputs, choice, kind, text, &mut emit);
             outputs.end_event();
         });
     }
@@ -132,11 +132,11 @@ impl Life {
         let Some(quality) = &self.quality else { return };
         let reported = known.input_truncated || quality.input_truncated;
         let evidence = truncation::of_input(reported, quality.prompt, known.usage.input);
-        self.check(|outputs, mut tell| {
+        self.check(|outputs, mut emit| {
             if let Some(evidence) = evidence {
-                outputs.input_truncated(evidence, &mut tell);
+                outputs.input_truncated(evidence, &mut emit);
             }
-            outputs.end(end, &mut tell);
+            outputs.end(end, &mut emit);
         });
         self.forget_quality();
     }
@@ -163,15 +163,15 @@ impl Life {
 }
 
 #[inline(always)]
-fn show_text(outputs: &mut Outputs, choice: u32, kind: TextKind, text: &[u8], tell: &mut impl FnMut(Finding)) {
+fn show_text(outputs: &mut Outputs, choice: u32, kind: TextKind, text: &[u8], emit: &mut impl FnMut(Finding)) {
     match kind {
-        TextKind::Answer => outputs.text(choice, Part::Answer, text, tell),
-        TextKind::Reasoning => outputs.text(choice, Part::Reasoning, text, tell),
-        TextKind::Refusal => outputs.text(choice, Part::Refusal, text, tell),
-        TextKind::ToolName(call) => outputs.tool_name(choice, call.into(), text, tell),
-        TextKind::ToolArguments(call) => outputs.tool_arguments(choice, call.into(), text, tell),
-        TextKind::ToolInput => outputs.text(choice, Part::ToolCall, text, tell),
+        TextKind::Answer => outputs.text(choice, Part::Answer, text, emit),
+        TextKind::Reasoning => outputs.text(choice, Part::Reasoning, text, emit),
+        TextKind::Refusal => outputs.text(choice, Part::Refusal, text, emit),
+        TextKind::ToolName(call) => outputs.tool_name(choice, call.into(), text, emit),
+        TextKind::ToolArguments(call) => outputs.tool_arguments(choice, call.into(), text, emit),
+        TextKind::ToolInput => outputs.text(choice, Part::ToolCall, text, emit),
         // What it encodes says nothing here.
-        TextKind::Media => outputs.text(choice, Part::Media, &[], tell),
+        TextKind::Media => outputs.text(choice, Part::Media, &[], emit),
     }
 }

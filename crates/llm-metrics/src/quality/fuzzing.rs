@@ -61,10 +61,10 @@ impl Checked {
     #[must_use]
     pub fn end(mut self) -> Vec<String> {
         let mut found = Vec::new();
-        let mut tell = |finding: Finding| found.push(format!("{finding:?}"));
+        let mut emit = |finding: Finding| found.push(format!("{finding:?}"));
         self.outputs.finish(0, FinishReason::Stop);
         let on_limit = TruncationCause::MaxTokens;
-        self.outputs.end(RequestEnd { open: ChoiceEnd::StreamCut, on_limit, complete: true }, &mut tell);
+        self.outputs.end(RequestEnd { open: ChoiceEnd::StreamCut, on_limit, complete: true }, &mut emit);
         found
     }
 }

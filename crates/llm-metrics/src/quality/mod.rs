@@ -2,7 +2,7 @@
 //! empty, goes round in circles, or holds what should not be there.
 //!
 //! Each check is an incremental automaton: it takes text in any pieces, keeps state of a fixed size and no text, allocates nothing once it
-//! runs, and cannot fail. It knows neither how the text came nor what is recorded of it: [`Outputs`] is told pieces of text and tells
+//! runs, and cannot fail. It knows neither how the text came nor what is recorded of it: [`Outputs`] takes pieces of text and emits
 //! [`Finding`]s. The check of JSON schemas is the exception, and therefore off by default: it keeps schema and answer, up to a limit, and
 //! works on them when the answer ends.
 //!
@@ -117,34 +117,34 @@ impl Outputs {
 
     /// A piece of a choice's text.
     #[inline]
-    pub(crate) fn text(&mut self, choice: u32, part: Part, text: &[u8], tell: &mut impl FnMut(Finding)) {
+    pub(crate) fn text(&mut self, choice: u32, part: Part, text: &[u8], emit: &mut impl FnMut(Finding)) {
         let (checks, json) = (self.checks, self.checks.structured_output && self.requested.format.is_some());
         if let Some(output) = self.output(choice) {
-            output.read(part, text, checks, json, tell);
+            output.read(part, text, checks, json, emit);
         }
     }
 
     /// A piece of the name of a call.
-    pub(crate) fn tool_name(&mut self, choice: u32, call: u32, name: &[u8], tell: &mut impl FnMut(Finding)) {
-        self.tool_text(choice, name, tell);
+    pub(crate) fn tool_name(&mut self, choice: u32, call: u32, name: &[u8], emit: &mut impl FnMut(Finding)) {
+        self.tool_text(choice, name, emit);
         if self.checks.tool_calls {
-            self.tools.name((choice, call), name, self.requested.tools.as_deref(), tell);
+            self.tools.name((choice, call), name, self.requested.tools.as_deref(), emit);
         }
     }
 
     /// A piece of the arguments of a call.
-    pub(crate) fn tool_arguments(&mut self, choice: u32, call: u32, arguments: &[u8], tell: &mut impl FnMut(Finding)) {
-        self.tool_text(choice, arguments, tell);
+    pub(crate) fn tool_arguments(&mut self, choice: u32, call: u32, arguments: &[u8], emit: &mut impl FnMut(Finding)) {
+        self.tool_text(choice, arguments, emit);
         if self.checks.tool_calls {
-            self.tools.arguments((choice, call), arguments, self.requested.tools.as_deref(), tell);
+            self.tools.arguments((choice, call), arguments, self.requested.tools.as_deref(), emit);
         }
     }
 
-    fn tool_text(&mut self, choice: u32, text: &[u8], tell: &mut impl FnMut(Finding)) {
-        self.text(choice, Part::ToolCall, text, tell);
+    fn tool_text(&mut self, choice: u32, text: &[u8], emit: &mut impl FnMut(Finding)) {
+        self.text(choice, Part::ToolCall, text, emit);
     }
 
-    /// Some text of the one choice was told as that of the other.
+    /// Some text of the one choice was emitted as that of the other.
     pub(crate) fn mixed_up(&mut self, one: u32, other: u32) {
         for choice in [one, other] {
             if let Some(tracked) = self.tracked(choice) {
@@ -160,14 +160,14 @@ impl Outputs {
     }
 
     /// The calls that were begun are complete.
-    pub(crate) fn end_tool_calls(&mut self, tell: &mut impl FnMut(Finding)) {
-        self.tools.complete(self.requested.tools.as_deref(), tell);
+    pub(crate) fn end_tool_calls(&mut self, emit: &mut impl FnMut(Finding)) {
+        self.tools.complete(self.requested.tools.as_deref(), emit);
     }
 
     /// The prompt was cut.
-    pub(crate) fn input_truncated(&mut self, evidence: InputTruncation, tell: &mut impl FnMut(Finding)) {
+    pub(crate) fn input_truncated(&mut self, evidence: InputTruncation, emit: &mut impl FnMut(Finding)) {
         if self.checks.truncation {
-            tell(Finding::InputTruncated(evidence));
+            emit(Finding::InputTruncated(evidence));
         }
     }
 
@@ -179,9 +179,9 @@ impl Outputs {
     }
 
     /// The request ended, and with it its choices.
-    pub(crate) fn end(&mut self, end: RequestEnd, tell: &mut impl FnMut(Finding)) {
+    pub(crate) fn end(&mut self, end: RequestEnd, emit: &mut impl FnMut(Finding)) {
         if self.tracked.is_empty() && end.complete && self.checks.empty {
-            tell(Finding::Empty(EmptyKind::NoChoices));
+            emit(Finding::Empty(EmptyKind::NoChoices));
         }
         for tracked in std::mem::take(&mut self.tracked).into_iter().filter(|tracked| !tracked.mixed_up) {
             let ending = match tracked.reason {
@@ -190,9 +190,9 @@ impl Outputs {
                 Some(reason) => ChoiceEnd::Finished { reason, on_limit: end.on_limit },
                 None => end.open,
             };
-            tracked.output.end(ending, self.checks, &self.requested, end.complete, tell);
+            tracked.output.end(ending, self.checks, &self.requested, end.complete, emit);
             if self.checks.tool_calls && ending != ChoiceEnd::ClientGone {
-                self.tools.end(tracked.choice, ending.cause().is_some(), self.requested.tools.as_deref(), tell);
+                self.tools.end(tracked.choice, ending.cause().is_some(), self.requested.tools.as_deref(), emit);
             }
         }
     }

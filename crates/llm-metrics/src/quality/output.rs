@@ -47,8 +47,8 @@ pub(super) struct Output {
     reasoned: bool,
     refused: bool,
     called: bool,
-    /// Anomalies that were told; each is told once.
-    told: [bool; AnomalyKind::ALL.len()],
+    /// Anomalies that were emitted; each is emitted once.
+    emitted: [bool; AnomalyKind::ALL.len()],
 }
 
 impl Output {
@@ -65,16 +65,16 @@ impl Output {
         text: &[u8],
         checks: QualityChecks,
         json: bool,
-        tell: &mut impl FnMut(Finding),
+        emit: &mut impl FnMut(Finding),
     ) {
         match part {
             Part::Answer => {
                 let found = self.markup.read(text);
                 if found.special_token && checks.anomalies {
-                    self.anomaly(AnomalyKind::SpecialTokenLeak, tell);
+                    self.anomaly(AnomalyKind::SpecialTokenLeak, emit);
                 }
                 if found.replacement_char && checks.anomalies {
-                    self.anomaly(AnomalyKind::ReplacementChar, tell);
+                    self.anomaly(AnomalyKind::ReplacementChar, emit);
                 }
                 if json {
                     self.structured.read(text);
@@ -90,13 +90,13 @@ impl Output {
         }
         if checks.repetition {
             let repetition = self.repetition.get_or_insert_default();
-            repetition.read(text).into_iter().for_each(|kind| tell(Finding::Repetition(kind)));
+            repetition.read(text).into_iter().for_each(|kind| emit(Finding::Repetition(kind)));
         }
     }
 
-    fn anomaly(&mut self, kind: AnomalyKind, tell: &mut impl FnMut(Finding)) {
-        if !std::mem::replace(&mut self.told[kind as usize], true) {
-            tell(Finding::Anomaly(kind));
+    fn anomaly(&mut self, kind: AnomalyKind, emit: &mut impl FnMut(Finding)) {
+        if !std::mem::replace(&mut self.emitted[kind as usize], true) {
+            emit(Finding::Anomaly(kind));
         }
     }
 
@@ -107,27 +107,27 @@ impl Output {
         checks: QualityChecks,
         requested: &RequestedOutput,
         complete: bool,
-        tell: &mut impl FnMut(Finding),
+        emit: &mut impl FnMut(Finding),
     ) {
         let reason = ending.reason();
         let finished = reason.is_some();
         let filtered = reason == Some(FinishReason::ContentFilter);
         let refused = self.refused || reason == Some(FinishReason::Refusal);
         if checks.refusals && refused {
-            tell(Finding::Refusal(RefusalKind::RefusalField));
+            emit(Finding::Refusal(RefusalKind::RefusalField));
         }
         if checks.refusals && filtered {
-            tell(Finding::Refusal(RefusalKind::ContentFilter));
+            emit(Finding::Refusal(RefusalKind::ContentFilter));
         }
         if let Some(cause) = ending.cause().filter(|_| checks.truncation) {
-            tell(Finding::OutputTruncated(cause));
+            emit(Finding::OutputTruncated(cause));
         }
         let elsewhere = refused || filtered || self.called || reason == Some(FinishReason::ToolCalls);
         if let Some(kind) = self.empty().filter(|_| checks.empty && complete && finished && !elsewhere) {
-            tell(Finding::Empty(kind));
+            emit(Finding::Empty(kind));
         }
         if checks.anomalies && finished && self.markup.reasoning_is_open() {
-            self.anomaly(AnomalyKind::UnclosedReasoning, tell);
+            self.anomaly(AnomalyKind::UnclosedReasoning, emit);
         }
         // Whoever left cut the answer himself, and a call or a refusal is an answer of another form.
         if let Some(format) =
@@ -142,7 +142,7 @@ impl Output {
                     result => result,
                 },
             };
-            tell(Finding::StructuredOutput(format, result));
+            emit(Finding::StructuredOutput(format, result));
         }
     }
 

@@ -118,11 +118,11 @@ impl ToolCalls {
         key: CallKey,
         piece: &[u8],
         offered: Option<&ToolNames>,
-        tell: &mut impl FnMut(Finding),
+        emit: &mut impl FnMut(Finding),
     ) {
-        let call = self.call(key, offered, tell);
+        let call = self.call(key, offered, emit);
         if call.name != NameHash::EMPTY && call.last != Some(Part::Name) {
-            tell(Finding::ToolCall(call.result(offered)));
+            emit(Finding::ToolCall(call.result(offered)));
             *call = Call::new(key);
         }
         call.name.add(piece);
@@ -135,9 +135,9 @@ impl ToolCalls {
         key: CallKey,
         piece: &[u8],
         offered: Option<&ToolNames>,
-        tell: &mut impl FnMut(Finding),
+        emit: &mut impl FnMut(Finding),
     ) {
-        let call = self.call(key, offered, tell);
+        let call = self.call(key, offered, emit);
         call.arguments.read(piece);
         call.last = Some(Part::Arguments);
     }
@@ -148,30 +148,30 @@ impl ToolCalls {
     }
 
     /// Ends all calls, which are complete.
-    pub(crate) fn complete(&mut self, offered: Option<&ToolNames>, tell: &mut impl FnMut(Finding)) {
-        self.open.drain(..).for_each(|call| tell(Finding::ToolCall(call.result(offered))));
+    pub(crate) fn complete(&mut self, offered: Option<&ToolNames>, emit: &mut impl FnMut(Finding)) {
+        self.open.drain(..).for_each(|call| emit(Finding::ToolCall(call.result(offered))));
     }
 
     /// Ends the calls of a choice. If that was `cut`, arguments of the last one may have been about to come.
-    pub(crate) fn end(&mut self, choice: u32, cut: bool, offered: Option<&ToolNames>, tell: &mut impl FnMut(Finding)) {
+    pub(crate) fn end(&mut self, choice: u32, cut: bool, offered: Option<&ToolNames>, emit: &mut impl FnMut(Finding)) {
         let last = self.open.iter().rfind(|call| call.key.0 == choice).map(|call| call.key);
         self.open.retain(|call| {
             if call.key.0 != choice {
                 return true;
             }
             let unfinished = cut && Some(call.key) == last && call.arguments.is_blank();
-            tell(Finding::ToolCall(if unfinished { ToolCallResult::Incomplete } else { call.result(offered) }));
+            emit(Finding::ToolCall(if unfinished { ToolCallResult::Incomplete } else { call.result(offered) }));
             false
         });
     }
 
-    fn call(&mut self, key: CallKey, offered: Option<&ToolNames>, tell: &mut impl FnMut(Finding)) -> &mut Call {
+    fn call(&mut self, key: CallKey, offered: Option<&ToolNames>, emit: &mut impl FnMut(Finding)) -> &mut Call {
         let at = match self.open.iter().position(|call| call.key == key) {
             Some(at) => at,
             None => {
                 if self.open.len() == OPEN_CALLS {
                     let oldest = self.open.remove(0);
-                    tell(Finding::ToolCall(oldest.result(offered)));
+                    emit(Finding::ToolCall(oldest.result(offered)));
                 }
                 self.open.push(Call::new(key));
                 self.open.len() - 1
@@ -194,35 +194,35 @@ mod tests {
         offered
     }
 
-    /// The results of calls, in the order in which they are told.
+    /// The results of calls, in the order in which they are emitted.
     struct Calls<'a> {
         calls: ToolCalls,
         offered: Option<&'a ToolNames>,
-        told: Vec<&'static str>,
+        results: Vec<&'static str>,
     }
 
     impl<'a> Calls<'a> {
         fn of(offered: Option<&'a ToolNames>) -> Self {
-            Self { calls: ToolCalls::default(), offered, told: Vec::new() }
+            Self { calls: ToolCalls::default(), offered, results: Vec::new() }
         }
 
         fn name(&mut self, index: u32, piece: &str) {
-            self.calls.name((0, index), piece.as_bytes(), self.offered, &mut note(&mut self.told));
+            self.calls.name((0, index), piece.as_bytes(), self.offered, &mut note(&mut self.results));
         }
 
         fn arguments(&mut self, index: u32, piece: &str) {
-            self.calls.arguments((0, index), piece.as_bytes(), self.offered, &mut note(&mut self.told));
+            self.calls.arguments((0, index), piece.as_bytes(), self.offered, &mut note(&mut self.results));
         }
 
         fn end(&mut self, cut: bool) -> Vec<&'static str> {
-            self.calls.end(0, cut, self.offered, &mut note(&mut self.told));
-            std::mem::take(&mut self.told)
+            self.calls.end(0, cut, self.offered, &mut note(&mut self.results));
+            std::mem::take(&mut self.results)
         }
     }
 
-    fn note(told: &mut Vec<&'static str>) -> impl FnMut(Finding) {
+    fn note(results: &mut Vec<&'static str>) -> impl FnMut(Finding) {
         |finding| match finding {
-            Finding::ToolCall(result) => told.push(result.as_str()),
+            Finding::ToolCall(result) => results.push(result.as_str()),
             other => panic!("{other:?}"),
         }
     }
@@ -284,15 +284,15 @@ mod tests {
 
     #[test]
     fn a_call_ends_with_its_choice() {
-        let mut told = Vec::new();
+        let mut results = Vec::new();
         let mut calls = ToolCalls::default();
-        calls.name((0, 0), b"a", None, &mut note(&mut told));
-        calls.name((1, 0), b"a", None, &mut note(&mut told));
-        calls.arguments((0, 0), b"{", None, &mut note(&mut told));
-        calls.end(0, false, None, &mut note(&mut told));
-        assert_eq!(told, ["incomplete"]);
-        calls.end(1, false, None, &mut note(&mut told));
-        assert_eq!(told, ["incomplete", "valid"]);
+        calls.name((0, 0), b"a", None, &mut note(&mut results));
+        calls.name((1, 0), b"a", None, &mut note(&mut results));
+        calls.arguments((0, 0), b"{", None, &mut note(&mut results));
+        calls.end(0, false, None, &mut note(&mut results));
+        assert_eq!(results, ["incomplete"]);
+        calls.end(1, false, None, &mut note(&mut results));
+        assert_eq!(results, ["incomplete", "valid"]);
     }
 
     #[test]

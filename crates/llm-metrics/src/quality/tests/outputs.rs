@@ -1,4 +1,4 @@
-//! What is told of whole outputs.
+//! What is found in whole outputs.
 
 use crate::{
     quality::{
@@ -21,15 +21,15 @@ const fn finished(reason: FinishReason) -> ChoiceEnd {
 }
 
 /// Ends a request whose choices are all open.
-fn end(outputs: &mut Outputs, open: ChoiceEnd, complete: bool, tell: &mut impl FnMut(Finding)) {
-    outputs.end(RequestEnd { open, on_limit: TruncationCause::MaxTokens, complete }, tell);
+fn end(outputs: &mut Outputs, open: ChoiceEnd, complete: bool, emit: &mut impl FnMut(Finding)) {
+    outputs.end(RequestEnd { open, on_limit: TruncationCause::MaxTokens, complete }, emit);
 }
 
 fn json() -> RequestedOutput {
     RequestedOutput { format: Some(StructuredFormat::JsonSchema), tools: None, schema: None }
 }
 
-/// What is told of one choice with these texts.
+/// What is found in one choice with these texts.
 fn found_by(
     checks: QualityChecks,
     requested: RequestedOutput,
@@ -37,13 +37,13 @@ fn found_by(
     ending: ChoiceEnd,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut tell = |finding| found.push(finding);
+    let mut emit = |finding| found.push(finding);
     let mut outputs = Outputs::new(checks, requested);
     outputs.choice(0);
     for (part, text) in texts {
-        outputs.text(0, *part, text.as_bytes(), &mut tell);
+        outputs.text(0, *part, text.as_bytes(), &mut emit);
     }
-    end(&mut outputs, ending, true, &mut tell);
+    end(&mut outputs, ending, true, &mut emit);
     found
 }
 
@@ -207,13 +207,13 @@ fn calls_are_judged_with_their_choice() {
 #[test]
 fn a_check_that_is_off_tells_nothing() {
     let texts = [(Part::Answer, &*format!("<|im_end|>\u{FFFD}{}", "no ".repeat(1000))), (Part::Refusal, "no")];
-    let told = |checks| found_by(checks, json(), &texts, CUT).len();
-    assert_eq!(told(QualityChecks::none()), 0);
-    assert_eq!(told(QualityChecks::all()), 5);
-    assert_eq!(told(QualityChecks::none().anomalies(true)), 2);
-    assert_eq!(told(QualityChecks::none().repetition(true)), 1);
-    assert_eq!(told(QualityChecks::none().refusals(true)), 1);
-    assert_eq!(told(QualityChecks::none().truncation(true)), 1);
+    let findings = |checks| found_by(checks, json(), &texts, CUT).len();
+    assert_eq!(findings(QualityChecks::none()), 0);
+    assert_eq!(findings(QualityChecks::all()), 5);
+    assert_eq!(findings(QualityChecks::none().anomalies(true)), 2);
+    assert_eq!(findings(QualityChecks::none().repetition(true)), 1);
+    assert_eq!(findings(QualityChecks::none().refusals(true)), 1);
+    assert_eq!(findings(QualityChecks::none().truncation(true)), 1);
     let empty = |checks| found_by(checks, json(), &[], STOPPED);
     assert_eq!(empty(QualityChecks::none().empty(true)), [Finding::Empty(EmptyKind::NoContent)]);
     assert_eq!(empty(QualityChecks::none().structured_output(true)), [structured(StructuredResult::InvalidJson)]);
@@ -225,16 +225,16 @@ fn a_check_that_is_off_tells_nothing() {
 #[test]
 fn each_choice_is_judged_by_itself_up_to_the_last_that_is_followed() {
     let mut found = Vec::new();
-    let mut tell = |finding| found.push(finding);
+    let mut emit = |finding| found.push(finding);
     let mut outputs = Outputs::new(QualityChecks::all(), json());
     for choice in 0..10 {
-        outputs.text(choice, Part::Answer, b"{", &mut tell);
+        outputs.text(choice, Part::Answer, b"{", &mut emit);
     }
     for choice in 0..10 {
-        outputs.text(choice, Part::Answer, b"}", &mut tell);
+        outputs.text(choice, Part::Answer, b"}", &mut emit);
         outputs.finish(choice, FinishReason::Stop);
     }
-    end(&mut outputs, ChoiceEnd::StreamCut, false, &mut tell);
+    end(&mut outputs, ChoiceEnd::StreamCut, false, &mut emit);
     assert_eq!(found, [structured(StructuredResult::Valid); MAX_TRACKED]);
 }
 
@@ -265,14 +265,14 @@ fn a_choice_that_the_engine_gave_up_was_cut() {
 
 #[test]
 fn a_loop_is_told_of_an_answer_that_has_room_for_one() {
-    let told = |bytes: u64| {
+    let findings = |bytes: u64| {
         let mut found = Vec::new();
         let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
         outputs.at_most(bytes);
         outputs.text(0, Part::Answer, "ha ".repeat(600).as_bytes(), &mut |finding| found.push(finding));
         found
     };
-    assert_eq!(told(2000), [Finding::Repetition(RepetitionKind::TokenRun)]);
-    assert_eq!(told(1025), [Finding::Repetition(RepetitionKind::TokenRun)]);
-    assert_eq!(told(1024), []);
+    assert_eq!(findings(2000), [Finding::Repetition(RepetitionKind::TokenRun)]);
+    assert_eq!(findings(1025), [Finding::Repetition(RepetitionKind::TokenRun)]);
+    assert_eq!(findings(1024), []);
 }
