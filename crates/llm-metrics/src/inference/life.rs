@@ -12,7 +12,7 @@ use super::{
     span::{RequestSpan, SpanKind},
     tags::ThinkTags,
     timing::{Samples, Time, TokenTiming},
-    usage::{Count, ReportedUsage, Told, highest, whole},
+    usage::{Count, ReportedUsage, UsageUpdate, highest, whole},
     verdict::{Answer, End},
 };
 use crate::{
@@ -77,7 +77,7 @@ pub(crate) struct Life {
     /// The engine's own measurements, where the answer has them.
     timings: Option<Box<Timings>>,
     event: Event,
-    /// What the event at hand has told of counts.
+    /// What the event at hand has reported of counts.
     counts: Counts,
     settled: bool,
     span: RequestSpan,
@@ -116,7 +116,7 @@ struct Event {
     bears_token: bool,
     answers: bool,
     finishes: bool,
-    /// It has told counts.
+    /// It has reported counts.
     counted: Option<Finality>,
     /// The choices that it is about, and those that have text or a reason in it, a bit each.
     choices: u32,
@@ -328,7 +328,7 @@ impl Life {
         index
     }
 
-    /// What this event has told of one choice was another's.
+    /// What this event has shown of one choice was another's.
     pub(super) fn moved(&mut self, from: u32, to: u32) {
         let (from, to) = (bit(self.index(from)), bit(self.index(to)));
         for choices in [&mut self.event.choices, &mut self.event.texts] {
@@ -503,10 +503,10 @@ impl Life {
         end
     }
 
-    /// Takes over counts; returns the output tokens so far, where the event told them.
+    /// Takes over counts; returns the output tokens so far, where the event reports them.
     fn event_usage(&mut self, event: &Event, finality: Finality) -> Option<u64> {
         let counts = std::mem::take(&mut self.counts);
-        let told = Told {
+        let update = UsageUpdate {
             counts,
             finality,
             choice: event.choices.is_power_of_two().then(|| event.choices.ilog2() as usize),
@@ -514,7 +514,7 @@ impl Life {
             may_be_last: event.reasons != 0 || !event.bears_token,
             events: self.timing.events.saturating_add(event.bears_token.into()),
         };
-        self.usage.tell(told, self.timing.each_mut());
+        self.usage.update(update, self.timing.each_mut());
         counts.output().and_then(|_| self.usage.total(self.timing.each()))
     }
 
@@ -577,15 +577,15 @@ impl Life {
     /// Publishes output tokens as they become known.
     #[inline]
     pub(super) fn publish_live(&mut self) {
-        let is_told = self.timings.is_some() || self.usage.total(self.timing.each()).is_some();
+        let is_reported = self.timings.is_some() || self.usage.total(self.timing.each()).is_some();
         // Mostly nothing is known before the end.
-        if is_told || self.shared.tokens() > 0 || self.shared.metrics.0.options.live_tokens {
-            self.publish_known(is_told);
+        if is_reported || self.shared.tokens() > 0 || self.shared.metrics.0.options.live_tokens {
+            self.publish_known(is_reported);
         }
     }
 
-    fn publish_known(&mut self, is_told: bool) {
-        let wire = if is_told { self.wire_output().1 } else { None };
+    fn publish_known(&mut self, is_reported: bool) {
+        let wire = if is_reported { self.wire_output().1 } else { None };
         let total = if self.shared.tokens() > 0 {
             self.shared.tokens()
         } else if let Some(output) = wire {
@@ -601,11 +601,11 @@ impl Life {
     /// Output tokens by the answer's usage, or by what its engine measured, as far as they can be believed.
     fn wire_output(&self) -> (Count, Option<u64>) {
         let count = self.usage.output(self.timing.each(), self.timing.events, self.terminal);
-        let told = match count {
+        let reported = match count {
             Count::Tokens(tokens) => Some(tokens),
             Count::Unknown | Count::Implausible => self.timings.as_ref().and_then(|_| self.measured_usage().output),
         };
-        (count, told)
+        (count, reported)
     }
 
     /// Tokens by the engine's measurements. Of several choices they are those of one.

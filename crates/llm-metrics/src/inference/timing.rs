@@ -75,7 +75,7 @@ pub(super) struct Samples {
 }
 
 impl TokenTiming {
-    /// Makes room for a choice, once there is another one beside the first, of which `own` tokens were told so far.
+    /// Makes room for a choice, once there is another one beside the first, of which `own` tokens were reported so far.
     pub(super) fn make_room(&mut self, place: usize, own: u32) {
         if place == 0 || self.each().len() > place {
             return;
@@ -99,7 +99,7 @@ impl TokenTiming {
         self.each.is_some()
     }
 
-    /// An event has ended that bore tokens, in the choices `texts`, a bit each; `total` output tokens were told
+    /// An event has ended that bore tokens, in the choices `texts`, a bit each; `total` output tokens were reported
     /// in it. Returns how many tokens it bore.
     #[inline]
     pub(super) fn event(&mut self, texts: u32, total: Option<u64>) -> u64 {
@@ -230,7 +230,7 @@ mod tests {
         assert!(!timing.several(), "the first choice alone takes no room");
 
         timing.make_room(2, 3);
-        assert_eq!(known(&timing), [3, 0, 0], "the first choice has what was told so far");
+        assert_eq!(known(&timing), [3, 0, 0], "the first choice has what was reported so far");
         timing.each_mut()[2].tokens = 7;
         for place in [0, 1, 2] {
             timing.make_room(place, 9);

@@ -1,4 +1,4 @@
-//! Token counts as the answer tells them, event by event.
+//! Token counts as the answer reports them, event by event.
 
 use super::timing::EachChoice;
 use crate::{
@@ -6,11 +6,11 @@ use crate::{
     wire::{Counts, Finality},
 };
 
-/// What was told so far. A count never falls, and a place-holder is no count.
+/// What was reported so far. A count never falls, and a place-holder is no count.
 #[derive(Debug, Default)]
 pub(super) struct ReportedUsage {
     counts: Counts,
-    /// How many events had borne a token when output tokens were told last.
+    /// How many events had borne a token when output tokens were last reported.
     as_of: u32,
     /// The protocol says that this is all.
     is_final: bool,
@@ -21,16 +21,16 @@ pub(super) struct ReportedUsage {
 /// What a count of output tokens is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
-    /// Nobody told one, or only a place-holder.
+    /// Nobody reported one, or only a place-holder.
     Unknown,
     Tokens(u64),
     /// It is less than was seen.
     Implausible,
 }
 
-/// An event that told counts.
+/// An event that reported counts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct UsageUpdate {
     pub(super) counts: Counts,
     pub(super) finality: Finality,
     /// The place of the choice that the event is about, where it is about one.
@@ -43,24 +43,25 @@ pub(super) struct Told {
 }
 
 impl ReportedUsage {
-    /// Takes over what an event has told. `each` has the counts of each choice, and is empty where there is one.
-    pub(super) fn tell(&mut self, told: Told, each: &mut [EachChoice]) {
-        let (before, mut all) = (Usage::from(self.counts), Usage::from(told.counts));
-        let replaces = told.finality == Finality::Final && !self.is_final;
+    /// Takes over what an event has reported. `each` has the counts of each choice, and is empty where there is one.
+    pub(super) fn update(&mut self, update: UsageUpdate, each: &mut [EachChoice]) {
+        let (before, mut all) = (Usage::from(self.counts), Usage::from(update.counts));
+        let replaces = update.finality == Finality::Final && !self.is_final;
         if let Some(tokens) = all.output.take() {
-            let own = told.choice.filter(|_| told.finality == Finality::SoFar).filter(|choice| *choice < each.len());
-            self.by_choice |= own.is_some() && !self.may_be_over_all(tokens, told.events, each);
+            let own =
+                update.choice.filter(|_| update.finality == Finality::SoFar).filter(|choice| *choice < each.len());
+            self.by_choice |= own.is_some() && !self.may_be_over_all(tokens, update.events, each);
             match own {
                 Some(choice)
-                    if !(self.by_choice && told.may_be_last && is_sum(tokens, choice, each, told.bears_token)) =>
+                    if !(self.by_choice && update.may_be_last && is_sum(tokens, choice, each, update.bears_token)) =>
                 {
                     let own = &mut each[choice].tokens;
                     *own = (*own).max(u32::try_from(tokens).unwrap_or(u32::MAX));
                 }
                 _ => all.output = Some(tokens),
             }
-            self.as_of = told.events;
-            self.is_final |= told.finality == Finality::Final;
+            self.as_of = update.events;
+            self.is_final |= update.finality == Finality::Final;
         }
         let known = highest(before, all);
         // What was said of the input before may have been an estimate: the last word counts, if it is less, too.
@@ -74,7 +75,7 @@ impl ReportedUsage {
         tokens >= u64::from(events) && tokens >= self.total(each).unwrap_or(0) + since
     }
 
-    /// The output tokens over all choices, as they were told.
+    /// The output tokens over all choices, as they were reported.
     #[inline]
     pub(super) fn total(&self, each: &[EachChoice]) -> Option<u64> {
         if each.is_empty() {
@@ -108,8 +109,8 @@ impl ReportedUsage {
     /// The other counts. A whole has its parts: what is more than the whole that it is said to be part of was counted beside it
     /// (xAI's reasoning).
     pub(super) fn usage(&self, output: Option<u64>) -> Usage {
-        let told = Usage::from(self.counts);
-        whole(Usage { input: told.input.filter(|tokens| *tokens > 0), output, ..told })
+        let reported = Usage::from(self.counts);
+        whole(Usage { input: reported.input.filter(|tokens| *tokens > 0), output, ..reported })
     }
 }
 
@@ -133,7 +134,7 @@ pub(super) fn whole(usage: Usage) -> Usage {
     Usage { input: beside(usage.input, usage.cached_input), output: beside(usage.output, usage.reasoning), ..usage }
 }
 
-/// Whether a count in an event about one choice is over all of them: at least what was told of the others, and what this one
+/// Whether a count in an event about one choice is over all of them: at least what was reported of the others, and what this one
 /// has by its own counts or its events.
 fn is_sum(tokens: u64, choice: usize, each: &[EachChoice], bears_token: bool) -> bool {
     let own = each[choice];
@@ -145,7 +146,7 @@ fn is_sum(tokens: u64, choice: usize, each: &[EachChoice], bears_token: bool) ->
 mod tests {
     use super::*;
 
-    /// What a reader told: output tokens, of one choice or all, and by an event with text, with a reason, or neither.
+    /// What a reader emitted: output tokens, of one choice or all, and by an event with text, with a reason, or neither.
     #[derive(Clone, Copy)]
     struct Event(u64, Option<usize>, &'static str);
 
@@ -153,7 +154,7 @@ mod tests {
     fn total(events: &[Event]) -> Option<u64> {
         let (mut usage, mut each) = (ReportedUsage::default(), [EachChoice::default(); 2]);
         for (&Event(tokens, choice, bears), seen) in events.iter().zip(1..) {
-            let told = Told {
+            let update = UsageUpdate {
                 counts: Counts::from(Usage::new().output(tokens)),
                 finality: Finality::SoFar,
                 choice,
@@ -161,7 +162,7 @@ mod tests {
                 may_be_last: bears != "text",
                 events: seen,
             };
-            usage.tell(told, &mut each);
+            usage.update(update, &mut each);
             if let Some(choice) = choice.filter(|_| bears.contains("text")) {
                 each[choice].events += 1;
             }
@@ -175,9 +176,9 @@ mod tests {
             // Over all: it grows with every token.
             (&[Event(1, Some(0), "text"), Event(2, Some(1), "text"), Event(3, Some(0), "text")][..], 3),
             (&[Event(5, Some(0), "text"), Event(6, Some(1), "text"), Event(7, Some(0), "text and reason")], 7),
-            // Not below the events, and yet below what was told before.
+            // Not below the events, and yet below what was reported before.
             (&[Event(9, Some(0), "text"), Event(4, Some(1), "text")], 13),
-            // As much as was told before, though a token has come since.
+            // As much as was reported before, though a token has come since.
             (&[Event(9, Some(0), "text"), Event(9, Some(1), "text")], 18),
             // Below the events.
             (&[Event(1, Some(0), "text"), Event(1, Some(1), "text")], 2),
@@ -197,16 +198,16 @@ mod tests {
     #[test]
     fn the_last_word_on_a_count_stands_whatever_comes_after_it() {
         let mut usage = ReportedUsage::default();
-        let tell = |usage: &mut ReportedUsage, tokens, finality, events| {
+        let update = |usage: &mut ReportedUsage, tokens, finality, events| {
             let counts = Counts::from(Usage::new().output(tokens));
-            let told = Told { counts, finality, choice: None, bears_token: false, may_be_last: true, events };
-            usage.tell(told, &mut []);
+            let update = UsageUpdate { counts, finality, choice: None, bears_token: false, may_be_last: true, events };
+            usage.update(update, &mut []);
         };
-        tell(&mut usage, 2, Finality::SoFar, 2);
+        update(&mut usage, 2, Finality::SoFar, 2);
         assert_eq!(usage.output(&[], 2, false), Count::Tokens(2));
         assert_eq!(usage.output(&[], 3, true), Count::Unknown, "a token came after it");
-        tell(&mut usage, 2, Finality::Final, 3);
-        tell(&mut usage, 2, Finality::SoFar, 3);
+        update(&mut usage, 2, Finality::Final, 3);
+        update(&mut usage, 2, Finality::SoFar, 3);
         assert_eq!(usage.output(&[], 4, true), Count::Tokens(2));
     }
 
@@ -214,9 +215,15 @@ mod tests {
     fn a_count_below_the_events_stands_if_nothing_has_come_after_it() {
         let mut usage = ReportedUsage::default();
         let counts = Counts::from(Usage::new().output(1));
-        let told =
-            Told { counts, finality: Finality::SoFar, choice: None, bears_token: true, may_be_last: false, events: 2 };
-        usage.tell(told, &mut []);
+        let update = UsageUpdate {
+            counts,
+            finality: Finality::SoFar,
+            choice: None,
+            bears_token: true,
+            may_be_last: false,
+            events: 2,
+        };
+        usage.update(update, &mut []);
         for complete in [false, true] {
             assert_eq!(usage.output(&[], 2, complete), Count::Tokens(1), "{complete}");
             assert_eq!(usage.output(&[], 3, complete), Count::Unknown, "{complete}");

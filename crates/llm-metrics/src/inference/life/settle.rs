@@ -103,7 +103,7 @@ impl Life {
     /// Token counts by order of trust, and where the count of output tokens comes from.
     fn count(&self, engine: &EngineReport, live: u64, stream: bool) -> (Usage, Output) {
         let (count, _) = self.wire_output();
-        let told = match count {
+        let reported = match count {
             Count::Tokens(tokens) => self.usage.usage(Some(tokens)),
             Count::Unknown | Count::Implausible => self.usage.usage(None),
         };
@@ -121,7 +121,7 @@ impl Life {
         let events = u64::from(self.timing.events);
         let output = if let Some(tokens) = engine.output {
             Output { tokens, source: UsageSource::Engine }
-        } else if let Some(tokens) = told.output {
+        } else if let Some(tokens) = reported.output {
             Output { tokens, source: UsageSource::Upstream }
         } else if let Some(tokens) = measured.output {
             Output { tokens, source: UsageSource::Timings }
@@ -130,7 +130,7 @@ impl Life {
         } else {
             Output { tokens: 0, source: UsageSource::Missing }
         };
-        let mut usage = engine.or(told).or(measured);
+        let mut usage = engine.or(reported).or(measured);
         // The parts may be known from somebody else than the whole.
         usage.reasoning = part_of(usage.reasoning, usage.output);
         usage.cached_input = part_of(usage.cached_input, usage.input);
