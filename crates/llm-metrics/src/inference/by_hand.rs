@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Door, InferenceHandle, Life, Shared, SpanKind, verdict::End};
+use super::{Door, InferenceHandle, RequestTracker, Shared, SpanKind, verdict::End};
 use crate::{
     quality::Part,
     record::{LlmMetrics, RawLabels, inside_map},
@@ -112,16 +112,16 @@ impl InferenceBuilder<'_> {
 
     /// Starts the clock.
     pub fn start(self) -> Inference {
-        let mut life = Life::start(self.metrics, self.door, self.labels, self.kind);
-        life.handle().model(self.model);
-        life.is_by_hand(self.streamed);
+        let mut tracker = RequestTracker::start(self.metrics, self.door, self.labels, self.kind);
+        tracker.handle().model(self.model);
+        tracker.is_by_hand(self.streamed);
         #[cfg(feature = "tracing")]
         if let Some(label) = self.metrics.0.known_model(self.model) {
-            life.span().name(self.door.operation, &label);
+            tracker.span().name(self.door.operation, &label);
         }
         Inference(Arc::new(ByHand {
-            shared: Arc::clone(life.shared()),
-            life: Mutex::new(life),
+            shared: Arc::clone(tracker.shared()),
+            tracker: Mutex::new(tracker),
             steps: Mutex::default(),
         }))
     }
@@ -177,12 +177,12 @@ impl Inference {
     #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
     #[must_use]
     pub fn span(&self) -> tracing::Span {
-        self.0.with(|life| life.span().get())
+        self.0.with(|tracker| tracker.span().get())
     }
 
     /// Says whether the caller gets tokens as they come; see [`InferenceBuilder::streamed`].
     pub fn streamed(&mut self, streamed: bool) {
-        self.0.with(|life| life.streams(streamed));
+        self.0.with(|tracker| tracker.streams(streamed));
     }
 
     /// One step of the engine gave `count` tokens of the answer. The first call is the first token.
@@ -197,7 +197,7 @@ impl Inference {
 
     /// Says that the output is to be JSON, so that it is judged whether it is. Call it before the first text.
     pub fn expects_json(&mut self) {
-        self.0.with(|life| life.show(|outputs, _| outputs.expect(StructuredFormat::JsonObject)));
+        self.0.with(|tracker| tracker.show(|outputs, _| outputs.expect(StructuredFormat::JsonObject)));
     }
 
     /// Shows a piece of the answer's text to the checks of [`Builder::quality`](crate::Builder::quality). It counts no token, and is not kept.
@@ -225,8 +225,8 @@ impl Inference {
 
     /// Shows a whole call of a tool to the checks.
     pub fn tool_call(&mut self, name: &str, arguments: &str) {
-        self.0.with(|life| {
-            life.show(|outputs, mut emit| {
+        self.0.with(|tracker| {
+            tracker.show(|outputs, mut emit| {
                 outputs.tool_name(0, 0, name.as_bytes(), &mut emit);
                 outputs.tool_arguments(0, 0, arguments.as_bytes(), &mut emit);
             });
@@ -240,29 +240,29 @@ impl Inference {
 
     /// Ends the request with success.
     pub fn finish(self, reason: FinishReason) {
-        self.0.with(|life| {
-            life.accept();
-            life.finish_reason(0, reason);
-            life.watch_end(reason);
-            life.end_event();
-            life.settle(End::Complete);
+        self.0.with(|tracker| {
+            tracker.accept();
+            tracker.finish_reason(0, reason);
+            tracker.watch_end(reason);
+            tracker.end_event();
+            tracker.settle(End::Complete);
         });
     }
 
     /// Ends the request with an error.
     pub fn fail(self, error: ErrorType) {
-        self.0.with(|life| life.settle(End::ServiceError(error)));
+        self.0.with(|tracker| tracker.settle(End::ServiceError(error)));
     }
 
     fn text(&self, part: Part, text: &str) {
-        self.0.with(|life| life.show(|outputs, mut emit| outputs.text(0, part, text.as_bytes(), &mut emit)));
+        self.0.with(|tracker| tracker.show(|outputs, mut emit| outputs.text(0, part, text.as_bytes(), &mut emit)));
     }
 }
 
 impl Drop for Inference {
     /// At once, also where a handle is at work with it.
     fn drop(&mut self) {
-        self.0.with(|life| life.settle(End::Dropped { panicking: std::thread::panicking() }));
+        self.0.with(|tracker| tracker.settle(End::Dropped { panicking: std::thread::panicking() }));
     }
 }
 
@@ -275,7 +275,7 @@ impl fmt::Debug for Inference {
 /// A request without a wire, whose steps may be reported from several threads.
 pub(super) struct ByHand {
     pub(super) shared: Arc<Shared>,
-    life: Mutex<Life>,
+    tracker: Mutex<RequestTracker>,
     /// Steps that were reported while somebody was at work with the request.
     steps: Mutex<VecDeque<Step>>,
 }
@@ -301,11 +301,11 @@ impl ByHand {
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Life) -> T) -> T {
-        let mut life = lock(&self.life);
-        self.take_steps(&mut life);
-        let done = work(&mut life);
-        drop(life);
+    fn with<T>(&self, work: impl FnOnce(&mut RequestTracker) -> T) -> T {
+        let mut tracker = lock(&self.tracker);
+        self.take_steps(&mut tracker);
+        let done = work(&mut tracker);
+        drop(tracker);
         self.catch_up();
         done
     }
@@ -313,19 +313,19 @@ impl ByHand {
     /// Takes over what was reported, unless somebody else is at work, who does so afterwards.
     fn catch_up(&self) {
         while !lock(&self.steps).is_empty() {
-            let mut life = match self.life.try_lock() {
-                Ok(life) => life,
+            let mut tracker = match self.tracker.try_lock() {
+                Ok(tracker) => tracker,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            self.take_steps(&mut life);
+            self.take_steps(&mut tracker);
         }
     }
 
-    fn take_steps(&self, life: &mut Life) {
+    fn take_steps(&self, tracker: &mut RequestTracker) {
         let next = || lock(&self.steps).pop_front();
         while let Some(Step { at, part, tokens }) = next() {
-            life.step(at, part, tokens);
+            tracker.step(at, part, tokens);
         }
     }
 }

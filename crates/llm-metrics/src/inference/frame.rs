@@ -1,8 +1,8 @@
-//! From what a reader emits to one request's life.
+//! From what a reader emits to the tracker of a request.
 
 use std::time::Instant;
 
-use super::life::Life;
+use super::tracker::RequestTracker;
 use crate::{
     vocabulary::{ErrorType, FinishReason, InspectionFailure, SkipReason, Usage},
     wire::{Finality, Framing, Sink, TextKind, Timings},
@@ -11,7 +11,7 @@ use crate::{
 /// A frame of a body, while it is read. Events that arrive in one frame arrive at one time: the clock is read once, and
 /// not at all for a frame that bears neither a token nor a finish reason.
 pub(crate) struct Frame<'a> {
-    life: &'a mut Life,
+    tracker: &'a mut RequestTracker,
     tokens: u64,
     events: u64,
     finished: bool,
@@ -20,9 +20,9 @@ pub(crate) struct Frame<'a> {
     last: bool,
 }
 
-impl Life {
+impl RequestTracker {
     pub(crate) fn frame(&mut self) -> Frame<'_> {
-        Frame { life: self, tokens: 0, events: 0, finished: false, usage: false, last: false }
+        Frame { tracker: self, tokens: 0, events: 0, finished: false, usage: false, last: false }
     }
 
     /// What the reader says when the body came to its end.
@@ -41,9 +41,9 @@ impl Frame<'_> {
     #[inline(always)]
     fn on_text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
         match kind {
-            TextKind::Answer => self.life.answer_text(choice, fragment),
-            TextKind::Reasoning => self.life.reasoning_text(fragment),
-            _ => self.life.answer_part(),
+            TextKind::Answer => self.tracker.answer_text(choice, fragment),
+            TextKind::Reasoning => self.tracker.reasoning_text(fragment),
+            _ => self.tracker.answer_part(),
         }
     }
 
@@ -53,109 +53,109 @@ impl Frame<'_> {
         if self.events > 0 || self.finished {
             let now = clock();
             if self.finished {
-                self.life.finished_at(now);
+                self.tracker.finished_at(now);
             }
             if self.events > 0 {
-                return self.life.tick(now, self.tokens, self.events);
+                return self.tracker.tick(now, self.tokens, self.events);
             }
         }
         if self.usage {
-            self.life.publish_live();
+            self.tracker.publish_live();
         }
     }
 }
 
 impl Sink for Frame<'_> {
     fn begins(&mut self, framing: Result<Framing, SkipReason>) {
-        self.life.begins(framing);
+        self.tracker.begins(framing);
     }
 
     #[inline]
     fn text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
-        let choice = self.life.text(choice);
-        self.life.check_text(choice, kind, fragment);
+        let choice = self.tracker.text(choice);
+        self.tracker.check_text(choice, kind, fragment);
         self.on_text(choice, kind, fragment);
     }
 
     #[inline]
     fn text_event(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
-        let choice = self.life.lone_text(choice);
-        self.life.check_lone_text(choice, kind, text);
+        let choice = self.tracker.lone_text(choice);
+        self.tracker.check_lone_text(choice, kind, text);
         self.on_text(choice, kind, text);
-        self.tokens += self.life.end_lone_text(choice);
+        self.tokens += self.tracker.end_lone_text(choice);
         self.events += 1;
     }
 
     #[inline]
     fn choice(&mut self, index: u32) {
-        let index = self.life.choice(index);
-        self.life.check(|outputs, _| outputs.choice(index));
+        let index = self.tracker.choice(index);
+        self.tracker.check(|outputs, _| outputs.choice(index));
     }
 
     fn moved(&mut self, from: u32, to: u32) {
-        self.life.moved(from, to);
-        self.life.check(|outputs, _| outputs.mixed_up(from, to));
+        self.tracker.moved(from, to);
+        self.tracker.check(|outputs, _| outputs.mixed_up(from, to));
     }
 
     fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
-        let choice = self.life.finish_reason(choice, reason);
-        self.life.check(|outputs, _| outputs.finish(choice, reason));
+        let choice = self.tracker.finish_reason(choice, reason);
+        self.tracker.check(|outputs, _| outputs.finish(choice, reason));
     }
 
     fn usage(&mut self, usage: Usage, finality: Finality) {
-        self.life.wire_usage(usage, finality);
+        self.tracker.wire_usage(usage, finality);
     }
 
     fn model(&mut self, name: &str) {
-        self.life.answer_model(name);
+        self.tracker.answer_model(name);
     }
 
     fn error(&mut self, kind: Option<ErrorType>) {
-        self.life.in_band_error(kind);
+        self.tracker.in_band_error(kind);
     }
 
     fn plain_text(&mut self) {
-        self.life.plain_text = true;
+        self.tracker.plain_text = true;
     }
 
     fn done(&mut self) {
-        self.life.done = true;
+        self.tracker.done = true;
     }
 
     fn no_generation(&mut self) {
-        self.life.no_generation = true;
-        self.life.forget_quality();
+        self.tracker.no_generation = true;
+        self.tracker.forget_quality();
     }
 
     fn pending(&mut self, background: bool) {
-        self.life.pending(background);
+        self.tracker.pending(background);
     }
 
     fn cancelled(&mut self) {
-        self.life.cancelled();
+        self.tracker.cancelled();
     }
 
     fn timings(&mut self, timings: Timings) {
-        self.life.timings(timings);
+        self.tracker.timings(timings);
     }
 
     fn tool_named(&mut self, name: &[u8]) {
         // Responses have one choice, and one call at a time.
-        self.life.check(|outputs, mut emit| outputs.tool_name(0, 0, name, &mut emit));
+        self.tracker.check(|outputs, mut emit| outputs.tool_name(0, 0, name, &mut emit));
     }
 
     fn tool_calls_end(&mut self) {
-        self.life.check(|outputs, mut emit| outputs.end_tool_calls(&mut emit));
+        self.tracker.check(|outputs, mut emit| outputs.end_tool_calls(&mut emit));
     }
 
     fn input_truncated(&mut self) {
-        self.life.input_truncated();
+        self.tracker.input_truncated();
     }
 
     #[inline]
     fn event_end(&mut self) {
-        self.life.check(|outputs, _| outputs.end_event());
-        let event = self.life.end_event();
+        self.tracker.check(|outputs, _| outputs.end_event());
+        let event = self.tracker.end_event();
         if event.tokens > 0 {
             self.tokens += event.tokens;
             self.events += 1;
@@ -165,17 +165,17 @@ impl Sink for Frame<'_> {
     }
 
     fn failure(&mut self, kind: InspectionFailure) {
-        self.life.failure(kind);
-        self.life.unreadable = true;
+        self.tracker.failure(kind);
+        self.tracker.unreadable = true;
         if kind == InspectionFailure::Malformed || kind == InspectionFailure::TooLarge {
-            self.life.forget_quality();
+            self.tracker.forget_quality();
         }
         if kind == InspectionFailure::Malformed {
             if self.last {
-                self.life.broken_off();
+                self.tracker.broken_off();
             } else {
                 // What is no JSON may be a text for people.
-                self.life.plain_text = true;
+                self.tracker.plain_text = true;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One request's life, whichever door it came in by.
+//! One request, from its arrival to its end.
 //!
 //! The layer feeds it with what it reads on the wire; an engine without HTTP uses [`Inference`] by hand. Both lead to the
 //! same state machine, which records each observation at the moment it is true, and settles the request once: at its
@@ -8,7 +8,6 @@ mod by_hand;
 mod choices;
 mod frame;
 mod handle;
-mod life;
 mod per_token;
 mod quality;
 mod shared;
@@ -16,14 +15,15 @@ mod shared;
 mod span;
 mod tags;
 mod timing;
+mod tracker;
 mod usage;
 mod verdict;
 
 pub use by_hand::{Inference, InferenceBuilder};
 pub use handle::InferenceHandle;
-pub(crate) use life::{Door, Life};
 pub(crate) use shared::Shared;
 pub(crate) use span::SpanKind;
+pub(crate) use tracker::{Door, RequestTracker};
 pub(crate) use verdict::{End, server_error};
 
 #[cfg(test)]

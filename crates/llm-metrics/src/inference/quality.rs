@@ -1,6 +1,6 @@
 //! The checks of what a model says: a second sink beside the request's own, and what comes of what it finds.
 
-use super::life::Life;
+use super::tracker::RequestTracker;
 use crate::{
     quality::{ChoiceEnd, Finding, Outputs, Part, Prompt, QualityChecks, RequestEnd, RequestedOutput, truncation},
     record::QualityFinding,
@@ -36,7 +36,7 @@ pub(super) struct Known {
     pub(super) input_truncated: bool,
 }
 
-impl Life {
+impl RequestTracker {
     /// The answer is about to be read: from here on it is checked.
     pub(super) fn watch_quality(&mut self) {
         self.watch_quality_by(self.shared.metrics.0.options.quality);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{life::Door, quality::Expected};
+use super::{quality::Expected, tracker::Door};
 use crate::{
     quality::{BoundedBytes, Prompt, QualityChecks, ToolNames},
     record::{Hint, LlmMetrics, RawLabels, Series, inside_map},

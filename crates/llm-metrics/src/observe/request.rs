@@ -9,7 +9,7 @@ use super::{
     response::{Measured, for_each_slice, is_encoded},
 };
 use crate::{
-    inference::{Door, InferenceHandle, Life, Shared, SpanKind},
+    inference::{Door, InferenceHandle, RequestTracker, Shared, SpanKind},
     record::LlmMetrics,
     vocabulary::{ErrorType, SkipReason},
     wire::{RequestScan, Route},
@@ -44,16 +44,16 @@ impl ObservedRequest {
         let labels = metrics.0.reads_labels().then(|| metrics.0.read_labels(head));
         let door = Door::of(route);
         let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
-        let life = Life::start(metrics, door, labels, kind);
+        let tracker = RequestTracker::start(metrics, door, labels, kind);
         if proxy {
-            life.span().server(&head.uri);
+            tracker.span().server(&head.uri);
         }
         if metrics.0.tells_findings() {
             if let Some(id) = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()) {
-                life.shared().set_request_id(id);
+                tracker.shared().set_request_id(id);
             }
         }
-        Self(State::Measured { measured: Box::new(Measured::new(life, route)), encoded: is_encoded(&head.headers) })
+        Self(State::Measured { measured: Box::new(Measured::new(tracker, route)), encoded: is_encoded(&head.headers) })
     }
 
     fn measured(&self) -> Option<&Measured> {
@@ -69,14 +69,14 @@ impl ObservedRequest {
     /// The handle for whoever handles the request, where it is measured: put it into the extensions that it gets.
     #[must_use]
     pub fn handle(&self) -> Option<InferenceHandle> {
-        self.measured().map(|measured| measured.life.handle())
+        self.measured().map(|measured| measured.tracker.handle())
     }
 
     /// A reader for the bytes of the request's body. Of a request that is not measured it reads nothing.
     #[must_use = "what the request asks for is known by what is read of its body"]
     pub fn body_reader(&self) -> RequestReader {
         let State::Measured { measured, encoded } = &self.0 else { return RequestReader::default() };
-        let shared = Arc::clone(measured.life.shared());
+        let shared = Arc::clone(measured.tracker.shared());
         let mut scan = measured.route.request_scan(*encoded);
         if shared.wants_tools() {
             scan.want_tools();
@@ -92,17 +92,17 @@ impl ObservedRequest {
     #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
     #[must_use]
     pub fn span(&self) -> tracing::Span {
-        self.measured().map_or_else(tracing::Span::none, |measured| measured.life.span().get())
+        self.measured().map_or_else(tracing::Span::none, |measured| measured.tracker.span().get())
     }
 
     /// Makes the request's span the current one until what this returns is dropped.
     #[inline]
     pub(crate) fn enter(&self) -> impl Sized + '_ {
-        self.measured().map(|measured| measured.life.span().enter())
+        self.measured().map(|measured| measured.tracker.span().enter())
     }
 
     pub(crate) fn is_proxy(&self) -> bool {
-        self.measured().is_some_and(|measured| measured.life.is_proxy())
+        self.measured().is_some_and(|measured| measured.tracker.is_proxy())
     }
 
     /// The response's head came.

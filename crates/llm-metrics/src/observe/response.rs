@@ -4,7 +4,7 @@ use bytes::Buf;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{
-    inference::{End, Life},
+    inference::{End, RequestTracker},
     vocabulary::{ErrorType, SkipReason},
     wire::{Framing, Reader, Route},
 };
@@ -115,7 +115,7 @@ impl ObservedResponse {
     /// Makes the request's span the current one until what this returns is dropped.
     #[inline]
     pub(crate) fn enter(&self) -> impl Sized + '_ {
-        self.0.as_ref().map(|measured| measured.life.span().enter())
+        self.0.as_ref().map(|measured| measured.tracker.span().enter())
     }
 
     #[inline]
@@ -138,9 +138,9 @@ impl std::fmt::Debug for ObservedResponse {
     }
 }
 
-/// A request under observation: its life, and the reader of its answer.
+/// A request under observation: its tracker, and the reader of its answer.
 pub(super) struct Measured {
-    pub(super) life: Life,
+    pub(super) tracker: RequestTracker,
     pub(super) route: &'static Route,
     reader: Option<Reader>,
     /// Bytes of the answer that are still to come, where its length is known.
@@ -148,8 +148,8 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    pub(super) fn new(life: Life, route: &'static Route) -> Self {
-        Self { life, route, reader: None, missing: None }
+    pub(super) fn new(tracker: RequestTracker, route: &'static Route) -> Self {
+        Self { tracker, route, reader: None, missing: None }
     }
 
     fn head(&mut self, head: &ResponseHead<'_>) {
@@ -157,18 +157,18 @@ impl Measured {
             [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT].iter().any(|status| head.status == *status);
         self.missing = if no_content { Some(0) } else { head.length };
         if !head.is_success() {
-            return self.life.head(head.status, None, None);
+            return self.tracker.head(head.status, None, None);
         }
         let declared = head.framing();
         let stream = declared.map(Framing::is_stream);
         // A stream that holds nothing is a stream that was cut short.
         if self.missing == Some(0) && stream != Some(true) {
-            return self.life.head(head.status, stream, None);
+            return self.tracker.head(head.status, stream, None);
         }
-        let reader = self.route.reader(declared, head.encoded, self.life.asked_for_stream());
-        self.life.head(head.status, stream, reader.declared());
+        let reader = self.route.reader(declared, head.encoded, self.tracker.asked_for_stream());
+        self.tracker.head(head.status, stream, reader.declared());
         if let Some(bytes) = self.missing {
-            self.life.answer_is_at_most(bytes);
+            self.tracker.answer_is_at_most(bytes);
         }
         self.reader = Some(reader);
     }
@@ -176,12 +176,12 @@ impl Measured {
     /// `true` when it was the last of a body whose length was known.
     fn read(&mut self, data: &impl Buf) -> bool {
         if let Some(reader) = &mut self.reader {
-            let mut frame = self.life.frame();
+            let mut frame = self.tracker.frame();
             let complete = for_each_slice(data, |bytes| reader.read(bytes, &mut frame));
             frame.end();
             if !complete {
                 self.reader = None;
-                self.life.blind(SkipReason::TooLarge);
+                self.tracker.blind(SkipReason::TooLarge);
             }
         }
         let Some(missing) = &mut self.missing else { return false };
@@ -191,15 +191,15 @@ impl Measured {
 
     fn end(mut self: Box<Self>, end: End) {
         if let Some(reader) = self.reader.as_mut().filter(|_| end == End::Complete) {
-            let mut frame = self.life.last_frame();
+            let mut frame = self.tracker.last_frame();
             reader.end(&mut frame);
             frame.end();
         }
-        self.life.settle(end);
+        self.tracker.settle(end);
     }
 
     pub(super) fn fail(&mut self, error: ErrorType) {
-        self.life.settle(End::ServiceError(error));
+        self.tracker.settle(End::ServiceError(error));
     }
 }
 

@@ -259,7 +259,7 @@ fn a_whole_has_its_parts() {
 
     // The handle knows the whole, and the wire the part.
     let request = Request::streamed(ASKED);
-    request.life.handle().usage(Usage::new().input(6).output(100));
+    request.tracker.handle().usage(Usage::new().input(6).output(100));
     let recorded = request.each(&[&token, &stop, &|frame| usage(frame, beside)]).end(End::Complete);
     assert_eq!((output(&recorded), recorded.counter("llm_output_reasoning_tokens_total", &[])), (100, 100));
     assert_eq!(recorded.counter("llm_input_cached_tokens_total", &[]), 6);
@@ -310,10 +310,10 @@ fn tokens_are_in_the_counter_when_usage_arrives() {
 fn what_the_engine_reported_before_the_head_is_in_the_counter_with_it() {
     // Without a name in the request there are no labels to count under before the head.
     let mut request = Request::new("/v1/chat/completions", "{}", SpanKind::Server, |builder| builder);
-    request.life.handle().tokens(3);
+    request.tracker.handle().tokens(3);
     assert_eq!(output(&request.recorded()), 0);
-    request.life.handle().model("m");
-    request.life.head(200, Some(true), Some(Framing::Events));
+    request.tracker.handle().model("m");
+    request.tracker.head(200, Some(true), Some(Framing::Events));
     assert_eq!(output(&request.recorded()), 3);
 }
 
@@ -354,7 +354,7 @@ fn a_usage_object_wins_over_the_engines_counts_and_the_handle_over_both() {
     assert_eq!((output(&recorded), recorded.counter("llm_input_tokens_total", &[])), (5, 9));
 
     let mut request = Request::streamed(ASKED);
-    let handle = request.life.handle();
+    let handle = request.tracker.handle();
     handle.queue_time(Duration::from_millis(1));
     handle.prefill_time(Duration::from_millis(2));
     handle.decode_time(Duration::from_millis(50));
@@ -423,7 +423,7 @@ fn times_above_a_day_are_discarded() {
     let day = Duration::from_secs(24 * 3600);
     let absurd = Timings { load: Some(day + day), prefill: Some(day * 2), decode: Some(day), ..MEASURED };
     let request = Request::streamed(ASKED).each(&[&token, &|frame| measured(frame, absurd)]);
-    request.life.handle().queue_time(day * 3);
+    request.tracker.handle().queue_time(day * 3);
     let recorded = request.end(End::Failed);
     assert_eq!(implausible(&recorded), 2, "once for the answer, once for the handle");
     recorded.assert_milliseconds("llm_request_queue_seconds", &[]);
@@ -434,7 +434,7 @@ fn times_above_a_day_are_discarded() {
 #[test]
 fn an_answer_in_one_piece_has_the_time_a_token_that_its_engine_tells() {
     let mut request = Request::new("/v1/chat/completions", "{}", SpanKind::Server, |builder| builder);
-    request.life.head(200, Some(false), Some(Framing::Document));
+    request.tracker.head(200, Some(false), Some(Framing::Document));
     request.at(10, |frame| {
         frame.choice(0);
         frame.text(0, TextKind::Answer, b"Hello");
@@ -478,7 +478,7 @@ fn hidden_reasoning_does_not_make_tokens_fast() {
         let objective = Objective::new("fast").time_per_output_token(Duration::from_millis(5));
         let mut request =
             Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder.objective(objective));
-        request.life.head(200, Some(true), Some(Framing::Events));
+        request.tracker.head(200, Some(true), Some(Framing::Events));
         let total = Usage::new().output(1003).reasoning(1000);
         request.each(&[first, &token, &token, &stop, &|frame| usage(frame, total)]).end(End::Complete)
     };
@@ -538,7 +538,7 @@ fn a_stall_is_longer_than_its_threshold() {
     let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| {
         builder.stall_threshold(Duration::from_millis(20))
     });
-    request.life.head(200, Some(true), Some(Framing::Events));
+    request.tracker.head(200, Some(true), Some(Framing::Events));
     request.at(10, token).at(30, token);
     assert_eq!(request.recorded().counter("llm_stream_stalls_total", &[]), 0);
     request.at(51, token);
@@ -548,7 +548,7 @@ fn a_stall_is_longer_than_its_threshold() {
 #[test]
 fn the_clock_is_not_read_for_what_has_no_time() {
     let mut request = Request::streamed(ASKED);
-    let mut frame = request.life.frame();
+    let mut frame = request.tracker.frame();
     frame.choice(0);
     usage(&mut frame, Usage::new().input(9));
     frame.end_at(|| panic!("neither a token nor a reason"));
@@ -624,7 +624,7 @@ fn what_is_moved_to_a_choice_is_its_own_and_no_more_than_was_told() {
 #[test]
 fn time_without_tokens_of_the_engine_belongs_to_those_that_come_next() {
     let mut request = Request::streamed(ASKED);
-    let handle = request.life.handle();
+    let handle = request.tracker.handle();
     handle.tokens(2);
     // Two tokens have one gap; the third event has no token left.
     request.at(10, token).at(20, token).at(40, token);
@@ -636,7 +636,7 @@ fn time_without_tokens_of_the_engine_belongs_to_those_that_come_next() {
 #[test]
 fn events_of_one_frame_have_as_many_tokens_as_a_step_of_the_engine_each() {
     let mut request = Request::streamed(ASKED);
-    let handle = request.life.handle();
+    let handle = request.tracker.handle();
     handle.tokens(3);
     request.at(10, token);
     handle.tokens(3);
@@ -719,8 +719,8 @@ fn blank_reasoning_is_none() {
 #[test]
 fn tokens_that_only_the_handle_reported_are_output_without_reasoning() {
     let mut request = Request::new("/v1/chat/completions", r#"{"enable_thinking":true}"#, SpanKind::Server, |b| b);
-    request.life.head(200, Some(true), Some(Framing::Events));
-    request.life.handle().tokens(1);
+    request.tracker.head(200, Some(true), Some(Framing::Events));
+    request.tracker.handle().tokens(1);
     assert_eq!(request.end(End::Failed).counter("llm_requests_total", &[("thinking", "false")]), 1);
 }
 
@@ -733,8 +733,8 @@ fn no_reasoning_and_no_output_are_not_some() {
         (r#"{"enable_thinking":true}"#, Usage::new().output(1).reasoning(1), "true"),
     ] {
         let mut request = Request::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder);
-        request.life.head(200, Some(false), None);
-        request.life.handle().usage(usage);
+        request.tracker.head(200, Some(false), None);
+        request.tracker.handle().usage(usage);
         let recorded = request.end(End::Complete);
         assert_eq!(recorded.counter("llm_requests_total", &[("thinking", thinking)]), 1, "{asked} {usage:?}");
     }
@@ -746,7 +746,7 @@ fn no_reasoning_and_no_output_are_not_some() {
 fn text_after_a_reason_shows_that_it_was_not_the_end() {
     let frames: [Tell<'_>; 3] = [&stop, &token, &token];
     let cut = Request::streamed(ASKED).each(&frames);
-    let metrics = cut.life.shared().metrics.clone();
+    let metrics = cut.tracker.shared().metrics.clone();
     let cut = cut.end(End::Failed);
     assert_eq!(metrics.recent_requests(1)[0].finish_reason, None);
     cut.assert_ended("error", Some("stream_truncated"));
@@ -755,7 +755,7 @@ fn text_after_a_reason_shows_that_it_was_not_the_end() {
     Request::streamed(ASKED).each(&frames).end(End::Dropped { panicking: false }).assert_ended("cancelled", None);
 
     let whole = Request::streamed(ASKED).each(&[&stop, &token, &token, &done]);
-    let metrics = whole.life.shared().metrics.clone();
+    let metrics = whole.tracker.shared().metrics.clone();
     let whole = whole.end(End::Complete);
     assert_eq!(metrics.recent_requests(1)[0].finish_reason, Some(FinishReason::Stop));
     whole.assert_ended("success", None);
@@ -810,7 +810,7 @@ fn a_choice_that_begins_after_another_has_finished_has_to_finish_too() {
 impl Request {
     fn new_completion(asked: &str) -> Self {
         let mut request = Self::new("/v1/completions", asked, SpanKind::Server, |builder| builder);
-        request.life.head(200, Some(true), Some(Framing::Events));
+        request.tracker.head(200, Some(true), Some(Framing::Events));
         request
     }
 }
@@ -899,7 +899,7 @@ fn an_error_in_the_answer_is_what_it_says() {
     use ErrorType::{InvalidRequest, Overloaded, RateLimited, Unauthorized};
     let told = |kinds: &[Option<ErrorType>], kind, framing: Option<Framing>| {
         let mut request = Request::new("/v1/chat/completions", ASKED, kind, |builder| builder);
-        request.life.head(200, framing.map(Framing::is_stream), framing);
+        request.tracker.head(200, framing.map(Framing::is_stream), framing);
         request.at(10, |frame| {
             if framing == Some(Framing::Events) {
                 token(frame);
@@ -940,12 +940,12 @@ fn a_document_that_breaks_off_is_no_success() {
         (Some(Framing::Events), "error", Some("stream_truncated")),
     ] {
         let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
-        request.life.head(200, framing.map(Framing::is_stream), framing);
-        request.life.last_frame().failure(InspectionFailure::Malformed);
+        request.tracker.head(200, framing.map(Framing::is_stream), framing);
+        request.tracker.last_frame().failure(InspectionFailure::Malformed);
         request.end(End::Complete).assert_ended(outcome, error);
     }
     let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
-    request.life.head(200, Some(false), Some(Framing::Document));
+    request.tracker.head(200, Some(false), Some(Framing::Document));
     request.at(10, |frame| frame.failure(InspectionFailure::Malformed));
     request.end(End::Complete).assert_ended("success", None);
 }
@@ -960,7 +960,7 @@ fn an_answer_without_a_choice_is_counted_as_such() {
     assert_eq!(no_choices(&Request::streamed(ASKED).each(&[&stop]).end(End::Complete)), 0);
     assert_eq!(no_choices(&Request::streamed(ASKED).each(&[]).end(End::Complete)), 0, "it was cut");
     let mut unread = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
-    unread.life.head(200, None, None);
+    unread.tracker.head(200, None, None);
     assert_eq!(no_choices(&unread.end(End::Complete)), 0);
 }
 
@@ -970,7 +970,7 @@ fn what_the_head_does_not_say_about_streaming_the_request_does() {
         [(ASKED, None, "true"), (ASKED, Some(false), "false"), ("{}", Some(true), "true"), ("{}", None, "false")]
     {
         let mut request = Request::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder);
-        request.life.head(200, said, Some(Framing::Events));
+        request.tracker.head(200, said, Some(Framing::Events));
         request.at(10, token);
         let recorded = request.end(End::Failed);
         assert_eq!(recorded.counter("llm_requests_total", &[("stream", streamed)]), 1, "{asked} {said:?}");
@@ -984,7 +984,7 @@ fn what_the_head_does_not_say_about_streaming_the_request_does() {
 fn names_are_learnt_from_requests_that_failed_by_no_fault_of_their_own() {
     let named = |status: u16, end| {
         let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
-        request.life.head(status, None, None);
+        request.tracker.head(status, None, None);
         request.end(end).counter("llm_requests_total", &[("model", "m")])
     };
     for status in [200, 500, 503, 504] {
@@ -1006,14 +1006,14 @@ fn names_are_learnt_from_requests_that_failed_by_no_fault_of_their_own() {
 #[test]
 fn a_redirect_counts_no_usage() {
     let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
-    request.life.head(302, None, None);
+    request.tracker.head(302, None, None);
     assert_eq!(request.end(End::Complete).counter("llm_usage_reports_total", &[]), 0);
 }
 
 #[test]
 fn the_model_may_be_named_after_usage() {
     let mut request = Request::new("/v1/chat/completions", "{}", SpanKind::Server, |builder| builder);
-    request.life.head(200, Some(false), Some(Framing::Document));
+    request.tracker.head(200, Some(false), Some(Framing::Document));
     request.at(10, |frame| frame.usage(Usage::new().output(3), Finality::Final));
     request.at(20, |frame| {
         frame.model("late");

@@ -11,7 +11,7 @@ const ASKED: &str = r#"{"model":"m"}"#;
 #[test]
 fn a_count_that_comes_late_is_not_counted_again() {
     let request = Request::streamed(ASKED);
-    let shared = request.life.shared();
+    let shared = request.tracker.shared();
     let series = shared.series(None, true);
     // Two threads that report may publish their totals in the other order.
     for total in [5, 3, 5, 6] {
@@ -31,15 +31,15 @@ fn every_absurd_count_is_discarded() {
         Usage::new().input(absurd).reasoning(absurd),
     ] {
         let request = Request::streamed(ASKED);
-        request.life.handle().usage(usage);
-        assert_eq!(request.life.shared().sides().engine.as_ref().map(|engine| engine.usage), Some(Usage::new()));
+        request.tracker.handle().usage(usage);
+        assert_eq!(request.tracker.shared().sides().engine.as_ref().map(|engine| engine.usage), Some(Usage::new()));
         let recorded = request.end(End::Failed);
         assert_eq!(recorded.counter("llm_metrics_inspection_failures_total", &[("protocol", "handle")]), 1);
     }
     let request = Request::streamed(r#"{"model":"m","max_tokens":1073741824}"#);
     let most = Usage::new().input(1 << 30).output(1 << 30);
-    request.life.handle().usage(most);
-    request.life.handle().tokens(1 << 30);
+    request.tracker.handle().usage(most);
+    request.tracker.handle().tokens(1 << 30);
     let recorded = request.end(End::Failed);
     assert_eq!(recorded.counter("llm_input_tokens_total", &[]), 1 << 30);
     assert_eq!(recorded.samples("llm_request_max_tokens"), [f64::from(1 << 30)]);
@@ -49,26 +49,26 @@ fn every_absurd_count_is_discarded() {
 #[test]
 fn tokens_are_in_the_counter_when_they_are_reported_and_none_are_no_step() {
     let request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
-    request.life.handle().tokens(2);
+    request.tracker.handle().tokens(2);
     assert_eq!(request.recorded().counter("llm_output_tokens_total", &[]), 2);
-    request.life.handle().tokens(0);
-    assert_eq!(request.life.shared().steps(), 1);
+    request.tracker.handle().tokens(0);
+    assert_eq!(request.tracker.shared().steps(), 1);
 }
 
 #[test]
 fn a_request_that_asks_for_no_choice_has_one() {
     for (asked, choices) in [("{}", 1), (r#"{"n":0}"#, 1), (r#"{"n":3}"#, 3), (r#"{"n":99999}"#, u16::MAX)] {
         let request = Request::streamed(asked);
-        assert_eq!(request.life.shared().sides().asked.choices, Some(choices), "{asked}");
+        assert_eq!(request.tracker.shared().sides().asked.choices, Some(choices), "{asked}");
     }
 }
 
 #[test]
 fn nobody_listens_after_the_end() {
     let mut request = Request::streamed(ASKED);
-    let handle = request.life.handle();
+    let handle = request.tracker.handle();
     handle.tokens(2);
-    request.life.settle(End::Failed);
+    request.tracker.settle(End::Failed);
     request.recorded();
     handle.tokens(1 << 31);
     handle.tokens(3);
@@ -77,16 +77,16 @@ fn nobody_listens_after_the_end() {
     handle.decode_time(std::time::Duration::MAX);
     handle.queue_time(std::time::Duration::from_secs(1));
     handle.error(ErrorType::Internal);
-    assert!(request.life.shared().sides().engine.is_none(), "nothing is kept for nobody");
-    request.life.settle(End::Failed);
+    assert!(request.tracker.shared().sides().engine.is_none(), "nothing is kept for nobody");
+    request.tracker.settle(End::Failed);
     assert!(request.recorded().nonzero().is_empty());
 }
 
 #[test]
 fn a_handle_that_named_the_model_first_wins() {
     let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
-    request.life.handle().model("by-the-handle");
-    request.life.head(200, Some(true), Some(Framing::Events));
-    request.life.handle().model("too-late");
+    request.tracker.handle().model("by-the-handle");
+    request.tracker.head(200, Some(true), Some(Framing::Events));
+    request.tracker.handle().model("too-late");
     assert_eq!(request.end(End::Failed).counter("llm_requests_total", &[("model", "by-the-handle")]), 1);
 }

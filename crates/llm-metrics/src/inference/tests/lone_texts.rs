@@ -55,7 +55,7 @@ fn tell(frame: &mut Frame<'_>, event: &Event, at_once: bool) {
 fn recorded(asked: &str, events: &[Event], a_frame: usize, at_once: bool) -> Vec<String> {
     let mut request =
         Request::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder.live_tokens(true));
-    request.life.head(200, Some(true), Some(super::Framing::Events));
+    request.tracker.head(200, Some(true), Some(super::Framing::Events));
     for (at, events) in (1..).zip(events.chunks(a_frame)) {
         // Later than the test ends, which by the clock ends in silence otherwise.
         request.at(3_600_000 + 10 * at, |frame| events.iter().for_each(|event| tell(frame, event, at_once)));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use super::{Door, End, Life, SpanKind, frame::Frame};
+use super::{Door, End, RequestTracker, SpanKind, frame::Frame};
 use crate::{
     record::{Builder, LlmMetrics},
     vocabulary::Operation,
@@ -19,7 +19,7 @@ use crate::{
 
 /// A request that is under way.
 struct Request {
-    life: Life,
+    tracker: RequestTracker,
     route: &'static Route,
     snapshotter: Snapshotter,
 }
@@ -33,7 +33,7 @@ impl Request {
     /// A request to the chat endpoint with this body, whose answer is a stream.
     fn streamed(asked: &str) -> Self {
         let mut request = Self::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder);
-        request.life.head(200, Some(true), Some(Framing::Events));
+        request.tracker.head(200, Some(true), Some(Framing::Events));
         request
     }
 
@@ -43,12 +43,12 @@ impl Request {
         let metrics = set(LlmMetrics::builder().recorder(recorder)).build().expect("valid settings");
         let route = wire::route(&http::Method::POST, path, true).expect("a known endpoint");
         let door = Door::of(route);
-        let life = Life::start(&metrics, door, None, kind);
+        let tracker = RequestTracker::start(&metrics, door, None, kind);
         let mut scan = route.request_scan(false);
         scan.read(asked.as_bytes());
-        life.shared().asked(scan.facts());
+        tracker.shared().asked(scan.facts());
         assert_eq!(door.operation == Operation::Chat, path.ends_with("/chat/completions"));
-        Self { life, route, snapshotter }
+        Self { tracker, route, snapshotter }
     }
 
     /// A frame that arrived so many milliseconds after the request.
@@ -57,15 +57,15 @@ impl Request {
     }
 
     fn at_time(&mut self, time: Duration, tell: impl FnOnce(&mut Frame<'_>)) -> &mut Self {
-        let now = self.life.started() + time;
-        let mut frame = self.life.frame();
+        let now = self.tracker.started() + time;
+        let mut frame = self.tracker.frame();
         tell(&mut frame);
         frame.end_at(|| now);
         self
     }
 
     fn end(mut self, end: End) -> Recorded {
-        self.life.settle(end);
+        self.tracker.settle(end);
         self.recorded()
     }
 

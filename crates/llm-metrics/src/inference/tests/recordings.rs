@@ -74,7 +74,7 @@ impl Recording {
         let inspected = (200..300).contains(&status);
         let framing = Some(if self.streamed() { Framing::Events } else { Framing::Document });
         let mut reader = request.route.reader(framing, false, None);
-        request.life.head(status, inspected.then_some(self.streamed()), framing.filter(|_| inspected));
+        request.tracker.head(status, inspected.then_some(self.streamed()), framing.filter(|_| inspected));
         let mut rest = self.text("body").as_bytes();
         for (seconds, length) in frames {
             let (bytes, after) = rest.split_at(*length);
@@ -85,7 +85,7 @@ impl Recording {
         }
         assert!(rest.is_empty(), "{}", self.name);
         if inspected {
-            let mut last = request.life.last_frame();
+            let mut last = request.tracker.last_frame();
             reader.end(&mut last);
             last.end();
         }

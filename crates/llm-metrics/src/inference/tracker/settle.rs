@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::Life;
+use super::RequestTracker;
 use crate::{
     catalog::labels::{self, STATUS_CODES},
     inference::{
@@ -33,7 +33,7 @@ struct Measured {
     engine: EngineReport,
 }
 
-impl Life {
+impl RequestTracker {
     /// Ends the request and records what is known at the end. Later calls do nothing.
     pub(crate) fn settle(&mut self, end: End) {
         if std::mem::replace(&mut self.settled, true) {

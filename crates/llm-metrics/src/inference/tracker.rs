@@ -1,4 +1,4 @@
-//! One request's life: facts in, observations out at the right moment, and a guard that loses nothing.
+//! Tracks one request: facts in, observations out at the right moment, and a guard that loses nothing.
 
 mod settle;
 
@@ -33,7 +33,7 @@ const MAX_SAMPLES_AN_EVENT: u64 = 64;
 ///     │               │                         │                             │
 ///     └───────────────┴──── end, or drop ───────┴─────────────────────────────┴──► settled, once
 /// ```
-pub(crate) struct Life {
+pub(crate) struct RequestTracker {
     pub(super) shared: Arc<Shared>,
     started: Instant,
     proxy: bool,
@@ -156,7 +156,7 @@ pub(super) struct EventEnd {
     pub(super) counted: bool,
 }
 
-impl Life {
+impl RequestTracker {
     pub(crate) fn start(metrics: &LlmMetrics, door: Door, labels: Option<RawLabels>, kind: SpanKind) -> Self {
         let fixed = metrics.0.fixed();
         fixed.started(door.operation, door.endpoint).increment(1);
@@ -675,7 +675,7 @@ fn indices(mut choices: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-impl Drop for Life {
+impl Drop for RequestTracker {
     fn drop(&mut self) {
         self.settle(End::Dropped { panicking: std::thread::panicking() });
     }
