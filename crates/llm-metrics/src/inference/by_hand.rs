@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Door, InferenceHandle, RequestTracker, Shared, SpanKind, verdict::End};
+use super::{InferenceHandle, RequestTracker, RouteLabels, Shared, SpanKind, verdict::End};
 use crate::{
     quality::Part,
     record::{LlmMetrics, RawLabels, inside_map},
@@ -57,7 +57,12 @@ impl LlmMetrics {
         InferenceBuilder {
             metrics: self,
             model,
-            door: Door { endpoint: Endpoint::Other, operation, protocol: Protocol::Handle, streams_by_default: false },
+            route: RouteLabels {
+                endpoint: Endpoint::Other,
+                operation,
+                protocol: Protocol::Handle,
+                streams_by_default: false,
+            },
             kind: SpanKind::Internal,
             streamed: operation.generates(),
             labels: None,
@@ -70,7 +75,7 @@ impl LlmMetrics {
 pub struct InferenceBuilder<'a> {
     metrics: &'a LlmMetrics,
     model: &'a str,
-    door: Door,
+    route: RouteLabels,
     kind: SpanKind,
     streamed: bool,
     labels: Option<RawLabels>,
@@ -79,7 +84,7 @@ pub struct InferenceBuilder<'a> {
 impl InferenceBuilder<'_> {
     /// The endpoint that the request came in by, or is sent to. The default is [`Endpoint::Other`].
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
-        self.door.endpoint = endpoint;
+        self.route.endpoint = endpoint;
         self
     }
 
@@ -112,12 +117,12 @@ impl InferenceBuilder<'_> {
 
     /// Starts the clock.
     pub fn start(self) -> Inference {
-        let mut tracker = RequestTracker::start(self.metrics, self.door, self.labels, self.kind);
+        let mut tracker = RequestTracker::start(self.metrics, self.route, self.labels, self.kind);
         tracker.handle().model(self.model);
         tracker.is_by_hand(self.streamed);
         #[cfg(feature = "tracing")]
         if let Some(label) = self.metrics.0.known_model(self.model) {
-            tracker.span().name(self.door.operation, &label);
+            tracker.span().name(self.route.operation, &label);
         }
         Inference(Arc::new(ByHand {
             shared: Arc::clone(tracker.shared()),
@@ -129,7 +134,7 @@ impl InferenceBuilder<'_> {
 
 impl fmt::Debug for InferenceBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Door { endpoint, operation, .. } = self.door;
+        let RouteLabels { endpoint, operation, .. } = self.route;
         f.debug_struct("InferenceBuilder")
             .field("model", &self.model)
             .field("operation", &operation)

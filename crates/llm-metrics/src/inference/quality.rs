@@ -50,7 +50,7 @@ impl RequestTracker {
     }
 
     fn watch_quality_by(&mut self, checks: QualityChecks) {
-        if !checks.any() || self.quality.is_some() || !self.shared.door.operation.generates() {
+        if !checks.any() || self.quality.is_some() || !self.shared.route.operation.generates() {
             return;
         }
         let expected = self.shared.sides().engine.as_mut().map(|report| std::mem::take(&mut report.expected));
@@ -153,7 +153,7 @@ impl RequestTracker {
         let told = QualityFinding {
             request_id,
             model: series.recent.name(),
-            operation: self.shared.door.operation,
+            operation: self.shared.route.operation,
             metric: row.name,
             kind,
         };

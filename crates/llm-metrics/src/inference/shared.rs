@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{quality::Expected, tracker::Door};
+use super::{quality::Expected, tracker::RouteLabels};
 use crate::{
     quality::{BoundedBytes, Prompt, QualityChecks, ToolNames},
     record::{Hint, LlmMetrics, RawLabels, Series, inside_map},
@@ -25,7 +25,7 @@ const SETTLED: u64 = 1 << 63;
 /// The part of a request's state that several owners write: its body going in, its handler, and its body coming out.
 pub(crate) struct Shared {
     pub(super) metrics: LlmMetrics,
-    pub(super) door: Door,
+    pub(super) route: RouteLabels,
     /// Output tokens that the engine has reported so far, and [`SETTLED`] once no more are taken.
     tokens: AtomicU64,
     /// How often it has, modulo 2³².
@@ -77,10 +77,10 @@ pub(super) struct EngineReport {
 }
 
 impl Shared {
-    pub(super) fn new(metrics: LlmMetrics, door: Door, labels: Option<RawLabels>) -> Self {
+    pub(super) fn new(metrics: LlmMetrics, route: RouteLabels, labels: Option<RawLabels>) -> Self {
         Self {
             metrics,
-            door,
+            route,
             tokens: AtomicU64::new(0),
             steps: AtomicU32::new(0),
             published: AtomicU64::new(0),
@@ -172,7 +172,7 @@ impl Shared {
 
     /// Something in a body could not be read.
     pub(crate) fn failure(&self, kind: InspectionFailure) {
-        self.metrics.0.fixed().failure(self.door.protocol, kind).increment(1);
+        self.metrics.0.fixed().failure(self.route.protocol, kind).increment(1);
     }
 
     pub(super) fn sides(&self) -> MutexGuard<'_, Sides> {
@@ -200,7 +200,7 @@ impl Shared {
     /// Nothing is locked meanwhile: a label policy's `map` is the embedder's, and may use this request's handle. Of two that
     /// resolve at once, the first one's word stands.
     fn resolve(&self, model: Option<&str>, accepted: bool) -> &Series {
-        let Door { endpoint, operation, .. } = self.door;
+        let RouteLabels { endpoint, operation, .. } = self.route;
         let series = self.metrics.0.series(endpoint, operation, model, self.labels.as_ref(), accepted);
         self.series.get_or_init(|| series)
     }

@@ -85,9 +85,9 @@ pub(crate) struct RequestTracker {
     pub(super) quality: Option<Box<OutputQuality>>,
 }
 
-/// Where a request came in.
+/// What the route of a request says of it: labels of its series.
 #[derive(Clone, Copy)]
-pub(crate) struct Door {
+pub(crate) struct RouteLabels {
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
     pub(crate) protocol: Protocol,
@@ -95,7 +95,7 @@ pub(crate) struct Door {
     pub(crate) streams_by_default: bool,
 }
 
-impl Door {
+impl RouteLabels {
     pub(crate) fn of(route: &Route) -> Self {
         let Route { endpoint, operation, protocol, streams_by_default, .. } = *route;
         Self { endpoint, operation, protocol, streams_by_default }
@@ -157,12 +157,12 @@ pub(super) struct EventEnd {
 }
 
 impl RequestTracker {
-    pub(crate) fn start(metrics: &LlmMetrics, door: Door, labels: Option<RawLabels>, kind: SpanKind) -> Self {
+    pub(crate) fn start(metrics: &LlmMetrics, route: RouteLabels, labels: Option<RawLabels>, kind: SpanKind) -> Self {
         let fixed = metrics.0.fixed();
-        fixed.started(door.operation, door.endpoint).increment(1);
-        fixed.in_flight(door.operation, Phase::Waiting).increment(1.0);
+        fixed.started(route.operation, route.endpoint).increment(1);
+        fixed.in_flight(route.operation, Phase::Waiting).increment(1.0);
         Self {
-            shared: Arc::new(Shared::new(metrics.clone(), door, labels)),
+            shared: Arc::new(Shared::new(metrics.clone(), route, labels)),
             started: Instant::now(),
             proxy: matches!(kind, SpanKind::Client),
             by_hand: false,
@@ -192,7 +192,7 @@ impl RequestTracker {
             event: Event::default(),
             counts: Counts::default(),
             settled: false,
-            span: RequestSpan::open(door.operation, kind),
+            span: RequestSpan::open(route.operation, kind),
             quality: None,
         }
     }
@@ -228,7 +228,7 @@ impl RequestTracker {
         self.stream = stream.or(asked_stream);
         self.asked_choices = choices.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX));
         // A completion has as many choices as prompts.
-        self.one_choice = choices == Some(1) && self.shared.door.operation == Operation::Chat;
+        self.one_choice = choices == Some(1) && self.shared.route.operation == Operation::Chat;
         self.framing = framing;
         if (200..300).contains(&status) {
             self.accept();
@@ -660,8 +660,8 @@ impl RequestTracker {
 
     fn enter(&mut self, phase: Phase) {
         let fixed = self.shared.metrics.0.fixed();
-        fixed.in_flight(self.shared.door.operation, self.phase).decrement(1.0);
-        fixed.in_flight(self.shared.door.operation, phase).increment(1.0);
+        fixed.in_flight(self.shared.route.operation, self.phase).decrement(1.0);
+        fixed.in_flight(self.shared.route.operation, phase).increment(1.0);
         self.phase = phase;
     }
 }

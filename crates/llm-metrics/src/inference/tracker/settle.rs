@@ -44,7 +44,7 @@ impl RequestTracker {
         self.accepted |= live > 0;
         // First: whatever panics in what follows (a subscriber of spans may), nothing stays in flight. And it ends here, since a
         // request may be settled while another panic unwinds.
-        self.shared.metrics.0.fixed().in_flight(self.shared.door.operation, self.phase).decrement(1.0);
+        self.shared.metrics.0.fixed().in_flight(self.shared.route.operation, self.phase).decrement(1.0);
         let _ = catch_panic(|| self.settle_at(now, end, live));
     }
 
@@ -86,7 +86,7 @@ impl RequestTracker {
             let mut sides = self.shared.sides();
             (std::mem::take(&mut sides.asked), sides.engine.take().map(|report| *report).unwrap_or_default())
         };
-        let stream = self.stream.or(asked.stream).unwrap_or(self.shared.door.streams_by_default);
+        let stream = self.stream.or(asked.stream).unwrap_or(self.shared.route.streams_by_default);
         let (usage, output) = self.count(&engine, live, stream);
         Measured {
             verdict,
@@ -206,7 +206,7 @@ impl RequestTracker {
             quality.outputs.increment(outputs);
         }
         let read = self.framing.is_some() && !self.unreadable;
-        let generates = self.shared.door.operation.generates() && !self.no_generation;
+        let generates = self.shared.route.operation.generates() && !self.no_generation;
         if success && read && generates && !self.choices.any() && !self.produced {
             self.failure(InspectionFailure::NoChoices);
         }
@@ -295,8 +295,8 @@ impl RequestTracker {
         let request = RecentRequest {
             ended: now,
             model: Arc::clone(series.recent.name()),
-            operation: self.shared.door.operation,
-            endpoint: self.shared.door.endpoint,
+            operation: self.shared.route.operation,
+            endpoint: self.shared.route.endpoint,
             outcome: verdict.outcome,
             error_type: verdict.error,
             status: self.status,
@@ -332,7 +332,7 @@ impl RequestTracker {
             verdict: *verdict,
         };
         let reasons = self.choices.reasons(verdict.outcome == Outcome::Success);
-        span.end(self.shared.door.operation, &ended, reasons.map(|(reason, _)| reason));
+        span.end(self.shared.route.operation, &ended, reasons.map(|(reason, _)| reason));
     }
 }
 
