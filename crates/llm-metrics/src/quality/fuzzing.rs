@@ -1,4 +1,4 @@
-//! The door through which a target in `fuzz/` reaches the checks. It is there under `--cfg fuzzing` alone.
+//! The entry points of the targets in `fuzz/`, which exist under `--cfg fuzzing` alone.
 
 #![allow(missing_docs, clippy::exhaustive_enums, reason = "nobody can depend on it")]
 

@@ -1,4 +1,4 @@
-//! The door through which the targets in `fuzz/` reach the readers. It is there under `--cfg fuzzing` alone.
+//! The entry points of the targets in `fuzz/`, which exist under `--cfg fuzzing` alone.
 
 #![allow(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "nobody can depend on it")]
 
