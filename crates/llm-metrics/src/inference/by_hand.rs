@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{InferenceHandle, RequestTracker, RouteLabels, Shared, SpanKind, verdict::End};
+use super::{InferenceHandle, RequestTracker, RouteLabels, SharedRequest, SpanKind, verdict::End};
 use crate::{
     quality::Part,
     record::{LlmMetrics, RawLabels, inside_map},
@@ -279,7 +279,7 @@ impl fmt::Debug for Inference {
 
 /// A request without a wire, whose steps may be reported from several threads.
 pub(super) struct ByHand {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedRequest>,
     tracker: Mutex<RequestTracker>,
     /// Steps that were reported while somebody was at work with the request.
     steps: Mutex<VecDeque<Step>>,

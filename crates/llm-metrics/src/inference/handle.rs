@@ -10,7 +10,7 @@ use http::Extensions;
 
 use super::{
     by_hand::ByHand,
-    shared::{EngineReport, LONGEST_PLAUSIBLE_TIME, Shared},
+    shared::{EngineReport, LONGEST_PLAUSIBLE_TIME, SharedRequest},
 };
 use crate::{
     quality::Part,
@@ -43,13 +43,13 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct InferenceHandle {
     /// `None` where nothing is measured.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SharedRequest>>,
     /// Where there is no wire that tells when tokens come.
     by_hand: Option<Weak<ByHand>>,
 }
 
 impl InferenceHandle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<SharedRequest>) -> Self {
         Self { shared: Some(shared), by_hand: None }
     }
 

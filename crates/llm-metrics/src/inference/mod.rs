@@ -21,7 +21,7 @@ mod verdict;
 
 pub use by_hand::{Inference, InferenceBuilder};
 pub use handle::InferenceHandle;
-pub(crate) use shared::Shared;
+pub(crate) use shared::SharedRequest;
 pub(crate) use span::SpanKind;
 pub(crate) use tracker::{RequestTracker, RouteLabels};
 pub(crate) use verdict::{End, server_error};

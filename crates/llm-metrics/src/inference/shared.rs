@@ -23,7 +23,7 @@ pub(super) const LONGEST_PLAUSIBLE_TIME: Duration = Duration::from_secs(24 * 360
 const SETTLED: u64 = 1 << 63;
 
 /// The part of a request's state that several owners write: its body going in, its handler, and its body coming out.
-pub(crate) struct Shared {
+pub(crate) struct SharedRequest {
     pub(super) metrics: LlmMetrics,
     pub(super) route: RouteLabels,
     /// Output tokens that the engine has reported so far, and [`SETTLED`] once no more are taken.
@@ -76,7 +76,7 @@ pub(super) struct EngineReport {
     pub(super) expected: Expected,
 }
 
-impl Shared {
+impl SharedRequest {
     pub(super) fn new(metrics: LlmMetrics, route: RouteLabels, labels: Option<RawLabels>) -> Self {
         Self {
             metrics,

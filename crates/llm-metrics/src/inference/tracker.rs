@@ -8,7 +8,7 @@ use super::{
     choices::{Choices, bit},
     handle::InferenceHandle,
     quality::OutputQuality,
-    shared::{LONGEST_PLAUSIBLE_TIME, Shared},
+    shared::{LONGEST_PLAUSIBLE_TIME, SharedRequest},
     span::{RequestSpan, SpanKind},
     tags::ThinkTags,
     timing::{Samples, Time, TokenTiming},
@@ -34,7 +34,7 @@ const MAX_SAMPLES_AN_EVENT: u64 = 64;
 ///     └───────────────┴──── end, or drop ───────┴─────────────────────────────┴──► settled, once
 /// ```
 pub(crate) struct RequestTracker {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedRequest>,
     started: Instant,
     proxy: bool,
     by_hand: bool,
@@ -162,7 +162,7 @@ impl RequestTracker {
         fixed.started(route.operation, route.endpoint).increment(1);
         fixed.in_flight(route.operation, Phase::Waiting).increment(1.0);
         Self {
-            shared: Arc::new(Shared::new(metrics.clone(), route, labels)),
+            shared: Arc::new(SharedRequest::new(metrics.clone(), route, labels)),
             started: Instant::now(),
             proxy: matches!(kind, SpanKind::Client),
             by_hand: false,
@@ -197,7 +197,7 @@ impl RequestTracker {
         }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<SharedRequest> {
         &self.shared
     }
 

@@ -9,7 +9,7 @@ use super::{
     response::{Measured, for_each_slice, is_encoded},
 };
 use crate::{
-    inference::{InferenceHandle, RequestTracker, RouteLabels, Shared, SpanKind},
+    inference::{InferenceHandle, RequestTracker, RouteLabels, SharedRequest, SpanKind},
     record::LlmMetrics,
     vocabulary::{ErrorType, SkipReason},
     wire::{RequestScan, Route},
@@ -142,7 +142,7 @@ pub struct RequestReader(Option<Box<Reading>>);
 struct Reading {
     scan: RequestScan,
     route: &'static Route,
-    shared: Arc<Shared>,
+    shared: Arc<SharedRequest>,
 }
 
 impl RequestReader {
