@@ -53,7 +53,7 @@ impl RequestTracker {
         if !checks.any() || self.quality.is_some() || !self.shared.route.operation.generates() {
             return;
         }
-        let expected = self.shared.sides().engine.as_mut().map(|report| std::mem::take(&mut report.expected));
+        let expected = self.shared.reports().engine.as_mut().map(|report| std::mem::take(&mut report.expected));
         let Expected { requested, request_id, prompt } = expected.unwrap_or_default();
         let named = self.shared.named_series(true);
         if let Some(counters) = named.and_then(|series| series.quality.as_ref()) {

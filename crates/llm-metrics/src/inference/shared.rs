@@ -35,11 +35,11 @@ pub(crate) struct SharedRequest {
     series: OnceLock<Arc<Series>>,
     /// The embedder's own labels, from the request's head.
     labels: Option<RawLabels>,
-    sides: Mutex<Sides>,
+    reports: Mutex<Reports>,
 }
 
 #[derive(Default)]
-pub(super) struct Sides {
+pub(super) struct Reports {
     pub(super) asked: Asked,
     pub(super) engine: Option<Box<EngineReport>>,
 }
@@ -86,14 +86,14 @@ impl SharedRequest {
             published: AtomicU64::new(0),
             series: OnceLock::new(),
             labels,
-            sides: Mutex::default(),
+            reports: Mutex::default(),
         }
     }
 
     /// Takes over what was read of the request so far.
     pub(crate) fn asked(&self, facts: &RequestFacts) {
-        let mut sides = self.sides();
-        let asked = &mut sides.asked;
+        let mut reports = self.reports();
+        let asked = &mut reports.asked;
         let model = facts.model.as_ref().map(|name| name.as_str());
         if asked.model.as_deref() != model {
             asked.model = model.map(Into::into);
@@ -107,7 +107,7 @@ impl SharedRequest {
             Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
         let format = facts.format.and_then(Format::structured);
         if let Some(format) = format.filter(|_| self.metrics.0.options.quality.structured_output) {
-            sides.engine.get_or_insert_default().expected.requested.format = Some(format);
+            reports.engine.get_or_insert_default().expected.requested.format = Some(format);
         }
     }
 
@@ -130,11 +130,11 @@ impl SharedRequest {
         prompt: Option<Prompt>,
     ) {
         let prompt = prompt.filter(|_| self.metrics.0.options.quality.truncation);
-        let mut sides = self.sides();
-        if tools.is_none() && schema.is_none() && prompt.is_none() && sides.engine.is_none() {
+        let mut reports = self.reports();
+        if tools.is_none() && schema.is_none() && prompt.is_none() && reports.engine.is_none() {
             return;
         }
-        let expected = &mut sides.engine.get_or_insert_default().expected;
+        let expected = &mut reports.engine.get_or_insert_default().expected;
         expected.prompt = prompt;
         if schema.is_some() {
             expected.requested.schema = schema;
@@ -153,13 +153,13 @@ impl SharedRequest {
             while !id.is_char_boundary(end) {
                 end -= 1;
             }
-            self.sides().engine.get_or_insert_default().expected.request_id = Some(id[..end].into());
+            self.reports().engine.get_or_insert_default().expected.request_id = Some(id[..end].into());
         }
     }
 
     /// Whether the request asked for a stream, as far as it was read.
     pub(crate) fn asked_for_stream(&self) -> Option<bool> {
-        self.sides().asked.stream
+        self.reports().asked.stream
     }
 
     /// A body was not read.
@@ -175,8 +175,8 @@ impl SharedRequest {
         self.metrics.0.fixed().failure(self.route.protocol, kind).increment(1);
     }
 
-    pub(super) fn sides(&self) -> MutexGuard<'_, Sides> {
-        self.sides.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The handles to record with. The model's name is settled by the first call: the handler's word for it, else the
@@ -206,11 +206,11 @@ impl SharedRequest {
     }
 
     fn model(&self) -> Option<Arc<str>> {
-        self.sides().model().cloned()
+        self.reports().model().cloned()
     }
 
     pub(crate) fn knows_model(&self) -> bool {
-        self.series.get().is_some() || self.sides().model().is_some()
+        self.series.get().is_some() || self.reports().model().is_some()
     }
 
     pub(super) fn tokens(&self) -> u64 {
@@ -292,14 +292,14 @@ impl SharedRequest {
     }
 
     pub(super) fn report(&self, say: impl FnOnce(&mut EngineReport)) {
-        let mut sides = self.sides();
+        let mut reports = self.reports();
         if !self.is_settled() {
-            say(sides.engine.get_or_insert_default());
+            say(reports.engine.get_or_insert_default());
         }
     }
 }
 
-impl Sides {
+impl Reports {
     /// The name that requests are recorded under: the handler's word, else the request's.
     pub(super) fn model(&self) -> Option<&Arc<str>> {
         self.engine.as_ref().and_then(|engine| engine.model.as_ref()).or(self.asked.model.as_ref())

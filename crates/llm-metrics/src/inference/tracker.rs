@@ -221,8 +221,8 @@ impl RequestTracker {
     /// The response's head came. `stream`: whether it says that the answer is streamed, if it says anything about it.
     pub(crate) fn head(&mut self, status: u16, stream: Option<bool>, framing: Option<Framing>) {
         let (asked_stream, choices) = {
-            let sides = self.shared.sides();
-            (sides.asked.stream, sides.asked.choices)
+            let reports = self.shared.reports();
+            (reports.asked.stream, reports.asked.choices)
         };
         self.status = Some(status);
         self.stream = stream.or(asked_stream);
@@ -379,7 +379,7 @@ impl RequestTracker {
 
     /// Whether the answer is made in the background, and all that was to be read is that it will be.
     fn is_deferred(&self) -> bool {
-        self.pending && !self.produced && (self.background || self.shared.sides().asked.background)
+        self.pending && !self.produced && (self.background || self.shared.reports().asked.background)
     }
 
     /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.

@@ -32,7 +32,7 @@ fn every_absurd_count_is_discarded() {
     ] {
         let request = Request::streamed(ASKED);
         request.tracker.handle().usage(usage);
-        assert_eq!(request.tracker.shared().sides().engine.as_ref().map(|engine| engine.usage), Some(Usage::new()));
+        assert_eq!(request.tracker.shared().reports().engine.as_ref().map(|engine| engine.usage), Some(Usage::new()));
         let recorded = request.end(End::Failed);
         assert_eq!(recorded.counter("llm_metrics_inspection_failures_total", &[("protocol", "handle")]), 1);
     }
@@ -59,7 +59,7 @@ fn tokens_are_in_the_counter_when_they_are_reported_and_none_are_no_step() {
 fn a_request_that_asks_for_no_choice_has_one() {
     for (asked, choices) in [("{}", 1), (r#"{"n":0}"#, 1), (r#"{"n":3}"#, 3), (r#"{"n":99999}"#, u16::MAX)] {
         let request = Request::streamed(asked);
-        assert_eq!(request.tracker.shared().sides().asked.choices, Some(choices), "{asked}");
+        assert_eq!(request.tracker.shared().reports().asked.choices, Some(choices), "{asked}");
     }
 }
 
@@ -77,7 +77,7 @@ fn nobody_listens_after_the_end() {
     handle.decode_time(std::time::Duration::MAX);
     handle.queue_time(std::time::Duration::from_secs(1));
     handle.error(ErrorType::Internal);
-    assert!(request.tracker.shared().sides().engine.is_none(), "nothing is kept for nobody");
+    assert!(request.tracker.shared().reports().engine.is_none(), "nothing is kept for nobody");
     request.tracker.settle(End::Failed);
     assert!(request.recorded().nonzero().is_empty());
 }

@@ -49,7 +49,7 @@ impl RequestTracker {
     }
 
     fn settle_at(&mut self, now: Instant, end: End, live: u64) {
-        let reported = self.shared.sides().engine.as_ref().and_then(|engine| engine.error);
+        let reported = self.shared.reports().engine.as_ref().and_then(|engine| engine.error);
         let answer = self.answer();
         let (status, framing) = (self.status, self.framing);
         let verdict = Ending { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
@@ -83,8 +83,8 @@ impl RequestTracker {
 
     fn measure(&self, now: Instant, verdict: Verdict, live: u64) -> Measured {
         let (asked, engine) = {
-            let mut sides = self.shared.sides();
-            (std::mem::take(&mut sides.asked), sides.engine.take().map(|report| *report).unwrap_or_default())
+            let mut reports = self.shared.reports();
+            (std::mem::take(&mut reports.asked), reports.engine.take().map(|report| *report).unwrap_or_default())
         };
         let stream = self.stream.or(asked.stream).unwrap_or(self.shared.route.streams_by_default);
         let (usage, output) = self.count(&engine, live, stream);
