@@ -40,13 +40,13 @@ pub(crate) struct SharedRequest {
 
 #[derive(Default)]
 pub(super) struct Reports {
-    pub(super) asked: Asked,
+    pub(super) params: RequestParams,
     pub(super) engine: Option<Box<EngineReport>>,
 }
 
 /// What the request asked for, as far as it was read.
 #[derive(Default)]
-pub(super) struct Asked {
+pub(super) struct RequestParams {
     pub(super) model: Option<Arc<str>>,
     pub(super) stream: Option<bool>,
     /// What is above 2³² is just as implausible as 2³² − 1.
@@ -91,19 +91,19 @@ impl SharedRequest {
     }
 
     /// Takes over what was read of the request so far.
-    pub(crate) fn asked(&self, facts: &RequestFacts) {
+    pub(crate) fn set_params(&self, facts: &RequestFacts) {
         let mut reports = self.reports();
-        let asked = &mut reports.asked;
+        let params = &mut reports.params;
         let model = facts.model.as_ref().map(|name| name.as_str());
-        if asked.model.as_deref() != model {
-            asked.model = model.map(Into::into);
+        if params.model.as_deref() != model {
+            params.model = model.map(Into::into);
         }
-        asked.stream = facts.stream;
-        asked.max_tokens = facts.max_tokens.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
-        asked.thinking = facts.thinking;
-        asked.background = facts.background;
-        asked.inputs = facts.inputs;
-        asked.choices =
+        params.stream = facts.stream;
+        params.max_tokens = facts.max_tokens.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        params.thinking = facts.thinking;
+        params.background = facts.background;
+        params.inputs = facts.inputs;
+        params.choices =
             Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
         let format = facts.format.and_then(Format::structured);
         if let Some(format) = format.filter(|_| self.metrics.0.options.quality.structured_output) {
@@ -159,7 +159,7 @@ impl SharedRequest {
 
     /// Whether the request asked for a stream, as far as it was read.
     pub(crate) fn asked_for_stream(&self) -> Option<bool> {
-        self.reports().asked.stream
+        self.reports().params.stream
     }
 
     /// A body was not read.
@@ -302,6 +302,6 @@ impl SharedRequest {
 impl Reports {
     /// The name that requests are recorded under: the handler's word, else the request's.
     pub(super) fn model(&self) -> Option<&Arc<str>> {
-        self.engine.as_ref().and_then(|engine| engine.model.as_ref()).or(self.asked.model.as_ref())
+        self.engine.as_ref().and_then(|engine| engine.model.as_ref()).or(self.params.model.as_ref())
     }
 }

@@ -222,7 +222,7 @@ impl RequestTracker {
     pub(crate) fn head(&mut self, status: u16, stream: Option<bool>, framing: Option<Framing>) {
         let (asked_stream, choices) = {
             let reports = self.shared.reports();
-            (reports.asked.stream, reports.asked.choices)
+            (reports.params.stream, reports.params.choices)
         };
         self.status = Some(status);
         self.stream = stream.or(asked_stream);
@@ -379,7 +379,7 @@ impl RequestTracker {
 
     /// Whether the answer is made in the background, and all that was to be read is that it will be.
     fn is_deferred(&self) -> bool {
-        self.pending && !self.produced && (self.background || self.shared.reports().asked.background)
+        self.pending && !self.produced && (self.background || self.shared.reports().params.background)
     }
 
     /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.

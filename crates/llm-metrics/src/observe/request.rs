@@ -184,7 +184,7 @@ impl Reading {
     /// `false` if what follows is of no use any more.
     fn read(&mut self, data: &impl Buf, is_last: impl FnOnce() -> bool) -> bool {
         let complete = for_each_slice(data, |bytes| self.scan.read(bytes));
-        self.shared.asked(self.scan.facts());
+        self.shared.set_params(self.scan.facts());
         let prompt = self.route.prompt(&self.scan);
         self.shared.expects(self.scan.take_tools(), self.scan.take_schema(), prompt);
         let skipped = if complete {

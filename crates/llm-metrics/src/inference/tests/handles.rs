@@ -59,7 +59,7 @@ fn tokens_are_in_the_counter_when_they_are_reported_and_none_are_no_step() {
 fn a_request_that_asks_for_no_choice_has_one() {
     for (asked, choices) in [("{}", 1), (r#"{"n":0}"#, 1), (r#"{"n":3}"#, 3), (r#"{"n":99999}"#, u16::MAX)] {
         let request = Request::streamed(asked);
-        assert_eq!(request.tracker.shared().reports().asked.choices, Some(choices), "{asked}");
+        assert_eq!(request.tracker.shared().reports().params.choices, Some(choices), "{asked}");
     }
 }
 

@@ -46,7 +46,7 @@ impl Request {
         let tracker = RequestTracker::start(&metrics, route_labels, None, kind);
         let mut scan = route.request_scan(false);
         scan.read(asked.as_bytes());
-        tracker.shared().asked(scan.facts());
+        tracker.shared().set_params(scan.facts());
         assert_eq!(route_labels.operation == Operation::Chat, path.ends_with("/chat/completions"));
         Self { tracker, route, snapshotter }
     }

@@ -8,7 +8,7 @@ use crate::{
     inference::{
         per_token::Pace,
         quality::Known,
-        shared::{Asked, EngineReport},
+        shared::{EngineReport, RequestParams},
         timing::Time,
         usage::{Count, whole},
         verdict::{Answer, End, Ending, Verdict},
@@ -29,7 +29,7 @@ struct Measured {
     usage: Usage,
     output: Output,
     times: Times,
-    asked: Asked,
+    params: RequestParams,
     engine: EngineReport,
 }
 
@@ -67,7 +67,7 @@ impl RequestTracker {
             self.judge_quality(&Known {
                 outcome: verdict.outcome,
                 usage: measured.usage,
-                max_tokens: measured.asked.max_tokens.map(u64::from),
+                max_tokens: measured.params.max_tokens.map(u64::from),
                 choices: self.choices.reasons(true).map(|(_, count)| count).sum(),
                 input_truncated: measured.engine.input_truncated,
             });
@@ -82,20 +82,20 @@ impl RequestTracker {
     }
 
     fn measure(&self, now: Instant, verdict: Verdict, live: u64) -> Measured {
-        let (asked, engine) = {
+        let (params, engine) = {
             let mut reports = self.shared.reports();
-            (std::mem::take(&mut reports.asked), reports.engine.take().map(|report| *report).unwrap_or_default())
+            (std::mem::take(&mut reports.params), reports.engine.take().map(|report| *report).unwrap_or_default())
         };
-        let stream = self.stream.or(asked.stream).unwrap_or(self.shared.route.streams_by_default);
+        let stream = self.stream.or(params.stream).unwrap_or(self.shared.route.streams_by_default);
         let (usage, output) = self.count(&engine, live, stream);
         Measured {
             verdict,
             stream,
-            thinking: self.thinking(usage, asked.thinking),
+            thinking: self.thinking(usage, params.thinking),
             usage,
             output,
             times: self.times(now, &engine, usage),
-            asked,
+            params,
             engine,
         }
     }
@@ -229,7 +229,7 @@ impl RequestTracker {
     }
 
     fn record_tokens(&self, series: &Series, measured: &Measured) {
-        let Measured { usage, output, verdict, asked, .. } = measured;
+        let Measured { usage, output, verdict, params, .. } = measured;
         if !self.no_generation {
             series.usage_report(measured.stream, output.source).increment(1);
         }
@@ -261,12 +261,12 @@ impl RequestTracker {
         if let Some(reason) = verdict.discard {
             series.discarded(reason).increment(output.tokens);
         }
-        match asked.max_tokens.map(u64::from) {
+        match params.max_tokens.map(u64::from) {
             Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
             Some(limit) => series.request_max_tokens().record(limit as f64),
             None => {}
         }
-        if let Some(inputs) = asked.inputs {
+        if let Some(inputs) = params.inputs {
             series.request_inputs().record(f64::from(inputs));
         }
     }
@@ -321,13 +321,13 @@ impl RequestTracker {
     #[cfg(feature = "tracing")]
     fn end_span(&mut self, measured: &Measured) {
         let span = std::mem::take(&mut self.span);
-        let Measured { asked, engine, verdict, .. } = measured;
+        let Measured { params, engine, verdict, .. } = measured;
         let ended = crate::inference::span::Ended {
             label: self.series().recent.name(),
-            requested: asked.model.as_deref().or(engine.model.as_deref()),
+            requested: params.model.as_deref().or(engine.model.as_deref()),
             proxy: self.proxy,
             stream: measured.stream,
-            max_tokens: asked.max_tokens.map(u64::from).filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
+            max_tokens: params.max_tokens.map(u64::from).filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
             usage: measured.usage,
             verdict: *verdict,
         };
