@@ -6,7 +6,7 @@
 
 mod by_hand;
 mod choices;
-mod frame;
+mod frame_sink;
 mod handle;
 mod per_token;
 mod quality;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{End, Frame, Framing, Recorded, Request, SpanKind};
+use super::{End, FrameSink, Framing, Recorded, Request, SpanKind};
 use crate::{
     record::Objective,
     vocabulary::{ErrorType, FinishReason, InspectionFailure, Usage},
@@ -16,50 +16,50 @@ const TPOT: &str = "llm_time_per_output_token_seconds";
 const MAX_GAP: &str = "llm_stream_max_gap_seconds";
 const ANSWER: &str = "llm_time_to_first_answer_token_seconds";
 
-type Tell<'a> = &'a dyn Fn(&mut Frame<'_>);
+type Tell<'a> = &'a dyn Fn(&mut FrameSink<'_>);
 
-fn token(frame: &mut Frame<'_>) {
+fn token(frame: &mut FrameSink<'_>) {
     text_of(frame, 0);
 }
 
-fn text_of(frame: &mut Frame<'_>, choice: u32) {
+fn text_of(frame: &mut FrameSink<'_>, choice: u32) {
     says(frame, choice, "a");
 }
 
-fn says(frame: &mut Frame<'_>, choice: u32, text: &str) {
+fn says(frame: &mut FrameSink<'_>, choice: u32, text: &str) {
     frame.choice(choice);
     frame.text(choice, TextKind::Answer, text.as_bytes());
     frame.event_end();
 }
 
-fn thinks(frame: &mut Frame<'_>, text: &str) {
+fn thinks(frame: &mut FrameSink<'_>, text: &str) {
     frame.text(0, TextKind::Reasoning, text.as_bytes());
     frame.event_end();
 }
 
 /// An event with text, and output tokens so far.
-fn counted(frame: &mut Frame<'_>, choice: u32, tokens: u64) {
+fn counted(frame: &mut FrameSink<'_>, choice: u32, tokens: u64) {
     frame.choice(choice);
     frame.text(choice, TextKind::Answer, b"a");
     usage(frame, Usage::new().output(tokens));
 }
 
-fn usage(frame: &mut Frame<'_>, usage: Usage) {
+fn usage(frame: &mut FrameSink<'_>, usage: Usage) {
     frame.usage(usage, Finality::SoFar);
     frame.event_end();
 }
 
-fn finish(frame: &mut Frame<'_>, choice: u32, reason: FinishReason) {
+fn finish(frame: &mut FrameSink<'_>, choice: u32, reason: FinishReason) {
     frame.choice(choice);
     frame.finish_reason(choice, reason);
     frame.event_end();
 }
 
-fn stop(frame: &mut Frame<'_>) {
+fn stop(frame: &mut FrameSink<'_>) {
     finish(frame, 0, FinishReason::Stop);
 }
 
-fn done(frame: &mut Frame<'_>) {
+fn done(frame: &mut FrameSink<'_>) {
     frame.done();
     frame.event_end();
 }
@@ -186,7 +186,7 @@ fn two_counts_in_one_event_are_one() {
 
 #[test]
 fn a_count_of_nothing_is_none_where_there_was_text() {
-    let nothing = |frame: &mut Frame<'_>| usage(frame, Usage::new().input(0).output(0));
+    let nothing = |frame: &mut FrameSink<'_>| usage(frame, Usage::new().input(0).output(0));
     let recorded = Request::streamed(ASKED).each(&[&token, &token, &stop, &nothing]).end(End::Complete);
     source(&recorded, "estimated");
     assert!(recorded.samples("llm_request_output_tokens").is_empty());
@@ -199,7 +199,7 @@ fn a_count_of_nothing_is_none_where_there_was_text() {
 
 #[test]
 fn a_place_holder_before_the_first_token_is_no_count() {
-    let begin = |frame: &mut Frame<'_>| usage(frame, Usage::new().input(25).output(1));
+    let begin = |frame: &mut FrameSink<'_>| usage(frame, Usage::new().input(25).output(1));
     let cut = Request::streamed(ASKED).each(&[&begin, &token, &token, &token]).end(End::Failed);
     source(&cut, "estimated");
     assert_eq!((output(&cut), cut.counter("llm_discarded_tokens_total", &[])), (0, 3));
@@ -233,12 +233,12 @@ fn a_count_that_tokens_came_after_is_the_least_that_there_are() {
 
 #[test]
 fn with_one_choice_a_count_below_the_events_stands_and_with_two_it_does_not() {
-    let one = |frame: &mut Frame<'_>| usage(frame, Usage::new().input(9).output(2));
+    let one = |frame: &mut FrameSink<'_>| usage(frame, Usage::new().input(9).output(2));
     let recorded = Request::streamed(ASKED).each(&[&token, &token, &token, &stop, &one]).end(End::Complete);
     assert_eq!((output(&recorded), implausible(&recorded)), (2, 0), "a proxy may cut text anew");
 
-    let second = |frame: &mut Frame<'_>| text_of(frame, 1);
-    let stop_second = |frame: &mut Frame<'_>| finish(frame, 1, FinishReason::Stop);
+    let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
+    let stop_second = |frame: &mut FrameSink<'_>| finish(frame, 1, FinishReason::Stop);
     let recorded =
         Request::streamed(TWO).each(&[&token, &second, &token, &stop, &stop_second, &one]).end(End::Complete);
     recorded.assert_ended("success", None);
@@ -319,7 +319,7 @@ fn what_the_engine_reported_before_the_head_is_in_the_counter_with_it() {
 
 // What the engine measured.
 
-fn measured(frame: &mut Frame<'_>, timings: Timings) {
+fn measured(frame: &mut FrameSink<'_>, timings: Timings) {
     frame.timings(timings);
     frame.event_end();
 }
@@ -372,8 +372,8 @@ fn a_usage_object_wins_over_the_engines_counts_and_the_handle_over_both() {
 
 #[test]
 fn the_engines_counts_of_one_choice_are_not_those_of_two() {
-    let second = |frame: &mut Frame<'_>| text_of(frame, 1);
-    let own = |frame: &mut Frame<'_>| {
+    let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
+    let own = |frame: &mut FrameSink<'_>| {
         frame.timings(Timings { usage: Usage::new().output(2), ..MEASURED });
         frame.event_end();
     };
@@ -385,9 +385,9 @@ fn the_engines_counts_of_one_choice_are_not_those_of_two() {
 
 #[test]
 fn the_engines_counts_are_believed_where_nothing_shows_that_they_are_not_all() {
-    let second = |frame: &mut Frame<'_>| text_of(frame, 1);
+    let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
     let of = |tokens| {
-        move |frame: &mut Frame<'_>| {
+        move |frame: &mut FrameSink<'_>| {
             frame.timings(Timings { usage: Usage::new().input(0).output(tokens), ..MEASURED });
             frame.event_end();
         }
@@ -461,7 +461,7 @@ fn the_last_token_comes_with_the_finish_reason() {
 fn a_reason_that_is_repeated_does_not_come_later() {
     let frames: [Tell<'_>; 5] = [&token, &token, &stop, &stop, &|frame| usage(frame, Usage::new().output(3))];
     Request::streamed(ASKED).each(&frames).end(End::Complete).assert_milliseconds(TPOT, &[10.0]);
-    let reason_and_text = |frame: &mut Frame<'_>| {
+    let reason_and_text = |frame: &mut FrameSink<'_>| {
         frame.choice(0);
         frame.text(0, TextKind::Answer, b"a");
         frame.finish_reason(0, FinishReason::Stop);
@@ -497,7 +497,7 @@ fn hidden_reasoning_does_not_make_tokens_fast() {
 
 #[test]
 fn tokens_of_one_frame_have_no_time_between_them() {
-    let three = |frame: &mut Frame<'_>| (0..3).for_each(|_| token(frame));
+    let three = |frame: &mut FrameSink<'_>| (0..3).for_each(|_| token(frame));
     let recorded = Request::streamed(ASKED).each(&[&three]).end(End::Failed);
     recorded.assert_milliseconds(TPOT, &[]);
     recorded.assert_milliseconds(ITL, &[]);
@@ -556,8 +556,8 @@ fn the_clock_is_not_read_for_what_has_no_time() {
 
 #[test]
 fn each_choice_has_its_own_gaps() {
-    let second = |frame: &mut Frame<'_>| text_of(frame, 1);
-    let both = |frame: &mut Frame<'_>| {
+    let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
+    let both = |frame: &mut FrameSink<'_>| {
         (0..2).for_each(|choice| {
             frame.choice(choice);
             frame.text(choice, TextKind::Answer, b"a");
@@ -573,7 +573,7 @@ fn each_choice_has_its_own_gaps() {
 
 #[test]
 fn the_index_of_a_choice_may_stand_after_its_text() {
-    let late = |frame: &mut Frame<'_>| {
+    let late = |frame: &mut FrameSink<'_>| {
         frame.choice(0);
         frame.text(0, TextKind::Answer, b"a");
         frame.moved(0, 1);
@@ -590,23 +590,23 @@ fn the_index_of_a_choice_may_stand_after_its_text() {
 
 #[test]
 fn what_is_moved_to_a_choice_is_its_own_and_no_more_than_was_told() {
-    let second = |frame: &mut Frame<'_>| finish(frame, 1, FinishReason::Stop);
-    let text = |frame: &mut Frame<'_>, choice| {
+    let second = |frame: &mut FrameSink<'_>| finish(frame, 1, FinishReason::Stop);
+    let text = |frame: &mut FrameSink<'_>, choice| {
         frame.choice(choice);
         frame.text(choice, TextKind::Answer, b"a");
     };
     // Nothing but that it is there does not open it again; text does, and more so where it has text already.
-    let seen = |frame: &mut Frame<'_>| {
+    let seen = |frame: &mut FrameSink<'_>| {
         frame.choice(0);
         frame.moved(0, 1);
         frame.event_end();
     };
-    let told = |frame: &mut Frame<'_>| {
+    let told = |frame: &mut FrameSink<'_>| {
         text(frame, 0);
         frame.moved(0, 1);
         frame.event_end();
     };
-    let both = |frame: &mut Frame<'_>| {
+    let both = |frame: &mut FrameSink<'_>| {
         text(frame, 1);
         text(frame, 0);
         frame.moved(0, 1);
@@ -766,7 +766,7 @@ fn text_after_a_reason_shows_that_it_was_not_the_end() {
 #[test]
 fn where_every_event_has_a_reason_the_last_one_counts() {
     let with = |reason| {
-        move |frame: &mut Frame<'_>| {
+        move |frame: &mut FrameSink<'_>| {
             frame.choice(0);
             frame.text(0, TextKind::Answer, b"a");
             frame.finish_reason(0, reason);
@@ -792,7 +792,7 @@ fn what_the_engine_gave_up_is_an_error() {
 
 #[test]
 fn what_its_caller_has_cancelled_is_no_error() {
-    let cancelled = |frame: &mut Frame<'_>| {
+    let cancelled = |frame: &mut FrameSink<'_>| {
         frame.cancelled();
         frame.event_end();
     };
@@ -801,7 +801,7 @@ fn what_its_caller_has_cancelled_is_no_error() {
 
 #[test]
 fn a_choice_that_begins_after_another_has_finished_has_to_finish_too() {
-    let second = |frame: &mut Frame<'_>| text_of(frame, 1);
+    let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
     let asked = r#"{"model":"m"}"#;
     let recorded = Request::new_completion(asked).each(&[&token, &stop, &second]).end(End::Failed);
     recorded.assert_ended("error", Some("stream_truncated"));
@@ -824,7 +824,7 @@ fn as_many_choices_as_were_asked_for_make_an_answer() {
     let cancelled = End::Dropped { panicking: false };
     Request::streamed(TWO).each(&[&token, &stop]).end(cancelled).assert_ended("cancelled", None);
     Request::streamed(TWO).each(&[&token, &stop, &done]).end(End::Failed).assert_ended("success", None);
-    let second = |frame: &mut Frame<'_>| finish(frame, 1, FinishReason::Stop);
+    let second = |frame: &mut FrameSink<'_>| finish(frame, 1, FinishReason::Stop);
     Request::streamed(TWO).each(&[&token, &stop, &second]).end(End::Failed).assert_ended("success", None);
     // `0` and what was not read say nothing.
     for asked in [r#"{"n":0}"#, r#"{"n":null}"#, "{}"] {
@@ -845,7 +845,7 @@ fn an_index_that_counts_tokens_makes_no_choices() {
     recorded.assert_milliseconds(ITL, &[10.0, 10.0]);
 
     // Two texts in one event are of two choices, whatever was asked for; and so are two prompts.
-    let both = |frame: &mut Frame<'_>| {
+    let both = |frame: &mut FrameSink<'_>| {
         (0..2).for_each(|choice| frame.text(choice, TextKind::Answer, b"a"));
         frame.event_end();
     };
@@ -864,15 +864,15 @@ fn the_only_choice_may_have_a_high_index() {
 
 #[test]
 fn plain_text_is_an_error_unless_the_stream_goes_on() {
-    let plain = |frame: &mut Frame<'_>| {
+    let plain = |frame: &mut FrameSink<'_>| {
         frame.plain_text();
         frame.event_end();
     };
-    let no_json = |frame: &mut Frame<'_>| {
+    let no_json = |frame: &mut FrameSink<'_>| {
         frame.failure(InspectionFailure::Malformed);
         frame.event_end();
     };
-    let too_large = |frame: &mut Frame<'_>| {
+    let too_large = |frame: &mut FrameSink<'_>| {
         frame.failure(InspectionFailure::TooLarge);
         frame.event_end();
     };

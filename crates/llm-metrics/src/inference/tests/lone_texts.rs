@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{End, Frame, Request, SpanKind};
+use super::{End, FrameSink, Request, SpanKind};
 use crate::{
     vocabulary::{FinishReason, Usage},
     wire::{Finality, Sink, TextKind},
@@ -33,7 +33,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(prop_oneof![6 => text, 1 => other], 1..24)
 }
 
-fn tell(frame: &mut Frame<'_>, event: &Event, at_once: bool) {
+fn tell(frame: &mut FrameSink<'_>, event: &Event, at_once: bool) {
     match event {
         Event::Text(choice, kind, text) if at_once => return frame.text_event(*choice, *kind, text.as_bytes()),
         Event::Text(choice, kind, text) => {

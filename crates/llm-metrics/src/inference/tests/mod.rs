@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use super::{End, RequestTracker, RouteLabels, SpanKind, frame::Frame};
+use super::{End, RequestTracker, RouteLabels, SpanKind, frame_sink::FrameSink};
 use crate::{
     record::{Builder, LlmMetrics},
     vocabulary::Operation,
@@ -52,11 +52,11 @@ impl Request {
     }
 
     /// A frame that arrived so many milliseconds after the request.
-    fn at(&mut self, milliseconds: u64, tell: impl FnOnce(&mut Frame<'_>)) -> &mut Self {
+    fn at(&mut self, milliseconds: u64, tell: impl FnOnce(&mut FrameSink<'_>)) -> &mut Self {
         self.at_time(Duration::from_millis(milliseconds), tell)
     }
 
-    fn at_time(&mut self, time: Duration, tell: impl FnOnce(&mut Frame<'_>)) -> &mut Self {
+    fn at_time(&mut self, time: Duration, tell: impl FnOnce(&mut FrameSink<'_>)) -> &mut Self {
         let now = self.tracker.started() + time;
         let mut frame = self.tracker.frame();
         tell(&mut frame);

@@ -10,7 +10,7 @@ use crate::{
 
 /// A frame of a body, while it is read. Events that arrive in one frame arrive at one time: the clock is read once, and
 /// not at all for a frame that bears neither a token nor a finish reason.
-pub(crate) struct Frame<'a> {
+pub(crate) struct FrameSink<'a> {
     tracker: &'a mut RequestTracker,
     tokens: u64,
     events: u64,
@@ -21,17 +21,17 @@ pub(crate) struct Frame<'a> {
 }
 
 impl RequestTracker {
-    pub(crate) fn frame(&mut self) -> Frame<'_> {
-        Frame { tracker: self, tokens: 0, events: 0, finished: false, usage: false, last: false }
+    pub(crate) fn frame(&mut self) -> FrameSink<'_> {
+        FrameSink { tracker: self, tokens: 0, events: 0, finished: false, usage: false, last: false }
     }
 
     /// What the reader says when the body came to its end.
-    pub(crate) fn last_frame(&mut self) -> Frame<'_> {
-        Frame { last: true, ..self.frame() }
+    pub(crate) fn last_frame(&mut self) -> FrameSink<'_> {
+        FrameSink { last: true, ..self.frame() }
     }
 }
 
-impl Frame<'_> {
+impl FrameSink<'_> {
     #[inline]
     pub(crate) fn end(self) {
         self.end_at(Instant::now);
@@ -65,7 +65,7 @@ impl Frame<'_> {
     }
 }
 
-impl Sink for Frame<'_> {
+impl Sink for FrameSink<'_> {
     fn begins(&mut self, framing: Result<Framing, SkipReason>) {
         self.tracker.begins(framing);
     }
