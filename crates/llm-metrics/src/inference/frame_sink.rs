@@ -56,7 +56,7 @@ impl FrameSink<'_> {
                 self.tracker.finished_at(now);
             }
             if self.events > 0 {
-                return self.tracker.tick(now, self.tokens, self.events);
+                return self.tracker.on_tokens(now, self.tokens, self.events);
             }
         }
         if self.usage {

@@ -263,7 +263,7 @@ impl RequestTracker {
             _ => self.answer_part(),
         }
         self.end_event();
-        self.tick(at, tokens, 1);
+        self.on_tokens(at, tokens, 1);
     }
 
     pub(super) fn streams(&mut self, stream: bool) {
@@ -282,12 +282,12 @@ impl RequestTracker {
                 self.stream = Some(framing.is_stream());
                 self.framing = Some(framing);
             }
-            Err(reason) => self.blind(reason),
+            Err(reason) => self.stop_inspecting(reason),
         }
     }
 
     /// What follows of the body cannot be read: from here on, transport decides.
-    pub(crate) fn blind(&mut self, reason: SkipReason) {
+    pub(crate) fn stop_inspecting(&mut self, reason: SkipReason) {
         self.framing = None;
         self.forget_quality();
         self.skipped(reason);
@@ -519,7 +519,7 @@ impl RequestTracker {
     }
 
     /// Tokens came: `tokens` of them in `events` events that arrived together.
-    pub(super) fn tick(&mut self, now: Instant, tokens: u64, events: u64) {
+    pub(super) fn on_tokens(&mut self, now: Instant, tokens: u64, events: u64) {
         let time = self.since_arrival(now);
         if std::mem::take(&mut self.timing.answered) {
             self.timing.answer.get_or_insert(time);

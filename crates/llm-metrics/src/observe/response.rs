@@ -181,7 +181,7 @@ impl Measured {
             frame.end();
             if !complete {
                 self.reader = None;
-                self.tracker.blind(SkipReason::TooLarge);
+                self.tracker.stop_inspecting(SkipReason::TooLarge);
             }
         }
         let Some(missing) = &mut self.missing else { return false };
