@@ -13,7 +13,7 @@ use super::{
     tags::ThinkTags,
     timing::{Samples, Time, TokenTiming},
     usage::{Count, ReportedUsage, UsageUpdate, highest, whole},
-    verdict::{Answer, End},
+    verdict::{AnswerState, End},
 };
 use crate::{
     quality::Part,
@@ -620,22 +620,22 @@ impl RequestTracker {
         })
     }
 
-    fn answer(&self) -> Answer {
+    fn answer(&self) -> AnswerState {
         if let Some(fault) = self.fault {
             match fault {
-                Fault::Error(kind) => Answer::Failed(kind),
-                Fault::Cancelled => Answer::Cancelled,
+                Fault::Error(kind) => AnswerState::Failed(kind),
+                Fault::Cancelled => AnswerState::Cancelled,
             }
         } else if self.choices.failed() {
-            Answer::Failed(None)
+            AnswerState::Failed(None)
         } else if self.is_suspect() {
-            Answer::Suspect
+            AnswerState::Suspect
         } else if self.terminal {
-            Answer::Complete
+            AnswerState::Complete
         } else if self.is_deferred() {
-            Answer::Deferred
+            AnswerState::Deferred
         } else {
-            Answer::Open
+            AnswerState::Open
         }
     }
 

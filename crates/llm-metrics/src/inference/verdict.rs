@@ -20,7 +20,7 @@ pub(crate) enum End {
 
 /// How far the answer came, by what was read of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum AnswerState {
     /// More was to come.
     Open,
     /// A terminal event came: everything was delivered.
@@ -43,7 +43,7 @@ pub(crate) struct Ending {
     pub(crate) status: Option<u16>,
     /// How the body that was read is made up; `None`: transport decides.
     pub(crate) framing: Option<Framing>,
-    pub(crate) answer: Answer,
+    pub(crate) answer: AnswerState,
     /// What the handler said about it.
     pub(crate) reported: Option<ErrorType>,
     /// Whether we stand in front of another server.
@@ -73,16 +73,16 @@ impl Ending {
         // A stream has to say when it is complete.
         let streamed = self.framing.is_some_and(Framing::is_stream);
         match self.answer {
-            Answer::Failed(error) if streamed => {
+            AnswerState::Failed(error) if streamed => {
                 let discard = Some(DiscardReason::StreamError);
                 return Verdict { discard, ..self.failure(error.unwrap_or(ErrorType::StreamError)) };
             }
-            Answer::Failed(error) => return self.failure(error.unwrap_or_else(|| self.server_error())),
-            Answer::Suspect => return Verdict::of(ErrorType::StreamError),
-            Answer::Complete => return Verdict::SUCCESS,
-            Answer::Cancelled => return Verdict::CANCELLED,
-            Answer::Deferred if self.end == End::Complete => return Verdict::SUCCESS,
-            Answer::Deferred | Answer::Open => {}
+            AnswerState::Failed(error) => return self.failure(error.unwrap_or_else(|| self.server_error())),
+            AnswerState::Suspect => return Verdict::of(ErrorType::StreamError),
+            AnswerState::Complete => return Verdict::SUCCESS,
+            AnswerState::Cancelled => return Verdict::CANCELLED,
+            AnswerState::Deferred if self.end == End::Complete => return Verdict::SUCCESS,
+            AnswerState::Deferred | AnswerState::Open => {}
         }
         match self.end {
             End::Complete | End::Failed if streamed => Verdict::of(ErrorType::StreamTruncated),

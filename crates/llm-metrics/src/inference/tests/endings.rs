@@ -2,7 +2,7 @@
 
 use super::End;
 use crate::{
-    inference::verdict::{Answer, Ending, Verdict},
+    inference::verdict::{AnswerState, Ending, Verdict},
     vocabulary::{DiscardReason, ErrorType, Outcome},
     wire::Framing,
 };
@@ -12,7 +12,7 @@ const CUT: Ending = Ending {
     end: End::Complete,
     status: Some(200),
     framing: Some(Framing::Events),
-    answer: Answer::Open,
+    answer: AnswerState::Open,
     reported: None,
     proxy: false,
 };
@@ -44,10 +44,10 @@ fn the_transport_decides_where_nothing_else_does() {
             assert_ends(Ending { end: panics, ..cut }, Outcome::Error, Some(Internal), None);
         }
         for end in [End::Complete, End::Failed, left, panics] {
-            assert_ends(Ending { end, answer: Answer::Complete, ..cut }, Outcome::Success, None, None);
+            assert_ends(Ending { end, answer: AnswerState::Complete, ..cut }, Outcome::Success, None, None);
         }
         // What is made in the background may be left to itself, but not by a connection that breaks.
-        let later = Ending { answer: Answer::Deferred, ..cut };
+        let later = Ending { answer: AnswerState::Deferred, ..cut };
         assert_ends(later, Outcome::Success, None, None);
         assert_ends(Ending { end: End::Failed, ..later }, Outcome::Error, Some(StreamTruncated), truncated);
         assert_ends(Ending { end: left, ..later }, Outcome::Cancelled, None, Some(ClientDisconnect));
@@ -80,7 +80,7 @@ fn credentials_that_the_server_behind_a_proxy_refuses_are_the_proxies() {
 #[test]
 fn what_the_handler_says_wins_and_what_the_service_says_comes_next() {
     let timeout = Some(DiscardReason::Timeout);
-    let said = Ending { reported: Some(ErrorType::Timeout), status: Some(503), answer: Answer::Complete, ..CUT };
+    let said = Ending { reported: Some(ErrorType::Timeout), status: Some(503), answer: AnswerState::Complete, ..CUT };
     assert_ends(said, Outcome::Error, Some(ErrorType::Timeout), timeout);
     let failed = Ending { end: End::ServiceError(ErrorType::Overloaded), status: None, ..CUT };
     assert_ends(failed, Outcome::Error, Some(ErrorType::Overloaded), None);

@@ -11,7 +11,7 @@ use crate::{
         shared::{EngineReport, RequestParams},
         timing::Time,
         usage::{Count, whole},
-        verdict::{Answer, End, Ending, Verdict},
+        verdict::{AnswerState, End, Ending, Verdict},
     },
     recent::{Latency, RecentRequest},
     record::{Hint, Series, Times, catch_panic},
@@ -53,7 +53,7 @@ impl RequestTracker {
         let answer = self.answer();
         let (status, framing) = (self.status, self.framing);
         let verdict = Ending { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
-        if answer == Answer::Deferred && verdict.outcome == Outcome::Success {
+        if answer == AnswerState::Deferred && verdict.outcome == Outcome::Success {
             self.no_generation = true;
             self.forget_quality();
         }
