@@ -37,7 +37,7 @@ pub(crate) enum AnswerState {
 
 /// All that decides about the outcome.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending {
+pub(crate) struct OutcomeFacts {
     pub(crate) end: End,
     /// Of the response's head, if one came.
     pub(crate) status: Option<u16>,
@@ -58,7 +58,7 @@ pub(crate) struct Verdict {
     pub(crate) discard: Option<DiscardReason>,
 }
 
-impl Ending {
+impl OutcomeFacts {
     pub(crate) fn verdict(&self) -> Verdict {
         let by_head = || self.status.and_then(|status| self.by_status(status));
         if let Some(error) = self.reported {

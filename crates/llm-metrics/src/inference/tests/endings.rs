@@ -2,13 +2,13 @@
 
 use super::End;
 use crate::{
-    inference::verdict::{AnswerState, Ending, Verdict},
+    inference::verdict::{AnswerState, OutcomeFacts, Verdict},
     vocabulary::{DiscardReason, ErrorType, Outcome},
     wire::Framing,
 };
 
 /// A stream at a server that was answered with success and came to its end before it was complete.
-const CUT: Ending = Ending {
+const CUT: OutcomeFacts = OutcomeFacts {
     end: End::Complete,
     status: Some(200),
     framing: Some(Framing::Events),
@@ -18,8 +18,8 @@ const CUT: Ending = Ending {
 };
 
 #[track_caller]
-fn assert_ends(ending: Ending, outcome: Outcome, error: Option<ErrorType>, discard: Option<DiscardReason>) {
-    assert_eq!(ending.verdict(), Verdict { outcome, error, discard }, "{ending:?}");
+fn assert_ends(facts: OutcomeFacts, outcome: Outcome, error: Option<ErrorType>, discard: Option<DiscardReason>) {
+    assert_eq!(facts.verdict(), Verdict { outcome, error, discard }, "{facts:?}");
 }
 
 #[test]
@@ -30,28 +30,28 @@ fn the_transport_decides_where_nothing_else_does() {
     let panics = End::Dropped { panicking: true };
     let truncated = Some(DiscardReason::StreamTruncated);
     for proxy in [false, true] {
-        let cut = Ending { proxy, ..CUT };
+        let cut = OutcomeFacts { proxy, ..CUT };
         let server_error = Some(if proxy { UpstreamError } else { Internal });
         assert_ends(cut, Outcome::Error, Some(StreamTruncated), truncated);
-        assert_ends(Ending { end: End::Failed, ..cut }, Outcome::Error, Some(StreamTruncated), truncated);
-        assert_ends(Ending { end: left, ..cut }, Outcome::Cancelled, None, Some(ClientDisconnect));
-        assert_ends(Ending { end: panics, ..cut }, Outcome::Error, Some(Internal), None);
+        assert_ends(OutcomeFacts { end: End::Failed, ..cut }, Outcome::Error, Some(StreamTruncated), truncated);
+        assert_ends(OutcomeFacts { end: left, ..cut }, Outcome::Cancelled, None, Some(ClientDisconnect));
+        assert_ends(OutcomeFacts { end: panics, ..cut }, Outcome::Error, Some(Internal), None);
         for framing in [None, Some(Framing::Document)] {
-            let cut = Ending { framing, ..cut };
+            let cut = OutcomeFacts { framing, ..cut };
             assert_ends(cut, Outcome::Success, None, None);
-            assert_ends(Ending { end: End::Failed, ..cut }, Outcome::Error, server_error, None);
-            assert_ends(Ending { end: left, ..cut }, Outcome::Cancelled, None, Some(ClientDisconnect));
-            assert_ends(Ending { end: panics, ..cut }, Outcome::Error, Some(Internal), None);
+            assert_ends(OutcomeFacts { end: End::Failed, ..cut }, Outcome::Error, server_error, None);
+            assert_ends(OutcomeFacts { end: left, ..cut }, Outcome::Cancelled, None, Some(ClientDisconnect));
+            assert_ends(OutcomeFacts { end: panics, ..cut }, Outcome::Error, Some(Internal), None);
         }
         for end in [End::Complete, End::Failed, left, panics] {
-            assert_ends(Ending { end, answer: AnswerState::Complete, ..cut }, Outcome::Success, None, None);
+            assert_ends(OutcomeFacts { end, answer: AnswerState::Complete, ..cut }, Outcome::Success, None, None);
         }
         // What is made in the background may be left to itself, but not by a connection that breaks.
-        let later = Ending { answer: AnswerState::Deferred, ..cut };
+        let later = OutcomeFacts { answer: AnswerState::Deferred, ..cut };
         assert_ends(later, Outcome::Success, None, None);
-        assert_ends(Ending { end: End::Failed, ..later }, Outcome::Error, Some(StreamTruncated), truncated);
-        assert_ends(Ending { end: left, ..later }, Outcome::Cancelled, None, Some(ClientDisconnect));
-        assert_ends(Ending { end: panics, ..later }, Outcome::Error, Some(Internal), None);
+        assert_ends(OutcomeFacts { end: End::Failed, ..later }, Outcome::Error, Some(StreamTruncated), truncated);
+        assert_ends(OutcomeFacts { end: left, ..later }, Outcome::Cancelled, None, Some(ClientDisconnect));
+        assert_ends(OutcomeFacts { end: panics, ..later }, Outcome::Error, Some(Internal), None);
     }
 }
 
@@ -66,22 +66,23 @@ fn credentials_that_the_server_behind_a_proxy_refuses_are_the_proxies() {
         (429, (callers, ErrorType::RateLimited), (callers, ErrorType::RateLimited)),
     ] {
         for (proxy, (outcome, error)) in [(false, at_a_server), (true, at_a_proxy)] {
-            assert_ends(Ending { status: Some(status), proxy, ..CUT }, outcome, Some(error), None);
+            assert_ends(OutcomeFacts { status: Some(status), proxy, ..CUT }, outcome, Some(error), None);
         }
     }
-    let failed = Ending { status: None, end: End::ServiceError(ErrorType::Unauthorized), ..CUT };
+    let failed = OutcomeFacts { status: None, end: End::ServiceError(ErrorType::Unauthorized), ..CUT };
     assert_ends(failed, callers, Some(ErrorType::Unauthorized), None);
-    assert_ends(Ending { proxy: true, ..failed }, ours, Some(ErrorType::Unauthorized), None);
+    assert_ends(OutcomeFacts { proxy: true, ..failed }, ours, Some(ErrorType::Unauthorized), None);
     // Whoever brings keys of their own is rejected all the same, if the handler says so.
-    let said = Ending { reported: Some(ErrorType::Unauthorized), status: Some(401), proxy: true, ..CUT };
+    let said = OutcomeFacts { reported: Some(ErrorType::Unauthorized), status: Some(401), proxy: true, ..CUT };
     assert_ends(said, callers, Some(ErrorType::Unauthorized), None);
 }
 
 #[test]
 fn what_the_handler_says_wins_and_what_the_service_says_comes_next() {
     let timeout = Some(DiscardReason::Timeout);
-    let said = Ending { reported: Some(ErrorType::Timeout), status: Some(503), answer: AnswerState::Complete, ..CUT };
+    let said =
+        OutcomeFacts { reported: Some(ErrorType::Timeout), status: Some(503), answer: AnswerState::Complete, ..CUT };
     assert_ends(said, Outcome::Error, Some(ErrorType::Timeout), timeout);
-    let failed = Ending { end: End::ServiceError(ErrorType::Overloaded), status: None, ..CUT };
+    let failed = OutcomeFacts { end: End::ServiceError(ErrorType::Overloaded), status: None, ..CUT };
     assert_ends(failed, Outcome::Error, Some(ErrorType::Overloaded), None);
 }

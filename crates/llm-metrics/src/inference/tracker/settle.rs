@@ -11,7 +11,7 @@ use crate::{
         shared::{EngineReport, RequestParams},
         timing::Time,
         usage::{Count, whole},
-        verdict::{AnswerState, End, Ending, Verdict},
+        verdict::{AnswerState, End, OutcomeFacts, Verdict},
     },
     recent::{Latency, RecentRequest},
     record::{Hint, Series, Times, catch_panic},
@@ -52,7 +52,7 @@ impl RequestTracker {
         let reported = self.shared.reports().engine.as_ref().and_then(|engine| engine.error);
         let answer = self.answer();
         let (status, framing) = (self.status, self.framing);
-        let verdict = Ending { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
+        let verdict = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
         if answer == AnswerState::Deferred && verdict.outcome == Outcome::Success {
             self.no_generation = true;
             self.forget_quality();
