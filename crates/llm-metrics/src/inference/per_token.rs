@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::timing::TokenTiming;
 
 /// What is known about an answer that says how fast its tokens were made.
-pub(super) struct Pace<'a> {
+pub(super) struct OutputTiming<'a> {
     pub(super) timing: &'a TokenTiming,
     /// Output tokens, where somebody counted them.
     pub(super) tokens: Option<u64>,
@@ -19,7 +19,7 @@ pub(super) struct Pace<'a> {
     pub(super) measured: Option<(Duration, Option<u64>)>,
 }
 
-impl Pace<'_> {
+impl OutputTiming<'_> {
     /// The mean time a token after the first one, by the best that is known:
     ///
     /// 1. the engine's own time for the tokens after the first one;
@@ -92,57 +92,63 @@ mod tests {
         timing
     }
 
-    fn pace(timing: &TokenTiming) -> Pace<'_> {
-        Pace { timing, tokens: None, hidden: 0, by_hand: false, reported: None, measured: None }
+    fn output_timing(timing: &TokenTiming) -> OutputTiming<'_> {
+        OutputTiming { timing, tokens: None, hidden: 0, by_hand: false, reported: None, measured: None }
     }
 
     #[track_caller]
-    fn assert_each(pace: &Pace<'_>, expected: impl Into<Option<Duration>>) {
-        assert_eq!(pace.time_per_output_token(), expected.into());
+    fn assert_each(output: &OutputTiming<'_>, expected: impl Into<Option<Duration>>) {
+        assert_eq!(output.time_per_output_token(), expected.into());
     }
 
     #[test]
     fn without_a_count_it_is_the_time_between_events() {
-        assert_each(&pace(&stream()), STEP);
-        assert_each(&pace(&but(|timing| timing.first_events = 3)), (10 * STEP).div_f64(8.0));
-        assert_each(&pace(&but(|timing| timing.first_events = 11)), None);
-        assert_each(&pace(&but(|timing| timing.first = None)), None);
+        assert_each(&output_timing(&stream()), STEP);
+        assert_each(&output_timing(&but(|timing| timing.first_events = 3)), (10 * STEP).div_f64(8.0));
+        assert_each(&output_timing(&but(|timing| timing.first_events = 11)), None);
+        assert_each(&output_timing(&but(|timing| timing.first = None)), None);
     }
 
     #[test]
     fn with_a_count_it_ends_at_the_finish_reason() {
-        assert_each(&Pace { tokens: Some(12), ..pace(&stream()) }, STEP);
+        assert_each(&OutputTiming { tokens: Some(12), ..output_timing(&stream()) }, STEP);
         let early = but(|timing| timing.finished = timing.first);
-        assert_each(&Pace { tokens: Some(11), ..pace(&early) }, STEP);
+        assert_each(&OutputTiming { tokens: Some(11), ..output_timing(&early) }, STEP);
         let none = but(|timing| timing.finished = None);
-        assert_each(&Pace { tokens: Some(11), ..pace(&none) }, STEP);
+        assert_each(&OutputTiming { tokens: Some(11), ..output_timing(&none) }, STEP);
     }
 
     #[test]
     fn tokens_before_the_first_event_are_taken_off() {
         let counted = but(|timing| (timing.first_tokens, timing.first_counted) = (90, true));
-        assert_each(&Pace { tokens: Some(101), ..pace(&counted) }, STEP);
-        assert_each(&Pace { tokens: Some(112), hidden: 100, ..pace(&stream()) }, STEP);
-        assert_each(&Pace { tokens: Some(101), hidden: 80, ..pace(&counted) }, STEP);
+        assert_each(&OutputTiming { tokens: Some(101), ..output_timing(&counted) }, STEP);
+        assert_each(&OutputTiming { tokens: Some(112), hidden: 100, ..output_timing(&stream()) }, STEP);
+        assert_each(&OutputTiming { tokens: Some(101), hidden: 80, ..output_timing(&counted) }, STEP);
     }
 
     #[test]
     fn far_more_tokens_than_events_tell_nothing() {
-        assert_each(&Pace { tokens: Some(16), ..pace(&stream()) }, (11 * STEP).div_f64(15.0));
-        assert_each(&Pace { tokens: Some(17), ..pace(&stream()) }, None);
-        assert_each(&Pace { tokens: Some(23), hidden: 6, ..pace(&stream()) }, None);
-        assert_each(&Pace { tokens: Some(23), by_hand: true, ..pace(&stream()) }, (11 * STEP) / 22);
+        assert_each(&OutputTiming { tokens: Some(16), ..output_timing(&stream()) }, (11 * STEP).div_f64(15.0));
+        assert_each(&OutputTiming { tokens: Some(17), ..output_timing(&stream()) }, None);
+        assert_each(&OutputTiming { tokens: Some(23), hidden: 6, ..output_timing(&stream()) }, None);
+        assert_each(&OutputTiming { tokens: Some(23), by_hand: true, ..output_timing(&stream()) }, (11 * STEP) / 22);
     }
 
     #[test]
     fn the_engine_knows_best() {
         let measured = Some((30 * STEP, Some(4)));
-        assert_each(&Pace { measured, ..pace(&stream()) }, 10 * STEP);
-        assert_each(&Pace { measured: Some((30 * STEP, None)), tokens: Some(11), ..pace(&stream()) }, 3 * STEP);
+        assert_each(&OutputTiming { measured, ..output_timing(&stream()) }, 10 * STEP);
+        assert_each(
+            &OutputTiming { measured: Some((30 * STEP, None)), tokens: Some(11), ..output_timing(&stream()) },
+            3 * STEP,
+        );
         let reported = Some(20 * STEP);
-        assert_each(&Pace { reported, measured, tokens: Some(11), ..pace(&stream()) }, 2 * STEP);
-        assert_each(&Pace { reported, measured, ..pace(&stream()) }, 10 * STEP);
-        assert_each(&Pace { measured: Some((STEP, Some(1))), tokens: Some(12), ..pace(&stream()) }, STEP);
+        assert_each(&OutputTiming { reported, measured, tokens: Some(11), ..output_timing(&stream()) }, 2 * STEP);
+        assert_each(&OutputTiming { reported, measured, ..output_timing(&stream()) }, 10 * STEP);
+        assert_each(
+            &OutputTiming { measured: Some((STEP, Some(1))), tokens: Some(12), ..output_timing(&stream()) },
+            STEP,
+        );
     }
 
     #[test]
@@ -150,15 +156,21 @@ mod tests {
         let mut several = stream();
         several.make_room(1, 0);
         let reported = Some(20 * STEP);
-        assert_each(&Pace { reported, tokens: Some(12), ..pace(&several) }, None);
-        assert_each(&Pace { measured: Some((30 * STEP, Some(4))), tokens: Some(12), ..pace(&several) }, 10 * STEP);
-        assert_each(&Pace { measured: Some((30 * STEP, None)), tokens: Some(12), ..pace(&several) }, None);
+        assert_each(&OutputTiming { reported, tokens: Some(12), ..output_timing(&several) }, None);
+        assert_each(
+            &OutputTiming { measured: Some((30 * STEP, Some(4))), tokens: Some(12), ..output_timing(&several) },
+            10 * STEP,
+        );
+        assert_each(
+            &OutputTiming { measured: Some((30 * STEP, None)), tokens: Some(12), ..output_timing(&several) },
+            None,
+        );
     }
 
     #[test]
     fn one_token_and_no_time_have_none() {
-        assert_each(&Pace { tokens: Some(1), ..pace(&stream()) }, None);
+        assert_each(&OutputTiming { tokens: Some(1), ..output_timing(&stream()) }, None);
         let at_once = but(|timing| (timing.last, timing.finished) = (timing.first, None));
-        assert_each(&Pace { tokens: Some(11), ..pace(&at_once) }, None);
+        assert_each(&OutputTiming { tokens: Some(11), ..output_timing(&at_once) }, None);
     }
 }

@@ -6,7 +6,7 @@ use super::RequestTracker;
 use crate::{
     catalog::labels::{self, STATUS_CODES},
     inference::{
-        per_token::Pace,
+        per_token::OutputTiming,
         quality::Known,
         shared::{EngineReport, RequestParams},
         timing::Time,
@@ -154,7 +154,7 @@ impl RequestTracker {
     /// What the request took, as far as it can be told.
     fn times(&self, now: Instant, engine: &EngineReport, usage: Usage) -> Times {
         let measured = self.timings.as_ref().and_then(|timings| Some((timings.decode?, timings.usage.output)));
-        let pace = Pace {
+        let output = OutputTiming {
             timing: &self.timing,
             tokens: usage.output,
             hidden: usage.reasoning.filter(|_| !self.reasoned).unwrap_or(0),
@@ -165,7 +165,7 @@ impl RequestTracker {
         Times {
             duration: now - self.started,
             time_to_first_token: self.timing.first.map(Time::duration),
-            time_per_output_token: pace.time_per_output_token(),
+            time_per_output_token: output.time_per_output_token(),
         }
     }
 
