@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{InferenceHandle, RequestTracker, RouteLabels, SharedRequest, SpanKind, verdict::End};
+use super::{InferenceHandle, RequestTracker, RouteFacts, SharedRequest, SpanKind, verdict::End};
 use crate::{
     quality::Part,
     record::{LlmMetrics, RawLabels, inside_map},
@@ -57,7 +57,7 @@ impl LlmMetrics {
         InferenceBuilder {
             metrics: self,
             model,
-            route: RouteLabels {
+            route: RouteFacts {
                 endpoint: Endpoint::Other,
                 operation,
                 protocol: Protocol::Handle,
@@ -75,7 +75,7 @@ impl LlmMetrics {
 pub struct InferenceBuilder<'a> {
     metrics: &'a LlmMetrics,
     model: &'a str,
-    route: RouteLabels,
+    route: RouteFacts,
     kind: SpanKind,
     streamed: bool,
     labels: Option<RawLabels>,
@@ -134,7 +134,7 @@ impl InferenceBuilder<'_> {
 
 impl fmt::Debug for InferenceBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RouteLabels { endpoint, operation, .. } = self.route;
+        let RouteFacts { endpoint, operation, .. } = self.route;
         f.debug_struct("InferenceBuilder")
             .field("model", &self.model)
             .field("operation", &operation)

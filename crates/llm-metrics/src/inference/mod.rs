@@ -23,7 +23,7 @@ pub use by_hand::{Inference, InferenceBuilder};
 pub use handle::InferenceHandle;
 pub(crate) use shared::SharedRequest;
 pub(crate) use span::SpanKind;
-pub(crate) use tracker::{RequestTracker, RouteLabels};
+pub(crate) use tracker::{RequestTracker, RouteFacts};
 pub(crate) use verdict::{End, server_error};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{quality::Expected, tracker::RouteLabels};
+use super::{quality::Expected, tracker::RouteFacts};
 use crate::{
     quality::{BoundedBytes, Prompt, QualityChecks, ToolNames},
     record::{Hint, LlmMetrics, RawLabels, Series, inside_map},
@@ -25,7 +25,7 @@ const SETTLED: u64 = 1 << 63;
 /// The part of a request's state that several owners write: its body going in, its handler, and its body coming out.
 pub(crate) struct SharedRequest {
     pub(super) metrics: LlmMetrics,
-    pub(super) route: RouteLabels,
+    pub(super) route: RouteFacts,
     /// Output tokens that the engine has reported so far, and [`SETTLED`] once no more are taken.
     tokens: AtomicU64,
     /// How often it has, modulo 2³².
@@ -77,7 +77,7 @@ pub(super) struct EngineReport {
 }
 
 impl SharedRequest {
-    pub(super) fn new(metrics: LlmMetrics, route: RouteLabels, labels: Option<RawLabels>) -> Self {
+    pub(super) fn new(metrics: LlmMetrics, route: RouteFacts, labels: Option<RawLabels>) -> Self {
         Self {
             metrics,
             route,
@@ -200,7 +200,7 @@ impl SharedRequest {
     /// Nothing is locked meanwhile: a label policy's `map` is the embedder's, and may use this request's handle. Of two that
     /// resolve at once, the first one's word stands.
     fn resolve(&self, model: Option<&str>, accepted: bool) -> &Series {
-        let RouteLabels { endpoint, operation, .. } = self.route;
+        let RouteFacts { endpoint, operation, .. } = self.route;
         let series = self.metrics.0.series(endpoint, operation, model, self.labels.as_ref(), accepted);
         self.series.get_or_init(|| series)
     }

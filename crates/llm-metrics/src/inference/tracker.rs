@@ -85,9 +85,9 @@ pub(crate) struct RequestTracker {
     pub(super) quality: Option<Box<OutputQuality>>,
 }
 
-/// What the route of a request says of it: labels of its series.
+/// What the route of a request says about it.
 #[derive(Clone, Copy)]
-pub(crate) struct RouteLabels {
+pub(crate) struct RouteFacts {
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
     pub(crate) protocol: Protocol,
@@ -95,7 +95,7 @@ pub(crate) struct RouteLabels {
     pub(crate) streams_by_default: bool,
 }
 
-impl RouteLabels {
+impl RouteFacts {
     pub(crate) fn of(route: &Route) -> Self {
         let Route { endpoint, operation, protocol, streams_by_default, .. } = *route;
         Self { endpoint, operation, protocol, streams_by_default }
@@ -157,7 +157,7 @@ pub(super) struct EventEnd {
 }
 
 impl RequestTracker {
-    pub(crate) fn start(metrics: &LlmMetrics, route: RouteLabels, labels: Option<RawLabels>, kind: SpanKind) -> Self {
+    pub(crate) fn start(metrics: &LlmMetrics, route: RouteFacts, labels: Option<RawLabels>, kind: SpanKind) -> Self {
         let fixed = metrics.0.fixed();
         fixed.started(route.operation, route.endpoint).increment(1);
         fixed.in_flight(route.operation, Phase::Waiting).increment(1.0);

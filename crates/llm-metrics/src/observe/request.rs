@@ -9,7 +9,7 @@ use super::{
     response::{Measured, for_each_slice, is_encoded},
 };
 use crate::{
-    inference::{InferenceHandle, RequestTracker, RouteLabels, SharedRequest, SpanKind},
+    inference::{InferenceHandle, RequestTracker, RouteFacts, SharedRequest, SpanKind},
     record::LlmMetrics,
     vocabulary::{ErrorType, SkipReason},
     wire::{RequestScan, Route},
@@ -42,9 +42,9 @@ impl ObservedRequest {
     /// Starts the clock, and reads what the embedder wants to know of the head.
     pub(super) fn start(metrics: &LlmMetrics, route: &'static Route, head: &Parts, proxy: bool) -> Self {
         let labels = metrics.0.reads_labels().then(|| metrics.0.read_labels(head));
-        let route_labels = RouteLabels::of(route);
+        let route_facts = RouteFacts::of(route);
         let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
-        let tracker = RequestTracker::start(metrics, route_labels, labels, kind);
+        let tracker = RequestTracker::start(metrics, route_facts, labels, kind);
         if proxy {
             tracker.span().server(&head.uri);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use super::{End, RequestTracker, RouteLabels, SpanKind, frame_sink::FrameSink};
+use super::{End, RequestTracker, RouteFacts, SpanKind, frame_sink::FrameSink};
 use crate::{
     record::{Builder, LlmMetrics},
     vocabulary::Operation,
@@ -42,12 +42,12 @@ impl Request {
         let snapshotter = recorder.snapshotter();
         let metrics = set(LlmMetrics::builder().recorder(recorder)).build().expect("valid settings");
         let route = wire::route(&http::Method::POST, path, true).expect("a known endpoint");
-        let route_labels = RouteLabels::of(route);
-        let tracker = RequestTracker::start(&metrics, route_labels, None, kind);
+        let route_facts = RouteFacts::of(route);
+        let tracker = RequestTracker::start(&metrics, route_facts, None, kind);
         let mut scan = route.request_scan(false);
         scan.read(asked.as_bytes());
         tracker.shared().set_params(scan.facts());
-        assert_eq!(route_labels.operation == Operation::Chat, path.ends_with("/chat/completions"));
+        assert_eq!(route_facts.operation == Operation::Chat, path.ends_with("/chat/completions"));
         Self { tracker, route, snapshotter }
     }
 
