@@ -282,7 +282,7 @@ fn what_was_measured_becomes_a_slo_yaml_and_rules_and_a_report_and_is_compared()
     let (status, _, err) = run(folder.path(), &["apply", "baseline.json", "--slo", "shipped.yaml"]);
     assert_eq!(status, Some(0), "{err}");
     let shipped = fs::read_to_string(folder.path().join("shipped.yaml")).unwrap();
-    assert!(shipped.contains("# measured: p95 was") && shipped.contains("# The label by which a server"), "{shipped}");
+    assert!(shipped.contains("# measured: p95 was") && shipped.contains("# The label that a server"), "{shipped}");
 
     assert_eq!(run(folder.path(), &["report", "baseline.json", "--out", "again.html"]).0, Some(0));
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();

@@ -24,7 +24,7 @@ async fn measure(
     let Some(head) = head(&request) else { return Ok(next.call(request).await?.map_into_boxed_body()) };
     let observed = observer.request(&head);
     if let Some(handle) = observed.handle() {
-        request.extensions_mut().insert(handle); // for a handler that knows more than the bytes say
+        request.extensions_mut().insert(handle); // for a handler that can report more than the bytes show
         let payload = request.take_payload();
         request.set_payload(read_as_it_passes(payload, observed.body_reader()));
     }
@@ -44,7 +44,7 @@ async fn measure(
             }
             let observed = observed.response(seen);
             if !observed.is_open() {
-                return body.boxed(); // not measured, or over already
+                return body.boxed(); // not measured, or already ended
             }
             ObservedBody { body: body.boxed(), observed: Some(observed) }.boxed()
         })),
@@ -55,7 +55,7 @@ async fn measure(
     }
 }
 
-/// The head in the types of `http` 1; actix-web has those of 0.2.
+/// Converts the head to the types of `http` 1; actix-web uses `http` 0.2.
 fn head(request: &ServiceRequest) -> Option<Parts> {
     let method = request.method().as_str();
     let mut head = http::Request::builder().method(method).uri(request.uri().to_string());
@@ -79,7 +79,7 @@ fn read_as_it_passes(mut payload: Payload, reader: RequestReader) -> Payload {
     Payload::Stream { payload: Box::pin(payload) }
 }
 
-/// A body that shows its bytes to the observer. actix-web drops it when the client has gone: then the request is cancelled.
+/// A body that passes its bytes to the observer. actix-web drops it when the client has left; then the request is cancelled.
 struct ObservedBody {
     body: BoxBody,
     observed: Option<ObservedResponse>,
@@ -120,10 +120,10 @@ fn server(metrics: &LlmMetrics, listener: TcpListener) -> std::io::Result<Server
         let observer = observer.clone();
         App::new()
             .route("/v1/chat/completions", web::post().to(chat))
-            // The last `wrap` is the outermost: compression goes below this one.
+            // The last `wrap` is the outermost, so compression goes after this one.
             .wrap(from_fn(move |request, next: Next<BoxBody>| measure(observer.clone(), request, next)))
     });
-    // Without this, a client that has gone is noticed only when something is written to it.
+    // Without this, actix-web notices only at the next write that a client has left.
     Ok(server.h1_allow_half_closed(false).listen(listener)?.run())
 }
 // end

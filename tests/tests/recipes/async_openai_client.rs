@@ -15,7 +15,7 @@ fn client<C: Config>(metrics: &LlmMetrics, config: C) -> Client<C> {
         let http = http.clone();
         async move { http.execute(request.build().await?).await.map_err(OpenAIError::Reqwest) }
     });
-    // A service of one's own takes the place of the retries, too. Here each attempt counts as a request.
+    // A custom service also replaces the retries of async-openai. Here each attempt counts as a request.
     let service = ServiceBuilder::new().layer(OpenAIRetryLayer::default()).service(send);
     Client::with_config(config).with_http_service(service)
 }

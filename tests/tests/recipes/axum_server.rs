@@ -3,7 +3,7 @@ use axum::{Router, body::Body, middleware, routing::post};
 use llm_metrics::LlmMetrics;
 use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
 
-/// Of a router's layers the last is the outermost, and covers the routes above it.
+/// In a router, the last layer is the outermost, and covers the routes above it.
 fn by_the_router(metrics: &LlmMetrics) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
@@ -12,7 +12,7 @@ fn by_the_router(metrics: &LlmMetrics) -> Router {
         .layer(metrics.layer())
 }
 
-/// Of a `ServiceBuilder`'s layers the first is. `from_fn` takes no other body than axum's: `request_body` makes it one.
+/// In a `ServiceBuilder`, the first layer is the outermost. `from_fn` accepts only axum's body, so `request_body` converts to it.
 fn by_a_service_builder(metrics: &LlmMetrics) -> Router {
     let layers = ServiceBuilder::new()
         .layer(metrics.layer().request_body(Body::new))

@@ -8,7 +8,7 @@ use async_openai::{
 use futures_util::StreamExt;
 use llm_metrics::{Endpoint, ErrorType, FinishReason, LlmMetrics, Operation, Usage};
 
-/// A stream, asked for with `include_usage`.
+/// A stream that is requested with `include_usage`.
 async fn ask<C: Config>(
     metrics: &LlmMetrics,
     client: &Client<C>,

@@ -6,7 +6,7 @@ use llm_metrics::{
 };
 
 fn metrics(exporter: &Exporter) -> Result<LlmMetrics, BuildError> {
-    // Declared, and never read from a head: there is none.
+    // Declares the label. Its value is set per request, because there is no HTTP head to read it from.
     let tenants = LabelPolicy::first_accepted(100);
     LlmMetrics::builder().exporter(exporter).models(["Qwen3-4B"]).request_label("tenant", tenants, |_| None).build()
 }
@@ -17,7 +17,7 @@ struct Job {
     prompt_tokens: u64,
 }
 
-/// Where a request comes in: its clock runs from here, so that the time in the queue is in its latency.
+/// Called when a request arrives. Its clock starts here, so its latency includes the time in the queue.
 fn job(metrics: &LlmMetrics, tenant: &str, prompt_tokens: u64) -> Job {
     let request = metrics.inference(Operation::Chat, "Qwen3-4B").endpoint(Endpoint::ChatCompletions);
     Job { request: request.label("tenant", tenant).server().start(), queued: Instant::now(), prompt_tokens }
@@ -25,10 +25,10 @@ fn job(metrics: &LlmMetrics, tenant: &str, prompt_tokens: u64) -> Job {
 
 /// The engine's thread.
 fn work(metrics: &LlmMetrics, jobs: Receiver<Job>) {
-    let engine = metrics.engine("Qwen3-4B"); // with its last clone, its gauges become NaN
+    let engine = metrics.engine("Qwen3-4B"); // when its last clone is dropped, its gauges become NaN
     for Job { request, queued, prompt_tokens } in jobs {
         engine.running(1);
-        let handle = request.handle(); // for another thread; here it does what `request` does
+        let handle = request.handle(); // can be sent to another thread; here it does the same as `request`
         handle.queue_time(queued.elapsed());
         engine.prefix_cache(prompt_tokens, prompt_tokens / 2);
         let mut output = 0;

@@ -19,7 +19,7 @@ fn client(metrics: &LlmMetrics) -> Client {
     metrics.layer().proxy().classify_error(error_type as fn(&legacy::Error) -> ErrorType).layer(http)
 }
 
-/// What it is that no answer came.
+/// Classifies the error if there was no response.
 fn error_type(error: &legacy::Error) -> ErrorType {
     if error.is_connect() { ErrorType::UpstreamUnavailable } else { ErrorType::UpstreamError }
 }

@@ -11,20 +11,20 @@ use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 
 async fn serve(metrics: LlmMetrics, listener: TcpListener) -> std::io::Result<()> {
-    // One service for all connections: a clone shares the metrics.
+    // One service for all connections. Its clones share the metrics.
     let service = ServiceBuilder::new().layer(metrics.layer()).service_fn(chat);
     loop {
         let (connection, _) = listener.accept().await?;
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
-            // A connection that breaks is in the metrics: its request is cancelled.
+            // If a connection breaks, its request is counted as cancelled.
             let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), service).await;
         });
     }
 }
 
 async fn chat(request: Request<RequestBody<Incoming>>) -> Result<Response<Body>, Infallible> {
-    let question = request.into_body().collect().await; // whoever answers without reading it counts under the model `unknown`
+    let question = request.into_body().collect().await; // if it is not read, the model is `unknown`
     Ok(answer(&question.map(|question| question.to_bytes()).unwrap_or_default()))
 }
 // end

@@ -20,7 +20,7 @@ async fn measure(observer: Observer, next: Arc<impl Endpoint>, mut request: Requ
     head.headers = request.headers().clone();
     let observed = observer.request(&head);
     if let Some(handle) = observed.handle() {
-        request.extensions_mut().insert(handle); // for a handler that knows more than the bytes say
+        request.extensions_mut().insert(handle); // for a handler that can report more than the bytes show
         let body = request.take_body();
         request.set_body(read_as_it_passes(body, observed.body_reader()));
     }
@@ -36,7 +36,7 @@ async fn measure(observer: Observer, next: Arc<impl Endpoint>, mut request: Requ
             if observed.is_open() {
                 response.set_body(ObservedBody { body, observed: Some(observed) }.boxed());
             } else {
-                response.set_body(body); // not measured, or over already
+                response.set_body(body); // not measured, or already ended
             }
             Ok(response)
         }
@@ -60,7 +60,7 @@ fn read_as_it_passes(body: Body, reader: RequestReader) -> Body {
     }))
 }
 
-/// A body that shows its bytes to the observer. poem drops it when the client has gone: then the request is cancelled.
+/// A body that passes its bytes to the observer. poem drops it when the client has left; then the request is cancelled.
 struct ObservedBody {
     body: BoxBody<Bytes, io::Error>,
     observed: Option<ObservedResponse>,
@@ -75,7 +75,7 @@ impl http_body::Body for ObservedBody {
         match &frame {
             Some(Ok(frame)) => match (frame.data_ref(), &mut self.observed) {
                 (Some(bytes), Some(observed)) => observed.read(bytes),
-                (None, observed) => drop(observed.take().map(ObservedResponse::end)), // trailers are the end
+                (None, observed) => drop(observed.take().map(ObservedResponse::end)), // trailers end the body
                 _ => {}
             },
             Some(Err(_)) => drop(self.observed.take().map(ObservedResponse::fail)),
@@ -84,7 +84,7 @@ impl http_body::Body for ObservedBody {
         Poll::Ready(frame)
     }
 
-    // `is_end_stream` stays `false`, so that the body is asked until it has said that it is over.
+    // `is_end_stream` stays `false`, so the body is polled until it returns `None`.
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()

@@ -15,9 +15,9 @@ fn on_their_page(theirs: PrometheusBuilder) -> Result<(LlmMetrics, PrometheusHan
     Ok((metrics, page))
 }
 
-/// What `/metrics` answers with.
+/// The response of `/metrics`.
 fn scrape(metrics: &LlmMetrics, page: &PrometheusHandle) -> String {
-    render(metrics, page) // with `llm_recent_…` as they are now
+    render(metrics, page) // refreshes `llm_recent_…` first
 }
 // end
 

@@ -1,10 +1,10 @@
 // docs: push
 use llm_metrics::prometheus::{CONTENT_TYPE, Exporter};
 
-/// Puts the page in the place of what this job has pushed before.
+/// Replaces all metrics that this job has pushed before.
 async fn push(exporter: &Exporter, gateway: &str, job: &str) -> reqwest::Result<()> {
     let group = format!("{gateway}/metrics/job/{job}");
-    let page = exporter.render(); // blocks for some milliseconds, which the end of a job can wait
+    let page = exporter.render(); // blocks for some milliseconds, which is fine at the end of a job
     let put = reqwest::Client::new().put(group).header("content-type", CONTENT_TYPE).body(page);
     put.send().await?.error_for_status()?;
     Ok(())

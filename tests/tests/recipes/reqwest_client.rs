@@ -2,7 +2,7 @@
 use llm_metrics::{BuildError, LabelPolicy, LlmMetrics, prometheus::Exporter};
 
 fn metrics(exporter: &Exporter) -> Result<LlmMetrics, BuildError> {
-    // Whom the program asks, in the label `upstream`: the first 20 that answer, `other` for the rest.
+    // The label `upstream` has the server's address: of the first 20 servers that answer, and `other` for all others.
     LlmMetrics::builder().exporter(exporter).upstream_label(LabelPolicy::first_accepted(20)).build()
 }
 // end

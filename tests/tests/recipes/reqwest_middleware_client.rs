@@ -4,7 +4,7 @@ use llm_metrics_reqwest::ReqwestLayer;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 
 fn client(metrics: &LlmMetrics) -> ClientWithMiddleware {
-    // Outside of a middleware that retries (`.with` before it) a question counts once, inside of it each attempt.
+    // Outside a middleware that retries (`.with` before it), a request counts once. Inside it, each attempt counts.
     ClientBuilder::new(reqwest::Client::new()).with(ReqwestLayer::new(metrics.layer())).build()
 }
 // end

@@ -3,7 +3,7 @@ use axum::{Json, Router, response::Response, routing::post};
 use llm_metrics::LlmMetrics;
 use serde_json::{Value, json};
 
-/// What `main` serves, and what the test asks: both hand in their metrics.
+/// Used by `main` and by the test. Both pass their own metrics.
 fn app(metrics: &LlmMetrics) -> Router {
     Router::new().route("/v1/chat/completions", post(chat)).layer(metrics.layer())
 }
@@ -55,11 +55,11 @@ use tower::ServiceExt;
 async fn a_chat_counts_its_tokens() {
     let (metrics, page) = testing::metrics();
     let answer = app(&metrics).oneshot(question(true)).await.unwrap();
-    to_bytes(answer.into_body(), 1 << 20).await.unwrap(); // a request counts when its answer has ended
+    to_bytes(answer.into_body(), 1 << 20).await.unwrap(); // a request is counted when its response has ended
 
     assert_eq!(page.value(&REQUESTS, &[("model", "Qwen3-4B"), ("outcome", "success")]), Some(1.0));
     assert_eq!(page.value(&OUTPUT_TOKENS, &[("model", "Qwen3-4B")]), Some(2.0));
-    assert_eq!(page.value(&TIME_TO_FIRST_TOKEN, &[]), Some(1.0)); // of a histogram: how many samples
+    assert_eq!(page.value(&TIME_TO_FIRST_TOKEN, &[]), Some(1.0)); // for a histogram: the number of samples
 }
 // end
 

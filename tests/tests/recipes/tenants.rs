@@ -7,10 +7,10 @@ use llm_metrics::{LabelPolicy, LlmMetrics, catalog::Naming, prometheus::Exporter
 fn tenants() -> Result<(Exporter, LlmMetrics), Box<dyn Error>> {
     let (_, exporter) = Exporter::builder()
         .naming(Naming::new().prefix("qwen")?) // `qwen_requests_total`
-        .buckets("llm_request_duration_seconds", [0.5, 1.0, 2.0, 5.0, 10.0]) // by the catalogue's name
+        .buckets("llm_request_duration_seconds", [0.5, 1.0, 2.0, 5.0, 10.0]) // the name as in the catalogue
         .build()?;
     let metrics = LlmMetrics::builder()
-        .exporter(&exporter) // with its names
+        .exporter(&exporter) // uses its names, too
         .models(["Qwen3-4B", "Qwen3-14B"])
         .request_label("tenant", LabelPolicy::first_accepted(2), |head| {
             Some(head.headers.get("x-tenant")?.to_str().ok()?.to_owned())

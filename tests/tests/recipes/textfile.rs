@@ -6,12 +6,12 @@ use llm_metrics::{FinishReason, LlmMetrics, Operation, Usage, prometheus::Export
 fn summarize(texts: &[&str], folder: &Path) -> Result<(), Box<dyn Error>> {
     let (_, exporter) = Exporter::builder()
         .process_metrics(false) // node exporter has its own
-        .constant_label("task", "summaries") // another job in the same folder has another value
+        .constant_label("task", "summaries") // other jobs in the same folder need other values
         .build()?;
     let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
     for _text in texts {
         let mut inference = metrics.start(Operation::Chat, "Qwen3-4B");
-        // … the engine runs, and says what it took …
+        // … the engine runs, and reports its token counts …
         inference.tokens(7);
         inference.usage(Usage::new().input(9).output(7));
         inference.finish(FinishReason::Stop);
