@@ -13,20 +13,20 @@ const INTRODUCTION: &str = "\
 Generated from the catalogue in `crates/llm-metrics/src/catalog/`; do not edit. To bring it up to date:
 `BLESS=1 cargo test -p llm-metrics --test documentation`.
 
-All units are base units. Histograms are classic ones with explicit buckets, so that they can be aggregated over
-instances. What was not measured is absent, never 0. The first word of every name, `llm`, can be replaced by a prefix of
-your own. The columns *OpenTelemetry* and *vLLM* name the metric that an exporter with that dialect (`ExporterBuilder::dialects`) has instead.
+All units are base units. Histograms are classic histograms with explicit buckets, so they can be aggregated over
+instances. A value that was not measured is absent, never 0. You can replace the first word of every name, `llm`, with your
+own prefix. The columns *OpenTelemetry* and *vLLM* have the name of the metric in that dialect (`ExporterBuilder::dialects`).
 
-Names are stable: one that has been released changes only with a reason, in a release whose CHANGELOG says so.
+Names are stable. The name of a released metric changes only for a reason that CHANGELOG.md states.
 
 ";
 
 const ERRORS: &str = "
 ## Errors inside an answer
 
-An answer with status 200 that holds an error is what the error's code says, or else its type; a status in their place counts as it would in a head, but
-for 500, 502 and what is unknown. Case and what stands between the parts of a word do not matter. What is not in this table is `stream_error`, and in an answer in
-one piece `internal` or, at a proxy, `upstream_error`.
+If an answer with status 200 contains an error, its `error_type` follows from the code of the error, or else from its type. If the code or type is an HTTP status, it
+counts like that status in a response head, except 500, 502 and unknown ones. Upper and lower case and the separators between words do not matter. An error
+that is not in this table is `stream_error`. In an answer without streaming it is `internal`, or `upstream_error` at a proxy.
 
 ";
 

@@ -65,7 +65,7 @@ fn throughput(rules: &Recording) -> Alert {
     ];
     Alert::new(
         THROUGHPUT_LOW,
-        "{{ $labels.job }}: {{ printf \"%.1f\" $value }} output tokens a second, less than half of yesterday's at this time",
+        "{{ $labels.job }}: {{ printf \"%.1f\" $value }} output tokens per second, less than half of yesterday's at this time",
         "As many requests are in flight as yesterday, so lower traffic is not the reason.",
     )
     .variant(Variant::new(Severity::Warning, Window::minutes(15), expr))

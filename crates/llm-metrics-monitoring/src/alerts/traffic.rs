@@ -192,7 +192,7 @@ fn too_many(slo: &Slo, rules: &Recording) -> Alert {
     let over = busy((most + 1.0) * 60.0).into_iter().map(|series| series.ends_at(19)).collect();
     Alert::new(
         "LlmRequestRateHigh",
-        "{{ $labels.model }}: {{ printf \"%.2f\" $value }} requests a second",
+        "{{ $labels.model }}: {{ printf \"%.2f\" $value }} requests per second",
         format!("The upper limit is {most} per second."),
     )
     .settings(&["alerts.requests_per_second_max"])

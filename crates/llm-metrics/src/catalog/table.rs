@@ -137,7 +137,7 @@ catalogue! {
         /// Time per output token of the requests that ended within the recent window (60 s by default). Only the maximum can be aggregated over instances. NaN if there were none.
         RECENT_TIME_PER_OUTPUT_TOKEN = gauge("llm_recent_time_per_output_token_seconds", Seconds)[MODEL, STAT];
     }
-    "About ourselves" {
+    "Instrumentation" {
         /// Requests (accepted, or failed through no fault of the caller) with a label value that was replaced by `other` because the cap was reached or the value is not valid.
         LABEL_OVERFLOW = counter("llm_metrics_label_overflow_total", Count)[LABEL];
         /// Bodies, or values in them, that could not be parsed. The body itself was passed on unchanged.
