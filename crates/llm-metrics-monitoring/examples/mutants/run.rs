@@ -272,7 +272,8 @@ impl<'a> Copy<'a> {
         };
         let suffix = self.suffix();
         let copied = self.alerts.iter().map(String::as_str).collect::<Vec<_>>().join("|");
-        let changed = format!(r#"ALERTS{{{matchers}alertname=~".+{suffix}"}}"#);
+        let of_copies = with_suffix(&matchers, &suffix);
+        let changed = format!(r#"ALERTS{{{of_copies}alertname=~".+{suffix}"}}"#);
         let changed = format!(r#"label_replace({changed},"alertname","$1","alertname","(.+){suffix}")"#);
         let mut all = format!(r#"{changed} or ALERTS{{{matchers}alertname!~"{copied}|.+__m[0-9]+"}}"#);
         if let Some(labels) = self.labels {
@@ -282,6 +283,15 @@ impl<'a> Copy<'a> {
         }
         format!("{before}({all}){}", self.of_alerts(rest))
     }
+}
+
+/// Matchers as they are of copies: what a regular expression says of an alert's name it says of that of its copy.
+fn with_suffix(matchers: &str, suffix: &str) -> String {
+    ["alertname=~\"", "alertname!~\""].into_iter().fold(matchers.to_owned(), |matchers, before| {
+        let Some((ahead, after)) = matchers.split_once(before) else { return matchers };
+        let Some((pattern, behind)) = after.split_once('"') else { return matchers };
+        format!(r#"{ahead}{before}(?:{pattern}){suffix}"{behind}"#)
+    })
 }
 
 impl Bench {

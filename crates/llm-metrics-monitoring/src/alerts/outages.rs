@@ -288,6 +288,7 @@ impl Collapse {
         let (broken, since_then) = (|after| self.broken(after), |by| self.since_then(by));
         let all = || since_then(1.0);
         let before = |part: f64| Values::rising(self.least * part).until(70, Values::rising(0.0));
+        let fell = Values::rising(self.least * 50.0).until(80, Values::rising(self.least));
         let pages =
             |name: &str, at, success, rejected| Case::quiet(name, at, self.seen(success, rejected)).surely(variant);
         let not = |name: &str, at, success, rejected| Case::quiet(name, at, self.seen(success, rejected)).not(variant);
@@ -298,6 +299,7 @@ impl Collapse {
             pages("for forty minutes a few have succeeded", 110, broken(0.04), all()),
             not("it has been so for more than an hour", 145, broken(0.0), all()),
             not("it has been less for more than an hour", 145, broken(0.25), all()),
+            not("there was much more, and less for two hours", 200, fell, all()),
             not("half still succeed", 79, broken(0.5), since_then(0.49)),
             not("not yet for long enough", 75, broken(0.0), all()),
             pages("just enough are rejected", 79, broken(0.0), since_then(0.21)),
