@@ -26,12 +26,13 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
         variables: GPU_VARIABLES,
         scope: SCOPE,
         rows: vec![
+            Row::new("Health", "No GPU is watched", health()),
             Row::new("GPUs", "No GPU is watched", at_a_glance(slo)),
             Row::new("Memory", "No GPU is watched", memory(slo, rules)),
             Row::new("Load", "No GPU is watched", load()),
             Row::new("Power, temperature and clocks", "No GPU is watched", power(rules)),
             Row::new("Links", "No GPU is watched", links()),
-            Row::new("Health", "No GPU is watched", health()),
+            Row::new("Devices", "No GPU is watched", devices()),
         ],
     }
 }
@@ -49,10 +50,11 @@ fn at_a_glance(slo: &Slo) -> Vec<Panel> {
     vec![
         Panel::table(
             "GPUs, now",
-            "A line for each GPU that answers. A click on a heading sorts. Memory is what is allocated: engines that take it all when they start are always full.",
+            "A line for each GPU, those that are lost first. A click on a heading sorts. Memory is what is allocated: engines that take it all when they start are always full.",
             &[
                 (INSTANCE, "Instance"),
                 (GPU, "GPU"),
+                ("Value #F", "State"),
                 ("Value #A", "Utilisation"),
                 ("Value #B", "Memory"),
                 ("Value #C", "Clock"),
@@ -65,12 +67,20 @@ fn at_a_glance(slo: &Slo) -> Vec<Panel> {
         .instant(alive(clock(gauge!(gpu::CLOCK)) / clock(gauge!(gpu::CLOCK_MAX))).max_by(EACH), "")
         .instant(each(gauge!(gpu::TEMPERATURE).with("sensor", "gpu")), "")
         .instant(each(gauge!(gpu::POWER).without("reading", "average_1s")), "")
+        .instant(1.0 - gauge!(gpu::UP).now().min_by(EACH), "")
         .column(Column { width: Some(50), ..Column::new("GPU", units::NONE) })
+        .column(Column {
+            texts: vec![("0", "up".to_owned()), ("1", "lost".to_owned())],
+            steps: vec![(1.0, BAD)],
+            width: Some(60),
+            ..Column::new("State", units::NONE)
+        })
         .column(share("Utilisation"))
         .column(Column { steps: gpu_memory_limits(slo).into(), ..share("Memory") })
         .column(Column { decimals: Some(0), width: Some(70), ..Column::new("Clock", units::RATIO) })
         .column(Column { decimals: Some(0), width: Some(100), ..Column::new("Temperature", units::CELSIUS) })
         .column(Column { decimals: Some(0), width: Some(80), ..Column::new("Power", units::WATTS) })
+        .sort("State")
         .sort("Memory")
         .size(12, 18),
         Panel {
@@ -285,15 +295,20 @@ fn links() -> Vec<Panel> {
     ]
 }
 
+/// What somebody is woken for.
 fn health() -> Vec<Panel> {
     vec![
+        Panel::stat("GPUs lost", "GPUs that do not answer, or were asked for and are not there.", units::COUNT)
+            .target(gauge!(gpu::DEVICES).with("state", "missing").now().sum(), "lost")
+            .steps("blue", &[(1.0, "dark-red")])
+            .size(4, 7),
         Panel::table(
             "XIDs",
             "The last time of each that the driver reported, on each GPU. The runbook says which of them are grave.",
             &[(INSTANCE, "Instance"), (GPU, "GPU"), ("xid", "XID"), ("Value", "Last")],
         )
         .instant(gauge!(gpu::XID_LAST).now() * 1000.0, "")
-        .column(Column::new("Last", units::AGO))
+        .column(Column { width: Some(160), ..Column::new("Last", units::TIME) })
         .sort("Last")
         .empty("None was reported")
         .size(8, 7),
@@ -308,7 +323,12 @@ fn health() -> Vec<Panel> {
         )
         .colors(&[("corrected", "yellow"), ("uncorrected", "dark-red")])
         .empty("No GPU that counts them")
-        .size(8, 7),
+        .size(12, 7),
+    ]
+}
+
+fn devices() -> Vec<Panel> {
+    vec![
         Panel::lines(
             "Rows of memory that were replaced",
             "By cause; and GPUs with rows that wait for a reset, or could not be replaced: those have to go. A GPU that is lost does not count.",
@@ -341,14 +361,10 @@ fn health() -> Vec<Panel> {
         )
         .instant(gauge!(gpu::INFO).now().equals(1.0), "")
         .column(Column { width: Some(50), ..Column::new("GPU", units::NONE) })
-        .column(Column { width: Some(220), ..Column::new("Name", units::NONE) })
+        .column(Column { width: Some(200), ..Column::new("Name", units::NONE) })
         .column(Column { width: Some(110), ..Column::new("Driver", units::NONE) })
         .column(Column { width: Some(70), ..Column::new("CUDA", units::NONE) })
-        .column(Column { width: Some(380), ..Column::new("UUID", units::NONE) })
-        .size(20, 6),
-        Panel::stat("GPUs lost", "GPUs that do not answer, or were asked for and are not there.", units::COUNT)
-            .target(gauge!(gpu::DEVICES).with("state", "missing").now().sum(), "lost")
-            .steps("blue", &[(1.0, "dark-red")])
-            .size(4, 6),
+        .column(Column { width: Some(340), ..Column::new("UUID", units::NONE) })
+        .size(16, 7),
     ]
 }

@@ -442,8 +442,10 @@ fn column(column: &Column) -> Value {
             texts.map(|(index, (value, text))| ((*value).to_owned(), json!({ "index": index, "text": text })));
         let options: serde_json::Map<_, _> = options.collect();
         properties.push(json!({ "id": "mappings", "value": [{ "type": "value", "options": options }] }));
-        // Sentences, which would be cut. Grafana before 12 cuts them.
-        properties.push(json!({ "id": "custom.wrapText", "value": true }));
+        if has_sentences(column) {
+            // Grafana before 12 cuts them.
+            properties.push(json!({ "id": "custom.wrapText", "value": true }));
+        }
     }
     if !column.steps.is_empty() {
         let first = json!({ "color": if column.bar { GOOD } else { "text" }, "value": null });
@@ -462,6 +464,11 @@ fn column(column: &Column) -> Value {
         properties.extend([json!({ "id": "min", "value": 0 }), json!({ "id": "max", "value": 1 })]);
     }
     json!({ "matcher": { "id": "byName", "options": column.title }, "properties": properties })
+}
+
+/// Whether what it says needs more than a line.
+fn has_sentences(column: &Column) -> bool {
+    column.texts.iter().any(|(_, text)| text.contains(' '))
 }
 
 fn options(panel: &Panel) -> Value {
@@ -487,7 +494,7 @@ fn options(panel: &Panel) -> Value {
         Kind::Table(_) => {
             let sort = panel.sort.iter().map(|column| json!({ "displayName": column, "desc": true }));
             // A sentence has two lines.
-            let height = if panel.columns.iter().any(|column| !column.texts.is_empty()) { "md" } else { "sm" };
+            let height = if panel.columns.iter().any(has_sentences) { "md" } else { "sm" };
             json!({ "cellHeight": height, "showHeader": true, "sortBy": sort.collect::<Vec<_>>() })
         }
         Kind::Heatmap => json!({

@@ -329,8 +329,8 @@ pub(crate) mod units {
     pub(crate) const CORES: &str = "suffix:cores";
     pub(crate) const WATTS: &str = "watt";
     pub(crate) const CELSIUS: &str = "celsius";
-    /// How long ago, of milliseconds.
-    pub(crate) const AGO: &str = "dateTimeFromNow";
+    /// The time of day, and the date where it is not today, of milliseconds. "An hour ago" is forty-six minutes, of a time that is not shown.
+    pub(crate) const TIME: &str = "dateTimeAsIsoNoDateIfToday";
     /// Times as much.
     pub(crate) const TIMES: &str = "suffix: x";
 }

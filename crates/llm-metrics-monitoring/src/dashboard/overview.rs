@@ -2,7 +2,7 @@
 
 use llm_metrics::catalog::{
     self,
-    labels::{MODEL, OUTCOME, PHASE},
+    labels::{MODEL, OUTCOME, PHASE, SOURCE, STREAM},
 };
 use llm_metrics_gpu::catalog as gpu;
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     counter, external, gauge, histogram,
-    promql::Window,
+    promql::{Expr, Window},
     recording::{Recording, alive},
     runbook,
-    slo::Slo,
+    slo::{Slo, TimeToFirstToken},
     vocabulary::{GPU, INSTANCE, JOB, UPSTREAM},
 };
 
@@ -42,15 +42,17 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
 const ALERT: [&str; 12] =
     ["alertname", "severity", JOB, INSTANCE, MODEL, UPSTREAM, GPU, "xid", "slo", "window", "seen", "why"];
 
+/// What alerts are told apart by: those of a short and a long window are one.
+const LINE: [&str; 11] = ["alertname", "severity", JOB, INSTANCE, MODEL, UPSTREAM, GPU, "xid", "slo", "seen", "why"];
+
 /// The gravest first: pages, then the rest.
 fn firing(slo: &Slo) -> Vec<Panel> {
     let panel = |title, description, severities: &[&'static str], height| {
         let since = gauge!(external::ALERTS_FOR_STATE).with_any("severity", severities.iter().copied()).now();
         let fires = gauge!(external::ALERTS).with("alertstate", "firing").now();
-        let expr = (since.and_on(ALERT, fires) * 1000.0).copy_label("meaning", "alertname");
-        let columns = [
+        let expr = (since.and_on(ALERT, fires) * 1000.0).min_by(LINE).copy_label("meaning", "alertname");
+        let mut columns = vec![
             ("alertname", "Alert"),
-            ("severity", "Severity"),
             ("Value", "Since"),
             ("meaning", "What it means"),
             (MODEL, "Model"),
@@ -59,29 +61,30 @@ fn firing(slo: &Slo) -> Vec<Panel> {
             (GPU, "GPU"),
             ("xid", "XID"),
             ("slo", "Objective"),
-            ("window", "Window"),
             ("seen", "Seen"),
             ("why", "Why"),
         ];
+        let several = severities.len() > 1;
+        if several {
+            columns.insert(1, ("severity", "Severity"));
+        }
         let meaning = Column { texts: runbook::meanings().collect(), ..Column::new("What it means", units::NONE) };
-        Panel::table(title, description, &columns)
+        let table = Panel::table(title, description, &columns)
             .instant(expr, "")
             .column(Column { links: alert_links(slo), width: Some(250), ..Column::new("Alert", units::NONE) })
-            .column(Column { width: Some(80), ..Column::new("Severity", units::NONE) })
-            .column(Column { width: Some(130), ..Column::new("Since", units::AGO) })
-            .column(Column { width: Some(640), ..meaning })
-            .column(Column { width: Some(60), ..Column::new("GPU", units::NONE) })
-            .column(Column { width: Some(60), ..Column::new("XID", units::NONE) })
-            .column(Column { width: Some(170), ..Column::new("Seen", units::NONE) })
+            .column(Column { width: Some(85), ..Column::new("Severity", units::NONE) })
+            .column(Column { width: Some(150), ..Column::new("Since", units::TIME) })
+            .column(Column { width: Some(545), ..meaning })
+            .column(Column { width: Some(50), ..Column::new("GPU", units::NONE) })
+            .column(Column { width: Some(50), ..Column::new("XID", units::NONE) })
             .column(Column {
                 links: vec![("Latency of this model", to_latency("Model"))],
                 ..Column::new("Model", units::NONE)
             })
-            // `warning` before `info`.
-            .sort("Severity")
-            .sort("Since")
             .scope(NOTHING)
-            .size(24, height)
+            .size(24, height);
+        // `warning` before `info`.
+        if several { table.sort("Severity") } else { table }.sort("Since")
     };
     vec![
         panel(
@@ -163,17 +166,17 @@ fn models(slo: &Slo) -> Vec<Panel> {
         })
         .column(column("Tokens/s", units::TOKENS_PER_SECOND, 1))
         .sort("Requests/s")
-        .size(18, 8),
-        Panel::stat("Targets up", "Targets of the chosen jobs whose last scrape worked.", units::COUNT)
+        .size(20, 8),
+        Panel::stat("Up", "Targets of the chosen jobs whose last scrape worked.", units::COUNT)
             .target(gauge!(external::UP).now().sum(), "up")
             .empty("None is scraped")
             .steps(GOOD, &[])
-            .size(3, 8),
-        Panel::stat("Targets down", "Those whose last scrape did not.", units::COUNT)
+            .size(2, 8),
+        Panel::stat("Down", "Targets of the chosen jobs whose last scrape did not work.", units::COUNT)
             .target(gauge!(external::UP).now().count_by(ALL) - gauge!(external::UP).now().sum(), "down")
             .empty("None is scraped")
             .steps(GOOD, &[(1.0, BAD)])
-            .size(3, 8),
+            .size(2, 8),
     ]
 }
 
@@ -214,16 +217,14 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             Panel::stat(
                 "First token in time",
                 format!(
-                    "Share of streams whose first token came within {} s. Promised: {}.",
+                    "Share of streams whose first token came within {} s{}. Promised: {}.",
                     first_token.seconds,
+                    if first_token.count_tokenless { "; a stream that never had one counts" } else { "" },
                     in_percent(first_token.objective)
                 ),
                 units::RATIO,
             )
-            .instant(
-                histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(first_token.seconds, Window::RANGE, ALL),
-                "in time",
-            ),
+            .instant(first_tokens_in_time(first_token), "in time"),
             first_token.objective,
         )
         .decimals(1),
@@ -253,19 +254,33 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum(), "in flight")
             .empty("No server")
             .steps("blue", &[]),
-        Panel::stat("Alerts", "Alerts that fire, of all severities but `none`. They are listed above.", units::COUNT)
+        Panel::stat("Open pages", "Alerts of severity `critical` that fire. They are listed above.", units::COUNT)
             .target(
                 gauge!(external::ALERTS)
                     .with("alertstate", "firing")
-                    .without("severity", "none")
+                    .with("severity", "critical")
                     .now()
                     .count_by(ALL)
-                    .or(crate::promql::Expr::vector(0.0)),
+                    .or(Expr::vector(0.0)),
                 "firing",
             )
             .scope(NOTHING)
             .steps(GOOD, &[(1.0, BAD)]),
     ]
+}
+
+/// As the rules count, and of the chosen instances alone.
+fn first_tokens_in_time(promised: &TimeToFirstToken) -> Expr {
+    let first = histogram!(catalog::TIME_TO_FIRST_TOKEN);
+    if !promised.count_tokenless {
+        return first.share_within(promised.seconds, Window::RANGE, ALL);
+    }
+    let tokenless = counter!(catalog::USAGE_REPORTS).with(STREAM, "true").with(SOURCE, "missing");
+    let tokenless = || tokenless.clone().increase(Window::RANGE).sum();
+    let with_token = || first.clone().count().increase(Window::RANGE).sum();
+    let in_time = first.clone().within(promised.seconds).increase(Window::RANGE).sum();
+    // Where no stream has had a token yet there is no such histogram.
+    in_time.or(tokenless() * 0.0) / (with_token() + tokenless()).or(with_token()).or(tokenless())
 }
 
 fn traffic() -> Vec<Panel> {
