@@ -65,7 +65,9 @@ where
             let service = TowerToHyperService::new(service.clone());
             connections.spawn(async move {
                 // A client that hangs up is what some tests are about.
-                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection_with_upgrades(TokioIo::new(socket), service)
+                    .await;
             });
             while connections.try_join_next().is_some() {}
         }

@@ -411,6 +411,13 @@ async fn a_prompt_that_ollama_cut_without_a_word_is_suspected() {
         (ask(60_000, json!({})), vec![]),
         (ask(100_000, json!({"format": {"type": "object"}})), vec!["structured_outputs/invalid_json"]),
         (ask(100_000, json!({"images": ["aGk="]})), vec![]),
+        // All that fits, where the request says how much that is.
+        (ask(60_000, json!({"options": {"num_ctx": 4096}})), vec!["input_truncated/suspected"]),
+        (ask(60_000, json!({"options": {"num_ctx": 8192}})), vec![]),
+        // Half of it, and what is kept of the beginning.
+        (ask(60_000, json!({"options": {"num_ctx": 8188}})), vec!["input_truncated/suspected"]),
+        (ask(3000, json!({"options": {"num_ctx": 4096}})), vec![]),
+        (ask(60_000, json!({"options": {"num_ctx": 4096}, "images": ["aGk="]})), vec![]),
     ] {
         assert_eq!(found_at("/api/chat", request, "application/x-ndjson", answer).await, expected);
     }

@@ -166,3 +166,52 @@ async fn what_proxies_and_engines_send_ends_as_it_did() {
         assert_eq!(page.value("llm_metrics_inspection_failures_total", &[]), 0.0, "{how}");
     }
 }
+
+const QUEUED: &str = "event: response.queued\ndata: {\"type\":\"response.queued\",\"response\":{\"id\":\"r\",\"status\":\"queued\",\"output\":[]}}\n\n";
+const BEGUN: &str = "event: response.in_progress\ndata: {\"type\":\"response.in_progress\",\"response\":{\"id\":\"r\",\"status\":\"in_progress\"}}\n\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_in_the_background_may_be_left_before_the_response_has_begun() {
+    let (asked, unasked) =
+        (r#"{"model":"Qwen3-4B","background":true,"stream":true}"#, r#"{"model":"Qwen3-4B","stream":true}"#);
+    for (request, answer, error) in [
+        (asked, &[QUEUED][..], None),
+        (asked, &[QUEUED, BEGUN], None),
+        (asked, &[BEGUN], None),
+        (asked, &[QUEUED, BEGUN, DELTA], Some("stream_truncated")),
+        (asked, &[], Some("stream_truncated")),
+        (unasked, &[QUEUED, BEGUN], Some("stream_truncated")),
+    ] {
+        let watched = Watched::start().await;
+        let respond = move |_: &_, _: &_| Script::new(answer.iter().copied().map(Step::from)).respond(EVENTS);
+        let server = watched.answer_through(watched.metrics.layer(), respond).await;
+        let mut client = Client::connect(server.addr).await;
+        assert_eq!(client.send(post(server.addr, "/v1/responses", request)).await.text().await, answer.concat());
+        let page = watched.settled().await;
+        let how = format!("{request} {answer:?}");
+        let labels = [("model", "Qwen3-4B"), ("stream", "true"), ("endpoint", "/v1/responses")];
+        assert_eq!(page.value("llm_requests_total", &labels), 1.0, "{how}");
+        assert_eq!(page.value("llm_metrics_inspection_failures_total", &[]), 0.0, "{how}");
+        if let Some(error) = error {
+            assert_error(&page, error, "200");
+            continue;
+        }
+        assert_ended(&page, 1, "success");
+        for name in [
+            "llm_request_errors_total",
+            "llm_input_tokens_total",
+            "llm_output_tokens_total",
+            "llm_usage_reports_total",
+            "llm_finish_reasons_total",
+            "llm_discarded_tokens_total",
+            "llm_outputs_total",
+            "llm_output_truncated_total",
+            "llm_output_empty_total",
+        ] {
+            assert_eq!(page.value(name, &[]), 0.0, "{how}: {name}");
+        }
+        for name in ["llm_time_to_first_token_seconds", "llm_request_output_tokens", "llm_stream_max_gap_seconds"] {
+            assert_eq!(page.count(name, &[]), 0.0, "{how}: {name}");
+        }
+    }
+}

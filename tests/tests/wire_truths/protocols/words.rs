@@ -1,0 +1,146 @@
+//! Why an answer ended, in the words of each protocol, streamed and in one piece.
+
+use llm_metrics_tests::{Client, Http, Page, Script, Watched, post};
+use serde_json::{Value, json};
+
+use super::{Case, cases, steps};
+use crate::assert_ended;
+
+fn case(endpoint: &str) -> Case {
+    cases::all().into_iter().find(|case| case.endpoint == endpoint).expect("a case")
+}
+
+/// The pages of the answer streamed and in one piece, after `change` was made to what it says.
+async fn both(case: &Case, change: impl Fn(&str) -> String) -> [Page; 2] {
+    let events: Vec<_> = case.events.iter().map(|event| change(event)).collect();
+    let streamed = case.stream(Http::One, steps(&events)).await;
+    let document = change(&case.document.to_string());
+    let watched = Watched::start().await;
+    let answer = move |_: &_, _: &_| Script::json(document.clone());
+    let server = watched.answer_through(watched.metrics.layer().ollama(), answer).await;
+    let mut client = Client::connect(server.addr).await;
+    client.send(post(server.addr, case.endpoint, case.whole.to_string())).await.text().await;
+    [streamed, watched.settled().await]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reason_to_stop_is_known_in_every_protocol() {
+    let status =
+        |status: &str, reason: &str| format!(r#""status":"{status}","incomplete_details":{{"reason":"{reason}"}}"#);
+    for (endpoint, from, to, expected) in [
+        ("/v1/messages", r#""stop_reason":"tool_use""#, r#""stop_reason":"end_turn""#, "stop"),
+        ("/v1/messages", r#""stop_reason":"tool_use""#, r#""stop_reason":"stop_sequence""#, "stop"),
+        ("/v1/messages", r#""stop_reason":"tool_use""#, r#""stop_reason":"max_tokens""#, "length"),
+        ("/v1/messages", r#""stop_reason":"tool_use""#, r#""stop_reason":"model_context_window_exceeded""#, "length"),
+        ("/v1/messages", r#""stop_reason":"tool_use""#, r#""stop_reason":"pause_turn""#, "pause"),
+        ("/v1/messages", r#""stop_reason":"tool_use""#, r#""stop_reason":"refusal""#, "refusal"),
+        ("/v1/messages", r#""stop_reason":"tool_use""#, r#""stop_reason":"of_tomorrow""#, "other"),
+        ("/v1/responses", r#""status":"completed""#, &*status("incomplete", "max_output_tokens"), "length"),
+        ("/v1/responses", r#""status":"completed""#, &status("incomplete", "content_filter"), "content_filter"),
+        ("/v1/responses", r#""status":"completed""#, &status("incomplete", "of_tomorrow"), "other"),
+        ("/api/chat", r#""done_reason":"stop""#, r#""done_reason":"length""#, "length"),
+        ("/api/generate", r#""done_reason":"length""#, r#""done_reason":"stop""#, "stop"),
+        ("/completion", r#""stop_type":"limit""#, r#""stop_type":"eos""#, "stop"),
+        ("/completion", r#""stop_type":"limit""#, r#""stop_type":"word""#, "stop"),
+    ] {
+        let case = case(endpoint);
+        let reason = |text: &str| text.replace(from, to);
+        for page in both(&case, reason).await {
+            assert_ended(&page, 1, "success");
+            let how = format!("{endpoint} {to}");
+            assert_eq!(page.value("llm_finish_reasons_total", &[("finish_reason", expected)]), 1.0, "{how}");
+            assert_eq!(page.value("llm_finish_reasons_total", &[]), 1.0, "{how}");
+        }
+    }
+}
+
+/// A proxy that says again what it has said, or says it earlier than it need.
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_that_is_told_twice_is_counted_once() {
+    let usage = json!({"input_tokens": 25, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 7, "output_tokens": 6});
+    let again = |text: &str| text.replace(r#""usage":{"output_tokens":6}"#, &format!(r#""usage":{usage}"#));
+    let stops = |text: &str| {
+        text.replace(r#"{"type":"message_stop"}"#, &format!(r#"{{"type":"message_stop","usage":{usage}}}"#))
+    };
+    for change in [&again as &dyn Fn(&str) -> String, &stops, &|text| stops(&again(text))] {
+        let case = case("/v1/messages");
+        let events: Vec<_> = case.events.iter().map(|event| change(event)).collect();
+        assert_ne!(events, case.events);
+        case.assert_served(&case.stream(Http::One, steps(&events)).await, true, "with usage again");
+    }
+    // The last event of a response, and the last line of Ollama, come twice.
+    for endpoint in ["/v1/responses", "/api/chat", "/api/generate", "/completion"] {
+        let case = case(endpoint);
+        let mut events = case.events.clone();
+        events.extend(case.events.last().cloned());
+        case.assert_served(&case.stream(Http::One, steps(&events)).await, true, "with its end again");
+    }
+}
+
+/// Every kind of event that bears a token, one of each, and how many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_delta_of_a_response_bears_a_token_and_what_repeats_it_does_not() {
+    let case = case("/v1/responses");
+    let event = |event: Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().expect("a type"));
+    let delta = |kind: &str| event(json!({"type": format!("response.{kind}.delta"), "item_id": "i", "delta": "x"}));
+    for kind in [
+        "output_text",
+        "reasoning_text",
+        "reasoning_summary_text",
+        "refusal",
+        "function_call_arguments",
+        "custom_tool_call_input",
+    ] {
+        let told = [delta(kind), delta(kind)];
+        let silent = [
+            event(
+                json!({"type": format!("response.{kind}.done"), "text": "xx", "arguments": "xx", "refusal": "xx", "input": "xx"}),
+            ),
+            event(json!({"type": "response.content_part.done", "part": {"type": "output_text", "text": "xx"}})),
+            event(
+                json!({"type": "response.output_item.done", "item": {"type": "message", "content": [{"type": "output_text", "text": "xx"}]}}),
+            ),
+        ];
+        // It is cut there: nobody has counted the tokens but we.
+        let page = case.stream(Http::One, steps(&[&told[..], &silent].concat())).await;
+        assert_ended(&page, 1, "error");
+        let discarded = page.value("llm_discarded_tokens_total", &[("reason", "stream_truncated")]);
+        assert_eq!(discarded, 2.0, "{kind}");
+        assert_eq!(page.count("llm_time_to_first_token_seconds", &[]), 1.0, "{kind}");
+        let answers = f64::from(u8::from(!kind.starts_with("reasoning")));
+        assert_eq!(page.count("llm_time_to_first_answer_token_seconds", &[]), answers, "{kind}");
+        assert_eq!(page.value("llm_metrics_inspection_failures_total", &[]), 0.0, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_counted_in_every_protocol_that_has_one() {
+    for (endpoint, content_type, answer) in [
+        (
+            "/v1/responses",
+            "text/event-stream",
+            "event: response.refusal.delta\ndata: {\"type\":\"response.refusal.delta\",\"delta\":\"No.\"}\n\nevent: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n",
+        ),
+        (
+            "/v1/responses",
+            "application/json",
+            "{\"status\":\"completed\",\"output\":[{\"type\":\"message\",\"content\":[{\"type\":\"refusal\",\"refusal\":\"No.\"}]}]}",
+        ),
+        (
+            "/v1/messages",
+            "text/event-stream",
+            "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"refusal\"},\"usage\":{\"output_tokens\":1}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        ),
+        ("/v1/messages", "application/json", r#"{"type":"message","content":[],"stop_reason":"refusal"}"#),
+    ] {
+        let watched = Watched::start().await;
+        let respond = move |_: &_, _: &_| Script::new([answer]).respond(content_type);
+        let server = watched.answer_through(watched.metrics.layer(), respond).await;
+        let request = r#"{"model":"Qwen3-4B","stream":true,"max_tokens":9}"#;
+        Client::connect(server.addr).await.send(post(server.addr, endpoint, request)).await.text().await;
+        let page = watched.settled().await;
+        assert_ended(&page, 1, "success");
+        assert_eq!(page.value("llm_refusals_total", &[("kind", "refusal_field")]), 1.0, "{endpoint} {content_type}");
+        assert_eq!(page.value("llm_output_empty_total", &[]), 0.0, "{endpoint} {content_type}: it is no empty answer");
+    }
+}
