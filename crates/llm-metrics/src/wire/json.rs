@@ -40,6 +40,8 @@ pub(super) enum Shape<F: 'static> {
 pub(super) struct Tags<F: 'static> {
     /// The word, what it says by itself, and what the document holds.
     pub(super) words: &'static [(&'static str, Option<F>, Shape<F>)],
+    /// How the protocol's words begin, if they all do so: an event whose name does has that word, and no other.
+    pub(super) begin: Option<&'static str>,
     /// What a document with any other word holds.
     pub(super) otherwise: Shape<F>,
 }
@@ -48,6 +50,11 @@ impl<F: Copy> Tags<F> {
     /// The place of a word in the list.
     pub(super) fn find(&self, word: &[u8]) -> Option<usize> {
         self.words.iter().position(|(known, ..)| known.as_bytes() == word)
+    }
+
+    /// Whether a word that is not in the list is one of the protocol's all the same.
+    pub(super) fn is_unlisted(&self, word: &[u8]) -> bool {
+        self.begin.is_some_and(|begin| word.starts_with(begin.as_bytes()))
     }
 }
 

@@ -38,6 +38,8 @@ enum Name {
     None,
     /// The word at this place in the protocol's list.
     Known(u8),
+    /// One that the protocol may have, and that is not in its list.
+    Unlisted,
     /// One of its own: a heart-beat.
     Own,
 }
@@ -126,7 +128,11 @@ impl<S: Sink> LineSink for Reading<'_, S> {
     #[inline]
     fn data(&mut self, data: &[u8], extent: Extent) {
         let Self { events, sink } = self;
-        if events.payload == Payload::Nothing && extent.begins && events.template.is_of(events.known_name()) {
+        if events.payload == Payload::Nothing
+            && extent.begins
+            && events.name != Name::Unlisted
+            && events.template.is_of(events.known_name())
+        {
             if let Some((rest, place, choice)) = events.template.after_prefix(data) {
                 events.payload = Payload::Json;
                 events.template.hit();
@@ -214,7 +220,14 @@ impl Events {
         } else {
             match name {
                 b"" | b"message" | b"data" | b"error" => Name::None,
-                _ => Name::Own,
+                _ => match tags.filter(|tags| tags.is_unlisted(name)) {
+                    Some(tags) => {
+                        // Its text may stand before its type, and is no answer.
+                        self.scanner.begin_as(&tags.otherwise);
+                        Name::Unlisted
+                    }
+                    None => Name::Own,
+                },
             }
         };
         if name == b"error" {

@@ -129,6 +129,7 @@ fn responses() -> Case {
             named(&json!({"type": "response.content_part.added", "part": {"type": "output_text", "text": ""}})),
             named(&delta("output_text", "")),
             named(&json!({"type": "response.web_search_call.searching", "item_id": "w"})),
+            named(&delta("of_tomorrow", "x")),
         ],
         bearing: &[2, 3, 4, 7],
         cut_source: "estimated",

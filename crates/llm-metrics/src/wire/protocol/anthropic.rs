@@ -13,6 +13,7 @@ use crate::wire::request::RequestField;
 pub(in crate::wire) static EVENT: Shape<Fact> = Object(None, &[("type", Tag(&EVENTS)), ("error", ERROR)]);
 
 static EVENTS: Tags<Fact> = Tags {
+    begin: None,
     words: &[
         // The keys of a delta say what it is, whatever its type. A signature is no token.
         (

@@ -29,6 +29,7 @@ pub(in crate::wire) static EVENT: Shape<Fact> = Object(
 );
 
 static EVENTS: Tags<Fact> = Tags {
+    begin: Some("response."),
     words: &[
         ("response.output_text.delta", None, Object(Some(Fact::Choice), &delta(Text(Answer)))),
         ("response.reasoning_text.delta", None, Object(Some(Fact::Choice), &delta(Text(Reasoning)))),

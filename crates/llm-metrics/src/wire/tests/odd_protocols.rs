@@ -246,6 +246,31 @@ fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
 }
 
 #[test]
+fn an_event_of_a_response_whose_name_is_not_known_bears_no_token_wherever_its_type_stands() {
+    for kind in ["response.of_tomorrow.delta", "response.shell_call_output_content.delta", "response."] {
+        for data in [
+            format!(r#"{{"type":"{kind}","delta":"x"}}"#),
+            format!(r#"{{"delta":"x","type":"{kind}"}}"#),
+            format!(r#"{{"delta":{{"stdout":"x"}},"type":"{kind}"}}"#),
+        ] {
+            let event = format!("event: {kind}\ndata: {data}\n\n");
+            assert_eq!(said(|| stream_of(Endpoint::Responses), &event), [], "{event}");
+            // The next one is read as ever.
+            let next = r#"{"delta":"y","type":"response.output_text.delta"}"#;
+            let both = format!("{event}event: response.output_text.delta\ndata: {next}\n\n");
+            assert_eq!(said(|| stream_of(Endpoint::Responses), &both), [text(0, Answer, "y")], "{both}");
+        }
+    }
+    // A name that a proxy made up says nothing.
+    let event = "event: chunk\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n";
+    assert_eq!(said(|| stream_of(Endpoint::Responses), event), [text(0, Answer, "x")]);
+    // What is an error is one, under whatever name.
+    let event =
+        "event: response.of_tomorrow\ndata: {\"error\":{\"code\":\"429\"},\"type\":\"response.of_tomorrow\"}\n\n";
+    assert_eq!(said(|| stream_of(Endpoint::Responses), event), [SinkCall::ErrorOf(ErrorType::RateLimited)]);
+}
+
+#[test]
 fn a_response_that_is_not_there_yet_says_whether_it_is_made_in_the_background() {
     for name in ["response.created", "response.queued", "response.in_progress"] {
         for (status, background, expected) in [
