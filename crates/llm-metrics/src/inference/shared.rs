@@ -164,7 +164,7 @@ impl SharedRequest {
 
     /// A body was not read.
     pub(crate) fn skipped(&self, reason: SkipReason) {
-        self.metrics.0.fixed().skipped(reason).increment(1);
+        self.metrics.0.global().skipped(reason).increment(1);
         if reason == SkipReason::Compressed {
             self.metrics.0.hint(Hint::Compressed);
         }
@@ -172,7 +172,7 @@ impl SharedRequest {
 
     /// Something in a body could not be read.
     pub(crate) fn failure(&self, kind: InspectionFailure) {
-        self.metrics.0.fixed().failure(self.route.protocol, kind).increment(1);
+        self.metrics.0.global().failure(self.route.protocol, kind).increment(1);
     }
 
     pub(super) fn reports(&self) -> MutexGuard<'_, Reports> {
@@ -288,7 +288,7 @@ impl SharedRequest {
     }
 
     pub(super) fn implausible(&self) {
-        self.metrics.0.fixed().failure(Protocol::Handle, InspectionFailure::Implausible).increment(1);
+        self.metrics.0.global().failure(Protocol::Handle, InspectionFailure::Implausible).increment(1);
     }
 
     pub(super) fn report(&self, say: impl FnOnce(&mut EngineReport)) {

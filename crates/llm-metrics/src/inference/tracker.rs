@@ -158,9 +158,9 @@ pub(super) struct EventEnd {
 
 impl RequestTracker {
     pub(crate) fn start(metrics: &LlmMetrics, route: RouteFacts, labels: Option<RawLabels>, kind: SpanKind) -> Self {
-        let fixed = metrics.0.fixed();
-        fixed.started(route.operation, route.endpoint).increment(1);
-        fixed.in_flight(route.operation, Phase::Waiting).increment(1.0);
+        let global = metrics.0.global();
+        global.started(route.operation, route.endpoint).increment(1);
+        global.in_flight(route.operation, Phase::Waiting).increment(1.0);
         Self {
             shared: Arc::new(SharedRequest::new(metrics.clone(), route, labels)),
             started: Instant::now(),
@@ -659,9 +659,9 @@ impl RequestTracker {
     }
 
     fn enter(&mut self, phase: Phase) {
-        let fixed = self.shared.metrics.0.fixed();
-        fixed.in_flight(self.shared.route.operation, self.phase).decrement(1.0);
-        fixed.in_flight(self.shared.route.operation, phase).increment(1.0);
+        let global = self.shared.metrics.0.global();
+        global.in_flight(self.shared.route.operation, self.phase).decrement(1.0);
+        global.in_flight(self.shared.route.operation, phase).increment(1.0);
         self.phase = phase;
     }
 }

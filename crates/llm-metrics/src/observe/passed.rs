@@ -53,7 +53,7 @@ impl Passed {
             None if head.is_event_stream() => (PassReason::EventStream, Hint::UnknownStream),
             None => return,
         };
-        self.metrics.0.fixed().passed(reason).increment(1);
+        self.metrics.0.global().passed(reason).increment(1);
         self.metrics.0.hint(hint);
     }
 }

@@ -186,7 +186,7 @@ impl Inner {
     /// counted.
     fn overflow(&self, label: &str, accepted: bool) -> Arc<str> {
         if accepted {
-            self.fixed().overflowed(label);
+            self.global().overflowed(label);
         }
         constant(&OTHER)
     }

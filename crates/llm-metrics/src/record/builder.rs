@@ -271,7 +271,7 @@ impl Builder {
             recent: Recent::new(Instant::now(), self.recent_window),
             refreshed: self.refreshed,
             engines: Mutex::default(),
-            fixed: OnceLock::new(),
+            global: OnceLock::new(),
             hints: Hints::default(),
             series: RwLock::default(),
         });

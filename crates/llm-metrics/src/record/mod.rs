@@ -4,7 +4,7 @@ mod admission;
 mod builder;
 mod catch;
 mod engine;
-mod fixed;
+mod global;
 mod hints;
 mod model_info;
 mod objective;
@@ -46,7 +46,7 @@ pub(crate) use series::{Series, SeriesKey};
 use self::{
     admission::{ExtraLabel, Sets},
     engine::Engine,
-    fixed::Fixed,
+    global::GlobalHandles,
     hints::Hints,
     policy::LabelValues,
 };
@@ -88,7 +88,7 @@ pub(crate) struct Inner {
     pub(crate) recent: Recent,
     refreshed: Refreshed,
     engines: Mutex<HashMap<String, Weak<Engine>>>,
-    fixed: OnceLock<Fixed>,
+    global: OnceLock<GlobalHandles>,
     hints: Hints,
     series: RwLock<Sets>,
 }
@@ -120,7 +120,7 @@ impl LlmMetrics {
     ///
     /// Happens by itself at the first request; call it once the recorder is installed to have the series from the start.
     pub fn register(&self) {
-        self.0.fixed();
+        self.0.global();
         self.0.register_declared();
     }
 }
@@ -149,14 +149,14 @@ impl fmt::Debug for LlmMetrics {
 
 impl Inner {
     /// Handles that no model or caller has a say in.
-    pub(crate) fn fixed(&self) -> &Fixed {
-        if let Some(fixed) = self.fixed.get() {
-            return fixed;
+    pub(crate) fn global(&self) -> &GlobalHandles {
+        if let Some(global) = self.global.get() {
+            return global;
         }
-        let fixed = self.fixed.get_or_init(|| Fixed::new(&self.registrar, &self.extra_names));
+        let global = self.global.get_or_init(|| GlobalHandles::new(&self.registrar, &self.extra_names));
         if self.registrar.records_nothing() {
             self.hint(Hint::NoRecorder);
         }
-        fixed
+        global
     }
 }

@@ -44,7 +44,7 @@ impl RequestTracker {
         self.accepted |= live > 0;
         // First: whatever panics in what follows (a subscriber of spans may), nothing stays in flight. And it ends here, since a
         // request may be settled while another panic unwinds.
-        self.shared.metrics.0.fixed().in_flight(self.shared.route.operation, self.phase).decrement(1.0);
+        self.shared.metrics.0.global().in_flight(self.shared.route.operation, self.phase).decrement(1.0);
         let _ = catch_panic(|| self.settle_at(now, end, live));
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What no model and no caller has a say in. It is resolved at once, but for what would be a product of words.
-pub(crate) struct Fixed {
+pub(crate) struct GlobalHandles {
     registrar: Arc<Registrar>,
     started: [[OnceLock<Counter>; Endpoint::ALL.len()]; Operation::ALL.len()],
     in_flight: [[OnceLock<Gauge>; Phase::ALL.len()]; Operation::ALL.len()],
@@ -25,7 +25,7 @@ pub(crate) struct Fixed {
     passed: [Counter; PassReason::ALL.len()],
 }
 
-impl Fixed {
+impl GlobalHandles {
     pub(super) fn new(registrar: &Arc<Registrar>, extra_names: &[SharedString]) -> Self {
         registrar.describe(catalog::all());
         let version = Label::from_static_parts(labels::VERSION, env!("CARGO_PKG_VERSION"));
@@ -47,7 +47,7 @@ impl Fixed {
             let reason = Label::from_static_parts(labels::REASON, PassReason::WORDS[reason]);
             registrar.counter(&catalog::REQUESTS_PASSED, vec![reason])
         };
-        let fixed = Self {
+        let global = Self {
             overflow: [SharedString::const_str(labels::MODEL)].iter().chain(extra_names).map(overflow).collect(),
             failures: array::from_fn(|protocol| array::from_fn(|kind| failure(protocol, kind))),
             skipped: array::from_fn(skipped),
@@ -57,12 +57,12 @@ impl Fixed {
             registrar: Arc::clone(registrar),
         };
         for route in ROUTES.iter().filter(|route| route.starts_at_zero) {
-            fixed.started(route.operation, route.endpoint);
+            global.started(route.operation, route.endpoint);
             for phase in Phase::ALL {
-                fixed.in_flight(route.operation, *phase);
+                global.in_flight(route.operation, *phase);
             }
         }
-        fixed
+        global
     }
 
     pub(crate) fn started(&self, operation: Operation, endpoint: Endpoint) -> &Counter {
