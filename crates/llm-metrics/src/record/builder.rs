@@ -241,10 +241,12 @@ impl Builder {
     pub fn build(mut self) -> Result<LlmMetrics, BuildError> {
         let own = self.constant.iter().map(Label::key).chain(self.extra.iter().map(|label| label.name.as_ref()));
         labels::check_own(own)?;
-        if let Some(name) = self.models.unfit() {
+        if let Some(name) = self.models.first_invalid() {
             return Err(BuildError::ModelName { name: name.to_owned() });
         }
-        if let Some((label, value)) = self.extra.iter().find_map(|label| Some((&label.name, label.values.unfit()?))) {
+        if let Some((label, value)) =
+            self.extra.iter().find_map(|label| Some((&label.name, label.values.first_invalid()?)))
+        {
             return Err(BuildError::LabelValue { label: label.as_ref().to_owned(), value: value.to_owned() });
         }
         if !RECENT_WINDOWS.contains(&self.recent_window) || self.recent_window.subsec_nanos() > 0 {

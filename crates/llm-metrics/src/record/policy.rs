@@ -85,9 +85,9 @@ impl LabelPolicy {
     }
 
     /// A declared name that cannot be a label value.
-    pub(crate) fn unfit(&self) -> Option<&str> {
-        let is_unfit = |name: &&str| self.mapped(name).is_none_or(|value| !is_label_value(&value));
-        self.declared.iter().map(AsRef::as_ref).find(is_unfit)
+    pub(crate) fn first_invalid(&self) -> Option<&str> {
+        let is_invalid = |name: &&str| self.mapped(name).is_none_or(|value| !is_label_value(&value));
+        self.declared.iter().map(AsRef::as_ref).find(is_invalid)
     }
 
     /// The label value that a name may get; `None` where it never gets one.
@@ -155,8 +155,8 @@ impl LabelValues {
     }
 
     /// A declared name that cannot be a label value.
-    pub(crate) fn unfit(&self) -> Option<&str> {
-        self.policy.unfit()
+    pub(crate) fn first_invalid(&self) -> Option<&str> {
+        self.policy.first_invalid()
     }
 
     /// The values that are known from the start.
