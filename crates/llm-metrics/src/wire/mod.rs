@@ -44,7 +44,7 @@ use crate::vocabulary::{ErrorType, FinishReason, InspectionFailure, SkipReason, 
 
 /// Receives what a reader sees, in the order of the bytes.
 pub(crate) trait Sink {
-    /// What the body is, by its first bytes; once a body, before all else. One that is nothing that can be read is left alone.
+    /// What the body is, by its first bytes; once per body, before all else. A body that cannot be read is left alone.
     fn begins(&mut self, _framing: Result<Framing, SkipReason>) {}
     /// A piece of an answer's text, unescaped and not empty. One text may come in several pieces, cut anywhere.
     fn text(&mut self, _choice: u32, _kind: TextKind, _fragment: &[u8]) {}
@@ -66,7 +66,7 @@ pub(crate) trait Sink {
     /// Token counts of the whole request, or of the request so far. In an event that shows exactly one choice they may be
     /// that choice's alone (vLLM's `continuous_usage_stats`).
     fn usage(&mut self, _usage: Usage, _finality: Finality) {}
-    /// Which model answers; once a body. A name that is no fit label stays unfit.
+    /// The model that answers, at most once per body. A name that is not a valid label value is passed on, so that the label policy rejects it.
     fn model(&mut self, _name: &str) {}
     /// An error inside the answer; once an event. What its code or type says it is, where it has one that is known.
     fn error(&mut self, _kind: Option<ErrorType>) {}
