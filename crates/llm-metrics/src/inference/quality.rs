@@ -20,7 +20,7 @@ pub(crate) struct OutputQuality {
 #[derive(Default)]
 pub(super) struct Expected {
     pub(super) requested: RequestedOutput,
-    /// By what the embedder tells the request from others, where somebody is told of findings.
+    /// The id by which the embedder knows the request, where findings are reported.
     pub(super) request_id: Option<Box<str>>,
     /// How long the prompt is, where a count of its tokens may say that it was cut.
     pub(super) prompt: Option<Prompt>,
@@ -150,15 +150,15 @@ impl RequestTracker {
             return;
         }
         let (row, kind) = finding.row();
-        let told = QualityFinding {
+        let finding = QualityFinding {
             request_id,
             model: series.recent.name(),
             operation: self.shared.route.operation,
             metric: row.name,
             kind,
         };
-        self.span().finding(&told);
-        self.shared.metrics.0.on_finding.tell(&told);
+        self.span().finding(&finding);
+        self.shared.metrics.0.on_finding.notify(&finding);
     }
 }
 

@@ -146,9 +146,9 @@ impl SharedRequest {
         }
     }
 
-    /// Ids that nobody will be told are not kept.
+    /// Ids that nobody will see are not kept.
     pub(crate) fn set_request_id(&self, id: &str) {
-        if self.metrics.0.tells_findings() {
+        if self.metrics.0.reports_findings() {
             let mut end = id.len().min(MAX_NAME_BYTES);
             while !id.is_char_boundary(end) {
                 end -= 1;

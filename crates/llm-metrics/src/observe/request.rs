@@ -48,7 +48,7 @@ impl ObservedRequest {
         if proxy {
             tracker.span().server(&head.uri);
         }
-        if metrics.0.tells_findings() {
+        if metrics.0.reports_findings() {
             if let Some(id) = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()) {
                 tracker.shared().set_request_id(id);
             }

@@ -10,7 +10,7 @@ use metrics::{Label, Recorder, SharedString};
 
 use super::{
     Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, Refreshed, Registrar,
-    admission::ExtraLabel, hints::Hints, policy::LabelValues, quality::Listener,
+    admission::ExtraLabel, hints::Hints, policy::LabelValues, quality::FindingListener,
 };
 use crate::{
     catalog::{
@@ -49,7 +49,7 @@ pub struct Builder {
     objectives: Vec<Objective>,
     recent_window: Duration,
     refreshed: Refreshed,
-    on_finding: Listener,
+    on_finding: FindingListener,
     options: Options,
 }
 
@@ -64,7 +64,7 @@ impl Default for Builder {
             objectives: Vec::new(),
             recent_window: Duration::from_secs(60),
             refreshed: Refreshed::default(),
-            on_finding: Listener::default(),
+            on_finding: FindingListener::default(),
             options: Options {
                 live_tokens: false,
                 inter_token_latency: true,
@@ -221,7 +221,7 @@ impl Builder {
     /// # Ok::<(), llm_metrics::BuildError>(())
     /// ```
     pub fn on_finding(mut self, listener: impl Fn(&QualityFinding<'_>) + Send + Sync + 'static) -> Self {
-        self.on_finding = Listener::new(listener);
+        self.on_finding = FindingListener::new(listener);
         self
     }
 

@@ -84,7 +84,7 @@ pub(crate) struct Inner {
     extra: Vec<ExtraLabel>,
     extra_names: Vec<SharedString>,
     objectives: Vec<Objective>,
-    pub(crate) on_finding: quality::Listener,
+    pub(crate) on_finding: quality::FindingListener,
     pub(crate) recent: Recent,
     refreshed: Refreshed,
     engines: Mutex<HashMap<String, Weak<Engine>>>,
@@ -126,9 +126,9 @@ impl LlmMetrics {
 }
 
 impl Inner {
-    /// Somebody may want to know what the checks of outputs find.
-    pub(crate) fn tells_findings(&self) -> bool {
-        self.options.quality.any() && (self.on_finding.listens() || cfg!(feature = "tracing"))
+    /// Whether findings of the checks are reported to anybody.
+    pub(crate) fn reports_findings(&self) -> bool {
+        self.options.quality.any() && (self.on_finding.is_set() || cfg!(feature = "tracing"))
     }
 }
 

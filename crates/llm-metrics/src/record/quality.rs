@@ -61,30 +61,30 @@ impl Finding {
 
 type OnFinding = dyn Fn(&QualityFinding<'_>) + Send + Sync;
 
-/// Whom the embedder wants told of findings.
+/// The embedder's listener for findings.
 #[derive(Default)]
-pub(crate) struct Listener(Option<Box<OnFinding>>);
+pub(crate) struct FindingListener(Option<Box<OnFinding>>);
 
-impl Listener {
+impl FindingListener {
     pub(super) fn new(listener: impl Fn(&QualityFinding<'_>) + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(listener)))
     }
 
-    pub(super) fn listens(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Tells it. A panic of its own is its own.
-    pub(crate) fn tell(&self, finding: &QualityFinding<'_>) {
+    /// Calls it. Its panic ends here.
+    pub(crate) fn notify(&self, finding: &QualityFinding<'_>) {
         if let Some(listener) = &self.0 {
             let _ = catch_panic(|| listener(finding));
         }
     }
 }
 
-impl fmt::Debug for Listener {
+impl fmt::Debug for FindingListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Listener").field(&self.0.is_some()).finish()
+        f.debug_tuple("FindingListener").field(&self.0.is_some()).finish()
     }
 }
 
