@@ -9,7 +9,7 @@ use std::{
 use http::Extensions;
 
 use super::{
-    by_hand::ByHand,
+    manual::ManualRequest,
     shared::{EngineReport, LONGEST_PLAUSIBLE_TIME, SharedRequest},
 };
 use crate::{
@@ -45,16 +45,16 @@ pub struct InferenceHandle {
     /// `None` where nothing is measured.
     shared: Option<Arc<SharedRequest>>,
     /// Where there is no wire that tells when tokens come.
-    by_hand: Option<Weak<ByHand>>,
+    manual: Option<Weak<ManualRequest>>,
 }
 
 impl InferenceHandle {
     pub(super) fn new(shared: Arc<SharedRequest>) -> Self {
-        Self { shared: Some(shared), by_hand: None }
+        Self { shared: Some(shared), manual: None }
     }
 
-    pub(super) fn by_hand(request: &Arc<ByHand>) -> Self {
-        Self { shared: Some(Arc::clone(&request.shared)), by_hand: Some(Arc::downgrade(request)) }
+    pub(super) fn manual(request: &Arc<ManualRequest>) -> Self {
+        Self { shared: Some(Arc::clone(&request.shared)), manual: Some(Arc::downgrade(request)) }
     }
 
     /// The handle of a request by its extensions. Of a request that is not measured, because the layer does not know its route or is not
@@ -129,7 +129,7 @@ impl InferenceHandle {
     }
 
     fn step(&self, part: Part, count: u64) {
-        if let Some(request) = self.by_hand.as_ref().and_then(Weak::upgrade) {
+        if let Some(request) = self.manual.as_ref().and_then(Weak::upgrade) {
             return request.step(part, count);
         }
         let Some(shared) = &self.shared else { return };

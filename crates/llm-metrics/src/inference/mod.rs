@@ -4,10 +4,10 @@
 //! same state machine, which records each observation at the moment it is true, and settles the request once: at its
 //! end, or when it is dropped.
 
-mod by_hand;
 mod choices;
 mod frame_sink;
 mod handle;
+mod manual;
 mod per_token;
 mod quality;
 mod shared;
@@ -19,8 +19,8 @@ mod tracker;
 mod usage;
 mod verdict;
 
-pub use by_hand::{Inference, InferenceBuilder};
 pub use handle::InferenceHandle;
+pub use manual::{Inference, InferenceBuilder};
 pub(crate) use shared::SharedRequest;
 pub(crate) use span::SpanKind;
 pub(crate) use tracker::{RequestTracker, RouteFacts};

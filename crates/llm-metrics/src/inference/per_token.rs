@@ -12,7 +12,7 @@ pub(super) struct OutputTiming<'a> {
     /// Of which so many were reasoning that nobody has seen.
     pub(super) hidden: u64,
     /// The tokens were reported step by step, with their times.
-    pub(super) by_hand: bool,
+    pub(super) manual: bool,
     /// The time after the first token, by the engine's handle.
     pub(super) reported: Option<Duration>,
     /// The same by the engine's measurements in the answer, and the tokens that it made meanwhile and before.
@@ -53,7 +53,7 @@ impl OutputTiming<'_> {
         let first_tokens = u64::from(timing.first_tokens);
         // A count in the first event has all that was made before it.
         let before = if timing.first_counted { first_tokens } else { first_tokens + self.hidden };
-        let counted = timing.first_counted || self.by_hand;
+        let counted = timing.first_counted || self.manual;
         if !counted && 2 * tokens.saturating_sub(self.hidden) > 3 * u64::from(timing.events) {
             return None;
         }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn output_timing(timing: &TokenTiming) -> OutputTiming<'_> {
-        OutputTiming { timing, tokens: None, hidden: 0, by_hand: false, reported: None, measured: None }
+        OutputTiming { timing, tokens: None, hidden: 0, manual: false, reported: None, measured: None }
     }
 
     #[track_caller]
@@ -131,7 +131,7 @@ mod tests {
         assert_each(&OutputTiming { tokens: Some(16), ..output_timing(&stream()) }, (11 * STEP).div_f64(15.0));
         assert_each(&OutputTiming { tokens: Some(17), ..output_timing(&stream()) }, None);
         assert_each(&OutputTiming { tokens: Some(23), hidden: 6, ..output_timing(&stream()) }, None);
-        assert_each(&OutputTiming { tokens: Some(23), by_hand: true, ..output_timing(&stream()) }, (11 * STEP) / 22);
+        assert_each(&OutputTiming { tokens: Some(23), manual: true, ..output_timing(&stream()) }, (11 * STEP) / 22);
     }
 
     #[test]

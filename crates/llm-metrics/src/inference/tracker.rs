@@ -37,7 +37,7 @@ pub(crate) struct RequestTracker {
     pub(super) shared: Arc<SharedRequest>,
     started: Instant,
     proxy: bool,
-    by_hand: bool,
+    manual: bool,
     phase: Phase,
     /// The status of the response's head, once there is one.
     status: Option<u16>,
@@ -165,7 +165,7 @@ impl RequestTracker {
             shared: Arc::new(SharedRequest::new(metrics.clone(), route, labels)),
             started: Instant::now(),
             proxy: matches!(kind, SpanKind::Client),
-            by_hand: false,
+            manual: false,
             phase: Phase::Waiting,
             status: None,
             accepted: false,
@@ -247,8 +247,8 @@ impl RequestTracker {
     }
 
     /// There is no wire: steps and their times are reported.
-    pub(super) fn is_by_hand(&mut self, streamed: bool) {
-        self.by_hand = true;
+    pub(super) fn set_manual(&mut self, streamed: bool) {
+        self.manual = true;
         self.stream = Some(streamed);
     }
 
@@ -528,7 +528,7 @@ impl RequestTracker {
         if self.stream != Some(true) {
             return;
         }
-        let live = if self.by_hand { None } else { self.reported(events) };
+        let live = if self.manual { None } else { self.reported(events) };
         let Some(before) = before else {
             self.timing.begin(time, tokens, events);
             self.enter(Phase::Streaming);

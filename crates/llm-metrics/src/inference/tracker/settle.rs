@@ -112,10 +112,10 @@ impl RequestTracker {
             self.failure(InspectionFailure::Implausible);
         }
         let live = Some(live).filter(|tokens| *tokens > 0);
-        let by_hand = Some(engine.reasoning_steps).filter(|tokens| *tokens > 0);
+        let stepwise = Some(engine.reasoning_steps).filter(|tokens| *tokens > 0);
         let engine = whole(Usage {
             output: engine.usage.output.or(live),
-            reasoning: engine.usage.reasoning.or(by_hand),
+            reasoning: engine.usage.reasoning.or(stepwise),
             ..engine.usage
         });
         let events = u64::from(self.timing.events);
@@ -158,7 +158,7 @@ impl RequestTracker {
             timing: &self.timing,
             tokens: usage.output,
             hidden: usage.reasoning.filter(|_| !self.reasoned).unwrap_or(0),
-            by_hand: self.by_hand,
+            manual: self.manual,
             reported: engine.decode,
             measured,
         };

@@ -119,12 +119,12 @@ impl InferenceBuilder<'_> {
     pub fn start(self) -> Inference {
         let mut tracker = RequestTracker::start(self.metrics, self.route, self.labels, self.kind);
         tracker.handle().model(self.model);
-        tracker.is_by_hand(self.streamed);
+        tracker.set_manual(self.streamed);
         #[cfg(feature = "tracing")]
         if let Some(label) = self.metrics.0.known_model(self.model) {
             tracker.span().name(self.route.operation, &label);
         }
-        Inference(Arc::new(ByHand {
+        Inference(Arc::new(ManualRequest {
             shared: Arc::clone(tracker.shared()),
             tracker: Mutex::new(tracker),
             steps: Mutex::default(),
@@ -149,7 +149,7 @@ impl fmt::Debug for InferenceBuilder<'_> {
 /// Its model's name may become a label once it has a token, has finished, or has failed with an error that is not the caller's fault. Dropping it
 /// without [`finish`](Self::finish) or [`fail`](Self::fail) records it as cancelled, or as an internal error while panicking.
 #[must_use = "dropping it records the request as cancelled"]
-pub struct Inference(Arc<ByHand>);
+pub struct Inference(Arc<ManualRequest>);
 
 impl Inference {
     /// A handle for the engine's side; it can be sent to another thread. There is no wire: tokens that it reports are counted *and* timed, as
@@ -173,7 +173,7 @@ impl Inference {
     /// ```
     #[must_use]
     pub fn handle(&self) -> InferenceHandle {
-        InferenceHandle::by_hand(&self.0)
+        InferenceHandle::manual(&self.0)
     }
 
     /// The request's span, to run the engine inside it: see [`spans`](crate::spans). What keeps a clone of it, or of a child,
@@ -278,7 +278,7 @@ impl fmt::Debug for Inference {
 }
 
 /// A request without a wire, whose steps may be reported from several threads.
-pub(super) struct ByHand {
+pub(super) struct ManualRequest {
     pub(super) shared: Arc<SharedRequest>,
     tracker: Mutex<RequestTracker>,
     /// Steps that were reported while somebody was at work with the request.
@@ -291,7 +291,7 @@ struct Step {
     tokens: u64,
 }
 
-impl ByHand {
+impl ManualRequest {
     /// One step of the engine has given tokens, now. Nobody waits here: a recorder, or whoever listens to findings, may report a step of the very
     /// request that it was called for.
     pub(super) fn step(&self, part: Part, tokens: u64) {
