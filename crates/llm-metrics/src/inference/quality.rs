@@ -18,7 +18,7 @@ pub(crate) struct OutputQuality {
 
 /// What is known of a request before there is an answer, as far as its outputs are concerned.
 #[derive(Default)]
-pub(super) struct Expected {
+pub(super) struct QualityContext {
     pub(super) requested: RequestedOutput,
     /// The id by which the embedder knows the request, where findings are reported.
     pub(super) request_id: Option<Box<str>>,
@@ -27,7 +27,7 @@ pub(super) struct Expected {
 }
 
 /// What is known when a request has ended, as far as its outputs are concerned.
-pub(super) struct Known {
+pub(super) struct EndedRequest {
     pub(super) outcome: Outcome,
     pub(super) usage: Usage,
     pub(super) max_tokens: Option<u64>,
@@ -53,8 +53,8 @@ impl RequestTracker {
         if !checks.any() || self.quality.is_some() || !self.shared.route.operation.generates() {
             return;
         }
-        let expected = self.shared.reports().engine.as_mut().map(|report| std::mem::take(&mut report.expected));
-        let Expected { requested, request_id, prompt } = expected.unwrap_or_default();
+        let quality = self.shared.reports().engine.as_mut().map(|report| std::mem::take(&mut report.quality));
+        let QualityContext { requested, request_id, prompt } = quality.unwrap_or_default();
         let named = self.shared.named_series(true);
         if let Some(counters) = named.and_then(|series| series.quality.as_ref()) {
             counters.register_requested(requested.format, requested.tools.is_some());
@@ -120,18 +120,18 @@ impl RequestTracker {
     }
 
     /// The request has ended: judges what can only be judged now.
-    pub(super) fn judge_quality(&mut self, known: &Known) {
-        let on_limit = truncation::on_limit(known.max_tokens, known.usage.output, known.choices);
-        let open = match known.outcome {
+    pub(super) fn judge_quality(&mut self, ended: &EndedRequest) {
+        let on_limit = truncation::on_limit(ended.max_tokens, ended.usage.output, ended.choices);
+        let open = match ended.outcome {
             Outcome::Success => ChoiceEnd::Finished { reason: FinishReason::Missing, on_limit },
             Outcome::Cancelled => ChoiceEnd::ClientGone,
             // Whatever the error was, and whoever's fault: of an answer that had not begun there is nothing to be judged.
             Outcome::Error | Outcome::Rejected => ChoiceEnd::StreamCut,
         };
-        let end = RequestEnd { open, on_limit, complete: known.outcome == Outcome::Success };
+        let end = RequestEnd { open, on_limit, complete: ended.outcome == Outcome::Success };
         let Some(quality) = &self.quality else { return };
-        let reported = known.input_truncated || quality.input_truncated;
-        let evidence = truncation::of_input(reported, quality.prompt, known.usage.input);
+        let reported = ended.input_truncated || quality.input_truncated;
+        let evidence = truncation::of_input(reported, quality.prompt, ended.usage.input);
         self.check(|outputs, mut emit| {
             if let Some(evidence) = evidence {
                 outputs.input_truncated(evidence, &mut emit);

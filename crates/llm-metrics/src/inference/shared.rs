@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{quality::Expected, tracker::RouteFacts};
+use super::{quality::QualityContext, tracker::RouteFacts};
 use crate::{
     quality::{BoundedBytes, Prompt, QualityChecks, ToolNames},
     record::{Hint, LlmMetrics, RawLabels, Series, inside_map},
@@ -73,7 +73,7 @@ pub(super) struct EngineReport {
     pub(super) decode: Option<Duration>,
     pub(super) input_truncated: bool,
     /// Not from the handler alone: what the outputs are to be, and whose they are. It stands here because most requests have neither.
-    pub(super) expected: Expected,
+    pub(super) quality: QualityContext,
 }
 
 impl SharedRequest {
@@ -107,7 +107,7 @@ impl SharedRequest {
             Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
         let format = facts.format.and_then(Format::structured);
         if let Some(format) = format.filter(|_| self.metrics.0.options.quality.structured_output) {
-            reports.engine.get_or_insert_default().expected.requested.format = Some(format);
+            reports.engine.get_or_insert_default().quality.requested.format = Some(format);
         }
     }
 
@@ -134,12 +134,12 @@ impl SharedRequest {
         if tools.is_none() && schema.is_none() && prompt.is_none() && reports.engine.is_none() {
             return;
         }
-        let expected = &mut reports.engine.get_or_insert_default().expected;
-        expected.prompt = prompt;
+        let quality = &mut reports.engine.get_or_insert_default().quality;
+        quality.prompt = prompt;
         if schema.is_some() {
-            expected.requested.schema = schema;
+            quality.requested.schema = schema;
         }
-        match (&mut expected.requested.tools, tools) {
+        match (&mut quality.requested.tools, tools) {
             (Some(known), Some(more)) => known.extend(&more),
             (known @ None, more) => *known = more,
             (Some(_), None) => {}
@@ -153,7 +153,7 @@ impl SharedRequest {
             while !id.is_char_boundary(end) {
                 end -= 1;
             }
-            self.reports().engine.get_or_insert_default().expected.request_id = Some(id[..end].into());
+            self.reports().engine.get_or_insert_default().quality.request_id = Some(id[..end].into());
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     catalog::labels::{self, STATUS_CODES},
     inference::{
         per_token::OutputTiming,
-        quality::Known,
+        quality::EndedRequest,
         shared::{EngineReport, RequestParams},
         timing::Time,
         usage::{Count, whole},
@@ -64,7 +64,7 @@ impl RequestTracker {
             self.trailing_silence(now);
         }
         if self.quality.is_some() {
-            self.judge_quality(&Known {
+            self.judge_quality(&EndedRequest {
                 outcome: verdict.outcome,
                 usage: measured.usage,
                 max_tokens: measured.params.max_tokens.map(u64::from),
