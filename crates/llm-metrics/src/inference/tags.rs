@@ -20,14 +20,14 @@ const CLOSE: &[u8] = b"</think>";
 /// the reasoning is over, is what the answer speaks of.
 #[derive(Debug, Default)]
 pub(super) struct ThinkTags {
-    part: Part,
+    state: TagState,
     /// How much of a tag the text so far ends with, and of which.
     matched: u8,
     closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
+enum TagState {
     /// Nothing but blanks yet.
     #[default]
     Start,
@@ -41,7 +41,7 @@ enum Part {
 
 /// What a fragment held, once its tags were followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FragmentContent {
     /// A closing tag stood alone: all text before it was reasoning.
     pub(super) reclassified: bool,
     /// Text of the answer that is not blank, after such a tag if there was one.
@@ -50,7 +50,7 @@ pub(super) struct Found {
     pub(super) reasoning: bool,
 }
 
-impl Found {
+impl FragmentContent {
     fn add(&mut self, more: Self) {
         self.reclassified |= more.reclassified;
         self.answer |= more.answer;
@@ -61,11 +61,11 @@ impl Found {
 impl ThinkTags {
     /// Reasoning came apart from the text, so that tags in the text are text.
     pub(super) fn sent_apart(&mut self) {
-        self.part = Part::Over;
+        self.state = TagState::Over;
     }
 
     #[inline]
-    pub(super) fn read(&mut self, fragment: &[u8]) -> Found {
+    pub(super) fn read(&mut self, fragment: &[u8]) -> FragmentContent {
         if self.matched == 0 && opening_bracket(fragment).is_none() {
             return self.text(fragment);
         }
@@ -73,36 +73,36 @@ impl ThinkTags {
     }
 
     #[inline(never)]
-    fn tags(&mut self, fragment: &[u8]) -> Found {
-        let mut found = Found::default();
+    fn tags(&mut self, fragment: &[u8]) -> FragmentContent {
+        let mut content = FragmentContent::default();
         let mut rest = fragment;
         while !rest.is_empty() {
-            if self.part == Part::Over {
-                found.answer |= self.matched > 0;
+            if self.state == TagState::Over {
+                content.answer |= self.matched > 0;
                 self.matched = 0;
-                found.add(self.text(rest));
+                content.add(self.text(rest));
                 break;
             }
             if self.matched == 0 {
                 let Some(at) = opening_bracket(rest) else {
-                    found.add(self.text(rest));
+                    content.add(self.text(rest));
                     break;
                 };
-                found.add(self.text(&rest[..at]));
+                content.add(self.text(&rest[..at]));
                 self.matched = 1;
                 self.closing = false;
                 rest = &rest[at + 1..];
             } else if self.matches(rest[0]) {
                 self.matched += 1;
                 rest = &rest[1..];
-                self.complete(&mut found);
+                self.complete(&mut content);
             } else {
                 // No tag after all; what looked like one is text, and the byte may begin another.
                 self.matched = 0;
-                found.add(self.text(b"<"));
+                content.add(self.text(b"<"));
             }
         }
-        found
+        content
     }
 
     fn matches(&mut self, byte: u8) -> bool {
@@ -114,43 +114,43 @@ impl ThinkTags {
         tag[usize::from(self.matched)] == byte
     }
 
-    fn complete(&mut self, found: &mut Found) {
+    fn complete(&mut self, content: &mut FragmentContent) {
         let tag = if self.closing { CLOSE } else { OPEN };
         if usize::from(self.matched) < tag.len() {
             return;
         }
         self.matched = 0;
-        self.part = match (self.part, self.closing) {
-            (Part::Start, false) => Part::Inside,
+        self.state = match (self.state, self.closing) {
+            (TagState::Start, false) => TagState::Inside,
             // An answer that speaks of the tags.
-            (Part::Text, false) => {
-                found.answer = true;
-                Part::Over
+            (TagState::Text, false) => {
+                content.answer = true;
+                TagState::Over
             }
-            (Part::Text, true) => {
-                *found = Found { reclassified: true, answer: false, reasoning: true };
-                Part::Over
+            (TagState::Text, true) => {
+                *content = FragmentContent { reclassified: true, answer: false, reasoning: true };
+                TagState::Over
             }
-            (Part::Start | Part::Inside, true) => Part::Over,
-            (part @ (Part::Inside | Part::Over), _) => part,
+            (TagState::Start | TagState::Inside, true) => TagState::Over,
+            (state @ (TagState::Inside | TagState::Over), _) => state,
         };
     }
 
     #[inline]
-    fn text(&mut self, text: &[u8]) -> Found {
-        let mut found = Found::default();
+    fn text(&mut self, text: &[u8]) -> FragmentContent {
+        let mut content = FragmentContent::default();
         if text.iter().all(u8::is_ascii_whitespace) {
-            return found;
+            return content;
         }
-        if self.part == Part::Inside {
-            found.reasoning = true;
-            return found;
+        if self.state == TagState::Inside {
+            content.reasoning = true;
+            return content;
         }
-        if self.part == Part::Start {
-            self.part = Part::Text;
+        if self.state == TagState::Start {
+            self.state = TagState::Text;
         }
-        found.answer = true;
-        found
+        content.answer = true;
+        content
     }
 }
 
@@ -164,12 +164,12 @@ fn opening_bracket(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn found(fragments: &[&str]) -> Found {
+    fn found(fragments: &[&str]) -> FragmentContent {
         let mut tags = ThinkTags::default();
-        fragments.iter().fold(Found::default(), |before, fragment| {
+        fragments.iter().fold(FragmentContent::default(), |before, fragment| {
             let now = tags.read(fragment.as_bytes());
-            let kept = if now.reclassified { Found::default() } else { before };
-            Found {
+            let kept = if now.reclassified { FragmentContent::default() } else { before };
+            FragmentContent {
                 reclassified: before.reclassified | now.reclassified,
                 answer: kept.answer | now.answer,
                 reasoning: before.reasoning | now.reasoning,
@@ -179,7 +179,7 @@ mod tests {
 
     /// The same at every split into two fragments, and byte by byte.
     #[track_caller]
-    fn assert_found(text: &str, expected: Found) {
+    fn assert_found(text: &str, expected: FragmentContent) {
         for at in 0..=text.len() {
             assert_eq!(found(&[&text[..at], &text[at..]]), expected, "{text:?} split at {at}");
         }
@@ -187,9 +187,9 @@ mod tests {
         assert_eq!(found(&bytes), expected, "{text:?} byte by byte");
     }
 
-    const ANSWER: Found = Found { reclassified: false, answer: true, reasoning: false };
-    const REASONING: Found = Found { reclassified: false, answer: false, reasoning: true };
-    const BOTH: Found = Found { reclassified: false, answer: true, reasoning: true };
+    const ANSWER: FragmentContent = FragmentContent { reclassified: false, answer: true, reasoning: false };
+    const REASONING: FragmentContent = FragmentContent { reclassified: false, answer: false, reasoning: true };
+    const BOTH: FragmentContent = FragmentContent { reclassified: false, answer: true, reasoning: true };
 
     #[test]
     fn a_block_is_reasoning_and_what_follows_is_the_answer() {
@@ -205,14 +205,14 @@ mod tests {
 
     #[test]
     fn a_closing_tag_alone_makes_reasoning_of_what_came_before() {
-        assert_found("hm</think>", Found { reclassified: true, answer: false, reasoning: true });
-        assert_found("hm</think>\n\nYes", Found { reclassified: true, answer: true, reasoning: true });
+        assert_found("hm</think>", FragmentContent { reclassified: true, answer: false, reasoning: true });
+        assert_found("hm</think>\n\nYes", FragmentContent { reclassified: true, answer: true, reasoning: true });
     }
 
     #[test]
     fn what_only_looks_like_a_tag_is_text() {
         for text in ["a < b", "<thinking>", "</thin", "<<", "<b>bold</b>", "<", "</"] {
-            let expected = if ["</thin", "<", "</"].contains(&text) { Found::default() } else { ANSWER };
+            let expected = if ["</thin", "<", "</"].contains(&text) { FragmentContent::default() } else { ANSWER };
             assert_found(text, expected);
         }
     }
@@ -236,8 +236,8 @@ mod tests {
         {
             assert_found(text, BOTH);
         }
-        assert_found("hm</think>Yes</think>", Found { reclassified: true, answer: true, reasoning: true });
-        assert_found("<think></think>", Found::default());
+        assert_found("hm</think>Yes</think>", FragmentContent { reclassified: true, answer: true, reasoning: true });
+        assert_found("<think></think>", FragmentContent::default());
         assert_found(" </think>Yes</think>", ANSWER);
     }
 
@@ -253,10 +253,10 @@ mod tests {
     #[test]
     fn the_beginning_of_a_tag_is_text_once_reasoning_was_sent_apart() {
         let mut tags = ThinkTags::default();
-        assert_eq!(tags.read(b"<th"), Found::default());
+        assert_eq!(tags.read(b"<th"), FragmentContent::default());
         tags.sent_apart();
         assert_eq!(tags.read(b" "), ANSWER);
-        assert_eq!(tags.read(b" "), Found::default());
+        assert_eq!(tags.read(b" "), FragmentContent::default());
     }
 
     #[test]
@@ -266,6 +266,6 @@ mod tests {
 
     #[test]
     fn blank_text_is_nothing() {
-        assert_found(" \n\t ", Found::default());
+        assert_found(" \n\t ", FragmentContent::default());
     }
 }
