@@ -72,7 +72,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.layer.observer.looks_at(request.method()) {
+        if !self.layer.observer.observes_method(request.method()) {
             return ResponseFuture::passing(self.inner.call(request.map(RequestBody::passing)));
         }
         let (request, observed) = self.layer.observe(request);
@@ -100,7 +100,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.layer.observer.looks_at(request.method()) {
+        if !self.layer.observer.observes_method(request.method()) {
             return ResponseFuture::passing(self.inner.call(request));
         }
         let (request, observed) = self.layer.observe(request);

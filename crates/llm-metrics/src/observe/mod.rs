@@ -46,7 +46,7 @@ use http::{Method, request::Parts};
 
 use self::{
     passed::Passed,
-    routes::{Found, Routes},
+    routes::{RouteMatch, Routes},
 };
 pub use self::{
     request::{ObservedRequest, RequestReader},
@@ -106,14 +106,14 @@ impl Observer {
             return ObservedRequest::default();
         }
         match self.routes.find(head) {
-            Found::Known(route) => ObservedRequest::start(&self.metrics, route, head, self.proxy),
-            Found::Unknown { word } => ObservedRequest::passing(Passed::new(&self.metrics, word)),
-            Found::Left => ObservedRequest::default(),
+            RouteMatch::Known(route) => ObservedRequest::start(&self.metrics, route, head, self.proxy),
+            RouteMatch::Unknown { word } => ObservedRequest::passing(Passed::new(&self.metrics, word)),
+            RouteMatch::NotMeasured => ObservedRequest::default(),
         }
     }
 
     /// Whether it is of any use to show it such a request.
-    pub(crate) fn looks_at(&self, method: &Method) -> bool {
+    pub(crate) fn observes_method(&self, method: &Method) -> bool {
         *method == Method::POST
     }
 }

@@ -6,7 +6,7 @@ use http::request::Parts;
 use super::{
     ObservedResponse, ResponseHead,
     passed::Passed,
-    response::{Measured, for_each_slice, is_encoded},
+    response::{Observation, for_each_slice, is_encoded},
 };
 use crate::{
     inference::{InferenceHandle, RequestTracker, RouteFacts, SharedRequest, SpanKind},
@@ -28,7 +28,7 @@ enum State {
     /// It is on a path that is not known.
     Passing(Passed),
     Measured {
-        measured: Box<Measured>,
+        measured: Box<Observation>,
         /// Whether the bytes of its body are not what they say. Not in the box, which lives longer than anybody asks.
         encoded: bool,
     },
@@ -53,10 +53,13 @@ impl ObservedRequest {
                 tracker.shared().set_request_id(id);
             }
         }
-        Self(State::Measured { measured: Box::new(Measured::new(tracker, route)), encoded: is_encoded(&head.headers) })
+        Self(State::Measured {
+            measured: Box::new(Observation::new(tracker, route)),
+            encoded: is_encoded(&head.headers),
+        })
     }
 
-    fn measured(&self) -> Option<&Measured> {
+    fn measured(&self) -> Option<&Observation> {
         if let State::Measured { measured, .. } = &self.0 { Some(measured) } else { None }
     }
 

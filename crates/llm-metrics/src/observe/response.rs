@@ -76,10 +76,10 @@ impl<'a> ResponseHead<'a> {
 /// A response whose body passes. Dropped before its end, it counts as cancelled, unless all that was to come has come.
 #[derive(Default)]
 #[must_use = "dropping it records the request as cancelled"]
-pub struct ObservedResponse(Option<Box<Measured>>);
+pub struct ObservedResponse(Option<Box<Observation>>);
 
 impl ObservedResponse {
-    pub(super) fn begin(mut measured: Box<Measured>, head: &ResponseHead<'_>) -> Self {
+    pub(super) fn begin(mut measured: Box<Observation>, head: &ResponseHead<'_>) -> Self {
         measured.head(head);
         let is_delivered = measured.missing == Some(0);
         let mut response = Self(Some(measured));
@@ -139,7 +139,7 @@ impl std::fmt::Debug for ObservedResponse {
 }
 
 /// A request under observation: its tracker, and the reader of its answer.
-pub(super) struct Measured {
+pub(super) struct Observation {
     pub(super) tracker: RequestTracker,
     pub(super) route: &'static Route,
     reader: Option<Reader>,
@@ -147,7 +147,7 @@ pub(super) struct Measured {
     missing: Option<u64>,
 }
 
-impl Measured {
+impl Observation {
     pub(super) fn new(tracker: RequestTracker, route: &'static Route) -> Self {
         Self { tracker, route, reader: None, missing: None }
     }

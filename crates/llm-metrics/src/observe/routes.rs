@@ -15,11 +15,11 @@ use crate::{
 #[derive(Clone, Default)]
 pub(super) struct Routes {
     pub(super) ollama: bool,
-    own: Option<Arc<Own>>,
+    own: Option<Arc<CustomRoutes>>,
 }
 
 #[derive(Clone, Default)]
-struct Own {
+struct CustomRoutes {
     /// Paths, and the endpoint whose format each speaks.
     paths: Vec<(Arc<str>, Endpoint)>,
     functions: Vec<EndpointFn>,
@@ -28,14 +28,14 @@ struct Own {
 type EndpointFn = Arc<dyn Fn(&Parts) -> Option<Endpoint> + Send + Sync>;
 
 /// What a request is.
-pub(super) enum Found {
+pub(super) enum RouteMatch {
     Known(&'static Route),
     /// It is not known; what its path ends in, where those of LLM APIs do.
     Unknown {
         word: Option<&'static str>,
     },
     /// It is none to be measured.
-    Left,
+    NotMeasured,
 }
 
 impl Routes {
@@ -47,24 +47,24 @@ impl Routes {
         self.change().functions.push(endpoint);
     }
 
-    fn change(&mut self) -> &mut Own {
+    fn change(&mut self) -> &mut CustomRoutes {
         Arc::make_mut(self.own.get_or_insert_default())
     }
 
-    pub(super) fn find(&self, head: &Parts) -> Found {
+    pub(super) fn find(&self, head: &Parts) -> RouteMatch {
         if head.method != Method::POST {
-            return Found::Left;
+            return RouteMatch::NotMeasured;
         }
         let path = path(head);
         if let Some(endpoint) = self.own.as_ref().and_then(|own| own.endpoint(head, path)) {
-            return Route::of(endpoint).map_or(Found::Left, Found::Known);
+            return Route::of(endpoint).map_or(RouteMatch::NotMeasured, RouteMatch::Known);
         }
         let known = route(&head.method, path, self.ollama);
-        known.map_or_else(|| Found::Unknown { word: passed::word(path) }, Found::Known)
+        known.map_or_else(|| RouteMatch::Unknown { word: passed::word(path) }, RouteMatch::Known)
     }
 }
 
-impl Own {
+impl CustomRoutes {
     fn endpoint(&self, head: &Parts, path: &str) -> Option<Endpoint> {
         let named = self.paths.iter().find(|(pattern, _)| matches(pattern, path)).map(|(_, endpoint)| *endpoint);
         named.or_else(|| self.functions.iter().find_map(|function| catch_panic(|| function(head))?))
@@ -107,7 +107,7 @@ mod tests {
 
     fn endpoint(routes: &Routes, request: http::request::Builder) -> Option<Endpoint> {
         let (head, ()) = request.body(()).unwrap().into_parts();
-        if let Found::Known(route) = routes.find(&head) { Some(route.endpoint) } else { None }
+        if let RouteMatch::Known(route) = routes.find(&head) { Some(route.endpoint) } else { None }
     }
 
     fn find(routes: &Routes, path: &str) -> Option<Endpoint> {
