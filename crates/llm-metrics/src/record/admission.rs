@@ -39,7 +39,7 @@ pub(crate) enum RawLabel {
 
 /// The sets of labels that there are.
 #[derive(Default)]
-pub(super) struct Sets {
+pub(super) struct LabelSets {
     all: HashMap<SeriesKey, Arc<Series>, RandomState>,
     /// How many of them are not reserved.
     learnt: usize,
@@ -122,7 +122,7 @@ impl Inner {
     }
 
     /// The set, if it is there, or else the one that stands for it. Where neither is, the key is of one that has a place.
-    fn known(&self, sets: &Sets, key: &mut SeriesKey, accepted: bool) -> Option<Arc<Series>> {
+    fn known(&self, sets: &LabelSets, key: &mut SeriesKey, accepted: bool) -> Option<Arc<Series>> {
         // Nearly always it is there.
         if let Some(series) = sets.all.get(key) {
             return Some(Arc::clone(series));
@@ -151,7 +151,7 @@ impl Inner {
 
     /// Leaves a set as it is if it is there or has a place, and else brings it down to one that has: without the request labels, or
     /// without its model as well.
-    fn fit(&self, sets: &Sets, key: &mut SeriesKey, accepted: bool) {
+    fn fit(&self, sets: &LabelSets, key: &mut SeriesKey, accepted: bool) {
         let has_place = |key: &SeriesKey| sets.all.contains_key(key) || self.is_reserved(key);
         if has_place(key) || (accepted && sets.learnt < self.options.label_sets) {
             return;

@@ -156,8 +156,8 @@ impl EngineMetrics {
 impl Engine {
     fn gone(&self) {
         let EngineSeries { running, waiting, kv_cache_usage, .. } = &self.series;
-        let told = [running, waiting, kv_cache_usage].into_iter().filter_map(OnceLock::get);
-        told.for_each(|gauge| gauge.set(f64::NAN));
+        let reported = [running, waiting, kv_cache_usage].into_iter().filter_map(OnceLock::get);
+        reported.for_each(|gauge| gauge.set(f64::NAN));
     }
 
     fn set(&self, cell: &OnceLock<Gauge>, row: &MetricDef, value: f64) {

@@ -94,12 +94,12 @@ impl Inner {
     #[inline]
     pub(crate) fn hint(&self, hint: Hint) {
         if self.hints.0.load(Ordering::Relaxed) & hint.bit() == 0 {
-            self.say(hint);
+            self.log(hint);
         }
     }
 
     #[cold]
-    fn say(&self, hint: Hint) {
+    fn log(&self, hint: Hint) {
         if self.hints.0.fetch_or(hint.bit(), Ordering::Relaxed) & hint.bit() == 0 {
             #[cfg(feature = "tracing")]
             let _ = super::catch_panic(|| tracing::warn!(target: crate::spans::HINTS, "{hint}"));

@@ -44,7 +44,7 @@ pub(crate) use registrar::Registrar;
 pub(crate) use series::{Series, SeriesKey};
 
 use self::{
-    admission::{ExtraLabel, Sets},
+    admission::{ExtraLabel, LabelSets},
     engine::Engine,
     global::GlobalHandles,
     hints::Hints,
@@ -90,7 +90,7 @@ pub(crate) struct Inner {
     engines: Mutex<HashMap<String, Weak<Engine>>>,
     global: OnceLock<GlobalHandles>,
     hints: Hints,
-    series: RwLock<Sets>,
+    series: RwLock<LabelSets>,
 }
 
 /// What an embedder can switch.

@@ -1,4 +1,4 @@
-//! Output quality: the counters of one model, and whom the embedder wants told.
+//! Output quality: the counters of one model, and the listener of the embedder.
 
 use std::{
     fmt,

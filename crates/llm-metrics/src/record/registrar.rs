@@ -61,7 +61,7 @@ impl Registrar {
         })
     }
 
-    /// What a series of the row is told from others by.
+    /// The key of a series of this row.
     pub(crate) fn key(&self, row: &MetricDef, mut labels: Vec<Label>) -> Key {
         debug_assert!(
             row.labels.iter().all(|declared| labels.iter().any(|label| label.key() == *declared)),

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// What tells one series of requests from another.
+/// What distinguishes one series of requests from another.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SeriesKey {
     pub(crate) model: Arc<str>,
@@ -56,7 +56,7 @@ pub(crate) struct Series {
     pub(crate) output_reasoning_tokens: Counter,
     objectives: Box<[(Objective, [Counter; SloResult::ALL.len()])]>,
     pub(crate) recent: Arc<recent::Model>,
-    /// The embedder's own labels, for those who are told of a request.
+    /// The embedder's own labels, for those to whom requests are reported.
     pub(crate) request_labels: Arc<[(Arc<str>, Arc<str>)]>,
     /// Where nothing is checked, or there is no output to check, there is nothing to count.
     pub(crate) quality: Option<QualityCounters>,
