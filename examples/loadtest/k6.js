@@ -2,12 +2,12 @@
 //
 //     k6 run -e HOST=http://127.0.0.1:8080 -e MODEL=Qwen3-tiny k6.js
 //
-// Settings: HOST, MODEL, THINKING (on, off, both), MAX_TOKENS (128), RATES (requests a second of each step: 1,2,4,8),
+// Settings: HOST, MODEL, THINKING (on, off, both), MAX_TOKENS (128), RATES (requests per second of each step: 1,2,4,8),
 // STEP (length of a step: 60s), MAX_VUS (256), P99_SECONDS (30: the test fails above it).
 //
-// k6 reads an answer as a whole before a script sees any of it. It can measure when the head came (`http_req_waiting`, often
-// *before* there is a token) and how long it all took (`http_req_duration`); it cannot measure the time to the first token or
-// the time between tokens of a stream. See the README.
+// A k6 script gets an answer only when it is complete. It can measure the time to the response head (`http_req_waiting`, often
+// *before* the first token) and the whole duration (`http_req_duration`). It cannot measure the time to first token or
+// the time between tokens. See the README.
 
 import { check } from 'k6';
 import exec from 'k6/execution';

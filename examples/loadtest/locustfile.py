@@ -5,21 +5,21 @@
 
 Settings are environment variables:
 
-    MODEL        the model to ask for; without it, the first one that the server lists
+    MODEL        the requested model; without it, the first one that the server lists
     THINKING     on, off, or both (every other request); without it, the server's default
     MAX_TOKENS   the limit on each answer (128)
     STEPS        users and seconds of each step: 1x60,2x60,4x60,8x60; without it, Locust's own -u, -r and -t
-    STRICT_JSON  1 makes an answer that is no JSON, where JSON was asked for, a failed request; without it, it is counted aside
+    STRICT_JSON  1: an answer that is not JSON, although JSON was requested, is a failed request; without it, it is counted separately
 
-What is measured, beside Locust's own figures (which end with the *head* of a stream):
+In addition to Locust's own figures (which end with the *head* of a stream), the script measures:
 
-    first token         to the first event with text or reasoning
-    first answer token  to the first event with text
-    per token           from the first token to the last, for each that came after the first
-    whole answer        to the end of the stream
+    first token         time to the first event with text or reasoning
+    first answer token  time to the first event with text
+    per token           time from the first token to the last, per token after the first
+    whole answer        time to the end of the stream
 
-Each user asks again when it has its answer: a closed loop, which slows down with the server and hides the queue that real
-callers would make. See the README.
+Each user sends its next request when it has its answer. This closed loop slows down with the server, and hides the queue that real
+callers would cause. See the README.
 """
 
 import itertools
@@ -73,7 +73,7 @@ class Caller(HttpUser):
     def chat(self):
         prompt = random.choice(PROMPTS)
         thinking = {"on": True, "off": False, "both": next(self.numbers) % 2 == 0}.get(THINKING)
-        # Words of its own at the beginning: otherwise a cache of prefixes answers for the model.
+        # Unique words at the beginning. Otherwise the prefix cache would answer.
         text = f"[{random.getrandbits(32):08x}] {prompt['prompt']}"
         body = {
             "model": self.model,
@@ -118,7 +118,7 @@ class Caller(HttpUser):
                     answer = answer or now
                 answered += said
                 if choice.get("finish_reason"):
-                    # It comes with the last token.
+                    # It arrives with the last token.
                     complete, last = True, now if first else None
         if not complete:
             raise Failed("the stream ended before the answer did")
