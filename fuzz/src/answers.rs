@@ -1,4 +1,4 @@
-//! What an answer says, read from `serde_json` values in the order in which they stand.
+//! The facts of an answer, read from `serde_json` values in their order.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::events::{Answer, Event};
 
 type Object = Map<String, Value>;
 
-/// Where the text of a choice stands.
+/// The place of a choice's text.
 #[derive(Clone, Copy, Debug)]
 pub enum Body {
     /// In an object of this name: `delta` in a stream, else `message`.

@@ -1,4 +1,4 @@
-//! What must hold, whatever the bytes.
+//! Conditions that must hold for any bytes.
 
 use llm_metrics::fuzzing::{self, Answer as Kind, Line};
 use llm_metrics::quality_fuzzing::{self, Checked, Json};
@@ -30,7 +30,7 @@ pub fn stream(bytes: &[u8], kind: Kind, body: Body) {
 pub fn document(bytes: &[u8], kind: Kind, body: Body) {
     let reference = fuzzing::read(kind, true, [bytes]).calls;
     let unmarked = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(bytes);
-    // By its first bytes, the body may be events.
+    // The first bytes may make the body an event stream.
     let parsed = std::str::from_utf8(unmarked).ok().and_then(json::parse);
     if let Some(document) = parsed.filter(answers::knows).as_ref().and_then(|document| document.as_object()) {
         let mut expected = Answer::default();
@@ -41,7 +41,7 @@ pub fn document(bytes: &[u8], kind: Kind, body: Body) {
     cut(bytes, kind, &reference);
 }
 
-/// An answer of any endpoint, with templates and without, however it is cut.
+/// An answer of any endpoint, with and without templates, cut in every way.
 pub fn any(bytes: &[u8], kind: Kind) {
     let reference = fuzzing::read(kind, false, [bytes]).calls;
     let known = fuzzing::read(kind, true, [bytes]);
@@ -102,7 +102,7 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// The checks of what was said: the bytes are an answer, and the arguments of a call.
+/// The checks of output quality. The bytes are the text of an answer, and the arguments of a tool call.
 pub fn quality(bytes: &[u8]) {
     let reference = said([bytes]);
     let expected = json::grammar(bytes);

@@ -1,4 +1,4 @@
-//! Ways to cut a body into pieces. They follow from the bytes alone, so that a body that fails once fails again.
+//! Ways to cut a body into pieces. They depend only on the bytes, so a failure can be reproduced.
 
 /// The body cut in several ways: byte by byte, after each event, after each line, and in pieces of small and middling
 /// lengths.

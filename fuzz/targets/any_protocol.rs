@@ -1,4 +1,4 @@
-//! Streams and documents of every protocol: the first byte says of which endpoint, and how they are made up.
+//! Streams and documents of every protocol. The first byte selects the endpoint and the framing.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Answers in one piece, to either endpoint.
+//! Answers without streaming, of both endpoints.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What a model said.
+//! The checks of output quality, on the text of an answer.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
