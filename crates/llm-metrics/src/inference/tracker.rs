@@ -29,16 +29,19 @@ const MAX_SAMPLES_AN_EVENT: u64 = 64;
 /// A request from its arrival to its end. Dropping it settles it.
 ///
 /// ```text
-///   start ──head──► accepted ──first token──► streaming ──terminal event──► complete
-///     │               │                         │                             │
-///     └───────────────┴──── end, or drop ───────┴─────────────────────────────┴──► settled, once
+///               ┌─ Stage::InFlight ────────────────────────────────┐
+///   start() ───►│ Waiting ───first token of a stream───► Streaming │───settle(), or drop───► Stage::Settled
+///               └──────────────────────────────────────────────────┘
 /// ```
+///
+/// Beside the stage, `accepted` says whether the model's name may become a label: after a response head with a status of 2xx, or a token that the engine
+/// reported. How far the answer came is its [`AnswerState`], which is read at the end, and decides about the outcome together with how the transport ended.
 pub(crate) struct RequestTracker {
     pub(super) shared: Arc<SharedRequest>,
     started: Instant,
     proxy: bool,
     manual: bool,
-    phase: Phase,
+    stage: Stage,
     /// The status of the response's head, once there is one.
     status: Option<u16>,
     accepted: bool,
@@ -79,10 +82,18 @@ pub(crate) struct RequestTracker {
     event: Event,
     /// What the event at hand has reported of counts.
     counts: Counts,
-    settled: bool,
     span: RequestSpan,
     /// The checks of what the model says, while there is an answer that is read.
     pub(super) quality: Option<Box<OutputQuality>>,
+}
+
+/// Where a request is between its arrival and its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is in the gauge of requests in flight, in this phase.
+    InFlight(Phase),
+    /// It has been recorded. Nothing changes it any more.
+    Settled,
 }
 
 /// What the route of a request says about it.
@@ -166,7 +177,7 @@ impl RequestTracker {
             started: Instant::now(),
             proxy: matches!(kind, SpanKind::Client),
             manual: false,
-            phase: Phase::Waiting,
+            stage: Stage::InFlight(Phase::Waiting),
             status: None,
             accepted: false,
             framing: None,
@@ -191,7 +202,6 @@ impl RequestTracker {
             timings: None,
             event: Event::default(),
             counts: Counts::default(),
-            settled: false,
             span: RequestSpan::open(route.operation, kind),
             quality: None,
         }
@@ -254,7 +264,7 @@ impl RequestTracker {
 
     /// A step that was reported by hand.
     pub(super) fn step(&mut self, at: Instant, part: Part, tokens: u64) {
-        if self.settled {
+        if self.stage == Stage::Settled {
             return;
         }
         self.accept();
@@ -659,10 +669,11 @@ impl RequestTracker {
     }
 
     fn enter(&mut self, phase: Phase) {
+        let Stage::InFlight(before) = self.stage else { return };
         let global = self.shared.metrics.0.global();
-        global.in_flight(self.shared.route.operation, self.phase).decrement(1.0);
+        global.in_flight(self.shared.route.operation, before).decrement(1.0);
         global.in_flight(self.shared.route.operation, phase).increment(1.0);
-        self.phase = phase;
+        self.stage = Stage::InFlight(phase);
     }
 }
 

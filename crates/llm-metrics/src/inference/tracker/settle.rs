@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::RequestTracker;
+use super::{RequestTracker, Stage};
 use crate::{
     catalog::labels::{self, STATUS_CODES},
     inference::{
@@ -36,15 +36,13 @@ struct Measured {
 impl RequestTracker {
     /// Ends the request and records what is known at the end. Later calls do nothing.
     pub(crate) fn settle(&mut self, end: End) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
+        let Stage::InFlight(phase) = std::mem::replace(&mut self.stage, Stage::Settled) else { return };
         let now = Instant::now();
         let live = self.shared.settle();
         self.accepted |= live > 0;
         // First: whatever panics in what follows (a subscriber of spans may), nothing stays in flight. And it ends here, since a
         // request may be settled while another panic unwinds.
-        self.shared.metrics.0.global().in_flight(self.shared.route.operation, self.phase).decrement(1.0);
+        self.shared.metrics.0.global().in_flight(self.shared.route.operation, phase).decrement(1.0);
         let _ = catch_panic(|| self.settle_at(now, end, live));
     }
 
