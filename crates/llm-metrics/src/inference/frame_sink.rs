@@ -42,8 +42,8 @@ impl FrameSink<'_> {
     fn on_text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
         match kind {
             TextKind::Answer => self.tracker.answer_text(choice, fragment),
-            TextKind::Reasoning => self.tracker.reasoning_text(fragment),
-            _ => self.tracker.answer_part(),
+            TextKind::Reasoning => self.tracker.answer.reasoning_text(fragment),
+            _ => self.tracker.answer.part(),
         }
     }
 
@@ -72,14 +72,14 @@ impl Sink for FrameSink<'_> {
 
     #[inline]
     fn text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
-        let choice = self.tracker.text(choice);
+        let choice = self.tracker.answer.text(choice);
         self.tracker.check_text(choice, kind, fragment);
         self.on_text(choice, kind, fragment);
     }
 
     #[inline]
     fn text_event(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
-        let choice = self.tracker.lone_text(choice);
+        let choice = self.tracker.answer.lone_text(choice);
         self.tracker.check_lone_text(choice, kind, text);
         self.on_text(choice, kind, text);
         self.tokens += self.tracker.end_lone_text(choice);
@@ -88,17 +88,17 @@ impl Sink for FrameSink<'_> {
 
     #[inline]
     fn choice(&mut self, index: u32) {
-        let index = self.tracker.choice(index);
+        let index = self.tracker.answer.choice(index);
         self.tracker.check(|outputs, _| outputs.choice(index));
     }
 
     fn moved(&mut self, from: u32, to: u32) {
-        self.tracker.moved(from, to);
+        self.tracker.answer.moved(from, to);
         self.tracker.check(|outputs, _| outputs.mixed_up(from, to));
     }
 
     fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
-        let choice = self.tracker.finish_reason(choice, reason);
+        let choice = self.tracker.answer.finish_reason(choice, reason);
         self.tracker.check(|outputs, _| outputs.finish(choice, reason));
     }
 
@@ -111,28 +111,28 @@ impl Sink for FrameSink<'_> {
     }
 
     fn error(&mut self, kind: Option<ErrorType>) {
-        self.tracker.in_band_error(kind);
+        self.tracker.answer.in_band_error(kind);
     }
 
     fn plain_text(&mut self) {
-        self.tracker.plain_text = true;
+        self.tracker.answer.plain_text = true;
     }
 
     fn done(&mut self) {
-        self.tracker.done = true;
+        self.tracker.answer.done = true;
     }
 
     fn no_generation(&mut self) {
-        self.tracker.no_generation = true;
+        self.tracker.answer.no_generation = true;
         self.tracker.forget_quality();
     }
 
     fn pending(&mut self, background: bool) {
-        self.tracker.pending(background);
+        self.tracker.answer.pending(background);
     }
 
     fn cancelled(&mut self) {
-        self.tracker.cancelled();
+        self.tracker.answer.cancelled();
     }
 
     fn timings(&mut self, timings: Timings) {
@@ -166,16 +166,16 @@ impl Sink for FrameSink<'_> {
 
     fn failure(&mut self, kind: InspectionFailure) {
         self.tracker.failure(kind);
-        self.tracker.unreadable = true;
+        self.tracker.answer.unreadable = true;
         if kind == InspectionFailure::Malformed || kind == InspectionFailure::TooLarge {
             self.tracker.forget_quality();
         }
         if kind == InspectionFailure::Malformed {
             if self.last {
-                self.tracker.broken_off();
+                self.tracker.answer.broken_off();
             } else {
                 // What is no JSON may be a text for people.
-                self.tracker.plain_text = true;
+                self.tracker.answer.plain_text = true;
             }
         }
     }

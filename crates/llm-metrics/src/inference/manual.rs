@@ -247,7 +247,7 @@ impl Inference {
     pub fn finish(self, reason: FinishReason) {
         self.0.with(|tracker| {
             tracker.accept();
-            tracker.finish_reason(0, reason);
+            tracker.answer.finish_reason(0, reason);
             tracker.watch_end(reason);
             tracker.end_event();
             tracker.settle(End::Complete);

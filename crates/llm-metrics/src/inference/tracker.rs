@@ -1,19 +1,21 @@
 //! Tracks one request: facts in, observations out at the right moment, and a guard that loses nothing.
 
+mod answer;
 mod settle;
 
 use std::{sync::Arc, time::Instant};
 
+use self::answer::{Answer, Event};
+
 use super::{
-    choices::{Choices, bit},
+    choices::bit,
     handle::InferenceHandle,
     quality::OutputQuality,
     shared::{LONGEST_PLAUSIBLE_TIME, SharedRequest},
     span::{RequestSpan, SpanKind},
-    tags::ThinkTags,
     timing::{Samples, Time, TokenTiming},
     usage::{Count, ReportedUsage, UsageUpdate, highest, whole},
-    verdict::{AnswerState, End},
+    verdict::End,
 };
 use crate::{
     quality::Part,
@@ -45,41 +47,16 @@ pub(crate) struct RequestTracker {
     /// The status of the response's head, once there is one.
     status: Option<u16>,
     accepted: bool,
-    /// How the body that is read is made up. `None`: nothing of it is read, and transport decides.
-    framing: Option<Framing>,
     /// Whether the answer is streamed; what the request asked for until the answer shows.
     stream: Option<bool>,
     pub(super) timing: TokenTiming,
     /// Where the request did not name one, which is rare: a thin pointer will do.
     answer_model: Option<Box<Box<str>>>,
-    tags: ThinkTags,
-    /// Reasoning was seen.
-    reasoned: bool,
-    produced: bool,
-    choices: Choices,
-    /// How many choices the request asked for, if not very many; 0 where that is not known.
-    asked_choices: u8,
-    /// One was asked for and nothing shows that there are more, so that an index is not one of a choice (some servers count
-    /// tokens in it).
-    one_choice: bool,
-    /// What the answer says that went wrong.
-    fault: Option<Fault>,
-    /// A plain text came, and nothing after it that shows that the stream goes on.
-    pub(super) plain_text: bool,
-    pub(super) done: bool,
-    /// The answer said that there was nothing to generate.
-    pub(super) no_generation: bool,
-    /// The answer said that it is not there yet; and that it is made in the background.
-    pending: bool,
-    background: bool,
-    /// Something of the answer could not be read.
-    pub(super) unreadable: bool,
-    /// Everything that was to come has come, and its event is whole: only then can a client read it.
-    terminal: bool,
+    /// What was read of the answer.
+    pub(super) answer: Answer,
     usage: ReportedUsage,
     /// The engine's own measurements, where the answer has them.
     timings: Option<Box<Timings>>,
-    event: Event,
     /// What the event at hand has reported of counts.
     counts: Counts,
     span: RequestSpan,
@@ -113,50 +90,6 @@ impl RouteFacts {
     }
 }
 
-/// What an answer says of itself that it is no success.
-#[derive(Clone, Copy)]
-enum Fault {
-    /// It holds an error, of a type if it said so.
-    Error(Option<ErrorType>),
-    /// Its caller has cancelled it by another request.
-    Cancelled,
-}
-
-/// What the event at hand has shown so far.
-struct Event {
-    bears_token: bool,
-    answers: bool,
-    finishes: bool,
-    /// It has reported counts.
-    counted: Option<Finality>,
-    /// The choices that it is about, and those that have text or a reason in it, a bit each.
-    choices: u32,
-    texts: u32,
-    reasons: u32,
-    /// The indices that the first text and the first reason stood under.
-    text_index: u32,
-    finish_index: u32,
-}
-
-/// No index of a choice.
-const NONE: u32 = u32::MAX;
-
-impl Default for Event {
-    fn default() -> Self {
-        Self {
-            bears_token: false,
-            answers: false,
-            finishes: false,
-            counted: None,
-            choices: 0,
-            texts: 0,
-            reasons: 0,
-            text_index: NONE,
-            finish_index: NONE,
-        }
-    }
-}
-
 /// What an event was.
 pub(super) struct EventEnd {
     /// How many tokens it bore: 0 for an event that bore none.
@@ -180,27 +113,12 @@ impl RequestTracker {
             stage: Stage::InFlight(Phase::Waiting),
             status: None,
             accepted: false,
-            framing: None,
             stream: None,
             timing: TokenTiming::default(),
             answer_model: None,
-            tags: ThinkTags::default(),
-            reasoned: false,
-            produced: false,
-            choices: Choices::default(),
-            asked_choices: 0,
-            one_choice: false,
-            fault: None,
-            plain_text: false,
-            done: false,
-            no_generation: false,
-            pending: false,
-            background: false,
-            unreadable: false,
-            terminal: false,
+            answer: Answer::default(),
             usage: ReportedUsage::default(),
             timings: None,
-            event: Event::default(),
             counts: Counts::default(),
             span: RequestSpan::open(route.operation, kind),
             quality: None,
@@ -236,10 +154,10 @@ impl RequestTracker {
         };
         self.status = Some(status);
         self.stream = stream.or(asked_stream);
-        self.asked_choices = choices.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX));
+        self.answer.requested_choices = choices.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX));
         // A completion has as many choices as prompts.
-        self.one_choice = choices == Some(1) && self.shared.route.operation == Operation::Chat;
-        self.framing = framing;
+        self.answer.one_choice = choices == Some(1) && self.shared.route.operation == Operation::Chat;
+        self.answer.framing = framing;
         if (200..300).contains(&status) {
             self.accept();
             if self.shared.named_series(true).is_some() {
@@ -270,7 +188,7 @@ impl RequestTracker {
         self.accept();
         match part {
             Part::Reasoning => self.reasoned(tokens),
-            _ => self.answer_part(),
+            _ => self.answer.part(),
         }
         self.end_event();
         self.on_tokens(at, tokens, 1);
@@ -290,7 +208,7 @@ impl RequestTracker {
         match framing {
             Ok(framing) => {
                 self.stream = Some(framing.is_stream());
-                self.framing = Some(framing);
+                self.answer.framing = Some(framing);
             }
             Err(reason) => self.stop_inspecting(reason),
         }
@@ -298,7 +216,7 @@ impl RequestTracker {
 
     /// What follows of the body cannot be read: from here on, transport decides.
     pub(crate) fn stop_inspecting(&mut self, reason: SkipReason) {
-        self.framing = None;
+        self.answer.framing = None;
         self.forget_quality();
         self.skipped(reason);
     }
@@ -323,82 +241,6 @@ impl RequestTracker {
         self.answer_model.as_ref().map(|name| &***name)
     }
 
-    /// A choice is there; returns which one it is.
-    #[inline]
-    pub(super) fn choice(&mut self, index: u32) -> u32 {
-        let index = self.index(index);
-        self.event.choices |= bit(index);
-        index
-    }
-
-    /// There is text of a choice; returns which one it is.
-    pub(super) fn text(&mut self, index: u32) -> u32 {
-        let index = self.index_in(index, |event| &mut event.text_index);
-        self.event.texts |= bit(index);
-        index
-    }
-
-    /// What this event has shown of one choice was another's.
-    pub(super) fn moved(&mut self, from: u32, to: u32) {
-        let (from, to) = (bit(self.index(from)), bit(self.index(to)));
-        for choices in [&mut self.event.choices, &mut self.event.texts] {
-            if *choices & from != 0 {
-                *choices = *choices & !from | to;
-            }
-        }
-    }
-
-    pub(super) fn finish_reason(&mut self, index: u32, reason: FinishReason) -> u32 {
-        let index = self.index_in(index, |event| &mut event.finish_index);
-        self.event.reasons |= bit(index);
-        self.event.finishes |= self.choices.finished(index, reason) || self.event.texts & bit(index) != 0;
-        index
-    }
-
-    /// Two texts, or two reasons, in one event are of two choices.
-    fn index_in(&mut self, index: u32, first: impl FnOnce(&mut Event) -> &mut u32) -> u32 {
-        let first = first(&mut self.event);
-        if *first == NONE {
-            *first = index;
-        }
-        self.one_choice &= *first == index;
-        self.plain_text = false;
-        let index = self.index(index);
-        self.event.choices |= bit(index);
-        index
-    }
-
-    fn index(&self, index: u32) -> u32 {
-        if self.one_choice { 0 } else { index }
-    }
-
-    pub(super) fn in_band_error(&mut self, kind: Option<ErrorType>) {
-        let known = if let Some(Fault::Error(known)) = self.fault { known } else { None };
-        self.fault = Some(Fault::Error(known.or(kind)));
-    }
-
-    pub(super) fn cancelled(&mut self) {
-        self.fault.get_or_insert(Fault::Cancelled);
-    }
-
-    /// The answer is not there yet.
-    pub(super) fn pending(&mut self, background: bool) {
-        self.pending = true;
-        self.background |= background;
-    }
-
-    /// Whether the answer is made in the background, and all that was to be read is that it will be.
-    fn is_deferred(&self) -> bool {
-        self.pending && !self.produced && (self.background || self.shared.reports().params.background)
-    }
-
-    /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.
-    pub(super) fn broken_off(&mut self) {
-        if self.framing == Some(Framing::Document) {
-            self.in_band_error(None);
-        }
-    }
-
     /// Times above a day are discarded, and so are those of an output that had no second token.
     pub(super) fn timings(&mut self, mut timings: Timings) {
         let mut implausible = false;
@@ -420,68 +262,31 @@ impl RequestTracker {
     /// Text of an answer as its reader sees it, tags and all.
     #[inline]
     pub(super) fn answer_text(&mut self, choice: u32, fragment: &[u8]) {
-        self.produce();
-        if choice > 0 {
-            return;
-        }
-        let found = self.tags.read(fragment);
-        self.reasoned |= found.reasoning;
-        if found.reclassified {
+        if self.answer.answer_text(choice, fragment) {
             self.timing.answer = None;
             self.timing.answered = false;
-            self.event.answers = false;
         }
-        self.event.answers |= found.answer;
-    }
-
-    /// A tool call, or a refusal.
-    pub(super) fn answer_part(&mut self) {
-        self.produce();
-        self.event.answers = true;
-    }
-
-    pub(super) fn reasoning_text(&mut self, fragment: &[u8]) {
-        self.produce();
-        self.tags.sent_apart();
-        self.reasoned = self.reasoned || !fragment.iter().all(u8::is_ascii_whitespace);
     }
 
     /// So many tokens of reasoning were reported by hand.
     pub(super) fn reasoned(&mut self, tokens: u64) {
-        self.produce();
-        self.reasoned = true;
+        self.answer.reasoned();
         self.shared.add_reasoning(tokens);
-    }
-
-    fn produce(&mut self) {
-        self.produced = true;
-        self.event.bears_token = true;
     }
 
     /// Token counts as the wire has them so far.
     pub(super) fn wire_usage(&mut self, usage: Usage, finality: Finality) {
         self.counts = Counts::from(highest(self.counts.into(), usage));
-        self.event.counted = Some(finality);
-    }
-
-    /// The event at hand is nothing but a text of this choice; returns which one it is.
-    #[inline]
-    pub(super) fn lone_text(&mut self, index: u32) -> u32 {
-        self.plain_text = false;
-        self.index(index)
+        self.answer.event.counted = Some(finality);
     }
 
     /// Ends an event that was nothing but a text of this choice, as [`end_event`](Self::end_event) would; returns how many tokens it bore.
     #[inline]
     pub(super) fn end_lone_text(&mut self, choice: u32) -> u64 {
-        self.choices.text(choice);
-        // The choice is open: only the protocol's last word is the end.
-        self.terminal = self.done;
+        self.timing.answered |= self.answer.end_lone_text(choice);
         if choice > 0 {
             self.make_room(bit(choice));
         }
-        self.event.bears_token = false;
-        self.timing.answered |= std::mem::take(&mut self.event.answers);
         self.timing.event(bit(choice), None)
     }
 
@@ -495,12 +300,7 @@ impl RequestTracker {
     /// Ends the event at hand.
     #[inline]
     pub(super) fn end_event(&mut self) -> EventEnd {
-        let event = std::mem::take(&mut self.event);
-        for index in indices(event.choices & !event.reasons) {
-            if event.texts & bit(index) != 0 { self.choices.text(index) } else { self.choices.seen(index) }
-        }
-        self.done |= self.framing == Some(Framing::Document);
-        self.terminal = self.done || self.choices.all_finished(self.asked_choices);
+        let event = self.answer.end_event();
         if event.choices > 1 {
             self.make_room(event.choices);
         }
@@ -610,7 +410,7 @@ impl RequestTracker {
 
     /// Output tokens by the answer's usage, or by what its engine measured, as far as they can be believed.
     fn wire_output(&self) -> (Count, Option<u64>) {
-        let count = self.usage.output(self.timing.each(), self.timing.events, self.terminal);
+        let count = self.usage.output(self.timing.each(), self.timing.events, self.answer.terminal);
         let reported = match count {
             Count::Tokens(tokens) => Some(tokens),
             Count::Unknown | Count::Implausible => self.timings.as_ref().and_then(|_| self.measured_usage().output),
@@ -630,34 +430,9 @@ impl RequestTracker {
         })
     }
 
-    fn answer(&self) -> AnswerState {
-        if let Some(fault) = self.fault {
-            match fault {
-                Fault::Error(kind) => AnswerState::Failed(kind),
-                Fault::Cancelled => AnswerState::Cancelled,
-            }
-        } else if self.choices.failed() {
-            AnswerState::Failed(None)
-        } else if self.is_suspect() {
-            AnswerState::Suspect
-        } else if self.terminal {
-            AnswerState::Complete
-        } else if self.is_deferred() {
-            AnswerState::Deferred
-        } else {
-            AnswerState::Open
-        }
-    }
-
     /// The choice that finished last did so now.
     pub(super) fn finished_at(&mut self, now: Instant) {
         self.timing.finished = Some(self.since_arrival(now));
-    }
-
-    fn is_suspect(&self) -> bool {
-        self.plain_text
-            && self.framing.is_some_and(Framing::is_stream)
-            && !self.choices.all_finished(self.asked_choices)
     }
 
     fn since_arrival(&self, now: Instant) -> Time {
@@ -675,15 +450,6 @@ impl RequestTracker {
         global.in_flight(self.shared.route.operation, phase).increment(1.0);
         self.stage = Stage::InFlight(phase);
     }
-}
-
-/// The choices of a set.
-fn indices(mut choices: u32) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let index = (choices != 0).then(|| choices.trailing_zeros())?;
-        choices &= choices - 1;
-        Some(index)
-    })
 }
 
 impl Drop for RequestTracker {

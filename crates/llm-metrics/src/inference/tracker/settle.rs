@@ -48,17 +48,17 @@ impl RequestTracker {
 
     fn settle_at(&mut self, now: Instant, end: End, live: u64) {
         let reported = self.shared.reports().engine.as_ref().and_then(|engine| engine.error);
-        let answer = self.answer();
-        let (status, framing) = (self.status, self.framing);
+        let answer = self.answer.state(|| self.shared.reports().params.background);
+        let (status, framing) = (self.status, self.answer.framing);
         let verdict = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
         if answer == AnswerState::Deferred && verdict.outcome == Outcome::Success {
-            self.no_generation = true;
+            self.answer.no_generation = true;
             self.forget_quality();
         }
         // The name of a request that failed by no fault of its own may be learnt: it is in an outage that it is asked for.
         self.shared.series(self.answered_by(), self.accepted || verdict.outcome == Outcome::Error);
         let measured = self.measure(now, verdict, live);
-        if measured.stream && !self.terminal {
+        if measured.stream && !self.answer.terminal {
             self.trailing_silence(now);
         }
         if self.quality.is_some() {
@@ -66,7 +66,7 @@ impl RequestTracker {
                 outcome: verdict.outcome,
                 usage: measured.usage,
                 max_tokens: measured.params.max_tokens.map(u64::from),
-                choices: self.choices.reasons(true).map(|(_, count)| count).sum(),
+                choices: self.answer.choices.reasons(true).map(|(_, count)| count).sum(),
                 input_truncated: measured.engine.input_truncated,
             });
         }
@@ -137,10 +137,10 @@ impl RequestTracker {
     }
 
     fn thinking(&self, usage: Usage, asked: Option<bool>) -> Thinking {
-        if self.reasoned || usage.reasoning.is_some_and(|tokens| tokens > 0) {
+        if self.answer.reasoned || usage.reasoning.is_some_and(|tokens| tokens > 0) {
             return Thinking::True;
         }
-        let produced = self.produced || usage.output.is_some_and(|tokens| tokens > 0);
+        let produced = self.answer.produced || usage.output.is_some_and(|tokens| tokens > 0);
         match asked {
             _ if produced => Thinking::False,
             Some(true) => Thinking::True,
@@ -155,7 +155,7 @@ impl RequestTracker {
         let output = OutputTiming {
             timing: &self.timing,
             tokens: usage.output,
-            hidden: usage.reasoning.filter(|_| !self.reasoned).unwrap_or(0),
+            hidden: usage.reasoning.filter(|_| !self.answer.reasoned).unwrap_or(0),
             manual: self.manual,
             reported: engine.decode,
             measured,
@@ -192,20 +192,20 @@ impl RequestTracker {
     fn record_choices(&self, series: &Series, verdict: Verdict) {
         let success = verdict.outcome == Outcome::Success;
         let mut outputs = 0;
-        for (reason, count) in self.choices.reasons(success) {
+        for (reason, count) in self.answer.choices.reasons(success) {
             series.finish_reason(reason).increment(count);
             outputs += count;
         }
         if success || verdict.error == Some(ErrorType::StreamTruncated) {
-            series.finish_reason(FinishReason::Missing).increment(self.choices.open(success));
-            outputs += self.choices.open(success);
+            series.finish_reason(FinishReason::Missing).increment(self.answer.choices.open(success));
+            outputs += self.answer.choices.open(success);
         }
         if let Some(quality) = &series.quality {
             quality.outputs.increment(outputs);
         }
-        let read = self.framing.is_some() && !self.unreadable;
-        let generates = self.shared.route.operation.generates() && !self.no_generation;
-        if success && read && generates && !self.choices.any() && !self.produced {
+        let read = self.answer.framing.is_some() && !self.answer.unreadable;
+        let generates = self.shared.route.operation.generates() && !self.answer.no_generation;
+        if success && read && generates && !self.answer.choices.any() && !self.answer.produced {
             self.failure(InspectionFailure::NoChoices);
         }
     }
@@ -217,7 +217,7 @@ impl RequestTracker {
         let Some(first) = self.timing.first else { return };
         if let Some(answer) = self.timing.answer {
             series.time_to_first_answer_token().record(answer.duration().as_secs_f64());
-            if self.reasoned {
+            if self.answer.reasoned {
                 series.reasoning_duration().record(answer.since(first).seconds());
             }
         }
@@ -228,7 +228,7 @@ impl RequestTracker {
 
     fn record_tokens(&self, series: &Series, measured: &Measured) {
         let Measured { usage, output, verdict, params, .. } = measured;
-        if !self.no_generation {
+        if !self.answer.no_generation {
             series.usage_report(measured.stream, output.source).increment(1);
         }
         if output.source == UsageSource::Estimated {
@@ -298,7 +298,12 @@ impl RequestTracker {
             outcome: verdict.outcome,
             error_type: verdict.error,
             status: self.status,
-            finish_reason: self.choices.reasons(verdict.outcome == Outcome::Success).next().map(|(reason, _)| reason),
+            finish_reason: self
+                .answer
+                .choices
+                .reasons(verdict.outcome == Outcome::Success)
+                .next()
+                .map(|(reason, _)| reason),
             stream: measured.stream,
             thinking: measured.thinking,
             duration: times.duration,
@@ -329,7 +334,7 @@ impl RequestTracker {
             usage: measured.usage,
             verdict: *verdict,
         };
-        let reasons = self.choices.reasons(verdict.outcome == Outcome::Success);
+        let reasons = self.answer.choices.reasons(verdict.outcome == Outcome::Success);
         span.end(self.shared.route.operation, &ended, reasons.map(|(reason, _)| reason));
     }
 }

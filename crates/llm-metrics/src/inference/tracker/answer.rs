@@ -1,0 +1,278 @@
+//! The answer, as far as it was read: its choices, the event at hand, and how far it came. It knows no metric and no clock.
+
+use super::super::{
+    choices::{Choices, bit},
+    tags::ThinkTags,
+    verdict::AnswerState,
+};
+use crate::{
+    vocabulary::{ErrorType, FinishReason},
+    wire::{Finality, Framing},
+};
+
+/// What was read of an answer.
+///
+/// ```text
+///   Open ──last event──────────────► Complete      (a stream says itself that it is complete, a document by its end)
+///     ├──text where an event is due─► Suspect      until an event shows that the stream goes on
+///     ├──error, or a failed choice──► Failed
+///     ├──cancelled by its caller────► Cancelled
+///     └──to be made in background───► Deferred
+/// ```
+#[derive(Default)]
+pub(in crate::inference) struct Answer {
+    /// How the body that is read is made up. `None`: nothing of it is read, and transport decides.
+    pub(super) framing: Option<Framing>,
+    tags: ThinkTags,
+    /// Reasoning was seen.
+    pub(super) reasoned: bool,
+    /// Anything that a model produces was seen.
+    pub(super) produced: bool,
+    pub(super) choices: Choices,
+    /// How many choices the request asked for, if not very many; 0 where that is not known.
+    pub(super) requested_choices: u8,
+    /// One was asked for and nothing shows that there are more, so that an index is not one of a choice (some servers count
+    /// tokens in it).
+    pub(super) one_choice: bool,
+    /// What the answer says that went wrong.
+    fault: Option<Fault>,
+    /// A plain text came, and nothing after it that shows that the stream goes on.
+    pub(in crate::inference) plain_text: bool,
+    /// The protocol's last word came.
+    pub(in crate::inference) done: bool,
+    /// The answer said that there was nothing to generate.
+    pub(in crate::inference) no_generation: bool,
+    /// The answer said that it is not there yet; and that it is made in the background.
+    pending: bool,
+    background: bool,
+    /// Something of the answer could not be read.
+    pub(in crate::inference) unreadable: bool,
+    /// Everything that was to come has come, and its event is whole: only then can a client read it.
+    pub(super) terminal: bool,
+    pub(super) event: Event,
+}
+
+/// What an answer says of itself that it is no success.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// It holds an error, of a type if it said so.
+    Error(Option<ErrorType>),
+    /// Its caller has cancelled it by another request.
+    Cancelled,
+}
+
+/// What the event at hand has shown so far.
+pub(super) struct Event {
+    pub(super) bears_token: bool,
+    pub(super) answers: bool,
+    pub(super) finishes: bool,
+    /// It has reported counts.
+    pub(super) counted: Option<Finality>,
+    /// The choices that it is about, and those that have text or a reason in it, a bit each.
+    pub(super) choices: u32,
+    pub(super) texts: u32,
+    pub(super) reasons: u32,
+    /// The indices that the first text and the first reason stood under.
+    text_index: u32,
+    finish_index: u32,
+}
+
+/// No index of a choice.
+const NONE: u32 = u32::MAX;
+
+impl Default for Event {
+    fn default() -> Self {
+        Self {
+            bears_token: false,
+            answers: false,
+            finishes: false,
+            counted: None,
+            choices: 0,
+            texts: 0,
+            reasons: 0,
+            text_index: NONE,
+            finish_index: NONE,
+        }
+    }
+}
+
+impl Answer {
+    /// A choice is there; returns which one it is.
+    #[inline]
+    pub(in crate::inference) fn choice(&mut self, index: u32) -> u32 {
+        let index = self.index(index);
+        self.event.choices |= bit(index);
+        index
+    }
+
+    /// There is text of a choice; returns which one it is.
+    pub(in crate::inference) fn text(&mut self, index: u32) -> u32 {
+        let index = self.index_in(index, |event| &mut event.text_index);
+        self.event.texts |= bit(index);
+        index
+    }
+
+    /// What this event has shown of one choice was another's.
+    pub(in crate::inference) fn moved(&mut self, from: u32, to: u32) {
+        let (from, to) = (bit(self.index(from)), bit(self.index(to)));
+        for choices in [&mut self.event.choices, &mut self.event.texts] {
+            if *choices & from != 0 {
+                *choices = *choices & !from | to;
+            }
+        }
+    }
+
+    pub(in crate::inference) fn finish_reason(&mut self, index: u32, reason: FinishReason) -> u32 {
+        let index = self.index_in(index, |event| &mut event.finish_index);
+        self.event.reasons |= bit(index);
+        self.event.finishes |= self.choices.finished(index, reason) || self.event.texts & bit(index) != 0;
+        index
+    }
+
+    /// The event at hand is nothing but a text of this choice; returns which one it is.
+    #[inline]
+    pub(in crate::inference) fn lone_text(&mut self, index: u32) -> u32 {
+        self.plain_text = false;
+        self.index(index)
+    }
+
+    /// Text as its reader sees it, tags and all. Returns whether a closing tag showed that what came before was reasoning.
+    #[inline]
+    pub(super) fn answer_text(&mut self, choice: u32, fragment: &[u8]) -> bool {
+        self.produce();
+        if choice > 0 {
+            return false;
+        }
+        let found = self.tags.read(fragment);
+        self.reasoned |= found.reasoning;
+        if found.reclassified {
+            self.event.answers = false;
+        }
+        self.event.answers |= found.answer;
+        found.reclassified
+    }
+
+    pub(in crate::inference) fn reasoning_text(&mut self, fragment: &[u8]) {
+        self.produce();
+        self.tags.sent_apart();
+        self.reasoned = self.reasoned || !fragment.iter().all(u8::is_ascii_whitespace);
+    }
+
+    /// Reasoning was reported by hand.
+    pub(super) fn reasoned(&mut self) {
+        self.produce();
+        self.reasoned = true;
+    }
+
+    /// A tool call, or a refusal.
+    pub(in crate::inference) fn part(&mut self) {
+        self.produce();
+        self.event.answers = true;
+    }
+
+    pub(in crate::inference) fn in_band_error(&mut self, kind: Option<ErrorType>) {
+        let known = if let Some(Fault::Error(known)) = self.fault { known } else { None };
+        self.fault = Some(Fault::Error(known.or(kind)));
+    }
+
+    pub(in crate::inference) fn cancelled(&mut self) {
+        self.fault.get_or_insert(Fault::Cancelled);
+    }
+
+    /// The answer is not there yet.
+    pub(in crate::inference) fn pending(&mut self, background: bool) {
+        self.pending = true;
+        self.background |= background;
+    }
+
+    /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.
+    pub(in crate::inference) fn broken_off(&mut self) {
+        if self.framing == Some(Framing::Document) {
+            self.in_band_error(None);
+        }
+    }
+
+    /// Ends an event that was nothing but a text of this choice. Returns whether it had text of the answer.
+    #[inline]
+    pub(super) fn end_lone_text(&mut self, choice: u32) -> bool {
+        self.choices.text(choice);
+        // The choice is open: only the protocol's last word is the end.
+        self.terminal = self.done;
+        self.event.bears_token = false;
+        std::mem::take(&mut self.event.answers)
+    }
+
+    /// Ends the event at hand, and returns what it has shown.
+    #[inline]
+    pub(super) fn end_event(&mut self) -> Event {
+        let event = std::mem::take(&mut self.event);
+        for index in indices(event.choices & !event.reasons) {
+            if event.texts & bit(index) != 0 { self.choices.text(index) } else { self.choices.seen(index) }
+        }
+        self.done |= self.framing == Some(Framing::Document);
+        self.terminal = self.done || self.choices.all_finished(self.requested_choices);
+        event
+    }
+
+    /// How far it came. `in_background`: the request asked for an answer in the background.
+    pub(super) fn state(&self, in_background: impl FnOnce() -> bool) -> AnswerState {
+        if let Some(fault) = self.fault {
+            match fault {
+                Fault::Error(kind) => AnswerState::Failed(kind),
+                Fault::Cancelled => AnswerState::Cancelled,
+            }
+        } else if self.choices.failed() {
+            AnswerState::Failed(None)
+        } else if self.is_suspect() {
+            AnswerState::Suspect
+        } else if self.terminal {
+            AnswerState::Complete
+        } else if self.is_deferred(in_background) {
+            AnswerState::Deferred
+        } else {
+            AnswerState::Open
+        }
+    }
+
+    /// Whether the answer is made in the background, and all that was to be read is that it will be.
+    fn is_deferred(&self, in_background: impl FnOnce() -> bool) -> bool {
+        self.pending && !self.produced && (self.background || in_background())
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.plain_text
+            && self.framing.is_some_and(Framing::is_stream)
+            && !self.choices.all_finished(self.requested_choices)
+    }
+
+    fn produce(&mut self) {
+        self.produced = true;
+        self.event.bears_token = true;
+    }
+
+    /// Two texts, or two reasons, in one event are of two choices.
+    fn index_in(&mut self, index: u32, first: impl FnOnce(&mut Event) -> &mut u32) -> u32 {
+        let first = first(&mut self.event);
+        if *first == NONE {
+            *first = index;
+        }
+        self.one_choice &= *first == index;
+        self.plain_text = false;
+        let index = self.index(index);
+        self.event.choices |= bit(index);
+        index
+    }
+
+    fn index(&self, index: u32) -> u32 {
+        if self.one_choice { 0 } else { index }
+    }
+}
+
+/// The choices of a set.
+fn indices(mut choices: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let index = (choices != 0).then(|| choices.trailing_zeros())?;
+        choices &= choices - 1;
+        Some(index)
+    })
+}
