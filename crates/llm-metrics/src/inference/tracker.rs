@@ -2,31 +2,27 @@
 
 mod answer;
 mod settle;
+mod tokens;
 
 use std::{sync::Arc, time::Instant};
 
-use self::answer::{Answer, Event};
-
+use self::answer::Answer;
 use super::{
     choices::bit,
     handle::InferenceHandle,
     quality::OutputQuality,
-    shared::{LONGEST_PLAUSIBLE_TIME, SharedRequest},
+    shared::SharedRequest,
     span::{RequestSpan, SpanKind},
-    timing::{Samples, Time, TokenTiming},
-    usage::{Count, ReportedUsage, UsageUpdate, highest, whole},
+    timing::{Time, TokenTiming},
+    usage::ReportedUsage,
     verdict::End,
 };
 use crate::{
     quality::Part,
-    recent::Latency,
     record::{LlmMetrics, RawLabels, Series},
-    vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Operation, Phase, Protocol, SkipReason, Usage},
-    wire::{Counts, Finality, Framing, Route, Timings},
+    vocabulary::{Endpoint, InspectionFailure, Operation, Phase, Protocol, SkipReason},
+    wire::{Counts, Framing, Route, Timings},
 };
-
-/// At most so many samples of inter-token latency for one event.
-const MAX_SAMPLES_AN_EVENT: u64 = 64;
 
 /// A request from its arrival to its end. Dropping it settles it.
 ///
@@ -241,24 +237,6 @@ impl RequestTracker {
         self.answer_model.as_ref().map(|name| &***name)
     }
 
-    /// Times above a day are discarded, and so are those of an output that had no second token.
-    pub(super) fn timings(&mut self, mut timings: Timings) {
-        let mut implausible = false;
-        for time in [&mut timings.load, &mut timings.prefill, &mut timings.decode] {
-            if time.is_some_and(|time| time > LONGEST_PLAUSIBLE_TIME) {
-                *time = None;
-                implausible = true;
-            }
-        }
-        if implausible {
-            self.failure(InspectionFailure::Implausible);
-        }
-        if timings.usage.output.is_some_and(|tokens| tokens < 2) {
-            timings.decode = None;
-        }
-        **self.timings.get_or_insert_default() = timings;
-    }
-
     /// Text of an answer as its reader sees it, tags and all.
     #[inline]
     pub(super) fn answer_text(&mut self, choice: u32, fragment: &[u8]) {
@@ -274,12 +252,6 @@ impl RequestTracker {
         self.shared.add_reasoning(tokens);
     }
 
-    /// Token counts as the wire has them so far.
-    pub(super) fn wire_usage(&mut self, usage: Usage, finality: Finality) {
-        self.counts = Counts::from(highest(self.counts.into(), usage));
-        self.answer.event.counted = Some(finality);
-    }
-
     /// Ends an event that was nothing but a text of this choice, as [`end_event`](Self::end_event) would; returns how many tokens it bore.
     #[inline]
     pub(super) fn end_lone_text(&mut self, choice: u32) -> u64 {
@@ -288,13 +260,6 @@ impl RequestTracker {
             self.make_room(bit(choice));
         }
         self.timing.event(bit(choice), None)
-    }
-
-    /// Makes room for the last of these choices, of several.
-    #[cold]
-    fn make_room(&mut self, choices: u32) {
-        let own = u32::try_from(self.usage.total(&[]).unwrap_or(0)).unwrap_or(u32::MAX);
-        self.timing.make_room(choices.ilog2() as usize, own);
     }
 
     /// Ends the event at hand.
@@ -311,128 +276,6 @@ impl RequestTracker {
             end.tokens = self.timing.event(event.texts, total);
         }
         end
-    }
-
-    /// Takes over counts; returns the output tokens so far, where the event reports them.
-    fn event_usage(&mut self, event: &Event, finality: Finality) -> Option<u64> {
-        let counts = std::mem::take(&mut self.counts);
-        let update = UsageUpdate {
-            counts,
-            finality,
-            choice: event.choices.is_power_of_two().then(|| event.choices.ilog2() as usize),
-            bears_token: event.bears_token,
-            may_be_last: event.reasons != 0 || !event.bears_token,
-            events: self.timing.events.saturating_add(event.bears_token.into()),
-        };
-        self.usage.update(update, self.timing.each_mut());
-        counts.output().and_then(|_| self.usage.total(self.timing.each()))
-    }
-
-    /// Tokens came: `tokens` of them in `events` events that arrived together.
-    pub(super) fn on_tokens(&mut self, now: Instant, tokens: u64, events: u64) {
-        let time = self.since_arrival(now);
-        if std::mem::take(&mut self.timing.answered) {
-            self.timing.answer.get_or_insert(time);
-        }
-        let before = self.timing.last.replace(time);
-        if self.stream != Some(true) {
-            return;
-        }
-        let live = if self.manual { None } else { self.reported(events) };
-        let Some(before) = before else {
-            self.timing.begin(time, tokens, events);
-            self.enter(Phase::Streaming);
-            let (series, time) = (self.series(), time.duration());
-            series.time_to_first_token().record(time.as_secs_f64());
-            series.recent.record(now, [(Latency::FirstToken, time)]);
-            self.span.first_chunk(time);
-            return self.publish_live();
-        };
-        let gap = time.since(before);
-        self.gap(gap);
-        if self.shared.metrics.0.options.inter_token_latency {
-            let histogram = self.shared.series(self.answered_by(), self.accepted).inter_token_latency();
-            let record = |Samples { seconds, count }| match count {
-                1 => histogram.record(seconds),
-                _ => histogram.record_many(seconds, count.min(MAX_SAMPLES_AN_EVENT * events) as usize),
-            };
-            if self.timing.several() {
-                self.timing.each_sampled(time, before, record);
-            } else if let Some(samples) = self.timing.sample(gap, live.unwrap_or(tokens)) {
-                record(samples);
-            }
-        }
-        self.publish_live();
-    }
-
-    /// Nobody saw a token for so long.
-    fn gap(&mut self, gap: Time) {
-        self.timing.gap(gap);
-        if gap > Time::of(self.shared.metrics.0.options.stall) {
-            self.stalled();
-        }
-    }
-
-    #[cold]
-    fn stalled(&self) {
-        self.series().stalls.increment(1);
-    }
-
-    /// How many tokens an engine that reports them live had for these events.
-    fn reported(&mut self, events: u64) -> Option<u64> {
-        let (tokens, steps) = (self.shared.tokens(), self.shared.steps());
-        (tokens > 0).then(|| self.timing.live(tokens, steps, events))
-    }
-
-    /// Publishes output tokens as they become known.
-    #[inline]
-    pub(super) fn publish_live(&mut self) {
-        let is_reported = self.timings.is_some() || self.usage.total(self.timing.each()).is_some();
-        // Mostly nothing is known before the end.
-        if is_reported || self.shared.tokens() > 0 || self.shared.metrics.0.options.live_tokens {
-            self.publish_known(is_reported);
-        }
-    }
-
-    fn publish_known(&mut self, is_reported: bool) {
-        let wire = if is_reported { self.wire_output().1 } else { None };
-        let total = if self.shared.tokens() > 0 {
-            self.shared.tokens()
-        } else if let Some(output) = wire {
-            output
-        } else if self.shared.metrics.0.options.live_tokens {
-            u64::from(self.timing.events)
-        } else {
-            return;
-        };
-        self.shared.publish(self.series(), total);
-    }
-
-    /// Output tokens by the answer's usage, or by what its engine measured, as far as they can be believed.
-    fn wire_output(&self) -> (Count, Option<u64>) {
-        let count = self.usage.output(self.timing.each(), self.timing.events, self.answer.terminal);
-        let reported = match count {
-            Count::Tokens(tokens) => Some(tokens),
-            Count::Unknown | Count::Implausible => self.timings.as_ref().and_then(|_| self.measured_usage().output),
-        };
-        (count, reported)
-    }
-
-    /// Tokens by the engine's measurements. Of several choices they are those of one.
-    fn measured_usage(&self) -> Usage {
-        let Some(timings) = &self.timings else { return Usage::new() };
-        let seen = u64::from(self.timing.events);
-        let believed = |tokens: &u64| *tokens > 0 && (*tokens >= seen || !self.timing.several());
-        whole(Usage {
-            input: timings.usage.input.filter(|tokens| *tokens > 0),
-            output: timings.usage.output.filter(believed),
-            ..timings.usage
-        })
-    }
-
-    /// The choice that finished last did so now.
-    pub(super) fn finished_at(&mut self, now: Instant) {
-        self.timing.finished = Some(self.since_arrival(now));
     }
 
     fn since_arrival(&self, now: Instant) -> Time {
