@@ -169,7 +169,7 @@ fn modes() -> Vec<Panel> {
             |mode| counter!(catalog::REQUESTS).with(THINKING, mode).of_variable(INSTANCE, "a").increase(whole).sum(),
             sides,
         ),
-        Panel::stat("GPU memory of A, most", "Memory is a device's, not a request's: to see what thinking takes, compare two instances, one in each mode.", units::BYTES)
+        Panel::stat("GPU memory of A, most", "Memory belongs to a device, not to a request. To see the cost of thinking, compare two instances, one in each mode.", units::BYTES)
             .instant(memory("a"), "used")
             .empty("No GPU is watched")
             .size(8, 4),

@@ -39,7 +39,7 @@ fn errors(slo: &Slo) -> Vec<Panel> {
         parts::requests_by_outcome(),
         Panel::lines(
             "Error ratio",
-            "Requests that failed by our fault, of those that succeeded or so failed. Lines: what is promised, and where the alert on the ratio is.",
+            "Share of requests that failed because of the server, among those that succeeded or failed. Lines: the objective, and the threshold of the alert.",
             units::RATIO,
         )
         .target(error_ratio(RATE), "all")
@@ -55,13 +55,13 @@ fn errors(slo: &Slo) -> Vec<Panel> {
         .empty("Nothing failed, nothing was rejected"),
         Panel::bars(
             "Failures by status",
-            "The same by the status of the response's head: 200 where a stream failed later, `none` where there was no head.",
+            "The same by the status in the response head: 200 if a stream failed later, `none` if there was no head.",
             units::COUNT,
         )
         .target(failed().increase(RATE).sum_by([STATUS]).gt(0.0), "{{status}}")
         .colors(parts::STATUS_COLORS)
         .empty("Nothing failed, nothing was rejected"),
-        Panel::lines("Clients that leave", "Share of requests that nobody waited for, by model.", units::RATIO)
+        Panel::lines("Clients that leave", "Share of requests whose client left before the end, by model.", units::RATIO)
             .target(
                 parts::requests().with(OUTCOME, "cancelled").rate(RATE).sum_by([MODEL])
                     / parts::requests().rate(RATE).sum_by([MODEL]),
@@ -139,7 +139,7 @@ fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             units::RATIO,
         )
         .target(1.0 - rules.misses.over(Window::minutes(5)).now(), "{{slo}} {{model}}")
-        .empty("The server has no objective of its own")
+        .empty("No objective is configured in the server")
         .between(0.0, 1.0)
         .size(12, 7),
         Panel::lines(
@@ -148,7 +148,7 @@ fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             units::REQUESTS_PER_SECOND,
         )
         .target(rules.goodput.now(), "{{slo}} {{model}}")
-        .empty("The server has no objective of its own")
+        .empty("No objective is configured in the server")
         .size(12, 7),
     ]
 }
@@ -168,7 +168,7 @@ fn saturation(rules: &Recording) -> Vec<Panel> {
         Panel::lines("In flight by instance", "Requests that have not ended.", units::COUNT)
             .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by([INSTANCE]), "{{instance}}")
             .size(8, 8),
-        Panel::lines("KV cache", "Share of the engine's KV cache that is in use, where the engine tells.", units::RATIO)
+        Panel::lines("KV cache", "Share of the engine's KV cache that is in use, if the engine reports it.", units::RATIO)
             .target(gauge!(catalog::ENGINE_KV_CACHE_USAGE).now().max_by([INSTANCE, MODEL]), "{{instance}} {{model}}")
             .between(0.0, 1.0)
             .empty("The engine does not tell")
@@ -182,14 +182,14 @@ fn saturation(rules: &Recording) -> Vec<Panel> {
         .target(parts::requests().rate(RATE).sum(), "ended")
         .colors(&[("arrived", "blue"), ("ended", "super-light-blue")])
         .size(8, 8),
-        Panel::lines("Saturation", "Requests in flight over what all replicas can have. Recorded for each job.", units::RATIO)
+        Panel::lines("Saturation", "Requests in flight, divided by the number that all replicas can have. Recorded for each job.", units::RATIO)
             .target(rules.saturation.now(), "{{job}}")
             .limit(1.0)
         .reach(1.0)
             .size(8, 8),
         Panel::lines(
             "Replicas that are wanted",
-            "For what is in flight now, or in a quarter of an hour if it goes on so, whichever is more. Recorded for each job.",
+            "For the requests in flight now, or for the forecast in 15 minutes, if that is more. Recorded for each job.",
             units::COUNT,
         )
         .target(rules.desired_replicas.now(), "{{job}}")

@@ -40,7 +40,7 @@ pub(super) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-gateway",
         title: "LLM gateway",
-        description: "How are the upstreams of a gateway, and what does it add itself? What an upstream does not tell is not there.",
+        description: "The state of the upstreams of a gateway, and the latency that the gateway adds. Values that an upstream does not report are missing.",
         variables: VARIABLES,
         scope: SCOPE,
         rows: vec![
@@ -67,7 +67,7 @@ fn upstreams() -> Vec<Panel> {
         .size(8, 8),
         Panel::stacked(
             "Attempts by result",
-            "Attempts to get an answer, a second. More than one for a request only where nothing of it had been sent.",
+            "Attempts to get an answer, per second. A request has more than one only if no byte of it had been sent.",
             units::REQUESTS_PER_SECOND,
         )
         .target(counter!(gateway::ATTEMPTS).rate(RATE).sum_by(["result"]), "{{result}}")
@@ -103,12 +103,12 @@ fn own() -> Vec<Panel> {
 
 fn allowances() -> Vec<Panel> {
     vec![
-        lines("What is left", "Share of the allowance, where the upstream tells it.", units::RATIO)
+        lines("What is left", "Remaining share of the quota, if the upstream reports it.", units::RATIO)
             .target(gauge!(gateway::QUOTA_REMAINING).now().min_by([UPSTREAM, "kind"]), "{{upstream}} {{kind}}")
             .between(0.0, 1.0),
         Panel::bars(
             "Turned away with a 429",
-            "By what the answer says: the allowance is used up, or the upstream has no room for anybody.",
+            "By the cause in the answer: the quota is used up, or the upstream is overloaded.",
             units::COUNT,
         )
         .target(counter!(gateway::THROTTLED).increase(RATE).sum_by([UPSTREAM, "kind"]).gt(0.0), "{{upstream}} {{kind}}")

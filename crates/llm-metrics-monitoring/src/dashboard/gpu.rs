@@ -22,7 +22,7 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
     Dashboard {
         uid: "llm-gpu",
         title: "LLM GPUs",
-        description: "How are the GPUs? What a device does not tell is not there.",
+        description: "The state of the GPUs. Values that a device does not report are missing.",
         variables: GPU_VARIABLES,
         scope: SCOPE,
         rows: vec![
@@ -50,7 +50,7 @@ fn at_a_glance(slo: &Slo) -> Vec<Panel> {
     vec![
         Panel::table(
             "GPUs, now",
-            "A line for each GPU, those that are lost first. A click on a heading sorts. Memory is what is allocated: engines that take it all when they start are always full.",
+            "One line per GPU, lost GPUs first. Click on a heading to sort. Memory is allocated memory, so engines that allocate everything at the start are always full.",
             &[
                 (INSTANCE, "Instance"),
                 (GPU, "GPU"),
@@ -106,7 +106,7 @@ fn memory(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         Panel::lines(
             "Memory used",
             format!(
-                "Share of the memory that is allocated, and, of a GPU that is known for an hour, where it will be in {} h if it goes on as in the last hour and the last quarter of one.",
+                "Share of the memory that is allocated. After the first hour, also the forecast for {} h, if the growth of the last hour and of the last 15 minutes continues.",
                 slo.gpu.memory_forecast_hours
             ),
             units::RATIO,
@@ -117,7 +117,7 @@ fn memory(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         // What is above is full.
         .between(0.0, 1.2)
         .steps(GOOD, &gpu_memory_limits(slo)),
-        Panel::lines("Memory in bytes", "What is allocated, and what there is (dashed). An APU has most of it from the system.", units::BYTES)
+        Panel::lines("Memory in bytes", "Allocated memory, and total memory (dashed). An APU mostly uses system memory.", units::BYTES)
             .target(each(gauge!(gpu::MEMORY_USED)), NAME)
             .target(each(gauge!(gpu::MEMORY_TOTAL)), "{{instance}} GPU {{gpu}}, all")
             .target(each(gauge!(gpu::SYSTEM_MEMORY_USED)), "{{instance}} GPU {{gpu}}, of the system")
@@ -205,17 +205,18 @@ fn power(rules: &Recording) -> Vec<Panel> {
             .target(each(gauge!(gpu::POWER_LIMIT).with("kind", "enforced")), "{{instance}} GPU {{gpu}}, limit")
             .dashed(", limit$")
             .decimals(0),
-        Panel::lines("Temperature", "Of the die, and where the device slows down (dashed).", units::CELSIUS)
-            .target(each(gauge!(gpu::TEMPERATURE).with("sensor", "gpu")), NAME)
-            .target(
-                each(gauge!(gpu::TEMPERATURE_LIMIT).with("kind", "slowdown")),
-                "{{instance}} GPU {{gpu}}, slows down",
-            )
-            .dashed("slows down$")
-            .decimals(0),
+        Panel::lines(
+            "Temperature",
+            "Temperature of the die, and the temperature at which the device slows down (dashed).",
+            units::CELSIUS,
+        )
+        .target(each(gauge!(gpu::TEMPERATURE).with("sensor", "gpu")), NAME)
+        .target(each(gauge!(gpu::TEMPERATURE_LIMIT).with("kind", "slowdown")), "{{instance}} GPU {{gpu}}, slows down")
+        .dashed("slows down$")
+        .decimals(0),
         Panel::states(
             "GPUs whose clocks are held down",
-            "How many GPUs, by reason. What is normal is not here, such as `sw_power_cap` at full load: it is below.",
+            "Number of GPUs, by reason. Normal reasons, such as `sw_power_cap` at full load, are in the panel below.",
             &[("0", "none", "semi-dark-blue"), ("1", "1 GPU", "orange")],
         )
         .target(
@@ -246,7 +247,7 @@ fn power(rules: &Recording) -> Vec<Panel> {
         .empty("No tokens, or no GPU that counts its energy"),
         Panel::lines(
             "Time with the clocks held down",
-            "Share of time, from the driver's own count: what is shorter than a reading is in it, too.",
+            "Share of time, from the driver's counter. It includes events that are shorter than the polling interval.",
             units::RATIO,
         )
         .target(

@@ -24,7 +24,7 @@ pub(super) fn dashboard(slo: &Slo) -> Dashboard {
             Row::new("Whole requests", "No request succeeded in this time", whole(slo)),
             Row::new("By model and instance", "No streams in this time", compared(slo)),
             Row::new("Peaks and stalls", "No requests in the last minute", peaks()),
-            Row::new("Inside the engine, where it tells", "The engine does not tell", engine()),
+            Row::new("Inside the engine, where it tells", "The engine does not report this", engine()),
         ],
     }
 }
@@ -70,7 +70,7 @@ fn between_tokens(slo: &Slo) -> Vec<Panel> {
         .log(),
         quantiles(
             "Longest silence in a stream",
-            "The longest gap of each stream: what a reader notices, and what a mean hides.",
+            "The longest gap of each stream. Users notice it, but a mean hides it.",
             units::SECONDS,
             &histogram!(catalog::STREAM_MAX_GAP),
         )
@@ -86,7 +86,7 @@ fn whole(slo: &Slo) -> Vec<Panel> {
     vec![
         quantiles(
             "Request duration",
-            "From arrival to the end of the answer, of requests that succeeded: failures can be fast, and would hide what is slow. Lines: where P95 and P99 alert.",
+            "From arrival to the end of the answer, for successful requests. Failures can be fast, and would hide slow requests. Lines: the thresholds of the alerts on P95 and P99.",
             units::SECONDS,
             &answered(),
         )

@@ -1,4 +1,4 @@
-//! Are we well? What is promised, what comes in, how it is served, and by what.
+//! The state of the service: active alerts, objectives, load, latency, and targets.
 
 use llm_metrics::catalog::{
     self,
@@ -24,7 +24,7 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
     Dashboard {
         uid: "llm-overview",
         title: "LLM overview",
-        description: "Are we well? What is promised, what comes in, how it is served, and by what.",
+        description: "The state of the service: active alerts, objectives, load, latency, and targets.",
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
@@ -288,7 +288,7 @@ fn traffic() -> Vec<Panel> {
         parts::requests_by_outcome().size(8, 8),
         Panel::stacked(
             "Requests in flight",
-            "Requests that wait for their first token, and those that have it. What is not streamed waits to its end.",
+            "Requests that wait for their first token, and requests that have it. A request without streaming waits until its end.",
             units::COUNT,
         )
         .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by([PHASE]), "{{phase}}")
@@ -318,7 +318,7 @@ fn latency(slo: &Slo) -> Vec<Panel> {
         .log(),
         quantiles(
             "Request duration",
-            "From arrival to the end of the answer, of requests that succeeded. The dashed line is where P95 alerts.",
+            "From arrival to the end of the answer, for successful requests. The dashed line is the threshold of the alert on P95.",
             units::SECONDS,
             &histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success"),
         )

@@ -19,7 +19,7 @@ pub(super) fn dashboard(rules: &Recording) -> Dashboard {
     Dashboard {
         uid: "llm-quality",
         title: "LLM output quality",
-        description: "Is what comes out any good? Checked as it passes; what each check cannot tell is in docs/quality.md.",
+        description: "The quality of answers, checked while they pass. docs/quality.md explains the limits of each check.",
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
@@ -51,7 +51,7 @@ fn forms(rules: &Recording) -> Vec<Panel> {
         .between(0.0, 1.0),
         Panel::bars(
             "Structured outputs",
-            "What became of them. `fenced` is JSON in a Markdown fence, `truncated` the beginning of JSON in an answer that was cut, `unchecked` a form that nobody can check.",
+            "The results of the check. `fenced` is JSON in a Markdown fence, `truncated` the beginning of JSON in an answer that was cut, `unchecked` a format that cannot be checked.",
             units::COUNT,
         )
         .target(counted(counter!(catalog::STRUCTURED_OUTPUTS), RESULT), "{{result}}")
@@ -109,7 +109,7 @@ fn failures(rules: &Recording) -> Vec<Panel> {
 
 fn ends() -> Vec<Panel> {
     vec![
-        Panel::bars("Answers that were cut", "By what cut them.", units::COUNT)
+        Panel::bars("Answers that were cut", "Number of answers, by the cause of the cut.", units::COUNT)
             .target(counted(counter!(catalog::OUTPUT_TRUNCATED), CAUSE), "{{cause}}")
             .colors(&[
                 ("max_tokens", "orange"),
@@ -146,9 +146,13 @@ fn anomalies() -> Vec<Panel> {
                 "{{model}}",
             )
             .reach(0.02),
-        Panel::stacked("Answers", "Answers that ended, a second: what shares above are of.", units::PER_SECOND)
-            .target(outputs().rate(RATE).sum_by([OPERATION]), "{{operation}}")
-            .empty("No answer ended in this time")
-            .size(24, 7),
+        Panel::stacked(
+            "Answers",
+            "Answers that ended, per second. The shares above are relative to these.",
+            units::PER_SECOND,
+        )
+        .target(outputs().rate(RATE).sum_by([OPERATION]), "{{operation}}")
+        .empty("No answer ended in this time")
+        .size(24, 7),
     ]
 }

@@ -93,7 +93,7 @@ fn gaps() -> Vec<Panel> {
         .size(6, 8),
         bars(
             "Requests that passed unmeasured",
-            "POSTs that succeeded on a path that is not known and look like calls of a model, by what looks like it. Name their paths to the layer.",
+            "Successful POSTs to unknown paths that look like LLM requests, by the reason for that. Add their paths to the layer.",
         )
         .target(counter!(catalog::REQUESTS_PASSED).increase(RATE).sum_by([REASON]), "{{reason}}")
         .empty("None")
@@ -107,7 +107,7 @@ fn collector(slo: &Slo) -> Vec<Panel> {
     vec![
         Panel::states(
             "The driver",
-            "Whether it answers, where there is a collector. A machine without GPUs has none that does.",
+            "1 if the collector works. On a machine without GPUs it is 0.",
             &[("0", "none", "orange"), ("1", "answers", "semi-dark-blue")],
         )
         .target(gauge!(gpu::COLLECTOR_UP).now().min_by([INSTANCE]), "{{instance}}")
@@ -121,9 +121,9 @@ fn collector(slo: &Slo) -> Vec<Panel> {
         .limit(slo.gpu.stale_seconds),
         panel("Duration of a round, P95", "How long it takes to read all devices.", units::SECONDS)
             .target(tick.quantile(0.95, RATE, [INSTANCE]), "{{instance}}"),
-        Panel::bars("Errors", "What went wrong while collecting, and drivers that were opened anew.", units::COUNT)
+        Panel::bars("Errors", "Errors while collecting, and drivers that were opened again.", units::COUNT)
             .target(counter!(gpu::ERRORS).increase(RATE).sum_by(["kind"]), "{{kind}}")
-            .target(counter!(gpu::REINITS).increase(RATE).sum(), "opened anew")
+            .target(counter!(gpu::REINITS).increase(RATE).sum(), "opened again")
             .size(6, 7),
     ]
 }

@@ -41,7 +41,7 @@ fn share() -> Vec<Panel> {
     let requests_panel = both(
         Panel::stacked(
             "Requests",
-            "Requests that ended, a second. `unknown` had no output, and did not say what they wanted.",
+            "Requests that ended, per second. `unknown` requests had no output, and did not set the mode.",
             units::REQUESTS_PER_SECOND,
         ),
         of,
@@ -76,7 +76,7 @@ fn waiting() -> Vec<Panel> {
     vec![
         Panel::lines(
             "First token and first token of the answer, P95",
-            "What a program sees first, and what a reader waits for. Streams that were cut while they thought have no answer: where there are many, the answers' P95 can be the lower one.",
+            "Time to the first token, and time to the first token of the answer. Streams that were cut during the reasoning have no answer. If there are many, the P95 of answers can be lower.",
             units::SECONDS,
         )
         .target(p95(histogram!(catalog::TIME_TO_FIRST_ANSWER_TOKEN)), "answer")
@@ -85,7 +85,7 @@ fn waiting() -> Vec<Panel> {
         .log(),
         quantiles(
             "Duration of thinking",
-            "From the first token to the first one of the answer, where there was reasoning. Streams only.",
+            "From the first token to the first token of the answer, for requests with reasoning. Streams only.",
             units::SECONDS,
             &reasoning,
         )

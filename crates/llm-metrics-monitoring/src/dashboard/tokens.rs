@@ -20,7 +20,7 @@ pub(super) fn dashboard(rules: &Recording) -> Dashboard {
         scope: SERVER,
         rows: vec![
             Row::new("Throughput", "No tokens in this time", throughput()),
-            Row::new("Length of prompts and answers", "No request told it in this time", lengths()),
+            Row::new("Length of prompts and answers", "No request reported it in this time", lengths()),
             Row::new("How answers end", "No answer ended in this time", ends()),
             Row::new("Cost and waste", "No requests in this time", cost(rules)),
         ],
@@ -135,7 +135,7 @@ fn cost(rules: &Recording) -> Vec<Panel> {
         .size(8, 7),
         Panel::stacked(
             "Where token counts come from",
-            "Accepted requests a second. What is `missing` or `estimated` is in no token counter.",
+            "Accepted requests per second. `missing` and `estimated` requests are in no token counter.",
             units::REQUESTS_PER_SECOND,
         )
         .target(counter!(catalog::USAGE_REPORTS).rate(RATE).sum_by([SOURCE]), "{{source}}")
