@@ -101,13 +101,19 @@ fn an_embedding_is_not_streamed_and_misses_no_output() {
     for operation in [Operation::Embeddings, Operation::Rerank] {
         let recording = Recording::new();
         let mut inference = recording.metrics.start(operation, "m");
-        inference.usage(Usage::new().input(9));
+        inference.usage(Usage::new().input(9).output(0));
         inference.finish(FinishReason::Stop);
         let recorded = recording.take();
         recorded.assert_ended("success", None);
         assert_eq!(recorded.counter("llm_requests_total", &[("stream", "false"), ("model", "m")]), 1);
         assert_eq!(recorded.counter("llm_input_tokens_total", &[("operation", operation.as_str())]), 9);
-        for nothing in ["llm_usage_reports_total", "llm_finish_reasons_total", "llm_output_tokens_total"] {
+        for nothing in [
+            "llm_usage_reports_total",
+            "llm_finish_reasons_total",
+            "llm_output_tokens_total",
+            "llm_request_output_tokens",
+            "llm_outputs_total",
+        ] {
             assert!(recorded.series().all(|(name, ..)| name != nothing), "{nothing} of {operation:?}");
         }
     }

@@ -283,23 +283,57 @@ async fn loading_a_model_is_no_generation() {
 }
 
 #[tokio::test]
-async fn embeddings_have_inputs_and_no_series_that_could_never_move() {
-    let recording = Recording::new();
-    let answer = r#"{"data":[{"embedding":[0.1,0.2]},{"embedding":[0.3]}],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
-    exchange(&recording, post("/v1/embeddings", r#"{"model":"e","input":["a","b"]}"#), json(answer)).await.unwrap();
-    let recorded = recording.take();
-    recorded.assert_ended("success", None);
-    let labels = [("model", "e"), ("operation", "embeddings")];
-    assert_eq!(recorded.samples("llm_request_inputs", &labels), [2.0]);
-    assert_eq!(recorded.counter("llm_input_tokens_total", &labels), 8);
-    for (name, series, value) in recorded.series() {
-        let of_it = series.iter().any(|(_, value)| value == "e");
-        let never = ["llm_output", "llm_finish", "llm_usage", "llm_discarded", "llm_stream", "llm_input_cache"];
-        assert!(!of_it || !never.iter().any(|start| name.starts_with(start)), "{name} {series:?}");
-        let moved = !matches!(value, DebugValue::Counter(0));
-        assert!(name != "llm_metrics_inspection_failures_total" || !moved, "{series:?}");
+async fn embeddings_and_rankings_have_inputs_and_no_series_that_could_never_move() {
+    for (path, operation, request, answer) in [
+        (
+            "/v1/embeddings",
+            "embeddings",
+            r#"{"model":"e","input":["a","b"]}"#,
+            r#"{"data":[{"embedding":[0.1,0.2]},{"embedding":"AAAA"}],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#,
+        ),
+        (
+            "/v1/rerank",
+            "rerank",
+            r#"{"model":"e","query":"q","documents":["a","b"]}"#,
+            r#"{"results":[{"index":1,"relevance_score":0.9}],"meta":{"tokens":{"input_tokens":8,"output_tokens":0}}}"#,
+        ),
+        (
+            "/api/embed",
+            "embeddings",
+            r#"{"model":"e","input":["a","b"]}"#,
+            r#"{"model":"e","embeddings":[[0.1],[0.2]],"total_duration":9,"load_duration":1,"prompt_eval_count":8}"#,
+        ),
+    ] {
+        let recording = Recording::new();
+        through(recording.metrics.layer().ollama(), post(path, request), json(answer)).await;
+        let recorded = recording.take();
+        recorded.assert_ended("success", None);
+        let labels = [("model", "e"), ("operation", operation)];
+        assert_eq!(recorded.samples("llm_request_inputs", &labels), [2.0], "{path}");
+        assert_eq!(recorded.counter("llm_input_tokens_total", &labels), 8, "{path}");
+        for (name, series, value) in recorded.series() {
+            let of_it = series.iter().any(|(_, value)| value == "e");
+            let never = [
+                "llm_output",
+                "llm_request_output",
+                "llm_finish",
+                "llm_usage",
+                "llm_discarded",
+                "llm_stream",
+                "llm_input_cache",
+                "llm_structured",
+                "llm_tool",
+                "llm_refusals",
+                "llm_time",
+                "llm_reasoning",
+            ];
+            assert!(!of_it || !never.iter().any(|start| name.starts_with(start)), "{name} {series:?}");
+            let moved = !matches!(value, DebugValue::Counter(0));
+            assert!(name != "llm_metrics_inspection_failures_total" || !moved, "{series:?}");
+        }
+        let requests = recorded.series().filter(|(name, ..)| *name == "llm_requests_total").count();
+        assert_eq!(requests, 4, "{path}: one for each outcome");
     }
-    assert_eq!(recorded.series().filter(|(name, ..)| *name == "llm_requests_total").count(), 4, "one for each outcome");
 }
 
 #[tokio::test]

@@ -182,6 +182,42 @@ async fn a_document_has_the_counts_of_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_breaks_off_is_no_success_and_one_whose_client_leaves_is_cancelled() {
+    for case in cases::all() {
+        let document = Bytes::from(case.document.to_string());
+        let half = document.slice(..document.len() / 2);
+        for http in Http::BOTH {
+            for (end, outcome) in
+                [(Some(Step::Fail), "error"), (None, "error"), (Some(Step::Hold(Gate::new())), "cancelled")]
+            {
+                let watched = Watched::start().await;
+                let steps: Vec<_> = [Step::Data(half.clone())].into_iter().chain(end).collect();
+                let answer = move |_: &_, _: &_| Script::new(steps.clone()).respond("application/json");
+                let server = watched.answer_through(watched.metrics.layer().ollama(), answer).await;
+                let mut client = Client::open(http, server.addr).await;
+                // A stream of HTTP/2 that is reset at once may be so before its head was read.
+                if let Ok(mut answer) = client.try_send(post(server.addr, case.endpoint, case.whole.to_string())).await
+                {
+                    if outcome == "cancelled" {
+                        answer.bytes(half.len()).await;
+                    } else {
+                        let _ = answer.finish().await;
+                    }
+                }
+                client.hang_up();
+                let page = watched.settled().await;
+                assert_ended(&page, 1, outcome);
+                if outcome == "error" {
+                    assert_error(&page, "internal", "200");
+                }
+                assert_eq!(page.value("llm_requests_total", &[("stream", "false")]), 1.0, "{}", case.endpoint);
+                assert_eq!(page.value("llm_output_tokens_total", &[]), 0.0, "{}", case.endpoint);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_before_the_stream_is_its_status() {
     for case in cases::all() {
         for (status, outcome, error_type) in

@@ -144,3 +144,66 @@ async fn a_refusal_is_counted_in_every_protocol_that_has_one() {
         assert_eq!(page.value("llm_output_empty_total", &[]), 0.0, "{endpoint} {content_type}: it is no empty answer");
     }
 }
+
+/// What a request says of thinking and of its limit, in the words of each protocol, counts where there is no answer that would show it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_switch_for_thinking_and_the_limit_of_a_request_are_known_in_every_protocol() {
+    for (endpoint, request, thinking, limit) in [
+        (
+            "/v1/messages",
+            json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 50}),
+            "true",
+            50.0,
+        ),
+        ("/v1/messages", json!({"thinking": {"type": "adaptive"}, "max_tokens": 50}), "true", 50.0),
+        ("/v1/messages", json!({"thinking": {"type": "disabled"}, "max_tokens": 50}), "false", 50.0),
+        ("/v1/messages", json!({"max_tokens": 50}), "unknown", 50.0),
+        (
+            "/v1/responses",
+            json!({"reasoning": {"effort": "high", "summary": "auto"}, "max_output_tokens": 60}),
+            "true",
+            60.0,
+        ),
+        ("/v1/responses", json!({"reasoning": {"effort": "none"}}), "false", 0.0),
+        ("/v1/responses", json!({"reasoning": null, "max_output_tokens": null}), "unknown", 0.0),
+        ("/api/chat", json!({"think": true, "options": {"num_predict": 70}}), "true", 70.0),
+        ("/api/chat", json!({"think": "high"}), "true", 0.0),
+        ("/api/generate", json!({"think": false, "options": {"num_predict": -1}}), "false", 0.0),
+        ("/api/generate", json!({"prompt": "think"}), "unknown", 0.0),
+        ("/completion", json!({"n_predict": 80}), "unknown", 80.0),
+    ] {
+        let how = format!("{endpoint} {request}");
+        let mut request = request;
+        request["model"] = "Qwen3-4B".into();
+        // An answer that is cut before its first token.
+        let watched = Watched::start().await;
+        let content_type = case(endpoint).content_type;
+        let answer = move |_: &_, _: &_| Script::new(["\n"]).respond(content_type);
+        let server = watched.answer_through(watched.metrics.layer().ollama(), answer).await;
+        Client::connect(server.addr).await.send(post(server.addr, endpoint, request.to_string())).await.text().await;
+        let page = watched.settled().await;
+        assert_eq!(page.value("llm_requests_total", &[("thinking", thinking), ("model", "Qwen3-4B")]), 1.0, "{how}");
+        let asked = page.histogram("llm_request_max_tokens", &[]);
+        assert_eq!((asked.count, asked.sum), (f64::from(u8::from(limit > 0.0)), limit), "{how}");
+    }
+}
+
+/// Ollama leaves out what it did not count: of a prompt that was cached whole, or where nothing was generated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_ollama_leaves_out_is_absent_and_not_zero() {
+    for endpoint in ["/api/chat", "/api/generate"] {
+        let case = case(endpoint);
+        let cached = |text: &str| {
+            let changed = text.replace(&format!(",\"prompt_eval_count\":{}", case.input), "");
+            changed.replace(&format!("\"prompt_eval_count\":{},", case.input), "")
+        };
+        assert_ne!(cached(&case.document.to_string()), case.document.to_string());
+        for page in both(&case, cached).await {
+            assert_ended(&page, 1, "success");
+            assert_eq!(page.value("llm_input_tokens_total", &[]), 0.0, "{endpoint}");
+            assert_eq!(page.count("llm_request_input_tokens", &[]), 0.0, "{endpoint}: no zero for what is not known");
+            assert_eq!(page.value("llm_output_tokens_total", &[]), case.output as f64, "{endpoint}");
+            assert_eq!(page.value("llm_usage_reports_total", &[("source", "upstream")]), 1.0, "{endpoint}");
+        }
+    }
+}

@@ -133,6 +133,10 @@ impl RequestTracker {
         usage.reasoning = part_of(usage.reasoning, usage.output);
         usage.cached_input = part_of(usage.cached_input, usage.input);
         usage.cache_write = part_of(usage.cache_write, usage.input);
+        if !self.shared.route.operation.generates() {
+            // Some servers report 0.
+            (usage.output, usage.reasoning) = (None, None);
+        }
         (usage, output)
     }
 

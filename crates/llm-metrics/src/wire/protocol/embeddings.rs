@@ -1,7 +1,6 @@
 //! Embeddings and reranking: one document, whose usage stands behind megabytes of numbers, or before them.
 
 use super::ERROR;
-use super::openai::USAGE;
 use crate::wire::counts::Count;
 use crate::wire::facts::Fact;
 use crate::wire::json::Shape::{self, Array, Either, Is, Object, Scalar};
@@ -13,7 +12,7 @@ pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
     &[
         ("model", Scalar(Fact::Model)),
         ("usage", EMBEDDING_USAGE),
-        ("meta", Object(None, &[("tokens", USAGE), ("billed_units", EMBEDDING_USAGE)])),
+        ("meta", Object(None, &[("tokens", EMBEDDING_USAGE), ("billed_units", EMBEDDING_USAGE)])),
         ("error", ERROR),
         ("error_type", Scalar(Fact::Error)),
         ("object", Is("error", Fact::Error)),

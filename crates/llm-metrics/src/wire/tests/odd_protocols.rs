@@ -386,11 +386,7 @@ fn embeddings_and_rankings_have_an_input_where_the_server_counts_it() {
             r#"{"results":[{"index":0,"relevance_score":0.9}],"meta":{"billed_units":{"search_units":1}}}"#,
             vec![],
         ),
-        (
-            Endpoint::Rerank,
-            r#"{"results":[],"meta":{"tokens":{"input_tokens":11,"output_tokens":0}}}"#,
-            vec![SinkCall::Usage(Usage::new().input(11).output(0))],
-        ),
+        (Endpoint::Rerank, r#"{"results":[],"meta":{"tokens":{"input_tokens":11,"output_tokens":0}}}"#, input(11)),
         (Endpoint::Rerank, r#"{"results":[],"usage":{"prompt_tokens":11,"total_tokens":11}}"#, input(11)),
         (Endpoint::Rerank, r#"{"results":[{"document":{"text":"usage"}}],"usage":{"total_tokens":11}}"#, input(11)),
         (Endpoint::Rerank, r#"[{"index":1,"text":"a","score":0.9},{"index":0,"score":0.1}]"#, vec![]),
