@@ -1,0 +1,11 @@
+//! What `docs/frameworks.md`, `docs/clients.md` and `docs/comparison.md` say of frameworks and clients that bring hundreds of crates along, as code
+//! that runs: `cargo test --manifest-path tests/frameworks/Cargo.toml`. The other recipes are in `tests/tests/recipes`.
+#![cfg(test)]
+
+#[path = "../tests/recipes/asked.rs"]
+mod asked;
+mod beside_axum_prometheus;
+mod pingora_proxy;
+mod salvo_server;
+mod tonic_server;
+mod warp_server;
