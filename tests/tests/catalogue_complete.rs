@@ -107,3 +107,21 @@ async fn sixty_four_models_in_typical_use_stay_below_25_000_lines() {
     println!("64 models in typical use: {lines} lines, {} KiB", page.text.len() / 1024);
     assert!(lines < 25_000, "{lines} lines");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_has_as_many_series_as_the_documentation_says() {
+    let lines = |text: &str| text.lines().filter(|line| line.contains(&format!("model=\"{MODEL}\""))).count();
+    let watched = Watched::start().await;
+    let busy = Busy::start(&watched).await;
+    busy.send(MODEL, Case::Well).await;
+    let streams = lines(&watched.settled().await.text);
+    for case in [Case::Thinking, Case::Whole, Case::HangsUp, Case::Failed, Case::RateLimited] {
+        busy.send(MODEL, case).await;
+    }
+    let all = lines(&watched.settled().await.text);
+    println!("a chat model: {streams} series, {all} with every outcome");
+    let page = include_str!("../../docs/METRICS.md");
+    for number in [streams, all] {
+        assert!(page.contains(&format!("has {number} series")), "docs/METRICS.md does not say {number}");
+    }
+}
