@@ -90,8 +90,15 @@ impl SharedRequest {
         }
     }
 
-    /// Takes over what was read of the request so far.
-    pub(crate) fn set_params(&self, facts: &RequestFacts) {
+    /// Takes over what was read of the request so far, and what outputs and the count of the prompt's tokens are compared with.
+    pub(crate) fn set_params(
+        &self,
+        facts: &RequestFacts,
+        tools: Option<Box<ToolNames>>,
+        schema: Option<Box<BoundedBytes>>,
+        prompt: Option<Prompt>,
+    ) {
+        let checks = self.metrics.0.options.quality;
         let mut reports = self.reports();
         let params = &mut reports.params;
         let model = facts.model.as_ref().map(|name| name.as_str());
@@ -106,9 +113,10 @@ impl SharedRequest {
         params.choices =
             Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
         let format = facts.format.and_then(Format::structured);
-        if let Some(format) = format.filter(|_| self.metrics.0.options.quality.structured_output) {
+        if let Some(format) = format.filter(|_| checks.structured_output) {
             reports.engine.get_or_insert_default().quality.requested.format = Some(format);
         }
+        reports.expect(tools, schema, prompt.filter(|_| checks.truncation));
     }
 
     /// Whether it matters which tools the request offers.
@@ -120,30 +128,6 @@ impl SharedRequest {
     pub(crate) fn wants_schema(&self) -> bool {
         let QualityChecks { structured_output, json_schema, .. } = self.metrics.0.options.quality;
         structured_output && json_schema
-    }
-
-    /// Takes over what outputs, and the count of the prompt's tokens, are to be held against.
-    pub(crate) fn expects(
-        &self,
-        tools: Option<Box<ToolNames>>,
-        schema: Option<Box<BoundedBytes>>,
-        prompt: Option<Prompt>,
-    ) {
-        let prompt = prompt.filter(|_| self.metrics.0.options.quality.truncation);
-        let mut reports = self.reports();
-        if tools.is_none() && schema.is_none() && prompt.is_none() && reports.engine.is_none() {
-            return;
-        }
-        let quality = &mut reports.engine.get_or_insert_default().quality;
-        quality.prompt = prompt;
-        if schema.is_some() {
-            quality.requested.schema = schema;
-        }
-        match (&mut quality.requested.tools, tools) {
-            (Some(known), Some(more)) => known.extend(&more),
-            (known @ None, more) => *known = more,
-            (Some(_), None) => {}
-        }
     }
 
     /// Ids that nobody will see are not kept.
@@ -287,6 +271,12 @@ impl SharedRequest {
         self.tokens.fetch_or(SETTLED, Ordering::Relaxed) & !SETTLED
     }
 
+    /// What was requested and reported; nothing of it is left.
+    pub(super) fn take_reports(&self) -> (RequestParams, EngineReport) {
+        let Reports { params, engine } = std::mem::take(&mut *self.reports());
+        (params, engine.map(|report| *report).unwrap_or_default())
+    }
+
     pub(super) fn implausible(&self) {
         self.metrics.0.global().failure(Protocol::Handle, InspectionFailure::Implausible).increment(1);
     }
@@ -300,6 +290,22 @@ impl SharedRequest {
 }
 
 impl Reports {
+    fn expect(&mut self, tools: Option<Box<ToolNames>>, schema: Option<Box<BoundedBytes>>, prompt: Option<Prompt>) {
+        if tools.is_none() && schema.is_none() && prompt.is_none() && self.engine.is_none() {
+            return;
+        }
+        let quality = &mut self.engine.get_or_insert_default().quality;
+        quality.prompt = prompt;
+        if schema.is_some() {
+            quality.requested.schema = schema;
+        }
+        match (&mut quality.requested.tools, tools) {
+            (Some(known), Some(more)) => known.extend(&more),
+            (known @ None, more) => *known = more,
+            (Some(_), None) => {}
+        }
+    }
+
     /// The name that requests are recorded under: the handler's word, else the request's.
     pub(super) fn model(&self) -> Option<&Arc<str>> {
         self.engine.as_ref().and_then(|engine| engine.model.as_ref()).or(self.params.model.as_ref())

@@ -97,6 +97,7 @@ pub(super) struct EventEnd {
 }
 
 impl RequestTracker {
+    #[inline]
     pub(crate) fn start(metrics: &LlmMetrics, route: RouteFacts, labels: Option<RawLabels>, kind: SpanKind) -> Self {
         let global = metrics.0.global();
         global.started(route.operation, route.endpoint).increment(1);

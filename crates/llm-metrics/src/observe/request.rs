@@ -44,7 +44,9 @@ impl ObservedRequest {
         let labels = metrics.0.reads_labels().then(|| metrics.0.read_labels(head));
         let route_facts = RouteFacts::of(route);
         let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
-        let tracker = RequestTracker::start(metrics, route_facts, labels, kind);
+        // Into its box at once: it is large, and would be copied on its way there.
+        let measured = Box::new(Observation::new(RequestTracker::start(metrics, route_facts, labels, kind), route));
+        let tracker = &measured.tracker;
         if proxy {
             tracker.span().server(&head.uri);
         }
@@ -53,10 +55,7 @@ impl ObservedRequest {
                 tracker.shared().set_request_id(id);
             }
         }
-        Self(State::Measured {
-            measured: Box::new(Observation::new(tracker, route)),
-            encoded: is_encoded(&head.headers),
-        })
+        Self(State::Measured { measured, encoded: is_encoded(&head.headers) })
     }
 
     fn measured(&self) -> Option<&Observation> {
@@ -79,15 +78,15 @@ impl ObservedRequest {
     #[must_use = "what the request asks for is known by what is read of its body"]
     pub fn body_reader(&self) -> RequestReader {
         let State::Measured { measured, encoded } = &self.0 else { return RequestReader::default() };
-        let shared = Arc::clone(measured.tracker.shared());
-        let mut scan = measured.route.request_scan(*encoded);
+        let (route, shared) = (measured.route, measured.tracker.shared());
+        let mut reading = Box::new(Reading { scan: route.request_scan(*encoded), route, shared: Arc::clone(shared) });
         if shared.wants_tools() {
-            scan.want_tools();
+            reading.scan.want_tools();
         }
         if shared.wants_schema() {
-            scan.want_schema();
+            reading.scan.want_schema();
         }
-        RequestReader(Some(Box::new(Reading { scan, route: measured.route, shared })))
+        RequestReader(Some(reading))
     }
 
     /// The request's span, to run in it what handles the request; see [`spans`](crate::spans).
@@ -187,9 +186,9 @@ impl Reading {
     /// `false` if what follows is of no use any more.
     fn read(&mut self, data: &impl Buf, is_last: impl FnOnce() -> bool) -> bool {
         let complete = for_each_slice(data, |bytes| self.scan.read(bytes));
-        self.shared.set_params(self.scan.facts());
         let prompt = self.route.prompt(&self.scan);
-        self.shared.expects(self.scan.take_tools(), self.scan.take_schema(), prompt);
+        let (tools, schema) = (self.scan.take_tools(), self.scan.take_schema());
+        self.shared.set_params(self.scan.facts(), tools, schema, prompt);
         let skipped = if complete {
             self.scan.is_compressed().then_some(SkipReason::Compressed)
         } else {

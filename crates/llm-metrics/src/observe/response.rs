@@ -148,6 +148,7 @@ pub(super) struct Observation {
 }
 
 impl Observation {
+    #[inline(always)]
     pub(super) fn new(tracker: RequestTracker, route: &'static Route) -> Self {
         Self { tracker, route, reader: None, missing: None }
     }
@@ -165,7 +166,9 @@ impl Observation {
         if self.missing == Some(0) && stream != Some(true) {
             return self.tracker.head(head.status, stream, None);
         }
-        let reader = self.route.reader(declared, head.encoded, self.tracker.asked_for_stream());
+        // Only where it matters, since it takes a lock.
+        let requested = if self.route.streams_by_default { self.tracker.asked_for_stream() } else { None };
+        let reader = self.route.reader(declared, head.encoded, requested);
         self.tracker.head(head.status, stream, reader.declared());
         if let Some(bytes) = self.missing {
             self.tracker.answer_is_at_most(bytes);

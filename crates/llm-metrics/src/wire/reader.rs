@@ -162,6 +162,7 @@ enum Look {
 }
 
 impl Undecided {
+    #[inline(always)]
     fn body(&self, framing: Framing) -> Body {
         #[allow(unused_mut, reason = "tests turn templates off")]
         let mut stream = match framing {

@@ -146,6 +146,7 @@ enum Begin {
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 impl RequestScan {
+    #[inline]
     pub(super) fn new(shape: &'static Shape<RequestField>, encoded: bool) -> Self {
         let collected = Collected { encoded, ..Collected::default() };
         Self {

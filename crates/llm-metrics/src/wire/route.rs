@@ -206,6 +206,7 @@ impl Route {
     }
 
     /// A reader for the request's body; `encoded` if its head says that its bytes are not what they say.
+    #[inline]
     pub(crate) fn request_scan(&self, encoded: bool) -> RequestScan {
         RequestScan::new(self.request, encoded)
     }

@@ -46,7 +46,7 @@ impl Request {
         let tracker = RequestTracker::start(&metrics, route_facts, None, kind);
         let mut scan = route.request_scan(false);
         scan.read(asked.as_bytes());
-        tracker.shared().set_params(scan.facts());
+        tracker.shared().set_params(scan.facts(), None, None, None);
         assert_eq!(route_facts.operation == Operation::Chat, path.ends_with("/chat/completions"));
         Self { tracker, route, snapshotter }
     }

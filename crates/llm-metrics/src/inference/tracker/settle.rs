@@ -47,17 +47,18 @@ impl RequestTracker {
     }
 
     fn settle_at(&mut self, now: Instant, end: End, live: u64) {
-        let reported = self.shared.reports().engine.as_ref().and_then(|engine| engine.error);
         let answer = self.answer.state(|| self.shared.reports().params.background);
-        let (status, framing) = (self.status, self.answer.framing);
+        let (params, engine) = self.shared.take_reports();
+        let (status, framing, reported) = (self.status, self.answer.framing, engine.error);
         let verdict = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
         if answer == AnswerState::Deferred && verdict.outcome == Outcome::Success {
             self.answer.no_generation = true;
             self.forget_quality();
         }
         // The name of a request that failed by no fault of its own may be learnt: it is in an outage that it is asked for.
-        self.shared.series(self.answered_by(), self.accepted || verdict.outcome == Outcome::Error);
-        let measured = self.measure(now, verdict, live);
+        let model = engine.model.as_deref().or(params.model.as_deref()).or_else(|| self.answered_by());
+        self.shared.series(model, self.accepted || verdict.outcome == Outcome::Error);
+        let measured = self.measure(now, verdict, live, params, engine);
         if measured.stream && !self.answer.terminal {
             self.trailing_silence(now);
         }
@@ -79,11 +80,14 @@ impl RequestTracker {
         self.end_span(&measured);
     }
 
-    fn measure(&self, now: Instant, verdict: Verdict, live: u64) -> Measured {
-        let (params, engine) = {
-            let mut reports = self.shared.reports();
-            (std::mem::take(&mut reports.params), reports.engine.take().map(|report| *report).unwrap_or_default())
-        };
+    fn measure(
+        &self,
+        now: Instant,
+        verdict: Verdict,
+        live: u64,
+        params: RequestParams,
+        engine: EngineReport,
+    ) -> Measured {
         let stream = self.stream.or(params.stream).unwrap_or(self.shared.route.streams_by_default);
         let (usage, output) = self.count(&engine, live, stream);
         Measured {
@@ -201,8 +205,11 @@ impl RequestTracker {
             outputs += count;
         }
         if success || verdict.error == Some(ErrorType::StreamTruncated) {
-            series.finish_reason(FinishReason::Missing).increment(self.answer.choices.open(success));
-            outputs += self.answer.choices.open(success);
+            let open = self.answer.choices.open(success);
+            if open > 0 {
+                series.finish_reason(FinishReason::Missing).increment(open);
+            }
+            outputs += open;
         }
         if let Some(quality) = &series.quality {
             quality.outputs.increment(outputs);

@@ -100,10 +100,18 @@ impl SseDecoder {
                 return self.line(bytes, LineEnd::None, lines);
             };
             let ending = if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
-            let blank_follows = matches!(bytes.get(end + ending), Some(b'\n' | b'\r'));
-            self.line(&bytes[..end], if blank_follows { LineEnd::BlankFollows } else { LineEnd::Some }, lines);
-            self.after_return = ending == 1 && bytes[end] == b'\r' && end + 1 == bytes.len();
-            bytes = &bytes[end + ending..];
+            let (line, rest) = (&bytes[..end], &bytes[end + ending..]);
+            if let Some(rest) = rest.strip_prefix(b"\n") {
+                // Mostly it is the end of an event, for which the next line need not be looked for.
+                self.line(line, LineEnd::BlankFollows, lines);
+                lines.event_ends();
+                bytes = rest;
+                continue;
+            }
+            let blank_follows = rest.starts_with(b"\r");
+            self.line(line, if blank_follows { LineEnd::BlankFollows } else { LineEnd::Some }, lines);
+            self.after_return = bytes[end] == b'\r' && ending == 1 && rest.is_empty();
+            bytes = rest;
         }
     }
 
