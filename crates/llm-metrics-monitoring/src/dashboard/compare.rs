@@ -23,8 +23,8 @@ const OF_JOB: Scope = &[(JOB, "job")];
 const VARIABLES: &[Variable] = &[
     JOB_VARIABLE,
     Variable { name: "model", title: "Model", row: &catalog::REQUESTS, label: MODEL, within: OF_JOB, single: false },
-    Variable { name: "a", title: "A", row: &catalog::BUILD_INFO, label: INSTANCE, within: OF_JOB, single: true },
-    Variable { name: "b", title: "B", row: &catalog::BUILD_INFO, label: INSTANCE, within: OF_JOB, single: true },
+    Variable { name: "a", title: "A", row: &catalog::REQUESTS, label: INSTANCE, within: OF_JOB, single: true },
+    Variable { name: "b", title: "B", row: &catalog::REQUESTS, label: INSTANCE, within: OF_JOB, single: true },
 ];
 const COLORS: &[(&str, &str)] = &[("A", "blue"), ("B", "orange")];
 const MODES: &[(&str, &str)] = &[("thinking", "orange"), ("not thinking", "blue")];

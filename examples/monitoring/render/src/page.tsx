@@ -1,5 +1,5 @@
 // The page: shows one dashboard, and says how it went in `window.report()`.
-import { type DataFrame, FieldType, LoadingState, ThemeContext } from '@grafana/data';
+import { type DataFrame, FieldType, LoadingState, ThemeContext, dateMath } from '@grafana/data';
 import { type EmbeddedScene, QueryVariable, type VizPanel, sceneGraph, sceneUtils } from '@grafana/scenes';
 import { GlobalStyles, LinkButton } from '@grafana/ui';
 import { createRoot } from 'react-dom/client';
@@ -16,13 +16,20 @@ const hasValues = (frames: DataFrame[], table: boolean) => frames.some((frame) =
   ? frame.length > 0
   : frame.fields.some(({ type, values }) => type === FieldType.number && values.some((value: unknown) => value !== null)));
 
+/** A time as Grafana takes it: now-25m, 2026-11-29T03:00:00Z, or milliseconds. */
+function time(option: string, text: string) {
+  const value = /^\d{10,}$/.test(text) ? new Date(Number(text)).toISOString() : text;
+  if (!dateMath.isValid(value)) throw new Error(`${option} is no time: ${text}`);
+  return value;
+}
+
 async function main() {
   const { dashboard, siblings, range, scrapeSeconds }: Setup = await (await fetch('/setup.json')).json();
   const prometheus = new Prometheus(scrapeSeconds);
   sceneUtils.registerRuntimeDataSource({ dataSource: prometheus });
   install(prometheus);
   registerPanels();
-  const { scene, placed } = sceneOf(dashboard, range);
+  const { scene, placed } = sceneOf(dashboard, { from: time('--from', range.from), to: time('--to', range.to) });
   const errors: string[] = [];
   window.addEventListener('error', (event) => errors.push(event.message));
   window.addEventListener('unhandledrejection', (event) => errors.push(String(event.reason)));
