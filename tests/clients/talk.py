@@ -120,3 +120,4 @@ claude.messages.count_tokens(model=model, messages=messages)
 assert [listed.id for listed in gpt.models.list()] == [model]
 assert [listed.model for listed in llama.list().models] == [model]
 assert llama.show(model).capabilities
+assert [running.model for running in llama.ps().models] == [model]

@@ -74,7 +74,7 @@ async fn what_they_saw_through_the_gateway_is_what_the_gateway_counts() {
 }
 
 /// What the script asks that generates nothing: it is passed on, and is no request to a model.
-const NO_GENERATION: usize = 4;
+const NO_GENERATION: usize = 5;
 
 /// Has the clients talk to whoever is there, and returns what they saw.
 async fn talk(python: &Tool, addr: SocketAddr) -> Vec<Saw> {

@@ -28,6 +28,8 @@ pub(super) enum Fact {
     FinishReason,
     /// The whole answer's state, in the words of OpenAI's Responses.
     Status,
+    /// By its place: it has ended so, unless it has a status that says otherwise.
+    Ended(Status),
     /// `true`: it is made in the background, whether anybody reads it or not.
     Background,
     /// An object for each call of a tool, and which call it is.
@@ -205,6 +207,10 @@ impl Facts {
         let event = self.event_mut();
         match fact {
             Fact::Done => event.done = true,
+            Fact::Ended(status) => {
+                event.done = true;
+                event.status.get_or_insert(status);
+            }
             Fact::Error => event.error = true,
             Fact::Provisional => event.finality = Some(Finality::SoFar),
             Fact::Final => event.finality = Some(Finality::Final),
@@ -363,7 +369,7 @@ impl Facts {
 
 /// How far an answer is, in the words of OpenAI's Responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+pub(super) enum Status {
     Pending,
     Completed,
     /// Cut; why is said elsewhere.
@@ -541,8 +547,13 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
                     self.sink.input_truncated();
                 }
             }
-            Fact::Choice | Fact::Provisional | Fact::Final | Fact::ToolCall | Fact::ToolCallsEnd | Fact::HostedTool => {
-            }
+            Fact::Choice
+            | Fact::Ended(_)
+            | Fact::Provisional
+            | Fact::Final
+            | Fact::ToolCall
+            | Fact::ToolCallsEnd
+            | Fact::HostedTool => {}
         }
     }
 

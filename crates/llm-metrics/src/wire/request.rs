@@ -83,6 +83,8 @@ pub(super) enum RequestField {
     Stream,
     MaxTokens,
     MaxCompletionTokens,
+    /// The same as `MaxTokens`, where 0 is no limit.
+    MaxTokensIfAny,
     Choices,
     Format,
     Grammar,
@@ -340,6 +342,7 @@ impl Visitor for Collected {
             RequestField::Stream => self.facts.stream = value.boolean(),
             RequestField::MaxTokens if self.newer_limit => {}
             RequestField::MaxTokens => self.facts.max_tokens = value.amount(),
+            RequestField::MaxTokensIfAny => self.facts.max_tokens = value.amount().filter(|limit| *limit > 0),
             RequestField::MaxCompletionTokens => {
                 self.newer_limit = value.amount().is_some();
                 self.facts.max_tokens = value.amount().or(self.facts.max_tokens);

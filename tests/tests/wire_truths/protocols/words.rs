@@ -170,6 +170,7 @@ async fn the_switch_for_thinking_and_the_limit_of_a_request_are_known_in_every_p
         ("/api/chat", json!({"think": "high"}), "true", 0.0),
         ("/api/generate", json!({"think": false, "options": {"num_predict": -1}}), "false", 0.0),
         ("/api/generate", json!({"prompt": "think"}), "unknown", 0.0),
+        ("/api/chat", json!({"options": {"num_predict": 0}}), "unknown", 0.0),
         ("/completion", json!({"n_predict": 80}), "unknown", 80.0),
     ] {
         let how = format!("{endpoint} {request}");

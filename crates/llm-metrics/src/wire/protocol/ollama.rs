@@ -67,7 +67,7 @@ pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
             Object(
                 None,
                 &[
-                    ("num_predict", Scalar(RequestField::MaxTokens)),
+                    ("num_predict", Scalar(RequestField::MaxTokensIfAny)),
                     ("num_ctx", Scalar(RequestField::Context)),
                     ("num_keep", Scalar(RequestField::Keep)),
                 ],

@@ -7,7 +7,7 @@
 use super::openai::{FORMAT, TIMINGS, TOOLS, USAGE};
 use super::{ERROR, Keys};
 use crate::wire::TextKind::{Answer, Media, Reasoning, Refusal, ToolArguments, ToolInput, ToolName};
-use crate::wire::facts::Fact;
+use crate::wire::facts::{Fact, Status};
 use crate::wire::json::Shape::{self, Array, Either, Envelope, Object, Padding, Scalar, Tag, Text};
 use crate::wire::json::Tags;
 use crate::wire::request::RequestField;
@@ -69,9 +69,9 @@ static EVENTS: Tags<Fact> = Tags {
         ),
         ("response.audio.transcript.delta", None, Object(Some(Fact::Choice), &delta(Text(Answer)))),
         ("response.audio.delta", None, Object(Some(Fact::Choice), &delta(Text(Media)))),
-        ("response.completed", Some(Fact::Done), Object(None, ENDED)),
-        ("response.incomplete", Some(Fact::Done), Object(None, ENDED)),
-        ("response.cancelled", Some(Fact::Done), Object(None, ENDED)),
+        ("response.completed", Some(Fact::Ended(Status::Completed)), Object(None, ENDED)),
+        ("response.incomplete", Some(Fact::Ended(Status::Incomplete)), Object(None, ENDED)),
+        ("response.cancelled", Some(Fact::Ended(Status::Cancelled)), Object(None, ENDED)),
         // OpenRouter.
         ("response.done", Some(Fact::Done), Object(None, ENDED)),
         ("response.failed", Some(Fact::Error), Object(None, ENDED)),

@@ -201,6 +201,30 @@ fn a_response_ends_under_every_name_that_it_may_have() {
 }
 
 #[test]
+fn the_name_of_its_last_event_says_how_a_response_ended_where_it_has_no_status() {
+    for (event, expected) in [
+        (r#"{"type":"response.completed"}"#, FinishReason::Stop),
+        (r#"{"type":"response.completed","response":{"usage":null}}"#, FinishReason::Stop),
+        (r#"{"response":{"status":null},"type":"response.completed"}"#, FinishReason::Stop),
+        (r#"{"type":"response.incomplete","response":{}}"#, FinishReason::Other),
+        (
+            r#"{"type":"response.incomplete","response":{"incomplete_details":{"reason":"max_output_tokens"}}}"#,
+            FinishReason::Length,
+        ),
+        (
+            r#"{"response":{"incomplete_details":{"reason":"content_filter"}},"type":"response.incomplete"}"#,
+            FinishReason::ContentFilter,
+        ),
+        (r#"{"type":"response.cancelled","response":{"id":"r"}}"#, FinishReason::Abort),
+        // The status knows better.
+        (r#"{"response":{"status":"incomplete"},"type":"response.completed"}"#, FinishReason::Other),
+        (r#"{"type":"response.incomplete","response":{"status":"completed"}}"#, FinishReason::Stop),
+    ] {
+        assert_eq!(said_in(Endpoint::Responses, &[event]), [SinkCall::Finish(0, expected), SinkCall::Done], "{event}");
+    }
+}
+
+#[test]
 fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
     for (event, expected) in [
         (r#"{"type":"response.custom_tool_call_input.delta","delta":"x"}"#, Some(text(0, ToolInput, "x"))),

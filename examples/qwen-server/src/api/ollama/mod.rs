@@ -169,8 +169,8 @@ fn settings(fields: &mut Fields, request: &mut Fields) -> Result<(), ApiError> {
         Some(_) => return Err(ApiError::invalid("format", "`format` must be \"json\" or a JSON schema.")),
     }
     let mut options = Fields::from(fields.take::<Map<String, Value>>("options")?.unwrap_or_default());
-    // -1 and -2 are no limit.
-    if let Some(limit) = options.take::<i64>("num_predict")?.filter(|limit| *limit >= 0) {
+    // -1, -2 and 0 are no limit.
+    if let Some(limit) = options.take::<i64>("num_predict")?.filter(|limit| *limit > 0) {
         request.set("max_tokens", limit);
     }
     options.hand_over("repeat_penalty", request, "repetition_penalty");
@@ -205,9 +205,11 @@ mod tests {
     #[test]
     fn no_limit_is_no_limit_and_an_odd_format_is_refused() {
         let mut request = Fields::default();
-        settings(&mut fields(json!({"options": {"num_predict": -1}, "format": "", "stream": false})), &mut request)
-            .unwrap();
-        assert_eq!(request.take::<u64>("max_tokens").unwrap(), None);
+        for limit in [-1, -2, 0] {
+            let asked = json!({"options": {"num_predict": limit}, "format": "", "stream": false});
+            settings(&mut fields(asked), &mut request).unwrap();
+            assert_eq!(request.take::<u64>("max_tokens").unwrap(), None);
+        }
         assert_eq!(request.take::<bool>("stream").unwrap(), Some(false));
         assert!(settings(&mut fields(json!({"format": "xml"})), &mut request).is_err());
     }
