@@ -11,7 +11,7 @@
 //!
 //! The label `upstream` is a name of the configuration. What an upstream does not tell is absent, never 0.
 
-use llm_metrics::catalog::{MetricDef, Section, Unit};
+use llm_metrics::catalog::MetricDef;
 
 /// Seconds of the gateway's own work for a request: from one that passes at once to one that is held up.
 pub const OVERHEAD_BUCKETS: &[f64] = &[
@@ -21,22 +21,7 @@ pub const OVERHEAD_BUCKETS: &[f64] = &[
 /// Seconds that an upstream asks to wait, from `retry-after`.
 pub const RETRY_AFTER_BUCKETS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
-macro_rules! rows {
-    ($($title:literal {
-        $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:ident)?)
-            [$($label:literal),*];)+
-    })+) => {
-        $($($(#[doc = $help])+
-        pub const $row: MetricDef =
-            MetricDef::$kind($name, Unit::$unit, concat!($($help),+).trim_ascii() $(, $buckets)?)
-                .with_labels(&[$($label),*]);)+)+
-
-        /// The rows in their sections.
-        pub const SECTIONS: &[Section] = &[$(Section::new($title, &[$($row),+])),+];
-    };
-}
-
-rows! {
+llm_metrics::catalogue! {
     "Gateway: requests" {
         /// Time that the gateway itself spent on a request, including its metrics, one sample per forwarded request. Waiting for the upstream (connection, response head, body) or for the client is excluded.
         OVERHEAD = histogram("llm_gateway_overhead_seconds", Seconds, OVERHEAD_BUCKETS)["upstream"];
@@ -98,7 +83,7 @@ pub fn all() -> impl Iterator<Item = &'static MetricDef> {
 mod tests {
     use std::collections::HashSet;
 
-    use llm_metrics::catalog::{Kind, buckets};
+    use llm_metrics::catalog::{Kind, Unit, buckets};
 
     use super::*;
 

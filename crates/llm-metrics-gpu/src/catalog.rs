@@ -12,7 +12,7 @@
 //!
 //! What a device does not support is absent from it, never 0.
 
-use llm_metrics::catalog::{MetricDef, Section, Unit};
+use llm_metrics::catalog::MetricDef;
 
 /// Seconds of one round over all devices: from microseconds on a fast driver to one that hangs.
 pub const TICK_BUCKETS: &[f64] =
@@ -34,22 +34,7 @@ pub const KERNEL_LOG_XIDS: [u64; 3] = [79, 119, 120];
 /// XIDs after which a device does not answer, or takes tens of seconds to fail: it fell off the bus, or its firmware is stuck.
 pub(crate) const LOST_BY_XIDS: [u64; 3] = KERNEL_LOG_XIDS;
 
-macro_rules! rows {
-    ($($title:literal {
-        $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:ident)?)
-            [$($label:literal),*] $(.otel($otel:literal))?;)+
-    })+) => {
-        $($($(#[doc = $help])+
-        pub const $row: MetricDef =
-            MetricDef::$kind($name, Unit::$unit, concat!($($help),+).trim_ascii() $(, $buckets)?)
-                .with_labels(&[$($label),*])$(.otel($otel))?;)+)+
-
-        /// The rows in their sections.
-        pub const SECTIONS: &[Section] = &[$(Section::new($title, &[$($row),+])),+];
-    };
-}
-
-rows! {
+llm_metrics::catalogue! {
     "GPU: identity" {
         /// 1 while the device answers, 0 after it is gone; the labels identify the device.
         INFO = gauge("gpu_info", Count)["gpu", "gpu_uuid", "name", "driver_version", "cuda_version", "pci_bus_id"];
@@ -219,7 +204,7 @@ const LABEL_VALUES: &[(&str, &str, &[&str])] = &[
 mod tests {
     use std::collections::HashSet;
 
-    use llm_metrics::catalog::{Kind, buckets};
+    use llm_metrics::catalog::{Kind, Unit, buckets};
 
     use super::*;
 

@@ -2,22 +2,9 @@
 //!
 //! Names and labels are those of the projects named in the sections; they are never given a prefix.
 
-use llm_metrics::catalog::{MetricDef, Section, Unit};
+use llm_metrics::catalog::MetricDef;
 
-macro_rules! rows {
-    ($($title:literal {
-        $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident)[$($label:literal),*];)+
-    })+) => {
-        $($($(#[doc = $help])+
-        pub const $row: MetricDef = MetricDef::$kind($name, Unit::$unit, concat!($($help),+).trim_ascii())
-            .with_labels(&[$($label),*]);)+)+
-
-        /// The rows, by who exports them.
-        pub const SECTIONS: &[Section] = &[$(Section::new($title, &[$($row),+])),+];
-    };
-}
-
-rows! {
+llm_metrics::catalogue! {
     "Prometheus, about its targets and alerts" {
         /// 1 where the last scrape of the target worked, else 0.
         UP = gauge("up", Count)[];

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use llm_metrics::catalog::{
-    MetricDef, Unit,
+    Unit,
     labels::{MODEL, OUTCOME},
 };
 
@@ -137,7 +137,7 @@ impl Rule {
         let Definition { level, stem, operation, .. } = &*self.0;
         // What begins with a prefix is a metric's name; the rest is a word of another project's.
         let stem = if stem.contains('_') && (stem.starts_with("llm_") || stem.starts_with("gpu_")) {
-            names.row(&MetricDef::gauge(stem, Unit::Count, ""))
+            names.prefixed(stem)
         } else {
             Cow::Borrowed(*stem)
         };

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use llm_metrics::catalog::{self, MetricDef, Naming};
+use llm_metrics::catalog::{self, MetricDef, Naming, Unit};
 use llm_metrics_gpu::catalog::DEVICE_LABELS;
 
 use super::{
@@ -82,11 +82,19 @@ impl Names {
     /// The name of a row.
     #[must_use]
     pub fn row(&self, row: &MetricDef) -> Cow<'static, str> {
-        match row.name.split_once('_') {
-            _ if external::contains(row) => Cow::Borrowed(row.name),
-            Some(("gpu", _)) => self.gpu.name(row),
-            _ => self.core.name(row),
+        if external::contains(row) {
+            Cow::Borrowed(row.name)
+        } else if llm_metrics_gpu::catalog::all().any(|known| known.name == row.name) {
+            self.gpu.name(row)
+        } else {
+            self.core.name(row)
         }
+    }
+
+    /// What begins with a prefix as metrics do, and is no row: the middle of a recording rule's name.
+    pub(crate) fn prefixed(&self, stem: &'static str) -> Cow<'static, str> {
+        let naming = if stem.starts_with("gpu_") { &self.gpu } else { &self.core };
+        naming.name(&MetricDef::gauge(stem, Unit::Count, ""))
     }
 
     /// A text that speaks of metrics and rules by their default names, with these names.

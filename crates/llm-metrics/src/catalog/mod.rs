@@ -31,6 +31,55 @@ pub use table::*;
 
 use metrics::{Recorder, SharedString};
 
+/// Declares the rows of a catalogue, and its `SECTIONS`. The documentation of a row is its HELP text.
+///
+/// Your own metrics beside ours become a table like this one, with documentation ([`document`](crate::catalog::document)) and buckets
+/// (`ExporterBuilder::catalogue`) from the same rows:
+///
+/// ```
+/// use llm_metrics::catalog::{Kind, Naming};
+///
+/// const WAITS: &[f64] = &[0.1, 1.0, 10.0];
+///
+/// llm_metrics::catalogue! {
+///     "Tickets" {
+///         /// Tickets that were opened.
+///         TICKETS = counter("desk_tickets_total", Count)["queue"];
+///         /// Time that a ticket waited for its first answer.
+///         WAIT = histogram("desk_wait_seconds", Seconds, WAITS)["queue"];
+///     }
+/// }
+///
+/// # fn main() {
+/// assert_eq!((TICKETS.kind, TICKETS.help), (Kind::Counter, "Tickets that were opened."));
+/// assert_eq!(WAIT.buckets, WAITS);
+/// assert_eq!(SECTIONS[0].metrics, [TICKETS, WAIT]);
+/// # }
+/// ```
+///
+/// A row is `NAME = kind("name", Unit)[labels];`, with a kind of [`Kind`](crate::catalog::Kind) in lower case, a variant of
+/// [`Unit`](crate::catalog::Unit), and for a histogram its buckets as a third argument. `.otel("…")` after the labels adds the name that OpenTelemetry has
+/// for it.
+#[macro_export]
+macro_rules! catalogue {
+    ($($title:literal {
+        $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:expr)?)
+            [$($label:expr),*] $(.otel($otel:literal))?;)+
+    })+) => {
+        $($($(#[doc = $help])+
+        pub const $row: $crate::catalog::MetricDef = $crate::catalog::MetricDef::$kind(
+            $name,
+            $crate::catalog::Unit::$unit,
+            concat!($($help),+).trim_ascii()
+            $(, $buckets)?
+        )
+        .with_labels(&[$($label),*])$(.otel($otel))?;)+)+
+
+        /// The rows in their sections.
+        pub const SECTIONS: &[$crate::catalog::Section] = &[$($crate::catalog::Section::new($title, &[$($row),+])),+];
+    };
+}
+
 /// What a metric measures over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,24 +1,8 @@
 //! The table itself. A new metric is one row here and one call where it is observed.
 
-use super::{MetricDef, Section, Unit, buckets, labels::*};
+use super::{buckets, labels::*};
 
-/// Declares rows: the documentation of a row is its HELP text.
-macro_rules! catalogue {
-    ($($title:literal {
-        $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:ident)?)
-            [$($label:ident),*];)+
-    })+) => {
-        $($($(#[doc = $help])+
-        pub const $row: MetricDef =
-            MetricDef::$kind($name, Unit::$unit, concat!($($help),+).trim_ascii() $(, buckets::$buckets)?)
-                .with_labels(&[$($label),*]);)+)+
-
-        /// The rows in their sections.
-        pub const SECTIONS: &[Section] = &[$(Section::new($title, &[$($row),+])),+];
-    };
-}
-
-catalogue! {
+crate::catalogue! {
     "Request lifecycle" {
         /// Requests that reached the layer, counted before the body is read.
         REQUESTS_STARTED = counter("llm_requests_started_total", Count)[OPERATION, ENDPOINT];
@@ -29,23 +13,23 @@ catalogue! {
         /// Requests in flight: waiting for the first token, or streaming. A request that is not streamed is waiting until it ends.
         REQUESTS_IN_FLIGHT = gauge("llm_requests_in_flight", Count)[OPERATION, PHASE];
         /// Time from the arrival of a request to the end of its response, or until the client has gone.
-        REQUEST_DURATION = histogram("llm_request_duration_seconds", Seconds, DURATION)[MODEL, OPERATION, THINKING, OUTCOME];
+        REQUEST_DURATION = histogram("llm_request_duration_seconds", Seconds, buckets::DURATION)[MODEL, OPERATION, THINKING, OUTCOME];
         /// Choices that finished, by the reason why the model stopped.
         FINISH_REASONS = counter("llm_finish_reasons_total", Count)[MODEL, OPERATION, FINISH_REASON];
     }
     "Streaming latency" {
         /// Time from the arrival of a request to the first event that carries a token, including reasoning. Streams only.
-        TIME_TO_FIRST_TOKEN = histogram("llm_time_to_first_token_seconds", Seconds, FIRST_TOKEN)[MODEL, OPERATION];
+        TIME_TO_FIRST_TOKEN = histogram("llm_time_to_first_token_seconds", Seconds, buckets::FIRST_TOKEN)[MODEL, OPERATION];
         /// Time from the arrival of a request to the first token that is not reasoning (text or a tool call): how long the reader of a reasoning model waits. Streams only.
-        TIME_TO_FIRST_ANSWER_TOKEN = histogram("llm_time_to_first_answer_token_seconds", Seconds, FIRST_TOKEN)[MODEL, OPERATION];
+        TIME_TO_FIRST_ANSWER_TOKEN = histogram("llm_time_to_first_answer_token_seconds", Seconds, buckets::FIRST_TOKEN)[MODEL, OPERATION];
         /// Time from the first token to the first token that is not reasoning, for requests with reasoning. Streams only.
-        REASONING_DURATION = histogram("llm_reasoning_duration_seconds", Seconds, DURATION)[MODEL, OPERATION];
+        REASONING_DURATION = histogram("llm_reasoning_duration_seconds", Seconds, buckets::DURATION)[MODEL, OPERATION];
         /// Mean time per output token after the first, one sample per request with one choice and at least two tokens: the engine's own decode time per token where it reports one, otherwise (time of the finish reason - time of the first event with a token) / tokens after that event. No sample where many more tokens were counted than events were seen and no timing is reported. Streams, and single-document responses whose engine reports its timing.
-        TIME_PER_OUTPUT_TOKEN = histogram("llm_time_per_output_token_seconds", Seconds, PER_TOKEN)[MODEL, OPERATION, THINKING];
+        TIME_PER_OUTPUT_TOKEN = histogram("llm_time_per_output_token_seconds", Seconds, buckets::PER_TOKEN)[MODEL, OPERATION, THINKING];
         /// Time between consecutive tokens of a choice, sampled as they arrive; an event with k tokens counts as k samples of its gap / k. Streams only.
-        INTER_TOKEN_LATENCY = histogram("llm_inter_token_latency_seconds", Seconds, PER_TOKEN)[MODEL, OPERATION];
+        INTER_TOKEN_LATENCY = histogram("llm_inter_token_latency_seconds", Seconds, buckets::PER_TOKEN)[MODEL, OPERATION];
         /// Longest gap between events after the first token, one sample per stream.
-        STREAM_MAX_GAP = histogram("llm_stream_max_gap_seconds", Seconds, GAP)[MODEL, OPERATION];
+        STREAM_MAX_GAP = histogram("llm_stream_max_gap_seconds", Seconds, buckets::GAP)[MODEL, OPERATION];
         /// Gaps between events after the first token that lasted longer than the configured threshold (5 s by default).
         STREAM_STALLS = counter("llm_stream_stalls_total", Count)[MODEL, OPERATION];
     }
@@ -61,13 +45,13 @@ catalogue! {
         /// Tokens that models generated for reasoning: a subset of the output tokens.
         OUTPUT_REASONING_TOKENS = counter("llm_output_reasoning_tokens_total", Tokens)[MODEL, OPERATION];
         /// Prompt tokens per request, for requests with known usage.
-        REQUEST_INPUT_TOKENS = histogram("llm_request_input_tokens", Tokens, TOKENS)[MODEL, OPERATION];
+        REQUEST_INPUT_TOKENS = histogram("llm_request_input_tokens", Tokens, buckets::TOKENS)[MODEL, OPERATION];
         /// Output tokens per request, over all choices, for successful requests with known usage.
-        REQUEST_OUTPUT_TOKENS = histogram("llm_request_output_tokens", Tokens, TOKENS)[MODEL, OPERATION];
+        REQUEST_OUTPUT_TOKENS = histogram("llm_request_output_tokens", Tokens, buckets::TOKENS)[MODEL, OPERATION];
         /// Limit on output tokens that a request set.
-        REQUEST_MAX_TOKENS = histogram("llm_request_max_tokens", Tokens, TOKENS)[MODEL, OPERATION];
+        REQUEST_MAX_TOKENS = histogram("llm_request_max_tokens", Tokens, buckets::TOKENS)[MODEL, OPERATION];
         /// Texts per request to embed or rerank.
-        REQUEST_INPUTS = histogram("llm_request_inputs", Count, TOKENS)[MODEL, OPERATION];
+        REQUEST_INPUTS = histogram("llm_request_inputs", Count, buckets::TOKENS)[MODEL, OPERATION];
         /// Accepted requests by the source of their output token count. `missing` requests are in no token metric.
         USAGE_REPORTS = counter("llm_usage_reports_total", Count)[MODEL, STREAM, SOURCE];
         /// Output tokens of responses that were not delivered to the end: wasted work.
@@ -95,11 +79,11 @@ catalogue! {
     }
     "Engine" {
         /// Time that a request waited in the engine before its prompt was processed, including the time to load its model.
-        REQUEST_QUEUE = histogram("llm_request_queue_seconds", Seconds, FIRST_TOKEN)[MODEL];
+        REQUEST_QUEUE = histogram("llm_request_queue_seconds", Seconds, buckets::FIRST_TOKEN)[MODEL];
         /// Time that the engine spent processing a request's prompt.
-        REQUEST_PREFILL = histogram("llm_request_prefill_seconds", Seconds, FIRST_TOKEN)[MODEL];
+        REQUEST_PREFILL = histogram("llm_request_prefill_seconds", Seconds, buckets::FIRST_TOKEN)[MODEL];
         /// Time that the engine spent generating a request's output after its first token, for outputs of at least two tokens.
-        REQUEST_DECODE = histogram("llm_request_decode_seconds", Seconds, DURATION)[MODEL];
+        REQUEST_DECODE = histogram("llm_request_decode_seconds", Seconds, buckets::DURATION)[MODEL];
         /// Requests for which the engine is generating tokens.
         ENGINE_REQUESTS_RUNNING = gauge("llm_engine_requests_running", Count)[MODEL];
         /// Requests in the engine that have no token yet.
@@ -107,9 +91,9 @@ catalogue! {
         /// Share of the engine's KV cache that is in use.
         ENGINE_KV_CACHE_USAGE = gauge("llm_engine_kv_cache_usage_ratio", Ratio)[MODEL];
         /// Requests in the batch of one engine step, one sample per step.
-        ENGINE_BATCH_SIZE = histogram("llm_engine_batch_size", Count, BATCH)[MODEL];
+        ENGINE_BATCH_SIZE = histogram("llm_engine_batch_size", Count, buckets::BATCH)[MODEL];
         /// Prompt and output tokens that the engine processes in one step, one sample per step.
-        ENGINE_STEP_TOKENS = histogram("llm_engine_step_tokens", Tokens, TOKENS)[MODEL];
+        ENGINE_STEP_TOKENS = histogram("llm_engine_step_tokens", Tokens, buckets::TOKENS)[MODEL];
         /// Preemptions: requests that the engine removed from its batch before they had ended, to free their space in the KV cache.
         ENGINE_PREEMPTIONS = counter("llm_engine_preemptions_total", Count)[MODEL];
         /// Prompt tokens that the engine looked up in its prefix cache.
@@ -121,7 +105,7 @@ catalogue! {
         /// Draft tokens that the model accepted: a subset of the draft tokens.
         ENGINE_ACCEPTED_DRAFT_TOKENS = counter("llm_engine_accepted_draft_tokens_total", Tokens)[MODEL];
         /// Time to load a model.
-        MODEL_LOAD = histogram("llm_model_load_seconds", Seconds, DURATION)[MODEL];
+        MODEL_LOAD = histogram("llm_model_load_seconds", Seconds, buckets::DURATION)[MODEL];
         /// Loaded instances of a model: 1, or 0 after it was unloaded.
         MODEL_INFO = gauge("llm_model_info", Count)[MODEL, ENGINE, ENGINE_VERSION, QUANTIZATION, CONTEXT_LENGTH];
     }
@@ -154,7 +138,7 @@ catalogue! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Kind, all, buckets::validate};
+    use crate::catalog::{Kind, Unit, all, buckets::validate};
 
     #[test]
     fn every_row_keeps_the_rules() {
