@@ -28,10 +28,10 @@ fn with_one_request(metrics: &LlmMetrics) {
 }
 
 #[test]
-fn no_histogram_is_a_summary_even_when_the_exporter_was_not_told_of_the_prefix() {
-    let (recorder, exporter) = Exporter::builder().build().unwrap();
+fn no_histogram_is_a_summary_when_the_metrics_are_built_with_the_exporter() {
     let naming = Naming::new().prefix("qwen").unwrap();
-    with_one_request(&LlmMetrics::builder().recorder(recorder).naming(naming).build().unwrap());
+    let (_recorder, exporter) = Exporter::builder().naming(naming).build().unwrap();
+    with_one_request(&LlmMetrics::builder().exporter(&exporter).build().unwrap());
     let page = exporter.render();
     assert!(page.contains("# TYPE qwen_request_duration_seconds histogram"), "{page}");
     assert!(!page.contains("quantile="));

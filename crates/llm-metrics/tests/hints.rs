@@ -185,21 +185,39 @@ fn buckets_of_another_crate_are_told_of_once() {
 }
 
 #[test]
-fn a_histogram_of_ones_own_with_our_buckets_is_told_of_once() {
+fn a_prefix_that_the_exporter_does_not_know_is_logged_once() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
-    let own = Matcher::Full("job_request_duration_seconds".to_owned());
-    let builder = Exporter::builder().configure(|builder| builder.set_buckets_for_metric(own, &[1.0]).unwrap());
-    let (recorder, _exporter) = builder.build().unwrap();
-    let record = |name: &'static str| {
-        metrics::with_local_recorder(&recorder, || metrics::histogram!(name).record(1.0));
-    };
-    ["llm_request_duration_seconds", "job_request_duration_seconds", "pause_seconds"].into_iter().for_each(record);
+    let (recorder, exporter) = Exporter::builder().build().unwrap();
+    // Of your own, though they are called like one of the catalogue.
+    metrics::with_local_recorder(&recorder, || {
+        metrics::histogram!("http_request_duration_seconds").record(1.0);
+        metrics::histogram!("job_request_duration_seconds", "model" => "m", "operation" => "chat").record(1.0);
+    });
     assert!(said.0.lock().unwrap().is_empty(), "{said:?}", said = said.0.lock().unwrap());
-    ["http_request_duration_seconds", "http_request_duration_seconds", "qwen_request_duration_seconds"]
-        .into_iter()
-        .for_each(record);
+    assert!(exporter.render().contains("# TYPE http_request_duration_seconds summary"));
+
+    let naming = Naming::new().prefix("qwen").unwrap();
+    let metrics = LlmMetrics::builder().recorder(recorder).naming(naming).build().unwrap();
+    for _ in 0..2 {
+        let mut inference = metrics.start(Operation::Chat, "m");
+        inference.tokens(1);
+        inference.finish(FinishReason::Stop);
+    }
     let said = said.0.lock().unwrap();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("`http_request_duration_seconds`") && said[0].contains("Matcher::Full"), "{said:?}");
+    assert!(said[0].contains("`qwen_") && said[0].contains("ExporterBuilder::naming"), "{said:?}");
+}
+
+#[test]
+fn a_histogram_with_buckets_of_ones_own_is_none_of_a_catalogue_whatever_its_labels() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let own = Matcher::Full("job_stream_max_gap_seconds".to_owned());
+    let builder = Exporter::builder().configure(|builder| builder.set_buckets_for_metric(own, &[1.0]).unwrap());
+    let (recorder, _exporter) = builder.build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        metrics::histogram!("job_stream_max_gap_seconds", "model" => "m", "operation" => "chat").record(1.0);
+    });
+    assert!(said.0.lock().unwrap().is_empty(), "{said:?}", said = said.0.lock().unwrap());
 }

@@ -8,7 +8,7 @@ use super::{
     configured::{self, Settings},
     histogram::Buckets,
     recorder::{Counted, ExporterRecorder},
-    shared_buckets::SharedBuckets,
+    unknown_prefix::UnknownPrefix,
     worker::Worker,
 };
 use crate::{
@@ -122,9 +122,6 @@ impl ExporterBuilder {
     /// Of that exporter the recorder alone is used. What would be lost therefore is refused when the exporter is built, with what to use instead: listeners, push
     /// gateways, an interval for upkeep, global labels, and buckets for metrics of the catalogues by their full names.
     ///
-    /// A histogram of your own whose name ends like one of the catalogues, `http_request_duration_seconds` say, has that one's
-    /// buckets, unless you bind others to its full name.
-    ///
     /// An idle timeout is for your own metrics alone: do not set one where handles of them are cached, which would record into nothing afterwards.
     pub fn configure(mut self, change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder) -> Self {
         let (exporter, unused) = configured::change(self.exporter, change);
@@ -155,8 +152,8 @@ impl ExporterBuilder {
         }
         labels::check_own(self.labels.iter().map(Label::key)).map_err(ExporterError::Label)?;
         check_dialects(&self.dialects)?;
-        let mut exporter = self.exporter;
-        let (settings, mut stems) = (Settings::of(&exporter), Vec::new());
+        let exporter = self.exporter;
+        let (settings, mut histograms) = (Settings::of(&exporter), Vec::new());
         let mut counted = Counted::default();
         let families: Vec<_> = self.dialects.iter().flat_map(Dialect::families).collect();
         // Bounds that others than our dialect show.
@@ -195,12 +192,7 @@ impl ExporterBuilder {
                 let invalid = |source| ExporterError::InvalidBuckets { metric: row.name.into(), source };
                 buckets::validate(bounds).map_err(invalid)?;
                 counted.histograms.bind(name, Buckets::new(bounds, &others(row)));
-                // By its stem as well: a prefix that the exporter was not told of must not make a summary of it.
-                let stem = row.name.find('_').map_or(row.name, |at| &row.name[at..]);
-                stems.push(stem);
-                exporter = exporter
-                    .set_buckets_for_metric(Matcher::Suffix(stem.to_owned()), bounds)
-                    .map_err(|_| invalid(InvalidBuckets::Empty))?;
+                histograms.push(row);
             }
         }
         if !self.dialects.contains(&Dialect::Llm) {
@@ -211,8 +203,12 @@ impl ExporterBuilder {
             }
         }
         families.into_iter().for_each(|family| counted.views.add(family, &naming));
-        let recorder =
-            ExporterRecorder::new(exporter.build_recorder(), counted, self.labels, SharedBuckets::new(settings, stems));
+        let recorder = ExporterRecorder::new(
+            exporter.build_recorder(),
+            counted,
+            self.labels,
+            UnknownPrefix::new(settings, histograms),
+        );
         let recorder = Arc::new(recorder);
         let refreshed = Refreshed::default();
         let worker = Worker::start(Arc::clone(&recorder), refreshed.clone(), self.process_metrics);

@@ -44,8 +44,8 @@ mod histogram;
 mod recorder;
 mod serve;
 mod service;
-mod shared_buckets;
 mod textfile;
+mod unknown_prefix;
 mod views;
 mod worker;
 

@@ -5,7 +5,7 @@ use super::{
     counter::Counters,
     gauge::Gauges,
     histogram::Histograms,
-    shared_buckets::SharedBuckets,
+    unknown_prefix::UnknownPrefix,
     views::{Spelling, Views},
 };
 
@@ -17,7 +17,7 @@ pub struct ExporterRecorder {
     handle: PrometheusHandle,
     counted: Counted,
     constant: Vec<Label>,
-    shared_buckets: SharedBuckets,
+    unknown_prefix: UnknownPrefix,
 }
 
 /// The metrics of the catalogues, and how else they are shown.
@@ -34,9 +34,9 @@ impl ExporterRecorder {
         others: PrometheusRecorder,
         counted: Counted,
         constant: Vec<Label>,
-        shared_buckets: SharedBuckets,
+        unknown_prefix: UnknownPrefix,
     ) -> Self {
-        Self { handle: others.handle(), others, counted, constant, shared_buckets }
+        Self { handle: others.handle(), others, counted, constant, unknown_prefix }
     }
 
     /// Takes out the samples that the exporter underneath has kept.
@@ -97,7 +97,7 @@ impl Recorder for ExporterRecorder {
         if let Some(own) = self.counted.histograms.register(key, &self.constant) {
             return Histogram::from_arc(own);
         }
-        self.shared_buckets.look_at(key.name());
+        self.unknown_prefix.check(key);
         self.others.register_histogram(key, metadata)
     }
 }

@@ -148,7 +148,7 @@ mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     use super::*;
-    use crate::prometheus::{configured::Settings, shared_buckets::SharedBuckets};
+    use crate::prometheus::{configured::Settings, unknown_prefix::UnknownPrefix};
 
     fn exposition() -> Exposition {
         let others = PrometheusBuilder::new().build_recorder();
@@ -156,7 +156,7 @@ mod tests {
             others,
             Default::default(),
             Vec::new(),
-            SharedBuckets::new(Settings::of(&PrometheusBuilder::new()), Vec::new()),
+            UnknownPrefix::new(Settings::of(&PrometheusBuilder::new()), Vec::new()),
         ));
         Exposition { recorder, refreshed: Refreshed::default(), process: Some(metrics_process::Collector::default()) }
     }

@@ -1,0 +1,47 @@
+//! Histograms of a catalogue under a prefix that the exporter does not know, which it exports as summaries.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics::Key;
+
+use super::configured::Settings;
+use crate::catalog::MetricDef;
+
+/// Logs the first one.
+#[derive(Debug)]
+pub(super) struct UnknownPrefix {
+    settings: Settings,
+    histograms: Vec<&'static MetricDef>,
+    logged: AtomicBool,
+}
+
+impl UnknownPrefix {
+    pub(super) const fn new(settings: Settings, histograms: Vec<&'static MetricDef>) -> Self {
+        Self { settings, histograms, logged: AtomicBool::new(false) }
+    }
+
+    /// A histogram is registered that is in no catalogue.
+    pub(super) fn check(&self, key: &Key) {
+        if self.logged.load(Ordering::Relaxed) || !self.histograms.iter().any(|row| is_row_but_for_prefix(row, key)) {
+            return;
+        }
+        if !self.settings.bind(key.name()) && !self.logged.swap(true, Ordering::Relaxed) {
+            #[cfg(feature = "tracing")]
+            let _ = crate::record::catch_panic(|| {
+                tracing::warn!(
+                    target: crate::spans::HINTS,
+                    "`{}` is exported as a summary, which no rule and no dashboard can read: it looks like a histogram of the catalogue under a prefix that \
+                     the exporter does not know. Build the metrics with `Builder::exporter`, or pass their naming to `ExporterBuilder::naming`",
+                    key.name()
+                );
+            });
+        }
+    }
+}
+
+/// Whether the name differs in its first word alone, and the row's labels are there.
+fn is_row_but_for_prefix(row: &MetricDef, key: &Key) -> bool {
+    let rest = row.name.find('_').map_or(row.name, |at| &row.name[at..]);
+    let has = |label: &&str| key.labels().any(|own| own.key() == *label);
+    key.name().ends_with(rest) && row.labels.iter().all(has)
+}
