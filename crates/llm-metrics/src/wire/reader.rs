@@ -117,10 +117,10 @@ impl Reader {
         undecided.seen[kept..kept + fits].copy_from_slice(&bytes[..fits]);
         undecided.length += fits as u8;
         let (seen, length) = (undecided.seen, usize::from(undecided.length));
-        let framing = match undecided.look(&seen[..length]) {
-            Look::More if length < ENOUGH => return,
-            Look::More => undecided.declared,
-            Look::Is(framing) => framing,
+        let framing = match undecided.detect(&seen[..length]) {
+            Detection::More if length < ENOUGH => return,
+            Detection::More => undecided.declared,
+            Detection::Is(framing) => framing,
         };
         if kept == 0 {
             // In one piece, so that an event that is whole is seen as one.
@@ -154,7 +154,7 @@ impl Reader {
 }
 
 /// What the first bytes say.
-enum Look {
+enum Detection {
     /// Nothing yet.
     More,
     /// How the body is made up, or that it is nothing that can be read.
@@ -177,27 +177,27 @@ impl Undecided {
         Body::Stream(stream)
     }
 
-    fn look(&self, seen: &[u8]) -> Look {
+    fn detect(&self, seen: &[u8]) -> Detection {
         let seen = match seen.strip_prefix(BYTE_ORDER_MARK) {
             Some(rest) => rest.trim_ascii_start(),
-            None if BYTE_ORDER_MARK.starts_with(seen) => return Look::More,
+            None if BYTE_ORDER_MARK.starts_with(seen) => return Detection::More,
             None => seen,
         };
         let is_encoded = self.otherwise == SkipReason::Compressed;
         match seen {
             // A brace alone may be the first byte of what is compressed.
-            [b'{'] if is_encoded => Look::More,
-            [b'{', b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n', ..] => Look::Is(Some(self.json())),
-            [b'{' | b'[', ..] if !is_encoded => Look::Is(Some(self.json())),
-            [b':', ..] => Look::Is(Some(Framing::Events)),
+            [b'{'] if is_encoded => Detection::More,
+            [b'{', b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n', ..] => Detection::Is(Some(self.json())),
+            [b'{' | b'[', ..] if !is_encoded => Detection::Is(Some(self.json())),
+            [b':', ..] => Detection::Is(Some(Framing::Events)),
             _ => {
                 let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b"error:"];
                 if fields.iter().any(|field| seen.starts_with(field)) {
-                    Look::Is(Some(Framing::Events))
+                    Detection::Is(Some(Framing::Events))
                 } else if fields.iter().any(|field| field.starts_with(seen)) {
-                    Look::More
+                    Detection::More
                 } else {
-                    Look::Is(self.declared)
+                    Detection::Is(self.declared)
                 }
             }
         }
