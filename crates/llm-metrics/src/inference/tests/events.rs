@@ -1,4 +1,4 @@
-//! What a reader would tell, event by event.
+//! What a reader would emit, event by event.
 
 use std::time::Duration;
 
@@ -67,8 +67,8 @@ fn done(frame: &mut FrameSink<'_>) {
 impl Request {
     /// Frames 10 ms apart, the first of them after 10 ms.
     fn each(mut self, frames: &[Tell<'_>]) -> Self {
-        for (at, tell) in (1..).zip(frames) {
-            self.at(10 * at, tell);
+        for (at, emit) in (1..).zip(frames) {
+            self.at(10 * at, emit);
         }
         self
     }
@@ -612,12 +612,12 @@ fn what_is_moved_to_a_choice_is_its_own_and_no_more_than_was_told() {
         frame.moved(0, 1);
         frame.event_end();
     };
-    for (tell, outcome, error) in [
+    for (emit, outcome, error) in [
         (&seen as Tell<'_>, "success", None),
         (&told, "error", Some("stream_truncated")),
         (&both, "error", Some("stream_truncated")),
     ] {
-        Request::streamed(TWO).each(&[&token, &stop, &second, tell]).end(End::Complete).assert_ended(outcome, error);
+        Request::streamed(TWO).each(&[&token, &stop, &second, emit]).end(End::Complete).assert_ended(outcome, error);
     }
 }
 

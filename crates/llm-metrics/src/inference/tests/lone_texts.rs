@@ -1,4 +1,4 @@
-//! An event that is nothing but a text may be told at once: that is the same as telling it part by part.
+//! An event that is nothing but a text may be emitted at once: that is the same as emitting it part by part.
 
 use proptest::prelude::*;
 
@@ -33,7 +33,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(prop_oneof![6 => text, 1 => other], 1..24)
 }
 
-fn tell(frame: &mut FrameSink<'_>, event: &Event, at_once: bool) {
+fn emit(frame: &mut FrameSink<'_>, event: &Event, at_once: bool) {
     match event {
         Event::Text(choice, kind, text) if at_once => return frame.text_event(*choice, *kind, text.as_bytes()),
         Event::Text(choice, kind, text) => {
@@ -58,7 +58,7 @@ fn recorded(asked: &str, events: &[Event], a_frame: usize, at_once: bool) -> Vec
     request.tracker.head(200, Some(true), Some(super::Framing::Events));
     for (at, events) in (1..).zip(events.chunks(a_frame)) {
         // Later than the test ends, which by the clock ends in silence otherwise.
-        request.at(3_600_000 + 10 * at, |frame| events.iter().for_each(|event| tell(frame, event, at_once)));
+        request.at(3_600_000 + 10 * at, |frame| events.iter().for_each(|event| emit(frame, event, at_once)));
     }
     let recorded = request.end(End::Failed);
     let mut lines: Vec<String> = (recorded.0.iter())

@@ -1,4 +1,4 @@
-//! Requests at times that a test sets: what a reader would tell, or answers that were recorded.
+//! Requests at times that a test sets: what a reader would emit, or answers that were recorded.
 
 mod endings;
 mod events;
@@ -52,14 +52,14 @@ impl Request {
     }
 
     /// A frame that arrived so many milliseconds after the request.
-    fn at(&mut self, milliseconds: u64, tell: impl FnOnce(&mut FrameSink<'_>)) -> &mut Self {
-        self.at_time(Duration::from_millis(milliseconds), tell)
+    fn at(&mut self, milliseconds: u64, emit: impl FnOnce(&mut FrameSink<'_>)) -> &mut Self {
+        self.at_time(Duration::from_millis(milliseconds), emit)
     }
 
-    fn at_time(&mut self, time: Duration, tell: impl FnOnce(&mut FrameSink<'_>)) -> &mut Self {
+    fn at_time(&mut self, time: Duration, emit: impl FnOnce(&mut FrameSink<'_>)) -> &mut Self {
         let now = self.tracker.started() + time;
         let mut frame = self.tracker.frame();
-        tell(&mut frame);
+        emit(&mut frame);
         frame.end_at(|| now);
         self
     }
