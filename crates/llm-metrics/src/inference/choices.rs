@@ -60,7 +60,7 @@ impl Choices {
         }
     }
 
-    /// The choice is finished; tells whether it was not before.
+    /// The choice is finished. Returns whether it was not before.
     pub(super) fn finished(&mut self, index: u32, reason: FinishReason) -> bool {
         match self.with(index) {
             Self::One { open, reason: last } => {

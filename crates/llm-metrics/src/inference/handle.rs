@@ -44,7 +44,7 @@ use crate::{
 pub struct InferenceHandle {
     /// `None` where nothing is measured.
     shared: Option<Arc<SharedRequest>>,
-    /// Where there is no wire that tells when tokens come.
+    /// Of a request without a wire, whose tokens come when they are reported.
     manual: Option<Weak<ManualRequest>>,
 }
 
@@ -102,7 +102,7 @@ impl InferenceHandle {
         self.report(|engine| engine.input_truncated = true);
     }
 
-    /// Says why the request failed or was rejected, when the status alone would not tell.
+    /// Says why the request failed or was rejected, where the status alone does not.
     pub fn error(&self, error: ErrorType) {
         self.report(|engine| engine.error = Some(error));
     }

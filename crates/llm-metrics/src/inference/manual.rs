@@ -89,7 +89,7 @@ impl InferenceBuilder<'_> {
     }
 
     /// Gives a [request label](crate::Builder::request_label) its value, under the policy that it was declared with. Of one that is not
-    /// declared nothing is recorded, which is told once, at `WARN`.
+    /// declared nothing is recorded, which is logged once, at `WARN`.
     pub fn label(mut self, name: &str, value: impl Into<String>) -> Self {
         self.metrics.0.set_label(&mut self.labels, name, value.into());
         self

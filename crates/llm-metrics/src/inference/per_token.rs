@@ -26,10 +26,10 @@ impl OutputTiming<'_> {
     /// 2. from the first event that bore a token to the one with the finish reason, which comes with the last token, over the
     ///    tokens that came after that first event. Engines count tokens that nobody sees: an end token comes with the
     ///    finish reason; what came *before* the first event is taken off where it is known (usage in that event, reasoning tokens).
-    ///    Where it is not, and there are far more tokens than events, it cannot be told;
+    ///    Where it is not, and there are far more tokens than events, it is not known;
     /// 3. without a count, the same between events that bore a token, one each.
     ///
-    /// Several choices are produced side by side, so that neither their tokens nor their times can be told apart: for them only
+    /// Several choices are produced side by side, so that neither their tokens nor their times can be separated: for them only
     /// measurements count that have a number of tokens of their own.
     pub(super) fn time_per_output_token(&self) -> Option<Duration> {
         let own = self.tokens.filter(|_| !self.timing.several());
@@ -61,7 +61,7 @@ impl OutputTiming<'_> {
     }
 }
 
-/// The time of one of `tokens`. Tokens that all came at once have none that could be told.
+/// The time of one of `tokens`. Tokens that all came at once have none.
 fn share(time: Duration, tokens: u64) -> Option<Duration> {
     (tokens > 0 && !time.is_zero()).then(|| time.div_f64(tokens as f64))
 }

@@ -141,7 +141,7 @@ impl RequestTracker {
         self.forget_quality();
     }
 
-    /// A check found something: counts it, and tells whoever wants to know.
+    /// A check found something: counts it, and reports it to the span and the listener.
     fn found(&self, finding: Finding, request_id: Option<&str>) {
         let series = self.series();
         let Some(counter) = series.quality.as_ref().and_then(|counters| counters.of(finding)) else { return };

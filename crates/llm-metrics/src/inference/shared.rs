@@ -266,7 +266,7 @@ impl SharedRequest {
         self.tokens.load(Ordering::Relaxed) & SETTLED != 0
     }
 
-    /// Closes the request for its handles, and tells how many output tokens they have reported.
+    /// Closes the request for its handles, and returns how many output tokens they have reported.
     pub(super) fn settle(&self) -> u64 {
         self.tokens.fetch_or(SETTLED, Ordering::Relaxed) & !SETTLED
     }

@@ -49,7 +49,7 @@ pub(super) struct TokenTiming {
     pub(super) first_counted: bool,
     /// Text of the answer has come in this frame, whose time is not known yet.
     pub(super) answered: bool,
-    /// The last of these events had usage, with so many output tokens. Where it had none, the next count tells nothing about its
+    /// The last of these events had usage, with so many output tokens. Where it had none, the next count says nothing about its
     /// own event alone.
     counted: bool,
     usage_tokens: u32,
@@ -189,13 +189,13 @@ struct EngineSteps {
     step: u32,
     /// Tokens that had a sample of inter-token latency.
     sampled: u32,
-    /// Seconds of gaps that had no token left; they belong to the tokens that come next.
+    /// The time of events without a newly reported token, in seconds: it is carried over to the next sample.
     unsampled: f64,
 }
 
 impl EngineSteps {
-    /// How many of the engine's tokens these events had; no token is sampled twice. The engine may be ahead of the wire,
-    /// so that the steps since the last event are not the event's own: their size is. The `first` tokens have no gap.
+    /// How many samples these events are. The engine may be ahead of the wire, so that the steps since the last event are not those of the event: its
+    /// tokens *per step* are taken, and no token is sampled twice. The `first` tokens have no gap.
     fn tokens_of(&mut self, tokens: u64, steps: u32, events: u64, first: bool) -> u64 {
         let new_tokens = (tokens as u32).wrapping_sub(std::mem::replace(&mut self.tokens, tokens as u32));
         let new_steps = steps.wrapping_sub(std::mem::replace(&mut self.steps, steps));

@@ -157,7 +157,7 @@ impl RequestTracker {
         }
     }
 
-    /// What the request took, as far as it can be told.
+    /// What the request took, as far as it is known.
     fn times(&self, now: Instant, engine: &EngineReport, usage: Usage) -> Times {
         let measured = self.timings.as_ref().and_then(|timings| Some((timings.decode?, timings.usage.output)));
         let output = OutputTiming {
@@ -297,7 +297,7 @@ impl RequestTracker {
         }
     }
 
-    /// The first token is there already. What ended before its time, by the caller's fault or will, says nothing about how long
+    /// The time to first token was recorded when it arrived. The duration of rejected and cancelled requests is left out: it does not show how long
     /// requests take.
     fn record_recent(&self, series: &Series, now: Instant, measured: &Measured) {
         let Measured { verdict, times, .. } = measured;

@@ -71,7 +71,7 @@ impl RequestTracker {
         self.series().stalls.increment(1);
     }
 
-    /// How many tokens an engine that reports them live had for these events.
+    /// How many samples these events are, if the engine reports its tokens live.
     fn reported(&mut self, events: u64) -> Option<u64> {
         let (tokens, steps) = (self.shared.tokens(), self.shared.steps());
         (tokens > 0).then(|| self.timing.live(tokens, steps, events))
