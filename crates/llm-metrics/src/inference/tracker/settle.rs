@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// All that is known of a request that has ended.
+/// All that is known of a request that has ended. It is computed once, and then recorded and put into the span.
 struct Measured {
     verdict: Verdict,
     stream: bool,
@@ -28,6 +28,8 @@ struct Measured {
     /// Token counts by order of trust, the output where it is known.
     usage: Usage,
     output: Output,
+    /// The answer reported fewer output tokens than were seen.
+    implausible: bool,
     times: Times,
     params: RequestParams,
     engine: EngineReport,
@@ -59,6 +61,9 @@ impl RequestTracker {
         let model = engine.model.as_deref().or(params.model.as_deref()).or_else(|| self.answered_by());
         self.shared.series(model, self.accepted || verdict.outcome == Outcome::Error);
         let measured = self.measure(now, verdict, live, params, engine);
+        if measured.implausible {
+            self.failure(InspectionFailure::Implausible);
+        }
         if measured.stream && !self.answer.terminal {
             self.trailing_silence(now);
         }
@@ -89,13 +94,15 @@ impl RequestTracker {
         engine: EngineReport,
     ) -> Measured {
         let stream = self.stream.or(params.stream).unwrap_or(self.shared.route.streams_by_default);
-        let (usage, output) = self.count(&engine, live, stream);
+        let (count, _) = self.wire_output();
+        let (usage, output) = self.count(count, &engine, live, stream);
         Measured {
             verdict,
             stream,
             thinking: self.thinking(usage, params.thinking),
             usage,
             output,
+            implausible: count == Count::Implausible,
             times: self.times(now, &engine, usage),
             params,
             engine,
@@ -103,16 +110,12 @@ impl RequestTracker {
     }
 
     /// Token counts by order of trust, and where the count of output tokens comes from.
-    fn count(&self, engine: &EngineReport, live: u64, stream: bool) -> (Usage, Output) {
-        let (count, _) = self.wire_output();
+    fn count(&self, count: Count, engine: &EngineReport, live: u64, stream: bool) -> (Usage, Output) {
         let reported = match count {
             Count::Tokens(tokens) => self.usage.usage(Some(tokens)),
             Count::Unknown | Count::Implausible => self.usage.usage(None),
         };
         let measured = self.measured_usage();
-        if count == Count::Implausible {
-            self.failure(InspectionFailure::Implausible);
-        }
         let live = Some(live).filter(|tokens| *tokens > 0);
         let stepwise = Some(engine.reasoning_steps).filter(|tokens| *tokens > 0);
         let engine = whole(Usage {
