@@ -1,6 +1,7 @@
 //! Tracks one request: facts in, observations out at the right moment, and a guard that loses nothing.
 
 mod answer;
+mod measured;
 mod settle;
 mod tokens;
 

@@ -2,38 +2,18 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{RequestTracker, Stage};
+use super::{RequestTracker, Stage, measured::Measured};
 use crate::{
     catalog::labels::{self, STATUS_CODES},
     inference::{
-        per_token::OutputTiming,
         quality::EndedRequest,
-        shared::{EngineReport, RequestParams},
         timing::Time,
-        usage::{Count, whole},
         verdict::{AnswerState, End, OutcomeFacts, Verdict},
     },
     recent::{Latency, RecentRequest},
-    record::{Hint, Series, Times, catch_panic},
-    vocabulary::{
-        ErrorType, FinishReason, InspectionFailure, MAX_PLAUSIBLE_TOKENS, Outcome, Thinking, Usage, UsageSource,
-    },
+    record::{Hint, Series, catch_panic},
+    vocabulary::{ErrorType, FinishReason, InspectionFailure, MAX_PLAUSIBLE_TOKENS, Outcome, UsageSource},
 };
-
-/// All that is known of a request that has ended. It is computed once, and then recorded and put into the span.
-struct Measured {
-    verdict: Verdict,
-    stream: bool,
-    thinking: Thinking,
-    /// Token counts by order of trust, the output where it is known.
-    usage: Usage,
-    output: Output,
-    /// The answer reported fewer output tokens than were seen.
-    implausible: bool,
-    times: Times,
-    params: RequestParams,
-    engine: EngineReport,
-}
 
 impl RequestTracker {
     /// Ends the request and records what is known at the end. Later calls do nothing.
@@ -83,99 +63,6 @@ impl RequestTracker {
         series.requests(measured.stream, measured.thinking, verdict.outcome).increment(1);
         #[cfg(feature = "tracing")]
         self.end_span(&measured);
-    }
-
-    fn measure(
-        &self,
-        now: Instant,
-        verdict: Verdict,
-        live: u64,
-        params: RequestParams,
-        engine: EngineReport,
-    ) -> Measured {
-        let stream = self.stream.or(params.stream).unwrap_or(self.shared.route.streams_by_default);
-        let (count, _) = self.wire_output();
-        let (usage, output) = self.count(count, &engine, live, stream);
-        Measured {
-            verdict,
-            stream,
-            thinking: self.thinking(usage, params.thinking),
-            usage,
-            output,
-            implausible: count == Count::Implausible,
-            times: self.times(now, &engine, usage),
-            params,
-            engine,
-        }
-    }
-
-    /// Token counts by order of trust, and where the count of output tokens comes from.
-    fn count(&self, count: Count, engine: &EngineReport, live: u64, stream: bool) -> (Usage, Output) {
-        let reported = match count {
-            Count::Tokens(tokens) => self.usage.usage(Some(tokens)),
-            Count::Unknown | Count::Implausible => self.usage.usage(None),
-        };
-        let measured = self.measured_usage();
-        let live = Some(live).filter(|tokens| *tokens > 0);
-        let stepwise = Some(engine.reasoning_steps).filter(|tokens| *tokens > 0);
-        let engine = whole(Usage {
-            output: engine.usage.output.or(live),
-            reasoning: engine.usage.reasoning.or(stepwise),
-            ..engine.usage
-        });
-        let events = u64::from(self.timing.events);
-        let output = if let Some(tokens) = engine.output {
-            Output { tokens, source: UsageSource::Engine }
-        } else if let Some(tokens) = reported.output {
-            Output { tokens, source: UsageSource::Upstream }
-        } else if let Some(tokens) = measured.output {
-            Output { tokens, source: UsageSource::Timings }
-        } else if stream && events > 0 {
-            Output { tokens: events, source: UsageSource::Estimated }
-        } else {
-            Output { tokens: 0, source: UsageSource::Missing }
-        };
-        let mut usage = engine.or(reported).or(measured);
-        // The parts may be known from somebody else than the whole.
-        usage.reasoning = part_of(usage.reasoning, usage.output);
-        usage.cached_input = part_of(usage.cached_input, usage.input);
-        usage.cache_write = part_of(usage.cache_write, usage.input);
-        if !self.shared.route.operation.generates() {
-            // Some servers report 0.
-            (usage.output, usage.reasoning) = (None, None);
-        }
-        (usage, output)
-    }
-
-    fn thinking(&self, usage: Usage, asked: Option<bool>) -> Thinking {
-        if self.answer.reasoned || usage.reasoning.is_some_and(|tokens| tokens > 0) {
-            return Thinking::True;
-        }
-        let produced = self.answer.produced || usage.output.is_some_and(|tokens| tokens > 0);
-        match asked {
-            _ if produced => Thinking::False,
-            Some(true) => Thinking::True,
-            Some(false) => Thinking::False,
-            None => Thinking::Unknown,
-        }
-    }
-
-    /// What the request took, as far as it is known.
-    fn times(&self, now: Instant, engine: &EngineReport, usage: Usage) -> Times {
-        let measured = self.timings.as_ref().and_then(|timings| Some((timings.decode?, timings.usage.output)));
-        let output = OutputTiming {
-            timing: &self.timing,
-            tokens: usage.output,
-            hidden: usage.reasoning.filter(|_| !self.answer.reasoned).unwrap_or(0),
-            manual: self.manual,
-            reported: engine.decode,
-            measured,
-        };
-        Times {
-            duration: now - self.started,
-            time_to_first_token: self.timing.first.map(Time::duration),
-            time_per_output_token: output.time_per_output_token(),
-        }
     }
 
     /// Nobody saw a token after the last one, and the stream was not complete: the silence before its end counts.
@@ -351,18 +238,6 @@ impl RequestTracker {
         let reasons = self.answer.choices.reasons(verdict.outcome == Outcome::Success);
         span.end(self.shared.route.operation, &ended, reasons.map(|(reason, _)| reason));
     }
-}
-
-/// How many output tokens, and who says so.
-#[derive(Clone, Copy)]
-struct Output {
-    tokens: u64,
-    source: UsageSource,
-}
-
-/// A part that is no larger than its whole.
-fn part_of(part: Option<u64>, whole: Option<u64>) -> Option<u64> {
-    part.map(|part| whole.map_or(part, |whole| part.min(whole)))
 }
 
 /// The status as a label: the codes that servers use, so that an odd one cannot add series.
