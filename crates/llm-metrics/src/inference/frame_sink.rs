@@ -127,8 +127,12 @@ impl Sink for FrameSink<'_> {
         self.tracker.forget_quality();
     }
 
-    fn pending(&mut self, background: bool) {
-        self.tracker.answer.pending(background);
+    fn pending(&mut self) {
+        self.tracker.answer.pending();
+    }
+
+    fn in_background(&mut self) {
+        self.tracker.answer.in_background();
     }
 
     fn cancelled(&mut self) {

@@ -12,7 +12,7 @@ use crate::{
 pub(crate) struct OutputQuality {
     outputs: Outputs,
     request_id: Option<Box<str>>,
-    prompt: Option<Prompt>,
+    prompt: Option<Box<Prompt>>,
     input_truncated: bool,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct QualityContext {
     /// The id by which the embedder knows the request, where findings are reported.
     pub(super) request_id: Option<Box<str>>,
     /// How long the prompt is, where a count of its tokens may say that it was cut.
-    pub(super) prompt: Option<Prompt>,
+    pub(super) prompt: Option<Box<Prompt>>,
 }
 
 /// What is known when a request has ended, as far as its outputs are concerned.
@@ -131,7 +131,7 @@ impl RequestTracker {
         let end = RequestEnd { open, on_limit, complete: ended.outcome == Outcome::Success };
         let Some(quality) = &self.quality else { return };
         let reported = ended.input_truncated || quality.input_truncated;
-        let evidence = truncation::of_input(reported, quality.prompt, ended.usage.input);
+        let evidence = truncation::of_input(reported, quality.prompt.as_deref().copied(), ended.usage.input);
         self.check(|outputs, mut emit| {
             if let Some(evidence) = evidence {
                 outputs.input_truncated(evidence, &mut emit);

@@ -295,7 +295,10 @@ impl Reports {
             return;
         }
         let quality = &mut self.engine.get_or_insert_default().quality;
-        quality.prompt = prompt;
+        match (&mut quality.prompt, prompt) {
+            (Some(known), Some(prompt)) => **known = prompt,
+            (known, prompt) => *known = prompt.map(Box::new),
+        }
         if schema.is_some() {
             quality.requested.schema = schema;
         }

@@ -5,7 +5,7 @@ mod measured;
 mod settle;
 mod tokens;
 
-use std::{sync::Arc, time::Instant};
+use std::{num::NonZeroU16, sync::Arc, time::Instant};
 
 use self::answer::Answer;
 use super::{
@@ -42,7 +42,7 @@ pub(crate) struct RequestTracker {
     manual: bool,
     stage: Stage,
     /// The status of the response's head, once there is one.
-    status: Option<u16>,
+    status: Option<NonZeroU16>,
     accepted: bool,
     /// Whether the answer is streamed; what the request asked for until the answer shows.
     stream: Option<bool>,
@@ -131,6 +131,10 @@ impl RequestTracker {
         &self.span
     }
 
+    fn status(&self) -> Option<u16> {
+        self.status.map(NonZeroU16::get)
+    }
+
     pub(crate) fn is_proxy(&self) -> bool {
         self.proxy
     }
@@ -150,7 +154,7 @@ impl RequestTracker {
             let reports = self.shared.reports();
             (reports.params.stream, reports.params.choices)
         };
-        self.status = Some(status);
+        self.status = NonZeroU16::new(status);
         self.stream = stream.or(asked_stream);
         self.answer.requested_choices = choices.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX));
         // A completion has as many choices as prompts.

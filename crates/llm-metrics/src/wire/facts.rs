@@ -162,7 +162,6 @@ struct EventFacts {
     done: bool,
     finality: Option<Finality>,
     status: Option<Status>,
-    background: bool,
     /// A model was loaded or unloaded, or the work is to be done later: there is no answer.
     no_generation: bool,
     reasoning_item: bool,
@@ -341,7 +340,7 @@ impl Facts {
         let Some(status) = self.event.status else { return };
         if !is_last {
             if status == Status::Pending {
-                sink.pending(self.event.background);
+                sink.pending();
             }
             return;
         }
@@ -473,7 +472,8 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
             }
             Fact::Background => {
                 if value.boolean() == Some(true) {
-                    facts.event_mut().background = true;
+                    facts.has_facts = true;
+                    self.sink.in_background();
                 }
             }
             Fact::Item => {

@@ -76,8 +76,10 @@ pub(crate) trait Sink {
     fn done(&mut self) {}
     /// Nothing was to be generated: a model was loaded or unloaded, or the work is done in the background.
     fn no_generation(&mut self) {}
-    /// The work is accepted and not done. `background`: it goes on whether anybody waits for it or not.
-    fn pending(&mut self, _background: bool) {}
+    /// The work is accepted and not done.
+    fn pending(&mut self) {}
+    /// It goes on whether anybody waits for it or not.
+    fn in_background(&mut self) {}
     /// The caller has cancelled the request by another one.
     fn cancelled(&mut self) {}
     /// A tool of this name is being called, in an event that bears no token.

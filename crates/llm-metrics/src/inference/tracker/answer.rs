@@ -42,14 +42,22 @@ pub(in crate::inference) struct Answer {
     pub(in crate::inference) done: bool,
     /// The answer said that there was nothing to generate.
     pub(in crate::inference) no_generation: bool,
-    /// The answer said that it is not there yet; and that it is made in the background.
-    pending: bool,
-    background: bool,
+    deferral: Deferral,
     /// Something of the answer could not be read.
     pub(in crate::inference) unreadable: bool,
     /// Everything that was to come has come, and its event is whole: only then can a client read it.
     pub(super) terminal: bool,
     pub(super) event: Event,
+}
+
+/// What an answer says that is not there yet.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Deferral {
+    #[default]
+    None,
+    Pending,
+    /// It is made in the background.
+    Background,
 }
 
 /// What an answer says of itself that it is no success.
@@ -180,9 +188,13 @@ impl Answer {
     }
 
     /// The answer is not there yet.
-    pub(in crate::inference) fn pending(&mut self, background: bool) {
-        self.pending = true;
-        self.background |= background;
+    pub(in crate::inference) fn pending(&mut self) {
+        self.deferral = self.deferral.max(Deferral::Pending);
+    }
+
+    /// It is made in the background.
+    pub(in crate::inference) fn in_background(&mut self) {
+        self.deferral = Deferral::Background;
     }
 
     /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.
@@ -236,7 +248,12 @@ impl Answer {
 
     /// Whether the answer is made in the background, and all that was to be read is that it will be.
     fn is_deferred(&self, in_background: impl FnOnce() -> bool) -> bool {
-        self.pending && !self.produced && (self.background || in_background())
+        match self.deferral {
+            _ if self.produced => false,
+            Deferral::None => false,
+            Deferral::Pending => in_background(),
+            Deferral::Background => true,
+        }
     }
 
     fn is_suspect(&self) -> bool {

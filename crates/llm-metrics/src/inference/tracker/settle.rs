@@ -31,7 +31,7 @@ impl RequestTracker {
     fn settle_at(&mut self, now: Instant, end: End, live: u64) {
         let answer = self.answer.state(|| self.shared.reports().params.background);
         let (params, engine) = self.shared.take_reports();
-        let (status, framing, reported) = (self.status, self.answer.framing, engine.error);
+        let (status, framing, reported) = (self.status(), self.answer.framing, engine.error);
         let verdict = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
         if answer == AnswerState::Deferred && verdict.outcome == Outcome::Success {
             self.answer.no_generation = true;
@@ -83,7 +83,7 @@ impl RequestTracker {
         series.duration(*thinking, verdict.outcome).record(times.duration.as_secs_f64());
         series.judge(verdict.outcome, times);
         if let Some(error) = verdict.error {
-            series.error(error, status_word(self.status)).increment(1);
+            series.error(error, status_word(self.status())).increment(1);
         }
     }
 
@@ -198,7 +198,7 @@ impl RequestTracker {
             endpoint: self.shared.route.endpoint,
             outcome: verdict.outcome,
             error_type: verdict.error,
-            status: self.status,
+            status: self.status(),
             finish_reason: self
                 .answer
                 .choices

@@ -65,10 +65,8 @@ impl Sink for Recorder {
     fn no_generation(&mut self) {
         self.0.push(SinkCall::NoGeneration);
     }
-    fn pending(&mut self, background: bool) {
-        if background {
-            self.0.push(SinkCall::InBackground);
-        }
+    fn in_background(&mut self) {
+        self.0.push(SinkCall::InBackground);
     }
     fn done(&mut self) {
         self.0.push(SinkCall::Done);
