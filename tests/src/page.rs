@@ -114,12 +114,19 @@ impl Page {
     /// The samples with this name, as it stands on the line, and at least these labels.
     ///
     /// # Panics
-    /// When no such line can be: the name is neither on the page nor in the catalogue. A test that asked for it would find 0
-    /// whatever happens.
+    /// When no such line can be, so that a test would find 0 whatever happens: the name is neither on the page nor in a catalogue, the metric
+    /// has no such label, or the label never has this value.
     #[track_caller]
     pub fn samples<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
-        let on_page = || self.families.values().flat_map(|family| &family.samples).any(|sample| sample.name == name);
-        assert!(is_in_catalogue(name) || on_page(), "there is no {name}, on this page or on any");
+        let on_page = || self.families.values().flat_map(|family| &family.samples).filter(|sample| sample.name == name);
+        let row = row_of(name);
+        assert!(row.is_some() || on_page().next().is_some(), "there is no {name}, on this page or on any");
+        for (label, value) in labels {
+            let known = row.is_some_and(|row| row.labels.contains(label)) || *label == "le";
+            assert!(known || on_page().any(|sample| sample.labels.contains_key(*label)), "{name} has no label {label}");
+            let values = row.map_or(&[][..], |row| label_values(row, label));
+            assert!(values.is_empty() || values.contains(value), "{label} is never {value}: it is one of {values:?}");
+        }
         self.families.values().flat_map(|family| &family.samples).filter(move |sample| {
             sample.name == name
                 && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
@@ -273,17 +280,27 @@ impl Sample {
     }
 }
 
-/// Whether lines of a row of the catalogue have this name, under whatever prefix. Those of the GPU's, which is not at hand here, all
-/// pass.
-fn is_in_catalogue(name: &str) -> bool {
+/// The row of a catalogue that has lines of this name, whatever its prefix is.
+fn row_of(name: &str) -> Option<&'static MetricDef> {
     let stem = |name: &'static str| name.split_once('_').map_or(name, |(_, stem)| stem);
-    let Some((prefix, rest)) = name.split_once('_') else { return false };
-    let line_of = |row: &'static MetricDef| match rest.strip_prefix(stem(row.name)) {
+    let (prefix, rest) = name.split_once('_')?;
+    let has_line = |row: &&'static MetricDef| match rest.strip_prefix(stem(row.name)) {
         Some("") => row.kind != Kind::Histogram,
         Some("_bucket" | "_count" | "_sum") => row.kind == Kind::Histogram,
         _ => false,
     };
-    prefix == "gpu" || catalog::all().chain(llm_metrics_gateway::catalog::all()).any(line_of)
+    if prefix == "gpu" {
+        llm_metrics_gpu::catalog::all().find(has_line)
+    } else {
+        catalog::all().chain(llm_metrics_gateway::catalog::all()).find(has_line)
+    }
+}
+
+/// The values that a label of a row can have; empty if they are not a closed set of the core's.
+fn label_values(row: &MetricDef, label: &str) -> &'static [&'static str] {
+    let is_closed = row.labels.contains(&label) && catalog::all().any(|own| own.name == row.name);
+    let label = catalog::labels::ALL.iter().find(|known| is_closed && known.name == label);
+    label.map_or(&[], |label| label.values)
 }
 
 /// The value of a label, and what follows its closing quote.

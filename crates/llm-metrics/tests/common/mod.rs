@@ -62,8 +62,14 @@ impl Recorded {
     #[track_caller]
     fn matching<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a DebugValue> {
         let stem = |name: &'a str| name.split_once('_').map_or(name, |(_, stem)| stem);
-        let known = catalog::all().any(|row| stem(row.name) == stem(name));
-        assert!(known, "{name} is in no catalogue: what was never described would be 0 whatever happens");
+        let row = catalog::all().find(|row| stem(row.name) == stem(name));
+        let row = row.unwrap_or_else(|| panic!("{name} is in no catalogue: it would be 0 whatever happens"));
+        for (label, value) in labels {
+            let recorded = || self.0.iter().any(|(n, l, _)| n == name && l.iter().any(|(key, _)| key == label));
+            assert!(row.labels.contains(label) || recorded(), "{name} has no label {label}: it has {:?}", row.labels);
+            let values = catalog::labels::ALL.iter().find(|known| known.name == *label).map_or(&[][..], |l| l.values);
+            assert!(values.is_empty() || values.contains(value), "{label} is never {value}: it is one of {values:?}");
+        }
         self.0
             .iter()
             .filter(move |(n, l, _)| {

@@ -12,6 +12,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use super::{End, RequestTracker, RouteFacts, SpanKind, frame_sink::FrameSink};
 use crate::{
+    catalog,
     record::{Builder, LlmMetrics},
     vocabulary::Operation,
     wire::{self, Framing, Route},
@@ -81,7 +82,12 @@ impl Request {
 }
 
 impl Recorded {
+    #[track_caller]
     fn with<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a DebugValue> {
+        let row = catalog::all().find(|row| row.name == name);
+        let row = row.unwrap_or_else(|| panic!("{name} is in no catalogue: it would be 0 whatever happens"));
+        let unknown = labels.iter().find(|(label, _)| !row.labels.contains(label));
+        assert_eq!(unknown, None, "{name} has no such label");
         let has = move |own: &[(String, String)]| {
             labels.iter().all(|(key, value)| own.iter().any(|(k, v)| k == key && v == value))
         };
