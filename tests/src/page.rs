@@ -296,11 +296,15 @@ fn row_of(name: &str) -> Option<&'static MetricDef> {
     }
 }
 
-/// The values that a label of a row can have; empty if they are not a closed set of the core's.
+/// The values that a label of a row can have, by the row's own catalogue; empty if they are not a closed set.
 fn label_values(row: &MetricDef, label: &str) -> &'static [&'static str] {
-    let is_closed = row.labels.contains(&label) && catalog::all().any(|own| own.name == row.name);
-    let label = catalog::labels::ALL.iter().find(|known| is_closed && known.name == label);
-    label.map_or(&[], |label| label.values)
+    llm_metrics_gateway::catalog::label_values(row, label)
+        .or_else(|| llm_metrics_gpu::catalog::label_values(row, label))
+        .or_else(|| {
+            catalog::all().find(|own| own.name == row.name && own.labels.contains(&label))?;
+            catalog::labels::ALL.iter().find(|known| known.name == label).map(|known| known.values)
+        })
+        .unwrap_or_default()
 }
 
 /// The value of a label, and what follows its closing quote.
