@@ -49,8 +49,8 @@
 //!   not a token.
 //! - The *first answer token* is the first text that is not reasoning, or the first tool call. Text inside
 //!   `<think>` … `</think>` is reasoning.
-//! - A request has exactly one [`Outcome`]: a failure inside a stream with status 200 is an error, a stream that ends
-//!   without its terminal event is an error, too (truncated), and a client that disconnects after the last event is a success.
+//! - A request has exactly one [`Outcome`]. A failure inside a stream with status 200 is an error. A stream that ends without its terminal event is
+//!   an error, too (truncated). A client that disconnects after the last event is a success.
 //! - Absent is not zero: a value that was not measured is not recorded.
 //!
 //! # Recent latency
@@ -60,15 +60,15 @@
 //! [`LlmMetrics::refresh`] before a scrape.
 //!
 //! # Service level objectives
-//! An [`Objective`] limits several latencies of the same request. Requests that meet all of its limits are counted, and requests that miss one: separate
-//! histograms cannot tell that.
+//! An [`Objective`] limits several latencies of the same request. Each request counts as met if it meets all limits, otherwise as missed. Separate
+//! histograms cannot show how many requests met all limits.
 //!
 //! # Reporting measurements of the engine
 //! The layer puts an [`InferenceHandle`] into the extensions of each request, through which a handler reports what the response
 //! body does not contain. An engine without HTTP uses [`LlmMetrics::start`]. Metrics of the engine itself are recorded with [`LlmMetrics::engine`].
 //!
 //! # Cost
-//! A streamed chunk takes no allocation and some tens of nanoseconds; `benches/README.md` in the repository has the measurements
+//! A streamed chunk costs some tens of nanoseconds and no allocation. `benches/README.md` in the repository has the measurements
 //! and how they were made. The number of series is bounded, whatever callers send: see [`LabelPolicy`].
 //!
 //! # Features

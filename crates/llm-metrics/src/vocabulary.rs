@@ -6,8 +6,8 @@
 /// The longest name that can become a label value, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// No model has produced more tokens in one request, and no request has more of them: a greater count is not believed, since it would
-/// only break counters, which wrap.
+/// The highest count of tokens or requests that is accepted. No model produces more tokens in one request. A higher count is rejected, because it
+/// would make a counter wrap.
 pub(crate) const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
 
 /// Declares a closed set of label values: the enum, its spelling on `/metrics`, and the list of all of them.
@@ -22,24 +22,24 @@ macro_rules! words {
         impl $name {
             /// Every value, in the order of declaration.
             $vis const ALL: &'static [Self] = &[$(Self::$variant,)+];
-            /// How each value is written on `/metrics`, in the order of [`Self::ALL`].
+            /// The spelling of each value on `/metrics`, in the order of [`Self::ALL`].
             $vis const WORDS: &'static [&'static str] = &[$($word,)+];
 
-            /// How the value is written on `/metrics`.
+            /// The spelling of the value on `/metrics`.
             #[must_use]
             $vis const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
         }
 
-        /// As on `/metrics`.
+        /// Formats the value as on `/metrics`.
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        /// From a word as it is on `/metrics`.
+        /// Parses the spelling that `/metrics` uses.
         impl std::str::FromStr for $name {
             type Err = $crate::vocabulary::InvalidWord;
 
@@ -69,8 +69,7 @@ pub(crate) use quality::{
 };
 
 words! {
-    /// What kind of work a request asks for: the values of OpenTelemetry's [`gen_ai.operation.name`][otel] that a
-    /// serving layer can meet.
+    /// The kind of work that a request asks for: those values of OpenTelemetry's [`gen_ai.operation.name`][otel] that occur at a server or proxy.
     ///
     /// [otel]: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
     pub enum Operation {
@@ -82,13 +81,13 @@ words! {
         Embeddings = "embeddings",
         /// Ranking of texts by relevance to a query.
         Rerank = "rerank",
-        /// Anything else that was started by hand.
+        /// Any other work, started through the API of this crate.
         Other = "other",
     }
 }
 
 impl Operation {
-    /// Whether a model writes an answer: an embedding has no output tokens, and no reason to stop.
+    /// Whether the operation generates text. An embedding has no output tokens and no finish reason.
     pub(crate) const fn generates(self) -> bool {
         !matches!(self, Self::Embeddings | Self::Rerank)
     }
@@ -107,17 +106,17 @@ words! {
         Messages = "/v1/messages",
         /// OpenAI `POST /v1/embeddings`.
         Embeddings = "/v1/embeddings",
-        /// `POST /v1/rerank`, as Cohere, Jina and vLLM have it.
+        /// `POST /v1/rerank` of Cohere, Jina and vLLM.
         Rerank = "/v1/rerank",
-        /// llama.cpp's own `POST /completion`, which it serves at `/completions` as well, and `/infill`.
+        /// llama.cpp's `POST /completion` (also at `/completions`) and `/infill`.
         LlamaCppCompletion = "/completion",
         /// Ollama `POST /api/chat`.
         OllamaChat = "/api/chat",
         /// Ollama `POST /api/generate`.
         OllamaGenerate = "/api/generate",
-        /// Ollama `POST /api/embed`, and `/api/embeddings` that came before it.
+        /// Ollama `POST /api/embed`, and its predecessor `/api/embeddings`.
         OllamaEmbed = "/api/embed",
-        /// Work that was started by hand, without HTTP.
+        /// Work without HTTP, started through the API of this crate.
         Other = "other",
     }
 }
@@ -128,7 +127,7 @@ words! {
     pub enum Outcome {
         /// The response was generated and delivered completely.
         Success = "success",
-        /// The request was rejected because of what the caller sent, or who the caller is.
+        /// The request was rejected because of its content, or because the caller is not allowed to make it.
         Rejected = "rejected",
         /// The server, an upstream server or the engine failed.
         Error = "error",
@@ -168,8 +167,8 @@ words! {
 impl ErrorType {
     /// The outcome for this type: [`Outcome::Rejected`] for errors of the caller, [`Outcome::Error`] for all others.
     ///
-    /// At a [proxy](crate::layer::LlmMetricsLayer::proxy), responses of the upstream about credentials (401, 407, and 402 for
-    /// an account without credit) concern the proxy's own credentials: such a request counts as an error.
+    /// At a [proxy](crate::layer::LlmMetricsLayer::proxy), a response of the upstream about credentials (401, 407, or 402 for an account without
+    /// credit) is about the proxy's own credentials. Such a request counts as an error.
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match self {
@@ -214,7 +213,7 @@ words! {
         True = "true",
         /// There was output, and no reasoning in it.
         False = "false",
-        /// There was no output, and the request did not say.
+        /// There was no output, and the request does not say which mode it wants.
         Unknown = "unknown",
     }
 }
@@ -239,7 +238,7 @@ words! {
 }
 
 words! {
-    /// Why output was produced that nobody read to its end.
+    /// Why output was discarded before a client had read all of it.
     pub(crate) enum DiscardReason {
         ClientDisconnect = "client_disconnect",
         StreamError = "stream_error",
@@ -268,7 +267,7 @@ words! {
 }
 
 words! {
-    /// What speaks about a request: the wire formats that are read, and the handle.
+    /// The source of information about a request: a wire format, or the handle.
     pub(crate) enum Protocol {
         OpenAi = "openai",
         Responses = "responses",
@@ -281,15 +280,15 @@ words! {
 }
 
 words! {
-    /// What a reader could not make sense of.
+    /// Why a body or a value could not be used.
     pub(crate) enum InspectionFailure {
-        /// The bytes are no JSON, or no stream of events.
+        /// The bytes are not valid JSON, or not a valid event stream.
         Malformed = "malformed",
-        /// A value was longer, or nested deeper, than anything that the protocol has.
+        /// A value is longer, or nested deeper, than the protocol allows.
         TooLarge = "too_large",
-        /// A token count that no model could have produced, or a time that no engine could have taken.
+        /// A token count or a time that is too high to be true.
         Implausible = "implausible",
-        /// An answer that succeeded and has no choice in it.
+        /// A successful response without a choice.
         NoChoices = "no_choices",
     }
 }
@@ -303,7 +302,7 @@ words! {
 }
 
 words! {
-    /// A figure of the recent window.
+    /// A statistic of the recent window.
     pub(crate) enum Stat {
         P50 = "p50",
         P95 = "p95",
@@ -326,8 +325,8 @@ impl From<bool> for Flag {
     }
 }
 
-/// Token counts of one request, as OpenTelemetry has them: `cached_input` is a part of `input`, and `reasoning` is a part
-/// of `output`. What is not known stays `None`: absent is not zero.
+/// Token counts of one request, as OpenTelemetry defines them: `cached_input` is a part of `input`, and `reasoning` is a part of `output`. Unknown
+/// counts stay `None`: absent is not zero.
 ///
 /// ```
 /// let usage = llm_metrics::Usage::new().input(900).cached_input(512).output(40);
@@ -349,7 +348,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Nothing known yet.
+    /// No counts are known.
     #[must_use]
     pub const fn new() -> Self {
         Self { input: None, cached_input: None, cache_write: None, output: None, reasoning: None }
@@ -390,7 +389,7 @@ impl Usage {
         self
     }
 
-    /// These counts, and `other`'s where they are missing here.
+    /// Takes each count that is missing here from `other`.
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             input: self.input.or(other.input),

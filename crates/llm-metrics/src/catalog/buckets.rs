@@ -1,21 +1,21 @@
-//! Bucket bounds, and what bounds have to be.
+//! Bucket bounds, and the check that bounds are valid.
 
 /// Seconds that a whole request takes: from an embedding to half an hour of reasoning.
 ///
-/// From 0.1 s on each bound is at most about half as large again as the one before, but for the last: so wide is the bucket that a
-/// quantile is interpolated in.
+/// From 0.1 s on, each bound except the last is at most about 1.5 times the bound before it. This limits the error of quantiles, which are
+/// interpolated within a bucket.
 pub const DURATION: &[f64] = &[
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
     10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 180.0, 300.0, 450.0, 600.0, 900.0, 1800.0,
 ];
 
-/// Seconds until something arrives: vLLM's bounds up to 640 s, with others between them.
+/// Seconds until the first token or event: vLLM's bounds up to 640 s, with more bounds between them.
 pub const FIRST_TOKEN: &[f64] = &[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0,
     4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 160.0, 320.0, 640.0,
 ];
 
-/// Seconds a token: from speculative decoding on a large GPU to a small CPU.
+/// Seconds per token: from speculative decoding on a large GPU to a small CPU.
 pub const PER_TOKEN: &[f64] = &[
     0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
     20.0,
@@ -46,14 +46,14 @@ pub const TOKENS: &[f64] = &[
     1_048_576.0,
 ];
 
-/// Requests in one step of an engine: powers of two up to 1,024, and what is halfway between the larger ones.
+/// Requests in one step of an engine: powers of two up to 1,024, and the midpoints between the larger ones.
 pub const BATCH: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 768.0, 1024.0];
 
-/// Seconds of silence inside a stream.
+/// Seconds without an event inside a stream.
 pub const GAP: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
-/// What is wrong with a list of bucket bounds.
+/// Why a list of bucket bounds is invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidBuckets {
@@ -71,15 +71,15 @@ pub enum InvalidBuckets {
     NotRising {
         /// The bound.
         bound: f64,
-        /// The one before it.
+        /// The bound before it.
         before: f64,
     },
 }
 
-/// Checks that `bounds` can be the buckets of a histogram.
+/// Checks that `bounds` are valid bucket bounds of a histogram.
 ///
 /// # Errors
-/// When the list is empty, has a bound that is not finite, or does not rise.
+/// If the list is empty, has a bound that is not finite, or is not in ascending order.
 pub fn validate(bounds: &[f64]) -> Result<(), InvalidBuckets> {
     if bounds.is_empty() {
         return Err(InvalidBuckets::Empty);

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use super::{Dialect, Kind, MetricDef, Otel, Section, labels::LabelDef};
 use crate::vocabulary::ERROR_WORDS;
 
-/// Renders sections as Markdown: a table a section, then the labels, then the buckets.
+/// Renders sections as Markdown: one table per section, then the labels, then the buckets.
 ///
-/// The output is deterministic, so that a test can hold a committed copy against it.
+/// The output is deterministic, so that a test can compare a committed copy with it.
 #[must_use]
 pub fn markdown(sections: &[Section], labels: &[LabelDef]) -> String {
     let mut page = String::new();
@@ -19,7 +19,7 @@ pub fn markdown(sections: &[Section], labels: &[LabelDef]) -> String {
     page
 }
 
-/// What codes and types of errors inside an answer mean, as a table of Markdown.
+/// A Markdown table of the error codes and types inside a response, with their `error_type`.
 #[must_use]
 pub fn error_words() -> String {
     let mut table = String::from("| `error_type` | code or type |\n| --- | --- |\n");
@@ -50,7 +50,7 @@ fn write_section(page: &mut String, section: &Section) {
     page.push('\n');
 }
 
-/// The names of the registry, at servers and at clients.
+/// The names of the registry, for servers and for clients.
 fn opentelemetry(row: &MetricDef) -> Vec<&'static str> {
     let mut names: Vec<_> = row.otel.into_iter().collect();
     for name in

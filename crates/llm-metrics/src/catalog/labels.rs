@@ -1,20 +1,20 @@
-//! Label names, and what values each can have.
+//! Label names, and the values of each.
 
 use crate::vocabulary::{
     Endpoint, ErrorType, FinishReason, Flag, InputTruncation, Operation, Outcome, Phase, Protocol, Stat,
     StructuredFormat, Thinking, TruncationCause, UsageSource,
 };
 
-/// The value that stands for every value over a label's cap.
+/// Replaces every value over a label's cap.
 pub const OTHER: &str = "other";
-/// The value for what was never said.
+/// The value if none was given.
 pub const UNKNOWN: &str = "unknown";
 
 macro_rules! labels {
     ($($(#[doc = $help:literal])+ $name:ident = $word:literal: $values:expr;)+) => {
         $($(#[doc = $help])+ pub const $name: &str = $word;)+
 
-        /// Every label, with what its values are.
+        /// Every label, with the meaning of its values.
         pub const ALL: &[LabelDef] = &[$(LabelDef {
             name: $word,
             help: concat!($($help),+).trim_ascii(),
@@ -29,9 +29,9 @@ macro_rules! labels {
 pub struct LabelDef {
     /// Its name.
     pub name: &'static str,
-    /// What its values mean.
+    /// The meaning of its values.
     pub help: &'static str,
-    /// All values that it can have; empty if a label policy or the embedder decides.
+    /// All possible values; empty if a label policy or the embedder decides.
     pub values: &'static [&'static str],
 }
 
@@ -39,7 +39,7 @@ macro_rules! status_codes {
     ($($code:literal),+ $(,)?) => { [$(($code, stringify!($code))),+] };
 }
 
-/// HTTP status codes that are told apart; `other` for the rest, `none` where there was no response.
+/// HTTP status codes with a value each; `other` for the rest, `none` where there was no response.
 pub(crate) const STATUS_CODES: &[(u16, &str)] = &status_codes![
     200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411,
     412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 498, 499, 500, 501, 502, 503,
@@ -126,7 +126,7 @@ pub enum InvalidLabel {
     },
 }
 
-/// Checks that the embedder can have labels of these names.
+/// Checks that the embedder can use these label names.
 pub(crate) fn check_own<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), InvalidLabel> {
     let mut seen: Vec<&str> = Vec::new();
     for name in names {
@@ -158,7 +158,7 @@ mod tests {
         SloResult, StructuredResult, ToolCallResult,
     };
 
-    /// Of a label that says different things on different metrics.
+    /// Values of a label whose values depend on the metric.
     #[track_caller]
     fn assert_documented(label: &str, emitted: &[&[&str]]) {
         let mut words: Vec<&str> = Vec::new();

@@ -1,7 +1,7 @@
 //! The metric catalogue: every metric, once.
 //!
-//! A row holds the name, kind, unit, HELP text, labels and buckets. What describes metrics to a recorder, binds buckets in an exporter, shows them
-//! under the names of another [`Dialect`], or prints `docs/METRICS.md` reads these rows, so that none of them can disagree with another.
+//! A row holds the name, kind, unit, HELP text, labels and buckets. All code that describes metrics to a recorder, sets buckets in an exporter, shows
+//! metrics under the names of another [`Dialect`], or writes `docs/METRICS.md` reads these rows, so these cannot disagree.
 //!
 //! ```
 //! use llm_metrics::catalog;
@@ -15,7 +15,7 @@
 //! # Rules that every row keeps
 //! - base units, with the unit as a suffix, and `_total` on counters;
 //! - no histogram ends in `_count`, `_sum` or `_bucket` (the exporter would break the family);
-//! - every histogram has explicit buckets: without, an exporter makes a summary of it, which cannot be aggregated;
+//! - every histogram has explicit buckets: without them, an exporter makes a summary of it, which cannot be aggregated;
 //! - every label value is from a closed set or has passed a bounded policy.
 
 pub mod buckets;
@@ -33,8 +33,8 @@ use metrics::{Recorder, SharedString};
 
 /// Declares the rows of a catalogue, and its `SECTIONS`. The documentation of a row is its HELP text.
 ///
-/// Your own metrics beside ours become a table like this one, with documentation ([`document`](crate::catalog::document)) and buckets
-/// (`ExporterBuilder::catalogue`) from the same rows:
+/// Declare your own metrics in the same way: the same rows provide their documentation ([`document`](crate::catalog::document)) and buckets
+/// (`ExporterBuilder::catalogue`).
 ///
 /// ```
 /// use llm_metrics::catalog::{Kind, Naming};
@@ -57,9 +57,9 @@ use metrics::{Recorder, SharedString};
 /// # }
 /// ```
 ///
-/// A row is `NAME = kind("name", Unit)[labels];`, with a kind of [`Kind`](crate::catalog::Kind) in lower case, a variant of
-/// [`Unit`](crate::catalog::Unit), and for a histogram its buckets as a third argument. `.otel("…")` after the labels adds the name that OpenTelemetry has
-/// for it.
+/// A row is `NAME = kind("name", Unit)[labels];`. The kind is one of [`Kind`](crate::catalog::Kind) in lower case, and the unit a variant of
+/// [`Unit`](crate::catalog::Unit). A histogram has its buckets as a third argument. `.otel("…")` after the labels adds OpenTelemetry's name of the
+/// metric.
 #[macro_export]
 macro_rules! catalogue {
     ($($title:literal {
@@ -80,7 +80,7 @@ macro_rules! catalogue {
     };
 }
 
-/// What a metric measures over time.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -93,7 +93,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The name that Prometheus has for it in `# TYPE` lines.
+    /// The name of the kind in `# TYPE` lines.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -108,17 +108,17 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
-    /// Things: requests, errors, choices.
+    /// Counted items: requests, errors, choices.
     Count,
     /// Seconds.
     Seconds,
-    /// Tokens, as the model's own tokenizer counts them.
+    /// Tokens, counted by the model's own tokenizer.
     Tokens,
     /// Bytes.
     Bytes,
-    /// Bytes a second.
+    /// Bytes per second.
     BytesPerSecond,
-    /// A share, from 0 to 1.
+    /// A ratio, from 0 to 1.
     Ratio,
     /// Watts.
     Watts,
@@ -133,7 +133,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit in a word, for documentation.
+    /// The unit in words, for documentation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -165,19 +165,19 @@ impl Unit {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MetricDef {
-    /// The name in our own dialect. Its first word is the prefix that [`Naming`] can replace.
+    /// The name in our own dialect. [`Naming`] can replace its prefix, the first word.
     pub name: &'static str,
-    /// What it measures over time.
+    /// The kind of the metric.
     pub kind: Kind,
     /// The unit of its values.
     pub unit: Unit,
-    /// The HELP text: what is measured, from where to where.
+    /// The HELP text: what is measured, from which moment to which.
     pub help: &'static str,
-    /// The labels that every series of it has.
+    /// The labels of every series.
     pub labels: &'static [&'static str],
     /// The upper bounds of its buckets; empty unless it is a histogram.
     pub buckets: &'static [f64],
-    /// What OpenTelemetry's semantic conventions call it, for the documentation of catalogues that have no [`Dialect`]s.
+    /// Its name in OpenTelemetry's semantic conventions, for the documentation of catalogues without [`Dialect`]s.
     pub otel: Option<&'static str>,
 }
 
@@ -213,14 +213,14 @@ impl MetricDef {
         self
     }
 
-    /// Sets the name that OpenTelemetry has for it.
+    /// Sets its OpenTelemetry name.
     #[must_use]
     pub const fn otel(mut self, name: &'static str) -> Self {
         self.otel = Some(name);
         self
     }
 
-    /// Tells `recorder` the name, unit and HELP text.
+    /// Describes the row to `recorder`: name, unit and HELP text.
     pub fn describe(&self, naming: &Naming, recorder: &dyn Recorder) {
         let name = naming.key_name(self);
         let (unit, help) = (self.unit.facade(), SharedString::const_str(self.help));
@@ -232,11 +232,11 @@ impl MetricDef {
     }
 }
 
-/// A part of a catalogue that belongs together.
+/// A group of rows in a catalogue.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Section {
-    /// The headline in the documentation.
+    /// The heading in the documentation.
     pub title: &'static str,
     /// Its rows.
     pub metrics: &'static [MetricDef],

@@ -1,4 +1,4 @@
-//! How rows are spelled on `/metrics`.
+//! How names of rows are spelled on `/metrics`.
 
 use std::borrow::Cow;
 
@@ -6,10 +6,10 @@ use metrics::KeyName;
 
 use super::MetricDef;
 
-/// How the rows of a catalogue are spelled: today, with which prefix.
+/// How names of the rows of a catalogue are spelled. At present, only the prefix can change.
 ///
-/// Give the same naming to [`LlmMetrics`](crate::LlmMetrics) and to the exporter: buckets are bound by full name. Metrics that are
-/// built with an exporter of this crate take over its naming.
+/// Pass the same naming to [`LlmMetrics`](crate::LlmMetrics) and to the exporter, because buckets are set by full name. Metrics that are built with
+/// an exporter of this crate use its naming.
 ///
 /// ```
 /// use llm_metrics::catalog::{self, Naming};
@@ -24,7 +24,7 @@ pub struct Naming {
 }
 
 impl Naming {
-    /// The names as they stand in the catalogue.
+    /// The names as written in the catalogue.
     #[must_use]
     pub const fn new() -> Self {
         Self { prefix: None }
@@ -33,7 +33,7 @@ impl Naming {
     /// Replaces the first word of every name: with `qwen`, `llm_requests_total` becomes `qwen_requests_total`.
     ///
     /// # Errors
-    /// A prefix has to be lower-case ASCII letters, digits and single underscores, and to begin with a letter.
+    /// If the prefix is not made of lower-case ASCII letters, digits and single underscores, or does not begin with a letter.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Result<Self, InvalidPrefix> {
         let prefix = prefix.into();
         let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -61,14 +61,14 @@ impl Naming {
     }
 }
 
-/// A prefix that would not make valid metric names.
+/// A prefix that would make invalid metric names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{prefix:?} is not a valid metric prefix: use lower-case letters, digits and single underscores, and begin with a letter"
 )]
 #[non_exhaustive]
 pub struct InvalidPrefix {
-    /// What was given.
+    /// The given prefix.
     pub prefix: String,
 }
 

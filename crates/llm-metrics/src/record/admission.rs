@@ -1,4 +1,4 @@
-//! Which set of labels a request is recorded under: how models, request labels and their product stay bounded.
+//! Chooses the label set for a request: how models, request labels and their combinations stay bounded.
 
 use std::{
     collections::HashMap,
@@ -25,10 +25,10 @@ pub(crate) struct ExtraLabel {
 
 pub(super) type ReadLabel = Box<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
-/// Values of the extra labels as a request brought them, not bounded yet.
+/// The request's values of the embedder's labels, not bounded yet.
 pub(crate) type RawLabels = Box<[RawLabel]>;
 
-/// A value as a request brought it.
+/// The request's value.
 #[derive(Clone)]
 pub(crate) enum RawLabel {
     Absent,
@@ -37,16 +37,16 @@ pub(crate) enum RawLabel {
     Failed,
 }
 
-/// The sets of labels that there are.
+/// All label sets that exist.
 #[derive(Default)]
 pub(super) struct LabelSets {
     all: HashMap<SeriesKey, Arc<Series>, RandomState>,
-    /// How many of them are not reserved.
+    /// The number of sets that are not reserved.
     learnt: usize,
 }
 
 impl Inner {
-    /// Whether the embedder has labels to be read from a request's head.
+    /// Whether the embedder has request labels.
     pub(crate) fn reads_labels(&self) -> bool {
         !self.extra.is_empty()
     }
@@ -61,7 +61,7 @@ impl Inner {
         self.extra.iter().map(read).collect()
     }
 
-    /// Gives one of the embedder's labels its value, for a request that has no head.
+    /// Sets one of the embedder's labels, for a request without a head.
     pub(crate) fn set_label(&self, labels: &mut Option<RawLabels>, name: &str, value: String) {
         let Some(at) = self.extra_names.iter().position(|known| **known == *name) else {
             return self.hint(Hint::UnknownLabel);
@@ -70,11 +70,10 @@ impl Inner {
         labels[at] = if value.is_empty() { RawLabel::Absent } else { RawLabel::Value(value) };
     }
 
-    /// The handles for a request. A name that is over its cap, and every name that came with a request that was not
-    /// accepted and is not known, counts under `other`.
+    /// The handles for a request. A name counts under `other` if it is over its cap, or if it is unknown and its request was not accepted.
     ///
-    /// Sets are bounded as well, since no bound of one label bounds the product of several. What a request that was not accepted
-    /// brings makes no set of its own.
+    /// The number of sets is bounded as well, because caps of single labels do not bound their combinations. A request that was not accepted creates
+    /// no new set.
     pub(crate) fn series(
         &self,
         endpoint: Endpoint,
@@ -103,7 +102,7 @@ impl Inner {
             return series;
         }
         let mut sets = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        // Others may have taken the last place meanwhile.
+        // Another thread may have taken the last free place meanwhile.
         if let Some(series) = self.known(&sets, &mut key, accepted) {
             return series;
         }
@@ -121,9 +120,9 @@ impl Inner {
         series
     }
 
-    /// The set, if it is there, or else the one that stands for it. Where neither is, the key is of one that has a place.
+    /// The existing set for `key`, or the set that replaces it. With neither, `key` is changed to one for which there is room.
     fn known(&self, sets: &LabelSets, key: &mut SeriesKey, accepted: bool) -> Option<Arc<Series>> {
-        // Nearly always it is there.
+        // The usual case.
         if let Some(series) = sets.all.get(key) {
             return Some(Arc::clone(series));
         }
@@ -143,14 +142,14 @@ impl Inner {
         }
     }
 
-    /// The label of a model that has one already.
+    /// The label value of a model that is already known.
     #[cfg(feature = "tracing")]
     pub(crate) fn known_model(&self, name: &str) -> Option<Arc<str>> {
         self.models.admit(name, false)
     }
 
-    /// Leaves a set as it is if it is there or has a place, and else brings it down to one that has: without the request labels, or
-    /// without its model as well.
+    /// Leaves `key` unchanged if its set exists or there is room for it. Otherwise removes the request labels, and if that is not enough also the
+    /// model.
     fn fit(&self, sets: &LabelSets, key: &mut SeriesKey, accepted: bool) {
         let has_place = |key: &SeriesKey| sets.all.contains_key(key) || self.is_reserved(key);
         if has_place(key) || (accepted && sets.learnt < self.options.label_sets) {
@@ -168,9 +167,8 @@ impl Inner {
         }
     }
 
-    /// Whether a set has a place of its own, whatever there is beside it: that of a declared model (or of those that have no name)
-    /// with no request label but reserved ones. Their number is that of the declared models, times that of the endpoints, times that of
-    /// the reserved values.
+    /// Whether there is always room for this set: it is of a declared model (or of `other` or `unknown`), and its request labels have reserved values
+    /// or none. The number of such sets is declared models × endpoints × reserved values.
     fn is_reserved(&self, key: &SeriesKey) -> bool {
         let values = || key.extra.iter().flat_map(|values| self.extra.iter().zip(values.iter()));
         let all = |word: &str| values().all(|(label, value)| **value == *word || label.values.is_reserved(value));
@@ -182,8 +180,8 @@ impl Inner {
         values.admit(raw, accepted).unwrap_or_else(|| self.overflow(label, accepted))
     }
 
-    /// The value of what has none of its own. What came with a request that was not accepted took nobody's place, and is not
-    /// counted.
+    /// Counts a value that is replaced by `other`. A value of a request that was not accepted is not counted, because it could not have become a
+    /// label value.
     fn overflow(&self, label: &str, accepted: bool) -> Arc<str> {
         if accepted {
             self.global().overflowed(label);
@@ -192,7 +190,7 @@ impl Inner {
     }
 }
 
-/// The two values that stand for others, without an allocation a request.
+/// The two replacement values, without an allocation per request.
 struct Constant(OnceLock<Arc<str>>, &'static str);
 
 static OTHER: Constant = Constant(OnceLock::new(), labels::OTHER);

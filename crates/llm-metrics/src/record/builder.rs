@@ -21,7 +21,7 @@ use crate::{
     recent::Recent,
 };
 
-/// How far the recent window may look back: each second of it is kept apart.
+/// The longest recent window: each of its seconds is stored separately.
 const RECENT_WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
 /// Settings for [`LlmMetrics`].
@@ -77,16 +77,16 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Records with `recorder` instead of the global one: for tests, for several services in one process, and to be
-    /// independent of the order of start-up.
+    /// Records with `recorder` instead of the global one: for tests, for several services in one process, and to be independent of the order of
+    /// start-up.
     ///
-    /// Where a recorder or a handle of it panics, what it was to record is lost, and the request goes on.
+    /// If the recorder or one of its handles panics, that value is lost, and the request continues.
     pub fn recorder(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
         self.recorder = Some(Arc::new(recorder));
         self
     }
 
-    /// Spells the names as `naming` says. The exporter has to be given the same; `exporter` takes over what it was given.
+    /// Spells the names with `naming`. The exporter needs the same naming; `exporter` takes it from the exporter.
     pub fn naming(mut self, naming: Naming) -> Self {
         self.naming = naming;
         self
@@ -94,8 +94,7 @@ impl Builder {
 
     /// Uses exactly these names as values of `model`; every other name counts under `other`.
     ///
-    /// Short for [`model_labels`](Self::model_labels) with [`LabelPolicy::only`]. Their series exist at 0 from
-    /// construction, however many there are.
+    /// Short for [`model_labels`](Self::model_labels) with [`LabelPolicy::only`]. The series of all these models exist at 0 from construction on.
     pub fn models<I>(self, models: I) -> Self
     where
         I: IntoIterator,
@@ -110,20 +109,20 @@ impl Builder {
         self
     }
 
-    /// Adds a label with the same value to every series: service, region …
+    /// Adds a label with the same value to every series, such as service or region.
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.constant.push(Label::new(name.into(), value.into()));
         self
     }
 
-    /// Adds a label whose value `read` takes from the head of each request: tenant, priority …
+    /// Adds a label whose value `read` takes from the head of each request, such as tenant or priority.
     ///
-    /// It is added to every series of a request that has the label `model` (not to `llm_recent_…`, which are over all requests of a
-    /// model), and multiplies their number: each set of model, endpoint and values of such labels is some 60 to 250 lines of a scrape.
-    /// Hence a policy of its own: what is over its cap counts under `other`, what is absent under `unknown`. See also
+    /// It is added to every series of a request that has the label `model` (not to `llm_recent_…`, which are over all requests of a model), and
+    /// multiplies their number: each set of model, endpoint and values of such labels is about 60 to 250 lines of a scrape. Therefore each such label
+    /// has its own policy: a value over the cap counts under `other`, an absent value under `unknown`. See also
     /// [`max_label_sets`](Self::max_label_sets).
     ///
-    /// Where `read` panics, the value is `other`, and the request goes on.
+    /// If `read` panics, the value is `other`, and the request continues.
     pub fn request_label(
         mut self,
         name: impl Into<String>,
@@ -135,8 +134,8 @@ impl Builder {
         self
     }
 
-    /// Adds the label `upstream`, for clients and gateways: the host, and the port where one is given, that a request is sent to. A
-    /// request that names none, as those that a server gets, has `unknown`. The same as
+    /// Adds the label `upstream`, for clients and gateways: the host that a request is sent to, with the port if one is given. A request without a
+    /// host in its URI, as servers receive it, has `unknown`. The same as
     ///
     /// ```
     /// # use llm_metrics::{LabelPolicy, LlmMetrics};
@@ -155,62 +154,61 @@ impl Builder {
         })
     }
 
-    /// Learns at most this many sets of model, endpoint and request labels; the default is 500. No cap of one label bounds the product
-    /// of several: past this one, request labels of further sets count under `other`, and so do their models unless they are declared.
+    /// Creates at most this many sets of model, endpoint and request labels; the default is 500. Caps of single labels do not bound their
+    /// combinations. Beyond this limit, the request labels of further sets count under `other`, and so do their models unless they are declared.
     ///
-    /// Declared models are not among these sets: each has a set for an endpoint without request labels, all of which are `other` then,
-    /// or `unknown`. Sets are learnt from accepted requests alone. A rejected one whose set is not known counts without its
-    /// request labels, but for [reserved](LabelPolicy::reserved) ones.
+    /// Declared models are not part of this limit: each has one set per endpoint in which all request labels are `other` or `unknown`. Only accepted
+    /// requests create sets. A rejected request whose set does not exist counts without its request labels, except [reserved](LabelPolicy::reserved)
+    /// values.
     pub fn max_label_sets(mut self, sets: usize) -> Self {
         self.options.label_sets = sets;
         self
     }
 
-    /// Counts a silence inside a stream as a stall when it is longer than this. The default is 5 s, long enough for the
-    /// pauses of a model that reasons.
+    /// Counts a gap inside a stream that is longer than this as a stall. The default is 5 s, long enough for the pauses of a model that reasons.
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
         self.options.stall = threshold;
         self
     }
 
-    /// Whether `llm_output_tokens_total` grows with each event that bears a token where nothing better is known before
-    /// the end. Off by default: one event is *about* one token, so what the counter shows meanwhile, and for ever where
-    /// usage never comes, is an estimate.
+    /// Whether `llm_output_tokens_total` grows with each event that carries a token, if no better count is known before the end. Off by default: one
+    /// event is *about* one token, so the counter is an estimate until the usage arrives, and stays one if it never does.
     pub fn live_tokens(mut self, on: bool) -> Self {
         self.options.live_tokens = on;
         self
     }
 
-    /// Whether every gap between tokens is recorded: the one cost that is paid for each token. On by default.
+    /// Whether every gap between tokens is recorded: the only cost per token. On by default.
     pub fn inter_token_latency(mut self, on: bool) -> Self {
         self.options.inter_token_latency = on;
         self
     }
 
-    /// Counts which requests keep an objective, in `llm_slo_requests_total`. Call it once for each.
+    /// Counts the requests that meet or miss an objective, in `llm_slo_requests_total`. Call it once per objective.
     pub fn objective(mut self, objective: Objective) -> Self {
         self.objectives.push(objective);
         self
     }
 
-    /// How far `llm_recent_…` and [`LlmMetrics::recent_models`] look back, in whole seconds from 1 to 600. The default is 60: as long as
-    /// no two scrapes are further apart, none misses a spike. A model takes up to 1.3 KB for each second.
+    /// The length of the window of `llm_recent_…` and [`LlmMetrics::recent_models`], in whole seconds from 1 to 600. The default is 60. No scrape
+    /// misses a spike if scrapes are at most this far apart. Each second takes up to 1.3 KB per model.
     pub fn recent_window(mut self, window: Duration) -> Self {
         self.recent_window = window;
         self
     }
 
-    /// Which checks are made on what models say. All of them, by default; `docs/quality.md` in the repository says of each what it can tell and
-    /// what it cannot, and `benches/README.md` what they cost.
+    /// The checks of model output. All of them by default. `docs/quality.md` in the repository lists what each check can and cannot detect, and
+    /// `benches/README.md` has their cost.
     pub fn quality(mut self, checks: QualityChecks) -> Self {
         self.options.quality = checks;
         self
     }
 
-    /// Calls `listener` for each thing that a check of [`quality`](Self::quality) finds wrong, when it is found: a loop while it goes on, a broken form
-    /// at the end. It runs where the answer is read, and holds that up for as long as it takes; a panic in it harms no request.
+    /// Calls `listener` for each finding of a check of [`quality`](Self::quality), at the moment of the finding: a loop while it continues, invalid
+    /// structured output at its end. The listener runs in the task that reads the response, and delays it for as long as it runs. A panic in the
+    /// listener does not affect the request.
     ///
-    /// With the feature `tracing` each finding is an event, too: see the module `spans`.
+    /// With the feature `tracing`, each finding is also an event: see the module `spans`.
     ///
     /// ```
     /// use llm_metrics::LlmMetrics;
@@ -225,7 +223,7 @@ impl Builder {
         self
     }
 
-    /// Shows recent windows together with those of others.
+    /// Shows recent windows together with those of other metrics.
     #[cfg(any(test, feature = "prometheus"))]
     pub(crate) fn refreshed(mut self, by: Refreshed) -> Self {
         self.refreshed = by;
@@ -235,9 +233,8 @@ impl Builder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// When a label of the embedder has a name that Prometheus refuses, or one that is in use, the name of a declared model or a
-    /// declared value of a request label cannot be a label value, an objective cannot be judged, or the recent window is too short or
-    /// too long.
+    /// If a label name of the embedder is invalid or in use, if the name of a declared model or a declared value of a request label is not a valid
+    /// label value, if an objective is invalid, or if the recent window is too short or too long.
     pub fn build(mut self) -> Result<LlmMetrics, BuildError> {
         let own = self.constant.iter().map(Label::key).chain(self.extra.iter().map(|label| label.name.as_ref()));
         labels::check_own(own)?;
@@ -342,7 +339,7 @@ pub enum BuildError {
     /// The recent window is too short, too long, or not a whole number of seconds.
     #[error("the recent window {window:?} is invalid: use whole seconds from 1 to 600")]
     RecentWindow {
-        /// What was given.
+        /// The given window.
         window: Duration,
     },
 }
@@ -434,7 +431,7 @@ mod tests {
         assert!(LlmMetrics::builder().objective(day).build().is_ok());
     }
 
-    /// Whether anything was registered with the recorder of the process when metrics were built.
+    /// Whether building metrics registers anything with the global recorder.
     fn registers(builder: Builder) -> bool {
         let recorder = metrics_util::debugging::DebuggingRecorder::new();
         metrics::with_local_recorder(&recorder, || drop(builder.build().unwrap()));

@@ -1,12 +1,12 @@
-//! Calls to what the embedder hands in: closures, and a recorder.
+//! Calls to the embedder's code: closures, and a recorder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What `call` returns, or `None` if it panics: a request must not fail because of what its metrics ask the embedder, least of all
-/// inside a destructor, where a second panic ends the process.
+/// The result of `call`, or `None` if it panics. A request must not fail because the embedder's code panics, least of all inside a destructor, where
+/// a second panic aborts the process.
 ///
-/// With `panic = "abort"` there is nothing to catch.
+/// With `panic = "abort"`, no panic can be caught.
 pub(crate) fn catch_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
-    // Nothing of ours is changed in `call`. What it leaves half done is the embedder's own, as with any panic of theirs.
+    // `call` changes no state of this crate. The embedder is responsible for state that it leaves half changed, as after any panic.
     catch_unwind(AssertUnwindSafe(call)).ok()
 }

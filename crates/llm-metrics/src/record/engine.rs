@@ -1,4 +1,4 @@
-//! What an engine tells about itself, pushed by the embedder.
+//! Metrics of an engine itself, reported by the embedder.
 
 use std::{
     fmt,
@@ -27,13 +27,13 @@ const ROWS: [MetricDef; 10] = [
 ];
 
 impl LlmMetrics {
-    /// What the engine that runs `model` tells of itself: its queue, its batch, its caches. Each series appears when it is first told of; what the
-    /// engine cannot tell stays absent.
+    /// A handle for the metrics of the engine that runs `model`: its queue, its batch, its caches. Each series appears when its first value is
+    /// reported. Values that the engine cannot report stay absent.
     ///
-    /// The name is the embedder's own, so no policy bounds it. Scrapes read what was pushed and ask no engine.
+    /// The embedder chooses the name, so no policy bounds it. A scrape reads the reported values and does not call the engine.
     ///
-    /// Keep what this returns for as long as the engine runs: with the last clone of it, and the last that was asked for the same
-    /// model, its gauges become NaN.
+    /// Keep the returned handle for as long as the engine runs. When the last handle for this model is dropped, including clones, the gauges of the
+    /// engine become NaN.
     ///
     /// ```
     /// # let metrics = llm_metrics::LlmMetrics::new();
@@ -66,10 +66,10 @@ impl LlmMetrics {
     }
 }
 
-/// What an engine tells of itself; see [`LlmMetrics::engine`]. Cheap to clone, and to tell from the engine's own thread. When the last clone
-/// is dropped, the engine is [gone](Self::gone). A count above 2³⁰ in one call is not recorded.
+/// Reports metrics of an engine; see [`LlmMetrics::engine`]. Cheap to clone, and to call from the engine's own thread. When the last clone is
+/// dropped, the engine is [gone](Self::gone). A count above 2³⁰ in one call is not recorded.
 #[derive(Clone)]
-#[must_use = "dropping it says that the engine is gone"]
+#[must_use = "dropping it reports that the engine is gone"]
 pub struct EngineMetrics(Arc<Engine>);
 
 pub(super) struct Engine {
@@ -78,7 +78,7 @@ pub(super) struct Engine {
     series: EngineSeries,
 }
 
-/// Each is there once it was told of.
+/// Each handle exists after its first value.
 #[derive(Default)]
 struct EngineSeries {
     running: OnceLock<Gauge>,
@@ -94,42 +94,42 @@ struct EngineSeries {
 }
 
 impl EngineMetrics {
-    /// Sets the number of requests that the engine is producing tokens for.
+    /// Sets the number of requests for which the engine is generating tokens.
     pub fn running(&self, requests: u64) {
         self.0.set(&self.0.series.running, &catalog::ENGINE_REQUESTS_RUNNING, requests as f64);
     }
 
-    /// Sets the number of requests that the engine has and that have no token yet.
+    /// Sets the number of requests in the engine that have no token yet.
     pub fn waiting(&self, requests: u64) {
         self.0.set(&self.0.series.waiting, &catalog::ENGINE_REQUESTS_WAITING, requests as f64);
     }
 
-    /// Sets the share of the KV cache that is in use, from 0 to 1. What is outside is not recorded.
+    /// Sets the share of the KV cache that is in use. A value outside of 0 to 1 is not recorded.
     pub fn kv_cache_usage(&self, ratio: f64) {
         if (0.0..=1.0).contains(&ratio) {
             self.0.set(&self.0.series.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE, ratio);
         }
     }
 
-    /// Records how many requests the engine worked on in one step. Call it once per step.
+    /// Records the number of requests in the batch of one step. Call it once per step.
     pub fn batch_size(&self, requests: u64) {
         self.0.record(&self.0.series.batch_size, &catalog::ENGINE_BATCH_SIZE, requests);
     }
 
-    /// Records how many tokens the engine processed in one step, those of prompts and those of outputs. Call it once per step. vLLM has this as
+    /// Records the number of prompt and output tokens that the engine processed in one step. Call it once per step. The equivalent in vLLM is
     /// `vllm:iteration_tokens_total`.
     pub fn step_tokens(&self, tokens: u64) {
         self.0.record(&self.0.series.step_tokens, &catalog::ENGINE_STEP_TOKENS, tokens);
     }
 
-    /// Counts requests that the engine took out of its batch before they had ended, to give their room in the KV cache to others. With 0 it
-    /// says that there were none so far.
+    /// Counts requests that the engine removed from its batch before they had ended, to free their space in the KV cache. Call it with 0 to report
+    /// that there were none so far.
     pub fn preempted(&self, requests: u64) {
         self.0.count(&self.0.series.preemptions, &catalog::ENGINE_PREEMPTIONS, requests);
     }
 
-    /// Counts tokens of prompts that the engine looked up in its prefix cache, and how many of them it found there. More found than looked up
-    /// are not recorded.
+    /// Counts prompt tokens that the engine looked up in its prefix cache, and the tokens that it found. If more are found than were looked up,
+    /// nothing is recorded.
     pub fn prefix_cache(&self, queried_tokens: u64, hit_tokens: u64) {
         if hit_tokens <= queried_tokens {
             self.0.count(&self.0.series.queried_tokens, &catalog::ENGINE_PREFIX_CACHE_QUERIED_TOKENS, queried_tokens);
@@ -137,8 +137,7 @@ impl EngineMetrics {
         }
     }
 
-    /// Counts tokens that were drafted for speculative decoding, and how many of them the model accepted. More accepted than drafted
-    /// are not recorded.
+    /// Counts draft tokens of speculative decoding, and the tokens that the model accepted. If more are accepted than drafted, nothing is recorded.
     pub fn drafted(&self, tokens: u64, accepted_tokens: u64) {
         if accepted_tokens <= tokens {
             self.0.count(&self.0.series.draft_tokens, &catalog::ENGINE_DRAFT_TOKENS, tokens);
@@ -146,8 +145,8 @@ impl EngineMetrics {
         }
     }
 
-    /// Says that the engine is gone: its gauges become NaN, which is no value to anybody who reads it. Setting one
-    /// again brings it back. Dropping the last clone does the same. What was counted stays.
+    /// Reports that the engine is gone: its gauges become NaN, until they are set again. Dropping the last clone does the same. Counters keep their
+    /// values.
     pub fn gone(&self) {
         self.0.gone();
     }
@@ -164,7 +163,7 @@ impl Engine {
         cell.get_or_init(|| self.registrar.gauge(row, self.labels())).set(value);
     }
 
-    /// What no engine can have done in one go is left out: a counter that wraps would be a lie for ever.
+    /// Ignores a count that no engine can reach in one step: a counter that wraps would be wrong from then on.
     fn count(&self, cell: &OnceLock<Counter>, row: &MetricDef, more: u64) {
         if more <= MAX_PLAUSIBLE_TOKENS {
             cell.get_or_init(|| self.registrar.counter(row, self.labels())).increment(more);
@@ -207,6 +206,10 @@ mod tests {
         }
         let same = metrics.engine("kept");
         assert!(Arc::ptr_eq(&kept.0, &same.0));
-        assert_eq!(metrics.0.engines.lock().unwrap().len(), 2, "the one that is kept, and the last that is gone");
+        assert_eq!(
+            metrics.0.engines.lock().unwrap().len(),
+            2,
+            "the handle that is kept, and the last one that is gone"
+        );
     }
 }

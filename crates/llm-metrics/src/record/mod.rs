@@ -52,10 +52,10 @@ use self::{
 };
 use crate::{quality::QualityChecks, recent::Recent};
 
-/// Metrics of one service: what its requests are recorded with.
+/// The metrics of one service, with which its requests are recorded.
 ///
-/// Cheap to clone; clones share everything. Nothing is static: two of them may live in one process, each with a recorder,
-/// prefix and policies of its own.
+/// Cheap to clone; clones share everything. There is no static state: two of them may exist in one process, each with its own recorder, prefix and
+/// policies.
 ///
 /// ```
 /// use llm_metrics::{LabelPolicy, LlmMetrics};
@@ -71,9 +71,9 @@ use crate::{quality::QualityChecks, recent::Recent};
 /// ```
 ///
 /// # Install the recorder first
-/// Where no recorder is handed in, by [`recorder`](Builder::recorder) or with an exporter, the global one is used, and resolved
-/// when the first request comes; with a declared list of models at construction, and by [`engine`](Self::engine) and
-/// [`model_loaded`](Self::model_loaded) for what they set. What is resolved before a recorder is installed does nothing for ever.
+/// Without [`recorder`](Builder::recorder) or an exporter, the global recorder is used. Handles are resolved at the first request; with declared
+/// models at construction; and [`engine`](Self::engine) and [`model_loaded`](Self::model_loaded) resolve the handles that they use. A handle that is
+/// resolved before a recorder is installed never records anything.
 #[derive(Clone)]
 pub struct LlmMetrics(pub(crate) Arc<Inner>);
 
@@ -93,7 +93,7 @@ pub(crate) struct Inner {
     series: RwLock<LabelSets>,
 }
 
-/// What an embedder can switch.
+/// Options of the embedder.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) live_tokens: bool,
@@ -115,10 +115,10 @@ impl LlmMetrics {
         Builder::default()
     }
 
-    /// Registers everything that can be known before the first request: descriptions, the metrics about ourselves, and
+    /// Registers everything that is known before the first request: descriptions, the metrics about this library, and
     /// the series of declared models, all at 0.
     ///
-    /// Happens by itself at the first request; call it once the recorder is installed to have the series from the start.
+    /// The first request does this, too. Call it after the recorder is installed, so that the series exist from the start.
     pub fn register(&self) {
         self.0.global();
         self.0.register_declared();
@@ -126,7 +126,7 @@ impl LlmMetrics {
 }
 
 impl Inner {
-    /// Whether findings of the checks are reported to anybody.
+    /// Whether findings of the checks are reported to a listener or as events.
     pub(crate) fn reports_findings(&self) -> bool {
         self.options.quality.any() && (self.on_finding.is_set() || cfg!(feature = "tracing"))
     }
@@ -148,7 +148,7 @@ impl fmt::Debug for LlmMetrics {
 }
 
 impl Inner {
-    /// Handles that no model or caller has a say in.
+    /// Handles whose labels depend neither on a model nor on a caller.
     pub(crate) fn global(&self) -> &GlobalHandles {
         if let Some(global) = self.global.get() {
             return global;

@@ -8,7 +8,7 @@ use super::LlmMetrics;
 use crate::catalog::{self, labels};
 
 impl LlmMetrics {
-    /// Says that a model was loaded, and how long it took. When the guard drops, `llm_model_info` goes back to 0.
+    /// Reports that a model was loaded, and how long it took. When the guard drops, `llm_model_info` goes back to 0.
     ///
     /// ```
     /// use std::time::Duration;
@@ -40,7 +40,7 @@ impl LlmMetrics {
     }
 }
 
-/// What `llm_model_info` says about a model. What is not given is an empty label.
+/// The labels of `llm_model_info`. A label that is not set is empty.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ModelInfo {
@@ -52,7 +52,7 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
-    /// A model of this name: the one that requests ask for.
+    /// A model with this name, which requests use.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
@@ -83,7 +83,7 @@ impl ModelInfo {
 }
 
 /// A model that is loaded; see [`LlmMetrics::model_loaded`].
-#[must_use = "dropping it says that the model was unloaded"]
+#[must_use = "dropping it reports that the model was unloaded"]
 pub struct LoadedModel {
     info: Gauge,
 }

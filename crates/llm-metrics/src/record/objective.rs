@@ -1,16 +1,16 @@
-//! Service level objectives, judged request by request.
+//! Service level objectives, evaluated for each request.
 
 use std::{sync::Arc, time::Duration};
 
 use super::policy::{LabelPolicy, is_label_value};
 
-/// What no request takes: a longer limit is a mistake.
+/// No request takes longer: a longer limit is a mistake.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// What a request has to keep to be a good one: any of three limits, and all that are given.
+/// Limits that a request must meet: one, two or three latencies.
 ///
-/// `llm_slo_requests_total` counts the requests that met it and those that missed it, because from separate histograms nobody
-/// can tell later which requests kept all limits at once.
+/// `llm_slo_requests_total` counts the requests that met it and those that missed it. Separate histograms cannot show how many requests met all
+/// limits.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,9 +27,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// ```
 ///
 /// - A request that ended with an error has missed it. Rejected and cancelled requests do not count.
-/// - A limit that cannot be measured is left out: the time to the first token of an answer that was not streamed, the time per
-///   token of one that has a single token, all at once, or several choices. A success of which no limit can be measured does not count.
-/// - What takes exactly as long as the limit keeps it.
+/// - A limit that cannot be measured is ignored: the time to first token of a response that was not streamed, and the time per output token of a
+///   response with a single token, with all tokens in one event, or with several choices. A success for which no limit can be measured does not
+///   count.
+/// - A latency equal to its limit meets the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "an objective does nothing until it is given to the builder"]
 pub struct Objective {
@@ -41,33 +42,33 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// An objective of this name, the value of the label `slo`. It needs at least one limit.
+    /// An objective with this name, the value of the label `slo`. It needs at least one limit.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), models: None, time_to_first_token: None, time_per_output_token: None, duration: None }
     }
 
-    /// Limits the time to the first token, reasoning included.
+    /// Limits the time to first token, including reasoning.
     pub fn time_to_first_token(mut self, limit: Duration) -> Self {
         self.time_to_first_token = Some(limit);
         self
     }
 
-    /// Limits the mean time a token after the first one.
+    /// Limits the mean time per output token after the first.
     pub fn time_per_output_token(mut self, limit: Duration) -> Self {
         self.time_per_output_token = Some(limit);
         self
     }
 
-    /// Limits the time from arrival to end.
+    /// Limits the time from the arrival of the request to its end.
     pub fn duration(mut self, limit: Duration) -> Self {
         self.duration = Some(limit);
         self
     }
 
-    /// Judges requests for these models alone, named as requests name them. Without, it judges all.
+    /// Applies the objective only to requests for these models, with the names that requests use. Without this, it applies to all.
     ///
-    /// A learnt name is known from its first accepted request on: what fails before counts under `other`. Declare models that
-    /// have objectives of their own.
+    /// A learnt name is known from its first accepted request on. Requests that fail before that count under `other`. Declare the models of such an
+    /// objective.
     pub fn models<I>(mut self, models: I) -> Self
     where
         I: IntoIterator,
@@ -81,7 +82,7 @@ impl Objective {
         &self.name
     }
 
-    /// Checks it, and names its models as their label does.
+    /// Validates the objective, and maps the names of its models to label values.
     pub(super) fn checked(mut self, models: &LabelPolicy) -> Result<Self, InvalidObjective> {
         if !is_label_value(&self.name) {
             return Err(InvalidObjective::Name);
@@ -109,7 +110,7 @@ impl Objective {
         self.models.as_ref().is_none_or(|models| models.iter().any(|own| own == model))
     }
 
-    /// Whether a request that succeeded kept every limit that can be measured; `None` where none can.
+    /// Whether a successful request met every limit that can be measured; `None` if no limit can be measured.
     pub(super) fn judge(&self, times: &Times) -> Option<bool> {
         let terms = [
             (self.time_to_first_token, times.time_to_first_token),
@@ -121,7 +122,7 @@ impl Objective {
     }
 }
 
-/// What objectives judge of a request.
+/// The latencies of a request that objectives limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) duration: Duration,
@@ -129,7 +130,7 @@ pub(crate) struct Times {
     pub(crate) time_per_output_token: Option<Duration>,
 }
 
-/// What is wrong with an [`Objective`].
+/// Why an [`Objective`] is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidObjective {
@@ -142,7 +143,7 @@ pub enum InvalidObjective {
     /// It has no limit.
     #[error("it has no limit: set a time to first token, a time per output token, or a duration")]
     NoLimit,
-    /// A limit that every request would meet, or none.
+    /// A limit that every request, or no request, would meet.
     #[error("its limit {limit:?} is invalid: use more than zero and at most one day")]
     Limit {
         /// The limit.

@@ -1,24 +1,24 @@
-//! A page that another exporter has rendered, looked at for what no rule and no dashboard can read.
+//! Checks a page that another exporter rendered, for histograms that rules and dashboards cannot use.
 
 use super::{Hint, LlmMetrics};
 use crate::catalog::{self, Kind, MetricDef};
 
-/// What is wrong with a page; see [`LlmMetrics::check_page`]. Its text says what to do.
+/// A problem on a page; see [`LlmMetrics::check_page`]. Its text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageFault {
-    /// A histogram of the catalogue that the exporter has made a summary of.
+    /// The exporter made a summary of a histogram of the catalogue.
     #[error(
-        "`{metric}` is a summary, which no rule and no dashboard can read and nobody can add up over instances: give the exporter's builder our buckets, with \
+        "`{metric}` is a summary, which rules and dashboards cannot use and which cannot be added up over instances: set our buckets on the exporter's builder, with \
          `prometheus::bind_buckets` or by the full names of `catalog::all`"
     )]
     Summary {
         /// Its name in the catalogue.
         metric: &'static str,
     },
-    /// A histogram of the catalogue with other buckets than the catalogue's.
+    /// A histogram of the catalogue has other buckets than in the catalogue.
     #[error(
-        "`{metric}` has other buckets than the catalogue's, perhaps because a matcher for other metrics takes it in: bind ours by their full names \
+        "`{metric}` has other buckets than the catalogue's, perhaps because a matcher for other metrics matches it: set ours by full name \
          (`prometheus::bind_buckets`). If they are meant, give the rules the same"
     )]
     OtherBuckets {
@@ -28,8 +28,8 @@ pub enum PageFault {
 }
 
 impl LlmMetrics {
-    /// Looks at a page that another exporter than ours has rendered: whether the histograms of the catalogue that are on it are histograms, and have
-    /// their buckets. With the feature `tracing` the first of each kind is told once, at `WARN`. Our exporter's pages need no such look.
+    /// Checks a page that another exporter rendered: whether the histograms of the catalogue on it are histograms, and have their buckets. With the
+    /// feature `tracing`, the first problem of each kind is logged once, at `WARN`. Pages of our own exporter need no such check.
     ///
     /// ```
     /// use llm_metrics::{FinishReason, LlmMetrics, Operation, PageFault};
@@ -57,7 +57,7 @@ impl LlmMetrics {
         faults
     }
 
-    /// The same, for the first page that has a request on it.
+    /// Does the same for the first page with a request on it.
     #[cfg(feature = "prometheus")]
     pub(crate) fn check_first_page(&self, page: &str) {
         if page.contains(&*self.0.registrar.naming.name(&catalog::REQUEST_DURATION)) && self.0.hints.first_page() {

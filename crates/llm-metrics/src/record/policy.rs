@@ -13,11 +13,11 @@ use foldhash::fast::RandomState;
 use super::catch_panic;
 use crate::vocabulary::MAX_NAME_BYTES;
 
-/// How many names are learnt where nothing else is said.
+/// The default number of names that are learnt.
 pub(crate) const DEFAULT_CAP: usize = 64;
 
-/// Decides which names become values of a label. Whatever it decides, the number of values is bounded, and a name that
-/// does not become one counts under `other`, so that totals stay exact.
+/// Decides which names become values of a label. The number of values is always bounded, and a name that does not become a value counts under
+/// `other`, so that totals stay exact.
 ///
 /// ```
 /// use llm_metrics::LabelPolicy;
@@ -30,17 +30,16 @@ pub(crate) const DEFAULT_CAP: usize = 64;
 /// # let _ = (fixed, learnt);
 /// ```
 ///
-/// Names are learnt from *accepted* requests (a response with a status of 2xx) and from those that failed by no fault of the
-/// caller's (5xx, time-outs, a refused connection), never from rejected ones: a caller who makes names up cannot
-/// fill the table. Names that are longer than [`MAX_NAME_BYTES`] or hold control characters or backslashes never become
-/// values.
+/// Names are learnt from *accepted* requests (a response with a status of 2xx) and from requests that failed without the caller's fault (5xx,
+/// timeouts, a refused connection), never from rejected ones: callers who invent names cannot fill the table. Names that are longer than
+/// [`MAX_NAME_BYTES`], or contain control characters or backslashes, never become values.
 #[derive(Clone)]
 pub struct LabelPolicy {
     declared: Arc<[Arc<str>]>,
-    /// How many names may be learnt beside the declared ones.
+    /// How many names may be learnt in addition to the declared ones.
     learn: usize,
     map: Option<Map>,
-    /// Whether each declared value has a place of its own.
+    /// Whether there is always room for the declared values.
     reserved: bool,
 }
 
@@ -56,48 +55,46 @@ impl LabelPolicy {
         Self { declared: values.into_iter().map(Into::into).collect(), learn: 0, map: None, reserved: false }
     }
 
-    /// The first `cap` names that come with accepted requests.
+    /// The first `cap` names of accepted requests.
     #[must_use]
     pub fn first_accepted(cap: usize) -> Self {
         Self { declared: Arc::from([]), learn: cap, map: None, reserved: false }
     }
 
-    /// Passes each name, declared ones included, through `map` first: to fold aliases together, cut a tag off, or
-    /// translate. The result is bounded like any other name.
+    /// Passes each name, declared ones included, through `map` first: to merge aliases, remove a tag, or translate. The result is bounded like any
+    /// other name.
     ///
-    /// A name on which `map` panics counts under `other`, like one that is over the cap; the request goes on. `map` is called
-    /// in the middle of requests, possibly more than once for a name: it should be quick. It may use the
-    /// [`InferenceHandle`](crate::InferenceHandle) of a request.
+    /// If `map` panics, the name counts under `other`, like a name over the cap, and the request continues. `map` is called during requests, possibly
+    /// more than once per name, so it must be fast. It may use the [`InferenceHandle`](crate::InferenceHandle) of a request.
     #[must_use]
     pub fn map(mut self, map: impl Fn(&str) -> Cow<'_, str> + Send + Sync + 'static) -> Self {
         self.map = Some(Arc::new(map));
         self
     }
 
-    /// Keeps the declared values on requests that were rejected, too, and past
-    /// [`max_label_sets`](crate::Builder::max_label_sets): where [`request_label`](crate::Builder::request_label) tells a
-    /// decision of the service itself, such as the upstream that it sends a request to. A value that callers choose must not be
-    /// reserved: it multiplies the number of sets that have a place.
+    /// Keeps the declared values on rejected requests, too, and beyond [`max_label_sets`](crate::Builder::max_label_sets). For a
+    /// [`request_label`](crate::Builder::request_label) that the service itself decides, such as the upstream of a request. Do not reserve values
+    /// that callers choose, because reserved values multiply the number of sets.
     #[must_use]
     pub fn reserved(mut self) -> Self {
         self.reserved = true;
         self
     }
 
-    /// A declared name that cannot be a label value.
+    /// A declared name that is not a valid label value.
     pub(crate) fn first_invalid(&self) -> Option<&str> {
         let is_invalid = |name: &&str| self.mapped(name).is_none_or(|value| !is_label_value(&value));
         self.declared.iter().map(AsRef::as_ref).find(is_invalid)
     }
 
-    /// The label value that a name may get; `None` where it never gets one.
+    /// The label value that a name may get; `None` if it can never become one.
     pub(crate) fn possible(&self, name: &str) -> Option<String> {
         let value = self.mapped(name)?;
         let declared = || self.declared.iter().any(|declared| self.mapped(declared).as_ref() == Some(&value));
         (is_label_value(&value) && (self.learn > 0 || declared())).then(|| value.into_owned())
     }
 
-    /// The name after `map`; `None` if that panics, or is asked about a name by itself.
+    /// The name after `map`; `None` if `map` panics or calls back into this policy.
     fn mapped<'a>(&self, name: &'a str) -> Option<Cow<'a, str>> {
         let Some(map) = &self.map else { return Some(Cow::Borrowed(name)) };
         if MAPPING.replace(true) {
@@ -110,11 +107,11 @@ impl LabelPolicy {
 }
 
 thread_local! {
-    /// Whether this thread is inside a policy's `map`.
+    /// Whether this thread is running a policy's `map`.
     static MAPPING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the caller was called by a policy's `map`, which must not be asked again then: it would never come to an end.
+/// Whether the caller was called by a policy's `map`, which must not be called again then: the recursion would be endless.
 pub(crate) fn inside_map() -> bool {
     MAPPING.get()
 }
@@ -136,13 +133,13 @@ impl fmt::Debug for LabelPolicy {
     }
 }
 
-/// A policy at work: the values that it has admitted.
+/// A policy in use, with the values that it has admitted.
 pub(crate) struct LabelValues {
     policy: LabelPolicy,
-    /// What the declared names became.
+    /// The label values of the declared names.
     declared: HashSet<Arc<str>, RandomState>,
     cap: usize,
-    /// Bounded by the policy, so that no choice of names can make it slow.
+    /// Bounded by the policy, and hashed so that callers cannot slow it down by their choice of names.
     admitted: RwLock<HashSet<Arc<str>, RandomState>>,
 }
 
@@ -154,7 +151,7 @@ impl LabelValues {
         Self { cap: declared.len().saturating_add(policy.learn), policy, declared, admitted }
     }
 
-    /// A declared name that cannot be a label value.
+    /// A declared name that is not a valid label value.
     pub(crate) fn first_invalid(&self) -> Option<&str> {
         self.policy.first_invalid()
     }
@@ -169,7 +166,7 @@ impl LabelValues {
         self.declared.contains(value)
     }
 
-    /// Whether it is a value that has a place of its own.
+    /// Whether there is always room for this value.
     pub(crate) fn is_reserved(&self, value: &str) -> bool {
         self.policy.reserved && self.is_declared(value)
     }
@@ -188,7 +185,7 @@ impl LabelValues {
 
     fn learn(&self, name: &str) -> Option<Arc<str>> {
         let mut admitted = self.admitted.write().unwrap_or_else(PoisonError::into_inner);
-        // Others may have learnt it since it was new, or taken the last place.
+        // Another thread may have learnt it since the read, or taken the last free place.
         match self.known(&admitted, name) {
             Known::As(value) => Some(value),
             Known::Full => None,
@@ -209,15 +206,15 @@ impl LabelValues {
     }
 }
 
-/// What a policy knows of a name.
+/// The state of a name in a policy.
 enum Known {
     As(Arc<str>),
     New,
-    /// Nothing, and there is no place for one more.
+    /// Unknown, and there is no room for another name.
     Full,
 }
 
-/// The exporter escapes what is escaped already only once, so that names that differ in a backslash could meet on the page.
+/// The exporter escapes an escaped character only once, so names that differ in a backslash could become the same on the page.
 pub(crate) fn is_label_value(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
 }

@@ -17,25 +17,25 @@ use crate::{
     },
 };
 
-/// Something that a check found wrong with an output, or with the prompt: what [`Builder::on_finding`](crate::Builder::on_finding) is told. No text
-/// is in it.
+/// A finding of a check of an output, or of a prompt: the argument of the listener of [`Builder::on_finding`](crate::Builder::on_finding). It
+/// contains no text of either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QualityFinding<'a> {
-    /// The request's `x-request-id`, or what the handle was told.
+    /// The request's `x-request-id`, or the id that was set on the handle.
     pub request_id: Option<&'a str>,
-    /// The model, as the label has it.
+    /// The value of the label `model`.
     pub model: &'a str,
-    /// What kind of work it was.
+    /// The operation of the request.
     pub operation: Operation,
-    /// The metric that counts it, by its name in the catalogue: `llm_structured_outputs_total`.
+    /// The metric that counts the finding, by its name in the catalogue: `llm_structured_outputs_total`.
     pub metric: &'static str,
     /// The value of that metric's label `result`, `kind`, `cause` or `evidence`: `invalid_json`.
     pub kind: &'static str,
 }
 
 impl Finding {
-    /// The metric that counts it, and the value of its last label.
+    /// The metric that counts the finding, and the value of its last label.
     pub(crate) const fn row(self) -> (&'static MetricDef, &'static str) {
         match self {
             Self::StructuredOutput(_, result) => (&catalog::STRUCTURED_OUTPUTS, result.as_str()),
@@ -49,7 +49,7 @@ impl Finding {
         }
     }
 
-    /// It is something that is as it should be, or that nobody looked at.
+    /// Not a problem: valid, or not checked.
     pub(crate) const fn is_good(self) -> bool {
         matches!(
             self,
@@ -74,7 +74,7 @@ impl FindingListener {
         self.0.is_some()
     }
 
-    /// Calls it. Its panic ends here.
+    /// Calls the listener, and catches its panic.
     pub(crate) fn notify(&self, finding: &QualityFinding<'_>) {
         if let Some(listener) = &self.0 {
             let _ = catch_panic(|| listener(finding));
@@ -88,14 +88,14 @@ impl fmt::Debug for FindingListener {
     }
 }
 
-/// The counters of one model. Those of a check that is not made do not exist.
+/// The counters of one model. A check that is off has no counters.
 ///
-/// The values of a label are born together, those of declared models with the first of them. Of a model whose name was learnt, what any request
-/// may have is there from the start, and what a request asks for once one has; the rest is born with its first finding, since 64 models have
-/// to fit into a scrape.
+/// All values of a label are registered together. For declared models this happens when the first of them is registered. For a model with a learnt
+/// name, the counters that any request can use exist from the start, the counters for a feature exist from the first request that asks for it, and
+/// the others from their first finding, because 64 models must fit into a scrape.
 pub(crate) struct QualityCounters {
     registrar: Arc<Registrar>,
-    /// What all of them have: the model, and the embedder's own.
+    /// The labels of all of them: the model, and the embedder's own.
     labels: Box<[Label]>,
     checks: QualityChecks,
     pub(crate) outputs: Counter,
@@ -104,7 +104,7 @@ pub(crate) struct QualityCounters {
 
 type Family = OnceLock<Box<[Counter]>>;
 
-/// One for each form, and one for each other metric.
+/// One per format, and one per other metric.
 const FAMILIES: usize = StructuredFormat::ALL.len() + 7;
 const TOOL_CALLS: usize = StructuredFormat::ALL.len();
 const INPUT_TRUNCATED: usize = TOOL_CALLS + 1;
@@ -137,14 +137,14 @@ impl QualityCounters {
         counters
     }
 
-    /// Brings all series of a model into being that was declared.
+    /// Registers all series of a declared model.
     pub(super) fn register(&self) {
         for family in 0..FAMILIES {
             self.family(family);
         }
     }
 
-    /// Registers the counters of what a request asks for.
+    /// Registers the counters for the features that a request asks for.
     pub(crate) fn register_requested(&self, format: Option<StructuredFormat>, tools: bool) {
         if let Some(format) = format {
             self.family(format as usize);
@@ -154,7 +154,7 @@ impl QualityCounters {
         }
     }
 
-    /// The counter of a finding; `None` if its check is not made.
+    /// The counter of a finding; `None` if its check is off.
     pub(crate) fn of(&self, finding: Finding) -> Option<&Counter> {
         let (family, value) = match finding {
             Finding::StructuredOutput(format, result) => (format as usize, result as usize),

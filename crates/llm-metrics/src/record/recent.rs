@@ -1,4 +1,4 @@
-//! What the recent window says, as gauges and as an API.
+//! The recent window, as gauges and as an API.
 
 use std::{
     array,
@@ -18,18 +18,18 @@ use crate::{
 };
 
 impl LlmMetrics {
-    /// Brings the gauges of the recent window (`llm_recent_…`) up to date. Do this before each scrape.
+    /// Updates the gauges of the recent window (`llm_recent_…`). Call it before each scrape.
     ///
-    /// The exporter of the feature `prometheus` does it by itself for metrics that were built with it (`Builder::exporter`), and adds
-    /// those up that have the same names and labels; this is for those with an exporter of their own. Waits for no request.
+    /// The exporter of the feature `prometheus` calls it for metrics that were built with it (`Builder::exporter`), and merges gauges with the same
+    /// names and labels. This method is for other exporters. It does not wait for requests.
     ///
     /// When the last clone of the metrics is dropped, their gauges become NaN.
     pub fn refresh(&self) {
         self.0.refreshed.refresh(Instant::now());
     }
 
-    /// What the latencies of each model were over the last minute, or as long as
-    /// [`recent_window`](crate::Builder::recent_window) says. Models without any request in it are left out.
+    /// The latencies of each model in the recent window: the last minute, or [`recent_window`](crate::Builder::recent_window). Models without a
+    /// request in it are left out.
     #[must_use]
     pub fn recent_models(&self) -> Vec<RecentModel> {
         let now = Instant::now();
@@ -42,7 +42,7 @@ impl LlmMetrics {
         models.filter(RecentModel::has_any).collect()
     }
 
-    /// The requests that ended last, at most `limit` and never more than 1,024 of them, the newest first.
+    /// The requests that ended last, newest first: at most `limit`, and never more than 1,024.
     ///
     /// ```
     /// # let metrics = llm_metrics::LlmMetrics::new();
@@ -60,13 +60,13 @@ impl LlmMetrics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecentModel {
-    /// The model as metrics have it: `other` stands for all that are over the cap.
+    /// The value of the label `model`. `other` is all models that are over the cap.
     pub model: Arc<str>,
-    /// From arrival to end, of the requests that succeeded or failed.
+    /// From arrival to end, of requests that succeeded or failed.
     pub duration: Option<RecentLatency>,
-    /// To the first token, of the streams that had it in that time.
+    /// Time to first token, of the streams whose first token was in the window.
     pub time_to_first_token: Option<RecentLatency>,
-    /// A token after the first one, of the streams that ended in that time.
+    /// Mean time per output token after the first, of the streams that ended in the window.
     pub time_per_output_token: Option<RecentLatency>,
 }
 
@@ -78,27 +78,27 @@ impl RecentModel {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Without these metrics, which nobody can refresh any more.
+        // Without these metrics, which cannot be refreshed from now on.
         self.refreshed.refresh(Instant::now());
     }
 }
 
-/// The gauges of the recent window, and the metrics whose windows they show: of all that were built with one exporter, since these
-/// share their series, or of one alone. It keeps no metrics alive.
+/// The gauges of the recent window, and the metrics whose windows they show: all metrics that were built with one exporter, because they share its
+/// series, or one alone. It does not keep the metrics alive.
 #[derive(Clone, Default)]
 pub(crate) struct Refreshed(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     metrics: Mutex<Vec<Weak<Inner>>>,
-    /// By the first of the gauges' keys.
+    /// The key is that of the first gauge.
     gauges: Mutex<HashMap<Key, RecentGauges>>,
 }
 
-/// The gauges of one latency under one set of labels. They exist once it has had a sample.
+/// The gauges of one latency under one label set. They exist after the first sample.
 struct RecentGauges {
     gauges: [Gauge; Stat::ALL.len()],
-    /// What is in the windows now; `None` where there are no such windows any more.
+    /// The current latencies; `None` if the metrics are gone.
     samples: Option<Histogram>,
 }
 
@@ -110,7 +110,7 @@ impl Refreshed {
     }
 
     pub(crate) fn refresh(&self, now: Instant) {
-        // Dropped after the lock is: with the last clone of the metrics, that refreshes again.
+        // Dropped after the lock is released, because dropping the last clone of the metrics refreshes again.
         let alive: Vec<Arc<Inner>> = {
             let all = self.0.metrics.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter().filter_map(Weak::upgrade).collect()
@@ -136,7 +136,7 @@ impl RecentGauges {
         Self { gauges: array::from_fn(|stat| registrar.gauge(row, stat_labels(model, stat))), samples: None }
     }
 
-    /// Sets the gauges, to NaN where nothing is in the windows. Returns whether there are any windows.
+    /// Sets the gauges, to NaN if the windows are empty. Returns whether there are any windows.
     fn set(&mut self) -> bool {
         let samples = self.samples.take();
         let recent = samples.as_ref().and_then(RecentLatency::of);
@@ -194,7 +194,7 @@ mod tests {
             let recorder = DebuggingRecorder::new();
             let snapshotter = recorder.snapshotter();
             let metrics = LlmMetrics::builder().recorder(recorder).build().unwrap();
-            // Not the instant of construction, so that seconds do not begin with the test's.
+            // Not the instant of construction, so that seconds do not start together with the test.
             Self { metrics, snapshotter, began: Instant::now() + Duration::from_millis(700) }
         }
 
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// What a scrape shows, by model and `stat`.
+    /// The result of a scrape, by model and `stat`.
     #[derive(Debug)]
     struct Shown(Vec<(String, String, f64)>);
 
@@ -265,7 +265,7 @@ mod tests {
             bytes.push(watched.metrics.0.recent.model(&"Qwen3-4B".into()).bytes());
         }
         assert_eq!(bytes[0], bytes[1]);
-        // What the module's documentation says.
+        // The case in the documentation of the module.
         assert_eq!(bytes[0], 61 * 416);
     }
 
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!((shown.of("a", "max"), shown.of("b", "max")), (1.0, 2.0));
     }
 
-    /// Metrics that show their windows together, as those of one exporter do.
+    /// Metrics that share the windows of one exporter.
     fn together() -> [Watched; 2] {
         let (recorder, refreshed) = (Arc::new(DebuggingRecorder::new()), Refreshed::default());
         let began = Instant::now() + Duration::from_millis(700);
@@ -342,7 +342,7 @@ mod tests {
         a.scrape(2.0);
         let (metrics, snapshotter) = (b.metrics.clone(), b.snapshotter);
         drop(b.metrics);
-        assert_eq!(metrics.recent_models().len(), 2, "a clone keeps them");
+        assert_eq!(metrics.recent_models().len(), 2, "a clone keeps them alive");
         drop(metrics);
         let shown = a.scrape(3.0);
         assert_eq!(shown.of("m", "max"), 0.5);
@@ -361,7 +361,7 @@ mod tests {
             metrics.refresh();
             assert_eq!(refreshed.0.gauges.lock().unwrap().len(), 1);
         }
-        assert_eq!(refreshed.0.metrics.lock().unwrap().len(), 1, "the next one takes the place of those before");
+        assert_eq!(refreshed.0.metrics.lock().unwrap().len(), 1, "a new one replaces those that are gone");
         assert_eq!(refreshed.0.gauges.lock().unwrap().len(), 0);
     }
 }

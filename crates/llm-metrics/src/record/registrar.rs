@@ -12,12 +12,11 @@ use crate::catalog::{MetricDef, Naming};
 
 static METADATA: Metadata<'static> = Metadata::new("llm_metrics", Level::INFO, Some("llm_metrics"));
 
-/// Registers rows of the catalogue with the recorder in use.
+/// Registers rows of the catalogue with the recorder.
 ///
-/// A handle that is resolved before a global recorder is installed does nothing for ever, hence nothing here is resolved
-/// before it is used.
+/// A handle that is resolved before a global recorder is installed never records anything, so every handle is resolved at its first use.
 pub(crate) struct Registrar {
-    /// The recorder that was handed in; the global one otherwise.
+    /// The given recorder; the global one if `None`.
     pub(crate) recorder: Option<Arc<dyn Recorder + Send + Sync>>,
     pub(crate) naming: Naming,
     pub(crate) constant: Vec<Label>,
@@ -48,7 +47,7 @@ impl Registrar {
         histogram.map_or_else(Histogram::noop, |histogram| Histogram::from_arc(Arc::new(Caught(histogram))))
     }
 
-    /// Whether nobody has installed a recorder, so that what is resolved now does nothing for ever. What stands in for one has no state.
+    /// Whether no recorder is installed, so that handles resolved now never record anything. The no-op recorder has no state.
     pub(crate) fn records_nothing(&self) -> bool {
         self.recorder.is_none() && metrics::with_recorder(|recorder| size_of_val(recorder) == 0)
     }
@@ -79,7 +78,7 @@ impl fmt::Debug for Registrar {
     }
 }
 
-/// A handle of a recorder whose panics end here, and not in the request.
+/// A handle of a recorder that catches panics of the recorder, so that they do not reach the request.
 struct Caught<T>(T);
 
 impl CounterFn for Caught<Counter> {
@@ -116,7 +115,7 @@ impl HistogramFn for Caught<Histogram> {
     }
 }
 
-/// A histogram that exists from its first sample on: an empty one would be twenty lines that say nothing.
+/// A histogram that exists from its first sample on: an empty one would be twenty lines without information.
 #[derive(Default)]
 pub(crate) struct LazyHistogram(OnceLock<Histogram>);
 

@@ -18,17 +18,17 @@ use crate::{
     },
 };
 
-/// What distinguishes one series of requests from another.
+/// The labels that distinguish one series of requests from another.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SeriesKey {
     pub(crate) model: Arc<str>,
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
-    /// Values of the embedder's own labels, in their order.
+    /// Values of the embedder's own labels, in the order of the labels.
     pub(crate) extra: Option<Arc<[Arc<str>]>>,
 }
 
-/// Handles for everything that is recorded about requests with the same key. They are resolved once, not once a request.
+/// Handles for everything that is recorded about requests with the same key. They are resolved once per key, not once per request.
 ///
 /// Counters whose labels form a closed set exist at 0 from the start: an error series that does not exist yet makes an
 /// error *ratio* empty.
@@ -39,9 +39,9 @@ pub(crate) struct Series {
     endpoint: Label,
     extra: Vec<Label>,
 
-    /// Whether the operation has an output.
+    /// Whether the operation generates text.
     generates: bool,
-    /// What stands for those that it has no series of.
+    /// The replacements for labels that have no series.
     none: Counter,
     requests: Box<[Counter]>,
     finish_reasons: Box<[Counter]>,
@@ -56,9 +56,9 @@ pub(crate) struct Series {
     pub(crate) output_reasoning_tokens: Counter,
     objectives: Box<[(Objective, [Counter; SloResult::ALL.len()])]>,
     pub(crate) recent: Arc<recent::Model>,
-    /// The embedder's own labels, for those to whom requests are reported.
+    /// The embedder's own labels, for the listener and for spans.
     pub(crate) request_labels: Arc<[(Arc<str>, Arc<str>)]>,
-    /// Where nothing is checked, or there is no output to check, there is nothing to count.
+    /// `None` if nothing is checked, or there is no output to check.
     pub(crate) quality: Option<QualityCounters>,
 
     durations: [LazyHistogram; Thinking::ALL.len() * Outcome::ALL.len()],
@@ -77,10 +77,10 @@ pub(crate) struct Series {
     decode: LazyHistogram,
 }
 
-/// How requests count that have no output: no stream, and nothing is known of thinking.
+/// The labels of requests without output: not streamed, and `thinking` is unknown.
 const UNARY: (&str, &str) = (Flag::False.as_str(), Thinking::Unknown.as_str());
 
-/// One accessor a histogram whose labels are the model and the operation.
+/// One accessor per histogram whose labels are the model and the operation.
 macro_rules! histograms {
     ($($field:ident = $row:ident;)+) => {
         $(pub(crate) fn $field(&self) -> &Histogram {
@@ -116,7 +116,7 @@ impl Series {
         let counter =
             |row: &MetricDef, own: &[Label]| registrar.counter(row, own.iter().chain(&extra).cloned().collect());
         let by_operation = |row: &MetricDef| counter(row, &[model.clone(), operation.clone()]);
-        // What can never move has no series.
+        // A counter that can never increase has no series.
         let generates = key.operation.generates();
         let of_output = |row: &MetricDef| if generates { by_operation(row) } else { Counter::noop() };
         let requests = product3(Flag::WORDS, Thinking::WORDS, Outcome::WORDS)
@@ -231,7 +231,7 @@ impl Series {
         self.discarded.get(reason as usize).unwrap_or(&self.none)
     }
 
-    /// Errors exist from their first sight on: every kind with every status would be hundreds of series a model.
+    /// Error series exist from their first error: every type with every status would be hundreds of series per model.
     pub(crate) fn error(&self, error: ErrorType, status: &'static str) -> Counter {
         let mut errors = self.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let register = || {
@@ -260,7 +260,7 @@ impl Series {
         })
     }
 
-    /// Counts whether a request that ended kept the objectives. Only those that succeeded or failed are judged.
+    /// Counts whether the request met its objectives. Only requests that succeeded or failed are evaluated.
     pub(crate) fn judge(&self, outcome: Outcome, times: &Times) {
         for (objective, results) in &self.objectives {
             let met = match outcome {
@@ -308,7 +308,7 @@ impl Series {
     }
 }
 
-/// Every combination, in the order in which `requests` is indexed.
+/// Every combination, in the order of the index into `requests`.
 fn product3(
     first: &'static [&'static str],
     second: &'static [&'static str],

@@ -1,7 +1,7 @@
-//! The names that others have for what is measured here.
+//! Other projects' names for the metrics of the catalogue.
 //!
-//! A request is recorded once, under the rows of the catalogue. A [`Dialect`] says under which names, labels, units and buckets an exporter shows
-//! these rows: our own, OpenTelemetry's, or vLLM's. Each row has a [`Family`] there, or stands in [`Dialect::absent`] with the reason.
+//! A request is recorded once, under the rows of the catalogue. A [`Dialect`] defines the names, labels, units and buckets under which an exporter
+//! shows these rows: our own, OpenTelemetry's, or vLLM's. Each row has a [`Family`] in the dialect, or is in [`Dialect::absent`] with the reason.
 //!
 //! ```
 //! use llm_metrics::catalog::{self, Dialect};
@@ -20,7 +20,7 @@ use std::{borrow::Cow, fmt};
 
 use crate::catalog::{self as rows, Kind, MetricDef};
 
-/// Under which names metrics are shown. Give them to `ExporterBuilder::dialects`; [docs/dialects.md] has what each has.
+/// The names under which metrics are shown. Pass dialects to `ExporterBuilder::dialects`. [docs/dialects.md] lists the metrics of each.
 ///
 /// [docs/dialects.md]: https://docs.rs/crate/llm-metrics/latest
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,11 +31,11 @@ pub enum Dialect {
     Llm,
     /// OpenTelemetry's semantic conventions for generative AI.
     Otel(Otel),
-    /// The names, labels and bucket bounds of vLLM, with which its dashboards and the routers that read them work.
+    /// The names, labels and bucket bounds of vLLM. Its dashboards, and routers that read vLLM's metrics, work with them.
     Vllm,
 }
 
-/// Settings of OpenTelemetry's names. The conventions ask for a provider on each series, and only the embedder knows it.
+/// Settings of OpenTelemetry's names. The conventions require a provider on each series, which only the embedder knows.
 ///
 /// ```
 /// use llm_metrics::catalog::Otel;
@@ -52,8 +52,8 @@ pub struct Otel {
 }
 
 impl Otel {
-    /// The names of v0.1.0 of the GenAI registry, for a service that answers requests. `provider` is `gen_ai.provider.name`: one of
-    /// [the well-known values][values] where the models are one of these providers', else a name of your own.
+    /// The names of v0.1.0 of the GenAI registry, for a service that answers requests. `provider` becomes `gen_ai.provider.name`: one of [the
+    /// well-known values][values] if the models are from one of these providers, otherwise a name that you choose.
     ///
     /// [values]: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
     #[must_use]
@@ -68,7 +68,7 @@ impl Otel {
         self
     }
 
-    /// The names of the semantic conventions 1.36, from before the registry was split off. Most emitters and dashboards have these.
+    /// The names of the semantic conventions 1.36, before the GenAI registry became separate. Most emitters and dashboards use these names.
     #[must_use]
     pub fn semconv_1_36(mut self) -> Self {
         self.semconv_1_36 = true;
@@ -93,21 +93,21 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// A metric as a dialect has it.
+/// A metric in a dialect.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Family {
-    /// Its full name, with its unit and `_total`. OpenTelemetry's has dots: a page without UTF-8 names has underscores instead.
+    /// Its full name, with its unit and `_total`. OpenTelemetry's names have dots; a page without UTF-8 names has underscores instead.
     pub name: &'static str,
-    /// The HELP text: that of the row, unless the family is made of several.
+    /// The HELP text: that of the row, unless several rows make up the family.
     pub help: &'static str,
-    /// What it measures over time.
+    /// The kind of the metric.
     pub kind: Kind,
-    /// The rows that it is made of. Series that have the same labels in the dialect are added up.
+    /// The rows that the family consists of. Series with the same labels in the dialect are added up.
     pub sources: Vec<Source>,
     /// The upper bounds of its buckets; empty unless it is a histogram.
     pub buckets: &'static [f64],
-    /// Whether values of `le` are spelled as Python does: `1.0`, not `1`.
+    /// Whether values of `le` are formatted as Python does: `1.0`, not `1`.
     pub python_floats: bool,
 }
 
@@ -115,15 +115,15 @@ pub struct Family {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Source {
-    /// The row of the catalogue. Of its labels those that are not in `labels` are left out, and the series added up.
+    /// The row of the catalogue. Its labels that are not in `labels` are removed, and the series are added up.
     pub row: MetricDef,
-    /// The labels that are taken over.
+    /// The labels that the family keeps.
     pub labels: &'static [LabelMapping],
     /// Labels with one value.
     pub constant: Vec<(&'static str, Cow<'static, str>)>,
 }
 
-/// What a label of the catalogue is in a dialect.
+/// How a label of the catalogue appears in a dialect.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LabelMapping {
@@ -131,7 +131,7 @@ pub struct LabelMapping {
     pub from: &'static str,
     /// Its name in the dialect.
     pub to: &'static str,
-    /// What becomes of a value.
+    /// How its values change.
     pub value: fn(&str) -> Value<'_>,
 }
 
@@ -141,7 +141,7 @@ impl PartialEq for LabelMapping {
     }
 }
 
-/// What a value of a label becomes in a dialect.
+/// How a value of a label changes in a dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -154,7 +154,7 @@ pub enum Value<'a> {
 }
 
 impl Dialect {
-    /// What a page in this dialect has. For [`Dialect::Llm`] that is the catalogue itself, and there are none here.
+    /// The metrics of this dialect. Empty for [`Dialect::Llm`], whose metrics are the catalogue itself.
     #[must_use]
     pub fn families(&self) -> Vec<Family> {
         match self {
@@ -164,7 +164,7 @@ impl Dialect {
         }
     }
 
-    /// The rows of the catalogue that the dialect has no metric for, with the reason.
+    /// The rows of the catalogue for which the dialect has no metric, with the reason.
     pub fn absent(&self) -> impl Iterator<Item = (MetricDef, &'static str)> + use<> {
         let groups = match self {
             Self::Llm => &[],
@@ -186,7 +186,7 @@ impl Dialect {
 
 type Absent = &'static [(&'static str, &'static [MetricDef])];
 
-/// What no other dialect can have.
+/// Rows that are absent in every other dialect.
 const ABOUT_THIS_LIBRARY: (&str, &[MetricDef]) = (
     "It is about this library.",
     &[rows::LABEL_OVERFLOW, rows::INSPECTION_FAILURES, rows::BODIES_SKIPPED, rows::REQUESTS_PASSED, rows::BUILD_INFO],
@@ -217,19 +217,19 @@ impl Family {
         self
     }
 
-    /// Another row whose series are part of it.
+    /// Adds a row whose series are part of the family.
     fn and(mut self, row: MetricDef, labels: &'static [LabelMapping]) -> Self {
         self.sources.push(Source { row, labels, constant: Vec::new() });
         self
     }
 
-    /// A label with one value, on the series of the row that was added last.
+    /// Adds a label with one value to the series of the row that was added last.
     fn constant(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.sources.last_mut().expect("a family has a source").constant.push((name, value.into()));
         self
     }
 
-    /// The same on all series.
+    /// Adds a label with one value to all series.
     fn constant_everywhere(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         let value = value.into();
         self.sources.iter_mut().for_each(|source| source.constant.push((name, value.clone())));

@@ -47,7 +47,7 @@ pub(super) fn families(otel: &Otel) -> Vec<Family> {
     provided.collect()
 }
 
-/// The same in both versions.
+/// The families that both versions share.
 fn server() -> [Family; 3] {
     [
         Family::of("gen_ai.server.request.duration_seconds", rows::REQUEST_DURATION, ENDED).with_buckets(DURATION),
@@ -59,7 +59,7 @@ fn server() -> [Family; 3] {
 }
 
 fn registry_0_1_0(client: bool) -> Vec<Family> {
-    // Usage on the wire does not tell text from images and sounds.
+    // Usage on the wire does not separate text from images and audio.
     let usage = |name, row| Family::of(name, row, REQUEST).constant("gen_ai.token.modality", "unknown");
     let mut families = vec![
         usage("gen_ai.client.inference.usage.input_tokens_total", rows::INPUT_TOKENS),
@@ -103,8 +103,8 @@ fn semconv_1_36(client: bool) -> Vec<Family> {
     families
 }
 
-/// A request that succeeded has no `error.type`. Of the others it is our outcome: the histogram has no finer word, and the conventions allow a
-/// custom one where it is of low cardinality.
+/// A successful request has no `error.type`. For the others, it is our outcome: the histogram has no finer label, and the conventions allow custom
+/// values of low cardinality.
 fn error_type(outcome: &str) -> Value<'_> {
     if outcome == "success" { Value::NoLabel } else { Value::Is(outcome) }
 }
@@ -186,7 +186,7 @@ pub(super) fn absent(otel: &Otel) -> Absent {
 }
 
 impl Otel {
-    /// What is on every series.
+    /// The labels of every series.
     #[cfg(feature = "prometheus")]
     pub(crate) fn provider(&self) -> &str {
         &self.provider

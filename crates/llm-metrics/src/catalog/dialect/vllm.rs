@@ -1,4 +1,4 @@
-//! vLLM's names: those of `vllm/v1/metrics/loggers.py` and of the HTTP instrumentation in its API server, as its Grafana dashboards ask for them.
+//! vLLM's names: those in `vllm/v1/metrics/loggers.py` and of the HTTP instrumentation in its API server, as its Grafana dashboards query them.
 
 use super::{ABOUT_THIS_LIBRARY, Absent, Family, LabelMapping, Value, label};
 use crate::catalog::{self as rows, labels as ours};
@@ -23,7 +23,7 @@ const REQUEST: &[f64] = &[
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
     1920.0, 7680.0,
 ];
-/// vLLM ends its list at the longest context of its model, which is not known here.
+/// vLLM's bounds end at the model's longest context, which is not known here.
 const TOKENS: &[f64] = &[
     1.0,
     2.0,
@@ -92,21 +92,21 @@ pub(super) fn families() -> Vec<Family> {
 pub(super) const ABSENT: Absent = &[
     ("vLLM counts requests when they end.", &[rows::REQUESTS_STARTED, rows::REQUESTS_IN_FLIGHT]),
     (
-        "vLLM does not tell reasoning from an answer in its metrics.",
+        "vLLM's metrics do not separate reasoning from answers.",
         &[rows::TIME_TO_FIRST_ANSWER_TOKEN, rows::REASONING_DURATION, rows::OUTPUT_REASONING_TOKENS],
     ),
     (
-        "vLLM has no metric for silences in a stream, or for tokens that nobody read.",
+        "vLLM has no metric for pauses in a stream, or for tokens that were not delivered.",
         &[rows::STREAM_MAX_GAP, rows::STREAM_STALLS, rows::DISCARDED_TOKENS],
     ),
     (
-        "vLLM knows its own counts, and has no cache that callers write to.",
+        "vLLM always knows its token counts, and callers cannot write to its cache.",
         &[rows::USAGE_REPORTS, rows::INPUT_CACHE_WRITE_TOKENS],
     ),
     ("vLLM does not count the inputs of an embedding.", &[rows::REQUEST_INPUTS]),
-    ("vLLM has the size of its batch as a gauge only: the requests that are running.", &[rows::ENGINE_BATCH_SIZE]),
+    ("vLLM has its batch size only as a gauge: the requests that are running.", &[rows::ENGINE_BATCH_SIZE]),
     (
-        "vLLM does not look at what its models say.",
+        "vLLM does not check the output of its models.",
         &[
             rows::OUTPUTS,
             rows::STRUCTURED_OUTPUTS,
@@ -119,7 +119,7 @@ pub(super) const ABSENT: Absent = &[
             rows::OUTPUT_ANOMALIES,
         ],
     ),
-    ("A vLLM serves one model from its start to its end.", &[rows::MODEL_LOAD, rows::MODEL_INFO]),
+    ("A vLLM process serves one model for its whole life.", &[rows::MODEL_LOAD, rows::MODEL_INFO]),
     ("vLLM has no objectives for single requests; its dashboards compute shares from buckets.", &[rows::SLO_REQUESTS]),
     (
         "vLLM has histograms only.",
@@ -128,13 +128,14 @@ pub(super) const ABSENT: Absent = &[
     ABOUT_THIS_LIBRARY,
 ];
 
-/// vLLM's reasons are `stop`, `length`, `abort`, `error` and `repetition`. A call of a tool is a `stop` there; reasons that it does not have stay what they are.
+/// vLLM's reasons are `stop`, `length`, `abort`, `error` and `repetition`. A tool call is a `stop` there. Reasons that vLLM does not have stay
+/// unchanged.
 fn finished_reason(reason: &str) -> Value<'_> {
     Value::Is(if reason == "tool_calls" { "stop" } else { reason })
 }
 
-/// Requests that were rejected or failed are counted by their status instead. A client that left has had its head in most cases, and vLLM
-/// counts it so.
+/// Requests that were rejected or failed are counted by their status instead. A client that disconnected has usually received the response head, and
+/// vLLM counts it that way.
 fn status_of_outcome(outcome: &str) -> Value<'_> {
     match outcome {
         "success" | "cancelled" => Value::Is("2xx"),
@@ -142,7 +143,7 @@ fn status_of_outcome(outcome: &str) -> Value<'_> {
     }
 }
 
-/// Where no head was sent there was an exception, which vLLM's instrumentation counts like a 500.
+/// Without a response head there was an exception, which vLLM's instrumentation counts as a 500.
 fn status_class(status: &str) -> Value<'_> {
     Value::Is(match status.as_bytes().first() {
         Some(b'2') => "2xx",
