@@ -6,7 +6,7 @@
 //!
 //! It is a [`tracing`] span for any subscriber; with `tracing-opentelemetry` it becomes an OpenTelemetry span.
 //! Without a subscriber, the feature costs one atomic load per request, one comparison per chunk, and 8 bytes of state. With a subscriber
-//! that is interested in the span, the state of a request is 48 bytes larger, beside the subscriber's own data.
+//! that is interested in the span, the state of a request is 48 bytes larger, plus the subscriber's own data.
 //!
 //! # Fields
 //! | field | |
@@ -15,7 +15,7 @@
 //! | `otel.kind` | `server`; `client` if the layer is that of a [proxy or client](crate::LlmMetricsLayer::proxy); `internal` for requests that were started by hand |
 //! | `otel.status_code` | `error` for failed requests, and on clients for rejected ones; otherwise absent |
 //! | `gen_ai.operation.name` | `chat`, `text_completion`, … |
-//! | `gen_ai.provider.name` | to be recorded by the embedder, who is the only one to know it |
+//! | `gen_ai.provider.name` | recorded by the embedder, because only the embedder knows it |
 //! | `gen_ai.request.model` | as in the request, if it is a valid label value (128 bytes, no control characters, no backslash), otherwise `other` |
 //! | `gen_ai.request.stream`, `gen_ai.request.max_tokens` | |
 //! | `gen_ai.response.model` | as in the response, under the same rule |
@@ -105,10 +105,10 @@
 /// ```
 pub const TARGET: &str = "llm_metrics::spans";
 
-/// The target of the events that tell what the checks of outputs find (see `docs/quality.md` in the repository), one for each
-/// [`QualityFinding`](crate::QualityFinding): `request_id`, `model`, `metric` and `kind`, at `INFO`. They are inside the request's span.
+/// The target of the events that report the findings of the output checks (see `docs/quality.md` in the repository). There is one event per
+/// [`QualityFinding`](crate::QualityFinding), inside the request's span, at `INFO`, with `request_id`, `model`, `metric` and `kind`.
 pub const FINDINGS: &str = "llm_metrics::quality";
 
-/// The target of warnings about what looks like a mistake in how the library is set up: requests that should have been measured, bodies that are
-/// compressed, streams without usage, requests without a model. Each is said once by an [`LlmMetrics`](crate::LlmMetrics), with what to do about it.
+/// The target of warnings about likely mistakes in the setup: requests that should have been measured, compressed bodies, streams without usage,
+/// requests without a model. An [`LlmMetrics`](crate::LlmMetrics) logs each of them once, with what to do about it.
 pub const HINTS: &str = "llm_metrics::hints";

@@ -1,4 +1,4 @@
-//! For the tests of a service: isolated metrics, and a page whose values are read by row and labels. Needs the feature `test-util`.
+//! For the tests of a service: isolated metrics, and a page whose values are read by row and labels. Requires the feature `test-util`.
 //!
 //! ```
 //! use axum::{Json, Router, body::Body, http::Request, routing::post};
@@ -40,19 +40,19 @@ use crate::{
     prometheus::Exporter,
 };
 
-/// Metrics with their own exporter, and its page. Nothing is installed globally, so that tests can run in parallel.
+/// Metrics with their own exporter, and its page. Nothing is installed globally, so tests can run in parallel.
 ///
 /// # Panics
-/// When the exporter's thread cannot be started.
+/// If the exporter's thread cannot be spawned.
 #[must_use]
 pub fn metrics() -> (LlmMetrics, Page) {
     metrics_with(|builder| builder)
 }
 
-/// The same, with settings. The page knows the names that [`Builder::naming`] gives.
+/// Does the same with other settings. The page uses the names of [`Builder::naming`].
 ///
 /// # Panics
-/// When the settings are refused, or the exporter's thread cannot be started.
+/// If the settings are invalid, or the exporter's thread cannot be spawned.
 #[must_use]
 pub fn metrics_with(set_up: impl FnOnce(Builder) -> Builder) -> (LlmMetrics, Page) {
     let builder = set_up(LlmMetrics::builder());
@@ -60,11 +60,11 @@ pub fn metrics_with(set_up: impl FnOnce(Builder) -> Builder) -> (LlmMetrics, Pag
     let exporter = Exporter::builder().process_metrics(false).naming(naming.clone()).build();
     let (_, exporter) = exporter.unwrap_or_else(|error| panic!("no exporter: {error}"));
     let metrics = builder.exporter(&exporter).build();
-    let metrics = metrics.unwrap_or_else(|error| panic!("the settings are refused: {error}"));
+    let metrics = metrics.unwrap_or_else(|error| panic!("the settings are invalid: {error}"));
     (metrics, Page { exporter, naming })
 }
 
-/// What metrics say at the moment.
+/// The current values of the metrics.
 #[derive(Debug)]
 pub struct Page {
     exporter: Exporter,
@@ -72,11 +72,11 @@ pub struct Page {
 }
 
 impl Page {
-    /// The value of a counter or a gauge, or the number of samples of a histogram, summed over the series that have these labels;
-    /// `None` where there is none.
+    /// The value of a counter or gauge, or the number of samples of a histogram, summed over the series with these labels; `None` if there are no
+    /// such series.
     ///
     /// # Panics
-    /// When the metric has no such label: the answer would be `None` whatever happens.
+    /// If the metric has no such label, because the result would always be `None`.
     #[must_use]
     #[track_caller]
     pub fn value(&self, metric: &MetricDef, labels: &[(&str, &str)]) -> Option<f64> {

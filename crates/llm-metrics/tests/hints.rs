@@ -181,7 +181,7 @@ fn buckets_of_another_crate_are_told_of_once() {
     let (faults, said) = checked(builder.set_buckets_for_metric(suffix, &[0.3, 1.0]).unwrap());
     assert_eq!(faults, [PageFault::OtherBuckets { metric: "llm_request_duration_seconds" }]);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("full names"), "{said:?}");
+    assert!(said[0].contains("full name"), "{said:?}");
 }
 
 #[test]

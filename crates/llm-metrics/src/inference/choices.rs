@@ -1,16 +1,15 @@
-//! Which choices of a request are open, and why the others stopped.
+//! The choices of a request: which are open, and why the others stopped.
 
 use crate::vocabulary::FinishReason;
 
-/// Choices from here on share a place: their reasons are counted, and one of them stands for all where it matters whether
-/// they are open.
+/// Choices from this index on share a slot: their finish reasons are counted, and one of them represents all when only their openness matters.
 pub(super) const SHARED: u32 = 31;
 
-/// The bits in which a reason fits, when 0 is none.
+/// The bits of a finish reason, if 0 means none.
 const PLANES: usize = 4;
 const _: () = assert!(FinishReason::ALL.len() < 1 << PLANES);
 
-/// What is known of each choice. Nearly all requests have one, which takes no room to speak of.
+/// The state of each choice. Nearly all requests have one choice, which takes almost no memory.
 ///
 /// ```text
 ///   (unseen) ──seen, text──► open ──reason──► finished ──reason──► finished, for that reason
@@ -18,20 +17,20 @@ const _: () = assert!(FinishReason::ALL.len() < 1 << PLANES);
 ///                             └──────text────────┘
 /// ```
 ///
-/// A reason is a sentinel, and text is evidence: what comes after a reason shows that it was not the end. The last one counts.
+/// A reason ends a choice, but text after it shows that it was not the end. The last reason counts.
 #[derive(Debug)]
 pub(super) enum Choices {
     One { open: bool, reason: Option<FinishReason> },
     Many(Box<Many>),
 }
 
-/// A few bits a choice: however many a response claims to have, this stays as it is.
+/// A few bits per choice. The size does not grow with the number of choices.
 #[derive(Debug, Default)]
 pub(super) struct Many {
     open: u32,
-    /// The last reason of each choice plus one, a plane a bit.
+    /// The last reason of each choice plus one, one bit per plane.
     reasons: [u32; PLANES],
-    /// Reasons of the choices that share a place.
+    /// Finish reasons of the choices that share a slot.
     shared: [u16; FinishReason::ALL.len()],
 }
 
@@ -42,7 +41,7 @@ impl Default for Choices {
 }
 
 impl Choices {
-    /// The choice is there; that does not open one that has finished.
+    /// Marks the choice as seen. That does not open a finished one.
     #[inline]
     pub(super) fn seen(&mut self, index: u32) {
         match self.with(index) {
@@ -51,7 +50,7 @@ impl Choices {
         }
     }
 
-    /// The choice has text.
+    /// Marks that the choice has text.
     #[inline]
     pub(super) fn text(&mut self, index: u32) {
         match self.with(index) {
@@ -60,7 +59,7 @@ impl Choices {
         }
     }
 
-    /// The choice is finished. Returns whether it was not before.
+    /// Marks the choice as finished. Returns whether it was open before.
     pub(super) fn finished(&mut self, index: u32, reason: FinishReason) -> bool {
         match self.with(index) {
             Self::One { open, reason: last } => {
@@ -92,7 +91,7 @@ impl Choices {
         }
     }
 
-    /// How many choices are open. With `reasonless`, only those that never had a reason.
+    /// The number of open choices. With `reasonless`, only those that never had a reason.
     #[inline]
     pub(super) fn open(&self, reasonless: bool) -> u64 {
         match self {
@@ -104,7 +103,7 @@ impl Choices {
         }
     }
 
-    /// How many choices have stopped for each reason that there was. With `open`, also those that had text after it.
+    /// The number of choices per finish reason. With `open`, including those that had text after it.
     pub(super) fn reasons(&self, open: bool) -> impl Iterator<Item = (FinishReason, u64)> {
         FinishReason::ALL.iter().filter_map(move |reason| {
             let count = match self {
@@ -115,12 +114,12 @@ impl Choices {
         })
     }
 
-    /// Whether the engine gave one of them up.
+    /// Whether the engine aborted one of them.
     pub(super) fn failed(&self) -> bool {
         self.reasons(false).any(|(reason, _)| matches!(reason, FinishReason::Error | FinishReason::Abort))
     }
 
-    /// Itself, with room for a choice of this index.
+    /// The same choices, with room for this index.
     #[inline]
     fn with(&mut self, index: u32) -> &mut Self {
         if index > 0 {
@@ -176,7 +175,7 @@ impl Many {
     }
 }
 
-/// The bit of a choice in a set of them.
+/// The bit of a choice in a set.
 pub(super) fn bit(index: u32) -> u32 {
     1 << index.min(SHARED)
 }

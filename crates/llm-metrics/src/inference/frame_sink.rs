@@ -1,4 +1,4 @@
-//! From what a reader emits to the tracker of a request.
+//! Passes the events of a reader to the tracker of a request.
 
 use std::time::Instant;
 
@@ -8,15 +8,15 @@ use crate::{
     wire::{Finality, Framing, Sink, TextKind, Timings},
 };
 
-/// A frame of a body, while it is read. Events that arrive in one frame arrive at one time: the clock is read once, and
-/// not at all for a frame that bears neither a token nor a finish reason.
+/// The frame of a body that is being read. Events that arrive in one frame arrive at the same time: the clock is read once, and not at all for a
+/// frame without a token or a finish reason.
 pub(crate) struct FrameSink<'a> {
     tracker: &'a mut RequestTracker,
     tokens: u64,
     events: u64,
     finished: bool,
     usage: bool,
-    /// The body came to its end, and what is emitted now is about what was left.
+    /// The body has ended, and the rest of the buffered data is being emitted.
     last: bool,
 }
 
@@ -25,7 +25,7 @@ impl RequestTracker {
         FrameSink { tracker: self, tokens: 0, events: 0, finished: false, usage: false, last: false }
     }
 
-    /// What the reader says when the body came to its end.
+    /// What the reader knows at the end of the body.
     pub(crate) fn last_frame(&mut self) -> FrameSink<'_> {
         FrameSink { last: true, ..self.frame() }
     }
@@ -37,7 +37,7 @@ impl FrameSink<'_> {
         self.end_at(Instant::now);
     }
 
-    /// There is text of this choice.
+    /// This choice has text.
     #[inline(always)]
     fn on_text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
         match kind {
@@ -47,7 +47,7 @@ impl FrameSink<'_> {
         }
     }
 
-    /// Ends it at the time that `clock` says, if it is asked.
+    /// Ends the frame, with the time of `clock` if it is needed.
     #[inline]
     pub(super) fn end_at(self, clock: impl FnOnce() -> Instant) {
         if self.events > 0 || self.finished {
@@ -144,7 +144,7 @@ impl Sink for FrameSink<'_> {
     }
 
     fn tool_named(&mut self, name: &[u8]) {
-        // Responses have one choice, and one call at a time.
+        // Responses have one choice, and one tool call at a time.
         self.tracker.check(|outputs, mut emit| outputs.tool_name(0, 0, name, &mut emit));
     }
 
@@ -178,7 +178,7 @@ impl Sink for FrameSink<'_> {
             if self.last {
                 self.tracker.answer.broken_off();
             } else {
-                // What is no JSON may be a text for people.
+                // A body that is not JSON may be a plain text message.
                 self.tracker.answer.plain_text = true;
             }
         }

@@ -1,4 +1,4 @@
-//! What the one who does the work says about a request.
+//! The handle through which the code that processes a request reports to its metrics.
 
 use std::{
     fmt,
@@ -37,14 +37,14 @@ use crate::{
 /// With the feature `axum` it is an extractor, which never fails: `async fn chat(handle: InferenceHandle, …)`. `Extension<InferenceHandle>` fails on a route
 /// that the layer does not know.
 ///
-/// It does not keep the request open: the request is settled when its body ends or is dropped, whatever clones exist, and
-/// calls after that do nothing. Times of tokens are the wire's; the handle never overrides them. Only where there is no wire, for an
-/// [`Inference`](crate::Inference), do they come from the handle. Calls of the default handle do nothing, either.
+/// It does not keep the request open: the request is recorded when its body ends or is dropped, whatever clones exist, and later calls do nothing.
+/// Token times are measured on the wire, and the handle does not override them. Only an [`Inference`](crate::Inference) has no wire, so its times
+/// come from the handle. Calls of the default handle do nothing.
 #[derive(Clone, Default)]
 pub struct InferenceHandle {
-    /// `None` where nothing is measured.
+    /// `None` if the request is not measured.
     shared: Option<Arc<SharedRequest>>,
-    /// Of a request without a wire, whose tokens come when they are reported.
+    /// The handle of a request without a wire, whose tokens arrive when they are reported.
     manual: Option<Weak<ManualRequest>>,
 }
 
@@ -57,52 +57,51 @@ impl InferenceHandle {
         Self { shared: Some(Arc::clone(&request.shared)), manual: Some(Arc::downgrade(request)) }
     }
 
-    /// The handle of a request by its extensions. Of a request that is not measured, because the layer does not know its route or is not
-    /// there at all, it is a handle whose calls do nothing.
+    /// The handle in the extensions of a request. If the request is not measured, because the layer does not know its route or is not installed, the
+    /// calls of the returned handle do nothing.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    /// Sets the model's name, instead of the one in the request. Call it before the response's head goes out: what is
-    /// recorded under a name stays there.
+    /// Sets the model's name, instead of the one in the request. Call it before the response head is sent, because values that are already recorded
+    /// keep their name.
     pub fn model(&self, name: &str) {
         self.report(|engine| engine.model = Some(name.into()));
     }
 
-    /// Says that one step of the engine has just produced `count` more output tokens, over all choices. They are counted as
-    /// they come; from then on events on the wire are not.
+    /// Reports that one step of the engine has just generated `count` more output tokens, over all choices. They are counted immediately; from then
+    /// on, events on the wire are not counted.
     pub fn tokens(&self, count: u64) {
         self.step(Part::Answer, count);
     }
 
-    /// The same for tokens of reasoning.
+    /// The same for reasoning tokens.
     pub fn reasoning_tokens(&self, count: u64) {
         self.step(Part::Reasoning, count);
     }
 
-    /// Sets token counts. Fields that are `None` leave what is known; a count above 2³⁰ is discarded, and counted as
-    /// implausible.
+    /// Sets token counts. Fields that are `None` keep earlier counts. A count above 2³⁰ is discarded, and counted as implausible.
     pub fn usage(&self, usage: Usage) {
         if let Some(usage) = self.shared.as_ref().and_then(|shared| shared.plausible(usage)) {
             self.report(|engine| engine.usage = usage.or(engine.usage));
         }
     }
 
-    /// Sets the id by which [`QualityFinding`](crate::QualityFinding)s name the request, instead of its header `x-request-id`. Call it before the
-    /// response's head goes out. Ids over 128 bytes are cut.
+    /// Sets the request id in [`QualityFinding`](crate::QualityFinding)s, instead of the header `x-request-id`. Call it before the response head is
+    /// sent. Ids over 128 bytes are truncated.
     pub fn request_id(&self, id: &str) {
         if let Some(shared) = &self.shared {
             shared.set_request_id(id);
         }
     }
 
-    /// Says that the engine has cut the prompt, because it was longer than the context: `llm_input_truncated_total`.
+    /// Reports that the engine has cut the prompt, because it was longer than the context: `llm_input_truncated_total`.
     pub fn input_truncated(&self) {
         self.report(|engine| engine.input_truncated = true);
     }
 
-    /// Says why the request failed or was rejected, where the status alone does not.
+    /// Sets the reason why the request failed or was rejected, if the status is not precise enough.
     pub fn error(&self, error: ErrorType) {
         self.report(|engine| engine.error = Some(error));
     }
@@ -112,13 +111,13 @@ impl InferenceHandle {
         self.time(time, |engine| &mut engine.queue);
     }
 
-    /// Sets the time that the engine spent on the prompt.
+    /// Sets the time that the engine spent processing the prompt.
     pub fn prefill_time(&self, time: Duration) {
         self.time(time, |engine| &mut engine.prefill);
     }
 
-    /// Sets the time that the engine spent on the output after its first token. With the number of tokens it gives the
-    /// time per output token, instead of what the wire shows.
+    /// Sets the time that the engine spent on the output after its first token. Together with the number of tokens, it gives the time per output
+    /// token, instead of the times on the wire.
     pub fn decode_time(&self, time: Duration) {
         self.time(time, |engine| &mut engine.decode);
     }
@@ -139,7 +138,7 @@ impl InferenceHandle {
         }
     }
 
-    /// A time above a day is discarded, and counted as implausible: a sum would take nothing smaller any more.
+    /// A time above a day is discarded, and counted as implausible: added to a sum, it would hide all later values.
     fn time(&self, time: Duration, field: impl FnOnce(&mut EngineReport) -> &mut Option<Duration>) {
         if time <= LONGEST_PLAUSIBLE_TIME {
             self.report(|engine| *field(engine) = Some(time));
@@ -162,7 +161,7 @@ impl fmt::Debug for InferenceHandle {
     }
 }
 
-/// [`InferenceHandle::of`] as an extractor of axum.
+/// [`InferenceHandle::of`] as an axum extractor.
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 impl<S: Sync> axum::extract::FromRequestParts<S> for InferenceHandle {

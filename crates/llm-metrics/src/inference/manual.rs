@@ -1,4 +1,4 @@
-//! Requests that do not come in by the layer.
+//! Requests that do not pass through the layer.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl LlmMetrics {
-    /// Starts the clock for a request that does not come in by the layer: for an engine without HTTP, a queue worker, a
-    /// client of one's own. [`inference`](Self::inference) does the same, and takes more settings.
+    /// Starts the clock for a request that does not pass through the layer: in an engine without HTTP, a queue worker, or your own client.
+    /// [`inference`](Self::inference) does the same with more settings.
     ///
     /// ```
     /// use llm_metrics::{FinishReason, LlmMetrics, Operation, Usage};
@@ -36,12 +36,12 @@ impl LlmMetrics {
         self.inference(operation, model).start()
     }
 
-    /// Settings for a request that does not come in by the layer. Its clock starts with [`start`](InferenceBuilder::start).
+    /// Settings for a request that does not pass through the layer. Its clock starts with [`start`](InferenceBuilder::start).
     ///
     /// ```
     /// use llm_metrics::{Endpoint, FinishReason, LabelPolicy, LlmMetrics, Operation};
     ///
-    /// // By hand, a request has no head that a label could be read from.
+    /// // Without the layer, there is no request head from which to read a label.
     /// let metrics = LlmMetrics::builder().request_label("tenant", LabelPolicy::first_accepted(100), |_| None).build()?;
     /// let mut inference = metrics
     ///     .inference(Operation::Chat, "Qwen3-4B")
@@ -70,7 +70,7 @@ impl LlmMetrics {
     }
 }
 
-/// Settings for a request that is measured by hand; see [`LlmMetrics::inference`].
+/// Settings for a request that is measured without the layer; see [`LlmMetrics::inference`].
 #[must_use = "a builder does nothing until `start`"]
 pub struct InferenceBuilder<'a> {
     metrics: &'a LlmMetrics,
@@ -82,34 +82,34 @@ pub struct InferenceBuilder<'a> {
 }
 
 impl InferenceBuilder<'_> {
-    /// The endpoint that the request came in by, or is sent to. The default is [`Endpoint::Other`].
+    /// Sets the endpoint of the request. The default is [`Endpoint::Other`].
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.route.endpoint = endpoint;
         self
     }
 
-    /// Gives a [request label](crate::Builder::request_label) its value, under the policy that it was declared with. Of one that is not
-    /// declared nothing is recorded, which is logged once, at `WARN`.
+    /// Sets a [request label](crate::Builder::request_label), under the policy with which it was declared. A label that is not declared is ignored,
+    /// and logged once, at `WARN`.
     pub fn label(mut self, name: &str, value: impl Into<String>) -> Self {
         self.metrics.0.set_label(&mut self.labels, name, value.into());
         self
     }
 
-    /// Whether the caller gets tokens as they come. Where not, no time of tokens is recorded. By default it does, but for embeddings
-    /// and rerankings, which have none.
+    /// Sets whether the caller receives tokens as they are generated. If not, no token times are recorded. On by default, except for embeddings and
+    /// reranking, which have no tokens.
     pub fn streamed(mut self, streamed: bool) -> Self {
         self.streamed = streamed;
         self
     }
 
-    /// Says that the request came from another process: its span is a server's.
+    /// Declares that the request came from another process: its span has the kind `server`.
     pub fn server(mut self) -> Self {
         self.kind = SpanKind::Server;
         self
     }
 
-    /// Says that the request is sent to another server, as [`LlmMetricsLayer::proxy`](crate::LlmMetricsLayer::proxy) does for a layer: its span is a
-    /// client's, and what fails with [`FinishReason::Error`] is an `upstream_error` instead of `internal`.
+    /// Declares that the request is sent to another server, as [`LlmMetricsLayer::proxy`](crate::LlmMetricsLayer::proxy) does for a layer: its span
+    /// has the kind `client`, and [`FinishReason::Error`] counts as `upstream_error` instead of `internal`.
     pub fn client(mut self) -> Self {
         self.kind = SpanKind::Client;
         self
@@ -144,7 +144,7 @@ impl fmt::Debug for InferenceBuilder<'_> {
     }
 }
 
-/// A request that is measured by hand; see [`LlmMetrics::start`].
+/// A request that is measured without the layer; see [`LlmMetrics::start`].
 ///
 /// Its model's name may become a label once it has a token, has finished, or has failed with an error that is not the caller's fault. Dropping it
 /// without [`finish`](Self::finish) or [`fail`](Self::fail) records it as cancelled, or as an internal error while panicking.
@@ -152,8 +152,8 @@ impl fmt::Debug for InferenceBuilder<'_> {
 pub struct Inference(Arc<ManualRequest>);
 
 impl Inference {
-    /// A handle for the engine's side; it can be sent to another thread. There is no wire: tokens that it reports are counted *and* timed, as
-    /// those of [`tokens`](Self::tokens) are. Tell each token once, here or there.
+    /// A handle for the engine, which can be sent to another thread. Because there is no wire, tokens that it reports are counted *and* timed, like
+    /// those of [`tokens`](Self::tokens). Report each token once, with one of the two.
     ///
     /// ```
     /// use llm_metrics::{FinishReason, LlmMetrics, Operation};
@@ -168,7 +168,7 @@ impl Inference {
     ///     }
     /// })
     /// .join()
-    /// .expect("the engine is well");
+    /// .expect("the engine does not panic");
     /// inference.finish(FinishReason::Stop);
     /// ```
     #[must_use]
@@ -176,8 +176,7 @@ impl Inference {
         InferenceHandle::manual(&self.0)
     }
 
-    /// The request's span, to run the engine inside it: see [`spans`](crate::spans). What keeps a clone of it, or of a child,
-    /// keeps it open.
+    /// The request's span, in which to run the engine: see [`spans`](crate::spans). Code that keeps a clone or a child of it keeps it open.
     #[cfg(feature = "tracing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
     #[must_use]
@@ -185,27 +184,27 @@ impl Inference {
         self.0.with(|tracker| tracker.span().get())
     }
 
-    /// Says whether the caller gets tokens as they come; see [`InferenceBuilder::streamed`].
+    /// Sets whether the caller receives tokens as they are generated; see [`InferenceBuilder::streamed`].
     pub fn streamed(&mut self, streamed: bool) {
         self.0.with(|tracker| tracker.streams(streamed));
     }
 
-    /// One step of the engine gave `count` tokens of the answer. The first call is the first token.
+    /// Reports that one step of the engine generated `count` answer tokens. The first call is the first token.
     pub fn tokens(&mut self, count: u64) {
         self.0.step(Part::Answer, count);
     }
 
-    /// One step of the engine gave `count` tokens of reasoning.
+    /// Reports that one step of the engine generated `count` reasoning tokens.
     pub fn reasoning_tokens(&mut self, count: u64) {
         self.0.step(Part::Reasoning, count);
     }
 
-    /// Says that the output is to be JSON, so that it is judged whether it is. Call it before the first text.
+    /// Declares that the output should be JSON, so that it is checked. Call it before the first text.
     pub fn expects_json(&mut self) {
         self.0.with(|tracker| tracker.show(|outputs, _| outputs.expect(StructuredFormat::JsonObject)));
     }
 
-    /// Shows a piece of the answer's text to the checks of [`Builder::quality`](crate::Builder::quality). It counts no token, and is not kept.
+    /// Passes a piece of the answer's text to the checks of [`Builder::quality`](crate::Builder::quality). It counts no token, and is not stored.
     ///
     /// ```
     /// use llm_metrics::{FinishReason, LlmMetrics, Operation};
@@ -223,12 +222,12 @@ impl Inference {
         self.text(Part::Answer, text);
     }
 
-    /// Shows a piece of reasoning to the checks.
+    /// Passes a piece of reasoning to the checks.
     pub fn reasoning_text(&mut self, text: &str) {
         self.text(Part::Reasoning, text);
     }
 
-    /// Shows a whole call of a tool to the checks.
+    /// Passes a complete tool call to the checks.
     pub fn tool_call(&mut self, name: &str, arguments: &str) {
         self.0.with(|tracker| {
             tracker.show(|outputs, mut emit| {
@@ -243,7 +242,7 @@ impl Inference {
         self.handle().usage(usage);
     }
 
-    /// Ends the request with success.
+    /// Ends the request as a success.
     pub fn finish(self, reason: FinishReason) {
         self.0.with(|tracker| {
             tracker.accept();
@@ -254,7 +253,7 @@ impl Inference {
         });
     }
 
-    /// Ends the request with an error.
+    /// Ends the request as an error.
     pub fn fail(self, error: ErrorType) {
         self.0.with(|tracker| tracker.settle(End::ServiceError(error)));
     }
@@ -265,7 +264,7 @@ impl Inference {
 }
 
 impl Drop for Inference {
-    /// At once, also where a handle is at work with it.
+    /// Immediately, even if another thread holds a handle.
     fn drop(&mut self) {
         self.0.with(|tracker| tracker.settle(End::Dropped { panicking: std::thread::panicking() }));
     }
@@ -277,11 +276,11 @@ impl fmt::Debug for Inference {
     }
 }
 
-/// A request without a wire, whose steps may be reported from several threads.
+/// A request without a wire, whose steps may be reported by several threads.
 pub(super) struct ManualRequest {
     pub(super) shared: Arc<SharedRequest>,
     tracker: Mutex<RequestTracker>,
-    /// Steps that were reported while somebody was at work with the request.
+    /// Steps that were reported while another thread held the lock.
     steps: Mutex<VecDeque<Step>>,
 }
 
@@ -292,14 +291,14 @@ struct Step {
 }
 
 impl ManualRequest {
-    /// One step of the engine has given tokens, now. Nobody waits here: a recorder, or whoever listens to findings, may report a step of the very
-    /// request that it was called for.
+    /// Reports that one step of the engine has just generated tokens. This never waits for the lock, because a recorder or a listener may report a
+    /// step of the very request for which it was called.
     pub(super) fn step(&self, part: Part, tokens: u64) {
         let at = Instant::now();
         self.shared.add_tokens(tokens);
         if (1..=MAX_PLAUSIBLE_TOKENS).contains(&tokens) {
             lock(&self.steps).push_back(Step { at, part, tokens });
-            // Who maps the model's name is about to settle it, and not to be asked for it.
+            // A label policy's `map` that reports tokens is about to decide the name, and must not be called again.
             if !inside_map() {
                 self.catch_up();
             }
@@ -315,7 +314,7 @@ impl ManualRequest {
         done
     }
 
-    /// Takes over what was reported, unless somebody else is at work, who does so afterwards.
+    /// Applies the steps that were reported, unless another thread holds the lock: it does so afterwards.
     fn catch_up(&self) {
         while !lock(&self.steps).is_empty() {
             let mut tracker = match self.tracker.try_lock() {

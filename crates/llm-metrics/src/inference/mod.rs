@@ -1,8 +1,7 @@
 //! One request, from its arrival to its end.
 //!
-//! The layer feeds it with what it reads on the wire; an engine without HTTP uses [`Inference`] by hand. Both lead to the
-//! same state machine, which records each observation at the moment it is true, and settles the request once: at its
-//! end, or when it is dropped.
+//! The layer feeds it with what it reads on the wire; an engine without HTTP uses [`Inference`]. Both use the same state machine, which records each
+//! observation when it happens, and the result of the request once: at its end, or when it is dropped.
 
 mod choices;
 mod frame_sink;

@@ -1,4 +1,4 @@
-//! What stands in for [the span](https://docs.rs/tracing) of a request without the feature `tracing`: nothing.
+//! Replaces [the span](https://docs.rs/tracing) of a request without the feature `tracing`.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) enum SpanKind {
     Internal,
 }
 
-/// The time in which there is no span.
+/// The guard of the span, which does nothing.
 pub(crate) struct Outside;
 
 impl RequestSpan {

@@ -4,33 +4,33 @@ use std::time::Duration;
 
 use super::timing::TokenTiming;
 
-/// What is known about an answer that says how fast its tokens were made.
+/// The measurements from which time per output token is computed.
 pub(super) struct OutputTiming<'a> {
     pub(super) timing: &'a TokenTiming,
-    /// Output tokens, where somebody counted them.
+    /// Output tokens, if they are known.
     pub(super) tokens: Option<u64>,
-    /// Of which so many were reasoning that nobody has seen.
+    /// The number of these that were reasoning and not visible on the wire.
     pub(super) hidden: u64,
     /// The tokens were reported step by step, with their times.
     pub(super) manual: bool,
-    /// The time after the first token, by the engine's handle.
+    /// The time after the first token, from the handle.
     pub(super) reported: Option<Duration>,
-    /// The same by the engine's measurements in the answer, and the tokens that it made meanwhile and before.
+    /// The same from the engine's timings in the answer, with the tokens during and before that time.
     pub(super) measured: Option<(Duration, Option<u64>)>,
 }
 
 impl OutputTiming<'_> {
-    /// The mean time a token after the first one, by the best that is known:
+    /// The mean time per output token after the first, by the best measurement that is known:
     ///
-    /// 1. the engine's own time for the tokens after the first one;
-    /// 2. from the first event that bore a token to the one with the finish reason, which comes with the last token, over the
-    ///    tokens that came after that first event. Engines count tokens that nobody sees: an end token comes with the
-    ///    finish reason; what came *before* the first event is taken off where it is known (usage in that event, reasoning tokens).
-    ///    Where it is not, and there are far more tokens than events, it is not known;
-    /// 3. without a count, the same between events that bore a token, one each.
+    /// 1. the engine's own time for the tokens after the first;
+    /// 2. the time from the first event with a token to the event with the finish reason, which arrives with the last token, divided by the tokens
+    /// after the first event. Engines also count invisible tokens: an end token arrives with the finish reason, and tokens *before* the first event
+    /// are subtracted if they are known (usage in that event, reasoning tokens). If they are not known, and there are far more tokens than events,
+    /// the result is unknown;
+    /// 3. without a count, the same between events with a token, one token each.
     ///
-    /// Several choices are produced side by side, so that neither their tokens nor their times can be separated: for them only
-    /// measurements count that have a number of tokens of their own.
+    /// Several choices are generated concurrently, so neither their tokens nor their times can be separated. For them, only measurements with their
+    /// own number of tokens count.
     pub(super) fn time_per_output_token(&self) -> Option<Duration> {
         let own = self.tokens.filter(|_| !self.timing.several());
         let engines = |time: Duration, tokens: Option<u64>| share(time, tokens?.checked_sub(1)?);
@@ -51,7 +51,7 @@ impl OutputTiming<'_> {
         };
         let end = timing.finished.map_or(last, |finished| finished.max(last));
         let first_tokens = u64::from(timing.first_tokens);
-        // A count in the first event has all that was made before it.
+        // A count in the first event includes all earlier tokens.
         let before = if timing.first_counted { first_tokens } else { first_tokens + self.hidden };
         let counted = timing.first_counted || self.manual;
         if !counted && 2 * tokens.saturating_sub(self.hidden) > 3 * u64::from(timing.events) {
@@ -61,7 +61,7 @@ impl OutputTiming<'_> {
     }
 }
 
-/// The time of one of `tokens`. Tokens that all came at once have none.
+/// The time per token, for `tokens` tokens. `None` if all tokens arrived together.
 fn share(time: Duration, tokens: u64) -> Option<Duration> {
     (tokens > 0 && !time.is_zero()).then(|| time.div_f64(tokens as f64))
 }
@@ -85,7 +85,7 @@ mod tests {
         timing
     }
 
-    /// The same, but for what is set.
+    /// The same, except for the fields that are set.
     fn but(set: impl FnOnce(&mut TokenTiming)) -> TokenTiming {
         let mut timing = stream();
         set(&mut timing);

@@ -1,4 +1,4 @@
-//! The checks of what a model says: a second sink beside the request's own, and what comes of what it finds.
+//! Checks the output of a model: a second sink in addition to the tracker, and the handling of its findings.
 
 use super::tracker::RequestTracker;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     wire::TextKind,
 };
 
-/// What is kept of a request while its outputs are checked.
+/// The state of the checks of one request.
 pub(crate) struct OutputQuality {
     outputs: Outputs,
     request_id: Option<Box<str>>,
@@ -16,33 +16,33 @@ pub(crate) struct OutputQuality {
     input_truncated: bool,
 }
 
-/// What is known of a request before there is an answer, as far as its outputs are concerned.
+/// The facts about the request that its checks need, before there is an answer.
 #[derive(Default)]
 pub(super) struct QualityContext {
     pub(super) requested: RequestedOutput,
-    /// The id by which the embedder knows the request, where findings are reported.
+    /// The request id for findings.
     pub(super) request_id: Option<Box<str>>,
-    /// How long the prompt is, where a count of its tokens may say that it was cut.
+    /// The prompt's length, if the count of its tokens can show that it was cut.
     pub(super) prompt: Option<Box<Prompt>>,
 }
 
-/// What is known when a request has ended, as far as its outputs are concerned.
+/// The facts about the end of a request that its checks need.
 pub(super) struct EndedRequest {
     pub(super) outcome: Outcome,
     pub(super) usage: Usage,
     pub(super) max_tokens: Option<u64>,
     pub(super) choices: u64,
-    /// The engine said that it has cut the prompt.
+    /// Whether the engine reported that it has cut the prompt.
     pub(super) input_truncated: bool,
 }
 
 impl RequestTracker {
-    /// The answer is about to be read: from here on it is checked.
+    /// Starts the checks: the answer is about to be read.
     pub(super) fn watch_quality(&mut self) {
         self.watch_quality_by(self.shared.metrics.0.options.quality);
     }
 
-    /// Of a request that is measured by hand, and whose text was not shown, only its end can be judged.
+    /// For a request without the layer whose text was not passed: only its end can be checked.
     pub(super) fn watch_end(&mut self, reason: FinishReason) {
         let QualityChecks { truncation, refusals, .. } = self.shared.metrics.0.options.quality;
         self.watch_quality_by(QualityChecks::none().truncation(truncation).refusals(refusals));
@@ -63,19 +63,19 @@ impl RequestTracker {
         self.quality = Some(Box::new(OutputQuality { outputs, request_id, prompt, input_truncated: false }));
     }
 
-    /// The answer's body has so many bytes, and its texts no more.
+    /// The length of the answer's body, which limits the length of its texts.
     pub(crate) fn answer_is_at_most(&mut self, bytes: u64) {
         if let Some(quality) = &mut self.quality {
             quality.outputs.at_most(bytes);
         }
     }
 
-    /// Something of the answer was missed, so that nothing is to be said about the rest.
+    /// Part of the answer was missed, so the rest cannot be checked.
     pub(super) fn forget_quality(&mut self) {
         self.quality = None;
     }
 
-    /// Lets the checks look at something.
+    /// Passes something to the checks.
     #[inline(always)]
     pub(super) fn check(&mut self, look: impl FnOnce(&mut Outputs, &mut dyn FnMut(Finding))) {
         if self.quality.is_some() {
@@ -91,19 +91,19 @@ impl RequestTracker {
         self.quality = Some(quality);
     }
 
-    /// The same, of what is shown by hand.
+    /// The same for text that the embedder passes.
     pub(super) fn show(&mut self, look: impl FnOnce(&mut Outputs, &mut dyn FnMut(Finding))) {
         self.watch_quality();
         self.check(look);
     }
 
-    /// A piece of an answer's text.
+    /// Reads a piece of an answer's text.
     #[inline(always)]
     pub(super) fn check_text(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
         self.check(|outputs, mut emit| show_text(outputs, choice, kind, text, &mut emit));
     }
 
-    /// The same of an event that is nothing but this text.
+    /// The same for an event that consists of this text.
     #[inline(always)]
     pub(super) fn check_lone_text(&mut self, choice: u32, kind: TextKind, text: &[u8]) {
         self.check(|outputs, mut emit| {
@@ -112,20 +112,20 @@ impl RequestTracker {
         });
     }
 
-    /// The engine says that it has cut the prompt.
+    /// The engine reports that it has cut the prompt.
     pub(super) fn input_truncated(&mut self) {
         if let Some(quality) = &mut self.quality {
             quality.input_truncated = true;
         }
     }
 
-    /// The request has ended: judges what can only be judged now.
+    /// The request has ended: checks what can only be checked now.
     pub(super) fn judge_quality(&mut self, ended: &EndedRequest) {
         let on_limit = truncation::on_limit(ended.max_tokens, ended.usage.output, ended.choices);
         let open = match ended.outcome {
             Outcome::Success => ChoiceEnd::Finished { reason: FinishReason::Missing, on_limit },
             Outcome::Cancelled => ChoiceEnd::ClientGone,
-            // Whatever the error was, and whoever's fault: of an answer that had not begun there is nothing to be judged.
+            // Whatever the error was: an answer that had not begun cannot be checked.
             Outcome::Error | Outcome::Rejected => ChoiceEnd::StreamCut,
         };
         let end = RequestEnd { open, on_limit, complete: ended.outcome == Outcome::Success };
@@ -141,7 +141,7 @@ impl RequestTracker {
         self.forget_quality();
     }
 
-    /// A check found something: counts it, and reports it to the span and the listener.
+    /// Handles a finding: counts it, and reports it to the span and the listener.
     fn found(&self, finding: Finding, request_id: Option<&str>) {
         let series = self.series();
         let Some(counter) = series.quality.as_ref().and_then(|counters| counters.of(finding)) else { return };
@@ -171,7 +171,7 @@ fn show_text(outputs: &mut Outputs, choice: u32, kind: TextKind, text: &[u8], em
         TextKind::ToolName(call) => outputs.tool_name(choice, call.into(), text, emit),
         TextKind::ToolArguments(call) => outputs.tool_arguments(choice, call.into(), text, emit),
         TextKind::ToolInput => outputs.text(choice, Part::ToolCall, text, emit),
-        // What it encodes says nothing here.
+        // The content is encoded, so it cannot be checked.
         TextKind::Media => outputs.text(choice, Part::Media, &[], emit),
     }
 }

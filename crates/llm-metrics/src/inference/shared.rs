@@ -1,4 +1,4 @@
-//! What several owners know about one request: its body going in, its handler, and its body coming out.
+//! The state that several owners share: the request body, the handler, and the response body.
 
 use std::{
     sync::{
@@ -16,21 +16,21 @@ use crate::{
     wire::{Format, RequestFacts},
 };
 
-/// No engine has spent more on one request.
+/// The longest plausible time that an engine spends on one request.
 pub(super) const LONGEST_PLAUSIBLE_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// In the count of tokens, says that the request is settled: one step adds and asks, so that nothing slips in between.
+/// A bit in the token count that means that the request has ended: one atomic operation adds tokens and reads the bit.
 const SETTLED: u64 = 1 << 63;
 
-/// The part of a request's state that several owners write: its body going in, its handler, and its body coming out.
+/// The part of a request's state that several owners write: the request body, the handler, and the response body.
 pub(crate) struct SharedRequest {
     pub(super) metrics: LlmMetrics,
     pub(super) route: RouteFacts,
-    /// Output tokens that the engine has reported so far, and [`SETTLED`] once no more are taken.
+    /// Output tokens that the engine has reported so far, and [`SETTLED`] when no more are accepted.
     tokens: AtomicU64,
-    /// How often it has, modulo 2³².
+    /// The number of reports, modulo 2³².
     steps: AtomicU32,
-    /// Output tokens that are in the counter already.
+    /// Output tokens that are already in the counter.
     published: AtomicU64,
     series: OnceLock<Arc<Series>>,
     /// The embedder's own labels, from the request's head.
@@ -44,35 +44,35 @@ pub(super) struct Reports {
     pub(super) engine: Option<Box<EngineReport>>,
 }
 
-/// What the request asked for, as far as it was read.
+/// The facts of the request, as far as it was read.
 #[derive(Default)]
 pub(super) struct RequestParams {
     pub(super) model: Option<Arc<str>>,
     pub(super) stream: Option<bool>,
-    /// What is above 2³² is just as implausible as 2³² − 1.
+    /// Values above 2³² are as implausible as 2³² − 1.
     pub(super) max_tokens: Option<u32>,
     pub(super) thinking: Option<bool>,
-    /// How many texts are to be embedded or ranked.
+    /// The number of texts to embed or rank.
     pub(super) inputs: Option<u32>,
-    /// How many answers, once any of the request was read.
+    /// The number of choices, known when any part of the request was read.
     pub(super) choices: Option<u16>,
-    /// The answer is to be made in the background.
+    /// Whether the answer is generated in the background.
     pub(super) background: bool,
 }
 
-/// What the handler said.
+/// The values that the handler reported.
 #[derive(Default)]
 pub(super) struct EngineReport {
     pub(super) model: Option<Arc<str>>,
     pub(super) usage: Usage,
-    /// Tokens of reasoning that were reported step by step.
+    /// Reasoning tokens that were reported step by step.
     pub(super) reasoning_steps: u64,
     pub(super) error: Option<ErrorType>,
     pub(super) queue: Option<Duration>,
     pub(super) prefill: Option<Duration>,
     pub(super) decode: Option<Duration>,
     pub(super) input_truncated: bool,
-    /// Not from the handler alone: what the outputs are to be, and whose they are. It stands here because most requests have neither.
+    /// Facts for the output checks, not only from the handler: the requested output and the request id. Here because most requests have neither.
     pub(super) quality: QualityContext,
 }
 
@@ -90,7 +90,7 @@ impl SharedRequest {
         }
     }
 
-    /// Takes over what was read of the request so far, and what outputs and the count of the prompt's tokens are compared with.
+    /// Stores the facts of the request read so far, and what the output checks need.
     pub(crate) fn set_params(
         &self,
         facts: &RequestFacts,
@@ -119,7 +119,7 @@ impl SharedRequest {
         reports.expect(tools, schema, prompt.filter(|_| checks.truncation));
     }
 
-    /// Whether it matters which tools the request offers.
+    /// Whether the names of the request's tools are needed.
     pub(crate) fn wants_tools(&self) -> bool {
         self.metrics.0.options.quality.tool_calls
     }
@@ -130,7 +130,7 @@ impl SharedRequest {
         structured_output && json_schema
     }
 
-    /// Ids that nobody will see are not kept.
+    /// Ids are only stored if they are used.
     pub(crate) fn set_request_id(&self, id: &str) {
         if self.metrics.0.reports_findings() {
             let mut end = id.len().min(MAX_NAME_BYTES);
@@ -146,7 +146,7 @@ impl SharedRequest {
         self.reports().params.stream
     }
 
-    /// A body was not read.
+    /// Counts a body that was not read.
     pub(crate) fn skipped(&self, reason: SkipReason) {
         self.metrics.0.global().skipped(reason).increment(1);
         if reason == SkipReason::Compressed {
@@ -154,7 +154,7 @@ impl SharedRequest {
         }
     }
 
-    /// Something in a body could not be read.
+    /// Counts a body or value that could not be read.
     pub(crate) fn failure(&self, kind: InspectionFailure) {
         self.metrics.0.global().failure(self.route.protocol, kind).increment(1);
     }
@@ -163,8 +163,8 @@ impl SharedRequest {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The handles to record with. The model's name is settled by the first call: the handler's word for it, else the
-    /// request's, else the answer's. `accepted`: it may be learnt.
+    /// The handles to record with. The first call decides the model's name: that of the handler, otherwise that of the request, otherwise that of the
+    /// answer. `accepted`: the name may be learnt.
     #[inline]
     pub(super) fn series(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
         self.series.get().map_or_else(|| self.resolve_by(answer_model, accepted), AsRef::as_ref)
@@ -181,8 +181,8 @@ impl SharedRequest {
         self.series.get().map(AsRef::as_ref).or_else(|| Some(self.resolve(Some(&self.model()?), accepted)))
     }
 
-    /// Nothing is locked meanwhile: a label policy's `map` is the embedder's, and may use this request's handle. Of two that
-    /// resolve at once, the first one's word stands.
+    /// No lock is held, because a label policy's `map` belongs to the embedder, and may use this request's handle. If two threads resolve
+    /// concurrently, the first result stays.
     fn resolve(&self, model: Option<&str>, accepted: bool) -> &Series {
         let RouteFacts { endpoint, operation, .. } = self.route;
         let series = self.metrics.0.series(endpoint, operation, model, self.labels.as_ref(), accepted);
@@ -201,7 +201,7 @@ impl SharedRequest {
         self.tokens.load(Ordering::Relaxed) & !SETTLED
     }
 
-    /// In how many steps they were reported, modulo 2³².
+    /// The number of steps in which they were reported, modulo 2³².
     pub(super) fn steps(&self) -> u32 {
         self.steps.load(Ordering::Relaxed)
     }
@@ -210,31 +210,31 @@ impl SharedRequest {
         if count > MAX_PLAUSIBLE_TOKENS && !self.is_settled() {
             return self.implausible();
         }
-        // First, so that whoever looks in between sees steps too small, never one too large.
+        // First, so that a concurrent reader computes steps that are too small, never too large.
         self.steps.fetch_add(u32::from(count > 0), Ordering::Relaxed);
         let before = self.tokens.fetch_add(count.min(MAX_PLAUSIBLE_TOKENS), Ordering::Relaxed);
         if before & SETTLED != 0 {
             return;
         }
         let total = before + count;
-        // A label policy's `map` that reports tokens is about to settle the name: they are published with what comes next.
+        // A label policy's `map` that reports tokens is about to decide the name. These tokens are published with the next ones.
         if inside_map() && self.series.get().is_none() {
             return;
         }
-        // An engine that works on a request has accepted it, whether or not its response's head is out.
+        // An engine that generates tokens has accepted the request, even if its response head was not sent yet.
         if let Some(series) = self.named_series(true) {
             self.publish(series, total);
         }
     }
 
-    /// Of the tokens that were reported, so many were of reasoning.
+    /// Counts reported tokens as reasoning tokens.
     pub(super) fn add_reasoning(&self, count: u64) {
         if count <= MAX_PLAUSIBLE_TOKENS {
             self.report(|engine| engine.reasoning_steps = engine.reasoning_steps.saturating_add(count));
         }
     }
 
-    /// Brings the counter of output tokens up to `total` for this request, and never down.
+    /// Raises the counter of output tokens to `total` for this request, and never lowers it.
     pub(super) fn publish(&self, series: &Series, total: u64) {
         let before = self.published.fetch_max(total, Ordering::Relaxed);
         if total > before {
@@ -242,7 +242,7 @@ impl SharedRequest {
         }
     }
 
-    /// `usage` without the counts that cannot be true; nothing once the request is settled.
+    /// `usage` without implausible counts; empty after the request has ended.
     pub(super) fn plausible(&self, mut usage: Usage) -> Option<Usage> {
         if self.is_settled() {
             return None;
@@ -261,17 +261,17 @@ impl SharedRequest {
         Some(usage)
     }
 
-    /// Whether nothing more can be said about the request.
+    /// Whether no further reports are accepted.
     pub(crate) fn is_settled(&self) -> bool {
         self.tokens.load(Ordering::Relaxed) & SETTLED != 0
     }
 
-    /// Closes the request for its handles, and returns how many output tokens they have reported.
+    /// Closes the request for its handles, and returns the number of output tokens that they have reported.
     pub(super) fn settle(&self) -> u64 {
         self.tokens.fetch_or(SETTLED, Ordering::Relaxed) & !SETTLED
     }
 
-    /// What was requested and reported; nothing of it is left.
+    /// Takes the facts of the request and the reported values.
     pub(super) fn take_reports(&self) -> (RequestParams, EngineReport) {
         let Reports { params, engine } = std::mem::take(&mut *self.reports());
         (params, engine.map(|report| *report).unwrap_or_default())
@@ -309,7 +309,7 @@ impl Reports {
         }
     }
 
-    /// The name that requests are recorded under: the handler's word, else the request's.
+    /// The name under which requests are recorded: that of the handler, otherwise that of the request.
     pub(super) fn model(&self) -> Option<&Arc<str>> {
         self.engine.as_ref().and_then(|engine| engine.model.as_ref()).or(self.params.model.as_ref())
     }

@@ -1,4 +1,4 @@
-//! One span a request, for whatever subscriber of `tracing` there is.
+//! One span per request, for any subscriber of `tracing`.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::{
     vocabulary::{FinishReason, Operation, Outcome, Usage},
 };
 
-/// A request's span, from its arrival to its end. A pointer in size: the state of a request has a limit.
+/// A request's span, from its arrival to its end. As small as a pointer, because the state of a request has a size limit.
 #[derive(Default)]
 pub(crate) struct RequestSpan(Option<Box<Span>>);
 
-/// What a request is to the process that measures it, in OpenTelemetry's words.
+/// The span kind, as OpenTelemetry defines it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SpanKind {
     Server,
@@ -24,11 +24,11 @@ pub(crate) enum SpanKind {
     Internal,
 }
 
-/// What is known when a request has ended.
+/// The attributes that are known when a request has ended.
 pub(super) struct Ended<'a> {
     /// The value of the label `model`.
     pub(super) label: &'a str,
-    /// The model's name as the request had it.
+    /// The model's name in the request.
     pub(super) requested: Option<&'a str>,
     pub(super) proxy: bool,
     pub(super) stream: bool,
@@ -38,9 +38,9 @@ pub(super) struct Ended<'a> {
 }
 
 impl RequestSpan {
-    /// Opens the span, as a child of the one that is current.
+    /// Opens the span, as a child of the current one.
     pub(crate) fn open(operation: Operation, kind: SpanKind) -> Self {
-        // A field that is not named here can never have a value.
+        // Fields that are not declared here can never be recorded.
         let span = tracing::info_span!(
             target: crate::spans::TARGET,
             "llm_request",
@@ -67,7 +67,7 @@ impl RequestSpan {
         Self((!span.is_disabled()).then(|| Box::new(span)))
     }
 
-    /// Names whom a client asks.
+    /// Sets the address of the server that a client calls.
     pub(crate) fn server(&self, address: &Uri) {
         let (Some(span), Some(host)) = (&self.0, address.host()) else { return };
         let port = address.port_u16().or_else(|| match address.scheme_str()? {
@@ -89,8 +89,8 @@ impl RequestSpan {
         self.0.as_deref().cloned().unwrap_or_else(Span::none)
     }
 
-    /// Gives it the name that OpenTelemetry wants, once the model is known. [`tracing-opentelemetry`] takes it only as long as
-    /// nobody has asked for the span's context.
+    /// Sets the name that OpenTelemetry requires, when the model is known. [`tracing-opentelemetry`] only accepts it before the span's context was
+    /// requested.
     ///
     /// [`tracing-opentelemetry`]: https://docs.rs/tracing-opentelemetry
     pub(super) fn name(&self, operation: Operation, model: &str) {
@@ -105,7 +105,7 @@ impl RequestSpan {
         }
     }
 
-    /// An event in the span, also where nobody wants the span.
+    /// An event in the span, even if the span itself is disabled.
     pub(super) fn finding(&self, found: &QualityFinding<'_>) {
         let _inside = self.enter();
         tracing::info!(
@@ -126,7 +126,7 @@ impl RequestSpan {
 
     pub(super) fn end(self, operation: Operation, ended: &Ended<'_>, reasons: impl Iterator<Item = FinishReason>) {
         let Some(span) = &self.0 else { return };
-        // Subscribers take the last time that a span was left for its end, and a request may end long after its last frame.
+        // Subscribers use the time when a span was last exited as its end, and a request may end long after its last frame.
         let _inside = span.enter();
         if ended.label != labels::UNKNOWN {
             self.name(operation, ended.label);
@@ -143,7 +143,7 @@ impl RequestSpan {
             .record("gen_ai.usage.reasoning.output_tokens", count(ended.usage.reasoning))
             .record("error.type", error.map(|error| error.as_str()))
             .record("llm.outcome", outcome.as_str());
-        // The caller's fault is no error of a server, but it is one of the client that made it.
+        // An error of the caller is no error of the server, but an error of the client that made it.
         if outcome == Outcome::Error || (ended.proxy && outcome == Outcome::Rejected) {
             span.record("otel.status_code", "error");
         }
@@ -160,12 +160,12 @@ impl SpanKind {
     }
 }
 
-/// A name that somebody else chose, under the rules for a label's value.
+/// A name that a caller chose, under the rules for label values.
 fn fit(name: &str) -> &str {
     if is_label_value(name) { name } else { labels::OTHER }
 }
 
-/// A list as JSON, since a field of `tracing` cannot be one.
+/// A list as JSON, because `tracing` has no list fields.
 fn list(reasons: impl Iterator<Item = FinishReason>) -> Option<String> {
     let list = reasons.map(|reason| format!("\"{}\"", reason.as_str())).collect::<Vec<_>>().join(",");
     (!list.is_empty()).then(|| format!("[{list}]"))

@@ -5,7 +5,7 @@ use memchr::memchr;
 const OPEN: &[u8] = b"<think>";
 const CLOSE: &[u8] = b"</think>";
 
-/// Follows the tags of one choice through its text, fragment by fragment.
+/// Tracks the tags of one choice through its text, fragment by fragment.
 ///
 /// ```text
 ///   Start ──<think>──► Inside ──</think>──► Over
@@ -15,38 +15,37 @@ const CLOSE: &[u8] = b"</think>";
 ///   Text ──<think>, or </think>: it was ─────╯
 /// ```
 ///
-/// Models whose template opens the block in the prompt (Qwen3 Thinking-2507, QwQ, R1) send a closing tag alone: what came
-/// before it was reasoning after all. A model opens a block before it answers; a tag in the middle of an answer, or once
-/// the reasoning is over, is what the answer speaks of.
+/// Models whose template opens the block in the prompt (Qwen3 Thinking-2507, QwQ, R1) send only a closing tag: the text before it was reasoning. A
+/// model opens a block before it answers, so a tag in the middle of an answer, or after the reasoning ended, is part of the answer's text.
 #[derive(Debug, Default)]
 pub(super) struct ThinkTags {
     state: TagState,
-    /// How much of a tag the text so far ends with, and of which.
+    /// How many bytes of a tag the text so far ends with, and of which tag.
     matched: u8,
     closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TagState {
-    /// Nothing but blanks yet.
+    /// Only white space so far.
     #[default]
     Start,
     /// Reasoning.
     Inside,
-    /// Text that is the answer, unless a closing tag comes.
+    /// The answer, unless a closing tag follows.
     Text,
-    /// All that follows is the answer.
+    /// Everything that follows is the answer.
     Over,
 }
 
-/// What a fragment held, once its tags were followed.
+/// The content of a fragment, after its tags were processed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FragmentContent {
-    /// A closing tag stood alone: all text before it was reasoning.
+    /// A closing tag without an opening one: all text before it was reasoning.
     pub(super) reclassified: bool,
-    /// Text of the answer that is not blank, after such a tag if there was one.
+    /// Answer text other than white space, after such a tag if there was one.
     pub(super) answer: bool,
-    /// Reasoning that is not blank.
+    /// Reasoning other than white space.
     pub(super) reasoning: bool,
 }
 
@@ -59,7 +58,7 @@ impl FragmentContent {
 }
 
 impl ThinkTags {
-    /// Reasoning came apart from the text, so that tags in the text are text.
+    /// Reasoning arrived separately from the text, so tags in the text are text.
     pub(super) fn sent_apart(&mut self) {
         self.state = TagState::Over;
     }
@@ -97,7 +96,7 @@ impl ThinkTags {
                 rest = &rest[1..];
                 self.complete(&mut content);
             } else {
-                // No tag after all; what looked like one is text, and the byte may begin another.
+                // Not a tag after all: its bytes are text, and this byte may begin another tag.
                 self.matched = 0;
                 content.add(self.text(b"<"));
             }
@@ -122,7 +121,7 @@ impl ThinkTags {
         self.matched = 0;
         self.state = match (self.state, self.closing) {
             (TagState::Start, false) => TagState::Inside,
-            // An answer that speaks of the tags.
+            // The answer mentions the tags.
             (TagState::Text, false) => {
                 content.answer = true;
                 TagState::Over
@@ -154,7 +153,7 @@ impl ThinkTags {
     }
 }
 
-/// Most fragments are a word: too short to be worth a call.
+/// Most fragments are a word, too short for a function call.
 #[inline]
 fn opening_bracket(text: &[u8]) -> Option<usize> {
     if text.len() < 32 { text.iter().position(|byte| *byte == b'<') } else { memchr(b'<', text) }
@@ -177,7 +176,7 @@ mod tests {
         })
     }
 
-    /// The same at every split into two fragments, and byte by byte.
+    /// Tests every split into two fragments, and single bytes.
     #[track_caller]
     fn assert_found(text: &str, expected: FragmentContent) {
         for at in 0..=text.len() {

@@ -1,4 +1,4 @@
-//! How a request ended, in one word.
+//! The outcome of a request.
 
 use crate::{
     vocabulary::{DiscardReason, ErrorType, Outcome},
@@ -8,45 +8,45 @@ use crate::{
 /// How the transport ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The body came to its end, or the embedder said so.
+    /// The body ended, or the embedder ended the request.
     Complete,
     /// The body failed.
     Failed,
     /// The inner service returned an error instead of a response.
     ServiceError(ErrorType),
-    /// Nobody waited any longer, or a panic is unwinding.
+    /// The client disconnected, or a panic is unwinding.
     Dropped { panicking: bool },
 }
 
-/// How far the answer came, by what was read of it.
+/// How far the answer came, as far as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerState {
-    /// More was to come.
+    /// It is incomplete.
     Open,
-    /// A terminal event came: everything was delivered.
+    /// A terminal event arrived: everything was delivered.
     Complete,
-    /// It is made in the background, and nothing of it has come.
+    /// It is generated in the background, and nothing of it has arrived.
     Deferred,
-    /// A plain text stood where an event was due, and nothing showed that the stream went on.
+    /// Plain text arrived instead of an event, and nothing after it showed that the stream continues.
     Suspect,
-    /// Its caller has cancelled it by another request.
+    /// Its caller has cancelled it with another request.
     Cancelled,
-    /// It holds an error, of a type if it said so.
+    /// It contains an error, with a type if it has one.
     Failed(Option<ErrorType>),
 }
 
-/// All that decides about the outcome.
+/// All facts that decide about the outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutcomeFacts {
     pub(crate) end: End,
-    /// Of the response's head, if one came.
+    /// The status of the response head, if there was one.
     pub(crate) status: Option<u16>,
-    /// How the body that was read is made up; `None`: transport decides.
+    /// The framing of the body that was read; `None`: the transport decides.
     pub(crate) framing: Option<Framing>,
     pub(crate) answer: AnswerState,
-    /// What the handler said about it.
+    /// The error that the handler reported.
     pub(crate) reported: Option<ErrorType>,
-    /// Whether we stand in front of another server.
+    /// Whether this is a proxy in front of another server.
     pub(crate) proxy: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct OutcomeFacts {
 pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
     pub(crate) error: Option<ErrorType>,
-    /// Why nobody read the output to its end, if so.
+    /// Why the output was not delivered, if so.
     pub(crate) discard: Option<DiscardReason>,
 }
 
@@ -70,7 +70,7 @@ impl OutcomeFacts {
         if let Some(verdict) = by_head() {
             return verdict;
         }
-        // A stream has to say when it is complete.
+        // A stream must have a terminal event.
         let streamed = self.framing.is_some_and(Framing::is_stream);
         match self.answer {
             AnswerState::Failed(error) if streamed => {
@@ -96,7 +96,7 @@ impl OutcomeFacts {
     fn by_status(&self, status: u16) -> Option<Verdict> {
         Some(match status {
             499 => Verdict::CANCELLED,
-            // The provider wants to be paid: by the holder of the key.
+            // The provider wants to be paid by the owner of the key.
             402 if self.proxy => self.failure(ErrorType::Unauthorized),
             401 | 407 => self.failure(ErrorType::Unauthorized),
             403 => Verdict::of(ErrorType::Unauthorized),
@@ -105,14 +105,14 @@ impl OutcomeFacts {
             408 | 504 | 524 => Verdict::of(ErrorType::Timeout),
             503 | 529 => Verdict::of(ErrorType::Overloaded),
             502 => Verdict::of(ErrorType::UpstreamUnavailable),
-            // A redirect is no answer: the request went to the wrong place.
+            // A redirect is not an answer: the request went to the wrong place.
             300..=499 => Verdict::of(ErrorType::InvalidRequest),
             500.. => Verdict::of(self.server_error()),
             _ => return None,
         })
     }
 
-    /// What a server or the layer's service said. The credentials that the server behind a proxy refuses are the proxy's.
+    /// The type for a status or an error of the service. Credentials that the upstream of a proxy rejects are the proxy's.
     fn failure(&self, error: ErrorType) -> Verdict {
         let ours = self.proxy && error == ErrorType::Unauthorized;
         let verdict = Verdict::of(error);
@@ -124,7 +124,7 @@ impl OutcomeFacts {
     }
 }
 
-/// A failure of which nothing else is known: ours, or that of the server behind us.
+/// A failure without details: of this server, or of the upstream server.
 pub(crate) fn server_error(proxy: bool) -> ErrorType {
     if proxy { ErrorType::UpstreamError } else { ErrorType::Internal }
 }

@@ -1,16 +1,17 @@
-//! What an error of the inner service means.
+//! Which error type an error of the inner service counts under.
 
 use crate::{inference::server_error, vocabulary::ErrorType};
 
-/// Says under which type an error of the inner service counts. Any `Fn(&E) -> ErrorType` does; implement it for what `proxy` matters to.
+/// Maps an error of the inner service to an error type. Any `Fn(&E) -> ErrorType` is a classifier. Implement the trait if the type depends on
+/// `proxy`.
 ///
-/// It is open: methods that are added later have a default.
+/// The trait is not sealed: methods that are added later will have a default.
 pub trait ClassifyError<E> {
-    /// The type under which `error` counts; `proxy` says whether the service was declared a proxy.
+    /// The type under which `error` counts. `proxy` is whether the service was declared a proxy.
     fn classify(&self, error: &E, proxy: bool) -> ErrorType;
 }
 
-/// Takes every error for a failure of the server, like a 5xx: the default.
+/// The default: every error is a failure of the server, like a 5xx.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ServerError;
@@ -21,7 +22,7 @@ impl<E> ClassifyError<E> for ServerError {
     }
 }
 
-/// Knows the errors of tower's own layers, wherever they stand in the chain of an error's causes: [`Elapsed`](tower::timeout::error::Elapsed) is a
+/// Recognizes the errors of tower's own layers, anywhere in an error's chain of sources: [`Elapsed`](tower::timeout::error::Elapsed) is a
 /// [`Timeout`](ErrorType::Timeout), [`Overloaded`](tower::load_shed::error::Overloaded) is [`Overloaded`](ErrorType::Overloaded). Every other error
 /// counts like a 5xx.
 ///
@@ -34,10 +35,10 @@ impl<E> ClassifyError<E> for ServerError {
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::exhaustive_structs, reason = "it is written as a value")]
+#[allow(clippy::exhaustive_structs, reason = "users write it as a value")]
 pub struct TowerErrors;
 
-/// More causes of an error are not looked at.
+/// The number of sources of an error that are checked.
 #[cfg(feature = "tower")]
 const CAUSES: usize = 32;
 

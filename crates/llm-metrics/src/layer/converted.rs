@@ -1,4 +1,4 @@
-//! For services that take no other type of body than their own.
+//! For services that only accept their own body type.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{LlmMetricsLayer, LlmMetricsService, RequestBody, ServerError};
 
-/// The layer whose service gets bodies of a type of its own; see [`LlmMetricsLayer::request_body`].
+/// A layer around a service that needs its own body type; see [`LlmMetricsLayer::request_body`].
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct ConvertedLayer<B, B2, C = ServerError> {
     pub(super) layer: LlmMetricsLayer<C>,
@@ -26,24 +26,24 @@ impl<S, B, B2, C: Clone> Layer<S> for ConvertedLayer<B, B2, C> {
     }
 }
 
-/// Converts the bodies of requests on their way into a service; see [`LlmMetricsLayer::request_body`].
+/// Converts request bodies to the type that a service accepts; see [`LlmMetricsLayer::request_body`].
 pub struct ConvertedService<S, B, B2> {
     inner: S,
     convert: fn(RequestBody<B>) -> B2,
 }
 
 impl<S, B, B2> ConvertedService<S, B, B2> {
-    /// The service inside.
+    /// A reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// A mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pin_project! {
-    /// Waits for the response's head. Dropped before it came, the request counts as cancelled.
+    /// The future of a response head. If it is dropped before that, the request counts as cancelled.
     pub struct ResponseFuture<F, C> {
         #[pin]
         inner: F,

@@ -12,13 +12,12 @@
 //! Inside compression, since it does not decode bodies. Outside timeouts and limits, so that it sees their
 //! responses: a timeout layer *outside* it drops the request, which looks the same as a client that disconnected.
 //!
-//! A limit that makes callers wait in [`poll_ready`](tower_service::Service::poll_ready), as tower's `ConcurrencyLimit` and
-//! `RateLimit` do, makes them wait before *any* layer has seen the request: that wait is not measured. Put
-//! `.load_shed()` or `.buffer(…)` in between, which return an error or wait inside the call. axum's own `.layer(…)`
-//! does not need that: a router waits inside the call.
+//! A limit that makes callers wait in [`poll_ready`](tower_service::Service::poll_ready), as tower's `ConcurrencyLimit` and `RateLimit` do, makes
+//! them wait before *any* layer has seen the request, so that wait is not measured. Put `.load_shed()` or `.buffer(…)` between this layer and the
+//! limit: they return an error, or wait inside the call. axum's own `.layer(…)` does not need that, because a router waits inside the call.
 //!
-//! In axum, add it after the routes that it shall measure; routes added later are not measured. Mind the order: the *last* `.layer(…)` of a router
-//! is the outermost, while in a `ServiceBuilder` the *first* is. These two are equivalent:
+//! In axum, add it after the routes that it should measure; routes added later are not measured. The order differs: the *last* `.layer(…)` of a
+//! router is the outermost, while in a `ServiceBuilder` the *first* is. These two are equivalent:
 //!
 //! ```
 //! # use axum::{Router, routing::post};
@@ -52,9 +51,8 @@
 //! ```
 //!
 //! # Requests that are not measured
-//! Requests other than a `POST` to a known endpoint: they have no clock and no state. Compressed bodies and bodies of an unknown type
-//! are not inspected; their requests are judged by status and a clean end, and counted in
-//! `llm_metrics_bodies_skipped_total`.
+//! Requests other than a `POST` to a known endpoint: they have no clock and no state. Compressed bodies and bodies of an unknown type are not
+//! inspected. Their requests are judged by the status and a clean end, and counted in `llm_metrics_bodies_skipped_total`.
 //!
 //! A successful `POST` to an unknown path that looks like a call of a model, because its path ends like one of an LLM API or the response is an event stream, is counted in
 //! `llm_metrics_requests_passed_total`: check that counter if `/metrics` stays empty.
@@ -66,10 +64,10 @@
 //! `LlmMetrics`, with a different [prefix](crate::catalog::Naming) or [constant label](crate::Builder::constant_label).
 //!
 //! # Unavailable servers
-//! A client that cannot connect fails before it has read the request body, and an overloaded server may reject a request without reading it. The body is then
-//! inspected when it is dropped: the part in memory, at most a megabyte, is searched for the model's name. The label policy also learns names from failures that are not the caller's
-//! (5xx, timeouts, errors of the service), so that errors are counted by model from
-//! the first one on. [Declared models](crate::Builder::models) always have a place.
+//! A client that cannot connect fails before it has read the request body, and an overloaded server may reject a request without reading it. The body
+//! is then inspected when it is dropped: the layer searches the part in memory, at most a megabyte, for the model's name. The label policy also
+//! learns names from failures that are not the caller's (5xx, timeouts, errors of the service), so that errors are counted by model from the first
+//! one on. There is always room for [declared models](crate::Builder::models).
 //!
 //! A server that accepts a request and then sends nothing is only noticed by the client, which gives up: the request is `cancelled`,
 //! and the gap is in `llm_stream_max_gap_seconds` and `llm_stream_stalls_total`. Alert on those, too.
@@ -77,9 +75,9 @@
 //! # Panics in callbacks
 //! Your functions run inside requests: that of [`classify_error`](LlmMetricsLayer::classify_error), of
 //! [`LabelPolicy::map`](crate::LabelPolicy::map) and of [`Builder::request_label`](crate::Builder::request_label), and the recorder.
-//! A panic in one of them is caught, and the request passes and is counted all the same: the error counts like a 5xx, the
-//! label is `other`, and of the metrics that is missing which the recorder did not take. The panic hook reports it as any other.
-//! Built with `panic = "abort"`, the process ends, as with any panic.
+//! A panic in one of them is caught. The request continues and is counted: the error counts like a 5xx, the label is `other`, and only the values
+//! that the recorder was to record are missing. The panic hook reports it like any other. With `panic = "abort"`, the process ends, as with any
+//! panic.
 //!
 //! A panic in the service or in a body is passed on, and counts as an internal error.
 
@@ -113,21 +111,20 @@ impl LlmMetrics {
     }
 }
 
-/// Measures the requests of the service that it is put around; see the [module's documentation](self).
+/// Measures the requests of the inner service; see the [module's documentation](self).
 ///
 /// It knows `POST`s to
 ///
 #[doc = include_str!("paths.md")]
 ///
-/// At llama.cpp's paths OpenAI's formats are read, too. A slash at the end, or a second one anywhere, makes no difference. Paths of your own: [`path`](Self::path) and
-/// [`endpoint_fn`](Self::endpoint_fn).
+/// At llama.cpp's paths, OpenAI's formats are read, too. A slash at the end and repeated slashes are ignored. For your own paths, see
+/// [`path`](Self::path) and [`endpoint_fn`](Self::endpoint_fn).
 ///
 /// # In a nested router
-/// A router that is nested sees its paths without the prefix, so that a layer inside it may take one endpoint for another: put the layer
-/// around the outer router. axum keeps the whole path in its extension `OriginalUri`; with the feature `axum`, the layer looks there
-/// first.
+/// A nested router sees paths without the prefix, so a layer inside it may mistake one endpoint for another: put the layer around the outer router.
+/// axum keeps the whole path in its extension `OriginalUri`, which the layer uses with the feature `axum`.
 ///
-/// The service gets its requests with a [`RequestBody`] around the body. Where it takes no other type of body than its own, see
+/// The inner service receives requests whose body is a [`RequestBody`]. If it only accepts its own body type, see
 /// [`request_body`](Self::request_body).
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put around a service"]
@@ -137,8 +134,8 @@ pub struct LlmMetricsLayer<C = ServerError> {
 }
 
 impl<C> LlmMetricsLayer<C> {
-    /// Measures Ollama's own API, too: `/api/chat`, `/api/generate`, `/api/embed` and `/api/embeddings`. It has to be asked for,
-    /// since many a web application has an `/api/chat` of its own.
+    /// Measures Ollama's own API, too: `/api/chat`, `/api/generate`, `/api/embed` and `/api/embeddings`. Off by default, because many web
+    /// applications have their own `/api/chat`.
     ///
     /// ```
     /// let layer = llm_metrics::LlmMetrics::new().layer().ollama();
@@ -149,10 +146,10 @@ impl<C> LlmMetricsLayer<C> {
         self
     }
 
-    /// Measures `POST`s to a path of your own, as requests to the endpoint whose format they speak. A segment in braces stands for
-    /// any. Of two that fit, the first counts, and either wins over what the path would be known as.
+    /// Measures `POST`s to another path, as requests to the endpoint whose format they have. A segment in braces matches any segment. If two paths
+    /// match, the first one counts. Both take precedence over the paths that the layer knows.
     ///
-    /// [`Endpoint::Other`] says that a path is not to be measured, whatever it looks like.
+    /// [`Endpoint::Other`] means that the path is not measured.
     ///
     /// ```
     /// use llm_metrics::{Endpoint, LlmMetrics};
@@ -168,10 +165,10 @@ impl<C> LlmMetricsLayer<C> {
         self
     }
 
-    /// Lets a function of a request's head tell whose format a `POST` speaks, where no [`path`](Self::path) of yours does. `None` leaves it to
-    /// what the path is known as, and [`Endpoint::Other`] says that it is not to be measured. Where it panics, it has said `None`.
+    /// Chooses the endpoint, and with it the format, of a `POST` by a function of the request's head, for paths that no [`path`](Self::path) matches.
+    /// If it returns `None` or panics, the paths that the layer knows apply. With [`Endpoint::Other`], the request is not measured.
     ///
-    /// The label `endpoint` is the endpoint's template, whatever the path: what callers send makes no series.
+    /// The label `endpoint` is the template of that endpoint, whatever the path, so callers cannot create series.
     ///
     /// ```
     /// use llm_metrics::{Endpoint, LlmMetrics};
@@ -187,20 +184,19 @@ impl<C> LlmMetricsLayer<C> {
         self
     }
 
-    /// Says that the service is a proxy, or a client: what fails with 5xx is then the server behind it, and counts as
-    /// `upstream_error` instead of `internal`.
+    /// Declares that the service is a proxy or a client: a 5xx is then a failure of the upstream server, and counts as `upstream_error` instead of
+    /// `internal`.
     ///
-    /// What that server says about credentials (401, 407, and 402 for an account without credit) is then about *yours*: the request counts
-    /// as an error of type `unauthorized`, where at a server it is `rejected`. Where callers bring keys of their own, say whose fault
-    /// it was with [`InferenceHandle::error`](crate::InferenceHandle::error), which wins. 403 and 429 are about what was asked for, and
-    /// stay `rejected`.
+    /// A response about credentials (401, 407, or 402 for an account without credit) is then about *your* credentials: the request counts as an error
+    /// of type `unauthorized`, while a server counts it as `rejected`. If callers bring their own keys, set the error with
+    /// [`InferenceHandle::error`](crate::InferenceHandle::error), which takes precedence. 403 and 429 are about the request, and stay `rejected`.
     pub fn proxy(mut self) -> Self {
         self.observer = self.observer.proxy();
         self
     }
 
-    /// Tells what an error of the inner service is. Without, or where `classify` panics, it counts like a 5xx. For the errors of tower's own
-    /// layers there is `TowerErrors`, with the feature `tower`.
+    /// Classifies errors of the inner service. Without it, or if `classify` panics, an error counts like a 5xx. For the errors of tower's own layers
+    /// there is `TowerErrors`, with the feature `tower`.
     ///
     /// ```
     /// use llm_metrics::{ErrorType, LlmMetrics};
@@ -215,14 +211,14 @@ impl<C> LlmMetricsLayer<C> {
         LlmMetricsLayer { observer: self.observer, classify }
     }
 
-    /// Hands the service a type of body that it takes, where it does not take any: `convert` makes it of the [`RequestBody`] that is read as it
-    /// passes. Without it, the compiler says that the service is not a `Service<Request<RequestBody<…>>>`.
+    /// Converts the [`RequestBody`], which reads the body as it passes, to the body type that the inner service accepts. Needed if the compiler
+    /// reports that the service is not a `Service<Request<RequestBody<…>>>`.
     ///
     /// | service | `convert` |
     /// | --- | --- |
     /// | axum's `from_fn` middleware and handlers | `axum::body::Body::new` |
-    /// | one with a body in a box | `http_body_util::BoxBody::new` |
-    /// | one that sends with reqwest | `reqwest::Body::wrap`; reqwest's own client has a layer in the crate `llm-metrics-reqwest` |
+    /// | a service with a boxed body | `http_body_util::BoxBody::new` |
+    /// | a service that sends with reqwest | `reqwest::Body::wrap`; reqwest's own client has a layer in the crate `llm-metrics-reqwest` |
     ///
     /// ```
     /// use axum::{Router, body::Body, extract::Request, middleware::{self, Next}, response::Response, routing::post};
@@ -243,9 +239,8 @@ impl<C> LlmMetricsLayer<C> {
         ConvertedLayer { layer: self, convert }
     }
 
-    /// Leaves the request as it is, type and all, for services that take no other. What the request asks for is not read:
-    /// the model is the one that the answer names, or the [`InferenceHandle`](crate::InferenceHandle). Where the body can be converted,
-    /// [`request_body`](Self::request_body) is better.
+    /// Leaves requests unchanged, including the body type. The request body is then not read: the model is that of the response, or of the
+    /// [`InferenceHandle`](crate::InferenceHandle). If the body type can be converted, prefer [`request_body`](Self::request_body).
     pub fn without_request_body(self) -> ResponseOnlyLayer<C> {
         ResponseOnlyLayer(self)
     }
@@ -259,7 +254,7 @@ impl<S, C: Clone> Layer<S> for LlmMetricsLayer<C> {
     }
 }
 
-/// The layer that does not touch the request; see [`LlmMetricsLayer::without_request_body`].
+/// The layer that leaves requests unchanged; see [`LlmMetricsLayer::without_request_body`].
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct ResponseOnlyLayer<C = ServerError>(LlmMetricsLayer<C>);

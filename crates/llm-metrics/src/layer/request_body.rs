@@ -10,17 +10,16 @@ use pin_project_lite::pin_project;
 use crate::{observe::RequestReader, record::catch_panic};
 
 pin_project! {
-    /// A request's body, read as it passes on to the service. Frames, trailers, size hint and errors are the inner body's,
-    /// unchanged.
+    /// A request body that is read while it passes to the service. Frames, trailers, size hint and errors are those of the inner body, unchanged.
     ///
-    /// What is dropped before its model was read, by a service that failed or refused the request at once, is asked once for what
-    /// it has in memory: an error is to be counted under the name of its model.
+    /// If the service fails or rejects the request before the model was read, the body is dropped early. Its part in memory is then read, so that the
+    /// error counts under the name of its model.
     pub struct RequestBody<B> {
-        // None once it was taken out of what is consumed by that.
+        // `None` after `into_inner`.
         #[pin]
         inner: Option<B>,
         reader: RequestReader,
-        // Reads what a body that is dropped has in memory. Here, since a destructor knows nothing about the type.
+        // Reads the part of a dropped body that is in memory. A function pointer, because a destructor cannot have bounds on the type.
         read_rest: Option<fn(Pin<&mut B>, &mut RequestReader)>,
     }
 
@@ -34,7 +33,7 @@ pin_project! {
     }
 }
 
-/// So much is read of a body that is dropped: nobody waits for more than a few milliseconds because of it.
+/// The limit for reading a dropped body: reading takes a few milliseconds at most.
 const REST_BYTES: usize = 1 << 20;
 const REST_FRAMES: usize = 64;
 
@@ -42,7 +41,7 @@ fn read_rest<B: Body>(mut body: Pin<&mut B>, reader: &mut RequestReader) {
     if !reader.is_reading() || std::thread::panicking() || reader.knows_model() {
         return;
     }
-    // The body is the embedder's, and it is about to be dropped: what a panic left half done harms nobody.
+    // The body is the embedder's and is about to be dropped, so it does not matter if a panic leaves it half changed.
     let _ = catch_panic(|| {
         let mut cx = Context::from_waker(Waker::noop());
         let mut left = REST_BYTES;
@@ -71,25 +70,25 @@ impl<B> RequestBody<B> {
         Self { inner: Some(inner), reader, read_rest: Some(read_rest) }
     }
 
-    /// The body inside.
+    /// A reference to the inner body.
     #[must_use]
-    #[allow(clippy::missing_panics_doc, reason = "it is there until `into_inner`")]
+    #[allow(clippy::missing_panics_doc, reason = "it is `Some` until `into_inner`")]
     pub fn get_ref(&self) -> &B {
-        self.inner.as_ref().expect("a body that nobody has taken out")
+        self.inner.as_ref().expect("it is `Some` until `into_inner`")
     }
 
-    /// The body inside, to be changed. What is read of it this way is not measured.
-    #[allow(clippy::missing_panics_doc, reason = "it is there until `into_inner`")]
+    /// A mutable reference to the inner body. Bytes that are read through it are not measured.
+    #[allow(clippy::missing_panics_doc, reason = "it is `Some` until `into_inner`")]
     pub fn get_mut(&mut self) -> &mut B {
-        self.inner.as_mut().expect("a body that nobody has taken out")
+        self.inner.as_mut().expect("it is `Some` until `into_inner`")
     }
 
-    /// The body inside. What is read of it from now on is not measured.
+    /// Returns the inner body. Bytes that are read from now on are not measured.
     #[must_use]
-    #[allow(clippy::missing_panics_doc, reason = "it is there until here")]
+    #[allow(clippy::missing_panics_doc, reason = "it is `Some` until here")]
     pub fn into_inner(mut self) -> B {
         self.reader = RequestReader::default();
-        self.inner.take().expect("a body that nobody has taken out")
+        self.inner.take().expect("it is `Some` until here")
     }
 }
 

@@ -12,10 +12,10 @@ use crate::{
 };
 
 pin_project! {
-    /// An answer's body, read as it passes. Frames, trailers, size hint and errors are the inner body's, unchanged.
+    /// A response body that is read while it passes. Frames, trailers, size hint and errors are those of the inner body, unchanged.
     ///
-    /// The request ends at the first of: `None`, an error, the trailers, the last byte of a known length or a frame after which
-    /// the inner body says that it is at its end (hyper does not poll on then), and drop.
+    /// The request ends at the first of these: `None`, an error, the trailers, the last byte of a known length, a frame after which the inner body
+    /// reports its end (hyper does not poll again then), and drop.
     pub struct ResponseBody<B> {
         #[pin]
         inner: B,
@@ -34,17 +34,17 @@ impl<B> ResponseBody<B> {
 }
 
 impl<B> ResponseBody<B> {
-    /// The body inside.
+    /// A reference to the inner body.
     pub fn get_ref(&self) -> &B {
         &self.inner
     }
 
-    /// The body inside, to be changed. What is read of it this way is not measured.
+    /// A mutable reference to the inner body. Bytes that are read through it are not measured.
     pub fn get_mut(&mut self) -> &mut B {
         &mut self.inner
     }
 
-    /// The body inside. The request ends here, as it does when the body is dropped: `cancelled`, unless it had ended before.
+    /// Returns the inner body. The request ends here, as if the body was dropped: `cancelled`, unless it had ended before.
     #[must_use]
     pub fn into_inner(self) -> B {
         self.inner
@@ -60,7 +60,7 @@ impl<B: Body> Body for ResponseBody<B> {
         if !this.observed.is_open() {
             return this.inner.poll_frame(cx);
         }
-        // It stays where it is: a frame that may hold trailers is a hundred bytes to move.
+        // The frame is not moved: it may hold trailers, and is a hundred bytes long.
         let polled = {
             let observed = EndIfPanicking(&mut *this.observed);
             let _inside = observed.0.enter();

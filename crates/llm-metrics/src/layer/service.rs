@@ -13,7 +13,7 @@ pub struct LlmMetricsService<S, C = ServerError> {
     pub(super) layer: LlmMetricsLayer<C>,
 }
 
-/// A service whose requests are measured and not touched; see [`LlmMetricsLayer::without_request_body`].
+/// A service whose requests are measured and left unchanged; see [`LlmMetricsLayer::without_request_body`].
 #[derive(Clone, Debug)]
 pub struct ResponseOnlyService<S, C = ServerError> {
     pub(super) inner: S,
@@ -21,17 +21,17 @@ pub struct ResponseOnlyService<S, C = ServerError> {
 }
 
 impl<S, C> LlmMetricsService<S, C> {
-    /// The service inside.
+    /// A reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// A mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without what measures it.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -39,17 +39,17 @@ impl<S, C> LlmMetricsService<S, C> {
 }
 
 impl<S, C> ResponseOnlyService<S, C> {
-    /// The service inside.
+    /// A reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// A mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without what measures it.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -113,7 +113,7 @@ where
 }
 
 impl<C> LlmMetricsLayer<C> {
-    /// Hands the handle to whoever handles the request.
+    /// Puts the handle into the request's extensions, for the code that processes the request.
     fn observe<B>(&self, request: Request<B>) -> (Request<B>, ObservedRequest) {
         let (mut head, body) = request.into_parts();
         let observed = self.observer.request(&head);

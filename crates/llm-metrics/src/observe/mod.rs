@@ -1,4 +1,4 @@
-//! Measures requests without tower: an adapter passes heads and bytes to it.
+//! Measures requests without tower: an adapter passes heads and bytes to this module.
 //!
 //! The [layer](crate::layer) is built on this. With it, an adapter can be written for any framework: actix-web, poem,
 //! pingora, a client that is not a tower service, or recorded bytes. The calls are made in this order:
@@ -57,15 +57,15 @@ pub(crate) use response::EndIfPanicking;
 use crate::{inference::InferenceHandle, record::LlmMetrics, vocabulary::Endpoint};
 
 impl LlmMetrics {
-    /// Observes requests that are fed to it as bytes; see [`observe`](crate::observe).
+    /// Creates an observer of requests, which is fed with heads and bytes; see [`observe`](crate::observe).
     pub fn observer(&self) -> Observer {
         Observer { metrics: self.clone(), proxy: false, routes: Routes::default() }
     }
 }
 
-/// Observes requests of one service, or of one client; see the [module's documentation](self). Cheap to clone.
+/// Observes the requests of one service or client; see the [module's documentation](self). Cheap to clone.
 #[derive(Clone, Debug)]
-#[must_use = "an observer does nothing until it is shown a request"]
+#[must_use = "an observer does nothing until it gets a request"]
 pub struct Observer {
     metrics: LlmMetrics,
     proxy: bool,
@@ -79,28 +79,28 @@ impl Observer {
         self
     }
 
-    /// Measures `POST`s to a path of your own; see [`LlmMetricsLayer::path`](crate::LlmMetricsLayer::path).
+    /// Measures `POST`s to another path; see [`LlmMetricsLayer::path`](crate::LlmMetricsLayer::path).
     pub fn path(mut self, path: impl Into<Arc<str>>, endpoint: Endpoint) -> Self {
         self.routes.own(path.into(), endpoint);
         self
     }
 
-    /// Lets a function of a request's head tell its endpoint; see [`LlmMetricsLayer::endpoint_fn`](crate::LlmMetricsLayer::endpoint_fn).
+    /// Chooses the endpoint by a function of the request's head; see [`LlmMetricsLayer::endpoint_fn`](crate::LlmMetricsLayer::endpoint_fn).
     pub fn endpoint_fn(mut self, endpoint: impl Fn(&Parts) -> Option<Endpoint> + Send + Sync + 'static) -> Self {
         self.routes.by_function(Arc::new(endpoint));
         self
     }
 
-    /// Says that the service is a proxy, or a client; see [`LlmMetricsLayer::proxy`](crate::LlmMetricsLayer::proxy).
+    /// Declares that the service is a proxy or a client; see [`LlmMetricsLayer::proxy`](crate::LlmMetricsLayer::proxy).
     pub fn proxy(mut self) -> Self {
         self.proxy = true;
         self
     }
 
-    /// A request has come. Its clock starts, if it is one to be measured: call this before its body is read.
+    /// Observes a new request, and starts its clock if it is to be measured. Call it before the body is read.
     ///
-    /// What is measured already, by another observer or layer of the same [`LlmMetrics`], is told by the
-    /// [`InferenceHandle`] in its extensions, and is not measured again.
+    /// A request whose extensions have an [`InferenceHandle`] is already measured by another observer or layer of the same [`LlmMetrics`], and is not
+    /// measured again.
     pub fn request(&self, head: &Parts) -> ObservedRequest {
         if head.extensions.get().is_some_and(|handle: &InferenceHandle| handle.is_open_in(&self.metrics)) {
             return ObservedRequest::default();
@@ -112,7 +112,7 @@ impl Observer {
         }
     }
 
-    /// Whether it is of any use to show it such a request.
+    /// Whether such a request needs to be observed at all.
     pub(crate) fn observes_method(&self, method: &Method) -> bool {
         *method == Method::POST
     }

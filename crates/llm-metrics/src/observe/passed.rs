@@ -1,4 +1,4 @@
-//! Requests that pass unmeasured although they look like calls of a model: what a new user would look for in vain.
+//! Requests that are not measured although they look like calls of a model. A new user would miss them on the page.
 
 use super::ResponseHead;
 use crate::{
@@ -6,14 +6,14 @@ use crate::{
     vocabulary::PassReason,
 };
 
-/// A `POST` to a path that is not known. Its answer shows whether it was one that should have been measured.
+/// A `POST` to an unknown path. Its response shows whether it should have been measured.
 pub(super) struct Passed {
     metrics: LlmMetrics,
-    /// What its path ends in, where LLM APIs have paths that do.
+    /// The end of its path, if paths of LLM APIs end like that.
     word: Option<&'static str>,
 }
 
-/// The last segments of paths of LLM APIs. Of Gemini's `…/models/gemini:generateContent` it is what stands after the colon.
+/// The last segments of paths of LLM APIs. For Gemini's `…/models/gemini:generateContent`, it is the part after the colon.
 const WORDS: &[&str] = &[
     "chat",
     "completion",
@@ -32,7 +32,7 @@ const WORDS: &[&str] = &[
     "streamGenerateContent",
 ];
 
-/// What a path of an LLM API could end in, where this one does.
+/// The end of the path, if paths of LLM APIs end like that.
 pub(super) fn word(path: &str) -> Option<&'static str> {
     let last = path.trim_end_matches('/').rsplit(['/', ':']).next()?;
     WORDS.iter().find(|word| **word == last).copied()
@@ -43,7 +43,7 @@ impl Passed {
         Self { metrics: metrics.clone(), word }
     }
 
-    /// What was refused was for nobody: who probes for paths is not to fill the page.
+    /// Rejected requests are not counted: a scanner that tries paths must not create counts on the page.
     pub(super) fn answered(self, head: &ResponseHead<'_>) {
         if !head.is_success() {
             return;

@@ -15,21 +15,21 @@ use crate::{
     wire::{RequestScan, Route},
 };
 
-/// A request that waits for its response's head. Dropped before, it counts as cancelled.
+/// A request without a response head so far. If it is dropped now, it counts as cancelled.
 #[derive(Default)]
 #[must_use = "dropping it records the request as cancelled"]
 pub struct ObservedRequest(State);
 
 #[derive(Default)]
 enum State {
-    /// Nothing of it is counted.
+    /// It is not measured.
     #[default]
     Unmeasured,
-    /// It is on a path that is not known.
+    /// Its path is unknown.
     Passing(Passed),
     Measured {
         measured: Box<Observation>,
-        /// Whether the bytes of its body are not what they say. Not in the box, which lives longer than anybody asks.
+        /// Whether its body is compressed. Not in the box, which may live for a long time.
         encoded: bool,
     },
 }
@@ -39,12 +39,12 @@ impl ObservedRequest {
         Self(State::Passing(passed))
     }
 
-    /// Starts the clock, and reads what the embedder wants to know of the head.
+    /// Starts the clock, and reads the embedder's labels from the head.
     pub(super) fn start(metrics: &LlmMetrics, route: &'static Route, head: &Parts, proxy: bool) -> Self {
         let labels = metrics.0.reads_labels().then(|| metrics.0.read_labels(head));
         let route_facts = RouteFacts::of(route);
         let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
-        // Into its box at once: it is large, and would be copied on its way there.
+        // Built inside its box, because it is large and would otherwise be copied.
         let measured = Box::new(Observation::new(RequestTracker::start(metrics, route_facts, labels, kind), route));
         let tracker = &measured.tracker;
         if proxy {
@@ -62,20 +62,20 @@ impl ObservedRequest {
         if let State::Measured { measured, .. } = &self.0 { Some(measured) } else { None }
     }
 
-    /// Whether it is measured: it is a `POST` to an endpoint that is known, and nobody else measures it for the same metrics.
+    /// Whether it is measured: it is a `POST` to a known endpoint, and no other observer or layer of the same metrics measures it.
     #[must_use]
     pub fn is_measured(&self) -> bool {
         self.measured().is_some()
     }
 
-    /// The handle for whoever handles the request, where it is measured: put it into the extensions that it gets.
+    /// The handle for the code that processes the request, if it is measured: put it into the request's extensions.
     #[must_use]
     pub fn handle(&self) -> Option<InferenceHandle> {
         self.measured().map(|measured| measured.tracker.handle())
     }
 
-    /// A reader for the bytes of the request's body. Of a request that is not measured it reads nothing.
-    #[must_use = "what the request asks for is known by what is read of its body"]
+    /// A reader for the bytes of the request body. If the request is not measured, the reader ignores them.
+    #[must_use = "the request is only known if its body is read"]
     pub fn body_reader(&self) -> RequestReader {
         let State::Measured { measured, encoded } = &self.0 else { return RequestReader::default() };
         let (route, shared) = (measured.route, measured.tracker.shared());
@@ -89,7 +89,7 @@ impl ObservedRequest {
         RequestReader(Some(reading))
     }
 
-    /// The request's span, to run in it what handles the request; see [`spans`](crate::spans).
+    /// The request's span, in which to process the request; see [`spans`](crate::spans).
     #[cfg(feature = "tracing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
     #[must_use]
@@ -97,7 +97,7 @@ impl ObservedRequest {
         self.measured().map_or_else(tracing::Span::none, |measured| measured.tracker.span().get())
     }
 
-    /// Makes the request's span the current one until what this returns is dropped.
+    /// Makes the request's span the current one until the returned guard is dropped.
     #[inline]
     pub(crate) fn enter(&self) -> impl Sized + '_ {
         self.measured().map(|measured| measured.tracker.span().enter())
@@ -107,7 +107,7 @@ impl ObservedRequest {
         self.measured().is_some_and(|measured| measured.tracker.is_proxy())
     }
 
-    /// The response's head came.
+    /// Call it with the response head.
     pub fn response(self, head: ResponseHead<'_>) -> ObservedResponse {
         match self.0 {
             State::Unmeasured => ObservedResponse::default(),
@@ -119,7 +119,7 @@ impl ObservedRequest {
         }
     }
 
-    /// There is no response: whoever handles the request has failed.
+    /// Call it if there is no response, because the service has failed.
     pub fn fail(self, error: ErrorType) {
         if let State::Measured { mut measured, .. } = self.0 {
             measured.fail(error);
@@ -133,10 +133,11 @@ impl std::fmt::Debug for ObservedRequest {
     }
 }
 
-/// Reads a request's body as it passes; see [`ObservedRequest::body_reader`]. It may be read before, while and after the response comes, and by
-/// another thread.
+/// Reads a request body as it passes; see [`ObservedRequest::body_reader`]. It may be used before, during and after the response, and on another
+/// thread.
 ///
-/// What comes before the response's head decides under which model the request counts. Where a request is refused unread, show it what is in
+/// The bytes that are read before the response head decide under which model the request counts. If a request is rejected unread, read its bytes in
+/// memory nevertheless.
 /// memory all the same.
 #[derive(Default)]
 pub struct RequestReader(Option<Box<Reading>>);
@@ -148,12 +149,12 @@ struct Reading {
 }
 
 impl RequestReader {
-    /// Reads the next bytes of the body, cut anywhere.
+    /// Reads the next bytes of the body, split at any place.
     pub fn read(&mut self, bytes: &[u8]) {
         self.read_buf(&bytes, || false);
     }
 
-    /// The body came to its end. Dropped instead, it has said nothing wrong by ending where it did.
+    /// Call it at the end of the body. Dropping the reader instead is not counted as a malformed body.
     pub fn end(mut self) {
         self.ended();
     }
@@ -166,7 +167,7 @@ impl RequestReader {
         }
     }
 
-    /// Whether what follows is of any use.
+    /// Whether further bytes are of use.
     pub(crate) fn is_reading(&self) -> bool {
         self.0.is_some()
     }
@@ -183,7 +184,7 @@ impl RequestReader {
 }
 
 impl Reading {
-    /// `false` if what follows is of no use any more.
+    /// Returns `false` if further bytes are of no use.
     fn read(&mut self, data: &impl Buf, is_last: impl FnOnce() -> bool) -> bool {
         let complete = for_each_slice(data, |bytes| self.scan.read(bytes));
         let prompt = self.route.prompt(&self.scan);

@@ -9,7 +9,7 @@ use crate::{
     wire::{Framing, Reader, Route},
 };
 
-/// What is to be known of a response's head.
+/// The parts of a response head that are needed.
 ///
 /// ```
 /// use llm_metrics::observe::ResponseHead;
@@ -27,12 +27,12 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// A head with this status, and no header.
+    /// A head with this status and without headers.
     pub const fn new(status: u16) -> Self {
         Self { status, content_type: None, encoded: false, length: None }
     }
 
-    /// A head of the crate `http`.
+    /// From a head of the crate `http`.
     pub fn of(status: StatusCode, headers: &'a HeaderMap) -> Self {
         Self {
             status: status.as_u16(),
@@ -42,19 +42,19 @@ impl<'a> ResponseHead<'a> {
         }
     }
 
-    /// The header `content-type`.
+    /// Sets the header `content-type`.
     pub fn content_type(mut self, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         self.content_type = Some(value.as_ref());
         self
     }
 
-    /// The header `content-encoding`. What is encoded is not read.
+    /// Sets the header `content-encoding`. A compressed body is not read.
     pub fn content_encoding(mut self, value: impl AsRef<[u8]>) -> Self {
         self.encoded |= is_encoding(value.as_ref());
         self
     }
 
-    /// How many bytes the body has, where it is known: with the last of them the response has ended. 0 where no body follows.
+    /// Sets the length of the body in bytes, if it is known: the response ends with the last of them. 0 means that there is no body.
     pub const fn content_length(mut self, bytes: u64) -> Self {
         self.length = Some(bytes);
         self
@@ -73,7 +73,7 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
-/// A response whose body passes. Dropped before its end, it counts as cancelled, unless all that was to come has come.
+/// A response whose body is being sent. If it is dropped before its end, it counts as cancelled, unless it was already complete.
 #[derive(Default)]
 #[must_use = "dropping it records the request as cancelled"]
 pub struct ObservedResponse(Option<Box<Observation>>);
@@ -89,30 +89,29 @@ impl ObservedResponse {
         response
     }
 
-    /// Whether there is anything left to be seen. Not of a response whose request is not measured, nor of one that has ended: with the last byte
-    /// of a known length it has.
+    /// Whether further calls have an effect: not if the request is not measured, and not after its end, which may be the last byte of a known length.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Reads the next bytes of the body, cut anywhere. Call it when they pass, and once for those that pass together: their time is taken here.
+    /// Reads the next bytes of the body, split at any place. Call it when they pass, once for bytes that pass together: the call takes their time.
     #[inline]
     pub fn read(&mut self, bytes: &[u8]) {
         self.read_buf(&bytes);
     }
 
-    /// The body came to its end.
+    /// Call it at the end of the body.
     pub fn end(mut self) {
         self.settle(End::Complete);
     }
 
-    /// The body failed: it will not be complete.
+    /// Call it if the body failed, and so is incomplete.
     pub fn fail(mut self) {
         self.settle(End::Failed);
     }
 
-    /// Makes the request's span the current one until what this returns is dropped.
+    /// Makes the request's span the current one until the returned guard is dropped.
     #[inline]
     pub(crate) fn enter(&self) -> impl Sized + '_ {
         self.0.as_ref().map(|measured| measured.tracker.span().enter())
@@ -138,12 +137,12 @@ impl std::fmt::Debug for ObservedResponse {
     }
 }
 
-/// A request under observation: its tracker, and the reader of its answer.
+/// A request under observation: its tracker, and the reader of its response.
 pub(super) struct Observation {
     pub(super) tracker: RequestTracker,
     pub(super) route: &'static Route,
     reader: Option<Reader>,
-    /// Bytes of the answer that are still to come, where its length is known.
+    /// Bytes of the response that are still to come, if its length is known.
     missing: Option<u64>,
 }
 
@@ -162,11 +161,11 @@ impl Observation {
         }
         let declared = head.framing();
         let stream = declared.map(Framing::is_stream);
-        // A stream that holds nothing is a stream that was cut short.
+        // An empty stream is a truncated stream.
         if self.missing == Some(0) && stream != Some(true) {
             return self.tracker.head(head.status, stream, None);
         }
-        // Only where it matters, since it takes a lock.
+        // Only if it matters, because it takes a lock.
         let requested = if self.route.streams_by_default { self.tracker.asked_for_stream() } else { None };
         let reader = self.route.reader(declared, head.encoded, requested);
         self.tracker.head(head.status, stream, reader.declared());
@@ -176,7 +175,7 @@ impl Observation {
         self.reader = Some(reader);
     }
 
-    /// `true` when it was the last of a body whose length was known.
+    /// Returns `true` for the last bytes of a body of known length.
     fn read(&mut self, data: &impl Buf) -> bool {
         if let Some(reader) = &mut self.reader {
             let mut frame = self.tracker.frame();
@@ -206,7 +205,7 @@ impl Observation {
     }
 }
 
-/// Ends an observation while a panic unwinds through it: once the panic is caught, nobody could tell any more.
+/// Ends an observation while a panic unwinds, because after the panic was caught its end would look normal.
 pub(crate) struct EndIfPanicking<'a, T: Default>(pub(crate) &'a mut T);
 
 impl<T: Default> Drop for EndIfPanicking<'_, T> {
@@ -217,7 +216,7 @@ impl<T: Default> Drop for EndIfPanicking<'_, T> {
     }
 }
 
-/// Whether a body is encoded in a way that its bytes are not what they say.
+/// Whether the content encoding makes a body unreadable here.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONTENT_ENCODING).iter().any(|value| is_encoding(value.as_bytes()))
 }
@@ -226,11 +225,11 @@ fn is_encoding(value: &[u8]) -> bool {
     !value.eq_ignore_ascii_case(b"identity")
 }
 
-/// Shows every slice of a buffer without consuming it; `false` if there were more than can be shown.
+/// Passes every slice of a buffer to `read` without consuming the buffer; `false` if there are too many.
 pub(super) fn for_each_slice(data: &impl Buf, mut show: impl FnMut(&[u8])) -> bool {
-    /// A list of slices on the stack, for bodies as services make them.
+    /// Usual bodies: the list of slices is on the stack.
     const FEW: usize = 32;
-    /// One on the heap, for those that are made of very many.
+    /// Bodies of very many slices: the list is on the heap.
     const MANY: usize = 4096;
     let first = data.chunk();
     if first.len() == data.remaining() {

@@ -11,7 +11,7 @@ use crate::{
     wire::{Route, route, segments},
 };
 
-/// The endpoints that are known anyhow, and what the embedder added.
+/// The known endpoints, and those that the embedder added.
 #[derive(Clone, Default)]
 pub(super) struct Routes {
     pub(super) ollama: bool,
@@ -20,21 +20,21 @@ pub(super) struct Routes {
 
 #[derive(Clone, Default)]
 struct CustomRoutes {
-    /// Paths, and the endpoint whose format each speaks.
+    /// Paths, each with the endpoint whose format it has.
     paths: Vec<(Arc<str>, Endpoint)>,
     functions: Vec<EndpointFn>,
 }
 
 type EndpointFn = Arc<dyn Fn(&Parts) -> Option<Endpoint> + Send + Sync>;
 
-/// What a request is.
+/// How a request is treated.
 pub(super) enum RouteMatch {
     Known(&'static Route),
-    /// It is not known; what its path ends in, where those of LLM APIs do.
+    /// Its path is unknown; with the end of the path, if paths of LLM APIs end like that.
     Unknown {
         word: Option<&'static str>,
     },
-    /// It is none to be measured.
+    /// It is not to be measured.
     NotMeasured,
 }
 
@@ -79,7 +79,7 @@ impl fmt::Debug for Routes {
 }
 
 fn path(head: &Parts) -> &str {
-    // A nested router has cut off what it was nested at.
+    // A nested router has removed its prefix from the path.
     #[cfg(feature = "axum")]
     if let Some(original) = head.extensions.get::<axum::extract::OriginalUri>() {
         return original.0.path();
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(find(&routes, "/tenants/a/ask/"), Some(Endpoint::ChatCompletions));
         assert_eq!(find(&routes, "/tenants/a/b/ask"), None);
         assert_eq!(find(&routes, "/tenants/ask"), None);
-        assert_eq!(find(&routes, "/half/a"), None, "a brace alone is no place for a segment");
+        assert_eq!(find(&routes, "/half/a"), None, "a single brace is not a placeholder");
         assert_eq!(find(&routes, "/internal/v1/messages"), None);
         assert_eq!(find(&routes, "/v1/messages"), Some(Endpoint::Messages));
         assert_eq!(endpoint(&routes, Request::get("/tenants/a/ask")), None);
@@ -145,8 +145,12 @@ mod tests {
         assert_eq!(with("chat", "/ask"), Some(Endpoint::ChatCompletions));
         assert_eq!(with("none", "/v1/messages"), None);
         assert_eq!(with("?", "/v1/messages"), Some(Endpoint::Messages));
-        assert_eq!(with("panic", "/v1/messages"), Some(Endpoint::Messages), "a panic says nothing");
-        assert_eq!(with("chat", "/internal/v1/messages"), Some(Endpoint::Messages), "a path is more than a function");
+        assert_eq!(with("panic", "/v1/messages"), Some(Endpoint::Messages), "a panic counts as `None`");
+        assert_eq!(
+            with("chat", "/internal/v1/messages"),
+            Some(Endpoint::Messages),
+            "a path has precedence over a function"
+        );
         assert_eq!(find(&routes, "/ask"), None);
     }
 

@@ -42,7 +42,7 @@ pub struct ExporterBuilder {
     labels: Vec<Label>,
     process_metrics: bool,
     exporter: PrometheusBuilder,
-    /// The first setting of it that would be lost.
+    /// The first setting that would be lost.
     unused: Option<ExporterError>,
 }
 
@@ -62,13 +62,13 @@ impl Default for ExporterBuilder {
 }
 
 impl ExporterBuilder {
-    /// Spells the names as `naming` says. [`Builder::exporter`](crate::Builder::exporter) takes it over.
+    /// Spells the names with `naming`. [`Builder::exporter`](crate::Builder::exporter) uses the same naming.
     pub fn naming(mut self, naming: Naming) -> Self {
         self.naming = naming;
         self
     }
 
-    /// Under which names the metrics are on the page: one dialect, or several beside each other. Without this call it is [`Dialect::Llm`].
+    /// The dialects whose names are on the page, one or several. The default is [`Dialect::Llm`].
     ///
     /// ```
     /// use llm_metrics::{catalog::{Dialect, Otel}, prometheus::Exporter};
@@ -81,22 +81,22 @@ impl ExporterBuilder {
     /// # Ok::<(), llm_metrics::prometheus::ExporterError>(())
     /// ```
     ///
-    /// A request is recorded once, whatever is shown of it. Each further dialect costs its lines on the page, and bounds of buckets that the others do not have.
-    /// Rows that a dialect has no metric for ([`Dialect::absent`]) are not on a page without `Llm`. Other catalogues, that of the GPUs for example, and
-    /// `process_…` are on each.
+    /// A request is recorded once, however many dialects are shown. Each further dialect adds its lines to the page, and its bucket bounds that the
+    /// others lack. Without `Llm`, a row that is [absent](Dialect::absent) from the dialects is not on the page. Other catalogues, such as that of
+    /// the GPUs, and `process_…` are on every page.
     pub fn dialects(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
         self.dialects = dialects.into_iter().collect();
         self
     }
 
-    /// Binds the buckets of another catalogue as well, `llm-metrics-gpu`'s for example.
+    /// Sets the buckets of another catalogue, too, such as `llm-metrics-gpu`'s.
     pub fn catalogue(mut self, sections: &'static [Section], naming: Naming) -> Self {
         self.catalogues.push((sections, naming));
         self
     }
 
-    /// Gives a histogram other upper bounds than the catalogue's. `metric` is its name in the catalogue, whatever the
-    /// prefix. Bounds of other [dialects](Self::dialects) stay what those have.
+    /// Replaces the upper bounds of a histogram. `metric` is its name in the catalogue, whatever the prefix. Bounds in other
+    /// [dialects](Self::dialects) do not change.
     pub fn buckets(mut self, metric: impl Into<String>, bounds: impl Into<Vec<f64>>) -> Self {
         self.overrides.push((metric.into(), bounds.into()));
         self
@@ -110,19 +110,20 @@ impl ExporterBuilder {
         self
     }
 
-    /// Whether `process_…` metrics are exported. They are by default.
+    /// Whether `process_…` metrics are exported. On by default.
     pub fn process_metrics(mut self, on: bool) -> Self {
         self.process_metrics = on;
         self
     }
 
-    /// Changes the settings of the exporter underneath, which has everything but the metrics of the catalogues: to bind
-    /// buckets for metrics of your own, for example.
+    /// Changes the settings of the underlying `PrometheusBuilder`, which exports everything that is not in a catalogue: for example to set buckets
+    /// for your own metrics.
     ///
-    /// Of that exporter the recorder alone is used. What would be lost therefore is refused when the exporter is built, with what to use instead: listeners, push
-    /// gateways, an interval for upkeep, global labels, and buckets for metrics of the catalogues by their full names.
+    /// Only the recorder of that exporter is used. Building fails if a setting would be lost, and the error names the alternative: listeners, push
+    /// gateways, an upkeep interval, global labels, and buckets for metrics of the catalogues by their full names.
     ///
-    /// An idle timeout is for your own metrics alone: do not set one where handles of them are cached, which would record into nothing afterwards.
+    /// An idle timeout applies only to your own metrics. Do not set one if you cache their handles: after the timeout, a cached handle records
+    /// nothing.
     pub fn configure(mut self, change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder) -> Self {
         let (exporter, unused) = configured::change(self.exporter, change);
         self.exporter = exporter;
@@ -130,22 +131,22 @@ impl ExporterBuilder {
         self
     }
 
-    /// Builds the exporter and installs its recorder for the whole process. Do this before the first request: what is
-    /// recorded before is lost.
+    /// Builds the exporter and installs its recorder globally. Do this before the first request: earlier values are lost.
     ///
     /// # Errors
-    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, the process has a global recorder already, or the exporter's thread cannot be started.
+    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, a global recorder is already installed, or the exporter's
+    /// thread cannot be spawned.
     pub fn install(self) -> Result<Exporter, ExporterError> {
         let (recorder, exporter) = self.build()?;
         metrics::set_global_recorder(recorder).map_err(|_| ExporterError::AlreadyInstalled)?;
         Ok(exporter)
     }
 
-    /// Builds the exporter without installing its recorder for the whole process: build metrics
-    /// [with the exporter](crate::Builder::exporter), and hand the recorder to whatever else records.
+    /// Builds the exporter without installing its recorder globally: build metrics [with the exporter](crate::Builder::exporter), and pass the
+    /// recorder to other code that records.
     ///
     /// # Errors
-    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, or the exporter's thread cannot be started.
+    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, or the exporter's thread cannot be spawned.
     pub fn build(self) -> Result<(Arc<ExporterRecorder>, Exporter), ExporterError> {
         if let Some(unused) = self.unused {
             return Err(unused);
@@ -156,12 +157,12 @@ impl ExporterBuilder {
         let (settings, mut histograms) = (Settings::of(&exporter), Vec::new());
         let mut counted = Counted::default();
         let families: Vec<_> = self.dialects.iter().flat_map(Dialect::families).collect();
-        // Bounds that others than our dialect show.
+        // Bounds that only other dialects show.
         let others = |row: &MetricDef| -> Vec<f64> {
             let of_row = families.iter().filter(|family| family.sources.iter().any(|source| source.row == *row));
             of_row.flat_map(|family| family.buckets).copied().collect()
         };
-        // Counted last, hence read first: who is seen as ended is on the page with all that was recorded of it.
+        // Incremented last, so read first: a request that is on the page as ended is there with all its values.
         counted.counters.bind(self.naming.name(&catalog::REQUESTS).into_owned(), ());
         let naming = self.naming.clone();
         let own = (catalog::SECTIONS, self.naming);
@@ -183,7 +184,7 @@ impl ExporterBuilder {
                 if row.kind != Kind::Histogram {
                     continue;
                 }
-                // Ours are counted here, with the buckets of the catalogue.
+                // The catalogue's histograms are counted here, with the buckets of the catalogue.
                 if settings.bind(&name) {
                     return Err(ExporterError::Bound { metric: row.name.into() });
                 }
@@ -231,8 +232,8 @@ fn check_dialects(dialects: &[Dialect]) -> Result<(), ExporterError> {
     Ok(())
 }
 
-/// Gives an exporter that the service has already the buckets of a catalogue's histograms. Without them it makes summaries of them, which no rule and no
-/// dashboard can read.
+/// Sets the buckets of a catalogue's histograms on the exporter that the service already has. Without them, it exports summaries, which rules and
+/// dashboards cannot use.
 ///
 /// ```
 /// use llm_metrics::{LlmMetrics, catalog::{self, Naming}, prometheus::{bind_buckets, render}};
@@ -241,16 +242,16 @@ fn check_dialects(dialects: &[Dialect]) -> Result<(), ExporterError> {
 /// let naming = Naming::new();
 /// let recorder = bind_buckets(PrometheusBuilder::new(), catalog::SECTIONS, &naming)?.build_recorder();
 /// let page = recorder.handle();
-/// // Without `recorder`, it is the one that is installed for the process.
+/// // Without `recorder`, the global recorder is used.
 /// let metrics = LlmMetrics::builder().recorder(recorder).naming(naming).models(["Qwen3-4B"]).build()?;
 ///
-/// // For each scrape; and once a second, as with any histogram, `page.run_upkeep()`.
+/// // Call `render` for each scrape, and `page.run_upkeep()` once per second, as with any histogram.
 /// assert!(render(&metrics, &page).contains("llm_requests_total{"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
-/// When a histogram of the catalogue has no buckets. Each of this crate's has.
+/// If a histogram of the catalogue has no buckets. All histograms of this crate have them.
 pub fn bind_buckets(
     builder: PrometheusBuilder,
     sections: &[Section],
@@ -261,8 +262,8 @@ pub fn bind_buckets(
     histograms.try_fold(builder, |builder, (name, buckets)| builder.set_buckets_for_metric(name, buckets))
 }
 
-/// What a scrape of an exporter that the service has already would get now, with the recent window of these metrics as it is now. The first page with
-/// a request on it is [looked at](LlmMetrics::check_page) for summaries and for other buckets than ours.
+/// Renders the page of the exporter that the service already has, after updating the recent window of these metrics. The first page with a request on
+/// it is [checked](LlmMetrics::check_page) for summaries and for other buckets than ours.
 #[must_use]
 pub fn render(metrics: &LlmMetrics, page: &PrometheusHandle) -> String {
     metrics.refresh();
@@ -294,7 +295,7 @@ pub enum ExporterError {
         /// Why they are invalid.
         source: InvalidBuckets,
     },
-    /// A constant label has an invalid name, or one that is in use.
+    /// A constant label has an invalid name, or a name that is in use.
     #[error(transparent)]
     Label(InvalidLabel),
     /// Buckets were given for a name that is not a histogram of the catalogue.
@@ -305,17 +306,17 @@ pub enum ExporterError {
         /// The name.
         metric: String,
     },
-    /// A setting of the exporter underneath that would be lost.
+    /// A setting of the underlying exporter would be lost.
     #[error("`configure` has set {setting}, which would be lost: {remedy}")]
     Unused {
-        /// What was set.
+        /// The setting.
         setting: &'static str,
-        /// What to do instead.
+        /// The alternative.
         remedy: &'static str,
     },
-    /// Buckets were bound by `configure` for a histogram of the catalogue.
+    /// `configure` has set the buckets of a histogram of the catalogue.
     #[error(
-        "`configure` has bound buckets to {metric}, which would be lost: use `ExporterBuilder::buckets(\"{metric}\", …)`"
+        "`configure` has set the buckets of {metric}, which would be lost: use `ExporterBuilder::buckets(\"{metric}\", …)`"
     )]
     Bound {
         /// The histogram, by its name in the catalogue.
@@ -329,7 +330,7 @@ pub enum ExporterError {
         "the provider given to `Otel::new` is not a valid label value: it must not be empty or contain a backslash or a line break"
     )]
     InvalidProvider,
-    /// The process already has a global recorder.
+    /// A global recorder is already installed.
     #[error(
         "a global recorder is already installed. To export through it, apply `prometheus::bind_buckets` to its builder and use \
          `LlmMetrics::new()`; to export separately, use `build` instead of `install`, and `LlmMetrics::builder().exporter(…)`"

@@ -1,12 +1,12 @@
-//! What is set on the exporter underneath and would be dropped without a word, since of that exporter only the recorder is used.
+//! Settings of the underlying exporter that would be lost silently, because only its recorder is used.
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::ExporterError;
 
-/// A setting of the exporter underneath that ours does not use.
+/// A setting of the underlying exporter that this crate does not use.
 struct Unused {
-    /// The fields that hold it.
+    /// The fields of the setting.
     fields: &'static [&'static str],
     setting: &'static str,
     remedy: &'static str,
@@ -16,12 +16,12 @@ const UNUSED: [Unused; 3] = [
     Unused {
         fields: &["exporter_config", "allowed_addresses"],
         setting: "a listener, allowed addresses or a push gateway",
-        remedy: "serve the page with `Exporter::serve` or `Exporter::service`; a job that nobody scrapes in time pushes `Exporter::render()`, or \
+        remedy: "serve the page with `Exporter::serve` or `Exporter::service`; a job that ends before a scrape pushes `Exporter::render()`, or \
                  writes it with `Exporter::write_textfile`",
     },
     Unused {
         fields: &["upkeep_timeout"],
-        setting: "an interval for upkeep",
+        setting: "an upkeep interval",
         remedy: "leave it out: the exporter's own thread does upkeep, every second",
     },
     Unused {
@@ -31,7 +31,7 @@ const UNUSED: [Unused; 3] = [
     },
 ];
 
-/// Changes the settings, and says which of these changes would be lost.
+/// Changes the settings, and returns the first change that would be lost.
 pub(super) fn change(
     before: PrometheusBuilder,
     change: impl FnOnce(PrometheusBuilder) -> PrometheusBuilder,
@@ -45,7 +45,7 @@ pub(super) fn change(
     (after, unused)
 }
 
-/// The settings of the exporter underneath as the embedder left them.
+/// The settings of the underlying exporter after the embedder's changes.
 #[derive(Debug)]
 pub(super) struct Settings(String);
 
@@ -54,13 +54,13 @@ impl Settings {
         Self(format!("{builder:?}"))
     }
 
-    /// Whether buckets are bound to a metric by its full name, or native histograms.
+    /// Whether buckets, or native histograms, are set for a metric by its full name.
     pub(super) fn bind(&self, metric: &str) -> bool {
         self.0.contains(&format!("Full({metric:?})"))
     }
 }
 
-/// A builder cannot be asked for its settings. What it prints for debugging has each field at one depth.
+/// A builder has no getters. Its `Debug` output has each field at the same depth.
 fn fields(builder: &PrometheusBuilder) -> String {
     format!("{builder:#?}")
 }

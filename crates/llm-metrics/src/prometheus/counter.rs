@@ -1,4 +1,4 @@
-//! Counters that a scrape reads in an order.
+//! Counters that a scrape reads in a fixed order.
 
 use std::{
     fmt::{self, Write},
@@ -12,16 +12,15 @@ use metrics::CounterFn;
 
 use super::families::{Families, Series, braces};
 
-/// The counters of the catalogues, rendered in the order in which they were bound.
+/// The counters of the catalogues, rendered in the order of registration.
 ///
-/// The exporter underneath reads counters in the order of a hash table, so that a scrape may see a request as ended and miss its
-/// tokens. Here whoever counts two things one after the other, and has them read the other way round, has the first on each
-/// page that has the second.
+/// The underlying exporter reads counters in the order of a hash table, so a scrape may include a request as ended and miss its tokens. Here, the
+/// counter that is incremented last is read first: a page that includes its increment also includes the earlier ones.
 pub(super) type Counters = Families<CounterSeries>;
 
 #[derive(Debug)]
 pub(super) struct CounterSeries {
-    /// As they are rendered.
+    /// The labels as rendered.
     braces: String,
     count: AtomicU64,
 }
@@ -38,7 +37,7 @@ impl Series for CounterSeries {
     }
 
     fn render(&self, name: &str, page: &mut String) -> fmt::Result {
-        // With the release below: what was counted before this was is read as counted.
+        // Pairs with the release below: everything counted before this counter was incremented is visible.
         writeln!(page, "{name}{} {}", self.braces, self.count.load(Acquire))
     }
 

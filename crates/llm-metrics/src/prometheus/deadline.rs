@@ -1,4 +1,4 @@
-//! A peer that takes an answer in time.
+//! Limits the time that a peer takes to receive a response.
 
 use std::{
     io,
@@ -10,13 +10,13 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Sleep, sleep};
 
-/// A connection that fails when its peer does not take what is written: from the first write that has to wait, all of it has to be
-/// out within the limit, whatever progress there is. hyper has no such limit.
+/// A connection that fails if its peer does not read. From the first write that has to wait, everything must be written within the limit, even if the
+/// peer makes progress. hyper has no such limit.
 #[derive(Debug)]
 pub(super) struct WriteDeadline<T> {
     inner: T,
     limit: Duration,
-    /// Runs while something waits to be written.
+    /// Runs while a write is waiting.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -63,7 +63,7 @@ impl<T: Write + Unpin> Write for WriteDeadline<T> {
         self.inner.is_write_vectored()
     }
 
-    /// hyper flushes once it has written all that it has.
+    /// hyper flushes after it has written everything.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.inner).poll_flush(cx) {
             Poll::Pending => self.expired(cx),

@@ -1,4 +1,4 @@
-//! Metrics that are counted as samples come, and rendered here.
+//! Metrics that are counted when they are recorded, and rendered here.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,27 +12,27 @@ use metrics_exporter_prometheus::formatting::{
     sanitize_label_key, sanitize_label_value, sanitize_metric_name, write_help_line, write_type_line,
 };
 
-/// A series as its family needs it.
+/// A series of a family.
 pub(super) trait Series: Debug + Sized {
-    /// What all series of a family have in common.
+    /// The data that all series of a family share.
     type Shape: Debug;
 
-    /// What `# TYPE` says.
+    /// The type in `# TYPE` lines.
     const TYPE: &'static str;
 
-    /// What series have counted, added up.
+    /// The sum of several series.
     type Total: Default;
 
-    /// A series with these labels, as they are rendered and without braces.
+    /// Adds a series with these labels, rendered and without braces.
     fn new(labels: String, shape: &Self::Shape) -> Self;
 
     fn render(&self, name: &str, page: &mut String) -> fmt::Result;
 
-    /// Adds what it has counted.
+    /// Adds a series to the sum.
     fn add_to(&self, total: &mut Self::Total);
 }
 
-/// The metrics of one kind that are known by their full name. They are rendered in the order in which they were bound.
+/// The metrics of one kind, found by their full name. They are rendered in the order of registration.
 #[derive(Debug)]
 pub(super) struct Families<S: Series> {
     all: Vec<Family<S>>,
@@ -46,9 +46,9 @@ struct Family<S: Series> {
     /// Whether it is on the page under its own name.
     shown: bool,
     help: OnceLock<SharedString>,
-    /// By their labels as they are rendered.
+    /// By their rendered labels.
     series: Mutex<BTreeMap<Key, Arc<S>>>,
-    /// The same by their keys as they were asked for: a macro asks for each sample.
+    /// By the keys that were requested: a macro requests its handle for each sample.
     known: RwLock<HashMap<Key, Arc<S>, RandomState>>,
 }
 
@@ -59,7 +59,7 @@ impl<S: Series> Default for Families<S> {
 }
 
 impl<S: Series> Families<S> {
-    /// Adds a family. One of the same name takes the place of the first.
+    /// Adds a family, or replaces the family of the same name.
     pub(super) fn bind(&mut self, name: String, shape: S::Shape) {
         let (help, series, known) = (OnceLock::new(), Mutex::default(), RwLock::default());
         let family = Family { name: name.clone(), shape, shown: true, help, series, known };
@@ -72,7 +72,7 @@ impl<S: Series> Families<S> {
         }
     }
 
-    /// Leaves a family out of the page. It is counted all the same.
+    /// Removes a family from the page. It is still counted.
     pub(super) fn hide(&mut self, name: &str) {
         if let Some(at) = self.by_name.get(name) {
             self.all[*at].shown = false;
@@ -84,7 +84,7 @@ impl<S: Series> Families<S> {
         self.family(name).map(Family::snapshot).unwrap_or_default()
     }
 
-    /// Takes the HELP text, unless the metric is none of these.
+    /// Stores the HELP text, if the metric is one of these.
     pub(super) fn describe(&self, name: &str, help: &SharedString) -> bool {
         let family = self.family(name);
         if let Some(family) = family {
@@ -93,7 +93,7 @@ impl<S: Series> Families<S> {
         family.is_some()
     }
 
-    /// A series, unless the metric is none of these.
+    /// Returns a series, if the metric is one of these.
     pub(super) fn register(&self, key: &Key, constant: &[Label]) -> Option<Arc<S>> {
         let family = self.family(key.name())?;
         Some(family.known(key).unwrap_or_else(|| family.learn(key, constant)))
@@ -127,7 +127,7 @@ impl<S: Series> Family<S> {
         page.push('\n');
     }
 
-    /// Taken out of the lock: whoever registers a series does not wait for a scrape.
+    /// Copied, so that the lock is released: registering a series does not wait for a scrape.
     fn snapshot(&self) -> Vec<(Key, Arc<S>)> {
         self.series().iter().map(|(key, series)| (key.clone(), Arc::clone(series))).collect()
     }
@@ -149,12 +149,12 @@ impl<S: Series> Family<S> {
     }
 }
 
-/// Labels in the way in which they follow the name of a series.
+/// Labels as they follow the name of a series.
 pub(super) fn braces(labels: &str) -> String {
     if labels.is_empty() { String::new() } else { format!("{{{labels}}}") }
 }
 
-/// Each name once, with the last of its values.
+/// Each name once, with its last value.
 fn merged<'a>(labels: impl Iterator<Item = &'a Label>) -> Vec<Label> {
     let mut merged: Vec<Label> = Vec::new();
     for label in labels {
@@ -166,7 +166,7 @@ fn merged<'a>(labels: impl Iterator<Item = &'a Label>) -> Vec<Label> {
     merged
 }
 
-/// Spelled as the exporter underneath spells them, so that all series of one label set have the same labels.
+/// Spelled like the underlying exporter does, so that series with the same labels look the same.
 fn text<'a>(labels: impl Iterator<Item = &'a Label>) -> String {
     let pair =
         |label: &Label| format!("{}=\"{}\"", sanitize_label_key(label.key()), sanitize_label_value(label.value()));

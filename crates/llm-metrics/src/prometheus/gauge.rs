@@ -1,4 +1,4 @@
-//! Gauges of the catalogues, kept here so that dialects can show them.
+//! Gauges of the catalogues, stored here so that dialects can show them.
 
 use std::{
     fmt::{self, Write},
@@ -14,7 +14,7 @@ pub(super) type Gauges = Families<GaugeSeries>;
 
 #[derive(Debug)]
 pub(super) struct GaugeSeries {
-    /// As they are rendered.
+    /// The labels as rendered.
     braces: String,
     /// The bits of an `f64`.
     value: AtomicU64,
@@ -54,7 +54,7 @@ impl GaugeFn for GaugeSeries {
     }
 }
 
-/// A value as the text format has it.
+/// A value in the text format.
 pub(super) struct Number(pub(super) f64);
 
 impl fmt::Display for Number {

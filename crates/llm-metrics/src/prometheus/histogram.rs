@@ -1,4 +1,4 @@
-//! Histograms that are counted into their buckets as the samples come.
+//! Histograms whose samples are counted into buckets when they are recorded.
 
 use std::{
     fmt::{self, Write},
@@ -14,22 +14,22 @@ use super::families::{Families, Series, braces};
 
 /// The histograms whose buckets are known by their full name.
 ///
-/// The exporter underneath keeps each sample until it is asked for them all. That is memory which grows with the rate, and when
-/// the thread that records is held up at the wrong instant, all that was kept is lost: 160,000 of 10,000,000 samples were, once,
-/// on a machine with ten times the work that it could do. Counted at once, a sample costs a quarter, takes no room, and stays.
+/// The underlying exporter stores each sample until it is read. That takes memory that grows with the rate. It can also lose stored samples if the
+/// recording thread is descheduled at the wrong moment: a test on an overloaded machine (ten times the work that it could do) lost 160,000 of
+/// 10,000,000 samples. Counting a sample when it is recorded costs a quarter of that, takes no memory, and loses nothing.
 pub(super) type Histograms = Families<HistogramSeries>;
 
 /// The upper bounds of a histogram.
 #[derive(Clone, Debug)]
 pub(super) struct Buckets {
-    /// Those that are counted: all that any dialect shows, in rising order.
+    /// The bounds that are counted: those of all dialects, in ascending order.
     pub(super) counted: Arc<[f64]>,
-    /// Those of them that are on the page under the histogram's own name.
+    /// The bounds that are on the page under the histogram's own name.
     pub(super) shown: Arc<[f64]>,
 }
 
 impl Buckets {
-    /// Counts the bounds that are shown, and others for other dialects.
+    /// Counts the bounds that are shown, and further ones for other dialects.
     pub(super) fn new(shown: &[f64], others: &[f64]) -> Self {
         let mut counted = [shown, others].concat();
         counted.sort_by(f64::total_cmp);
@@ -38,7 +38,7 @@ impl Buckets {
     }
 }
 
-/// What several series of a histogram have counted.
+/// The sum of several series of a histogram.
 #[derive(Debug, Default)]
 pub(super) struct HistogramTotal {
     /// The bounds of `counts`.
@@ -48,7 +48,7 @@ pub(super) struct HistogramTotal {
 }
 
 impl HistogramTotal {
-    /// How many samples each of these buckets has, and how many there are.
+    /// The number of samples in each of these buckets, and in all.
     pub(super) fn cumulated(&self, shown: &[f64], mut bucket: impl FnMut(f64, u64)) -> u64 {
         let (mut count, mut shown) = (0, shown.iter().peekable());
         for (bound, more) in self.bounds.iter().flat_map(|bounds| bounds.iter()).zip(&self.counts) {
@@ -67,10 +67,10 @@ impl HistogramTotal {
 
 #[derive(Debug)]
 pub(super) struct HistogramSeries {
-    /// As they are rendered, without braces.
+    /// The labels as rendered, without braces.
     labels: String,
     shape: Buckets,
-    /// Samples that are in no bucket below: one count more than there are bounds.
+    /// Samples per bucket, not cumulative: one element more than there are bounds.
     counts: Box<[AtomicU64]>,
     /// The bits of an `f64`.
     sum: AtomicU64,
@@ -93,7 +93,7 @@ impl Series for HistogramSeries {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut total = HistogramTotal::default();
         self.add_to(&mut total);
-        // The sum of what was read, so that no scrape has a count that is not the last bucket.
+        // The sum of the counts that were read, so that `_count` always equals the last bucket.
         let count = total.cumulated(&self.shape.shown, |bound, count| {
             let _ = writeln!(page, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
         });
@@ -117,7 +117,7 @@ impl HistogramFn for HistogramSeries {
     }
 
     fn record_many(&self, value: f64, count: usize) {
-        // What is no number is below no bound.
+        // NaN is below no bound.
         let bounds = &self.shape.counted;
         let bucket = if value.is_nan() { bounds.len() } else { bounds.partition_point(|bound| *bound < value) };
         self.counts[bucket].fetch_add(count as u64, Relaxed);

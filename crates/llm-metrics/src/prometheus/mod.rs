@@ -1,7 +1,7 @@
-//! A Prometheus exporter with the right settings for these metrics. Needs the feature `prometheus`.
+//! A Prometheus exporter with the right settings for these metrics. Requires the feature `prometheus`.
 //!
-//! - Every histogram of the catalogue has explicit buckets. A histogram without would silently be exported as a summary, and
-//!   summaries cannot be aggregated.
+//! - Every histogram of the catalogue has explicit buckets. A histogram without buckets would silently be exported as a summary, and summaries cannot
+//!   be aggregated.
 //! - Samples of these histograms are counted when they are recorded. `metrics-exporter-prometheus` stores samples until they are read: 15.6 bytes
 //!   each, and they can be lost if a recording thread is descheduled at the wrong moment.
 //! - Counters are read in a fixed order: if a scrape includes a request as ended, it also includes its tokens and
@@ -13,8 +13,8 @@
 //!   share a page.
 //! - The content type is that of the text format, with its version.
 //! - Process metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes` …) are included.
-//! - Gauges of the recent window are computed before each scrape. For that the exporter has
-//!   to know the metrics: build them with [`Builder::exporter`], which also sets the recorder and the names.
+//! - Gauges of the recent window are computed before each scrape. For that, build the metrics with [`Builder::exporter`], which also sets the
+//!   recorder and the names.
 //!
 //! ```
 //! use axum::{Router, routing::post};
@@ -62,14 +62,14 @@ use crate::{
 use views::Spelling;
 use worker::Worker;
 
-/// The content type of what is rendered: Prometheus' text format.
+/// The content type of a page in Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The content type of a page with UTF-8 names, which a scraper has to ask for.
+/// The content type of a page with UTF-8 names, which only some scrapers accept.
 const UTF8_CONTENT_TYPE: &str = "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8";
 
-/// A running exporter: it owns the thread that does upkeep and renders. The thread stops when the exporter and every
-/// [`MetricsService`] of it are dropped.
+/// A running exporter. It owns the thread that does upkeep and renders pages. The thread stops when the exporter and every [`MetricsService`] of it
+/// are dropped.
 #[must_use = "dropping it, and every service of it, stops the exporter"]
 pub struct Exporter {
     worker: Arc<Worker>,
@@ -79,15 +79,15 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Settings, with every bucket of the catalogue bound.
+    /// Starts from default settings, with the buckets of the catalogue.
     pub fn builder() -> ExporterBuilder {
         ExporterBuilder::default()
     }
 
-    /// What a scrape would get now.
+    /// Renders the page that a scrape would get now.
     ///
-    /// Blocks until it is rendered, some tens of milliseconds with many series: in async code, use
-    /// [`service`](Self::service) or [`serve`](Self::serve).
+    /// Blocks while rendering, which takes some tens of milliseconds with many series. In async code, use [`service`](Self::service) or
+    /// [`serve`](Self::serve).
     #[must_use]
     pub fn render(&self) -> String {
         self.worker
@@ -95,7 +95,7 @@ impl Exporter {
             .map_or_else(String::new, |page| String::from_utf8_lossy(&page).into_owned())
     }
 
-    /// A service that answers `GET` and `HEAD` with the metrics, whatever the path: mount it where you like.
+    /// A service that answers `GET` and `HEAD` with the metrics at any path.
     #[must_use]
     pub fn service(&self) -> MetricsService {
         MetricsService::new(Arc::clone(&self.worker))
@@ -109,8 +109,8 @@ impl fmt::Debug for Exporter {
 }
 
 impl Builder {
-    /// Records with this exporter: with its recorder, and under names as it spells them. Each scrape of it brings the recent
-    /// window up to date. The exporter does not keep the metrics alive.
+    /// Records with this exporter: uses its recorder and its naming, and updates the recent window before each scrape. The exporter does not keep the
+    /// metrics alive.
     ///
     /// ```
     /// use llm_metrics::{LlmMetrics, prometheus::Exporter};
@@ -120,8 +120,8 @@ impl Builder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Metrics that share an exporter share their series, and their recent windows are added up. Where that is not wanted, tell them
-    /// apart by a [constant label](Self::constant_label).
+    /// Metrics that share an exporter share their series, and their recent windows are added up. To keep them separate, give each a [constant
+    /// label](Self::constant_label).
     pub fn exporter(self, exporter: &Exporter) -> Self {
         self.recorder(Arc::clone(&exporter.recorder))
             .naming(exporter.naming.clone())

@@ -9,8 +9,8 @@ use super::{
     views::{Spelling, Views},
 };
 
-/// The recorder of an [`Exporter`](super::Exporter): `metrics-exporter-prometheus`, but for the metrics of the catalogues, which are counted and
-/// rendered here.
+/// The recorder of an [`Exporter`](super::Exporter): that of `metrics-exporter-prometheus`, except for the metrics of the catalogues, which are
+/// counted and rendered here.
 #[derive(Debug)]
 pub struct ExporterRecorder {
     others: PrometheusRecorder,
@@ -20,7 +20,7 @@ pub struct ExporterRecorder {
     unknown_prefix: UnknownPrefix,
 }
 
-/// The metrics of the catalogues, and how else they are shown.
+/// The metrics of the catalogues, and the other dialects that show them.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     pub(super) counters: Counters,
@@ -39,17 +39,18 @@ impl ExporterRecorder {
         Self { handle: others.handle(), others, counted, constant, unknown_prefix }
     }
 
-    /// Takes out the samples that the exporter underneath has kept.
+    /// Moves the samples that the underlying exporter has stored into buckets.
     pub(super) fn run_upkeep(&self) {
         self.handle.run_upkeep();
     }
 
-    /// Whether a page with UTF-8 names differs from one without.
+    /// Whether a page with UTF-8 names differs from a page without.
     pub(super) fn has_dots(&self) -> bool {
         self.counted.views.have_dots()
     }
 
-    /// The page. Counters are read first, and of them the first that was bound: what is recorded before it is on the page.
+    /// Renders the page. Counters are read first, in the order of registration, so that everything recorded before a counter was incremented is on
+    /// the page.
     pub(super) fn render(&self, spelling: Spelling) -> String {
         let Counted { counters, gauges, histograms, views } = &self.counted;
         let mut page = String::new();

@@ -11,22 +11,20 @@ use tokio::{
 
 use super::{Exporter, MetricsService, deadline::WriteDeadline, service::text};
 
-/// How long to wait when no connection can be accepted, for lack of file descriptors for example.
+/// How long to wait if a connection cannot be accepted, for example because there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections there may be. A page is some megabytes at most, and each peer may be slow to take its own.
+/// The maximum number of connections. A page has some megabytes at most, and each peer may read it slowly.
 const CONNECTIONS: usize = 32;
 
-/// How long a peer may take to send the head of a request, and as long again to take the answer: three times what Prometheus waits
-/// for a scrape by default.
+/// How long a peer may take to send the request head, and again to read the response: three times the default scrape timeout of Prometheus.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Exporter {
-    /// Serves `/metrics` on a port of its own, for as long as the future is polled: spawn it. Dropping it closes the
-    /// connections.
+    /// Serves `/metrics` on a separate port, for as long as the future is polled: spawn it. Dropping it closes the connections.
     ///
-    /// There are 32 connections at most; others wait until one of these is closed. It is closed when its peer takes more than 30
-    /// seconds to send a request, or to take the answer.
+    /// At most 32 connections are open; others wait until one is closed. A connection is closed if its peer takes more than 30 seconds to send a
+    /// request, or to read the response.
     ///
     /// ```no_run
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,7 +41,7 @@ impl Exporter {
         async move {
             let mut connections = JoinSet::new();
             loop {
-                // Those that have ended are let go here, too.
+                // Connections that have ended are removed here, too.
                 while connections.len() >= CONNECTIONS {
                     connections.join_next().await;
                 }
@@ -67,7 +65,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, metrics: Metric
     let stream = WriteDeadline::new(TokioIo::new(stream), PATIENCE);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    // A scraper that goes away mid-answer is no concern of the server.
+    // If a scraper disconnects, that is not an error of the server.
     let _ = http.serve_connection(stream, answer).await;
 }
 
@@ -95,7 +93,7 @@ mod tests {
 
     const GET: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
 
-    /// A peer of a server whose buffers take little of a page.
+    /// A peer of a server whose buffers hold only a small part of a page.
     fn connect(exporter: &Exporter) -> (DuplexStream, JoinHandle<()>) {
         let (peer, stream) = duplex(64);
         (peer, tokio::spawn(connection(stream, exporter.service())))
@@ -105,7 +103,7 @@ mod tests {
         Exporter::builder().build().unwrap().1
     }
 
-    /// Reads one answer.
+    /// Reads one response.
     async fn page(peer: &mut (impl AsyncRead + Unpin)) -> String {
         let mut page = String::new();
         let mut read = async || char::from(peer.read_u8().await.unwrap());
@@ -125,7 +123,7 @@ mod tests {
         let (mut peer, server) = connect(&exporter);
         peer.write_all(&GET[..20]).await.unwrap();
         let began = Instant::now();
-        let end = tokio::time::timeout(2 * PATIENCE, peer.read_u8()).await.expect("it is let go");
+        let end = tokio::time::timeout(2 * PATIENCE, peer.read_u8()).await.expect("it is closed");
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         server.await.unwrap();
         assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
@@ -137,11 +135,11 @@ mod tests {
             let exporter = exporter();
             let (mut peer, mut server) = connect(&exporter);
             peer.write_all(GET).await.unwrap();
-            // Not from the request on: it is rendered on another thread, and the clock of this test would not wait for that.
+            // Not measured from the request on: the page is rendered on another thread, for which the clock of this test does not wait.
             peer.read_u8().await.unwrap();
             let (began, mut sips) = (Instant::now(), vec![0; sip]);
             loop {
-                assert!(began.elapsed() < 2 * PATIENCE, "it is not let go");
+                assert!(began.elapsed() < 2 * PATIENCE, "it is not closed");
                 tokio::select! {
                     ended = &mut server => break ended.unwrap(),
                     () = sleep(Duration::from_secs(1)) => peer.read_exact(&mut sips).await.map(drop).unwrap(),

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{CONTENT_TYPE, UTF8_CONTENT_TYPE, views::Spelling, worker::Worker};
 
-/// Answers `GET` and `HEAD` with the metrics. Never waits for a request that is being measured.
+/// Answers `GET` and `HEAD` with the metrics. It does not wait for requests that are being measured.
 #[derive(Clone, Debug)]
 pub struct MetricsService {
     worker: Arc<Worker>,
@@ -26,7 +26,7 @@ impl MetricsService {
 
     pub(super) async fn answer(self, method: Method, headers: HeaderMap) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "metrics are to be read with GET\n");
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET to read the metrics\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
@@ -44,7 +44,7 @@ impl MetricsService {
     }
 }
 
-/// Whether one of the media types that are accepted is the text format with UTF-8 names: Prometheus 3 asks for it unless it is told not to.
+/// Whether the accepted media types include the text format with UTF-8 names. Prometheus 3 asks for it by default.
 fn asks_for_utf8_names(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {

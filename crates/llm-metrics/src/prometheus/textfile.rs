@@ -1,4 +1,4 @@
-//! A page in a file, for jobs that nobody scrapes in time.
+//! Writes a page to a file, for jobs that end before a scrape.
 
 use std::{
     ffi::OsString,
@@ -11,14 +11,14 @@ use std::{
 use super::Exporter;
 
 impl Exporter {
-    /// Writes what a scrape would get now into a file for the [textfile collector] of node exporter: whoever reads it sees what was there before,
-    /// or all of this, and never a part. Call it when the job ends, whatever its result.
+    /// Writes the page that a scrape would get now to a file for the [textfile collector] of node exporter. The write is atomic: readers see the old
+    /// file or the new one. Call it when the job ends, whatever its result.
     ///
-    /// The file is written beside its place under another name, which takes the name at the end. Build the exporter with
-    /// [`process_metrics(false)`](super::ExporterBuilder::process_metrics), since node exporter has such metrics of its own, and give each job that writes into one folder a
-    /// [`constant_label`](super::ExporterBuilder::constant_label): the same series in two files is an error.
+    /// The page is written to a temporary file in the same folder, which is then renamed. Build the exporter with
+    /// [`process_metrics(false)`](super::ExporterBuilder::process_metrics), because node exporter has its own process metrics, and give each job that
+    /// writes into the folder a [`constant_label`](super::ExporterBuilder::constant_label): the same series in two files is an error.
     ///
-    /// Blocks until it is written.
+    /// Blocks until the file is written.
     ///
     /// ```
     /// use llm_metrics::{LlmMetrics, prometheus::Exporter};
@@ -33,13 +33,13 @@ impl Exporter {
     /// ```
     ///
     /// # Errors
-    /// When the name does not end in `.prom`, since the collector passes over other files, or the file cannot be written.
+    /// If the name does not end in `.prom`, because the collector ignores other files, or if the file cannot be written.
     ///
     /// [textfile collector]: https://github.com/prometheus/node_exporter#textfile-collector
     pub fn write_textfile(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
         let (Some(name), Some("prom")) = (path.file_name(), path.extension().and_then(|end| end.to_str())) else {
-            let what = format!("{} does not end in .prom: node exporter passes over such files", path.display());
+            let what = format!("{} does not end in .prom: node exporter ignores such files", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         };
         let unfinished = path.with_file_name(unfinished(name.to_owned()));
@@ -51,7 +51,7 @@ impl Exporter {
     }
 }
 
-/// A name that the collector passes over, and that nobody else writes to.
+/// A name that the collector ignores, and that no other writer uses.
 fn unfinished(mut name: OsString) -> PathBuf {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     name.push(format!(".{}-{}", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));

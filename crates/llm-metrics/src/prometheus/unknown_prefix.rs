@@ -1,4 +1,4 @@
-//! Histograms of a catalogue under a prefix that the exporter does not know, which it exports as summaries.
+//! Histograms of a catalogue under an unknown prefix, which the exporter exports as summaries.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +20,7 @@ impl UnknownPrefix {
         Self { settings, histograms, logged: AtomicBool::new(false) }
     }
 
-    /// A histogram is registered that is in no catalogue.
+    /// Call it for each histogram that is in no catalogue.
     pub(super) fn check(&self, key: &Key) {
         if self.logged.load(Ordering::Relaxed) || !self.histograms.iter().any(|row| is_row_but_for_prefix(row, key)) {
             return;
@@ -30,7 +30,7 @@ impl UnknownPrefix {
             let _ = crate::record::catch_panic(|| {
                 tracing::warn!(
                     target: crate::spans::HINTS,
-                    "`{}` is exported as a summary, which no rule and no dashboard can read: it looks like a histogram of the catalogue under a prefix that \
+                    "`{}` is exported as a summary, which rules and dashboards cannot use: it looks like a histogram of the catalogue under a prefix that \
                      the exporter does not know. Build the metrics with `Builder::exporter`, or pass their naming to `ExporterBuilder::naming`",
                     key.name()
                 );
@@ -39,7 +39,7 @@ impl UnknownPrefix {
     }
 }
 
-/// Whether the name differs in its first word alone, and the row's labels are there.
+/// Whether the name differs only in its prefix, and the row's labels are present.
 fn is_row_but_for_prefix(row: &MetricDef, key: &Key) -> bool {
     let rest = row.name.find('_').map_or(row.name, |at| &row.name[at..]);
     let has = |label: &&str| key.labels().any(|own| own.key() == *label);

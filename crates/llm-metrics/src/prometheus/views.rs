@@ -1,4 +1,4 @@
-//! What was counted once, under the names of other dialects.
+//! The recorded metrics under the names of other dialects.
 
 use std::{
     collections::BTreeMap,
@@ -19,28 +19,28 @@ use crate::catalog::{
     dialect::{Family, Source, Value},
 };
 
-/// How names with dots are spelled.
+/// How names with dots are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// With underscores, for every scraper.
     Underscores,
-    /// As they are, in quotes, for scrapers that ask for UTF-8 names.
+    /// Unchanged, in quotes, for scrapers that ask for UTF-8 names.
     Dots,
 }
 
-/// The families of the dialects that are on the page beside the catalogue, or in its place.
+/// The families of the other dialects on the page.
 #[derive(Debug, Default)]
 pub(super) struct Views(Vec<View>);
 
 #[derive(Debug)]
 struct View {
     family: Family,
-    /// The names under which the rows of its sources are counted.
+    /// The names under which the rows of its sources are recorded.
     counted: Vec<String>,
 }
 
 impl Views {
-    /// Adds a family. If there is one of that name it has the labels of both: the versions of OpenTelemetry share some.
+    /// Adds a family. If one of that name exists, its labels are merged: the versions of OpenTelemetry share some names.
     pub(super) fn add(&mut self, family: Family, naming: &Naming) {
         if let Some(known) = self.0.iter_mut().find(|known| known.family.name == family.name) {
             for (known, more) in known.family.sources.iter_mut().zip(family.sources) {
@@ -56,7 +56,7 @@ impl Views {
         self.0.push(View { family, counted });
     }
 
-    /// Whether a page for scrapers that ask for UTF-8 names differs from that for others.
+    /// Whether a page for scrapers that ask for UTF-8 names differs from a page for others.
     pub(super) fn have_dots(&self) -> bool {
         self.0.iter().any(|view| view.family.name.contains('.'))
     }
@@ -146,9 +146,9 @@ impl View {
     }
 }
 
-/// The labels of a series in a dialect; `None` if it is not there.
+/// The labels of a series in a dialect; `None` if the series is absent there.
 ///
-/// What is no label of the row (a constant label, a request label) is taken over as it is, unless the dialect has one of that name.
+/// A label that is not one of the row (a constant label, a request label) is kept, unless the dialect has a label of that name.
 fn labels(source: &Source, key: &Key, spelling: Spelling) -> Option<String> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     let mut add = |to: &str, value: &str| {
@@ -188,7 +188,7 @@ fn quoted(name: &str) -> bool {
     name.contains('.')
 }
 
-/// A bound as Python's `prometheus_client` writes it: with a point, and from a million on with an exponent.
+/// A bound as Python's `prometheus_client` writes it: with a decimal point, and from a million on with an exponent.
 fn python(bound: f64) -> String {
     if bound < 1e6 {
         return format!("{bound:?}");

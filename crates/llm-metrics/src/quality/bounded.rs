@@ -1,8 +1,8 @@
-//! Bytes that are kept until all of them are there: a schema, and the answer that is to follow it.
+//! Bytes that are buffered until they are complete: a schema, and the answer to be validated against it.
 
 use std::fmt;
 
-/// Bytes up to a limit. Once there are more, none are kept.
+/// Bytes up to a limit. Beyond the limit, none are kept.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct BoundedBytes {
     bytes: Vec<u8>,
@@ -30,7 +30,7 @@ impl BoundedBytes {
     }
 }
 
-/// Without the text, which must not reach a log.
+/// Without the text, which must not be logged.
 impl fmt::Debug for BoundedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoundedBytes").field("length", &self.bytes.len()).finish_non_exhaustive()

@@ -1,6 +1,6 @@
-//! Which checks are made.
+//! Settings of the checks.
 
-/// Which checks are made on what models say. All are on by default, except for that of JSON schemas, which needs the feature `json-schema`.
+/// The checks of model output. All are on by default, except for that of JSON schemas, which needs the feature `json-schema`.
 ///
 /// ```
 /// use llm_metrics::{LlmMetrics, QualityChecks};
@@ -9,7 +9,7 @@
 /// # Ok::<(), llm_metrics::BuildError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it is given to `Builder::quality`"]
+#[must_use = "pass it to `Builder::quality`"]
 pub struct QualityChecks {
     pub(crate) structured_output: bool,
     pub(crate) tool_calls: bool,
@@ -33,7 +33,7 @@ impl QualityChecks {
         Self::each(true)
     }
 
-    /// No check: nothing is looked at, and there are no series of output quality.
+    /// No checks: nothing is inspected, and there are no series of output quality.
     pub const fn none() -> Self {
         Self::each(false)
     }
@@ -51,31 +51,31 @@ impl QualityChecks {
         }
     }
 
-    /// Whether outputs that were to be JSON are: `llm_structured_outputs_total`.
+    /// Whether structured output is valid JSON: `llm_structured_outputs_total`.
     pub const fn structured_output(mut self, on: bool) -> Self {
         self.structured_output = on;
         self
     }
 
-    /// Whether tools are called by a name that was offered, with arguments that are JSON: `llm_tool_calls_total`.
+    /// Whether tool calls have a known name, and arguments that are valid JSON: `llm_tool_calls_total`.
     pub const fn tool_calls(mut self, on: bool) -> Self {
         self.tool_calls = on;
         self
     }
 
-    /// What cut outputs and prompts: `llm_output_truncated_total`, `llm_input_truncated_total`.
+    /// The causes of cut outputs and prompts: `llm_output_truncated_total`, `llm_input_truncated_total`.
     pub const fn truncation(mut self, on: bool) -> Self {
         self.truncation = on;
         self
     }
 
-    /// Whether an answer has anything in it: `llm_output_empty_total`.
+    /// Whether an answer is empty: `llm_output_empty_total`.
     pub const fn empty(mut self, on: bool) -> Self {
         self.empty = on;
         self
     }
 
-    /// Whether outputs go round in circles: `llm_output_repetition_total`. The check that costs most.
+    /// Whether outputs repeat themselves in a loop: `llm_output_repetition_total`. The most expensive check.
     pub const fn repetition(mut self, on: bool) -> Self {
         self.repetition = on;
         self
@@ -87,18 +87,18 @@ impl QualityChecks {
         self
     }
 
-    /// Whether something stands in outputs that should not: `llm_output_anomalies_total`.
+    /// Whether outputs contain text that should not be there: `llm_output_anomalies_total`.
     pub const fn anomalies(mut self, on: bool) -> Self {
         self.anomalies = on;
         self
     }
 
-    /// Whether outputs follow the JSON schema of their request: `llm_structured_outputs_total` with `result="schema_mismatch"`. Off by
-    /// default, and without effect where [`structured_output`](Self::structured_output) is off.
+    /// Whether outputs match the JSON schema of their request: `llm_structured_outputs_total` with `result="schema_mismatch"`. Off by default, and
+    /// without effect if [`structured_output`](Self::structured_output) is off.
     ///
-    /// Unlike the other checks, this one keeps text: the schema of a request (32 KiB at most) and each of its answers (64 KiB each at most,
-    /// four choices at most). It compiles the schema and validates when the answer ends, in the task that ends it: for up to about
-    /// a tenth of a second with the largest schemas and answers that are checked.
+    /// Unlike the other checks, this one buffers text: the schema of a request (at most 32 KiB) and each of its answers (at most 64 KiB each, at most
+    /// four choices). When the answer ends, it compiles the schema and validates, in the task that ends the answer. This takes up to about a tenth of
+    /// a second for the largest schemas and answers.
     ///
     /// The result is `unchecked` for what is larger, for a schema that is estimated to take longer or does not compile, and for one with
     /// references to elsewhere (another document, an anchor): nothing is ever fetched. `format` is asserted in drafts up to 7, and an
@@ -117,7 +117,7 @@ impl QualityChecks {
         self
     }
 
-    /// At least one check is made.
+    /// Whether at least one check is on.
     pub(crate) fn any(self) -> bool {
         Self { json_schema: false, ..self } != Self::none()
     }

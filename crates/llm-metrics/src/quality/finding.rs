@@ -1,11 +1,11 @@
-//! What a check has to say.
+//! The result of a check.
 
 use crate::vocabulary::{
     AnomalyKind, EmptyKind, InputTruncation, RefusalKind, RepetitionKind, StructuredFormat, StructuredResult,
     ToolCallResult, TruncationCause,
 };
 
-/// Something that a check found, good or bad.
+/// The result of a check, whether good or bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     StructuredOutput(StructuredFormat, StructuredResult),

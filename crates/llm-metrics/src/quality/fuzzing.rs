@@ -1,6 +1,6 @@
-//! The entry points of the targets in `fuzz/`, which exist under `--cfg fuzzing` alone.
+//! The entry points of the fuzz targets in `fuzz/`. They exist only under `--cfg fuzzing`.
 
-#![allow(missing_docs, clippy::exhaustive_enums, reason = "nobody can depend on it")]
+#![allow(missing_docs, clippy::exhaustive_enums, reason = "no crate can depend on it")]
 
 use super::{
     ChoiceEnd, Finding, Outputs, Part, QualityChecks, RequestEnd, RequestedOutput, ToolNames,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::vocabulary::{FinishReason, StructuredFormat, TruncationCause};
 
-/// What a text is, by the validator of JSON.
+/// The JSON validator's verdict on a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Json {
     Valid,
@@ -30,7 +30,7 @@ pub fn json<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Json {
     }
 }
 
-/// An answer with all checks on, of which one piece of each kind was read: what allocates has allocated.
+/// An answer with all checks on. It has read one piece of each kind, so that all memory is allocated.
 #[derive(Debug)]
 pub struct Checked {
     outputs: Outputs,
@@ -49,7 +49,7 @@ impl Checked {
         Self { outputs }
     }
 
-    /// Reads a piece as answer of one choice, and as arguments of a call of another; tells how many findings there were.
+    /// Reads a piece as the answer of one choice, and as arguments of a tool call of another. Returns the number of findings.
     pub fn read(&mut self, piece: &[u8]) -> usize {
         let mut findings = 0;
         self.outputs.text(0, Part::Answer, piece, &mut |_| findings += 1);
@@ -57,7 +57,7 @@ impl Checked {
         findings
     }
 
-    /// What was found at the end.
+    /// The findings at the end.
     #[must_use]
     pub fn end(mut self) -> Vec<String> {
         let mut found = Vec::new();

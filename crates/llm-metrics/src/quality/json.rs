@@ -1,37 +1,37 @@
-//! Whether a text is JSON, told while it comes.
+//! Validates JSON incrementally.
 
-/// Nesting beyond this is not followed; most parsers refuse much less.
+/// The deepest nesting that is validated. Most parsers reject much less.
 const DEEPEST: usize = 256;
 
-/// What a text is so far.
+/// The state of a text so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validity {
-    /// One JSON value, white space around it allowed.
+    /// One JSON value, possibly with white space around it.
     Valid,
-    /// No value yet, but what follows could make it one.
+    /// No complete value yet, but more text could complete it.
     Prefix,
-    /// No JSON, whatever follows.
+    /// Not JSON, whatever follows.
     Invalid,
-    /// Nested deeper than is followed.
+    /// Nested too deeply to be validated.
     TooDeep,
 }
 
-/// Validates one JSON text ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)) as it comes, cut anywhere.
+/// Validates one JSON text ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)) incrementally, split at any place.
 ///
-/// It knows the grammar, and no more: that a number fits, that no key comes twice and that surrogates come in pairs is the business of
-/// whoever reads the value. Bytes inside of strings are taken as they are.
+/// It checks only the grammar. It does not check that numbers are in range, that keys are unique or that surrogates are paired. Bytes inside strings
+/// are accepted unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonValidator {
     state: State,
     depth: u16,
-    /// A bit for each open bracket: whether it is an object's.
+    /// A bit per open bracket: 1 for an object.
     objects: [u64; DEEPEST / 64],
     is_object: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A value has to come.
+    /// A value must follow.
     Value,
     /// After `[`.
     ValueOrEnd,
@@ -54,11 +54,11 @@ enum State {
         key: bool,
         missing: u8,
     },
-    /// `word`, of which so many bytes have come.
+    /// `word`, and how many of its bytes have arrived.
     Word(Word, u8),
     Number(Number),
     Invalid,
-    /// The value was complete, and something followed.
+    /// The value was complete, and more text followed.
     Trailing,
     TooDeep,
 }
@@ -80,11 +80,11 @@ impl Word {
     }
 }
 
-/// What the last byte of a number was.
+/// The last byte of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Number {
     Minus,
-    /// A zero that no digit may follow.
+    /// A zero, after which no digit may follow.
     Zero,
     Integer,
     Point,
@@ -100,7 +100,7 @@ impl Number {
         matches!(self, Self::Zero | Self::Integer | Self::Fraction | Self::ExponentDigits)
     }
 
-    /// What the number is with one more byte; `None` if that does not belong to it.
+    /// The state of the number after one more byte; `None` if the byte does not belong to the number.
     fn with(self, byte: u8) -> Option<Self> {
         Some(match (self, byte) {
             (Self::Minus, b'0') => Self::Zero,
@@ -122,7 +122,7 @@ impl Default for JsonValidator {
 }
 
 impl JsonValidator {
-    /// Reads on. Tells where the byte stands with which the text ceased to be JSON, if it does so here.
+    /// Reads more text. Returns the index of the byte that makes the text invalid, if there is one.
     pub(crate) fn read(&mut self, text: &[u8]) -> Option<usize> {
         if self.has_failed() {
             return None;
@@ -155,17 +155,17 @@ impl JsonValidator {
         }
     }
 
-    /// No value has begun.
+    /// Whether no value has begun.
     pub(crate) fn is_blank(&self) -> bool {
         self.state == State::Value && self.depth == 0
     }
 
-    /// The text was complete before something followed that made it invalid.
+    /// Whether the text was a complete value before it became invalid.
     pub(crate) fn has_trailing(&self) -> bool {
         self.state == State::Trailing
     }
 
-    /// The outermost value is an object.
+    /// Whether the outermost value is an object.
     pub(crate) fn is_object(&self) -> bool {
         self.is_object
     }
@@ -177,7 +177,7 @@ impl JsonValidator {
     fn step(&mut self, byte: u8) {
         let blank = matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
         self.state = match self.state {
-            // Neither a byte that stands for itself nor the closing quote.
+            // An escape, a control character or a byte outside of ASCII: the slow path.
             State::Text { key } if byte == b'\\' => State::Escape { key },
             State::Text { .. } => State::Invalid,
             State::Number(number) => match number.with(byte) {
@@ -265,7 +265,7 @@ impl JsonValidator {
     }
 }
 
-/// Bytes that stand for themselves in a string.
+/// Bytes in a string that need no further check.
 static PLAIN: [bool; 256] = {
     let mut plain = [true; 256];
     let mut byte = 0;
@@ -292,12 +292,12 @@ mod tests {
         json.validity()
     }
 
-    /// `IgnoredAny` keeps to the grammar: no depth, no range of numbers.
+    /// `IgnoredAny` checks only the grammar: no depth, no ranges of numbers.
     fn oracle(text: &[u8]) -> Validity {
         let may_go_on = |text: &[u8]| parse(text).map_or_else(|error| error.is_eof(), |()| true);
         match parse(text) {
             Ok(()) => Validity::Valid,
-            // `1.` is an error to serde_json, as is `1.x`; unlike that it becomes a number by a digit.
+            // serde_json rejects `1.` and `1.x` alike, but a digit would make `1.` a number.
             Err(error) if error.is_eof() || may_go_on(&[text, b"0"].concat()) => Validity::Prefix,
             Err(_) => Validity::Invalid,
         }
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(json.read(b"x"), None, "once");
     }
 
-    /// Bytes that make JSON and near misses of it.
+    /// Bytes of JSON, and of texts that are almost JSON.
     fn near_json() -> impl Strategy<Value = Vec<u8>> {
         let token = prop::sample::select(vec![
             "{", "}", "[", "]", ":", ",", "\"", "\"a\"", "\\", "\\u00e9", "\\n", " ", "\n", "0", "1", "-", ".", "e",

@@ -1,11 +1,10 @@
-//! What should not stand in an answer: tokens of the chat template, and characters that stand for broken ones. And what of an
-//! answer is reasoning.
+//! Detects text that should not be in an answer (tokens of the chat template, replacement characters), and separates reasoning from the answer.
 
 use memchr::{memchr, memchr3};
 
-/// Tokens by which templates tell turns and tools apart. All begin with `<` or `[`, and have neither further on.
+/// Tokens with which templates mark turns and tools. Each begins with `<` or `[`, and contains neither after that.
 ///
-/// `<s>` and `</s>` are not among them: they are HTML, too.
+/// `<s>` and `</s>` are not in the list, because they are also HTML.
 const SPECIAL_TOKENS: [&[u8]; 28] = [
     b"</think>",
     b"</tool_call>",
@@ -33,36 +32,36 @@ const SPECIAL_TOKENS: [&[u8]; 28] = [
     b"<|tool_call|>",
     b"<|user|>",
     b"<|vision_start|>",
-    // DeepSeek's have a bar and a space of their own.
+    // DeepSeek's tokens have special bar and space characters.
     "<｜end▁of▁sentence｜>".as_bytes(),
     b"[/INST]",
 ];
 const OPENS_REASONING: usize = 5;
 const CLOSES_REASONING: usize = 0;
 
-/// After so many bytes that are not white space an answer has begun, with or without `<think>`.
+/// The answer has begun after this many bytes that are not white space, with or without `<think>`.
 const BEGUN: u8 = SPECIAL_TOKENS[OPENS_REASONING].len() as u8 + 1;
 
 /// The bytes of U+FFFD.
 const REPLACEMENT: &[u8; 3] = b"\xEF\xBF\xBD";
 
-/// What was found in a piece of text.
+/// The finding in a piece of text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) special_token: bool,
     pub(crate) replacement_char: bool,
 }
 
-/// Watches the text of one answer.
+/// Checks the text of one answer.
 ///
-/// A token that stands in Markdown code, or in reasoning, is spoken of and not leaked.
+/// A token inside Markdown code or reasoning is a quotation, not a leak.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Markup {
     token: Candidates,
     code: Code,
     replacement: u8,
     reasoning: Reasoning,
-    /// Bytes of the answer that are not white space, up to [`BEGUN`]: reasoning is opened at the beginning alone.
+    /// Bytes of the answer that are not white space, up to [`BEGUN`]: reasoning can only start at the beginning.
     solid: u8,
     any: bool,
 }
@@ -96,29 +95,29 @@ impl Markup {
         }
     }
 
-    /// Reasoning came in a field of its own: tags in the answer are spoken of.
+    /// Reasoning arrived in a separate field, so tags in the answer are text.
     pub(crate) fn reasoning_apart(&mut self) {
         if self.reasoning == Reasoning::None {
             self.reasoning = Reasoning::Closed;
         }
     }
 
-    /// The answer began with `<think>`, and no `</think>` has come.
+    /// Whether the answer began with `<think>`, and `</think>` is missing.
     pub(crate) fn reasoning_is_open(&self) -> bool {
         self.reasoning == Reasoning::Open
     }
 
-    /// Reasoning stood in the answer's text.
+    /// Whether there was reasoning in the answer's text.
     pub(crate) fn has_reasoning(&self) -> bool {
         self.reasoning != Reasoning::None
     }
 
-    /// Something other than white space and reasoning was said.
+    /// Whether there was text other than white space and reasoning.
     pub(crate) fn has_answer(&self) -> bool {
         self.solid > 0
     }
 
-    /// There was text, whatever it was.
+    /// Whether there was any text.
     pub(crate) fn has_text(&self) -> bool {
         self.any
     }
@@ -160,7 +159,7 @@ impl Markup {
     }
 }
 
-/// The special tokens that the text may be in the middle of: a range of the sorted list, and how much of them has come.
+/// The special tokens that the text may be inside of: a range of the sorted list, and the number of bytes that have matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Candidates {
     from: u8,
@@ -173,7 +172,7 @@ impl Candidates {
         self.from == self.to
     }
 
-    /// The token that ends with this byte.
+    /// The token that this byte completes.
     fn step(&mut self, byte: u8) -> Option<usize> {
         if matches!(byte, b'<' | b'[') {
             *self = Self { from: 0, to: SPECIAL_TOKENS.len() as u8, seen: 0 };
@@ -198,7 +197,7 @@ impl Candidates {
     }
 }
 
-/// Whether the text is in Markdown code: between runs of backticks of the same length, of which one or two end with the line.
+/// Whether the text is in Markdown code: between runs of backticks of the same length. A run of one or two backticks only counts within its line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Code {
     open: u8,
@@ -227,8 +226,8 @@ impl Code {
     }
 }
 
-/// Whether no byte means something where nothing is under way. Most fragments are a word, too short to be worth a call; all their
-/// bytes are looked at, which takes fewer branches than to stop at one.
+/// Whether no byte is special, if no match is in progress. Most fragments are a word, too short for a function call. The loop looks at all bytes,
+/// which takes fewer branches than stopping at the first match.
 #[inline]
 fn is_uninteresting(text: &[u8]) -> bool {
     if text.len() < 32 {
@@ -238,13 +237,13 @@ fn is_uninteresting(text: &[u8]) -> bool {
     }
 }
 
-/// How many bytes come before one that means something where nothing is under way.
+/// The number of bytes before the first special one, if no match is in progress.
 fn uninteresting(text: &[u8]) -> usize {
     let before = memchr3(b'<', b'[', b'`', text).unwrap_or(text.len());
     memchr(REPLACEMENT[0], &text[..before]).unwrap_or(before)
 }
 
-/// The bytes that mean something.
+/// The special bytes.
 static INTERESTING: [bool; 256] = {
     let mut interesting = [false; 256];
     interesting[b'<' as usize] = true;

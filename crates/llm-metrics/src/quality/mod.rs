@@ -1,10 +1,9 @@
-//! Checks on what a model said: whether it has the form that was asked for, whether tools can be called with it, whether it was cut, is
-//! empty, goes round in circles, or holds what should not be there.
+//! Checks of model output: whether it has the requested format, whether its tool calls can be executed, and whether it is cut, empty, stuck in a
+//! loop, or contains text that should not be there.
 //!
-//! Each check is an incremental automaton: it takes text in any pieces, keeps state of a fixed size and no text, allocates nothing once it
-//! runs, and cannot fail. It knows neither how the text came nor what is recorded of it: [`Outputs`] takes pieces of text and emits
-//! [`Finding`]s. The check of JSON schemas is the exception, and therefore off by default: it keeps schema and answer, up to a limit, and
-//! works on them when the answer ends.
+//! Each check is an incremental automaton: it accepts text in any pieces, has state of a fixed size, keeps no text, allocates nothing while it runs,
+//! and cannot fail. It is independent of protocols and metrics: [`Outputs`] reads pieces of text and emits [`Finding`]s. The check of JSON schemas is
+//! the exception, and therefore off by default: it buffers schema and answer, up to a limit, and validates when the answer ends.
 //!
 //! ```text
 //!                    ┌─ markup        tags of reasoning, leaked tokens, replacement characters
@@ -42,31 +41,31 @@ pub(crate) use truncation::{Prompt, PromptLimit};
 
 use crate::vocabulary::{EmptyKind, FinishReason, InputTruncation, StructuredFormat, TruncationCause};
 
-/// Choices that are checked; further ones are counted and not looked at.
+/// Choices that are checked; further ones are counted but not checked.
 const MAX_TRACKED: usize = 4;
 
-/// What a piece of text is.
+/// The kind of a piece of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Answer,
     Reasoning,
     Refusal,
-    /// Speech or an image.
+    /// Audio or an image.
     Media,
-    /// Told apart by [`Outputs::tool_name`] and [`Outputs::tool_arguments`].
+    /// Read by [`Outputs::tool_name`] and [`Outputs::tool_arguments`].
     ToolCall,
 }
 
-/// What the request asked for, as far as it can be checked.
+/// The parts of the request that outputs are checked against.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestedOutput {
     pub(crate) format: Option<StructuredFormat>,
     pub(crate) tools: Option<Box<ToolNames>>,
-    /// The schema of that format, where it is to be checked.
+    /// The schema of that format, if the output is to be validated.
     pub(crate) schema: Option<Box<BoundedBytes>>,
 }
 
-/// The outputs of one request, one for each choice.
+/// The outputs of one request, one per choice.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     checks: QualityChecks,
@@ -79,19 +78,19 @@ pub(crate) struct Outputs {
 struct TrackedChoice {
     choice: u32,
     reason: Option<FinishReason>,
-    /// It cannot be told which text is its own: it is not judged.
+    /// Its text cannot be separated from that of other choices, so it is not checked.
     mixed_up: bool,
     output: Output,
 }
 
-/// How a request ended, as far as it matters to its outputs.
+/// The end of a request, as far as it matters for its outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestEnd {
-    /// What became of the choices that had not finished.
+    /// The end of the choices without a finish reason.
     pub(crate) open: ChoiceEnd,
-    /// What cut those that finished because of a limit.
+    /// The limit that cut the choices with the finish reason `length`.
     pub(crate) on_limit: TruncationCause,
-    /// The answer is there in full, so that what is not there is missing.
+    /// Whether the answer is complete, so that missing parts are really missing.
     pub(crate) complete: bool,
 }
 
@@ -100,22 +99,22 @@ impl Outputs {
         Self { checks, requested, tracked: Vec::new(), tools: ToolCalls::default() }
     }
 
-    /// The output is to have this form.
+    /// Sets the requested output format.
     pub(crate) fn expect(&mut self, format: StructuredFormat) {
         self.requested.format = Some(format);
     }
 
-    /// All texts together have no more bytes: what they are too short for is not looked for.
+    /// Limits the total length of all texts: checks that need longer texts are skipped.
     pub(crate) fn at_most(&mut self, bytes: u64) {
         self.checks.repetition &= repetition::fits_into(bytes);
     }
 
-    /// A choice was seen.
+    /// Call it when a choice was seen.
     pub(crate) fn choice(&mut self, choice: u32) {
         self.output(choice);
     }
 
-    /// A piece of a choice's text.
+    /// Reads a piece of a choice's text.
     #[inline]
     pub(crate) fn text(&mut self, choice: u32, part: Part, text: &[u8], emit: &mut impl FnMut(Finding)) {
         let (checks, json) = (self.checks, self.checks.structured_output && self.requested.format.is_some());
@@ -124,7 +123,7 @@ impl Outputs {
         }
     }
 
-    /// A piece of the name of a call.
+    /// Reads a piece of a tool call's name.
     pub(crate) fn tool_name(&mut self, choice: u32, call: u32, name: &[u8], emit: &mut impl FnMut(Finding)) {
         self.tool_text(choice, name, emit);
         if self.checks.tool_calls {
@@ -132,7 +131,7 @@ impl Outputs {
         }
     }
 
-    /// A piece of the arguments of a call.
+    /// Reads a piece of a tool call's arguments.
     pub(crate) fn tool_arguments(&mut self, choice: u32, call: u32, arguments: &[u8], emit: &mut impl FnMut(Finding)) {
         self.tool_text(choice, arguments, emit);
         if self.checks.tool_calls {
@@ -144,7 +143,7 @@ impl Outputs {
         self.text(choice, Part::ToolCall, text, emit);
     }
 
-    /// Some text of the one choice was emitted as that of the other.
+    /// Call it if text of one choice was emitted as that of another.
     pub(crate) fn mixed_up(&mut self, one: u32, other: u32) {
         for choice in [one, other] {
             if let Some(tracked) = self.tracked(choice) {
@@ -153,39 +152,39 @@ impl Outputs {
         }
     }
 
-    /// An event is over.
+    /// Call it at the end of an event.
     #[inline]
     pub(crate) fn end_event(&mut self) {
         self.tools.end_event();
     }
 
-    /// The calls that were begun are complete.
+    /// Call it when the open tool calls are complete.
     pub(crate) fn end_tool_calls(&mut self, emit: &mut impl FnMut(Finding)) {
         self.tools.complete(self.requested.tools.as_deref(), emit);
     }
 
-    /// The prompt was cut.
+    /// Call it when the prompt was cut.
     pub(crate) fn input_truncated(&mut self, evidence: InputTruncation, emit: &mut impl FnMut(Finding)) {
         if self.checks.truncation {
             emit(Finding::InputTruncated(evidence));
         }
     }
 
-    /// A choice says why it finished. It is judged when the request has ended, and all counts are known.
+    /// Stores a choice's finish reason. The choice is evaluated when the request has ended, because only then all counts are known.
     pub(crate) fn finish(&mut self, choice: u32, reason: FinishReason) {
         if let Some(tracked) = self.tracked(choice) {
             tracked.reason = Some(reason);
         }
     }
 
-    /// The request ended, and with it its choices.
+    /// Ends the request, and its choices.
     pub(crate) fn end(&mut self, end: RequestEnd, emit: &mut impl FnMut(Finding)) {
         if self.tracked.is_empty() && end.complete && self.checks.empty {
             emit(Finding::Empty(EmptyKind::NoChoices));
         }
         for tracked in std::mem::take(&mut self.tracked).into_iter().filter(|tracked| !tracked.mixed_up) {
             let ending = match tracked.reason {
-                // The engine did not finish it, whatever it says.
+                // The engine did not finish the choice, whatever it reports.
                 Some(FinishReason::Error | FinishReason::Abort) => ChoiceEnd::StreamCut,
                 Some(reason) => ChoiceEnd::Finished { reason, on_limit: end.on_limit },
                 None => end.open,

@@ -1,4 +1,4 @@
-//! In the place of [`schema`](super::schema) without the feature `json-schema`: the check cannot be switched on then.
+//! Replaces [`schema`](super::schema) without the feature `json-schema`: then the check cannot be turned on.
 
 use crate::vocabulary::StructuredResult;
 

@@ -1,4 +1,4 @@
-//! The checks on one choice.
+//! The checks of one choice.
 
 use super::{
     Finding, Part, QualityChecks, RequestedOutput, markup::Markup, repetition::Repetition, structured::StructuredOutput,
@@ -10,11 +10,11 @@ use crate::vocabulary::{
 /// How a choice ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChoiceEnd {
-    /// The model, or a limit, ended it. `on_limit` is which limit that would be.
+    /// The model or a limit ended it. `on_limit` is the limit, if it was one.
     Finished { reason: FinishReason, on_limit: TruncationCause },
-    /// The stream broke off.
+    /// The stream was truncated.
     StreamCut,
-    /// Nobody waited for the rest.
+    /// The client disconnected.
     ClientGone,
 }
 
@@ -26,7 +26,7 @@ impl ChoiceEnd {
         }
     }
 
-    /// What cut the choice, if it was cut.
+    /// The cause, if the choice was cut.
     pub(crate) fn cause(self) -> Option<TruncationCause> {
         match self {
             Self::Finished { reason: FinishReason::Length, on_limit } => Some(on_limit),
@@ -37,12 +37,12 @@ impl ChoiceEnd {
     }
 }
 
-/// What is known of one choice.
+/// The state of one choice.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output {
     structured: StructuredOutput,
     markup: Markup,
-    /// Where loops are looked for: most of an output's state is this.
+    /// The check for loops: most of an output's state.
     repetition: Option<Box<Repetition>>,
     reasoned: bool,
     refused: bool,
@@ -52,12 +52,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// `keeps_bytes`: its JSON is kept, to be validated against a schema.
+    /// `keeps_bytes`: buffer the JSON, to validate it against a schema.
     pub(super) fn new(keeps_bytes: bool) -> Self {
         Self { structured: StructuredOutput::new(keeps_bytes), ..Self::default() }
     }
 
-    /// The next piece of a text.
+    /// Reads the next piece of a text.
     #[inline]
     pub(super) fn read(
         &mut self,
@@ -100,7 +100,7 @@ impl Output {
         }
     }
 
-    /// Judges what can be judged at the end alone. Only of an answer that is there in full can a part be empty.
+    /// Evaluates what is only known at the end. Only a complete answer can be empty.
     pub(super) fn end(
         mut self,
         ending: ChoiceEnd,
@@ -129,7 +129,7 @@ impl Output {
         if checks.anomalies && finished && self.markup.reasoning_is_open() {
             self.anomaly(AnomalyKind::UnclosedReasoning, emit);
         }
-        // Whoever left cut the answer himself, and a call or a refusal is an answer of another form.
+        // A client that disconnected cut the answer itself, and a tool call or a refusal is a different kind of answer.
         if let Some(format) =
             requested.format.filter(|_| checks.structured_output && ending != ChoiceEnd::ClientGone && !elsewhere)
         {

@@ -1,7 +1,7 @@
-//! Whether JSON is what its schema allows.
+//! Validates JSON against its schema.
 //!
-//! The caller writes the schema and steers the answer, so both may be hostile. Nothing is fetched, patterns are matched without backtracking,
-//! and the work is estimated before it is begun: what could take longer than about a tenth of a second is left unchecked.
+//! The caller writes the schema and can influence the answer, so both may be hostile. Nothing is fetched, patterns are matched without backtracking,
+//! and the work is estimated first: a validation that could take longer than about a tenth of a second is skipped.
 
 use std::panic::catch_unwind;
 
@@ -10,20 +10,20 @@ use serde_json::Value;
 
 use crate::vocabulary::StructuredResult;
 
-/// Values that a schema may have, with each reference replaced by what it refers to.
+/// The maximum number of values in a schema, after each reference is replaced by its target.
 const SCHEMA_VALUES: usize = 10_000;
-/// How deep they may be nested.
+/// The maximum nesting depth.
 const MAX_DEPTH: usize = 256;
-/// Values of the schema times values of the answer.
+/// The maximum of: values of the schema times values of the answer.
 const WORK: usize = 1 << 20;
-/// Patterns, counted as values are.
+/// Patterns, counted like values.
 const PATTERNS: usize = 32;
-/// Bytes that one compiled pattern may have.
+/// The maximum bytes of one compiled pattern.
 const PATTERN_BYTES: usize = 1 << 18;
-/// Bytes of all compiled patterns times bytes of the answer: each byte may visit each state of a pattern.
+/// The maximum of: bytes of all compiled patterns times bytes of the answer. Each byte may visit each state of a pattern.
 const PATTERN_WORK: usize = 1 << 31;
 
-/// Whether an answer, which is JSON, follows its schema.
+/// Whether an answer, which is valid JSON, matches its schema.
 pub(super) fn judge(schema: &[u8], answer: &[u8]) -> StructuredResult {
     match catch_unwind(|| is_valid(schema, answer)).ok().flatten() {
         Some(true) => StructuredResult::Valid,
@@ -32,7 +32,7 @@ pub(super) fn judge(schema: &[u8], answer: &[u8]) -> StructuredResult {
     }
 }
 
-/// `None`: it cannot be told.
+/// `None`: it cannot be decided.
 fn is_valid(schema: &[u8], answer: &[u8]) -> Option<bool> {
     let schema = parse_schema(schema)?;
     let cost = Cost::of(&schema)?;
@@ -45,7 +45,7 @@ fn is_valid(schema: &[u8], answer: &[u8]) -> Option<bool> {
     Some(validator.is_valid(&value))
 }
 
-/// vLLM takes a schema as a string, too.
+/// vLLM also accepts a schema as a string.
 fn parse_schema(bytes: &[u8]) -> Option<Value> {
     match serde_json::from_slice(bytes).ok()? {
         Value::String(text) => serde_json::from_str(&text).ok(),
@@ -66,31 +66,31 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// What one value of an answer may cost at most: each value of the schema is looked at, and each pattern matched.
+/// The maximum cost of one value of an answer: each value of the schema is checked, and each pattern matched.
 struct Cost {
     values: usize,
     patterns: usize,
 }
 
 impl Cost {
-    /// `None`: it is too much, or it cannot be seen what is referred to.
+    /// `None`: it costs too much, or a reference cannot be resolved.
     fn of(schema: &Value) -> Option<Self> {
         let mut expansion = Expansion { root: schema, open: vec!["#"], values: 0, patterns: 0, recursions: 0 };
         expansion.add(schema, 0)?;
-        // What refers to itself may do so in several places at once, and each looks at the same value of the answer again.
+        // A recursive reference may be used in several places, and each of them checks the same value of the answer again.
         let times = 1 + expansion.recursions;
         Some(Self { values: expansion.values * times, patterns: expansion.patterns * times })
     }
 }
 
-/// A schema, with each reference replaced by what it refers to.
+/// A schema, with each reference replaced by its target.
 struct Expansion<'a> {
     root: &'a Value,
-    /// The references that are being followed. One of these leads back to itself, and is not followed again.
+    /// The references that are being followed. A reference to one of them is recursive, and is not followed again.
     open: Vec<&'a str>,
     values: usize,
     patterns: usize,
-    /// How many references lead back to themselves.
+    /// The number of recursive references.
     recursions: usize,
 }
 
@@ -113,7 +113,7 @@ impl<'a> Expansion<'a> {
     fn key(&mut self, key: &str, member: &'a Value, depth: usize) -> Option<()> {
         match (key, member) {
             ("$ref", Value::String(reference)) => self.follow(reference, depth),
-            // They move what references start from, and it takes the whole of the specification to know where to.
+            // These change the base of references, and resolving them requires the whole specification.
             ("$id" | "id", Value::String(_)) if depth > 0 => None,
             ("$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$recursiveRef" | "$recursiveAnchor", Value::String(_)) => {
                 None
@@ -134,7 +134,7 @@ impl<'a> Expansion<'a> {
             self.recursions += 1;
             return Some(());
         }
-        // What is escaped in a fragment might be the same by another name.
+        // An escaped fragment might be another spelling of the same name.
         let pointer = reference.strip_prefix('#').filter(|pointer| !pointer.contains('%'))?;
         let target = self.root.pointer(pointer)?;
         self.open.push(reference);
@@ -196,7 +196,7 @@ mod tests {
             json!({"$ref": "#anchor", "$defs": {"a": {"$anchor": "anchor"}}}),
             json!({"type": "objekt"}),
             json!({"type": "string", "pattern": "(unclosed"}),
-            // Only backtracking could match it.
+            // It could only be matched by backtracking.
             json!({"type": "string", "pattern": "(?=a)b"}),
             json!({"type": "string", "pattern": "((a{1000}){1000}){1000}"}),
             json!({"$schema": "http://127.0.0.1:9/dialect.json", "type": "object"}),

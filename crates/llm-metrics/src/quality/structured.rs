@@ -1,4 +1,4 @@
-//! Whether an answer that was to be JSON is JSON.
+//! Checks whether an answer that should be JSON is JSON.
 
 use super::{
     bounded::BoundedBytes,
@@ -7,41 +7,41 @@ use super::{
 };
 use crate::vocabulary::{StructuredFormat, StructuredResult};
 
-/// How many bytes of an answer are kept for its schema.
+/// The maximum bytes of an answer that are buffered for its schema.
 const MAX_ANSWER: usize = 64 << 10;
 
 const OPENS_REASONING: &[u8] = b"<think>";
 const CLOSES_REASONING: &[u8] = b"</think>";
 
-/// Judges an answer as it comes: bare JSON, JSON in the first Markdown fence, or neither.
+/// Checks an answer incrementally: bare JSON, JSON in the first Markdown fence, or neither.
 ///
-/// What stands before a `</think>` is no part of the answer, nor is the prose around a fence.
+/// Text before a `</think>` is not part of the answer, nor is the text around a fence.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StructuredOutput {
     json: JsonValidator,
     place: Place,
-    /// How much of `<think>` stands at the beginning, and of `</think>` at the end of what is no JSON.
+    /// The number of bytes that match `<think>` at the beginning, or `</think>` at the end of text that is not JSON.
     opening: u8,
     closing: u8,
-    /// The JSON, where it is to be validated against a schema.
+    /// The JSON, if it is to be validated against a schema.
     bytes: Option<Box<BoundedBytes>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
-    /// All so far is JSON.
+    /// Everything so far is JSON.
     #[default]
     Bare,
-    /// It is not; a fence may follow. Only white space stands on the line.
+    /// It is not JSON, but a fence may follow. The line has only white space so far.
     LineStart,
-    /// So many backticks stand at the beginning of the line.
+    /// The number of backticks at the beginning of the line.
     Backticks(u8),
     /// In the line that opens a fence.
     Info,
     Line,
     /// In the fence.
     Fence,
-    /// There was a fence.
+    /// After the fence.
     After,
 }
 
@@ -50,7 +50,7 @@ impl StructuredOutput {
         Self { bytes: keeps_bytes.then(Box::default), ..Self::default() }
     }
 
-    /// The result of an answer that is JSON, by its schema. A request for `json_object` has none, and any JSON is valid.
+    /// The result for an answer that is JSON, by its schema. A request for `json_object` has no schema, and any JSON is valid.
     pub(super) fn by_schema(&self, format: StructuredFormat, schema: Option<&BoundedBytes>) -> StructuredResult {
         let Some(schema) = schema else {
             let needs_one = format == StructuredFormat::JsonSchema;
@@ -74,7 +74,7 @@ impl StructuredOutput {
         }
     }
 
-    /// What the answer is at its end, which came before its time if it was `cut`.
+    /// The result at the end of the answer, which is premature if it was `cut`.
     pub(crate) fn result(&self, cut: bool) -> StructuredResult {
         let unfinished = if cut { StructuredResult::Truncated } else { StructuredResult::InvalidJson };
         let good = if self.place == Place::Bare { StructuredResult::Valid } else { StructuredResult::Fenced };
@@ -83,7 +83,7 @@ impl StructuredOutput {
             (Place::Bare | Place::Fence | Place::After, Validity::Valid) => good,
             (Place::After, _) if self.json.has_trailing() => good,
             (Place::Bare | Place::Fence, Validity::Prefix) => unfinished,
-            // The fence, or the reasoning, has only just been opened.
+            // The fence or the reasoning was opened, and nothing has followed.
             (Place::Info | Place::Backticks(_), _) => unfinished,
             (Place::LineStart | Place::Line, _) if usize::from(self.opening) == OPENS_REASONING.len() => unfinished,
             _ => StructuredResult::InvalidJson,
@@ -96,7 +96,7 @@ impl StructuredOutput {
         }
         let was_blank = self.json.is_blank();
         let Some(at) = self.json.read(text) else { return &[] };
-        // The byte that is no JSON may open a fence, or a tag.
+        // The invalid byte may open a fence, or a tag.
         let nothing_before = was_blank && text[..at].iter().all(u8::is_ascii_whitespace);
         self.place = if nothing_before { Place::LineStart } else { Place::Line };
         self.opening = if nothing_before { 0 } else { u8::MAX };
@@ -105,7 +105,7 @@ impl StructuredOutput {
 
     fn fence<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         let Some(at) = self.json.read(text) else { return &[] };
-        // Whether that is the end of the fence, which needs no line of its own, or no JSON: there is no second try.
+        // Either this is the end of the fence, which need not be on a new line, or it is not JSON: there is no second attempt.
         if self.json.has_trailing() && text[at] != b'`' {
             self.json = invalid();
         }
@@ -113,7 +113,7 @@ impl StructuredOutput {
         &text[at..]
     }
 
-    /// What is no JSON: looks for a fence, and for the end of reasoning.
+    /// In text that is not JSON: looks for a fence, and for the end of reasoning.
     fn prose<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         for (at, byte) in text.iter().enumerate() {
             if self.closes_reasoning(*byte) {

@@ -1,4 +1,4 @@
-//! Whether the calls that a model makes can be made.
+//! Checks whether tool calls can be executed.
 
 use super::{
     Finding,
@@ -6,16 +6,16 @@ use super::{
 };
 use crate::vocabulary::ToolCallResult;
 
-/// Calls that may be open at the same time; one more ends the oldest of them.
+/// The maximum number of open calls; one more ends the oldest.
 pub(super) const OPEN_CALLS: usize = 8;
-/// Names that a request may offer and that are known; with more of them, none is unknown.
+/// The maximum number of tool names of a request. If it offers more, no name counts as unknown.
 pub(super) const OFFERED_NAMES: usize = 64;
 
 /// The names of the tools that a request offers, as hashes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolNames {
     hashes: Vec<u64>,
-    /// There were more, or some without a name: what is not among these may be.
+    /// There were more, or some without a name: a name that is missing here may still be valid.
     open: bool,
 }
 
@@ -28,12 +28,12 @@ impl ToolNames {
         }
     }
 
-    /// A name cannot be among the unknown ones any more.
+    /// From now on no name counts as unknown.
     pub(crate) fn leave_open(&mut self) {
         self.open = true;
     }
 
-    /// Adds those of another part of the request.
+    /// Adds names from another part of the request.
     pub(crate) fn extend(&mut self, more: &Self) {
         let room = OFFERED_NAMES - self.hashes.len();
         self.open |= more.open || more.hashes.len() > room;
@@ -45,7 +45,7 @@ impl ToolNames {
     }
 }
 
-/// FNV-1a: it takes a name in pieces. Who makes names collide passes for a known tool, and gains nothing by it.
+/// FNV-1a, because it accepts a name in pieces. A caller who creates collisions only hides an unknown tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NameHash(u64);
 
@@ -65,11 +65,11 @@ impl NameHash {
     }
 }
 
-/// Which call of which choice.
+/// The call and the choice.
 type CallKey = (u32, u32);
 
-/// Follows the calls of an answer. Pieces of one call are joined by the index that they come with; a further name under the
-/// same index begins a further call, since some servers give every call the index 0.
+/// Tracks the calls of an answer. Pieces of one call are joined by their index. A further name under the same index begins a new call, because some
+/// servers give every call the index 0.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolCalls {
     open: Vec<Call>,
@@ -80,7 +80,7 @@ pub(super) struct Call {
     key: CallKey,
     name: NameHash,
     arguments: JsonValidator,
-    /// What the last piece was; `None` once its event is over.
+    /// The kind of the last piece; `None` after its event ended.
     last: Option<Part>,
 }
 
@@ -96,23 +96,23 @@ impl Call {
     }
 
     fn result(&self, offered: Option<&ToolNames>) -> ToolCallResult {
-        // Without a name there is nothing to be looked for.
+        // There is no name to check.
         if self.name != NameHash::EMPTY && offered.is_some_and(|offered| offered.excludes(self.name)) {
             return ToolCallResult::UnknownTool;
         }
         match self.arguments.validity() {
-            // None at all: most servers write nothing for a tool that takes nothing.
+            // No arguments at all: most servers write nothing for a tool without parameters.
             Validity::Prefix if self.arguments.is_blank() => ToolCallResult::Valid,
             Validity::Prefix => ToolCallResult::Incomplete,
             Validity::Valid if self.arguments.is_object() => ToolCallResult::Valid,
-            // Nobody's arguments are nested so deep.
+            // Real arguments are not nested so deeply.
             Validity::Valid | Validity::Invalid | Validity::TooDeep => ToolCallResult::InvalidJson,
         }
     }
 }
 
 impl ToolCalls {
-    /// A piece of the name of a call.
+    /// Reads a piece of a call's name.
     pub(crate) fn name(
         &mut self,
         key: CallKey,
@@ -129,7 +129,7 @@ impl ToolCalls {
         call.last = Some(Part::Name);
     }
 
-    /// A piece of the arguments of a call.
+    /// Reads a piece of a call's arguments.
     pub(crate) fn arguments(
         &mut self,
         key: CallKey,
@@ -142,7 +142,7 @@ impl ToolCalls {
         call.last = Some(Part::Arguments);
     }
 
-    /// An event is over: a name is never cut in two by it.
+    /// Ends an event: a name is never split over two events.
     pub(crate) fn end_event(&mut self) {
         self.open.iter_mut().for_each(|call| call.last = None);
     }
@@ -152,7 +152,7 @@ impl ToolCalls {
         self.open.drain(..).for_each(|call| emit(Finding::ToolCall(call.result(offered))));
     }
 
-    /// Ends the calls of a choice. If that was `cut`, arguments of the last one may have been about to come.
+    /// Ends the calls of a choice. If it was `cut`, arguments of the last call may be missing.
     pub(crate) fn end(&mut self, choice: u32, cut: bool, offered: Option<&ToolNames>, emit: &mut impl FnMut(Finding)) {
         let last = self.open.iter().rfind(|call| call.key.0 == choice).map(|call| call.key);
         self.open.retain(|call| {

@@ -1,34 +1,34 @@
-//! What cut an output or a prompt.
+//! The causes of a cut output or prompt.
 
 use crate::vocabulary::{InputTruncation, TruncationCause};
 
-/// A prompt shorter than this says nothing about how many bytes a token has.
+/// A shorter prompt says nothing about the number of bytes per token.
 const LEAST_TEXT: u64 = 8192;
-/// No text has so many bytes a token: English has four to five, code three, JSON with much white space eight.
+/// No text has this many bytes per token: English has four to five, code three, JSON with much white space eight.
 const MOST_BYTES_A_TOKEN: u64 = 16;
 
-/// A prompt that its engine may cut and not say so.
+/// A prompt that its engine may cut without reporting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prompt {
-    /// How long the request is in which it stands.
+    /// The length of the request.
     pub(crate) bytes: u64,
     pub(crate) limit: Option<PromptLimit>,
 }
 
-/// The context that the request asked for, in tokens.
+/// The context length that the request asked for, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PromptLimit {
     pub(crate) context: u64,
-    /// What may be left of a prompt that is longer.
+    /// The token counts that remain of a longer prompt.
     pub(crate) left: [u64; 4],
 }
 
-/// Which limit an output ran into that ended with the finish reason `length`. Where the request set none, or had not come to
-/// it, it was the model's context (or a limit of the server's own, which nobody tells).
+/// The limit behind the finish reason `length`. If the request set no limit or did not reach it, it was the model's context (or a limit of the
+/// server, which no server reports).
 pub(crate) fn on_limit(max_tokens: Option<u64>, output_tokens: Option<u64>, choices: u64) -> TruncationCause {
     match (max_tokens, output_tokens) {
         (None, _) => TruncationCause::ContextWindow,
-        // The count is over all choices, and the limit is for each.
+        // The count is over all choices, but the limit is per choice.
         (Some(limit), Some(tokens)) if choices == 1 && tokens < limit => TruncationCause::ContextWindow,
         (Some(_), _) => TruncationCause::MaxTokens,
     }
@@ -42,11 +42,11 @@ pub(crate) fn of_input(reported: bool, prompt: Option<Prompt>, input_tokens: Opt
     suspected(prompt?, input_tokens?).then_some(InputTruncation::Suspected)
 }
 
-/// Whether an engine that does not say so has cut this prompt: it counts far fewer tokens than a text of so many bytes has, or just as many as it leaves
-/// of a prompt that is too long.
+/// Whether an engine that does not report it has cut this prompt: it counts far fewer tokens than a text of this length has, or exactly as many as it
+/// keeps of a prompt that is too long.
 fn suspected(Prompt { bytes, limit }: Prompt, tokens: u64) -> bool {
     let too_few = bytes >= LEAST_TEXT && tokens.saturating_mul(MOST_BYTES_A_TOKEN) < bytes;
-    // A token has a byte: a text of fewer bytes than the context has tokens is not too long for it.
+    // A token has at least one byte, so a text with fewer bytes than the context has tokens is not too long.
     too_few || limit.is_some_and(|limit| bytes >= limit.context && limit.left.contains(&tokens))
 }
 

@@ -1,20 +1,20 @@
-//! Counts of durations in buckets that are the same for every latency, from a token's to a request's.
+//! Counts of durations in buckets that are the same for every latency, from time per token to request duration.
 
-/// Buckets an octave, as a power of two: four, so that a bucket is 14 to 25 % wide.
+/// Buckets per octave, as a power of two: four, so that a bucket is 14 to 25 % wide.
 const STEPS: u32 = 2;
-/// The lowest bound is 2⁻¹⁴ s, 61 µs; what is below is in the first bucket.
+/// The lowest bound is 2⁻¹⁴ s, 61 µs. Lower values are in the first bucket.
 const LOWEST: i32 = -14;
-/// The highest is 2¹¹ s, 34 minutes; what is above is in the last bucket.
+/// The highest is 2¹¹ s, 34 minutes. Higher values are in the last bucket.
 const HIGHEST: i32 = 11;
 
 pub(super) const BUCKETS: usize = ((HIGHEST - LOWEST) as usize) << STEPS;
 
-/// An `f64` without its lower bits is the number of a bucket that is as wide as those bits: the exponent, and as many bits of
-/// the mantissa as there are steps in an octave.
+/// The bucket number is the value's `f64` representation without its lower bits: the exponent, and as many bits of the mantissa as there are steps in
+/// an octave.
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS;
 const FIRST: u64 = ((1023 + LOWEST) as u64) << STEPS;
 
-/// Samples of some time, in a fixed number of bytes, whatever their number. The largest is kept as it is.
+/// Samples in a fixed number of bytes, whatever their number. The largest sample is stored exactly.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     counts: [u32; BUCKETS],
@@ -24,7 +24,7 @@ pub(crate) struct Histogram {
 impl Histogram {
     pub(crate) const EMPTY: Self = Self { counts: [0; BUCKETS], max: 0.0 };
 
-    /// Counts a sample, which is not negative.
+    /// Counts a sample, which must not be negative.
     pub(super) fn record(&mut self, seconds: f64) {
         let bucket = (seconds.to_bits() >> SHIFT).saturating_sub(FIRST).min(BUCKETS as u64 - 1);
         let count = &mut self.counts[bucket as usize];
@@ -47,7 +47,7 @@ impl Histogram {
         self.max
     }
 
-    /// The value that a share `q` of the samples does not exceed, as exact as its bucket; never above the largest sample.
+    /// The quantile `q` of the samples, with the accuracy of its bucket, and never above the largest sample.
     pub(super) fn quantile(&self, q: f64) -> f64 {
         let rank = (q * self.count() as f64).ceil().max(1.0);
         let mut below = 0.0;
@@ -84,7 +84,7 @@ mod tests {
         for bucket in 0..BUCKETS {
             let (lower, upper) = (bound(bucket), bound(bucket + 1));
             assert!(lower < upper && upper <= lower * 1.25, "{lower} to {upper}");
-            // The bound itself belongs to the bucket above it.
+            // A bound belongs to the bucket above it.
             assert_eq!(of([lower]).counts[bucket], 1);
             assert_eq!(of([f64::from_bits(upper.to_bits() - 1)]).counts[bucket], 1);
         }

@@ -1,17 +1,17 @@
-//! What happened lately, in bounded memory: for each model a window of latencies, and for all a ring of finished requests.
+//! Recent measurements in bounded memory: a window of latencies for each model, and a ring of finished requests for all models.
 //!
-//! A scrape every 15 seconds sees a histogram that has grown, and of a spike of two seconds only what a quantile over minutes
-//! leaves of it. The window keeps each second apart, so that whoever looks within a minute sees it in the maximum.
+//! A scrape every 15 seconds sees a histogram that has grown. A spike of two seconds hardly changes a quantile over minutes. The window stores each
+//! second separately, so that a scrape within a minute sees the spike in the maximum.
 //!
 //! ```text
 //! model ─ latency ─ second │ 0 │ 1 │ … │ 60 │ 0 …    each a histogram of 100 buckets and a maximum, 416 bytes
 //! ```
 //!
-//! A latency of a model takes 61 such slots for a window of 60 seconds, 25 KB, once it has a sample: 76 KB a model that streams.
-//! The number of models is bounded by the label policy. The ring is 1,024 requests, some 200 KB.
+//! Each latency of a model takes 61 such slots for a window of 60 seconds, 25 KB, after its first sample: 76 KB per model that streams. The number of
+//! models is bounded by the label policy. The ring has 1,024 requests, about 200 KB.
 //!
-//! Time comes from the caller, as a monotonic instant. Locks are held for one sample, or while one model's latency is added up,
-//! which is microseconds: a scrape never waits for a request, nor a request for a scrape.
+//! The caller passes the time, as a monotonic instant. Locks are held for one sample, or while one model's latency is added up, which takes
+//! microseconds: scrapes and requests do not wait for each other.
 
 mod histogram;
 mod ring;
@@ -41,7 +41,7 @@ pub(crate) struct Recent {
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     began: Instant,
-    /// How many seconds a window looks back.
+    /// The length of a window, in seconds.
     back: u32,
 }
 
@@ -58,13 +58,13 @@ impl Latency {
 }
 
 impl Recent {
-    /// With windows that look back by `window`, in whole seconds.
+    /// With windows of length `window`, in whole seconds.
     pub(crate) fn new(began: Instant, window: Duration) -> Self {
         let clock = Clock { began, back: whole_seconds(window) };
         Self { clock, models: RwLock::default(), requests: Ring::default() }
     }
 
-    /// The windows of a model: always the same for the same name.
+    /// The windows of a model. The same name always returns the same windows.
     pub(crate) fn model(&self, name: &Arc<str>) -> Arc<Model> {
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = models.iter().find(|model| model.name == *name) {
@@ -102,7 +102,7 @@ impl Model {
         &self.name
     }
 
-    /// Counts samples that became known now.
+    /// Counts samples that are known since now.
     pub(crate) fn record(&self, now: Instant, samples: impl IntoIterator<Item = (Latency, Duration)>) {
         let second = self.clock.second(now);
         let mut windows = self.windows();
@@ -111,7 +111,7 @@ impl Model {
         }
     }
 
-    /// The samples that are in the window now; `None` where there has never been one.
+    /// The samples in the window; `None` if there has never been one.
     pub(crate) fn samples(&self, now: Instant, latency: Latency) -> Option<Histogram> {
         let since = self.clock.second(now).saturating_sub(self.clock.back);
         let windows = self.windows();
@@ -119,7 +119,7 @@ impl Model {
         window.is_used().then(|| window.samples(since))
     }
 
-    /// What the window says now; `None` where nothing is in it.
+    /// The statistics of the window; `None` if it is empty.
     pub(crate) fn latency(&self, now: Instant, latency: Latency) -> Option<RecentLatency> {
         RecentLatency::of(&self.samples(now, latency)?)
     }
@@ -140,7 +140,7 @@ impl Clock {
     }
 }
 
-/// At most `u32::MAX` of them, 136 years.
+/// At most `u32::MAX` seconds, 136 years.
 fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -5,7 +5,7 @@ use std::{
 
 use crate::vocabulary::{Endpoint, ErrorType, FinishReason, Operation, Outcome, Thinking, Usage};
 
-/// How many finished requests are kept.
+/// The number of finished requests that are kept.
 pub(crate) const KEPT: usize = 1024;
 
 /// The last finished requests.
@@ -15,7 +15,7 @@ pub(super) struct Ring(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     requests: Vec<RecentRequest>,
-    /// Where the oldest is, whose place is the next one's once all places are taken.
+    /// The index of the oldest, which the next one replaces when the ring is full.
     oldest: usize,
 }
 
@@ -40,46 +40,47 @@ impl Ring {
     }
 }
 
-/// A request that has ended, as it was recorded. It holds no content: nothing of the prompt, nothing of the answer.
+/// A request that has ended, as recorded. It holds no content: nothing from the prompt or the response.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RecentRequest {
     /// When it ended.
     pub ended: Instant,
-    /// The model as metrics have it: `other` where the name is over the cap.
+    /// The value of the label `model`: `other` if the name is over the cap.
     pub model: Arc<str>,
-    /// The kind of work.
+    /// The operation.
     pub operation: Operation,
     /// The route template.
     pub endpoint: Endpoint,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// Why it was rejected or failed.
     pub error_type: Option<ErrorType>,
-    /// The status of the response's head, if there was one.
+    /// The status of the response head, if there was one.
     pub status: Option<u16>,
-    /// Why the model stopped; of several choices, one that finished.
+    /// The finish reason; with several choices, that of one that finished.
     pub finish_reason: Option<FinishReason>,
-    /// Whether the answer was streamed.
+    /// Whether the response was streamed.
     pub stream: bool,
     /// Whether the model reasoned.
     pub thinking: Thinking,
     /// From its arrival to its end.
     pub duration: Duration,
-    /// From its arrival to the first event that bore a token; streams only.
+    /// From its arrival to the first event with a token. Streams only.
     pub time_to_first_token: Option<Duration>,
-    /// From its arrival to the first token of the answer proper; streams only.
+    /// From its arrival to the first token of the answer, after any reasoning. Streams only.
     pub time_to_first_answer_token: Option<Duration>,
-    /// The mean time a token after the first one; streams of two tokens or more.
+    /// The mean time per output token after the first. Streams with at least two tokens.
     pub time_per_output_token: Option<Duration>,
-    /// Token counts, where they are known.
+    /// Token counts, as far as they are known.
     pub usage: Usage,
-    /// [Request labels](crate::Builder::request_label) as metrics have them, each with its value: `other` where that is over its cap, `unknown` where there was none.
+    /// The [request labels](crate::Builder::request_label) with the values in the metrics: `other` if the value is over its cap, `unknown` if there
+    /// was none.
     pub labels: Arc<[(Arc<str>, Arc<str>)]>,
 }
 
 impl RecentRequest {
-    /// The value of a request label; `None` where metrics have no such label.
+    /// The value of a request label; `None` if there is no such label.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.iter().find(|(label, _)| **label == *name).map(|(_, value)| &**value)

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::histogram::Histogram;
 
-/// Latencies of the last seconds: a slot a second, used in turn. Takes its memory with the first sample, and no more of it
-/// afterwards, whatever the rate.
+/// Latencies of the last seconds: a ring with one slot per second. It allocates its memory at the first sample, and no more afterwards, whatever the
+/// rate.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     slots: Box<[Slot]>,
@@ -11,29 +11,29 @@ pub(super) struct Window {
 
 #[derive(Clone, Debug)]
 struct Slot {
-    /// The second whose samples it has.
+    /// The second of its samples.
     second: u32,
     samples: Histogram,
 }
 
 impl Window {
-    /// Counts a sample of this second, in a window that looks back as many.
+    /// Records a sample of `seconds`, taken in second `second`, in a window of `back` seconds.
     pub(super) fn record(&mut self, second: u32, back: u32, seconds: f64) {
         if self.slots.is_empty() {
-            // One more than it looks back, as the second at hand is not over.
+            // One slot more than the window, because the current second is not over.
             self.slots = vec![Slot { second: 0, samples: Histogram::EMPTY }; back as usize + 1].into();
         }
         let slot = &mut self.slots[(second % (back + 1)) as usize];
         if slot.second < second {
             *slot = Slot { second, samples: Histogram::EMPTY };
         }
-        // A thread that was held up for as long as the window is has nothing to say about it.
+        // A thread that was descheduled for longer than the window has no sample for it.
         if slot.second == second {
             slot.samples.record(seconds);
         }
     }
 
-    /// Whether there has ever been a sample.
+    /// Whether there has been a sample.
     pub(super) fn is_used(&self) -> bool {
         !self.slots.is_empty()
     }
@@ -43,7 +43,7 @@ impl Window {
         size_of_val(&*self.slots)
     }
 
-    /// The samples since that second.
+    /// The samples since second `since`.
     pub(super) fn samples(&self, since: u32) -> Histogram {
         let mut all = Histogram::EMPTY;
         for slot in self.slots.iter().filter(|slot| slot.second >= since) {
@@ -53,24 +53,24 @@ impl Window {
     }
 }
 
-/// What one latency of one model was over the recent window.
+/// The statistics of one latency of one model over the recent window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecentLatency {
-    /// How many samples there were.
+    /// The number of samples.
     pub count: u64,
-    /// The median, as exact as buckets of a quarter of an octave tell.
+    /// The median, with the accuracy of its bucket (a quarter of an octave).
     pub p50: Duration,
-    /// What 95 % of the samples did not exceed.
+    /// The 95th percentile.
     pub p95: Duration,
-    /// What 99 % of the samples did not exceed.
+    /// The 99th percentile.
     pub p99: Duration,
-    /// The longest, exact.
+    /// The exact maximum.
     pub max: Duration,
 }
 
 impl RecentLatency {
-    /// What samples say; `None` where there is none.
+    /// The statistics of the samples; `None` if there are none.
     pub(crate) fn of(samples: &Histogram) -> Option<Self> {
         let count = samples.count();
         (count > 0).then(|| Self {

@@ -1,8 +1,8 @@
-//! Token counts, and what they say together.
+//! Token counts, and how they combine.
 
 use crate::vocabulary::Usage;
 
-/// Token counts in as little room as they need: none that is kept is over 2³⁰.
+/// Token counts in little memory: no stored count is over 2³⁰.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts([u32; 5]);
 
@@ -34,20 +34,20 @@ impl From<Counts> for Usage {
     }
 }
 
-/// A count that an answer can have, under the names of all protocols.
+/// A token count of an answer, under the names of all protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
     /// The prompt, cached tokens included.
     Input,
-    /// The prompt, but for what was read from a cache or written to one: Anthropic's `input_tokens`.
+    /// The prompt without the tokens that were read from a cache or written to one: Anthropic's `input_tokens`.
     UncachedInput,
     CachedInput,
     CacheWrite,
     Output,
     Reasoning,
-    /// Input and output together: it tells whether reasoning is a part of the output or stands beside it.
+    /// Input and output together. Shows whether reasoning is part of the output or counted separately.
     Total,
-    /// What llama.cpp's `timings` count: the prompt but for what was cached.
+    /// The counts in llama.cpp's `timings`: the prompt without its cached tokens.
     TimedInput,
     TimedCachedInput,
     TimedOutput,
@@ -64,7 +64,7 @@ impl Default for DocumentCounts {
 }
 
 impl DocumentCounts {
-    /// A count may stand in two places: the larger one wins, since a place-holder is small. `None` forgets it.
+    /// A count may occur in two places. The larger one wins, because placeholders are small. `None` removes it.
     pub(super) fn set(&mut self, which: Count, count: Option<u64>) {
         let known = &mut self.0[which as usize];
         *known = match (wide(*known), count) {
@@ -77,13 +77,12 @@ impl DocumentCounts {
         wide(self.0[which as usize])
     }
 
-    /// What a document of place-holders says of the input.
+    /// The input tokens in a document of placeholders.
     pub(super) fn placeholder(&self) -> Placeholder {
         Placeholder(Placeholder::OF.map(|which| self.0[which as usize]))
     }
 
-    /// The last word on the input takes the place of what was said before, but need not repeat what was cached; a zero is
-    /// no word.
+    /// The final input count replaces earlier ones, but need not repeat the cached tokens. A zero is not a count.
     pub(super) fn complete(&mut self, before: Placeholder) {
         let [uncached, cached, written] = before.0.map(wide);
         match self.get(Count::UncachedInput) {
@@ -95,13 +94,13 @@ impl DocumentCounts {
         self.set(Count::CacheWrite, written.or_else(|| self.get(Count::CacheWrite)));
     }
 
-    /// What the usage objects say.
+    /// The counts in the usage objects.
     pub(super) fn usage(&self) -> Usage {
         let (cached_input, cache_write) = (self.get(Count::CachedInput), self.get(Count::CacheWrite));
         let beside = cached_input.unwrap_or(0) + cache_write.unwrap_or(0);
         let input = match (self.get(Count::UncachedInput), self.get(Count::Input)) {
             (Some(uncached), _) => Some(uncached + beside),
-            // More than the whole cannot be a part of it.
+            // A part cannot be larger than the whole.
             (None, Some(input)) if cached_input.is_some_and(|cached| cached > input) => Some(input + beside),
             (None, input) => input,
         };
@@ -115,7 +114,7 @@ impl DocumentCounts {
         believable(Usage { input, cached_input, cache_write, output, reasoning })
     }
 
-    /// xAI counts reasoning beside the output, OpenAI as a part of it.
+    /// xAI counts reasoning in addition to the output, OpenAI as a part of it.
     fn has_reasoning_beside(&self, input: Option<u64>, output: u64, reasoning: u64) -> bool {
         let sum = self
             .get(Count::Total)
@@ -125,7 +124,7 @@ impl DocumentCounts {
         sum == Some(output + reasoning) || (reasoning > output && sum != Some(output))
     }
 
-    /// What the engine counted while it took its times.
+    /// The counts that belong to the engine's timings.
     pub(super) fn timed(&self) -> Usage {
         let cached_input = self.get(Count::TimedCachedInput);
         let input = self.get(Count::TimedInput).map(|input| input + cached_input.unwrap_or(0));
@@ -133,7 +132,7 @@ impl DocumentCounts {
     }
 }
 
-/// What was said of the input before it was known: Anthropic's `message_start`, which proxies fill with an estimate or with zeros.
+/// An early input count: Anthropic's `message_start`, which proxies fill with an estimate or with zeros.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Placeholder([u32; 3]);
 
@@ -147,7 +146,7 @@ impl Default for Placeholder {
     }
 }
 
-/// Some servers write zeros where they know nothing: no prompt is empty, and a usage of nothing but zeros is none.
+/// Some servers write zeros for unknown counts. No prompt is empty, so a usage with only zeros is unknown.
 fn believable(mut usage: Usage) -> Usage {
     usage.input = usage.input.filter(|input| *input > 0);
     if usage.input.is_none() {
@@ -186,14 +185,14 @@ mod tests {
         let output = |counts: &[(Count, u64)]| usage(counts).output;
         assert_eq!(output(&[(Input, 12), (Output, 2), (Reasoning, 317), (Total, 331)]), Some(319));
         assert_eq!(output(&[(Input, 12), (Output, 319), (Reasoning, 317), (Total, 331)]), Some(319));
-        // More than the output can only be beside it.
+        // More than the output, so it is counted separately.
         assert_eq!(output(&[(Input, 12), (Output, 2), (Reasoning, 317)]), Some(319));
         assert_eq!(output(&[(Input, 12), (Output, 20), (Reasoning, 10)]), Some(20));
         assert_eq!(output(&[(Input, 12), (Output, 20), (Reasoning, 10), (Total, 42)]), Some(30));
         assert_eq!(output(&[(Input, 12), (Output, 5), (Reasoning, 0), (Total, 17)]), Some(5));
-        // An answer that was cut while the model reasoned is nothing but reasoning.
+        // An answer that was cut during reasoning consists of reasoning only.
         assert_eq!(output(&[(Input, 12), (Output, 5), (Reasoning, 5)]), Some(5));
-        // A total of 0 is one that nobody knew, and says nothing against it.
+        // A total of 0 is unknown, and does not contradict the parts.
         assert_eq!(output(&[(Input, 12), (Output, 0), (Reasoning, 5), (Total, 0)]), Some(5));
     }
 
@@ -212,7 +211,7 @@ mod tests {
         assert_eq!(usage(&[(Input, 0), (Output, 0), (CachedInput, 0)]), Usage::new());
         assert_eq!(usage(&[(Input, 9), (Output, 0)]), Usage::new().input(9).output(0));
         assert_eq!(usage(&[(Input, 0), (Output, 3)]), Usage::new().output(3));
-        // Of an input that is known, none was cached.
+        // Of a known input, none was cached.
         assert_eq!(usage(&[(Input, 9), (CachedInput, 0)]), Usage::new().input(9).cached_input(0));
     }
 

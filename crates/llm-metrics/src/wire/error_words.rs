@@ -1,12 +1,12 @@
-//! What the code or the type of an error inside an answer says.
+//! The meaning of codes and types of errors inside an answer.
 //!
-//! The table is closed and documented in `docs/METRICS.md`: what is not in it says nothing, and the error counts as
-//! `stream_error`, or in an answer in one piece like a 5xx.
+//! The table is closed and documented in `docs/METRICS.md`. With a word that is not in it, the error counts as `stream_error`, or like a 5xx if the
+//! answer is not streamed.
 
 use super::json::Scalar;
 use crate::vocabulary::{ERROR_WORDS as WORDS, ErrorType};
 
-/// What a code, a type or a status says. A 500 or a 502 says no more than that it is an error.
+/// The error type for a code, a type or a status. A 500 or a 502 only says that it is an error.
 pub(super) fn error_type(value: Scalar<'_>) -> Option<ErrorType> {
     match value {
         Scalar::Number(_) => by_status(value.integer()?),
@@ -35,7 +35,7 @@ fn by_word(word: &[u8]) -> Option<ErrorType> {
     WORDS.iter().find(|(_, words)| words.iter().any(|word| known(&word))).map(|(meaning, _)| *meaning)
 }
 
-/// `BadRequestError`, `bad_request_error` and `bad request error` are one word.
+/// `BadRequestError`, `bad_request_error` and `bad request error` are the same word.
 fn letters(word: &[u8]) -> impl Iterator<Item = u8> + '_ {
     word.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase)
 }

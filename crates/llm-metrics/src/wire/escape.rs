@@ -1,6 +1,6 @@
-//! Escapes of two bytes, which a text of several lines is full of.
+//! Escapes of two bytes, which are frequent in text with several lines.
 
-/// What stands after the backslash, unescaped.
+/// The unescaped byte for the byte after the backslash.
 pub(super) fn unescaped(byte: u8) -> u8 {
     match byte {
         b'b' => 0x08,
@@ -12,10 +12,10 @@ pub(super) fn unescaped(byte: u8) -> u8 {
     }
 }
 
-/// So many bytes of text fit into one piece.
+/// The maximum length of one piece of text.
 pub(super) const SHORT: usize = 64;
 
-/// Unescapes a text that has no escapes but those of two bytes; `None` if it is too long.
+/// Unescapes a text that has only two-byte escapes; `None` if it is too long.
 pub(super) fn unescape<'r>(text: &[u8], room: &'r mut [u8; SHORT]) -> Option<&'r [u8]> {
     let (mut length, mut bytes) = (0, text.iter());
     while let Some(byte) = bytes.next() {
@@ -25,7 +25,7 @@ pub(super) fn unescape<'r>(text: &[u8], room: &'r mut [u8; SHORT]) -> Option<&'r
     Some(&room[..length])
 }
 
-/// Joins the short pieces that escapes leave of a text: to emit one costs more than to copy it.
+/// Joins the short pieces of text between escapes, because emitting a piece costs more than copying it.
 pub(super) struct Joined<T> {
     bytes: [u8; SHORT],
     length: usize,
@@ -51,7 +51,7 @@ impl<T: FnMut(&[u8])> Joined<T> {
         }
     }
 
-    /// The next byte of the text, by what stands after its backslash.
+    /// The next byte of the text, given the byte after its backslash.
     pub(super) fn escape(&mut self, byte: u8) {
         if self.length == self.bytes.len() {
             self.flush();
@@ -60,7 +60,7 @@ impl<T: FnMut(&[u8])> Joined<T> {
         self.length += 1;
     }
 
-    /// Emits what is left.
+    /// Emits the rest.
     pub(super) fn flush(&mut self) {
         if self.length > 0 {
             (self.emit)(&self.bytes[..self.length]);
@@ -73,7 +73,7 @@ impl<T: FnMut(&[u8])> Joined<T> {
 mod tests {
     use super::*;
 
-    /// What `Joined` makes of it, piece by piece.
+    /// The output of `Joined`, piece by piece.
     fn joined(text: &[u8]) -> Vec<u8> {
         let mut emitted = Vec::new();
         let mut joined = Joined::new(|piece: &[u8]| emitted.extend_from_slice(piece));

@@ -1,7 +1,7 @@
-//! From values at their place to events for a [`Sink`]: the part that all protocols share.
+//! Converts values in a document to events for a [`Sink`]: the part that all protocols share.
 //!
-//! Texts are emitted as they flow. What an event says beside its texts (a finish reason, counts, times, an error, its end) is emitted when its
-//! document is complete: one object may be a choice, usage and timings at once, and of a truncated one nothing is emitted.
+//! Texts are emitted immediately. Everything else in an event (a finish reason, counts, times, an error, its end) is emitted when its document is
+//! complete, because one object may be a choice, usage and timings at once, and a truncated document must emit nothing.
 
 mod interpreter;
 
@@ -17,56 +17,56 @@ use super::json::Scalar;
 use super::{Finality, Sink, Timings};
 use crate::vocabulary::{ErrorType, FinishReason, InspectionFailure, MAX_NAME_BYTES, MAX_PLAUSIBLE_TOKENS, Usage};
 
-/// What stands for a model name that is no UTF-8: a name that the label policy refuses.
+/// Replaces a model name that is not UTF-8, and is rejected by the label policy.
 const UNREADABLE: &str = "\0";
 
-/// What a value in an answer means.
+/// The meaning of a value in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fact {
-    /// An object for each choice.
+    /// An object per choice.
     Choice,
     ChoiceIndex,
     FinishReason,
-    /// The whole answer's state, in the words of OpenAI's Responses.
+    /// The state of the whole answer, in the words of OpenAI's Responses.
     Status,
-    /// By its place: it has ended so, unless it has a status that says otherwise.
+    /// Its presence means that the answer ended in this state, unless a status says otherwise.
     Ended(Status),
-    /// `true`: it is made in the background, whether anybody reads it or not.
+    /// `true`: the answer is generated in the background, even if no client reads it.
     Background,
-    /// An object for each call of a tool, and which call it is.
+    /// An object per tool call, and the index of the call.
     ToolCall,
     ToolCallIndex,
-    /// The name of a tool that is called, where it bears no token.
+    /// The name of a called tool, in an event without a token.
     CalledTool,
-    /// By its place: calls of tools that were open are complete.
+    /// Its presence means that the open tool calls are complete.
     ToolCallsEnd,
-    /// By its place: the server itself calls the tool, and goes on with what it says.
+    /// Its presence means that the server itself calls the tool, and continues with the result.
     HostedTool,
     /// `true`: the prompt was cut.
     InputTruncated,
-    /// What an element of a list is: its texts are reasoning, if it says so before them.
+    /// The kind of an element of a list: its texts are reasoning, if the kind comes before them.
     Item,
-    /// What the texts of the events to come are, where they do not say it before.
+    /// The kind of the texts in the events that follow, if these do not say it before the text.
     OpenItem,
     Count(Count),
     Time(Time),
     Model,
-    /// An error, unless it is `false` or empty; a word or number in its place says what it is.
+    /// An error, unless it is `false` or empty. A word or number in its place is the error's type or code.
     Error,
-    /// What the error is: its type. Its code, or status, which knows better.
+    /// The type of the error; its code or status, which is more precise.
     ErrorType,
     ErrorCode,
-    /// A code and a message are an error where there are no choices.
+    /// A code and a message are an error if there are no choices.
     LooseCode,
     LooseMessage,
-    /// `true`, or by its place: nothing comes after this.
+    /// `true`, or its presence, means that nothing follows.
     Done,
-    /// The counts of this document are place-holders; or the last word on the request.
+    /// The counts of this document are placeholders, or final.
     Provisional,
     Final,
 }
 
-/// A time that an engine took, and its unit.
+/// A duration that the engine measured, and its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Time {
     PrefillMilliseconds,
@@ -76,24 +76,24 @@ pub(super) enum Time {
     DecodeNanoseconds,
 }
 
-/// What is known of the choice at hand.
+/// The state of the current choice.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Choice {
-    /// Which one it is in its event, for those that do not say `index`.
+    /// Its position in the event, for servers that do not send `index`.
     ordinal: u16,
     index: Option<Index>,
     /// The index under which it was last emitted.
     emitted_as: Option<Index>,
     open: bool,
     finish: Option<FinishReason>,
-    /// The key under which reasoning came, plus one: some servers send it twice, under its old and its new name.
+    /// The key under which reasoning arrived, plus one: some servers send it twice, under an old and a new name.
     reasoning: u8,
-    /// Which call of a tool it is about, and how many it has shown in this event.
+    /// The index of the current tool call, and the number of calls so far in this event.
     call: u8,
     calls: u8,
 }
 
-/// An index in as little room as it needs; none is so high that it would not fit.
+/// An index in little memory; no real index is too high for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Index(NonZeroU32);
 
@@ -108,7 +108,7 @@ impl Index {
 }
 
 impl Choice {
-    /// What is emitted before `index` is known counts for the choice at that place: nothing can be held back.
+    /// Text that arrives before `index` is emitted for the choice at that position, because nothing can be held back.
     pub(super) fn index(&self) -> u32 {
         self.index.map_or_else(|| u32::from(self.ordinal), Index::get)
     }
@@ -123,34 +123,34 @@ impl Choice {
     }
 }
 
-/// What is known of the body and of the event at hand.
+/// The state of the body and of the current event.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) choice: Choice,
-    /// What the event says beside its texts.
+    /// The facts of the event other than its texts.
     event: EventFacts,
     failures: u8,
     model_emitted: bool,
     error_emitted: bool,
-    /// A tool was called, and it is for the client to answer.
+    /// A tool was called, which the client has to execute.
     called: bool,
-    /// The same of the document or item at hand, unless the server answers.
+    /// The same for the current document or item, unless the server executes the tool.
     calling: bool,
-    /// What the place-holders of the stream said of its input.
+    /// The input count in the placeholders of the stream.
     placeholder: Placeholder,
-    /// The event has shown a choice.
+    /// The event had a choice.
     choices: bool,
-    /// An item of reasoning is open, and events say what they are after their text.
+    /// An item of reasoning is open, and the kind of an event comes after its text.
     reasoning_open: bool,
-    /// The event has facts beside its texts, which another event with the same envelope would have to report again.
+    /// The event has facts other than its texts, which another event with the same envelope would have to emit again.
     pub(super) has_facts: bool,
 }
 
-/// What an event says beside its texts.
+/// The facts of an event other than its texts.
 #[derive(Debug, Default)]
 struct EventFacts {
     anything: bool,
-    /// Why the choice before this one finished.
+    /// The finish reason of the previous choice.
     finish: Option<(u32, FinishReason)>,
     counts: DocumentCounts,
     /// Loading, prefill and decoding, in nanoseconds.
@@ -163,7 +163,7 @@ struct EventFacts {
     done: bool,
     finality: Option<Finality>,
     status: Option<Status>,
-    /// A model was loaded or unloaded, or the work is to be done later: there is no answer.
+    /// A model was loaded or unloaded, or the work was postponed: there is no answer.
     no_generation: bool,
     reasoning_item: bool,
     tool_calls_end: bool,
@@ -190,7 +190,7 @@ impl Facts {
         }
     }
 
-    /// The event is an error, whatever it holds.
+    /// The event is an error, whatever its content.
     pub(super) fn mark_error(&mut self) {
         self.event_mut().error = true;
     }
@@ -202,7 +202,7 @@ impl Facts {
         }
     }
 
-    /// What the word of a document's kind says.
+    /// Applies the word of a document's kind.
     pub(super) fn tagged(&mut self, fact: Fact) {
         let event = self.event_mut();
         match fact {
@@ -220,7 +220,7 @@ impl Facts {
         }
     }
 
-    /// What the document or item at hand has called is called by its client, or by the server.
+    /// Decides whether the client or the server executes the tool calls of the current document or item.
     fn settle_call(&mut self) {
         self.called |= std::mem::take(&mut self.calling) && !self.event.hosted_tool;
     }
@@ -231,7 +231,7 @@ impl Facts {
         &mut self.event
     }
 
-    /// Ends the choice at hand, if there is one.
+    /// Ends the current choice, if there is one.
     pub(super) fn end_choice(&mut self, sink: &mut impl Sink) {
         if !self.choice.open {
             return;
@@ -268,7 +268,7 @@ impl Facts {
         }
     }
 
-    /// Emits what the document says, now that it is complete.
+    /// Emits the facts of the document when it is complete.
     fn emit(&mut self, whole_body: bool, sink: &mut impl Sink) {
         if !self.has_facts {
             return;
@@ -304,7 +304,7 @@ impl Facts {
         }
     }
 
-    /// An error is emitted for a truncated document, too.
+    /// An error is emitted even if the document is truncated.
     pub(super) fn emit_error(&mut self, sink: &mut impl Sink) {
         if self.event.error && !std::mem::replace(&mut self.error_emitted, true) {
             sink.error(self.event.error_code.or(self.event.error_type));
@@ -312,7 +312,7 @@ impl Facts {
     }
 
     fn count(&mut self, which: Count, value: Scalar<'_>, sink: &mut impl Sink) {
-        // A count may stand in two places, and be null in one.
+        // A count may occur in two places, and be null in one of them.
         let Some(tokens) = value.amount() else { return };
         let plausible = Some(tokens).filter(|tokens| *tokens <= MAX_PLAUSIBLE_TOKENS);
         if plausible.is_none() {
@@ -324,18 +324,18 @@ impl Facts {
     fn time(&mut self, which: Time, value: Scalar<'_>) {
         let Some(value) = value.float() else { return };
         let (place, nanoseconds) = match which {
-            // Below that the model was there already.
+            // With a shorter time, the model was already loaded.
             Time::LoadNanoseconds => (0, if value > 1e8 { value } else { 0.0 }),
             Time::PrefillMilliseconds => (1, value * 1e6),
             Time::PrefillNanoseconds => (1, value),
             Time::DecodeMilliseconds => (2, value * 1e6),
             Time::DecodeNanoseconds => (2, value),
         };
-        // What is too large stays too large: some 584 years.
+        // A value that is too large stays too large: about 584 years.
         self.event_mut().times[place] = NonZeroU64::new(nanoseconds.round() as u64);
     }
 
-    /// Tells of an answer that says by its status how it ended; what it says before that is no end.
+    /// Handles an answer whose status says how it ended. Other facts in it are not its end.
     fn emit_status(&mut self, whole_body: bool, sink: &mut impl Sink) {
         let is_last = whole_body || self.event.done || self.event.error;
         let Some(status) = self.event.status else { return };
@@ -367,12 +367,12 @@ impl Facts {
     }
 }
 
-/// How far an answer is, in the words of OpenAI's Responses.
+/// The state of an answer, in the words of OpenAI's Responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Pending,
     Completed,
-    /// Cut; why is said elsewhere.
+    /// Cut; another value has the cause.
     Incomplete,
     Failed,
     Cancelled,
@@ -391,7 +391,7 @@ impl Status {
     }
 }
 
-/// A name as the label policy is to see it: one that is too long stays too long, however it is cut.
+/// A name for the label policy. A name that is too long is truncated to a length that is still too long.
 pub(super) fn model_name(name: &[u8]) -> &str {
     let Ok(name) = std::str::from_utf8(name).or_else(|error| {
         let valid = name.get(..error.valid_up_to()).unwrap_or_default();

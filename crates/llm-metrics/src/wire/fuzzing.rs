@@ -1,6 +1,6 @@
-//! The entry points of the targets in `fuzz/`, which exist under `--cfg fuzzing` alone.
+//! The entry points of the fuzz targets in `fuzz/`. They exist only under `--cfg fuzzing`.
 
-#![allow(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "nobody can depend on it")]
+#![allow(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "no crate can depend on it")]
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::framing::{DocumentDecoder, Extent, LineSink, NdJsonDecoder, SseDecode
 use super::{Finality, Framing, Reader, RequestScan, Route, Sink, TextKind, Timings};
 use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Usage};
 
-/// Bytes that are kept of an event's name.
+/// The bytes of an event's name that are kept.
 pub const LONGEST_EVENT_NAME: usize = super::framing::LONGEST_NAME;
 
-/// A call of a sink, the pieces of one text put together.
+/// A call of a sink, with the pieces of one text joined.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SinkCall {
-    /// Of a choice, what it is, and the text.
+    /// The choice, the kind, and the text.
     Text(u32, Kind, Vec<u8>),
     Choice(u32),
     Finish(u32, FinishReason),
@@ -41,28 +41,28 @@ pub enum Kind {
     Media,
 }
 
-/// What is read.
+/// The input.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     ChatStream,
     CompletionStream,
     ChatDocument,
     CompletionDocument,
-    /// A stream of server-sent events, a stream of lines, or a document, of any endpoint.
+    /// A stream of server-sent events, a stream of lines, or a document, for any endpoint.
     Events(Endpoint),
     Lines(Endpoint),
     Document(Endpoint),
 }
 
-/// Everything that was emitted for an answer.
+/// All calls for an answer.
 #[derive(Debug, PartialEq)]
 pub struct Reading {
     pub calls: Vec<SinkCall>,
-    /// An event was known by its two ends and an object between them, which is sure in what is JSON and only there.
+    /// An event was recognized by its two ends with an object between them, which is only reliable in valid JSON.
     pub trusted: bool,
 }
 
-/// Reads an answer in pieces; without `templates`, every event from its first byte to its last.
+/// Reads an answer in pieces. Without `templates`, every event is read completely.
 pub fn read<'a>(answer: Answer, templates: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Reading {
     let mut reader = reader(answer);
     if !templates {
@@ -75,7 +75,7 @@ pub fn read<'a>(answer: Answer, templates: bool, pieces: impl IntoIterator<Item 
     Reading { calls: recorder.0, trusted }
 }
 
-/// Reads an answer, and writes nothing down.
+/// Reads an answer without recording the calls.
 pub fn skim<'a>(answer: Answer, pieces: impl IntoIterator<Item = &'a [u8]>) {
     let mut reader = reader(answer);
     pieces.into_iter().for_each(|piece| reader.read(piece, &mut NullSink));
@@ -163,10 +163,10 @@ impl Sink for Recorder {
     }
 }
 
-/// What the framing emitted.
+/// The calls of the framing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// What is in a data line, and whether it was known that a blank line follows.
+    /// The data of a line, and whether a blank line was known to follow.
     Data(Vec<u8>, bool),
     Error,
     Named(Vec<u8>),
@@ -183,7 +183,7 @@ pub fn lines<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Line> {
     recorder.lines
 }
 
-/// Splits a stream of a document a line into its lines.
+/// Splits a stream with one document per line into its lines.
 pub fn json_lines(pieces: &[&[u8]]) -> Vec<Line> {
     let mut decoder = NdJsonDecoder::default();
     let mut recorder = LineRecorder { lines: Vec::new(), open: false };
@@ -201,7 +201,7 @@ pub fn document_lines(pieces: &[&[u8]]) -> Vec<Line> {
     recorder.lines
 }
 
-/// Splits a stream into its lines, and writes nothing down.
+/// Splits a stream into its lines without recording them.
 pub fn skim_lines<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) {
     let mut decoder = SseDecoder::new();
     pieces.into_iter().for_each(|piece| decoder.read(piece, &mut NullSink));
@@ -251,7 +251,7 @@ impl LineSink for LineRecorder {
     }
 }
 
-/// What was found in a request.
+/// The facts of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParsedRequest {
     pub model: Option<String>,
@@ -279,7 +279,7 @@ pub fn request<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> ParsedRequest 
     }
 }
 
-/// Reads a request, and writes nothing down.
+/// Reads a request without recording its facts.
 pub fn skim_request<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) {
     scan(pieces);
 }

@@ -1,11 +1,10 @@
-//! What of an event may become its template: watches the scanner, and notes where the first text stands and what is
-//! around it.
+//! Learns a template from an event: records where the scanner finds the first text, and what surrounds it.
 
 use super::TextKind;
 use super::facts::Choice;
 use super::json::{Place, Skipped};
 
-/// A text that may become the varying part of a template.
+/// A text that may become the variable part of a template.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TextSpan {
     pub(super) kind: TextKind,
@@ -13,18 +12,18 @@ pub(super) struct TextSpan {
     pub(super) place: Place,
     pub(super) choice: Choice,
     pub(super) ends: usize,
-    /// The first value before it that may differ the next time.
+    /// The first value before it that may differ next time.
     pub(super) varying: Option<ValueSpan>,
 }
 
-/// Where the choices begin.
+/// The start of the choices.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListPrefix {
     pub(super) ends: usize,
     pub(super) place: Place,
 }
 
-/// A value that was passed over and may differ the next time.
+/// A skipped value that may differ next time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ValueSpan {
     pub(super) from: usize,
@@ -35,22 +34,22 @@ pub(super) struct ValueSpan {
 #[derive(Debug)]
 pub(super) struct Learner {
     phase: Phase,
-    /// Nothing but envelope was seen so far.
+    /// Only envelope so far.
     only_envelope: bool,
     /// The first list, if only envelope came before it.
     pub(super) list_prefix: Option<ListPrefix>,
     candidate: Option<TextSpan>,
-    /// The first text that is not empty, if only envelope came before it.
+    /// The first non-empty text, if only envelope came before it.
     pub(super) text_span: Option<TextSpan>,
-    /// Only envelope came after it, but for the varying value.
+    /// Only envelope came after it, except for the variable value.
     pub(super) only_envelope_after: bool,
-    /// The one value after it that was passed over.
+    /// The only skipped value after it.
     pub(super) varying: Option<ValueSpan>,
-    /// The first value before it that was.
+    /// The first skipped value before it.
     varying_before: Option<ValueSpan>,
 }
 
-/// Where the scanner is, seen from the first text that is not empty.
+/// The scanner's position relative to the first non-empty text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Before,
@@ -72,18 +71,18 @@ impl Learner {
         }
     }
 
-    /// Goes on after the first text.
+    /// Continues after the first text.
     pub(super) fn after_text() -> Self {
         Self { phase: Phase::After, ..Self::new() }
     }
 
-    /// This is not envelope.
+    /// A value that is not envelope.
     pub(super) fn not_envelope(&mut self) {
         self.only_envelope = false;
         self.only_envelope_after &= self.phase == Phase::Before;
     }
 
-    /// The document says what it is: a text before that was read as something else.
+    /// The kind of the document is known only now: a text before it was interpreted differently.
     pub(super) fn tagged(&mut self) {
         if self.phase != Phase::Before {
             self.text_span = None;
@@ -92,7 +91,7 @@ impl Learner {
         self.list_prefix = None;
     }
 
-    /// A list begins; `has_facts`: the event has facts beside its texts.
+    /// A list begins. `has_facts`: the event has facts other than its texts.
     pub(super) fn list_begins(&mut self, ends: usize, place: Place, choice: &Choice, has_facts: bool) {
         let is_first = self.phase == Phase::Before && self.list_prefix.is_none() && !choice.is_open();
         if is_first && self.only_envelope && !has_facts {
@@ -132,7 +131,7 @@ impl Learner {
     pub(super) fn skips(&mut self, from: usize, what: Skipped) {
         let span = ValueSpan { from, to: from, what };
         match (self.phase, what) {
-            // One may differ; those that come after it have to be the same.
+            // One value may differ; those after it must be equal.
             (Phase::Before, Skipped::Padding | Skipped::Number) => {
                 self.varying_before.get_or_insert(span);
             }

@@ -1,16 +1,16 @@
-//! Bytes that two events have in common, with one value among them that may be different each time.
+//! Bytes that two events share, with one value among them that may differ.
 
 use super::json::Skipped;
 use super::skip::end_of_plain_text;
 
-/// A value that may differ from one event to the next, and where it stands among the known bytes.
+/// A value that may differ between events, and its place in the known bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VaryingValue {
     pub(super) at: u16,
     pub(super) what: Skipped,
 }
 
-/// How long the known bytes are, which stand elsewhere, and where a value among them may differ.
+/// The length of the known bytes, which are stored elsewhere, and the place of a value that may differ.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pattern {
     pub(super) length: u16,
@@ -18,7 +18,7 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// What follows these `known` bytes, with any value in the place of the varying one, if `data` begins with them.
+    /// The rest of `data` after the `known` bytes, with any value in the place of the variable one; `None` if it does not begin with them.
     #[inline(always)]
     pub(super) fn strip<'b>(self, known: &[u8], data: &'b [u8]) -> Option<&'b [u8]> {
         match self.varying {
@@ -27,19 +27,18 @@ impl Pattern {
         }
     }
 
-    /// There may be an object in its place, whose end is not looked for: see [`is`](Self::is).
+    /// An object may be in that place. Its end is not searched: see [`is`](Self::is).
     #[inline]
     pub(super) fn may_be_long(self) -> bool {
         matches!(self.varying, Some(VaryingValue { what: Skipped::Object, .. }))
     }
 
-    /// Whether `rest`, with which an event ends, is these `known` bytes, with any value in the place of the varying one.
+    /// Whether `rest`, the end of an event, consists of the `known` bytes, with any value in the place of the variable one.
     ///
-    /// In the place of the varying value there may be an object. It cannot have ended early, because after the end of a member's value
-    /// comes `}` or `,"`, and here each closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of
-    /// a string. Neither can it go on: the quotes of the known end come in pairs, so it begins outside a string or the line
-    /// would end inside one; and its brackets close just what is around the object. That holds for whatever is JSON: a line
-    /// that is not may go unnoticed.
+    /// The variable value may be an object. It cannot have ended early, because after the end of a member's value comes `}` or `,"`, and here each
+    /// closing brace but the last is followed by `]` or `,{`, or by a quote and so is part of a string. It cannot continue either: the quotes of the
+    /// known end are paired, so the end begins outside a string, otherwise the line would end inside one; and its brackets close exactly the
+    /// containers around the object. This holds for valid JSON: an invalid line may remain unnoticed.
     #[inline]
     pub(super) fn is(self, known: &[u8], rest: &[u8]) -> bool {
         let Some(VaryingValue { at, what: Skipped::Object }) = self.varying else {
@@ -54,9 +53,8 @@ impl Pattern {
 }
 
 impl VaryingValue {
-    /// That the value in its place is whole has to be shown, for then the reader would pass over it and come to the same end:
-    /// a string is if it has neither a quote nor a backslash in it, a number if it is made of digits and what follows it is
-    /// known. The end of an object is not looked for.
+    /// The value must be shown to be complete, because only then the reader would skip it and reach the same end. A string is complete if it contains
+    /// neither a quote nor a backslash, a number if it consists of digits and is followed by a known byte. The end of an object is not searched.
     fn strip<'b>(self, known: &[u8], data: &'b [u8]) -> Option<&'b [u8]> {
         let (before, after) = known.split_at_checked(usize::from(self.at))?;
         let value = data.strip_prefix(before)?;
@@ -73,8 +71,8 @@ impl VaryingValue {
     }
 }
 
-/// Whether an object that holds these members can have ended among them; without branches, so that it is done for many
-/// bytes at once: to search for the braces was measured to be slower.
+/// Whether an object with these members can have ended among them. Without branches, so that it is vectorized: searching for the braces was measured
+/// to be slower.
 #[inline]
 fn could_end_in(members: &[u8]) -> bool {
     let [.., before, last] = members else { return true };

@@ -1,4 +1,4 @@
-//! Reads an answer as it flows by, whatever its head says it is.
+//! Reads an answer as it passes, whatever framing its head declares.
 
 use super::document::Document;
 use super::facts::Fact;
@@ -8,10 +8,10 @@ use super::{Framing, Route, Sink};
 use crate::vocabulary::SkipReason;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// How much of a body it takes at most to see what it is: a byte order mark and `retry:`.
+/// The bytes needed at most to detect the framing: a byte order mark and `retry:`.
 const ENOUGH: usize = 10;
 
-/// Reads an answer as it flows by.
+/// Reads an answer as it passes.
 #[derive(Debug)]
 pub(crate) struct Reader(Body);
 
@@ -24,22 +24,22 @@ pub(super) enum Body {
     Undecided(Undecided),
     Stream(EventStream),
     Document(Document),
-    /// Nothing that can be read.
+    /// A body that cannot be read.
     Unknown,
 }
 
-/// A body of which too little was seen.
+/// A body whose first bytes do not decide yet.
 #[derive(Debug)]
 pub(super) struct Undecided {
     event: &'static Shape<Fact>,
     document: &'static Shape<Fact>,
-    /// What its head says it is.
+    /// The framing in the head.
     declared: Option<Framing>,
-    /// What JSON is, where the head does not say.
+    /// The framing of JSON if the head does not declare it.
     json: Framing,
-    /// How a stream of the protocol is made up.
+    /// The framing of the protocol's streams.
     stream: Framing,
-    /// Why it is left alone if it turns out to be nothing that can be read.
+    /// The reason to report if the body turns out to be unreadable.
     otherwise: SkipReason,
     seen: [u8; ENOUGH],
     length: u8,
@@ -48,8 +48,8 @@ pub(super) struct Undecided {
 }
 
 impl Route {
-    /// A reader for an answer whose content type says `declared`. `encoded`: the head says that its bytes are not what they say.
-    /// `asked`: whether the request asked for a stream.
+    /// A reader for an answer with the content type `declared`. `encoded`: the head declares a compressed body. `asked`: whether the request asked
+    /// for a stream.
     pub(crate) fn reader(&self, declared: Option<Framing>, encoded: bool, asked: Option<bool>) -> Reader {
         let declared = declared.filter(|_| !encoded);
         let json = if self.streams_by_default && asked != Some(false) { self.stream } else { Framing::Document };
@@ -69,7 +69,7 @@ impl Route {
 }
 
 impl Reader {
-    /// What the body is, as far as its head says.
+    /// The framing, as far as the head declares it.
     pub(crate) fn declared(&self) -> Option<Framing> {
         if let Body::Undecided(undecided) = &self.0 { undecided.declared } else { None }
     }
@@ -77,7 +77,7 @@ impl Reader {
     /// Reads the next bytes of the body.
     #[inline(always)]
     pub(crate) fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) {
-        // What most calls are for is all that is worth to be where it is called.
+        // Only the usual path is inlined.
         if let Body::Stream(stream) = &mut self.0 { stream.read(bytes, sink) } else { self.read_any(bytes, sink) }
     }
 
@@ -91,7 +91,7 @@ impl Reader {
         }
     }
 
-    /// The body came to its end.
+    /// The body has ended.
     pub(crate) fn end(&mut self, sink: &mut impl Sink) {
         if let Body::Undecided(undecided) = &self.0 {
             let (seen, length) = (undecided.seen, usize::from(undecided.length));
@@ -108,7 +108,7 @@ impl Reader {
     fn first_bytes(&mut self, bytes: &[u8], sink: &mut impl Sink) {
         let Body::Undecided(undecided) = &mut self.0 else { return };
         let mut bytes = bytes;
-        // What is white at the beginning matters in no framing.
+        // White space at the beginning matters in no framing.
         if undecided.length == 0 {
             bytes = bytes.trim_ascii_start();
         }
@@ -123,7 +123,7 @@ impl Reader {
             Detection::Is(framing) => framing,
         };
         if kept == 0 {
-            // In one piece, so that an event that is whole is seen as one.
+            // In one piece, so that a complete event is recognized as one.
             self.decide(framing, b"", sink);
             return self.read_any(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes), sink);
         }
@@ -131,7 +131,7 @@ impl Reader {
         self.read_any(&bytes[fits..], sink);
     }
 
-    /// The body is this, and these are its first bytes.
+    /// Sets the framing of the body, and reads its first bytes.
     fn decide(&mut self, framing: Option<Framing>, first: &[u8], sink: &mut impl Sink) {
         let Body::Undecided(undecided) = &self.0 else { return };
         sink.begins(framing.ok_or(undecided.otherwise));
@@ -139,7 +139,7 @@ impl Reader {
         self.read_any(first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(first), sink);
     }
 
-    /// Reads every event from its first byte to its last.
+    /// Reads every event completely, without templates.
     #[cfg(any(test, fuzzing))]
     pub(super) fn without_templates(&mut self) {
         if let Body::Undecided(undecided) = &mut self.0 {
@@ -153,11 +153,11 @@ impl Reader {
     }
 }
 
-/// What the first bytes say.
+/// The result of looking at the first bytes.
 enum Detection {
-    /// Nothing yet.
+    /// Undecided.
     More,
-    /// How the body is made up, or that it is nothing that can be read.
+    /// The framing, or that the body cannot be read.
     Is(Option<Framing>),
 }
 
@@ -185,7 +185,7 @@ impl Undecided {
         };
         let is_encoded = self.otherwise == SkipReason::Compressed;
         match seen {
-            // A brace alone may be the first byte of what is compressed.
+            // A single brace may be the first byte of a compressed body.
             [b'{'] if is_encoded => Detection::More,
             [b'{', b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n', ..] => Detection::Is(Some(self.json())),
             [b'{' | b'[', ..] if !is_encoded => Detection::Is(Some(self.json())),
@@ -203,7 +203,7 @@ impl Undecided {
         }
     }
 
-    /// What a body of JSON is.
+    /// The framing of a JSON body.
     fn json(&self) -> Framing {
         match self.declared {
             Some(Framing::Events) => Framing::Document,

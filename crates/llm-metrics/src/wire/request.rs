@@ -1,4 +1,4 @@
-//! The few facts of a request body that matter, read as it flows by.
+//! Reads the few facts of a request body that matter, as it passes.
 
 use std::num::NonZeroU32;
 
@@ -7,29 +7,29 @@ use super::scanner::Scanner;
 use crate::quality::{BoundedBytes, Prompt, PromptLimit, ToolNames};
 use crate::vocabulary::{InspectionFailure, StructuredFormat};
 
-/// What the caller asked for.
+/// The facts of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestFacts {
-    /// The model, by the caller's name for it.
+    /// The model's name in the request.
     pub(crate) model: Option<Name>,
     pub(crate) stream: Option<bool>,
     /// The limit on output tokens.
     pub(crate) max_tokens: Option<u64>,
-    /// How many answers.
+    /// The number of choices.
     pub(crate) choices: Option<u64>,
-    /// What form the answer has to have.
+    /// The requested output format.
     pub(crate) format: Option<Format>,
-    /// Tools are on offer.
+    /// Tools are offered.
     pub(crate) tools: bool,
     /// The switch for reasoning.
     pub(crate) thinking: Option<bool>,
-    /// How many texts are to be embedded or ranked.
+    /// The number of texts to embed or rank.
     pub(crate) inputs: Option<u32>,
-    /// The answer is to be made in the background.
+    /// The answer is generated in the background.
     pub(crate) background: bool,
 }
 
-/// What form an answer has to have.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Text,
@@ -39,7 +39,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The form, unless it is none.
+    /// The format, unless it is plain text.
     pub(crate) const fn structured(self) -> Option<StructuredFormat> {
         match self {
             Self::Text => None,
@@ -50,7 +50,7 @@ impl Format {
     }
 }
 
-/// A name in place. One that is too long for a label is cut, yet stays too long.
+/// An inline copy of a name. A longer name is truncated to a length that is still too long for a label.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
     bytes: [u8; SCRATCH],
@@ -76,22 +76,22 @@ impl std::fmt::Debug for Name {
     }
 }
 
-/// What a value in a request means.
+/// The meaning of a value in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestField {
     Model,
     Stream,
     MaxTokens,
     MaxCompletionTokens,
-    /// The same as `MaxTokens`, where 0 is no limit.
+    /// Like `MaxTokens`, but 0 means no limit.
     MaxTokensIfAny,
     Choices,
     Format,
     Grammar,
-    /// What a grammar is: `json_schema`, `regex`, …
+    /// The kind of a grammar: `json_schema`, `regex`, …
     GrammarType,
     JsonSchema,
-    /// The schema of a format that is named beside it.
+    /// The schema of a format that is named next to it.
     Schema,
     /// `true`: any object.
     JsonObject,
@@ -102,26 +102,26 @@ pub(super) enum RequestField {
     Thinking,
     /// `enabled` or `disabled`.
     ThinkingType,
-    /// How much to think: `none` is not at all.
+    /// The reasoning effort: `none` turns reasoning off.
     Effort,
-    /// `true` or `false`, or how much.
+    /// `true` or `false`, or an effort.
     Think,
     /// `json`, or a schema.
     OllamaFormat,
-    /// One text to be embedded; or an element of a list of them, or of one text's tokens.
+    /// One text to embed; or an element of a list of texts, or of one text's tokens.
     Input,
     Inputs,
-    /// How many tokens the prompt and its answer may have together.
+    /// The context length for the prompt and its answer together.
     Context,
-    /// How many tokens are kept of the beginning of a prompt that is cut: all of them if it is less than 0.
+    /// The number of first tokens to keep of a prompt that is cut; all if it is negative.
     Keep,
     Background,
 }
 
-/// How many tokens an engine may leave of a prompt that it cuts, by the size of its context, and by how many of its first tokens are to be kept.
+/// The token counts that an engine may keep of a cut prompt, for a context length and a number of first tokens to keep.
 pub(super) type LeftOfPrompt = fn(context: u64, keep: Option<u64>) -> [u64; 4];
 
-/// Reads a request body as it flows by; keeps only the facts.
+/// Reads a request body as it passes, and keeps only the facts.
 #[derive(Debug)]
 pub(crate) struct RequestScan {
     scanner: Scanner<RequestField>,
@@ -131,14 +131,14 @@ pub(crate) struct RequestScan {
     bytes: u64,
 }
 
-/// How far the first bytes were read.
+/// The state of reading the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begin {
-    /// So many bytes of a byte order mark.
+    /// The number of bytes of a byte order mark.
     ByteOrderMark(u8),
-    /// White space; what is said to be compressed has to show that it is not.
+    /// White space. A body that is declared to be compressed may turn out not to be.
     Blank,
-    /// A brace, of what is said to be compressed.
+    /// A brace, in a body that is declared to be compressed.
     Brace,
     Json,
     /// Compressed, and not read.
@@ -177,23 +177,22 @@ impl RequestScan {
         self.collected.wants_tools = true;
     }
 
-    /// The names of tools that came since they were last taken.
+    /// The names of tools that arrived since they were last taken.
     pub(crate) fn take_tools(&mut self) -> Option<Box<ToolNames>> {
         self.collected.tools.take()
     }
 
-    /// Keeps the schema that the answer has to follow, for [`take_schema`](Self::take_schema).
+    /// Keeps the answer's schema, for [`take_schema`](Self::take_schema).
     pub(crate) fn want_schema(&mut self) {
         self.collected.schema = Some(Box::default());
     }
 
-    /// The schema, once, as soon as all of it has been read. It is over its limit if it was larger than that.
+    /// The schema, once, when all of it has been read. It is over its limit if it was larger than that.
     pub(crate) fn take_schema(&mut self) -> Option<Box<BoundedBytes>> {
         self.collected.schema.as_mut()?.whole.take()
     }
 
-    /// How long the prompt is as far as it was read, and how much is left if it is cut; `None` if the request says much that is no text for the
-    /// model.
+    /// The length of the prompt so far, and the token counts that may remain if it is cut; `None` if much of the request is not text for the model.
     pub(super) fn prompt(&self, left: LeftOfPrompt) -> Option<Prompt> {
         let is_text = !self.collected.images && self.collected.facts.format != Some(Format::JsonSchema);
         let context = self.collected.context.map(|context| context.get().into()).filter(|context| *context > 1);
@@ -202,17 +201,17 @@ impl RequestScan {
         is_text.then_some(Prompt { bytes: self.bytes, limit })
     }
 
-    /// What is known so far.
+    /// The facts so far.
     pub(crate) fn facts(&self) -> &RequestFacts {
         &self.collected.facts
     }
 
-    /// Whether the body is compressed, so that nothing can be read of it.
+    /// Whether the body is compressed, so that it cannot be read.
     pub(crate) fn is_compressed(&self) -> bool {
         self.begin == Begin::Compressed
     }
 
-    /// Why the body could not be read; `ended` says that there is no more of it. Once.
+    /// Why the body could not be read; `ended` means that the body has ended. Returned once.
     pub(crate) fn failure(&mut self, ended: bool) -> Option<InspectionFailure> {
         let cut = ended && self.begin == Begin::Json && !self.scanner.is_settled();
         let why =
@@ -254,22 +253,22 @@ impl RequestScan {
     }
 }
 
-/// The facts, and what several keys that say the same thing have said.
+/// The facts, and the values of several keys with the same meaning.
 #[derive(Debug, Default)]
 struct Collected {
     facts: RequestFacts,
-    /// The limit was set by the key that wins over the older one.
+    /// The limit was set by the key that has precedence over the older one.
     newer_limit: bool,
     format: Option<Format>,
     grammar: Option<Format>,
     switch: Option<bool>,
     effort: Option<bool>,
-    /// The request's head says that its body is compressed.
+    /// The request head declares a compressed body.
     encoded: bool,
     broken: Option<Broken>,
-    /// That was said already.
+    /// The failure was already returned.
     failed: bool,
-    /// The names of tools that were read and not yet taken, where somebody wants them, and whether the one at hand has one.
+    /// The names of tools that were read and not yet taken, if they are needed, and whether the current tool has a name.
     tools: Option<Box<ToolNames>>,
     wants_tools: bool,
     tool_is_named: bool,
@@ -280,16 +279,16 @@ struct Collected {
     schema: Option<Box<KeptSchema>>,
 }
 
-/// Bytes that a schema may have to be kept.
+/// The maximum bytes of a schema.
 const SCHEMA: usize = 32 << 10;
 
-/// Copies the schema out of a request as it is read. The scanner does not look into a schema, but skips it, and says where it begins and
-/// ends. Offsets are those in the slice that is being read.
+/// Copies the schema from a request as it is read. The scanner skips a schema, and reports where it begins and ends. Offsets are relative to the
+/// current slice.
 #[derive(Debug, Default)]
 struct KeptSchema {
-    /// Where the last value began that was skipped.
+    /// The start of the last skipped value.
     skipped_from: usize,
-    /// A schema begins here if what is here is skipped: `true` and the like are not.
+    /// A schema begins here if this value is skipped: `true` and the like are not.
     expected_at: Option<usize>,
     begins: Option<usize>,
     ends: Option<usize>,
@@ -302,7 +301,7 @@ impl KeptSchema {
         (self.begins, self.ends, self.part) = (Some(at), None, BoundedBytes::default());
     }
 
-    /// Takes over the part of the slice that belongs to the schema.
+    /// Copies the part of the slice that belongs to the schema.
     fn keep(&mut self, slice: &[u8]) {
         self.expected_at = None;
         let Some(begins) = self.begins.take() else { return };
@@ -381,7 +380,7 @@ impl Visitor for Collected {
             }
             RequestField::Input => self.facts.inputs = value.string().map(|_| 1),
             RequestField::Inputs => match value {
-                // A list of numbers is one text in tokens.
+                // A list of numbers is one text as tokens.
                 Scalar::Number(_) => self.facts.inputs = Some(1),
                 _ => self.facts.inputs = Some(self.facts.inputs.unwrap_or(0).saturating_add(1)),
             },
@@ -396,7 +395,7 @@ impl Visitor for Collected {
             RequestField::Background => self.facts.background = value.boolean() == Some(true),
             RequestField::ToolName => {
                 if let Some(name) = value.string().filter(|_| self.wants_tools) {
-                    // One that was cut would be another.
+                    // A truncated value would be a different one.
                     self.tool_is_named |= name.len() < SCRATCH;
                     self.tools.get_or_insert_default().insert(name);
                 }
@@ -450,7 +449,7 @@ impl Visitor for Collected {
 }
 
 impl Collected {
-    /// A tool whose name is not known may be called by any.
+    /// A tool without a known name allows calls of any name.
     fn nameless_tool(&mut self) {
         if self.wants_tools {
             self.tools.get_or_insert_default().leave_open();

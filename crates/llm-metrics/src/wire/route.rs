@@ -1,4 +1,4 @@
-//! Which requests are known: one row for each endpoint of each protocol.
+//! The known requests: one row per endpoint of each protocol.
 
 use super::facts::Fact;
 use super::framing::Framing;
@@ -14,16 +14,16 @@ pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
     pub(crate) protocol: Protocol,
-    /// How a stream of it is made up.
+    /// The framing of a streamed answer.
     pub(super) stream: Framing,
-    /// Whether an answer is a stream where the request does not say.
+    /// Whether an answer is streamed if the request does not say.
     pub(crate) streams_by_default: bool,
-    /// Only known to a layer that was told so: other services have such paths, too.
+    /// Opt-in, because other services have such paths, too.
     pub(crate) opt_in: bool,
-    /// Whether its series exist at 0 before its first request. Most services have the endpoints of one protocol, so that those of
-    /// the others would say nothing.
+    /// Whether its series exist at 0 before its first request. Most services have the endpoints of one protocol, so the series of the others would be
+    /// useless.
     pub(crate) starts_at_zero: bool,
-    /// How much its servers leave of a prompt that is too long, where they cut it and do not say so.
+    /// How much its servers keep of a prompt that is too long, if they cut it without reporting it.
     pub(super) cuts_prompts: Option<LeftOfPrompt>,
     paths: &'static [Path],
     pub(super) request: &'static Shape<RequestField>,
@@ -31,7 +31,7 @@ pub(crate) struct Route {
     pub(super) document: &'static Shape<Fact>,
 }
 
-/// The last segments of a path, the last one first, and what may come before them.
+/// The last segments of a path, the last one first, and what may precede them.
 #[derive(Debug)]
 enum Path {
     /// Anything.
@@ -186,13 +186,13 @@ pub(crate) static ROUTES: &[Route] = &[
     },
 ];
 
-/// The endpoint that a request is for, if it is a known one. `opted` says that those are known which have to be asked for.
+/// The endpoint of a request, if it is known. `opted`: include the opt-in endpoints.
 #[inline]
 pub(crate) fn route(method: &http::Method, path: &str, opted: bool) -> Option<&'static Route> {
     if *method != http::Method::POST {
         return None;
     }
-    // What nearly all requests are for is told without taking the path apart.
+    // The usual paths are recognized without splitting the path.
     if path.ends_with("/chat/completions") {
         return Route::of(Endpoint::ChatCompletions);
     }
@@ -205,13 +205,13 @@ impl Route {
         ROUTES.iter().find(|route| route.endpoint == endpoint)
     }
 
-    /// A reader for the request's body; `encoded` if its head says that its bytes are not what they say.
+    /// A reader for the request body; `encoded` if its head declares a compressed body.
     #[inline]
     pub(crate) fn request_scan(&self, encoded: bool) -> RequestScan {
         RequestScan::new(self.request, encoded)
     }
 
-    /// What is known of the length of a request's prompt, where its server may cut it and not say so.
+    /// The length of a request's prompt, if its server may cut it without reporting it.
     pub(crate) fn prompt(&self, scan: &RequestScan) -> Option<Prompt> {
         scan.prompt(self.cuts_prompts?)
     }
@@ -242,7 +242,7 @@ impl Path {
     }
 }
 
-/// The segments of a path, from its end. Slashes that are doubled or at the end mean nothing.
+/// The segments of a path, from its end. Empty segments are ignored.
 pub(crate) fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.rsplit('/').filter(|segment| !segment.is_empty())
 }
@@ -319,7 +319,7 @@ mod tests {
             "/v1/messages/batches/msgbatch_1/cancel",
             "/v1/responses/compact",
             "/v1/responses/input_tokens",
-            // A path is compared as it was sent: routers do not decode it, either.
+            // A path is compared as sent: routers do not decode it either.
             "/v1/chat%2Fcompletions",
             "/v1/%72esponses",
             "/V1/Messages",
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(post("/api/tags"), None);
     }
 
-    /// The paths, as a reader of the documentation wants to see them.
+    /// The paths for the documentation.
     fn shown(path: &Path) -> String {
         let (Path::After(tail) | Path::Versioned(tail) | Path::Whole(tail)) = path;
         let tail = tail.iter().rev().copied().collect::<Vec<_>>().join("/");

@@ -1,8 +1,7 @@
-//! A push scanner that follows a [`Shape`] through a JSON document, from slice to slice.
+//! An incremental scanner that follows a [`Shape`] through a JSON document, from slice to slice.
 //!
-//! It keeps the position, not the bytes: a text goes to the visitor as it flows. Only a key, or a value that is needed in
-//! one piece, goes into a small scratch buffer, and only when it is split over two slices or holds an escape. Whatever
-//! the shape does not name is passed over without a look.
+//! It keeps the position, not the bytes: a text goes to the visitor as it arrives. A key, or a value that is needed in one piece, is copied into a
+//! small scratch buffer, and only if it is split over two slices or has an escape. Values that the shape does not name are skipped.
 
 mod string;
 
@@ -14,21 +13,21 @@ const UNNAMED: u8 = u8::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A value comes.
+    /// A value must follow.
     Value,
-    /// A value or the end of the array comes.
+    /// A value or the end of the array must follow.
     FirstElement,
-    /// A key or the end of the object comes.
+    /// A key or the end of the object must follow.
     FirstKey,
     Key,
     Colon,
-    /// A comma or the end of the container comes.
+    /// A comma or the end of the container must follow.
     Next,
-    /// Inside a string; what it is for is in [`Use`].
+    /// Inside a string; [`Use`] says what for.
     String,
     /// Inside a number, `true`, `false` or `null`.
     Atom,
-    /// Inside an object or array that nobody looks at.
+    /// Inside a skipped object or array.
     Skip,
     Complete,
     Broken,
@@ -46,15 +45,15 @@ enum Use {
 enum Escape {
     None,
     Backslash,
-    /// So many digits of `\uXXXX` were read.
+    /// The number of digits of `\uXXXX` that were read.
     Unicode(u8),
 }
 
 #[derive(Debug)]
 pub(super) struct Scanner<F: 'static> {
-    /// What a document begins as.
+    /// The initial kind of a document.
     start: &'static Shape<F>,
-    /// What the document at hand is.
+    /// The kind of the current document.
     root: &'static Shape<F>,
     /// The innermost open container that has a shape.
     container: &'static Shape<F>,
@@ -64,10 +63,10 @@ pub(super) struct Scanner<F: 'static> {
     escape: Escape,
     /// The digits of `\uXXXX` so far.
     unit: u16,
-    /// Half of a character that waits for its other half, or 0.
+    /// A high surrogate that waits for its low surrogate, or 0.
     high: u16,
     skip: skip::Skip,
-    /// How many bytes of the scratch buffer are in use.
+    /// The number of bytes in the scratch buffer.
     kept: u8,
     touched: bool,
 }
@@ -90,30 +89,30 @@ impl<F: Copy + 'static> Scanner<F> {
         }
     }
 
-    /// Back to the start of a document.
+    /// Returns to the start of a document.
     pub(super) fn restart(&mut self) {
         self.root = self.start;
         self.place.levels = 0;
         self.state = State::Value;
     }
 
-    /// What kinds of documents there are.
+    /// The kinds of documents.
     pub(super) fn tags(&self) -> Option<&'static Tags<F>> {
         let Shape::Object(_, keys) = self.start else { return None };
         keys.iter().find_map(|(_, shape)| if let Shape::Tag(tags) = shape { Some(*tags) } else { None })
     }
 
-    /// What the document at hand is.
+    /// The kind of the current document.
     pub(super) fn root(&self) -> &'static Shape<F> {
         self.root
     }
 
-    /// The document to come is this.
+    /// Sets the kind of the next document.
     pub(super) fn begin_as(&mut self, root: &'static Shape<F>) {
         self.root = root;
     }
 
-    /// To the inside of a text, right after its opening quote.
+    /// Moves to the inside of a text, after its opening quote.
     pub(super) fn resume_in_text(&mut self, root: &'static Shape<F>, place: Place) {
         self.root = root;
         self.place = place;
@@ -121,7 +120,7 @@ impl<F: Copy + 'static> Scanner<F> {
         self.begin_string(Use::Text);
     }
 
-    /// To the inside of a list, right after its opening bracket.
+    /// Moves to the inside of a list, after its opening bracket.
     pub(super) fn resume_in_list(&mut self, root: &'static Shape<F>, place: Place) {
         self.root = root;
         self.place = place;
@@ -129,17 +128,17 @@ impl<F: Copy + 'static> Scanner<F> {
         self.state = State::FirstElement;
     }
 
-    /// To the end of the document, which is known to follow.
+    /// Moves to the end of the document, which is known to follow.
     pub(super) fn finish(&mut self) {
         self.state = State::Complete;
     }
 
-    /// Whether the document is complete, or was given up and reported as such.
+    /// Whether the document is complete, or was abandoned and reported.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self.state, State::Complete | State::Broken) || (self.state == State::Atom && self.place.levels == 0)
     }
 
-    /// Whether the scratch buffer was written to since this was last asked.
+    /// Whether the scratch buffer was written to since the last call.
     pub(super) fn touched_scratch(&mut self) -> bool {
         std::mem::take(&mut self.touched)
     }
@@ -149,7 +148,7 @@ impl<F: Copy + 'static> Scanner<F> {
         self.read_from(0, bytes, scratch, visitor);
     }
 
-    /// Reads them from an offset on.
+    /// Reads from an offset on.
     pub(super) fn read_from<V: Visitor<Fact = F>>(
         &mut self,
         mut at: usize,
@@ -169,7 +168,7 @@ impl<F: Copy + 'static> Scanner<F> {
         }
     }
 
-    /// Reads only up to the end of the text that the scanner is in, and says where that was.
+    /// Reads only up to the end of the current text, and returns its offset.
     #[inline]
     pub(super) fn read_text<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], visitor: &mut V) -> usize {
         // A text never needs the scratch buffer.
@@ -187,7 +186,7 @@ impl<F: Copy + 'static> Scanner<F> {
         match (self.state, bytes[at]) {
             (State::FirstKey | State::Key, b'"') => {
                 at = self.key(bytes, at + 1);
-                // Mostly the value follows at once.
+                // Usually the value follows immediately.
                 if self.state != State::Value || bytes.get(at).is_none_or(|byte| is_blank(*byte)) {
                     return at;
                 }
@@ -228,7 +227,7 @@ impl<F: Copy + 'static> Scanner<F> {
         self.place.slot = 0;
     }
 
-    /// A key, from after its opening quote on: mostly it is at hand, colon and all.
+    /// A key, after its opening quote: usually complete in this slice, including the colon.
     #[inline]
     fn key(&mut self, bytes: &[u8], at: usize) -> usize {
         let rest = &bytes[at..];
@@ -249,7 +248,7 @@ impl<F: Copy + 'static> Scanner<F> {
         }
     }
 
-    /// The value of this key comes.
+    /// Expects the value of this key.
     #[inline]
     fn named(&mut self, key: &[u8]) {
         self.place.slot = match self.container {
@@ -290,7 +289,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 self.open(shape, State::FirstElement);
                 visitor.list_begins(at + 1, self.place);
             }
-            // It holds nothing, so that it is no more than a word.
+            // An empty container is treated like a word.
             (b'[', None | Some(Shape::Envelope)) if bytes.get(at + 1) == Some(&b']') => {
                 self.after_value(visitor);
                 return at + 2;
@@ -316,7 +315,7 @@ impl<F: Copy + 'static> Scanner<F> {
                     _ => visitor.skips(at, Skipped::String),
                 }
                 let is_scalar = matches!(shape, Some(Shape::Scalar(_) | Shape::Is(..) | Shape::Tag(_)));
-                // Mostly it is at hand, and nothing in it is escaped.
+                // Usually it is complete in this slice, and has no escapes.
                 let rest = &bytes[at + 1..];
                 if let Some(length) = skip::quote_or_backslash(rest).filter(|length| rest[*length] == b'"') {
                     let ends = at + length + 2;
@@ -331,7 +330,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 self.begin_string(if is_scalar { Use::Scalar } else { Use::Nothing });
                 return self.string(bytes, at + 1, scratch, visitor);
             }
-            // Python writes NaN and Infinity, which are no JSON.
+            // Python writes NaN and Infinity, which are not JSON.
             (b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'N' | b'I', _) => {
                 if matches!(shape, Some(Shape::Padding)) && byte.is_ascii_digit() {
                     visitor.skips(at, Skipped::Number);
@@ -377,7 +376,7 @@ impl<F: Copy + 'static> Scanner<F> {
         self.after_value(visitor);
     }
 
-    /// The container that the path leads to.
+    /// The container at the end of the path.
     fn walk(&self) -> &'static Shape<F> {
         let steps = self.place.path.get(1..usize::from(self.place.levels)).unwrap_or_default();
         steps.iter().fold(self.root, |shape, step| shape.child(*step).map_or(shape, Shape::container))
@@ -440,7 +439,7 @@ impl<F: Copy + 'static> Scanner<F> {
         scalar: Scalar<'_>,
         visitor: &mut V,
     ) {
-        // A document that is no object has its root for a shape, and no slot.
+        // The root of a document that is not an object has a shape, but no slot.
         if self.place.levels == 0 {
             return;
         }
@@ -489,7 +488,7 @@ fn scalar(atom: &[u8]) -> Scalar<'_> {
     }
 }
 
-/// The bytes that a number, `true`, `false` or `null` ends before.
+/// The bytes that end a number, `true`, `false` or `null`.
 static ATOM_END: [bool; 256] = skip::set(b",}] \t\n\r");
 
 /// White space between values.

@@ -1,6 +1,6 @@
-//! Finding the end of what nobody looks at, fast.
+//! Finds the end of skipped values fast.
 
-/// Passes over one object or array.
+/// Skips one object or array.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Skip {
     depth: u16,
@@ -23,12 +23,12 @@ impl Skip {
         self.depth == 0
     }
 
-    /// Nothing sensible nests like this; the value is given up.
+    /// No sensible document is nested like this; the value is abandoned.
     pub(super) fn is_too_deep(&self) -> bool {
         self.depth == u16::MAX
     }
 
-    /// Reads on, to the end of the value or of `bytes`, and says how far it came.
+    /// Reads to the end of the value or of `bytes`, and returns the offset.
     pub(super) fn read(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -75,8 +75,8 @@ pub(super) const fn set(mut bytes: &[u8]) -> [bool; 256] {
     set
 }
 
-/// Where a string ends, or is escaped. Most strings are too short to be worth a call: their bytes are looked at eight at a
-/// time, and the first eight where they are.
+/// The offset of the end of a string, or of its next escape. Most strings are too short for a function call: their bytes are checked eight at a time,
+/// the first eight inline.
 #[inline(always)]
 pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     let Some(word) = bytes.first_chunk::<8>() else { return quote_or_backslash_from(bytes, 0) };
@@ -85,7 +85,7 @@ pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     if found != 0 { Some(found.trailing_zeros() as usize / 8) } else { quote_or_backslash_from(bytes, 8) }
 }
 
-/// The same, when it is known that there is none before `at`.
+/// The same, if there is known to be none before `at`.
 fn quote_or_backslash_from(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(word) = bytes[at..].first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
@@ -101,7 +101,7 @@ fn quote_or_backslash_from(bytes: &[u8], mut at: usize) -> Option<usize> {
     bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')).map(|found| at + found)
 }
 
-/// The same, or where a byte stands that no string may have as it is: a line end among them.
+/// The same, but also stops at a byte that is invalid in a string, such as a line end.
 #[inline]
 pub(super) fn end_of_plain_text(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -116,7 +116,7 @@ pub(super) fn end_of_plain_text(bytes: &[u8]) -> Option<usize> {
     bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')).map(|found| at + found)
 }
 
-/// Whether two keys are the same. Most are too short to be worth a call: all of one is in two words that overlap.
+/// Whether two keys are equal. Most are too short for a function call: two overlapping words hold a whole key.
 #[inline]
 pub(super) fn is_same_key(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
@@ -134,7 +134,7 @@ fn halves<const N: usize>(key: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
     (key.first_chunk(), key.last_chunk())
 }
 
-/// The lowest bit set is the top one of the first byte that is `byte`; bits above it mean nothing.
+/// The lowest set bit marks the first byte that equals `byte`; the bits above it are meaningless.
 #[inline]
 const fn bytes_equal(word: u64, byte: u8) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
@@ -142,7 +142,7 @@ const fn bytes_equal(word: u64, byte: u8) -> u64 {
     differences.wrapping_sub(ONES) & !differences & (ONES << 7)
 }
 
-/// The same of the first byte that is below `byte`, which has to be 128 at most.
+/// The same for the first byte below `byte`, which must be at most 128.
 #[inline]
 const fn bytes_below(word: u64, byte: u8) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);

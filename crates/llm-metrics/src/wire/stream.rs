@@ -9,38 +9,38 @@ use super::scanner::Scanner;
 use super::template::{self, Template};
 use crate::vocabulary::InspectionFailure;
 
-/// What the data of the event at hand is.
+/// The kind of data in the current event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Payload {
     /// Nothing yet.
     Nothing,
     /// A value for the scanner.
     Json,
-    /// So many bytes of `[DONE]`.
+    /// The number of bytes of `[DONE]`.
     Done(u8),
-    /// So many bytes of one of [`WORDS`]: padding.
+    /// The number of bytes of one of [`WORDS`]: padding.
     Word(u8, u8),
     /// A number: padding.
     Number,
-    /// A text for people.
+    /// Plain text.
     Plain,
 }
 
-/// How OpenAI ends a stream, and whoever speaks its protocol.
+/// The end of a stream in OpenAI's protocol.
 const DONE: &[u8] = b"[DONE]";
-/// JSON that is no object says nothing.
+/// JSON that is not an object is ignored.
 const WORDS: [&[u8]; 3] = [b"null", b"true", b"false"];
 
-/// What name the event at hand has.
+/// The name of the current event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
-    /// None, or one that says nothing.
+    /// None, or one without meaning.
     None,
-    /// The word at this place in the protocol's list.
+    /// The word at this index in the protocol's list.
     Known(u8),
-    /// One that the protocol may have, and that is not in its list.
+    /// A word of the protocol that is not in its list.
     Unlisted,
-    /// One of its own: a heart-beat.
+    /// Another name: a keep-alive.
     Own,
 }
 
@@ -62,7 +62,7 @@ impl EventStream {
         Self { decoder: Decoder::Sse(SseDecoder::new()), events: Events::new(shape, Framing::Events) }
     }
 
-    /// A document a line.
+    /// One document per line.
     pub(super) fn lines(shape: &'static Shape<Fact>) -> Self {
         Self { decoder: Decoder::NdJson(NdJsonDecoder::default()), events: Events::new(shape, Framing::Lines) }
     }
@@ -89,7 +89,7 @@ impl EventStream {
         self.read_lines(bytes, sink);
     }
 
-    /// Not inlined, so that what is known needs no more than a few registers.
+    /// Not inlined, so that the usual path needs few registers.
     #[inline(never)]
     fn read_lines(&mut self, bytes: &[u8], sink: &mut impl Sink) {
         let mut reading = Reading { events: &mut self.events, sink };
@@ -115,7 +115,7 @@ struct Events {
     template: Template,
     payload: Payload,
     name: Name,
-    /// The event has emitted something, if only that it is an error.
+    /// The event has emitted something, even if only an error.
     has_emitted: bool,
 }
 
@@ -186,8 +186,8 @@ impl Events {
         }
     }
 
-    /// Emits an event that is like the one before it but for its text. `None`: it is to be read as any other; nothing
-    /// was emitted. Between events there is no state that an event leaves behind.
+    /// Emits an event that equals the previous one except for its text. `None`: it must be read like any other; nothing was emitted. An event leaves
+    /// no state behind.
     #[inline]
     fn emit_known_event<'b>(&mut self, bytes: &'b [u8], sink: &mut impl Sink) -> Option<&'b [u8]> {
         if self.payload != Payload::Nothing || self.has_emitted || self.name != Name::None {
@@ -200,7 +200,7 @@ impl Events {
         Some(rest)
     }
 
-    /// Which of the names that the protocol knows the event has.
+    /// The index of the event's name in the protocol's list.
     fn known_name(&self) -> Option<u8> {
         if let Name::Known(at) = self.name { Some(at) } else { None }
     }
@@ -222,7 +222,7 @@ impl Events {
                 b"" | b"message" | b"data" | b"error" => Name::None,
                 _ => match tags.filter(|tags| tags.is_unlisted(name)) {
                     Some(tags) => {
-                        // Its text may stand before its type, and is no answer.
+                        // Its text may come before its type, and is not an answer.
                         self.scanner.begin_as(&tags.otherwise);
                         Name::Unlisted
                     }
@@ -236,7 +236,7 @@ impl Events {
         }
     }
 
-    /// What follows a known prefix: a text, and what comes after it.
+    /// After a known prefix: a text, and the rest.
     #[inline]
     fn text_after_prefix(&mut self, rest: &[u8], extent: Extent, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
@@ -264,11 +264,11 @@ impl Events {
         for (at, byte) in data.iter().enumerate() {
             let is_blank = matches!(byte, b' ' | b'\t' | b'\r');
             self.payload = match self.payload {
-                // A line in the middle of a document is not what the next one begins with.
+                // A line inside a document does not begin like the next event.
                 Payload::Json => return self.json(0, &data[at..], false, sink),
                 Payload::Plain => return,
                 Payload::Nothing if is_blank => Payload::Nothing,
-                // What comes before is white space, in JSON too.
+                // White space may come first, in JSON too.
                 Payload::Nothing if matches!(byte, b'{' | b'"') => {
                     self.payload = Payload::Json;
                     return self.json(0, data, whole, sink);
@@ -287,7 +287,7 @@ impl Events {
                     _ => self.plain(sink),
                 },
                 Payload::Done(6) if is_blank => Payload::Done(6),
-                // Said twice, on a line of its own.
+                // Sent twice, on a separate line.
                 Payload::Done(6) if *byte == DONE[0] && at == 0 && extent.begins => Payload::Done(1),
                 Payload::Done(read) if DONE.get(usize::from(read)) == Some(byte) => {
                     if usize::from(read) + 1 == DONE.len() {
@@ -295,7 +295,7 @@ impl Events {
                     }
                     Payload::Done(read + 1)
                 }
-                // A list says nothing, either.
+                // A list is ignored, too.
                 Payload::Done(1) if is_blank || matches!(byte, b'{' | b'[' | b']' | b'"' | b'-' | b'0'..=b'9') => {
                     self.payload = Payload::Json;
                     self.json(0, b"[", false, sink);
@@ -306,7 +306,7 @@ impl Events {
         }
     }
 
-    /// Plain text, which is an error unless the event has a name that says that it is something else.
+    /// Plain text, which is an error unless the event's name gives it another meaning.
     fn plain(&mut self, sink: &mut impl Sink) -> Payload {
         if self.name == Name::None {
             self.facts.plain_text(sink);
@@ -314,7 +314,7 @@ impl Events {
         Payload::Plain
     }
 
-    /// Reads on at `from`. `whole`: the document begins in this data line, and all of the line is at hand.
+    /// Continues at `from`. `whole`: the document begins in this data line, and the line is complete.
     fn json(&mut self, from: usize, data: &[u8], whole: bool, sink: &mut impl Sink) {
         let mut interpreter = Interpreter::new(&mut self.facts, sink);
         self.scanner.read_from(from, data, self.template.scratch(), &mut interpreter);
@@ -350,7 +350,7 @@ impl Events {
                 return;
             }
             Payload::Json if !self.scanner.is_settled() => self.facts.fail(InspectionFailure::Malformed, sink),
-            // `[DONE` and no more, or `nul`.
+            // An incomplete `[DONE`, or `nul`.
             Payload::Done(read) if usize::from(read) < DONE.len() => {
                 self.plain(sink);
             }
@@ -373,8 +373,7 @@ impl Events {
         self.facts.begin_event();
     }
 
-    /// A last event counts without its blank line if it is whole. One that is not can be read by nobody, and says nothing but that
-    /// it is an error.
+    /// A last event counts without its blank line if it is complete. No client can read an incomplete one, so it only counts if it is an error.
     fn body_ends(&mut self, sink: &mut impl Sink) {
         match self.payload {
             Payload::Json if !self.scanner.is_settled() => {

@@ -1,15 +1,15 @@
-//! What two events of one stream have in common.
+//! The common bytes of the events of one stream.
 //!
-//! The events of a stream are alike to the byte but for their text. So what a text stood between is remembered, and an
-//! event that begins the same way need not be read again up to there: the reader would only come to the same state. The
-//! same holds for what follows the text. Nothing is guessed: bytes that differ are read.
+//! The events of a stream are identical except for their text. A template stores the bytes around a text. An event that begins with the same bytes
+//! need not be read up to there, because the reader would reach the same state. The same holds for the bytes after the text. Nothing is guessed:
+//! bytes that differ are read.
 //!
-//! Events with a role, a finish reason or the usage have less in common with the others: what comes before the choices,
-//! the *list prefix* of the template.
+//! Events with a role, a finish reason or the usage have less in common with the others: only the bytes before the choices, the *list prefix* of the
+//! template.
 //!
-//! Only an envelope is remembered: what the shape knows to hold neither a fact nor anything that a model or user wrote.
-//! One value before the text and one after it may be different each time: padding, a number that counts events, or, after
-//! it, an object that nobody looks at, such as log probabilities. See [`Pattern`] for why that is safe.
+//! Only envelope is stored: values that, according to the shape, hold neither a fact nor text of a model or user. One value before the text and one
+//! after it may vary: padding, a number that counts events, or, after the text, an object without interest, such as log probabilities. [`Pattern`]
+//! explains why that is safe.
 
 use super::escape::{Joined, SHORT, unescape};
 use super::facts::{Choice, Fact};
@@ -20,25 +20,25 @@ use super::pattern::{Pattern, VaryingValue};
 use super::skip::{end_of_plain_text, quote_or_backslash};
 use super::{Sink, TextKind};
 
-/// How much can be remembered. Longer envelopes are read each time.
+/// The capacity. Longer envelopes are read each time.
 const CAPACITY: usize = 280;
-/// After so many events that were learnt and never met again, nothing is learnt any more: where more than one value before
-/// the text is another each time, no event begins as another did.
+/// After this many events that were learnt and never matched, learning stops: if more than one value before the text varies, no event begins like
+/// another.
 const MAX_MISSES: u8 = 32;
 
-/// The name of an event that the protocol knows, and its place in the list of them.
+/// The name of an event that the protocol knows, and its index in the list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
     pub(super) at: u8,
     pub(super) word: &'static str,
 }
 
-/// A text that was found without reading what is around it.
+/// A text that was found without reading the bytes around it.
 pub(super) struct Text<'b> {
     choice: u32,
     kind: TextKind,
     text: &'b [u8],
-    /// There are escapes of two bytes in it.
+    /// It has two-byte escapes.
     escaped: bool,
 }
 
@@ -61,7 +61,7 @@ impl Text<'_> {
     fn emit_unescaped(&self, emit: impl FnMut(&[u8])) {
         let mut text = Joined::new(emit);
         let mut rest = self.text;
-        // There is no quote in it but behind a backslash.
+        // Any quote in it follows a backslash.
         while let Some(at) = quote_or_backslash(rest) {
             let (piece, [_, byte, after @ ..]) = rest.split_at(at) else { break };
             text.piece(piece);
@@ -73,8 +73,8 @@ impl Text<'_> {
     }
 }
 
-/// The bytes around a text, one after the other. The scanner borrows the memory when it has to keep a split value, which is
-/// seldom; the template is lost then.
+/// The bytes around a text, one after the other. The scanner borrows the memory if it has to keep a split value, which is rare; the template is then
+/// lost.
 ///
 /// ```text
 ///   event: …⏎data: {"id":"…","choices":[{"delta":{"content":" a text "}}]} ⏎⏎
@@ -85,19 +85,19 @@ impl Text<'_> {
 pub(super) struct Template {
     bytes: [u8; CAPACITY],
     framing: Framing,
-    /// How many events were learnt since one was known.
+    /// The number of events that were learnt since the last match.
     misses: u8,
-    /// The name that the event had, by its place in the list of those that the protocol knows.
+    /// The index of the event's name in the list of those that the protocol knows.
     name: Option<u8>,
-    /// What the document with the text is.
+    /// The kind of the document with the text.
     root: &'static Shape<Fact>,
-    /// How long the part before the data is.
+    /// The length of the part before the data.
     lead: u16,
-    /// How long the part of the data before the choices is; 0: not known.
+    /// The length of the data before the choices; 0 if unknown.
     list_prefix: u16,
-    /// The part before the text, from the lead on; without length: no template.
+    /// The part before the text, including the lead; without a length, there is no template.
     prefix: Pattern,
-    /// The part of the data after it. `None`: it is different each time.
+    /// The part of the data after it. `None`: it varies.
     tail: Option<Pattern>,
     list: Place,
     place: Place,
@@ -107,15 +107,15 @@ pub(super) struct Template {
     pub(super) probe: Probe,
 }
 
-/// For tests: whether templates are in use, how many events were known from their first byte to their last, how many of those were not
-/// even framed, and how many were known only up to their choices.
+/// For tests: whether templates are on, how many events matched completely, how many of those were not even split into lines, and how many matched
+/// only up to their choices.
 #[cfg(any(test, fuzzing))]
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     pub(super) off: bool,
     pub(super) known: u8,
     pub(super) split: u8,
-    /// One of them had an object in the place of the varying value: see [`Pattern::is`].
+    /// One of them had an object in the place of the variable value: see [`Pattern::is`].
     pub(super) trusted: bool,
     pub(super) begun: u8,
 }
@@ -174,7 +174,7 @@ impl Template {
         self.tail = None;
     }
 
-    /// Whether it is of an event with this name.
+    /// Whether it belongs to an event with this name.
     #[inline]
     pub(super) fn is_of(&self, name: Option<u8>) -> bool {
         self.name == name
@@ -184,17 +184,17 @@ impl Template {
         self.root
     }
 
-    /// An event began as the last one did.
+    /// An event began like the last one.
     pub(super) fn hit(&mut self) {
         self.misses = 0;
     }
 
-    /// Whether there is any hope that an event will be like another.
+    /// Whether matches can still be expected.
     pub(super) fn learns(&self) -> bool {
         self.misses < MAX_MISSES
     }
 
-    /// What follows the part before the text, and the state to go on from, if this data begins as the last did.
+    /// The rest after the part before the text, and the state to continue from, if this data begins like the last.
     #[inline]
     pub(super) fn after_prefix<'b>(&self, data: &'b [u8]) -> Option<(&'b [u8], Place, Choice)> {
         let known = self.bytes.get(usize::from(self.lead)..usize::from(self.prefix.length))?;
@@ -205,7 +205,7 @@ impl Template {
         Some((Pattern { varying, ..self.prefix }.strip(known, data)?, self.place, self.choice))
     }
 
-    /// Where the choices begin, and the list that they are in, if this data begins as the last did up to there.
+    /// The start of the choices, and the list that holds them, if this data begins like the last up to there.
     pub(super) fn after_list_prefix(&self, data: &[u8]) -> Option<(usize, Place)> {
         let lead = usize::from(self.lead);
         let list_prefix = self.bytes.get(lead..lead + usize::from(self.list_prefix))?;
@@ -215,7 +215,7 @@ impl Template {
         data.starts_with(list_prefix).then_some((list_prefix.len(), self.list))
     }
 
-    /// Whether `rest`, with which the event ends, says what followed the last text: that the document is complete, and not
+    /// Whether `rest`, the end of the event, equals the bytes after the last text: then the document is complete, without another fact.
     /// a fact.
     #[inline]
     pub(super) fn ends(&self, rest: &[u8]) -> bool {
@@ -224,8 +224,8 @@ impl Template {
         known.is_some_and(|known| tail.is(known, rest))
     }
 
-    /// Splits an event that is like the last one to the byte, from the first to the last, but for its text and what may
-    /// vary: the text, as far as it needs no reading of its own, and what comes after the event.
+    /// Splits an event that equals the last one except for its text and the variable values. Returns the text, if it can be emitted without the
+    /// scanner, and the rest after the event.
     #[inline]
     pub(super) fn split<'b>(&self, bytes: &'b [u8]) -> Option<(Text<'b>, &'b [u8])> {
         let tail = self.tail.filter(|_| !self.is_off())?;
@@ -236,7 +236,7 @@ impl Template {
             end += end_of_plain_text(data.get(end..)?)?;
             match data[end..] {
                 [b'"', ..] => break,
-                // A code unit may be half of a character: that is for the scanner.
+                // A code unit may be a surrogate, which the scanner handles.
                 [b'\\', byte, ..] if byte != b'u' && byte >= b' ' => {
                     escaped = true;
                     end += 2;
@@ -249,7 +249,7 @@ impl Template {
             return None;
         }
         let data = &data[end + 1..];
-        // The tail as it was learnt, and what ends the event.
+        // The learnt tail, and the end of the event.
         let rest = if tail.may_be_long() {
             let ends = memchr::memchr2(b'\n', b'\r', data)?;
             let (line, rest) = data.split_at(ends);
@@ -261,7 +261,7 @@ impl Template {
         Some((Text { choice: self.choice.index(), kind: self.kind, text, escaped }, rest))
     }
 
-    /// Remembers what came before the choices; what is known of a text was after other bytes.
+    /// Stores the bytes before the choices, and forgets the text, which followed other bytes.
     pub(super) fn learn_list_prefix(
         &mut self,
         data: &[u8],
@@ -275,7 +275,7 @@ impl Template {
         self.list = list_prefix.place;
     }
 
-    /// Remembers what came before a text, after the same list prefix.
+    /// Stores the bytes before a text, after the same list prefix.
     pub(super) fn learn(&mut self, data: &[u8], text_span: &TextSpan, name: Option<Name>, root: &'static Shape<Fact>) {
         if self.name != name.map(|name| name.at) || !std::ptr::eq(self.root, root) || text_span.varying.is_some() {
             self.list_prefix = 0;
@@ -292,7 +292,7 @@ impl Template {
         self.kind = text_span.kind;
     }
 
-    /// Remembers what came after it, from `from` in `data` on.
+    /// Stores the bytes after it, from `from` in `data` on.
     pub(super) fn learn_tail(&mut self, data: &[u8], from: usize, varying: Option<ValueSpan>) {
         self.tail = None;
         if self.prefix.length == 0 {
@@ -305,7 +305,7 @@ impl Template {
         }
     }
 
-    /// Writes what an event of this name begins with, and says how long that is, if there is room for it.
+    /// Writes the bytes before the data of an event with this name, and returns their length, if there is room.
     fn begin(&mut self, name: Option<Name>, root: &'static Shape<Fact>, data: &[&[u8]]) -> Option<u16> {
         self.name = name.map(|name| name.at);
         self.root = root;
@@ -324,7 +324,7 @@ impl Template {
     }
 }
 
-/// The bytes from `from` to `to` on both sides of a value that may differ, and where among them it stands.
+/// The bytes from `from` to `to` around a variable value, and its place among them.
 fn known_parts(
     data: &[u8],
     from: usize,
@@ -339,7 +339,7 @@ fn known_parts(
     Some(([before, data.get(ends..to)?], Some(VaryingValue { at, what })))
 }
 
-/// Writes these pieces one after the other, and says how long they are; nothing is written that does not fit.
+/// Writes these pieces one after the other, and returns their length; writes nothing if they do not fit.
 fn write(room: &mut [u8], pieces: &[&[u8]]) -> Option<usize> {
     let mut length = 0;
     for piece in pieces {

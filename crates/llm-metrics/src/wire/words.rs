@@ -1,4 +1,4 @@
-//! Why a model stopped, in the words of all protocols.
+//! Finish reasons, in the words of all protocols.
 
 use crate::vocabulary::FinishReason;
 

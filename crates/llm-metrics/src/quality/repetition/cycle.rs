@@ -1,36 +1,36 @@
-//! Whether a sequence of symbols follows itself at a distance.
+//! Detects a sequence of symbols that repeats at a distance.
 
 use super::{
-    COUNTING, EXACT, Turn,
+    COUNTING, EXACT, Period,
     units::{Extent, Look, Symbol},
 };
 
-/// The last `N` symbols, and the distance at which the latest of them repeat what came before.
+/// The last `N` symbols, and the distance at which the latest of them repeat earlier ones.
 ///
-/// A distance is tried where the last `K` symbols stood there, too, and kept while each further symbol is the one at that distance. Where there are
-/// numbers among the `K`, a distance at which others stood is tried as well: they may count on.
+/// A distance is a candidate if the last `K` symbols occurred there before. It is kept while each further symbol equals the one at that distance. If
+/// there are numbers among the `K`, a distance with other numbers is also a candidate, because the numbers may increase.
 #[derive(Clone, Debug)]
 pub(super) struct Cycle<const N: usize, const K: usize> {
     symbols: [Symbol; N],
-    /// Where `K` symbols stood last, by their hash; of those with numbers among them also by the hash of what they are whatever their values.
+    /// The last position of each sequence of `K` symbols, by its hash. A sequence with numbers also has a hash that ignores their values.
     latest: [u8; N],
-    /// The last four symbols, the latest one lowest.
+    /// The last four symbols, the latest in the lowest bits.
     context: u64,
-    /// How many there were; as an index, modulo `N`.
+    /// The number of symbols so far; as an index, modulo `N`.
     pushed: u32,
     run: Run,
 }
 
-/// How long a distance has held.
+/// For how long a distance has held.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
-    /// In symbols; 0 where there is none.
+    /// In symbols; 0 if there is no candidate.
     distance: u16,
     symbols: u32,
     bytes: u32,
-    /// The first turn.
-    turn: Extent,
-    /// By how much numbers grow with each turn; 0 while they are the same.
+    /// The first period.
+    period: Extent,
+    /// The increase of numbers per period; 0 while they are the same.
     step: u16,
 }
 
@@ -52,7 +52,7 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         if self.run.distance > 0 && !self.run.goes_on(symbol, self.back(self.run.distance.into()), extent) {
             self.run = Run::default();
         }
-        // Numbers that come again, before those that may count on.
+        // First the sequence with equal numbers, then the one whose numbers may increase.
         if symbol.is_number() {
             let there = self.stood(last, here);
             self.propose(symbol, here, there, extent);
@@ -61,14 +61,14 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         self.propose(symbol, here, there, extent);
     }
 
-    /// Where the `last` symbols stood before; from now on, that is `here`.
+    /// The previous position of the `last` symbols, which is replaced by `here`.
     #[inline(always)]
     fn stood(&mut self, last: u64, here: usize) -> usize {
         let slot = (last.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % N;
         std::mem::replace(&mut self.latest[slot], here as u8).into()
     }
 
-    /// Tries the distance from `there` to `here`, where no other is being followed.
+    /// Makes the distance from `there` to `here` the candidate, if there is none.
     #[inline(always)]
     fn propose(&mut self, symbol: Symbol, here: usize, there: usize, extent: Extent) {
         if self.run.distance > 0 {
@@ -78,25 +78,25 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         if symbol.is_like(self.symbols[there]) {
             self.try_distance(distance, extent);
         } else if distance == 1 {
-            // Two contexts in one slot hide each other, and a short turn has no others.
+            // Two sequences with the same slot hide each other, and a short period has no other sequences.
             (2..=4).for_each(|distance| self.try_distance(distance, extent));
         }
     }
 
-    /// The turn that is being repeated, if it has been for long enough.
+    /// The period that is being repeated, if it has repeated for long enough.
     #[inline]
-    pub(super) fn loops(&self) -> Option<Turn> {
+    pub(super) fn loops(&self) -> Option<Period> {
         let run = &self.run;
-        // Mostly there is none, which is to be seen at a glance.
+        // Usually there is no candidate: the fast path.
         if run.bytes < EXACT {
             return None;
         }
-        let enough = run.turn.bytes + if run.step == 0 { EXACT } else { COUNTING };
-        (self.has_turned() && run.bytes >= enough).then_some(Turn(run.turn))
+        let enough = run.period.bytes + if run.step == 0 { EXACT } else { COUNTING };
+        (self.has_period() && run.bytes >= enough).then_some(Period(run.period))
     }
 
-    /// A whole turn has been repeated.
-    pub(super) fn has_turned(&self) -> bool {
+    /// Whether a whole period has been repeated.
+    pub(super) fn has_period(&self) -> bool {
         self.run.distance > 0 && self.run.symbols >= u32::from(self.run.distance)
     }
 
@@ -109,22 +109,22 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         if !fits || !(0..K as u32).all(alike) {
             return;
         }
-        // What is mixed of one unit is so of several.
+        // A sequence that mixes several units.
         let look = if distance == 1 { Look::default() } else { Look::MIXED };
-        let mut run = Run { distance, turn: Extent { look, bytes: 0 }, ..Run::default() };
+        let mut run = Run { distance, period: Extent { look, bytes: 0 }, ..Run::default() };
         if run.goes_on(self.back(0), self.back(before), extent) {
             self.run = run;
         }
     }
 
-    /// The symbol that so many others came after.
+    /// The symbol at this distance.
     fn back(&self, others: u32) -> Symbol {
         self.symbols[self.pushed.wrapping_sub(1 + others) as usize % N]
     }
 }
 
 impl Run {
-    /// Adds a symbol, if it is the one that the symbol at the distance `before` asks for.
+    /// Adds a symbol, if it matches the symbol at the distance `before`.
     #[inline(always)]
     fn goes_on(&mut self, symbol: Symbol, before: Symbol, extent: Extent) -> bool {
         let allowed = symbol == before || self.counts(symbol, before);
@@ -132,13 +132,13 @@ impl Run {
             self.symbols = self.symbols.saturating_add(1);
             self.bytes = self.bytes.saturating_add(extent.bytes);
             if self.symbols <= u32::from(self.distance) {
-                self.turn = Extent { bytes: self.bytes, look: self.turn.look.and(extent.look) };
+                self.period = Extent { bytes: self.bytes, look: self.period.look.union(extent.look) };
             }
         }
         allowed
     }
 
-    /// Whether a number has grown as those before it.
+    /// Whether a number has increased like those before it.
     #[inline(never)]
     fn counts(&mut self, symbol: Symbol, before: Symbol) -> bool {
         if !symbol.is_number() || !before.is_number() {

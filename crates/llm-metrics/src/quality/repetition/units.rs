@@ -1,14 +1,14 @@
-//! A text as words, numbers and single signs.
+//! Splits a text into words, numbers and single signs.
 
-/// A run of letters or digits is cut where its hash says so from here on …
+/// A run of letters or digits may be split from this length on, where its hash says so …
 const LONG: u32 = 16;
-/// … and here at the latest.
+/// … and is split at this length at the latest.
 const LONGEST: u32 = 32;
 
-/// Cuts a text into units, byte by byte.
+/// Splits a text into units, byte by byte.
 ///
-/// A unit is a run of letters with at most one space before it, a run of digits, or a single character: any other sign, and any
-/// letter of a script without small letters. Its fields are those of the unit at hand.
+/// A unit is a run of letters with at most one space before it, a run of digits, or a single character: any other sign, or a letter of a script
+/// without lower case. The fields are those of the current unit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Units {
     bytes: u32,
@@ -22,31 +22,31 @@ pub(super) struct Units {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unit {
     pub(super) symbol: Symbol,
-    /// A hash of its bytes; of a run of digits, its value.
+    /// A hash of its bytes; the value of a run of digits.
     pub(super) hash: u32,
     pub(super) extent: Extent,
 }
 
-/// How long a unit is, or a block of them, and what it looks like.
+/// The length of a unit or a block, and its kinds of characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) bytes: u32,
     pub(super) look: Look,
 }
 
-/// What decides how a loop is called, a bit each: that of several units is the union of theirs.
+/// The kinds of characters, a bit each, which decide about the kind of a loop. Several units have the union of their bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Look(u8);
 
 impl Look {
-    /// It is not one and the same character.
+    /// It has different characters.
     pub(super) const MIXED: Self = Self(1);
-    /// It is not white space.
+    /// It has characters other than white space.
     pub(super) const SOLID: Self = Self(2);
     pub(super) const LINE_BREAK: Self = Self(4);
 
     #[inline]
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(super) fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -56,22 +56,22 @@ impl Look {
     }
 }
 
-/// Of these, only the first three may be part of a unit that has begun.
+/// Only the first three of these can continue a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
 enum Class {
     Letter,
-    /// The bytes' hash is the value of the number.
+    /// The hash is the value of the number.
     Digit,
-    /// Not the first byte of its character.
+    /// A continuation byte of a character.
     Rest,
-    /// White space, one of it.
+    /// A single white space character.
     #[default]
     Space,
     /// Any other sign.
     Sign,
 }
 
-/// What is kept of a unit: fifteen bits of its hash or of its value.
+/// The stored part of a unit: fifteen bits of its hash or of its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Symbol(u16);
 
@@ -90,27 +90,27 @@ impl Symbol {
         self.0
     }
 
-    /// Whether the two are the same, or both numbers.
+    /// Whether the two are equal, or both numbers.
     #[inline]
     pub(super) fn is_like(self, other: Self) -> bool {
         self == other || (self.is_number() && other.is_number())
     }
 
-    /// Four symbols beside each other, without the values of numbers.
+    /// Four adjacent symbols, without the values of numbers.
     #[inline]
     pub(super) fn without_values(four: u64) -> u64 {
         let numbers = four & 0x8000_8000_8000_8000;
         four & !(numbers - (numbers >> 15))
     }
 
-    /// By how much a number has grown.
+    /// The increase of a number.
     pub(super) fn since(self, before: Self) -> u16 {
         self.0.wrapping_sub(before.0) & (Self::NUMBER - 1)
     }
 }
 
 impl Units {
-    /// Adds a byte to the unit at hand. `false`: it ends that unit, and begins the next one.
+    /// Adds a byte to the current unit. `false`: the byte ends that unit, and begins the next one.
     #[inline(always)]
     pub(super) fn add(&mut self, byte: u8) -> bool {
         let class = CLASSES[usize::from(byte)];
@@ -137,13 +137,13 @@ impl Units {
         Self { bytes: 1, hash, class, first: byte, look: LOOKS[usize::from(byte)] }
     }
 
-    /// The unit at hand.
+    /// The current unit.
     #[inline(always)]
     pub(super) fn unit(&self) -> Option<Unit> {
         if self.bytes == 0 {
             return None;
         }
-        // A piece of a run of digits without an end counts nothing.
+        // A split part of an endless run of digits does not count as a number.
         let symbol = if self.class == Class::Digit && self.bytes < LONG {
             Symbol(Symbol::NUMBER | self.hash as u16)
         } else {
@@ -152,7 +152,7 @@ impl Units {
         Some(Unit { symbol, hash: self.hash, extent: Extent { bytes: self.bytes, look: self.look } })
     }
 
-    /// Reads the letters that a text begins with, as long as they cannot but belong to the word at hand. Tells what follows them.
+    /// Reads the letters at the beginning of a text, as long as they belong to the current word. Returns the rest.
     #[inline(always)]
     pub(super) fn read_letters<'t>(&mut self, mut text: &'t [u8]) -> &'t [u8] {
         if self.class == Class::Letter {
@@ -185,7 +185,7 @@ impl Units {
     #[inline(always)]
     fn add_letter(&mut self, byte: u8) {
         if byte != self.first {
-            self.look = Look::MIXED.and(Look::SOLID);
+            self.look = Look::MIXED.union(Look::SOLID);
         }
         self.hash = mixed(self.hash, byte);
     }
@@ -210,7 +210,7 @@ static CLASSES: [Class; 256] = {
         classes[byte] = match byte as u8 {
             b' ' | b'\t' | b'\n' | b'\r' => Class::Space,
             b'0'..=b'9' => Class::Digit,
-            // Of two bytes are the letters of Greek, Cyrillic, Hebrew, Arabic … , which have words.
+            // Two-byte characters include the letters of Greek, Cyrillic, Hebrew, Arabic …, which form words.
             b'a'..=b'z' | b'A'..=b'Z' | 0xc2..=0xdf => Class::Letter,
             0x80..=0xbf => Class::Rest,
             _ => Class::Sign,
@@ -220,7 +220,7 @@ static CLASSES: [Class; 256] = {
     classes
 };
 
-/// What a unit looks like that begins with a byte.
+/// The kind of characters of a unit that begins with this byte.
 static LOOKS: [Look; 256] = {
     let mut looks = [Look::SOLID; 256];
     looks[b' ' as usize] = Look(0);
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     impl Units {
-        /// Reads a byte. Tells the unit that ended before it.
+        /// Reads a byte. Returns the unit that ended before it.
         fn read(&mut self, byte: u8) -> Option<Unit> {
             if self.add(byte) {
                 return None;

@@ -1,4 +1,4 @@
-//! Tells a sink what the scanner finds, and the [`Facts`] what is told at the end of the document.
+//! Passes the scanner's findings to a sink. The [`Facts`] are emitted at the end of the document.
 
 use super::{Fact, Facts, Index, Status, model_name};
 use crate::{
@@ -12,23 +12,23 @@ use crate::{
     },
 };
 
-/// What is reasoning, by the type of an item or of a part of one.
+/// The types of items, or parts of items, that are reasoning.
 fn is_reasoning(kind: Scalar<'_>) -> bool {
     matches!(kind.string(), Some(b"reasoning" | b"reasoning_text" | b"summary_text" | b"thinking"))
 }
 
-/// What the server itself calls, by the type of an item.
+/// The types of items for tools that the server itself calls.
 fn is_hosted_tool(kind: Scalar<'_>) -> bool {
     matches!(kind.string(), Some(b"mcp_call" | b"code_interpreter_call"))
 }
 
-/// Tells a sink what the scanner finds.
+/// Passes the scanner's findings to a sink.
 pub(in crate::wire) struct Interpreter<'a, S> {
     pub(in crate::wire) facts: &'a mut Facts,
     sink: &'a mut S,
     pub(in crate::wire) learner: Learner,
     pub(in crate::wire) complete: bool,
-    /// The document is no event of a stream, but all there is.
+    /// The document is the whole answer, not an event of a stream.
     whole_body: bool,
 }
 
@@ -42,7 +42,7 @@ impl<'a, S: Sink> Interpreter<'a, S> {
         Self { whole_body: true, ..Self::new(facts, sink) }
     }
 
-    /// Goes on after the first text.
+    /// Continues after the first text.
     pub(in crate::wire) fn after_text(facts: &'a mut Facts, sink: &'a mut S) -> Self {
         Self { learner: Learner::after_text(), ..Self::new(facts, sink) }
     }
@@ -83,7 +83,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
                 facts.choice.index = value.integer().and_then(|index| u32::try_from(index).ok()).map(Index::of);
             }
             Fact::FinishReason => match value.string() {
-                // Ollama: what was asked for is that a model is there, or is gone.
+                // Ollama: the request only loads or unloads a model.
                 Some(b"load" | b"unload") => facts.event_mut().no_generation = true,
                 word => facts.choice.finish = word.and_then(finish_reason).or(facts.choice.finish),
             },
@@ -157,7 +157,7 @@ impl<S: Sink> Visitor for Interpreter<'_, S> {
                 }
             }
             Fact::CalledTool => {
-                // One that was cut would be another.
+                // A truncated value would be a different one.
                 if let Some(name) = value.string().filter(|name| !name.is_empty() && name.len() < SCRATCH) {
                     facts.has_facts = true;
                     self.sink.tool_named(name);

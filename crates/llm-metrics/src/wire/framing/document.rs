@@ -1,4 +1,4 @@
-//! One document that is the whole body: one line, whatever ends of lines are in it, that ends with the body.
+//! One document that is the whole body: treated as one line that ends with the body, whatever line ends it contains.
 
 use super::{Extent, LineSink};
 
@@ -16,7 +16,7 @@ impl DocumentDecoder {
         }
     }
 
-    /// The body is over.
+    /// The body has ended.
     pub(in crate::wire) fn end(&mut self, lines: &mut impl LineSink) {
         lines.body_ends();
     }

@@ -1,4 +1,4 @@
-//! How a body is made up: which of its bytes are data, and where an event ends. One file for each framing.
+//! Framings: which bytes of a body are data, and where an event ends. One file per framing.
 
 mod document;
 mod ndjson;
@@ -12,19 +12,19 @@ pub(super) use ndjson::NdJsonDecoder;
 pub(super) use sse::LONGEST as LONGEST_NAME;
 pub(super) use sse::SseDecoder;
 
-/// How a body is made up.
+/// The framing of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// Server-sent events.
     Events,
-    /// A JSON document a line.
+    /// One JSON document per line.
     Lines,
     /// One JSON document.
     Document,
 }
 
 impl Framing {
-    /// What a content type says about it.
+    /// The framing for a content type.
     pub(crate) fn of_content_type(content_type: &[u8]) -> Option<Self> {
         match content_type {
             b"text/event-stream" => return Some(Self::Events),
@@ -46,17 +46,17 @@ impl Framing {
         }
     }
 
-    /// Whether an answer comes piece by piece.
+    /// Whether an answer with this framing is streamed.
     pub(crate) fn is_stream(self) -> bool {
         self != Self::Document
     }
 
-    /// What an event of this name begins with, before its data, as servers write it.
+    /// The bytes before the data of an event with this name, as servers write them.
     pub(super) fn lead(self, name: Option<&'static str>) -> [&'static [u8]; 3] {
         if self == Self::Events { sse::lead(name) } else { [b"", b"", b""] }
     }
 
-    /// What it ends with, after them.
+    /// The bytes after the data.
     #[inline]
     pub(super) fn end(self) -> &'static [u8] {
         match self {
@@ -75,19 +75,19 @@ pub(super) trait LineSink {
     fn named(&mut self, _name: &[u8]) {}
     /// The event says of itself that it is an error.
     fn error(&mut self) {}
-    /// The event is over.
+    /// The event has ended.
     fn event_ends(&mut self) {}
-    /// The body is over, and what it holds of an event all that there is.
+    /// The body has ended. The last event may be incomplete.
     fn body_ends(&mut self);
 }
 
-/// How much of a data line a piece is.
+/// The position of a piece in its data line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     /// The data begins with it.
     pub(super) begins: bool,
-    /// The line ends with it.
+    /// The line ends with the piece.
     pub(super) ends: bool,
-    /// It is known that the event ends with it, too: a blank line follows, or each line is an event.
+    /// The event ends with the piece, too: a blank line follows, or each line is an event.
     pub(super) last: bool,
 }

@@ -1,11 +1,11 @@
-//! A JSON document a line: [NDJSON](https://github.com/ndjson/ndjson-spec), also called JSON lines.
+//! One JSON document per line: [NDJSON](https://github.com/ndjson/ndjson-spec), also called JSON lines.
 
 use super::{Extent, LineSink};
 
-/// What a document ends with.
+/// The bytes after a document.
 pub(super) const END: &[u8] = b"\n";
 
-/// Cuts a body into lines; it keeps where in the stream it is.
+/// Splits a body into lines. It keeps only its position.
 #[derive(Debug, Default)]
 pub(in crate::wire) struct NdJsonDecoder {
     /// Some of the line was read.
@@ -37,7 +37,7 @@ impl NdJsonDecoder {
         }
     }
 
-    /// The body is over; a last line counts without its end.
+    /// The body has ended; a last line counts without its line end.
     pub(in crate::wire) fn end(&mut self, lines: &mut impl LineSink) {
         self.inside = false;
         lines.body_ends();

@@ -1,6 +1,6 @@
 //! The framing of [server-sent events][spec]: which bytes of a body are data, and where an event ends.
 //!
-//! Nothing is buffered but the name of a field or an event, and that only when a slice ends inside it.
+//! Nothing is buffered except the name of a field or an event, and only if a slice ends inside it.
 //!
 //! [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 //!
@@ -14,13 +14,13 @@
 
 use super::{Extent, LineSink};
 
-/// More than the longest name of a field or an event that matters, `response.code_interpreter_call_code.delta`.
+/// Longer than the longest name of a field or an event that matters, `response.code_interpreter_call_code.delta`.
 pub(in crate::wire) const LONGEST: usize = 42;
 
-/// What an event ends with, as servers write it.
+/// The bytes after an event, as servers write them.
 pub(super) const END: &[u8] = b"\n\n";
 
-/// What an event of this name begins with, before its data, as servers write it.
+/// The bytes before the data of an event with this name, as servers write them.
 pub(super) fn lead(name: Option<&'static str>) -> [&'static [u8]; 3] {
     match name {
         None => [b"", b"", b"data: "],
@@ -28,7 +28,7 @@ pub(super) fn lead(name: Option<&'static str>) -> [&'static [u8]; 3] {
     }
 }
 
-/// What is known about the end of a line at hand.
+/// What is known about the end of the current line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LineEnd {
     None,
@@ -38,15 +38,15 @@ enum LineEnd {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the field name, of which so many bytes were read.
+    /// In the field name, with the number of bytes read.
     Name(u8),
-    /// Right after the colon, where one space does not count.
+    /// After the colon, where one space is ignored.
     Colon(Field),
-    /// In data, of which some or none was read.
+    /// In data, with whether some of it was read.
     Data { begun: bool },
-    /// In the event's name, of which so many bytes were read.
+    /// In the event's name, with the number of bytes read.
     EventName(u8),
-    /// In a line that does not matter.
+    /// In a line that is ignored.
     Other,
 }
 
@@ -54,7 +54,7 @@ enum State {
 enum Field {
     Data,
     Event,
-    /// Not in the specification: how llama.cpp told of errors for long.
+    /// Not in the specification: older versions of llama.cpp reported errors like this.
     Error,
     Other,
 }
@@ -70,7 +70,7 @@ impl Field {
     }
 }
 
-/// Cuts a body into lines; it keeps where in the stream it is.
+/// Splits a body into lines. It keeps only its position.
 #[derive(Debug)]
 pub(in crate::wire) struct SseDecoder {
     state: State,
@@ -102,7 +102,7 @@ impl SseDecoder {
             let ending = if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
             let (line, rest) = (&bytes[..end], &bytes[end + ending..]);
             if let Some(rest) = rest.strip_prefix(b"\n") {
-                // Mostly it is the end of an event, for which the next line need not be looked for.
+                // Usually it is the end of an event, for which the next line is not needed.
                 self.line(line, LineEnd::BlankFollows, lines);
                 lines.event_ends();
                 bytes = rest;
@@ -115,7 +115,7 @@ impl SseDecoder {
         }
     }
 
-    /// The body is over; a last line counts without its end.
+    /// The body has ended; a last line counts without its line end.
     pub(in crate::wire) fn end(&mut self, lines: &mut impl LineSink) {
         if self.state != State::Name(0) {
             self.line(b"", LineEnd::Some, lines);
@@ -147,7 +147,7 @@ impl SseDecoder {
         self.line_ends(whole, lines);
     }
 
-    /// Reads on in a line that was not all in one slice, or is no ordinary one.
+    /// Continues a line that was split over slices, or that is unusual.
     fn step(&mut self, line: &[u8], from: usize, end: LineEnd, lines: &mut impl LineSink) -> usize {
         let byte = line[from];
         match self.state {

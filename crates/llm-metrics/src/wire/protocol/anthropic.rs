@@ -1,4 +1,4 @@
-//! Anthropic's Messages, as Anthropic, vLLM and llama.cpp speak it.
+//! Anthropic's Messages, as implemented by Anthropic, vLLM and llama.cpp.
 
 use super::openai::{FORMAT, TOOLS};
 use super::{ERROR, Keys};
@@ -15,7 +15,7 @@ pub(in crate::wire) static EVENT: Shape<Fact> = Object(None, &[("type", Tag(&EVE
 static EVENTS: Tags<Fact> = Tags {
     begin: None,
     words: &[
-        // The keys of a delta say what it is, whatever its type. A signature is no token.
+        // The keys of a delta determine its kind, whatever its type. A signature is not a token.
         (
             "content_block_delta",
             None,
@@ -39,13 +39,13 @@ static EVENTS: Tags<Fact> = Tags {
                 ],
             ),
         ),
-        // A tool's name is the first that is seen of a call.
+        // A tool's name is the first part of a call.
         (
             "content_block_start",
             None,
             Object(Some(Fact::Choice), &[TYPE, ("index", Envelope), ("content_block", Object(None, BLOCK))]),
         ),
-        // Its output is a place-holder of one token.
+        // Its output count is a placeholder of one token.
         (
             "message_start",
             Some(Fact::Provisional),
@@ -59,7 +59,7 @@ static EVENTS: Tags<Fact> = Tags {
                 &[TYPE, ("delta", Object(None, &[("stop_reason", Scalar(Fact::FinishReason))])), ("usage", USAGE)],
             ),
         ),
-        // Bedrock counts once more, in names of its own.
+        // Bedrock repeats the counts under other names.
         (
             "message_stop",
             Some(Fact::Done),
@@ -76,7 +76,7 @@ const TYPE: (&str, Shape<Fact>) = ("type", Envelope);
 const BLOCK: Keys =
     &[TYPE, ("id", Envelope), ("name", Text(ToolName(0))), ("text", Text(Answer)), ("thinking", Text(Reasoning))];
 
-/// A whole message. What a tool is called with is an object: its name alone is read.
+/// A whole message. The input of a tool is an object, so only its name is read.
 pub(in crate::wire) static MESSAGE: Shape<Fact> = Object(
     Some(Fact::Choice),
     &[

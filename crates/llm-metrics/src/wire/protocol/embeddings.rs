@@ -1,4 +1,4 @@
-//! Embeddings and reranking: one document, whose usage stands behind megabytes of numbers, or before them.
+//! Embeddings and reranking: one document, whose usage comes after or before megabytes of numbers.
 
 use super::ERROR;
 use crate::wire::counts::Count;
@@ -6,7 +6,7 @@ use crate::wire::facts::Fact;
 use crate::wire::json::Shape::{self, Array, Either, Is, Object, Scalar};
 use crate::wire::request::RequestField;
 
-/// An answer of either. Of reranking, Jina and vLLM say `usage`, Cohere says `meta`, and TEI nothing: its answer is a list.
+/// A response of either. For reranking, Jina and vLLM send `usage`, Cohere `meta`, and TEI nothing: its response is a list.
 pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
     None,
     &[
@@ -21,7 +21,7 @@ pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
     ],
 );
 
-/// Reranking by Jina and vLLM counts in total alone.
+/// Jina and vLLM only send a total for reranking.
 const EMBEDDING_USAGE: Shape<Fact> = Object(
     None,
     &[

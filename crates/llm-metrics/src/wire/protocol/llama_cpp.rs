@@ -1,5 +1,5 @@
-//! llama.cpp's own completions, which it serves at `/completion`, `/completions` and `/infill`: what is under `/v1` is
-//! OpenAI's. Others serve OpenAI's completions, or chat completions in a nested router, at that path as well: both are read.
+//! llama.cpp's own completions, which it serves at `/completion`, `/completions` and `/infill`; its paths under `/v1` are OpenAI's. Other servers
+//! have OpenAI's completions at these paths, or chat completions in a nested router, so both formats are read.
 
 use super::ERROR;
 use super::openai::{FINISH_REASON, INDEX, MESSAGE, TIMINGS, USAGE};

@@ -1,4 +1,4 @@
-//! What each protocol says, and where: a file of shapes for each.
+//! The shapes of each protocol, one file per protocol.
 
 pub(super) mod anthropic;
 pub(super) mod embeddings;
@@ -12,7 +12,7 @@ use super::json::Shape::{self, Either, Object, Scalar};
 
 type Keys = &'static [(&'static str, Shape<Fact>)];
 
-/// An error: a word, or an object that says more.
+/// An error: a word, or an object with more details.
 const ERROR: Shape<Fact> = Either(
     &Scalar(Fact::Error),
     &Object(

@@ -22,7 +22,7 @@ pub(in crate::wire) static ANSWER: Shape<Fact> = Object(
                     ("role", Envelope),
                     ("content", Text(Answer)),
                     ("thinking", Text(Reasoning)),
-                    // What it is called with is an object: its name alone is read.
+                    // Tool arguments are an object, so only the name is read.
                     (
                         "tool_calls",
                         Array(&Object(
@@ -75,10 +75,10 @@ pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
         ),
         ("format", Scalar(RequestField::OllamaFormat)),
         ("tools", TOOLS),
-        // Pictures are longer than the tokens that they make.
+        // Images have more bytes than their tokens would as text.
         ("images", Present(RequestField::Images)),
         ("messages", Array(&Object(None, &[("images", Present(RequestField::Images))]))),
-        // `true`, or how much.
+        // `true`, or an effort.
         ("think", Scalar(RequestField::Think)),
     ],
 );
@@ -92,11 +92,11 @@ pub(in crate::wire) static EMBED_REQUEST: Shape<RequestField> = Object(
     ],
 );
 
-/// How many tokens of its first ones Ollama keeps of a prompt that it cuts, where the request does not say.
+/// The number of first tokens that Ollama keeps of a prompt that it cuts, if the request does not set it.
 const KEEP: u64 = 4;
 
-/// What Ollama may leave of a prompt that does not fit into `context` tokens: as many as fit, or one less, up to 2025; since then what is kept of its
-/// beginning, and of its end so much that half of the rest is free. Where the model has a token for the beginning, that is kept as well.
+/// The token counts that Ollama may keep of a prompt that does not fit into `context` tokens. Until 2025: as many as fit, or one less. Since then:
+/// its first tokens, and as many of its last ones as leave half of the rest free. If the model has a token for the beginning, that is kept as well.
 pub(in crate::wire) fn left_of_prompt(context: u64, keep: Option<u64>) -> [u64; 4] {
     let half = |keep: u64| context - (context.saturating_sub(keep) / 2).max(1);
     let keep = keep.unwrap_or(KEEP);
@@ -107,7 +107,7 @@ pub(in crate::wire) fn left_of_prompt(context: u64, keep: Option<u64>) -> [u64; 
 mod tests {
     use super::left_of_prompt;
 
-    /// By the `limit=… keep=…` of Ollama's log.
+    /// From `limit=… keep=…` in Ollama's log.
     #[test]
     fn what_is_left_of_a_prompt_is_what_ollama_says_in_its_log() {
         for (context, keep, limit) in [
@@ -120,7 +120,7 @@ mod tests {
             (32_768, Some(5), 16_387),
             (4096, Some(0), 2048),
             (4096, Some(1000), 2548),
-            // All of it is to be kept, but for the place of one token.
+            // Everything is to be kept, except for one token.
             (4096, Some(u64::MAX), 4095),
             (2, None, 1),
         ] {

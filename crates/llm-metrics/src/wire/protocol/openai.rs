@@ -1,4 +1,4 @@
-//! OpenAI chat completions and completions, with what vLLM, SGLang, llama.cpp, mistral.rs and hosted APIs add.
+//! OpenAI chat completions and completions, with the extensions of vLLM, SGLang, llama.cpp, mistral.rs and hosted APIs.
 
 use super::{ERROR, Keys};
 use crate::wire::TextKind::{Answer, Media, Reasoning, Refusal, ToolArguments, ToolInput, ToolName};
@@ -11,7 +11,7 @@ use crate::wire::request::RequestField;
 pub(in crate::wire) static CHAT_CHUNK: Shape<Fact> = Object(None, &root(&CHAT_CHUNK_CHOICE));
 /// A whole chat completion.
 pub(in crate::wire) static CHAT: Shape<Fact> = Object(None, &root(&CHAT_CHOICE));
-/// A whole completion, or one event of a stream of them.
+/// A whole completion, or one event of a completion stream.
 pub(in crate::wire) static COMPLETION: Shape<Fact> = Object(None, &root(&COMPLETION_CHOICE));
 
 const fn root(choice: &'static Shape<Fact>) -> [(&'static str, Shape<Fact>); 18] {
@@ -22,13 +22,13 @@ const fn root(choice: &'static Shape<Fact>) -> [(&'static str, Shape<Fact>); 18]
         ("error", ERROR),
         ("timings", TIMINGS),
         ("id", Envelope),
-        // vLLM tells of an error like this in a stream.
+        // vLLM reports an error in a stream like this.
         ("object", Is("error", Fact::Error)),
         ("created", Envelope),
         ("system_fingerprint", Envelope),
         ("service_tier", Envelope),
         ("provider", Envelope),
-        // OpenAI's padding, of random letters.
+        // OpenAI's padding of random letters.
         ("obfuscation", Padding),
         ("code", Scalar(Fact::LooseCode)),
         ("message", Scalar(Fact::LooseMessage)),
@@ -49,9 +49,9 @@ static COMPLETION_CHOICE: Shape<Fact> =
 
 pub(super) const INDEX: (&str, Shape<Fact>) = ("index", Scalar(Fact::ChoiceIndex));
 pub(super) const FINISH_REASON: (&str, Shape<Fact>) = ("finish_reason", Scalar(Fact::FinishReason));
-/// Moonshot has it here.
+/// Moonshot's place for usage.
 const CHOICE_USAGE: (&str, Shape<Fact>) = ("usage", USAGE);
-/// OpenRouter has it here.
+/// OpenRouter's place for it.
 const CHOICE_ERROR: (&str, Shape<Fact>) = ("error", ERROR);
 
 pub(super) const MESSAGE: Keys = &[
@@ -63,7 +63,7 @@ pub(super) const MESSAGE: Keys = &[
     ("tool_calls", Array(&Object(Some(Fact::ToolCall), TOOL_CALL))),
     ("function_call", FUNCTION),
     ("audio", Object(None, &[("transcript", Text(Answer)), ("data", Text(Media)), ("id", Envelope)])),
-    // OpenRouter: what providers of reasoning models say, beside `reasoning` or alone.
+    // OpenRouter: reasoning details of providers, together with `reasoning` or alone.
     (
         "reasoning_details",
         Array(&Object(
@@ -81,7 +81,7 @@ pub(super) const MESSAGE: Keys = &[
     ),
 ];
 
-/// Mistral's content is a list where the model thinks.
+/// Mistral's content is a list if the model reasons.
 const CONTENT_PART: Keys = &[
     ("type", Envelope),
     ("text", Text(Answer)),
@@ -99,7 +99,7 @@ const TOOL_CALL: Keys = &[
 
 const FUNCTION: Shape<Fact> = Object(None, &[("name", Text(ToolName(0))), ("arguments", Text(ToolArguments(0)))]);
 
-/// Usage in the names of OpenAI, and of those who name it otherwise.
+/// Usage, under OpenAI's names and those of others.
 pub(super) const USAGE: Shape<Fact> = Object(
     None,
     &[
@@ -108,7 +108,7 @@ pub(super) const USAGE: Shape<Fact> = Object(
         ("total_tokens", Scalar(Fact::Count(Count::Total))),
         ("prompt_tokens_details", INPUT_DETAILS),
         ("completion_tokens_details", OUTPUT_DETAILS),
-        // SGLang has it here.
+        // SGLang's place.
         ("reasoning_tokens", Scalar(Fact::Count(Count::Reasoning))),
         // OpenAI's Responses.
         ("input_tokens", Scalar(Fact::Count(Count::Input))),
@@ -133,7 +133,7 @@ const INPUT_DETAILS: Shape<Fact> = Object(
 );
 const OUTPUT_DETAILS: Shape<Fact> = Object(None, &[("reasoning_tokens", Scalar(Fact::Count(Count::Reasoning)))]);
 
-/// llama.cpp's own measurements.
+/// llama.cpp's own timings.
 pub(super) const TIMINGS: Shape<Fact> = Object(
     None,
     &[
@@ -145,7 +145,7 @@ pub(super) const TIMINGS: Shape<Fact> = Object(
     ],
 );
 
-/// What a request offers: a tool's name stands in an object of its kind, or beside its kind.
+/// The tools of a request: the name is in an object of the tool's kind, or next to the kind.
 pub(super) const TOOLS: Shape<RequestField> = Array(&Either(
     &Present(RequestField::Tool),
     &Object(
@@ -158,7 +158,7 @@ pub(super) const TOOLS: Shape<RequestField> = Array(&Either(
     ),
 ));
 
-/// vLLM's form of a form: one of these.
+/// vLLM's structured output: one of these.
 const STRUCTURED_OUTPUTS: &[(&str, Shape<RequestField>)] = &[
     ("json", Present(RequestField::JsonSchema)),
     ("json_object", Scalar(RequestField::JsonObject)),
@@ -168,22 +168,22 @@ const STRUCTURED_OUTPUTS: &[(&str, Shape<RequestField>)] = &[
     ("structural_tag", Present(RequestField::Grammar)),
 ];
 
-/// A grammar as text, or mistral.rs's, which may be a schema.
+/// A grammar as text, or mistral.rs's object, which may hold a schema.
 const GRAMMAR: Shape<RequestField> = Either(
     &Present(RequestField::Grammar),
     &Object(None, &[("type", Scalar(RequestField::GrammarType)), SCHEMA_VALUE]),
 );
 const SCHEMA_VALUE: (&str, Shape<RequestField>) = ("value", Present(RequestField::Schema));
 
-/// A form, with its schema beside it.
+/// A format, with its schema next to it.
 pub(super) const FORMAT: Shape<RequestField> = Object(None, &[("type", Scalar(RequestField::Format)), SCHEMA]);
 const SCHEMA: (&str, Shape<RequestField>) = ("schema", Present(RequestField::Schema));
 
-/// The same, where the schema has a name; llama.cpp has it beside.
+/// The same with a named schema; llama.cpp has the schema next to it.
 const RESPONSE_FORMAT: Shape<RequestField> =
     Object(None, &[("type", Scalar(RequestField::Format)), ("json_schema", Object(None, &[SCHEMA])), SCHEMA]);
 
-/// A request, to either endpoint.
+/// A request to either endpoint.
 pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
     None,
     &[
@@ -204,7 +204,7 @@ pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(
         ("regex", Present(RequestField::Grammar)),
         ("ebnf", Present(RequestField::Grammar)),
         ("json_schema", Present(RequestField::JsonSchema)),
-        // Every house has its own switch for reasoning.
+        // Each server has its own switch for reasoning.
         ("enable_thinking", Scalar(RequestField::Thinking)),
         (
             "chat_template_kwargs",

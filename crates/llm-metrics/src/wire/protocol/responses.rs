@@ -1,8 +1,8 @@
-//! OpenAI's Responses. What an event holds is in its name and in its `type`, and in vLLM the type comes last: the same key, `delta`,
-//! is answer, reasoning or tool call.
+//! OpenAI's Responses. The kind of an event is in its name and in its `type`, which vLLM writes last: the same key, `delta`, is answer, reasoning or
+//! tool call.
 //!
-//! llama-server says `completed` of an answer that was cut, vLLM says `response.completed` of one whose status is
-//! `incomplete`: the status counts, and not the name of the event.
+//! llama-server sends `completed` for an answer that was cut, and vLLM `response.completed` for one with the status `incomplete`: the status counts,
+//! not the name of the event.
 
 use super::openai::{FORMAT, TIMINGS, TOOLS, USAGE};
 use super::{ERROR, Keys};
@@ -12,7 +12,7 @@ use crate::wire::json::Shape::{self, Array, Either, Envelope, Object, Padding, S
 use crate::wire::json::Tags;
 use crate::wire::request::RequestField;
 
-/// One event of a stream whose name is not known, or comes later.
+/// One event of a stream whose name is unknown or comes later.
 pub(in crate::wire) static EVENT: Shape<Fact> = Object(
     None,
     &[
@@ -39,7 +39,7 @@ static EVENTS: Tags<Fact> = Tags {
         ("response.reasoning_summary.delta", None, Object(Some(Fact::Choice), &delta(Text(Reasoning)))),
         ("response.refusal.delta", None, Object(Some(Fact::Choice), &delta(Text(Refusal)))),
         ("response.function_call_arguments.delta", None, Object(Some(Fact::Choice), &delta(Text(ToolArguments(0))))),
-        // The name of a call stands in an event that bears no token.
+        // The name of a call is in an event without a token.
         (
             "response.output_item.added",
             None,
@@ -50,7 +50,7 @@ static EVENTS: Tags<Fact> = Tags {
         ("response.output_item.done", Some(Fact::ToolCallsEnd), Object(None, &[TYPE])),
         ("response.custom_tool_call_input.delta", None, Object(Some(Fact::Choice), &delta(Text(ToolInput)))),
         ("response.shell_call_command.delta", None, Object(Some(Fact::Choice), &delta(Text(ToolInput)))),
-        // The server itself calls these.
+        // Tools that the server itself calls.
         (
             "response.mcp_call_arguments.delta",
             Some(Fact::HostedTool),
@@ -61,7 +61,7 @@ static EVENTS: Tags<Fact> = Tags {
             Some(Fact::HostedTool),
             Object(Some(Fact::Choice), &delta(Text(ToolInput))),
         ),
-        // OpenRouter, by its documentation; others have an object there.
+        // OpenRouter, according to its documentation; others have an object there.
         (
             "response.content_part.delta",
             None,
@@ -82,29 +82,29 @@ static EVENTS: Tags<Fact> = Tags {
 
 const TYPE: (&str, Shape<Fact>) = ("type", Envelope);
 
-/// What bears tokens, and what is known to stand around them.
+/// Events with tokens, and their known envelope.
 const fn delta(text: Shape<Fact>) -> [(&'static str, Shape<Fact>); 5] {
     [
         TYPE,
         ("delta", text),
         ("item_id", Envelope),
         ("sequence_number", Padding),
-        // OpenAI's padding, of random letters.
+        // OpenAI's padding of random letters.
         ("obfuscation", Padding),
     ]
 }
 
-/// An answer that has only begun.
+/// A response that has only begun.
 const BEGUN: Keys = &[("model", Scalar(Fact::Model)), ("status", Scalar(Fact::Status)), BACKGROUND, ("error", ERROR)];
 const BACKGROUND: (&str, Shape<Fact>) = ("background", Scalar(Fact::Background));
 
-/// The last event repeats all texts: they were emitted already.
+/// The last event repeats all texts, which were already emitted.
 const ENDED: Keys = &[
     TYPE,
     ("response", Object(None, ENDED_RESPONSE)),
     // llama.cpp.
     ("timings", TIMINGS),
-    // Perplexity: beside the type, and not in the response.
+    // Perplexity: next to the type, and not in the response.
     ("error", ERROR),
 ];
 
@@ -117,7 +117,7 @@ const ENDED_RESPONSE: Keys = &[
     ("usage", USAGE),
 ];
 
-/// An error that is an event; OpenAI has its parts at the top, others in an object.
+/// An error as an event. OpenAI has its fields at the top level, others in an object.
 const FAILED: Shape<Fact> = Object(Some(Fact::Error), &[TYPE, ("code", Scalar(Fact::ErrorCode)), ("error", ERROR)]);
 
 /// A whole response.
@@ -150,7 +150,7 @@ const ITEM: Keys = &[
     ("summary", Array(&Object(None, &[("text", Text(Reasoning))]))),
 ];
 
-/// What a shell is to do.
+/// The input of a shell tool.
 const COMMANDS: Shape<Fact> = Array(&Text(ToolInput));
 
 pub(in crate::wire) static REQUEST: Shape<RequestField> = Object(

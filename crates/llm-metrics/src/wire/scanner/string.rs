@@ -3,7 +3,7 @@
 use super::{Escape, SCRATCH, Scalar, Scanner, Shape, State, Use, Visitor, skip};
 use crate::wire::escape::{Joined, unescaped};
 
-/// What stands for half of a character.
+/// Replaces an unpaired surrogate.
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 
 impl<F: Copy + 'static> Scanner<F> {
@@ -57,7 +57,7 @@ impl<F: Copy + 'static> Scanner<F> {
         at
     }
 
-    /// What a text has of escapes of two bytes and of pieces before and between them, and how long that is.
+    /// Finds two-byte escapes in a text, and the pieces around them, with the total length.
     fn escapes<V: Visitor<Fact = F>>(&mut self, bytes: &[u8], visitor: &mut V) -> usize {
         let mut at = 0;
         // A text never needs the scratch buffer.
@@ -75,7 +75,7 @@ impl<F: Copy + 'static> Scanner<F> {
         at
     }
 
-    /// The closing quote, with what stands between it and the last escape or the start of the slice.
+    /// The closing quote, with the text since the last escape or the start of the slice.
     #[inline]
     fn end_string<V: Visitor<Fact = F>>(&mut self, piece: &[u8], at: usize, scratch: &mut [u8], visitor: &mut V) {
         match self.used_for {
@@ -153,7 +153,7 @@ impl<F: Copy + 'static> Scanner<F> {
         }
     }
 
-    /// A whole `\uXXXX`.
+    /// A complete `\uXXXX`.
     fn code_unit<V: Visitor<Fact = F>>(&mut self, scratch: &mut [u8], visitor: &mut V) {
         let pair = [std::mem::take(&mut self.high), self.unit];
         let units = if pair[0] == 0 { &pair[1..] } else { &pair[..] };
@@ -162,7 +162,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 Ok(character) => {
                     self.piece(character.encode_utf8(&mut [0; 4]).as_bytes(), scratch, visitor);
                 }
-                // It waits for its other half; `lone_surrogate` is where it ends up if that does not come.
+                // It waits for its other half; `lone_surrogate` handles the case that it does not follow.
                 Err(half) => {
                     self.lone_surrogate(scratch, visitor);
                     self.high = half.unpaired_surrogate();
@@ -171,7 +171,7 @@ impl<F: Copy + 'static> Scanner<F> {
         }
     }
 
-    /// Half of a character whose other half did not come.
+    /// A surrogate whose other half did not follow.
     fn lone_surrogate<V: Visitor<Fact = F>>(&mut self, scratch: &mut [u8], visitor: &mut V) {
         if std::mem::take(&mut self.high) != 0 {
             self.piece(REPLACEMENT, scratch, visitor);
