@@ -1,4 +1,4 @@
-//! A chat server on axum. The model is made up, everything around it is as it would be with a real one.
+//! A chat server on axum. The model is simulated; everything else is as with a real one.
 //!
 //! ```text
 //! cargo run -p llm-metrics --features prometheus --example axum-server
@@ -30,12 +30,12 @@ const ANSWER: [&str; 5] = ["A ", "parrot", ", ", "that ", "is all."];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Installed for the whole process, so that what other crates record is on the page as well.
+    // Installed globally, so that metrics of other crates are on the page as well.
     let exporter = Exporter::builder().install()?;
-    // This server knows one model. Whatever else callers ask for counts under `other`.
+    // This server has one model. Other model names in requests count under `other`.
     let metrics = LlmMetrics::builder().exporter(&exporter).models([MODEL]).build()?;
 
-    // The layer covers the routes above it: a scrape is not measured.
+    // The layer covers the routes above it, so scrapes are not measured.
     let app = Router::new()
         .route("/v1/chat/completions", post(chat))
         .layer(metrics.layer())
@@ -48,8 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Nothing in here is needed for metrics. What the handle is told is what the wire does not show.
-/// With llm-metrics' feature `axum`, the handle is an extractor itself.
+/// Nothing in this function is needed for metrics. The handle reports what is not on the wire. With llm-metrics' feature `axum`, the handle is an
+/// extractor itself.
 async fn chat(extensions: Extensions, Json(question): Json<Value>) -> Response {
     let measured = InferenceHandle::of(&extensions);
     let prompt = Instant::now();
@@ -65,7 +65,7 @@ async fn chat(extensions: Extensions, Json(question): Json<Value>) -> Response {
         });
         return Json(json!({"model": MODEL, "choices": [choice], "usage": usage})).into_response();
     }
-    // Most callers do not ask a stream for its usage. We know it all the same; without, tokens would be estimates.
+    // Most callers do not request the usage of a stream. Without this call, token counts would be estimates.
     measured.usage(Usage::new().input(4).output(ANSWER.len() as u64));
     let words = stream::iter(ANSWER).then(|word| async move {
         sleep(Duration::from_millis(20)).await;

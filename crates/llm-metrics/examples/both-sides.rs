@@ -1,4 +1,4 @@
-//! A service that is asked and asks: what its callers see and what its upstream does, each counted once, on one page.
+//! A service that is also a client: the requests of its callers and those to its upstream, each counted once, on one page.
 //!
 //! ```text
 //! cargo run -p llm-metrics --features prometheus --example both-sides
@@ -33,7 +33,7 @@ const ANSWER: &str = r#"{"model":"parrot","choices":[{"index":0,"message":{"cont
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Two sets of names: `llm_…` for what callers see, `upstream_…` for what the upstream does. The exporter has to know both, for the buckets.
+    // Two sets of names: `llm_…` for callers, `upstream_…` for the upstream. The exporter must know both to set the buckets.
     let upstream_names = Naming::new().prefix("upstream")?;
     let exporter = Exporter::builder().process_metrics(false).catalogue(catalog::SECTIONS, upstream_names.clone());
     let (_, exporter) = exporter.build()?;

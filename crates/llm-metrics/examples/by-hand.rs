@@ -1,4 +1,4 @@
-//! Without HTTP: an engine that works off a queue, and tells itself what there is to tell.
+//! Without HTTP: an engine that processes a queue, and reports its own measurements.
 //!
 //! ```text
 //! cargo run -p llm-metrics --features prometheus --example by-hand
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let _loaded = metrics.model_loaded(info, began.elapsed()); // `llm_model_info` is 1 until this is dropped
     let engine = metrics.engine(MODEL);
 
-    // The clock of a request runs from here, so that the time in the queue is in its latency.
+    // The clock of a request starts here, so its latency includes the time in the queue.
     let mut queue: Vec<Inference> = (0..4).map(|_| metrics.start(Operation::Chat, MODEL)).collect();
     let queued = Instant::now();
     while let Some(mut request) = queue.pop() {
@@ -35,11 +35,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         handle.queue_time(queued.elapsed());
 
         match queue.len() {
-            // One has no room left in the cache,
+            // One is preempted, because the cache is full,
             2 => request.fail(ErrorType::Overloaded),
-            // one is dropped after two steps, since its caller hung up: cancelled,
+            // one is dropped after two steps, because its client disconnected: cancelled,
             1 => (0..2).for_each(|_| step(&mut request)),
-            // and two come to their end, each worked off by another thread, which has a handle.
+            // and two finish, each processed by another thread with a handle.
             _ => {
                 let worker = || {
                     for _ in 0..8 {
@@ -57,14 +57,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     engine.running(0);
 
-    // What a scrape would get, without the buckets and without what is 0.
+    // The page of a scrape, without buckets and zeros.
     let page = exporter.render();
     let brief = |line: &&str| !line.is_empty() && !line.starts_with('#') && !line.contains("_bucket{");
     page.lines().filter(brief).filter(|line| !line.ends_with(" 0")).for_each(|line| println!("{line}"));
     Ok(())
 }
 
-/// A step of an engine that speculates: two tokens at once.
+/// A step of speculative decoding: two tokens.
 fn step(request: &mut Inference) {
     sleep(STEP);
     request.tokens(2);

@@ -1,7 +1,6 @@
-//! The layer around a *client*: what a gateway or an agent sees of the servers that it asks.
+//! The layer around a *client*: what a gateway or an agent measures of its upstream servers.
 //!
-//! Asks the server at the given address, or without one a server that it starts itself, and lets four requests end in
-//! four ways.
+//! Sends requests to the server at the given address, or to a server that it starts itself, and ends four requests in four ways.
 //!
 //! ```text
 //! cargo run -p llm-metrics --features prometheus --example client
@@ -26,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (_, exporter) = Exporter::builder().process_metrics(false).build()?;
     let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
 
-    // `proxy`: what fails with 5xx is the server behind us. `classify_error`: what fails without an answer.
+    // `proxy`: a 5xx is a failure of the upstream. `classify_error`: the type of a failure without a response.
     let layer = metrics.layer().proxy().classify_error(|error: &legacy::Error| {
         if error.is_connect() { ErrorType::UpstreamUnavailable } else { ErrorType::UpstreamError }
     });
@@ -40,19 +39,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Read to its end: a success.
     let answer = client.ready().await?.call(ask(&server, "parrot")?).await?;
     println!("{} {}", answer.status(), String::from_utf8_lossy(&answer.into_body().collect().await?.to_bytes()));
-    // Given up after the first frame: cancelled, and its tokens count as discarded.
+    // Dropped after the first frame: cancelled, and its tokens count as discarded.
     let mut answer = client.ready().await?.call(ask(&server, "parrot")?).await?.into_body();
     let _ = answer.frame().await;
     drop(answer);
-    // Sent away: rejected.
+    // Rejected by the server.
     let answer = client.ready().await?.call(ask(&server, "a-model-that-nobody-has")?).await?;
     println!("{}", answer.status());
     answer.into_body().collect().await?;
-    // Nobody there: an error, under the name that its question has, though nobody read it.
+    // No connection: an error, under the model in the request, although no server read it.
     let failed = client.ready().await?.call(ask("http://127.0.0.1:1", "parrot")?).await;
     println!("{}", failed.expect_err("nothing listens at port 1"));
 
-    // What a scrape would get, without the buckets and without what is 0.
+    // The page of a scrape, without buckets and zeros.
     let page = exporter.render();
     let brief = |line: &&str| !line.is_empty() && !line.starts_with('#') && !line.contains("_bucket{");
     page.lines().filter(brief).filter(|line| !line.ends_with(" 0")).for_each(|line| println!("{line}"));
@@ -73,7 +72,7 @@ const ANSWER: [&str; 4] = [
     "data: [DONE]\n\n",
 ];
 
-/// Somebody to talk to.
+/// A server to connect to.
 async fn start_server() -> Result<String, Box<dyn Error>> {
     let chat = |question: String| async move {
         if !question.contains("parrot") {

@@ -1,4 +1,4 @@
-//! A server on hyper, without a framework, and its metrics on a port of their own.
+//! A server on hyper, without a framework, with its metrics on a separate port.
 //!
 //! ```text
 //! cargo run -p llm-metrics --features prometheus --example hyper-server
@@ -43,21 +43,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let (stream, _) = listener.accept().await?;
         let service = TowerToHyperService::new(service.clone());
-        // A connection that breaks is in the metrics: its request has ended as `cancelled`.
+        // If a connection breaks, the metrics show it: its request is `cancelled`.
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The layer wraps the request's body, to read the model's name as the bytes pass. It is a body like any other.
+/// The layer wraps the request body, to read the model's name as the bytes pass. It is a body like any other.
 async fn answer(request: Request<RequestBody<Incoming>>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Empty::new().boxed_unsync());
     if request.uri().path() != "/v1/completions" {
         *response.status_mut() = StatusCode::NOT_FOUND;
         return Ok(response);
     }
-    // Whoever answers without reading the question records it under the model `unknown`.
+    // If the handler does not read the request, it is recorded under the model `unknown`.
     if Limited::new(request.into_body(), 1 << 20).collect().await.is_err() {
         *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
         return Ok(response);

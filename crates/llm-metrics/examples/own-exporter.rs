@@ -1,10 +1,10 @@
-//! With an exporter of one's own instead of the feature `prometheus`: a service that has one already needs no second one.
+//! With your own exporter instead of the feature `prometheus`: a service that already has one does not need another.
 //!
 //! ```text
 //! cargo run -p llm-metrics --example own-exporter
 //! ```
 //!
-//! Any recorder of the `metrics` facade does. Three things are then up to you.
+//! Any recorder of the `metrics` facade can be used. Three things are then up to you.
 
 use std::{error::Error, thread, time::Duration};
 
@@ -15,20 +15,20 @@ use llm_metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The same for the metrics and the buckets, where it is not the default.
+    // The same naming for the metrics and the buckets, if it is not the default.
     let naming = Naming::new().prefix("qwen")?;
 
-    // First: bind the buckets of each histogram by its full name. One that has none becomes a summary, without a word,
-    // and summaries cannot be aggregated over instances.
+    // First: set the buckets of each histogram by its full name. Without buckets it silently becomes a summary, and summaries cannot be aggregated
+    // over instances.
     let mut exporter = PrometheusBuilder::new();
     for row in catalog::all().filter(|row| row.kind == Kind::Histogram) {
         exporter = exporter.set_buckets_for_metric(Matcher::Full(naming.name(row).into_owned()), row.buckets)?;
     }
-    // No idle time-out: handles are resolved once and kept, and would then record into nothing.
+    // No idle timeout: handles are cached, and would record nothing after it.
     let recorder = exporter.build_recorder();
     let page = recorder.handle();
 
-    // Second: upkeep, every second. Without, each sample of a histogram stays in memory until somebody scrapes.
+    // Second: upkeep, every second. Without it, each sample of a histogram stays in memory until the next scrape.
     thread::spawn({
         let upkeep = page.clone();
         move || loop {
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     });
 
-    // Handed in. `metrics::set_global_recorder(recorder)` before `LlmMetrics::new()` does as well.
+    // Passed to the builder. Calling `metrics::set_global_recorder(recorder)` before `LlmMetrics::new()` works, too.
     let metrics = LlmMetrics::builder().recorder(recorder).naming(naming).build()?;
 
     // In a service, this is `metrics.layer()`; see the other examples.
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     request.finish(FinishReason::Stop);
 
-    // Third: bring the gauges of the recent window up to date before each scrape.
+    // Third: update the gauges of the recent window before each scrape.
     metrics.refresh();
     print!("{}", page.render());
     Ok(())

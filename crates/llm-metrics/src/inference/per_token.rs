@@ -24,9 +24,9 @@ impl OutputTiming<'_> {
     ///
     /// 1. the engine's own time for the tokens after the first;
     /// 2. the time from the first event with a token to the event with the finish reason, which arrives with the last token, divided by the tokens
-    /// after the first event. Engines also count invisible tokens: an end token arrives with the finish reason, and tokens *before* the first event
-    /// are subtracted if they are known (usage in that event, reasoning tokens). If they are not known, and there are far more tokens than events,
-    /// the result is unknown;
+    ///    after the first event. Engines also count invisible tokens: an end token arrives with the finish reason, and tokens *before* the first event
+    ///    are subtracted if they are known (usage in that event, reasoning tokens). If they are not known, and there are far more tokens than events,
+    ///    the result is unknown;
     /// 3. without a count, the same between events with a token, one token each.
     ///
     /// Several choices are generated concurrently, so neither their tokens nor their times can be separated. For them, only measurements with their
