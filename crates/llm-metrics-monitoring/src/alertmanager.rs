@@ -1,4 +1,4 @@
-//! The configuration of Alertmanager: who is told, what is told together, and what silences what.
+//! The configuration of Alertmanager: routes, grouping, and inhibition.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     vocabulary::{GPU_UUID, INSTANCE, JOB},
 };
 
-/// What tickets are told together; pages are told by job, one for an incident, whatever models it reaches.
+/// Labels by which tickets are grouped. Pages are grouped by job, so that one incident is one page, however many models it affects.
 const TOGETHER: [&str; 3] = ["alertname", JOB, "model"];
 
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ struct Receiver {
     webhook_configs: Vec<BTreeMap<&'static str, String>>,
 }
 
-/// The receiver for what has that severity. Each is a webhook to be replaced by what you have.
+/// The receiver for a severity. Each is a placeholder webhook, to be replaced by yours.
 const fn receiver(severity: Severity) -> &'static str {
     match severity {
         Severity::Critical => "page",
@@ -66,7 +66,7 @@ const fn receiver(severity: Severity) -> &'static str {
     }
 }
 
-/// `by` are the labels that go with `job`.
+/// `by` are the labels that are always used together with `job`.
 pub(crate) fn config(by: &[String]) -> Result<String, GenerateError> {
     let receivers = Severity::ALL.map(|severity| Receiver {
         name: receiver(severity),
@@ -90,14 +90,14 @@ fn route(by: &[String]) -> Route {
     };
     let page = child(Severity::Critical, "30s", "2m", "1h");
     Route {
-        // What has no severity that we know is still seen by somebody.
+        // Alerts without a known severity are still delivered.
         receiver: receiver(Severity::Warning),
         group_by: with_by(&TOGETHER, by),
         group_wait: "30s",
         group_interval: "5m",
         repeat_interval: "12h",
         routes: vec![
-            // Once a minute: it is repeated when a group is looked at and the last time is that long ago.
+            // Once a minute: Alertmanager repeats a notification when it evaluates a group and the last notification is that old.
             child(Severity::None, "0s", "30s", "55s"),
             Route { group_by: with_by(&[JOB], by), ..page },
             child(Severity::Warning, "1m", "5m", "12h"),
@@ -126,8 +126,8 @@ fn inhibitions(by: &[String]) -> Vec<Inhibit> {
     let burns = any(&[ERROR_BUDGET_BURN, FIRST_TOKEN_BUDGET_BURN, GAPS_BUDGET_BURN]);
     let burn = |window: &str| [burns.clone(), vec![format!("window = {window}")]].concat();
     vec![
-        // Of a target that is down nothing else is news, nor of a job that is gone. A crash loop silences the target
-        // that is down in between: two alerts that silence each other would both be silent.
+        // For a target that is down, or a job that is gone, other alerts are redundant. A crash loop inhibits the alert about a down target: two
+        // alerts that inhibit each other would both be silent.
         inhibit(named(TARGET_DOWN), all_but(&[TARGET_DOWN, CRASH_LOOP]), &[JOB, INSTANCE]),
         Inhibit {
             source_matchers: named(TARGET_ABSENT),
@@ -135,18 +135,18 @@ fn inhibitions(by: &[String]) -> Vec<Inhibit> {
             equal: vec![JOB.to_owned()],
         },
         inhibit(named(CRASH_LOOP), any(&[TARGET_DOWN, STALLED, MODEL_STALLED, INSTANCE_FAILING]), &[JOB, INSTANCE]),
-        // The same alert about the same thing, only graver.
+        // The same alert about the same thing, with a higher severity.
         inhibit(vec![critical()], vec![lesser.clone()], &["alertname", JOB, INSTANCE, "model", GPU_UUID]),
-        // The same budget that burns faster.
+        // The same budget at a higher burn rate.
         inhibit(burn("1h"), burn("6h"), &["alertname", JOB, "model"]),
-        // What fails or hangs is slow, too.
+        // Requests that fail or hang are also slow.
         inhibit([named(ERROR_BUDGET_BURN), vec![critical()]].concat(), any(&failing), &[JOB, "model"]),
         inhibit(named(ERROR_RATIO_HIGH), any(&slow), &[JOB, "model"]),
         inhibit(named(MODEL_STALLED), any(&hung), &[JOB, "model"]),
         inhibit(named(STALLED), any(&[MODEL_STALLED, QUEUE_GROWING, INSTANCE_FAILING]), &[JOB, INSTANCE]),
         inhibit(named(MOSTLY_REJECTED), named(MODEL_REJECTED), &[JOB]),
         inhibit(any(&[STALLED, MODEL_STALLED]), named(THROUGHPUT_LOW), &[JOB]),
-        // A GPU that is broken is why.
+        // A broken GPU is the cause.
         inhibit(named(GPU_LOST), any(&[GPU_MISSING, STALLED, MODEL_STALLED]), &[JOB, INSTANCE]),
         inhibit(named(GPU_MISSING), any(&[STALLED, MODEL_STALLED]), &[JOB, INSTANCE]),
         inhibit([named(XID), vec![critical()]].concat(), any(&[STALLED, MODEL_STALLED]), &[JOB, INSTANCE]),
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{alerts, recording::Recording, slo::Slo};
 
-    /// A variant of an alert, as Alertmanager sees it: values of the labels that are always the same, and names of all.
+    /// A variant of an alert, as Alertmanager sees it: the labels with constant values, and the names of all labels.
     struct Told {
         fixed: BTreeMap<String, String>,
         labels: BTreeSet<String>,
@@ -177,7 +177,7 @@ mod tests {
             self.fixed["severity"] == "critical"
         }
 
-        /// Whether there are values for its other labels with which it matches.
+        /// Whether it matches for some values of its other labels.
         fn matches(&self, matchers: &[String]) -> bool {
             matchers.iter().all(|matcher| {
                 let [label, compare, value] = matcher.splitn(3, ' ').collect::<Vec<_>>()[..] else {
@@ -197,7 +197,7 @@ mod tests {
             })
         }
 
-        /// Whether it can be for the same thing: a label that only one of both has is never equal.
+        /// Whether both can be about the same thing: a label that only one of them has is never equal.
         fn equals(&self, other: &Self, equal: &[String]) -> bool {
             equal.iter().all(|label| match (self.fixed.get(label), other.fixed.get(label)) {
                 (Some(one), Some(another)) => one == another,
@@ -221,11 +221,11 @@ mod tests {
         alerts.flat_map(of).collect()
     }
 
-    /// For each alert those that can silence it.
+    /// For each alert, the alerts that can inhibit it.
     fn silencers(told: &[Told], rules: &[Inhibit]) -> Vec<Vec<usize>> {
         let by = |source: &Told, target: &Told| {
             rules.iter().any(|rule| {
-                // Alertmanager leaves alone what matches both sides, where the other does, too.
+                // Alertmanager does not inhibit an alert that matches both sides if the other one does, too.
                 let both = |one: &Told| one.matches(&rule.source_matchers) && one.matches(&rule.target_matchers);
                 source.matches(&rule.source_matchers)
                     && target.matches(&rule.target_matchers)
@@ -237,7 +237,7 @@ mod tests {
         told.iter().map(of).collect()
     }
 
-    /// A circle of alerts that silence each other, if there is one: all would fire, and none be told.
+    /// A cycle of alerts that inhibit each other, if there is one: all of them would fire, and none be delivered.
     fn circle(silencers: &[Vec<usize>]) -> Option<Vec<usize>> {
         fn visit(at: usize, silencers: &[Vec<usize>], path: &mut Vec<usize>, done: &mut BTreeSet<usize>) -> bool {
             if let Some(start) = path.iter().position(|on_path| *on_path == at) {
@@ -263,7 +263,7 @@ mod tests {
         which.iter().map(|index| told[*index].name()).collect()
     }
 
-    /// Whatever fires at once, one of it is told: what silences it is not silenced in turn by what it silences.
+    /// Of alerts that fire together, at least one is delivered: no alert is inhibited by an alert that it inhibits.
     #[test]
     fn alerts_never_silence_each_other() {
         for by in [vec![], vec!["cluster".to_owned()]] {
@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    /// Who is asleep is woken by a page, not by the ticket that silences it.
+    /// A page is only inhibited by a page, not by a ticket.
     #[test]
     fn a_page_is_silenced_by_pages_alone() {
         let told = told(&Slo::default());

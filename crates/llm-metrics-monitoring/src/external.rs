@@ -1,42 +1,42 @@
-//! Metrics that others export, as rows like those of the catalogues: only what rules and dashboards here read.
+//! Metrics of other projects, as rows like those of the catalogues: only those that rules and dashboards here use.
 //!
-//! Names and labels are those of the projects named in the sections; they are never given a prefix.
+//! Names and labels are those of the projects named in the sections; they never get a prefix.
 
 use llm_metrics::catalog::MetricDef;
 
 llm_metrics::catalogue! {
     "Prometheus, about its targets and alerts" {
-        /// 1 where the last scrape of the target worked, else 0.
+        /// 1 if the last scrape of the target succeeded, else 0.
         UP = gauge("up", Count)[];
-        /// Time that the scrape took.
+        /// Duration of the scrape.
         SCRAPE_DURATION = gauge("scrape_duration_seconds", Seconds)[];
         /// Samples that the target exposed.
         SCRAPE_SAMPLES = gauge("scrape_samples_scraped", Count)[];
-        /// Samples that were kept after relabelling.
+        /// Samples that remained after relabelling.
         SCRAPE_SAMPLES_KEPT = gauge("scrape_samples_post_metric_relabeling", Count)[];
         /// Series that the scrape saw for the first time.
         SCRAPE_SERIES_ADDED = gauge("scrape_series_added", Count)[];
-        /// Evaluations of rules that failed.
+        /// Failed evaluations of rules.
         RULE_FAILURES = counter("prometheus_rule_evaluation_failures_total", Count)["rule_group"];
-        /// Evaluations of a group of rules that were left out, because the one before was not done yet.
+        /// Evaluations of a rule group that were skipped, because the previous one had not finished.
         RULE_GROUPS_MISSED = counter("prometheus_rule_group_iterations_missed_total", Count)["rule_group"];
-        /// 1 where the configuration was read without an error the last time, else 0.
+        /// 1 if the configuration was last reloaded without an error, else 0.
         CONFIG_RELOAD_SUCCESSFUL = gauge("prometheus_config_last_reload_successful", Count)[];
         /// 1 for each alert that is pending or firing.
         ALERTS = gauge("ALERTS", Count)["alertname", "alertstate", "severity", "model", "gpu", "xid", "slo", "window", "upstream", "seen", "why"];
-        /// Since when each alert that is pending or firing is so.
+        /// When each pending or firing alert became pending.
         ALERTS_FOR_STATE = gauge("ALERTS_FOR_STATE", UnixSeconds)["alertname", "severity", "model", "gpu", "xid", "slo", "window", "upstream", "seen", "why"];
     }
     "The process (metrics-process, and most client libraries)" {
         /// CPU time that the process used.
         PROCESS_CPU = counter("process_cpu_seconds_total", Seconds)[];
-        /// Memory of the process that is in RAM.
+        /// Resident memory of the process.
         PROCESS_RESIDENT_MEMORY = gauge("process_resident_memory_bytes", Bytes)[];
         /// Address space of the process.
         PROCESS_VIRTUAL_MEMORY = gauge("process_virtual_memory_bytes", Bytes)[];
         /// Open file descriptors, sockets included.
         PROCESS_OPEN_FDS = gauge("process_open_fds", Count)[];
-        /// File descriptors that the process may have open.
+        /// The limit of open file descriptors.
         PROCESS_MAX_FDS = gauge("process_max_fds", Count)[];
         /// Threads of the process.
         PROCESS_THREADS = gauge("process_threads", Count)[];
@@ -46,13 +46,13 @@ llm_metrics::catalogue! {
     "Node exporter" {
         /// Time that each CPU spent in each mode.
         NODE_CPU = counter("node_cpu_seconds_total", Seconds)["cpu", "mode"];
-        /// The load average over a minute.
+        /// The load average over one minute.
         NODE_LOAD1 = gauge("node_load1", Count)[];
-        /// Memory there is.
+        /// Total memory.
         NODE_MEMORY_TOTAL = gauge("node_memory_MemTotal_bytes", Bytes)[];
-        /// Memory that programs can still have.
+        /// Memory available to programs.
         NODE_MEMORY_AVAILABLE = gauge("node_memory_MemAvailable_bytes", Bytes)[];
-        /// Space that is left in a file system.
+        /// Free space of a file system.
         NODE_FILESYSTEM_AVAILABLE = gauge("node_filesystem_avail_bytes", Bytes)["device", "fstype", "mountpoint"];
         /// Size of a file system.
         NODE_FILESYSTEM_SIZE = gauge("node_filesystem_size_bytes", Bytes)["device", "fstype", "mountpoint"];
@@ -68,11 +68,11 @@ llm_metrics::catalogue! {
     "cAdvisor" {
         /// CPU time that a container used.
         CONTAINER_CPU = counter("container_cpu_usage_seconds_total", Seconds)["id", "image", "name", "cpu"];
-        /// Memory of a container that cannot be taken back.
+        /// Working set memory of a container.
         CONTAINER_MEMORY = gauge("container_memory_working_set_bytes", Bytes)["id", "image", "name"];
-        /// Times that the kernel killed a process of a container for want of memory.
+        /// Processes of a container that the kernel killed because memory ran out.
         CONTAINER_OOM = counter("container_oom_events_total", Count)["id", "image", "name"];
-        /// Time for which a container was held back at its limit of CPU.
+        /// Time for which a container was throttled at its CPU limit.
         CONTAINER_THROTTLED = counter("container_cpu_cfs_throttled_seconds_total", Seconds)["id", "image", "name"];
         /// When a container started.
         CONTAINER_START_TIME = gauge("container_start_time_seconds", UnixSeconds)["id", "image", "name"];
@@ -80,7 +80,7 @@ llm_metrics::catalogue! {
     "DCGM exporter" {
         /// Share of time in which a kernel ran, in percent.
         DCGM_UTILIZATION = gauge("DCGM_FI_DEV_GPU_UTIL", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
-        /// Share of time in which the memory bus was busy, in percent: not how much memory is used.
+        /// Share of time in which the memory bus was busy, in percent: not the amount of used memory.
         DCGM_MEMORY_COPY = gauge("DCGM_FI_DEV_MEM_COPY_UTIL", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
         /// Device memory that is used, in MiB.
         DCGM_MEMORY_USED = gauge("DCGM_FI_DEV_FB_USED", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
@@ -90,7 +90,7 @@ llm_metrics::catalogue! {
         DCGM_TEMPERATURE = gauge("DCGM_FI_DEV_GPU_TEMP", Celsius)["gpu", "UUID", "device", "modelName", "Hostname"];
         /// Power draw of the board.
         DCGM_POWER = gauge("DCGM_FI_DEV_POWER_USAGE", Watts)["gpu", "UUID", "device", "modelName", "Hostname"];
-        /// The last XID, 0 for none: a gauge, of which `increase` means nothing.
+        /// The last XID, 0 for none: a gauge, for which `increase` is meaningless.
         DCGM_XID = gauge("DCGM_FI_DEV_XID_ERRORS", Count)["gpu", "UUID", "device", "modelName", "Hostname"];
     }
 }

@@ -1,4 +1,4 @@
-//! What is generated, and why it could not be. Everything that makes files stands on this.
+//! Generated files, and errors of generating them.
 
 use std::{fmt::Display, io, path::PathBuf};
 
@@ -18,7 +18,7 @@ impl File {
     }
 }
 
-/// Why nothing was generated.
+/// Why generating failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GenerateError {
@@ -27,15 +27,15 @@ pub enum GenerateError {
     Expression {
         /// The rule, alert or panel.
         place: String,
-        /// What is wrong with it.
+        /// The problems.
         reasons: Vec<String>,
     },
-    /// An alert is invalid, or a case that has to show it firing or quiet is missing.
+    /// An alert is invalid, or lacks a case in which it fires or does not fire.
     #[error("{alert}: {}", reasons.join("; "))]
     Alert {
         /// The alert.
         alert: &'static str,
-        /// What is wrong with it.
+        /// The problems.
         reasons: Vec<String>,
     },
     /// A file could not be serialised as YAML.

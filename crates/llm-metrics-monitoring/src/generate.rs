@@ -1,4 +1,4 @@
-//! All that is generated, as files, and how they get to their place.
+//! Generates all files, and writes them.
 
 use std::{
     collections::BTreeSet,
@@ -18,10 +18,10 @@ use crate::{
     slo::Slo,
 };
 
-/// Everything for these settings.
+/// All files for these settings.
 ///
 /// # Errors
-/// When an expression is wrong with them.
+/// If an expression is invalid with these settings.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
     let names = &names.clone().by(slo.service.by.iter().cloned());
     let recording = Recording::new(slo);
@@ -49,12 +49,12 @@ pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
     Ok(files)
 }
 
-/// Puts files below `folder`, which need not exist. Files of the same names are replaced, others are left alone.
+/// Writes files below `folder`, which need not exist. Files of the same names are replaced, others are kept.
 ///
-/// Everything is written beside the folder first and then moved, so that no file is ever there in part.
+/// Everything is written next to the folder first and then moved, so that no file is ever incomplete.
 ///
 /// # Errors
-/// When something cannot be written. Then nothing was replaced, unless it failed while moving.
+/// If a file cannot be written. Then nothing was replaced, unless moving failed.
 pub fn write(files: &[File], folder: &Path) -> Result<(), GenerateError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -68,7 +68,7 @@ pub fn write(files: &[File], folder: &Path) -> Result<(), GenerateError> {
         fs::create_dir_all(parent).map_err(at(parent))?;
         fs::write(&path, &file.text).map_err(at(&path))?;
     }
-    // What is in the way is found before the first file is moved.
+    // Conflicts are found before the first file is moved.
     for file in files {
         let target = folder.join(&file.path);
         let parent = target.parent().unwrap_or(&target);
@@ -84,7 +84,7 @@ pub fn write(files: &[File], folder: &Path) -> Result<(), GenerateError> {
     Ok(())
 }
 
-/// The files that are missing below `folder`, or differ, or were generated once and no longer are.
+/// The files that are missing below `folder`, differ, or are no longer generated.
 #[must_use]
 pub fn drift(files: &[File], folder: &Path) -> Vec<PathBuf> {
     let same = |file: &&File| fs::read_to_string(folder.join(&file.path)).is_ok_and(|text| text == file.text);

@@ -1,4 +1,4 @@
-//! The manifests for Kubernetes that hold rules or names of metrics.
+//! The Kubernetes manifests that contain rules or metric names.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     vocabulary::JOB,
 };
 
-/// These rules for the Prometheus operator, and the metrics by which KEDA scales.
+/// The rules for the Prometheus operator, and the metrics by which KEDA scales.
 pub(crate) fn files<'a>(
     rules: impl Iterator<Item = &'a RuleFile>,
     recording: &Recording,

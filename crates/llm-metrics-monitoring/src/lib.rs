@@ -1,9 +1,9 @@
-//! Monitoring for services that [`llm_metrics`] measures: recording rules, alerts with tests, Alertmanager routes, Grafana dashboards
-//! and runbooks, all generated from the catalogue's rows and one file of objectives.
+//! Monitoring for services that use [`llm_metrics`]: recording rules, alerts with tests, Alertmanager routes, Grafana dashboards and runbooks, all
+//! generated from the rows of the catalogue and one file of objectives.
 //!
 //! - [`slo`] reads that file, `slo.yaml`.
 //! - [`generate`] makes the files, as does the command `llm-metrics generate` (crate `llm-metrics-cli`).
-//! - [`Names`] has the prefixes of a service that does not use the default ones.
+//! - [`Names`] sets the prefixes of a service that does not use the default ones.
 //! - [`openslo`] writes the objectives as OpenSLO documents.
 //!
 //! ```
@@ -15,7 +15,7 @@
 //! ```
 //!
 //! # Feature `unstable`
-//! Makes public what the files are made with: PromQL that is built from rows of a catalogue (`promql`), recording rules (`Rule`, `recording`), alerts
+//! Makes the building blocks of the files public: PromQL built from rows of a catalogue (`promql`), recording rules (`Rule`, `recording`), alerts
 //! with the cases that prove them (`alerts`), dashboards (`dashboard`) and runbooks (`runbook`). These may change in any release.
 
 #![forbid(unsafe_code)]

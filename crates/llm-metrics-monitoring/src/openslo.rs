@@ -1,4 +1,4 @@
-//! The objectives as OpenSLO documents (<https://openslo.com>, `openslo/v1`): for platforms that read these, and for people who compare.
+//! The objectives as OpenSLO documents (<https://openslo.com>, `openslo/v1`), for platforms that read them.
 //!
 //! ```
 //! use llm_metrics_monitoring::{Names, openslo, slo::Slo};
@@ -27,13 +27,13 @@ use crate::{
 const VERSION: &str = "openslo/v1";
 const SOURCE: &str = "prometheus";
 
-/// A service, a data source, and an objective each for availability, first token, gaps and attainment: of all models and jobs, and of
-/// those that `slo.yaml` tells apart.
+/// A service, a data source, and an objective each for availability, first token, gaps and attainment: for all models and jobs, and for each override
+/// in `slo.yaml`.
 ///
-/// Queries are counters, as OpenSLO's `counter: true` has it: whoever reads them takes the rate.
+/// Queries are counters, as OpenSLO's `counter: true` means: the platform computes the rate.
 ///
 /// # Errors
-/// When an expression is wrong with these settings.
+/// If an expression is invalid with these settings.
 pub fn documents(slo: &Slo, names: &Names) -> Result<String, GenerateError> {
     let service = &slo.service.name;
     let mut all = vec![
@@ -79,14 +79,16 @@ fn objectives(slo: &Slo, cell: &Cell) -> [Objective; 4] {
     [
         Objective {
             name: "availability",
-            description: "Requests that succeed, of those that succeed or fail through the server's fault.".to_owned(),
+            description:
+                "Successful requests, among all successful and failed requests. Errors of callers do not count."
+                    .to_owned(),
             target: promised.availability,
             good: requests().with(OUTCOME, "success"),
             total: requests().with_any(OUTCOME, ["success", "error"]),
         },
         Objective {
             name: "time-to-first-token",
-            description: format!("Streams whose first token comes within {} s.", first_token.seconds),
+            description: format!("Streams whose first token arrives within {} s.", first_token.seconds),
             target: first_token.objective,
             good: first().within(first_token.seconds),
             total: first().count(),
@@ -100,7 +102,7 @@ fn objectives(slo: &Slo, cell: &Cell) -> [Objective; 4] {
         },
         Objective {
             name: "attainment",
-            description: "Requests that meet the objectives that the server itself was given.".to_owned(),
+            description: "Requests that meet the objectives that are configured in the server.".to_owned(),
             target: promised.attainment,
             good: counter!(catalog::SLO_REQUESTS).with(RESULT, "met"),
             total: counter!(catalog::SLO_REQUESTS),
@@ -139,7 +141,7 @@ impl Objective {
     }
 }
 
-/// As OpenSLO wants names: RFC 1123.
+/// A name that OpenSLO accepts: RFC 1123.
 fn fit(name: &str) -> String {
     let lower = name.to_lowercase();
     let fits = |char: char| if char.is_ascii_alphanumeric() { char } else { '-' };

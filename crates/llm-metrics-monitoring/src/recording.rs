@@ -1,7 +1,6 @@
-//! The recording rules: what alerts and dashboards read instead of computing it again.
+//! The recording rules: values that alerts and dashboards read instead of computing them again.
 //!
-//! A ratio or quantile of nothing is not recorded (`>= 0` drops NaN), so that averages over a rule are averages over what was
-//! measured.
+//! A ratio or quantile of no events is not recorded (`>= 0` drops NaN), so averages over a rule are averages over measured values.
 //!
 //! ```
 //! use llm_metrics_monitoring::{promql::Names, recording::Recording, slo::Slo};
@@ -39,106 +38,106 @@ use indicator::{Events, of_window};
 pub(crate) use indicator::{budget_of, by_cell};
 pub use quantiles::Quantiles;
 
-/// What alerts look at: the last minutes.
+/// The short window, which most alerts use.
 pub const SHORT: Window = Window::minutes(5);
-/// How often the rules are evaluated that look at hours at most.
+/// The evaluation interval of rules over at most some hours.
 pub const INTERVAL: Window = Window::seconds(30);
-/// How often those are evaluated that look at a day or more. Well below the five minutes for which a sample is remembered.
+/// The evaluation interval of rules over a day or more. Well below the five minutes for which Prometheus uses a sample.
 pub const LONG_INTERVAL: Window = Window::minutes(2);
 
 /// All recording rules.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recording {
-    /// Requests a second by outcome, over five minutes: what the longer windows are made of.
+    /// Requests per second by outcome, over five minutes: the longer windows are built from it.
     pub outcomes: Rule,
-    /// Requests a second over five minutes.
+    /// Requests per second over five minutes.
     pub requests: Rule,
-    /// Streams a second that should have had a first token: those that had one, and those that ended without.
+    /// Streams per second that should have had a first token: those that had one, and those that ended without.
     pub streams: Rule,
-    /// Those of them whose first token came within the objective.
+    /// Streams per second whose first token met the objective.
     pub streams_in_time: Rule,
-    /// Those of them whose first token came later, or never.
+    /// Streams per second whose first token missed the objective, or never arrived.
     pub slow_streams: Rule,
-    /// Streams a second that ended without a token.
+    /// Streams per second that ended without a token.
     pub tokenless_streams: Rule,
-    /// Gaps between tokens, a second.
+    /// Gaps between tokens per second.
     pub all_gaps: Rule,
-    /// Gaps between tokens that are longer than the objective says, a second.
+    /// Gaps per second that are longer than the objective.
     pub long_gaps: Rule,
-    /// Streams a second that had such a gap: an alert about gaps needs several of them.
+    /// Streams per second with such a gap: an alert about gaps needs several streams.
     pub streams_with_gaps: Rule,
-    /// Requests a second that an objective of the server's own judged.
+    /// Requests per second for which the server evaluated an objective.
     pub judged: Rule,
-    /// Those of them that missed it.
+    /// Requests per second that missed it.
     pub missed: Rule,
-    /// Requests a second that met each objective of the server's own.
+    /// Requests per second that met each objective of the server.
     pub goodput: Rule,
-    /// Share of requests that failed through the server's fault, of those that succeeded or so failed.
+    /// Failed requests divided by successful and failed requests.
     pub errors: Indicator,
-    /// Share of streams whose first token came later than the objective says.
+    /// Share of streams whose first token missed the objective.
     pub slow_first_token: Indicator,
-    /// Share of gaps between tokens that were longer than the objective says.
+    /// Share of gaps that are longer than the objective.
     pub slow_gaps: Indicator,
-    /// Share of requests that missed each objective of the server's own.
+    /// Share of requests that missed each objective of the server.
     pub misses: Indicator,
-    /// How many streams had a gap that is longer than the objective says, over each window.
+    /// The number of streams with a gap longer than the objective, over each window.
     pub gapped: Vec<(Window, Rule)>,
-    /// The budget of failed requests.
+    /// The error budget of requests.
     pub availability_budget: Budget,
-    /// The budget of late first tokens.
+    /// The error budget of first tokens.
     pub first_token_budget: Budget,
-    /// The budget of long gaps.
+    /// The error budget of gaps.
     pub gaps_budget: Budget,
-    /// Duration of requests that succeeded: failures can be fast, and would hide what is slow.
+    /// Duration of successful requests: failures can be fast, and would hide slow requests.
     pub duration: Quantiles,
-    /// Time to the first token.
+    /// Time to first token.
     pub first_token: Quantiles,
     /// Gaps between tokens.
     pub gaps: Quantiles,
-    /// Mean time per token of each request.
+    /// Mean time per output token of each request.
     pub per_token: Quantiles,
-    /// Time in the engine's queue, where the engine tells.
+    /// Time in the engine's queue, if the engine reports it.
     pub queue: Quantiles,
-    /// Tokens of prompts a second.
+    /// Prompt tokens per second.
     pub input_tokens: Rule,
-    /// Tokens produced a second, as they are reported.
+    /// Output tokens per second, as reported.
     pub output_tokens: Rule,
-    /// Tokens produced a second by all models of a job.
+    /// Output tokens per second of all models of a job.
     pub job_output_tokens: Rule,
-    /// The 95th percentile of the time to the first token, as it mostly was over a day.
+    /// The 95th percentile of time to first token: its median over a day.
     pub first_token_usual: Rule,
-    /// Share of choices that ended at the limit on tokens.
+    /// Share of choices that ended at the token limit.
     pub cut_ratio: Rule,
-    /// Share of the outputs that were to have a form, and were looked at, that have it.
+    /// Share of valid outputs among the structured outputs that were checked.
     pub structured_valid_ratio: Rule,
-    /// Share of them that have not, for whatever reason.
+    /// Share of outputs among them that are not valid, for any reason.
     pub structured_invalid_ratio: Rule,
-    /// Share of tool calls that cannot be made.
+    /// Share of tool calls that cannot be executed.
     pub tool_call_invalid_ratio: Rule,
-    /// Share of choices that went round in circles.
+    /// Share of choices that repeated themselves.
     pub loop_ratio: Rule,
-    /// Share of choices that have nothing in them.
+    /// Share of choices that are empty.
     pub empty_ratio: Rule,
     /// Requests in flight at each target.
     pub in_flight: Rule,
-    /// Those of them that have no token yet.
+    /// Requests at each target that have no token yet.
     pub waiting: Rule,
     /// Requests in flight over all targets of a job.
     pub job_in_flight: Rule,
-    /// The same in a quarter of an hour, if it goes on as in the last half.
+    /// The forecast of that in 15 minutes, by the trend of the last half hour.
     pub in_flight_forecast: Rule,
-    /// Requests in flight over what all replicas can have: above 1 it is too much.
+    /// Requests in flight divided by the capacity of all replicas: above 1 it is too much.
     pub saturation: Rule,
-    /// How many replicas are wanted: a hint for autoscaling.
+    /// The desired number of replicas: a hint for autoscaling.
     pub desired_replicas: Rule,
-    /// How often a model is loaded over all targets of a job.
+    /// The number of loaded instances of a model over all targets of a job.
     pub loaded: Rule,
-    /// Share of a GPU's memory that is used.
+    /// Share of a GPU's memory in use.
     pub gpu_memory_ratio: Rule,
-    /// Share of a GPU's memory that will be used, if it goes on as in the last hour and in the last quarter of one.
+    /// The forecast of that share, by the trends of the last hour and the last 15 minutes.
     pub gpu_memory_forecast: Rule,
-    /// Joules per output token, prompts included.
+    /// Joules per output token, including the energy for prompts.
     pub joules_per_token: Rule,
 }
 
@@ -155,7 +154,7 @@ impl Recording {
             Unit::Count,
             requests().rate(SHORT).sum_by(Level::JobModelOutcome.labels()),
         );
-        // Rates now, or summed over a window, of some outcomes.
+        // Rates now, or sums over a window, for some outcomes.
         let of_outcomes = |outcomes: &Rule, which: &[&'static str], window: Option<Window>| {
             let rates = outcomes.gauge().with_any(OUTCOME, which.iter().copied());
             over(rates, window).sum_by(by_model())
@@ -236,7 +235,7 @@ impl Recording {
         let in_flight = load(&at, "sum", gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by(at.labels()));
         let waiting = gauge!(catalog::REQUESTS_IN_FLIGHT).with(PHASE, "waiting").now().sum_by(at.labels());
         let job_in_flight = load(&of_job, "sum", in_flight.now().sum_by(of_job.labels()));
-        // A line through the first minutes after a start would go anywhere: it looks no further ahead than it has looked back.
+        // A line through the first minutes after a start has no meaning: the forecast is at most as long as the data.
         let ahead = Window::minutes(15);
         let known = job_in_flight.gauge().offset(ahead).now();
         let soon = job_in_flight.gauge().predict_linear(Window::minutes(30), ahead).clamp_min(0.0).and(known);
@@ -390,7 +389,7 @@ impl Recording {
         }
     }
 
-    /// How many streams had a gap that is longer than the objective says, over one of [`BURN_WINDOWS`].
+    /// The number of streams with a gap longer than the objective, over one of [`BURN_WINDOWS`].
     #[must_use]
     pub fn gapped_over(&self, window: Window) -> &Rule {
         of_window(&self.gapped, window)

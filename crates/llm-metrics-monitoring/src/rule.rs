@@ -1,4 +1,4 @@
-//! Recording rules as values: what refers to a rule holds it, so that nothing can refer to one that is not there.
+//! Recording rules as values: an expression that uses a rule holds it, so it cannot refer to a rule that does not exist.
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     vocabulary::{GPU, GPU_UUID, INSTANCE, JOB},
 };
 
-/// By what a rule is aggregated: the first word of its name, and exactly the labels that its series have.
+/// The aggregation level of a rule: the first word of its name, and the exact labels of its series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Level {
@@ -26,7 +26,7 @@ pub enum Level {
     JobModelOutcome,
     /// One objective of a model.
     JobModelSlo,
-    /// One objective of a model, in the names that Sloth gives such series: `slo:…`.
+    /// One objective of a model, in the naming of Sloth: `slo:…`.
     Slo,
     /// One target.
     Instance,
@@ -34,7 +34,7 @@ pub enum Level {
     InstanceModel,
     /// One GPU.
     Gpu,
-    /// What the first of these labels joins, which the configuration names; the others are those of `service.by`.
+    /// The first of these labels, which the configuration names, joins servers and GPUs; the others are those of `service.by`.
     Joined(Vec<String>),
 }
 
@@ -74,7 +74,7 @@ impl Level {
 
 /// A recording rule, named `level:metric:operation`.
 ///
-/// Cloning it is cheap. Its value is a gauge, whatever it was made from: it is never rated again.
+/// Cloning it is cheap. Its value is a gauge, whatever it was made from, so it has no rate.
 ///
 /// ```
 /// use llm_metrics::catalog::{self, Unit, labels::MODEL};
@@ -106,7 +106,7 @@ impl Rule {
         Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr, labels: None }))
     }
 
-    /// A rule whose series get a label beside those of its expression.
+    /// A rule whose series get an additional label.
     #[must_use]
     pub fn labelled(
         level: Level,
@@ -119,7 +119,7 @@ impl Rule {
         Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr, labels: Some(label) }))
     }
 
-    /// Its value, to be used in an expression.
+    /// Its value, for use in an expression.
     #[must_use]
     pub fn gauge(&self) -> Gauge {
         Gauge(Select::rule(self.clone()))
@@ -135,7 +135,7 @@ impl Rule {
     #[must_use]
     pub fn name(&self, names: &Names) -> String {
         let Definition { level, stem, operation, .. } = &*self.0;
-        // What begins with a prefix is a metric's name; the rest is a word of another project's.
+        // A name with a prefix is a metric's name; others are words of another project.
         let stem = if stem.contains('_') && (stem.starts_with("llm_") || stem.starts_with("gpu_")) {
             names.prefixed(stem)
         } else {
@@ -144,7 +144,7 @@ impl Rule {
         format!("{}:{stem}:{operation}", level.word())
     }
 
-    /// The label that its series get, with its value.
+    /// The additional label of its series, with its value.
     #[must_use]
     pub fn own_label(&self) -> Option<(&'static str, &'static str)> {
         self.0.labels
@@ -156,7 +156,7 @@ impl Rule {
         self.0.unit
     }
 
-    /// What is recorded.
+    /// Its expression.
     #[must_use]
     pub fn expr(&self) -> &Expr {
         &self.0.expr
@@ -168,16 +168,16 @@ impl Rule {
         self.0.level.labels().into_iter().collect()
     }
 
-    /// Checks its expression, and that it has the labels that its level says.
+    /// Checks its expression, and that it has the labels of its level.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of it.
     pub fn check(&self) -> Result<(), Vec<InvalidExpression>> {
         let faults = self.faults();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
-    /// What is wrong with it.
+    /// All problems of it.
     pub(crate) fn faults(&self) -> Vec<InvalidExpression> {
         let (mut found, promised) = (self.0.expr.labels(), self.labels());
         found.extend(self.0.labels.map(|(label, _)| Cow::Borrowed(label)));

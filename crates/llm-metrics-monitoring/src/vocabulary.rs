@@ -1,4 +1,4 @@
-//! The names of labels that are not in the core's list: those that a scrape adds, the GPU collector's and the gateway's.
+//! The names of labels that are not in the core's list: those of scrapes, the GPU collector and the gateway.
 
 /// The job that a target was scraped for.
 pub const JOB: &str = "job";
@@ -6,10 +6,10 @@ pub const JOB: &str = "job";
 pub const INSTANCE: &str = "instance";
 /// The index of a GPU.
 pub const GPU: &str = "gpu";
-/// What identifies a GPU for good.
+/// The permanent id of a GPU.
 pub const GPU_UUID: &str = "gpu_uuid";
 
-/// The name that a gateway has for a server behind it.
+/// A gateway's name for an upstream.
 pub const UPSTREAM: &str = "upstream";
 
 /// The labels that every scraped series has.

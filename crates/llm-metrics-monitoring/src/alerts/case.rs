@@ -1,4 +1,4 @@
-//! Cases: series over time, and what fires when.
+//! Test cases: series over time, and the alerts that fire.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     vocabulary::{GPU, GPU_UUID, INSTANCE, JOB, UPSTREAM},
 };
 
-/// How the values of a series go on, minute by minute.
+/// The values of a series, minute by minute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values(Vec<(Option<u32>, Piece)>);
 
@@ -19,30 +19,30 @@ pub struct Values(Vec<(Option<u32>, Piece)>);
 enum Piece {
     Absent,
     Flat(f64),
-    /// By so much a minute, from where it is.
+    /// Rises by this much per minute.
     Rising(f64),
 }
 
 impl Values {
-    /// Always the same.
+    /// Constant.
     #[must_use]
     pub fn flat(value: f64) -> Self {
         Self(vec![(None, Piece::Flat(value))])
     }
 
-    /// From 0 on, by so much a minute.
+    /// Rises from 0 by this much per minute.
     #[must_use]
     pub fn rising(by: f64) -> Self {
         Self(vec![(None, Piece::Rising(by))])
     }
 
-    /// Not there.
+    /// No samples.
     #[must_use]
     pub fn absent() -> Self {
         Self(vec![(None, Piece::Absent)])
     }
 
-    /// So until minute `minutes`, then as `next` says.
+    /// Like this until minute `minutes`, then like `next`.
     #[must_use]
     pub fn until(mut self, minutes: u32, next: Self) -> Self {
         if let Some(last) = self.0.last_mut() {
@@ -52,7 +52,7 @@ impl Values {
         self
     }
 
-    /// That part of them.
+    /// The values times `share`.
     fn scaled(&self, part: f64) -> Self {
         let scaled = |piece: &Piece| match piece {
             Piece::Absent => Piece::Absent,
@@ -62,7 +62,7 @@ impl Values {
         Self(self.0.iter().map(|(until, piece)| (*until, scaled(piece))).collect())
     }
 
-    /// One sample a minute from 0 to `end`, as promtool writes it.
+    /// One sample per minute from 0 to `end`, in promtool's notation.
     fn render(&self, end: u32) -> String {
         let (mut now, mut value, mut words) = (0, 0.0, Vec::new());
         for (until, piece) in &self.0 {
@@ -88,17 +88,17 @@ impl Values {
     }
 }
 
-/// Bad and good events a minute, over time.
+/// Bad and good events per minute, over time.
 #[derive(Clone, Debug)]
 pub(crate) struct Flow(Vec<(Option<u32>, f64, f64)>);
 
 impl Flow {
-    /// So many all the time.
+    /// Constant numbers.
     pub(crate) fn steady(bad: f64, good: f64) -> Self {
         Self(vec![(None, bad, good)])
     }
 
-    /// So until minute `minutes`, then as `next` says.
+    /// Like this until minute `minutes`, then like `next`.
     pub(crate) fn until(mut self, minutes: u32, next: Self) -> Self {
         if let Some(last) = self.0.last_mut() {
             last.0 = Some(minutes);
@@ -107,12 +107,12 @@ impl Flow {
         self
     }
 
-    /// The counter of the bad ones.
+    /// The counter of the bad events.
     pub(crate) fn bad(&self) -> Values {
         self.counter(|bad, _| bad)
     }
 
-    /// The counter of the good ones.
+    /// The counter of the good events.
     pub(crate) fn good(&self) -> Values {
         self.counter(|_, good| good)
     }
@@ -127,17 +127,17 @@ impl Flow {
     }
 }
 
-/// A series of a case. Labels of which nothing is said have their usual value.
+/// A series of a case. Labels that are not set have their usual value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     select: Select,
     le: Option<String>,
     values: Values,
-    /// Whether it counts events, so that it can be the sum of several.
+    /// Whether it counts events, so that it can be split into several series.
     counts: bool,
 }
 
-/// Labels by which events are counted apart, and a value that is not the usual one.
+/// Labels by which events can be split, each with an unusual value.
 const APART: [(&str, &str); 6] = [
     (INSTANCE, "llm-9:8080"),
     ("endpoint", "/v1/completions"),
@@ -161,7 +161,7 @@ impl Series {
         format!("{}{{{}}}", self.select.name(names), labels.join(", "))
     }
 
-    /// It comes to nothing more from that minute on.
+    /// Ends the series at that minute.
     pub(crate) fn ends_at(mut self, minutes: u32) -> Self {
         self.values = self.values.until(minutes, Values::rising(0.0));
         self
@@ -171,7 +171,8 @@ impl Series {
         self.values.render(end)
     }
 
-    /// A counter as two that come to it, apart by a label that is none of `told`: what adds up is not what is largest.
+    /// Splits a counter into two that add up to it, by a label that is not in `told`. This shows that an expression sums, and does not take the
+    /// maximum.
     pub(crate) fn parts(&self, told: impl Fn(&str) -> bool) -> Vec<Self> {
         let labels = self.select.labels();
         let is_set = |label: &str| self.select.matchers.iter().any(|matcher| matcher.label == label);
@@ -182,7 +183,7 @@ impl Series {
         vec![more, less]
     }
 
-    /// What is wrong with it.
+    /// Why it is invalid.
     pub(crate) fn faults(&self) -> Vec<crate::promql::InvalidExpression> {
         let mut faults = Vec::new();
         self.select.check(&mut faults);
@@ -191,7 +192,7 @@ impl Series {
 }
 
 impl Counter {
-    /// One of its series in a case: the labels of [`Counter::with`], the usual values for the rest.
+    /// One of its series in a case: with the labels of [`Counter::with`], and usual values for the others.
     #[must_use]
     pub fn series(self, values: Values) -> Series {
         Series { select: self.0, le: None, values, counts: true }
@@ -199,7 +200,7 @@ impl Counter {
 }
 
 impl Gauge {
-    /// One of its series in a case: the labels of [`Gauge::with`], the usual values for the rest.
+    /// One of its series in a case: with the labels of [`Gauge::with`], and usual values for the others.
     #[must_use]
     pub fn series(self, values: Values) -> Series {
         Series { select: self.0, le: None, values, counts: false }
@@ -207,14 +208,14 @@ impl Gauge {
 }
 
 impl Histogram {
-    /// One of its buckets in a case, by how `le` is spelled.
+    /// One of its buckets in a case, with this spelling of `le`.
     #[must_use]
     pub fn bucket_series(self, le: &str, values: Values) -> Series {
         let select = Select { part: Part::Bucket(None), ..self.0 };
         Series { select, le: Some(le.to_owned()), values, counts: true }
     }
 
-    /// Its series in a case: how many observations come a minute at or below each bound (spelled as in `le`), and in all.
+    /// Its series in a case: observations per minute at or below each bound (spelled as in `le`), and in total.
     #[must_use]
     pub fn series(self, buckets: &[(&str, f64)], all: f64) -> Vec<Series> {
         let bucket = |(le, by): &(&str, f64)| self.clone().bucket_series(le, Values::rising(*by));
@@ -224,37 +225,37 @@ impl Histogram {
     }
 }
 
-/// What fires in a case.
+/// An alert that fires in a case.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Firing {
     /// The variant, from 0.
     pub variant: usize,
-    /// Its value, as the texts show it.
+    /// Its value, as in the texts.
     pub value: String,
-    /// Labels that do not have their usual value.
+    /// Labels with unusual values.
     pub labels: Vec<(&'static str, String)>,
 }
 
-/// Series, and what fires after so many minutes.
+/// Series, and the alerts that fire at a given minute.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Case {
-    /// What it shows.
+    /// Its name.
     pub name: String,
-    /// After so many minutes.
+    /// The minute of evaluation.
     pub at: u32,
     /// The series.
     pub series: Vec<Series>,
-    /// What fires; nothing where it is quiet.
+    /// The alerts that fire; empty if none does.
     pub firings: Vec<Firing>,
-    /// The one variant that is looked at, whatever others do, and whether it fires.
+    /// The only variant that is checked, and whether it fires.
     pub(crate) alone: Option<(usize, bool)>,
-    /// What job and model are, where it is not the usual ones.
+    /// The job and model, if they are not the usual ones.
     pub(crate) context: Option<Context>,
 }
 
-/// What a case's series are of.
+/// The job and model of a case's series.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Context {
     pub(crate) job: String,
@@ -262,7 +263,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Where nothing says otherwise.
+    /// The usual ones.
     pub(crate) fn new(slo: &Slo) -> Self {
         let job = slo.service.jobs.first().cloned().unwrap_or_default();
         Self { job, model: "qwen3-14b".to_owned() }
@@ -270,7 +271,7 @@ impl Context {
 }
 
 impl Case {
-    /// The first variant fires, with a value that the texts show so.
+    /// The first variant fires, with this value in the texts.
     pub(crate) fn fires(name: impl Into<String>, at: u32, value: impl Into<String>, series: Vec<Series>) -> Self {
         Self::quiet(name, at, series).firing(0, value, &[])
     }
@@ -280,19 +281,19 @@ impl Case {
         Self { name: name.into(), at, series, firings: Vec::new(), alone: None, context: None }
     }
 
-    /// That variant does not fire, whatever others do.
+    /// This variant does not fire; others are not checked.
     pub(crate) fn not(mut self, variant: usize) -> Self {
         self.alone = Some((variant, false));
         self
     }
 
-    /// That variant fires, whatever others do.
+    /// This variant fires; others are not checked.
     pub(crate) fn surely(mut self, variant: usize) -> Self {
         self.alone = Some((variant, true));
         self
     }
 
-    /// That variant fires too.
+    /// This variant fires, too.
     pub(crate) fn firing(mut self, variant: usize, value: impl Into<String>, labels: &[(&'static str, &str)]) -> Self {
         let labels = labels.iter().map(|(label, value)| (*label, (*value).to_owned())).collect();
         self.firings.push(Firing { variant, value: value.into(), labels });
@@ -300,7 +301,7 @@ impl Case {
     }
 }
 
-/// The value that a label has in cases where nothing says another.
+/// The usual value of a label in cases.
 pub(crate) fn usual(label: &str, context: &Context) -> String {
     let value = match label {
         JOB => &context.job,
@@ -329,7 +330,7 @@ pub(crate) fn usual(label: &str, context: &Context) -> String {
     value.to_owned()
 }
 
-/// A share as Prometheus's `humanizePercentage` spells it: four significant digits.
+/// A ratio as Prometheus's `humanizePercentage` formats it: four significant digits.
 pub(crate) fn percent(ratio: f64) -> String {
     let value = ratio * 100.0;
     let whole = if value == 0.0 { 1 } else { value.abs().log10().floor() as i32 + 1 };
@@ -338,7 +339,7 @@ pub(crate) fn percent(ratio: f64) -> String {
     format!("{text}%")
 }
 
-/// A share by a hundredth of it above the limit, and below 1.
+/// A share that is 1 % above the limit, but below 1.
 pub(crate) fn just_above(limit: f64) -> f64 {
     (limit * 1.01).min(f64::midpoint(limit, 1.0))
 }

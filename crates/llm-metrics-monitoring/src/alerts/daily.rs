@@ -1,4 +1,4 @@
-//! What is less than it was at the same hour of the day before: traffic has days and nights, and a mean over both sees neither.
+//! Comparisons with the same hour of the day before: traffic differs between day and night, which a mean over a day hides.
 
 use llm_metrics::catalog;
 
@@ -15,17 +15,17 @@ const DAY: u32 = 24 * 60;
 
 pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     let mut all = vec![throughput(rules), no_traffic(slo, rules)];
-    // Nothing is less than no requests.
+    // No rate is below zero.
     all.extend((slo.alerts.requests_per_second_min > 0.0).then(|| too_few(slo, rules)));
     all
 }
 
-/// What it was at this hour of the day before.
+/// The value at this hour of the day before.
 pub(super) fn yesterday(gauge: Gauge) -> Expr {
     gauge.offset(Window::days(1)).avg_over_time(Window::hours(1))
 }
 
-/// A day with its night: from nothing up to `top` a minute at noon and down again, in steps of half an hour.
+/// A day and its night: rises from nothing to `top` per minute at noon, and falls again, in steps of half an hour.
 fn season(top: f64) -> impl Fn(u32) -> f64 {
     move |minute| {
         let of_day = f64::from(minute % DAY) / f64::from(DAY);
@@ -33,25 +33,25 @@ fn season(top: f64) -> impl Fn(u32) -> f64 {
     }
 }
 
-/// A counter that rises so.
+/// A counter that rises at this rate.
 fn follows(rate: impl Fn(u32) -> f64, minutes: u32) -> Values {
     let steps = (1..minutes.div_ceil(30)).map(|step| (step * 30, Values::rising(rate(step * 30 + 15))));
     steps.fold(Values::rising(rate(15)), |values, (from, next)| values.until(from, next))
 }
 
-/// A gauge that is so.
+/// A gauge with these values.
 fn stands(value: impl Fn(u32) -> f64, minutes: u32) -> Values {
     let steps = (1..minutes.div_ceil(30)).map(|step| (step * 30, Values::flat(value(step * 30 + 15))));
     steps.fold(Values::flat(value(15)), |values, (from, next)| values.until(from, next))
 }
 
-/// Against the same hour of the day before, and only where as much is in flight as then: less traffic is no fault.
+/// Compares with the same hour of the day before, and only if as many requests are in flight as then: less traffic is not a fault.
 fn throughput(rules: &Recording) -> Alert {
     let (tokens, load) = (|| rules.job_output_tokens.gauge(), || rules.job_in_flight.gauge());
     let expr = tokens().now().lt(yesterday(tokens()) * 0.5);
     let expr = expr.and(load().now().gt(0.0)).and(load().now().ge(yesterday(load()) * 0.8));
     let noon = DAY + DAY / 2;
-    // From a noon on, a part of the tokens that there would be, with a part of the load.
+    // From noon of the second day on, a share of the usual tokens, with a share of the usual load.
     let series = |tokens: f64, load: f64| {
         let (output, in_flight) = (season(6000.0), season(20.0));
         let produced = follows(|minute| output(minute) * if minute > noon { tokens } else { 1.0 }, noon + 120);
@@ -78,8 +78,7 @@ fn throughput(rules: &Recording) -> Alert {
     .case(Case::quiet("not yet for long enough", noon + 14, series(0.4, 1.0)))
 }
 
-/// A model of which nothing is heard, at an hour at which there was traffic the day before: gone, cut off, or hung with clients
-/// that wait.
+/// A model without any finished request, at an hour with traffic on the day before: it is gone, unreachable, or hangs while clients wait.
 fn no_traffic(slo: &Slo, rules: &Recording) -> Alert {
     let least = slo.alerts.least_events;
     let (ten, seconds) = (Window::minutes(10), f64::from(SHORT.as_seconds().unwrap_or(300)));
@@ -114,7 +113,7 @@ fn ended(values: Values) -> Series {
     counter!(catalog::REQUESTS).series(values)
 }
 
-/// At this hour of the day before it was in the band; a model whose series have ended has less than any.
+/// At this hour of the day before it was in the band. A model without series is also below the band.
 fn too_few(slo: &Slo, rules: &Recording) -> Alert {
     let least = slo.alerts.requests_per_second_min;
     let rate = || rules.requests.gauge();

@@ -1,4 +1,4 @@
-//! What stands behind a gateway: whether it is there, how often it is tried in vain, how much may still be asked of it.
+//! The upstreams of a gateway: whether they answer, how many attempts fail, and how much of a quota is left.
 
 use llm_metrics_gateway::catalog as gateway;
 
@@ -11,14 +11,14 @@ use crate::{
     vocabulary::{INSTANCE, JOB, UPSTREAM},
 };
 
-/// So many attempts in vain, of all, are too many.
+/// The share of failed attempts that is too high.
 const FAILED_SHARE: f64 = 0.05;
-/// Attempts in the window below which a share of them says nothing.
+/// A share needs at least this many attempts in the window.
 const LEAST_ATTEMPTS: f64 = 20.0;
-/// Less than this share of an allowance is little.
+/// A quota is low below this share.
 const QUOTA_SHARE: f64 = 0.1;
 
-/// Results of attempts that got no answer, though somebody waited for it.
+/// Results of attempts that failed although a client was waiting.
 pub(crate) const FAILED: [&str; 3] = ["refused", "reset", "timeout"];
 
 const EACH: [&str; 3] = [JOB, INSTANCE, UPSTREAM];
@@ -56,7 +56,7 @@ fn attempts() -> Counter {
 
 fn failing() -> Alert {
     let in_vain = || attempts().with_any("result", FAILED);
-    // Whom nobody waited for has not failed.
+    // An attempt whose client has gone has not failed.
     let judged = || attempts().without("result", "cancelled");
     let share = in_vain().increase(SHORT).sum_by(EACH) / judged().increase(SHORT).sum_by(EACH);
     let enough: Expr = judged().increase(SHORT).sum_by(EACH).ge(LEAST_ATTEMPTS);

@@ -1,4 +1,4 @@
-//! The GPUs. What reads a gauge of a device asks for `gpu_up == 1` too: a lost one's are NaN.
+//! Alerts about GPUs. An expression with a gauge of a device also requires `gpu_up == 1`, because gauges of a lost GPU are NaN.
 
 use llm_metrics_gpu::catalog as gpu;
 
@@ -16,12 +16,12 @@ pub(crate) const MEMORY_HIGH: &str = "LlmGpuMemoryHigh";
 pub(crate) const GPU_LOST: &str = "LlmGpuLost";
 pub(crate) const GPU_MISSING: &str = "LlmGpuMissing";
 
-/// XIDs beside [`gpu::CRITICAL_XIDS`]: those that ended a program through no fault of its own (94), announce what another one says (154), say that memory or links get
-/// worse (92, 157, 168, 171, 172), or whose meaning depends on what the kernel's log says beside them (144 to 149 of NVLink 5, 167).
+/// XIDs in addition to [`gpu::CRITICAL_XIDS`]: those that end a program that is not at fault (94), announce the meaning of another XID (154), report
+/// that memory or links degrade (92, 157, 168, 171, 172), or whose meaning depends on the kernel log (144 to 149 of NVLink 5, 167).
 const WARNING_XIDS: [u64; 14] = [92, 94, 144, 145, 146, 147, 148, 149, 154, 157, 167, 168, 171, 172];
-/// The share of memory at which yesterday is no excuse: a process that filled it may have been restarted since.
+/// Above this share of memory, the comparison with yesterday does not apply: a process that filled it may have been restarted since.
 const NEARLY_FULL: f64 = 0.95;
-/// Clock events that are faults. `gpu_idle` and `sw_power_cap` are none.
+/// Clock events that are faults. `gpu_idle` and `sw_power_cap` are not.
 const THROTTLING: [&str; 4] = ["hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown"];
 
 pub(crate) const XID: &str = "LlmGpuXid";
@@ -39,13 +39,13 @@ fn up(value: f64) -> Series {
     gauge!(gpu::UP).series(Values::flat(value))
 }
 
-/// A GPU of 100 bytes, which makes bytes percent.
+/// A GPU with 100 bytes, so that bytes are percent.
 fn used(values: Values) -> Vec<Series> {
     let total = gauge!(gpu::MEMORY_TOTAL).series(Values::flat(100.0));
     vec![gauge!(gpu::MEMORY_USED).series(values), total, up(1.0)]
 }
 
-/// That, and nothing from that minute on.
+/// The value, and 0 from that minute on.
 fn ends_at(minute: u32, value: f64) -> Values {
     Values::flat(value).until(minute, Values::flat(0.0))
 }
@@ -91,11 +91,11 @@ fn memory(slo: &Slo, rules: &Recording) -> Alert {
 fn forecast(slo: &Slo, rules: &Recording) -> Alert {
     let hours = slo.gpu.memory_forecast_hours;
     let ratio = &rules.gpu_memory_ratio;
-    // A slope of less than an hour is a warm-up's.
+    // A slope of less than an hour is part of a warm-up.
     let known = ratio.gauge().offset(Window::hours(1)).now();
     let expr = ratio.now().gt(0.5).and(rules.gpu_memory_forecast.now().gt(1.0)).and(known.gt(0.0));
     let expr = expr.unless(as_yesterday(slo, rules));
-    // From 55 % on, so that after so many minutes the forecast is `reaches`.
+    // From 55 % on, so that the forecast is `reaches` after this many minutes.
     let rising = |reaches: f64, minutes: f64| {
         let by = (reaches - 55.0) / (minutes + hours * 60.0);
         (Values::flat(55.0).until(1, Values::rising(by)), 55.0 + by * 100.0)
@@ -103,7 +103,7 @@ fn forecast(slo: &Slo, rules: &Recording) -> Alert {
     let (leak, after_100) = rising(101.0, 45.0);
     let (slow, _) = rising(98.0, 100.0);
     let full_tomorrow = Values::flat(40.0).until(1, Values::rising(9.0 / 100.0));
-    // Full within hours at last, and half full after 150 minutes.
+    // At the end it is full within hours. It is half full after 150 minutes.
     let from_little = Values::flat(5.0).until(1, Values::rising(0.3));
     let from_half = |minutes: f64| 51.0 + (101.0 - 51.0) / (45.0 + hours * 60.0) * minutes;
     let leak_from_half = || Values::flat(51.0).until(1, Values::rising(from_half(1.0) - 51.0));
@@ -132,13 +132,13 @@ fn forecast(slo: &Slo, rules: &Recording) -> Alert {
     }))
 }
 
-/// Where memory follows days and nights: the forecast of this hour was too high the day before, and without that error today's is not above 1.
-/// Not where memory was nearly full then.
+/// If memory follows days and nights: yesterday's forecast for this hour was too high, and today's minus that error is not above 1. Not if memory was
+/// nearly full then.
 fn as_yesterday(slo: &Slo, rules: &Recording) -> Expr {
     let day = Window::days(1).as_seconds().unwrap_or_default();
     let ahead = ((slo.gpu.memory_forecast_hours * 3600.0).round() as u32).min(day);
     let forecast = || rules.gpu_memory_forecast.gauge();
-    // The hours that yesterday's forecast was about.
+    // The hours of yesterday's forecast.
     let highest = || {
         let ratio = rules.gpu_memory_ratio.gauge();
         let then = if ahead < day { ratio.offset(Window::seconds(day - ahead)) } else { ratio };
@@ -243,7 +243,7 @@ fn hot() -> Alert {
     let expr = alive(by_gpu(temperature()).gt(by_gpu(slowdown()) - 5.0));
     let series = |celsius: f64| {
         let beside = [
-            // Memory may be hotter, and other limits are higher.
+            // Memory may be hotter, and has other limits.
             gauge!(gpu::TEMPERATURE).with("sensor", "memory").series(Values::flat(95.0)),
             gauge!(gpu::TEMPERATURE_LIMIT).with("kind", "shutdown").series(Values::flat(105.0)),
         ];
@@ -285,7 +285,7 @@ fn lost() -> Alert {
     ))
 }
 
-/// One that was lost before the collector started has no name, and no `gpu_up`.
+/// A GPU that was lost before the collector started has no name, and no `gpu_up`.
 fn missing() -> Alert {
     let devices = |state: &str, values| gauge!(gpu::DEVICES).with("state", state).series(values);
     let expr = gauge!(gpu::DEVICES).with("state", "missing").now().max_by(Level::Instance.labels()).gt(0.0);
@@ -320,7 +320,7 @@ fn recovery() -> Alert {
 fn stale(slo: &Slo) -> Alert {
     let limit = slo.gpu.stale_seconds;
     let last = || gauge!(gpu::LAST_SUCCESS);
-    // Read so many seconds before each scrape.
+    // Read this many seconds before each scrape.
     let behind = |seconds: f64| last().series(Values::flat(-seconds).until(1, Values::rising(60.0)));
     Alert::new(
         "LlmGpuCollectorStale",

@@ -1,7 +1,7 @@
-//! The alerts: when somebody is told, what they are told, and the cases that prove it.
+//! The alerts: conditions, texts, and the cases that prove them.
 //!
-//! An [`Alert`] without a case in which it fires and one in which it just does not is refused by [`Alert::check`], which
-//! generating goes through. The cases become unit tests for promtool.
+//! [`Alert::check`] rejects an [`Alert`] without a case in which it fires and one in which it only just does not fire. Generating calls it. The cases
+//! become promtool unit tests.
 
 mod case;
 pub(crate) mod daily;
@@ -27,17 +27,17 @@ use crate::{
     slo::Slo,
 };
 
-/// How much it matters: a closed set, by which Alertmanager routes.
+/// The severity: a closed set, by which Alertmanager routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Severity {
-    /// Users suffer now, or hardware is broken: somebody gets up.
+    /// Users are affected now, or hardware is broken: a page.
     Critical,
-    /// It will get worse: somebody looks today.
+    /// It will get worse: someone must look at it today.
     Warning,
-    /// Worth knowing, nothing to do.
+    /// For information only.
     Info,
-    /// Always there, to prove that alerts arrive.
+    /// Always firing, to prove that alerts are delivered.
     None,
 }
 
@@ -57,21 +57,21 @@ impl Severity {
     }
 }
 
-/// An alert. It has more than one variant where several expressions mean the same to whoever is told.
+/// An alert. It has several variants if several expressions have the same meaning for the person on call.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Alert {
-    /// Its name, which is also that of its runbook.
+    /// Its name, and that of its runbook.
     pub name: &'static str,
-    /// What is the matter, in one line with values.
+    /// The problem, in one line with values.
     pub summary: String,
-    /// What that means, in a sentence or two.
+    /// The meaning, in a sentence or two.
     pub description: String,
     /// The settings in `slo.yaml` that it depends on.
     pub settings: &'static [&'static str],
     /// When it fires.
     pub variants: Vec<Variant>,
-    /// The proof.
+    /// The cases that prove it.
     pub cases: Vec<Case>,
 }
 
@@ -79,17 +79,17 @@ pub struct Alert {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Variant {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// What has to be true.
+    /// The condition.
     pub expr: Expr,
-    /// For how long.
+    /// How long the condition must hold.
     pub hold: Window,
-    /// How long it goes on firing when it is no longer true.
+    /// How long it continues to fire after the condition ended.
     pub keep: Option<Window>,
-    /// Labels beside the severity that tell the variants apart, and those of the settings.
+    /// Labels other than the severity that distinguish the variants, and the labels from the settings.
     pub labels: Vec<(Cow<'static, str>, String)>,
-    /// Summary and description, where they are not the alert's: those of an override.
+    /// Summary and description, if an override changes them.
     pub texts: Option<(String, String)>,
 }
 
@@ -98,7 +98,7 @@ impl Variant {
         Self { severity, expr, hold, keep: None, labels: Vec::new(), texts: None }
     }
 
-    /// Against flapping: for what wavers about its threshold.
+    /// Against flapping, for values near the threshold.
     fn keep(mut self, window: Window) -> Self {
         self.keep = Some(window);
         self
@@ -124,7 +124,7 @@ impl Variant {
     }
 }
 
-/// What is wrong with an alert.
+/// Why an alert is invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAlert {
@@ -149,16 +149,16 @@ pub enum InvalidAlert {
         /// The label.
         label: String,
     },
-    /// The summary does not say how bad it is, or where.
+    /// The summary shows neither how bad it is nor where.
     #[error("the summary has neither a value nor a label in it")]
     NothingSaid,
-    /// Two variants that Prometheus cannot tell apart.
+    /// Two variants that Prometheus cannot distinguish.
     #[error("two variants have the same labels")]
     SameLabels,
-    /// The expression has no condition: it would fire always.
+    /// The expression has no condition, so it would always fire.
     #[error("the expression has no condition")]
     NoCondition,
-    /// An expression is wrong.
+    /// An expression is invalid.
     #[error(transparent)]
     Expression(#[from] InvalidExpression),
 }
@@ -189,7 +189,7 @@ impl Alert {
         self
     }
 
-    /// Whether the same is told under the same conditions.
+    /// Whether both have the same texts and conditions.
     fn says_the_same(&self, other: &Self) -> bool {
         (&self.variants, &self.summary, &self.description) == (&other.variants, &other.summary, &other.description)
     }
@@ -197,7 +197,7 @@ impl Alert {
     /// Checks its expressions, texts and cases.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of it.
     pub fn check(&self) -> Result<(), Vec<InvalidAlert>> {
         let mut faults = Vec::new();
         let watchdog = self.variants.iter().all(|variant| variant.severity == Severity::None);
@@ -235,7 +235,7 @@ impl Alert {
     }
 }
 
-/// The labels that a text asks for.
+/// The labels that a text uses.
 fn asked_labels(text: &str) -> impl Iterator<Item = &str> {
     text.split("$labels.").skip(1).map(|rest| {
         let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && char != '_');
@@ -243,7 +243,7 @@ fn asked_labels(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Alerts that belong together: a file of them, and one of their cases.
+/// A group of alerts: a file of alerts, and a file of cases.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Topic {
@@ -254,10 +254,10 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// How often its cases are evaluated: as often as Prometheus does, but for those that take days.
+    /// How often its cases are evaluated: as often as in Prometheus, except for cases that take days.
     pub(crate) fn evaluation_interval(&self) -> String {
         let longest = self.alerts.iter().flat_map(|alert| &alert.cases).map(|case| case.at).max();
-        // Below the five minutes for which a sample is remembered.
+        // Less than the five minutes for which Prometheus uses a sample.
         let interval = if longest.unwrap_or(0) > 24 * 60 { Window::minutes(4) } else { INTERVAL };
         interval.to_string()
     }

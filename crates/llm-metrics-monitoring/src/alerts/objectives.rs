@@ -1,4 +1,4 @@
-//! Error budgets: how fast they burn, over a long window so that it matters and a short one so that it still does.
+//! Error budgets: burn rates, over a long window for significance and a short one so that the alert resolves soon.
 
 use llm_metrics::catalog::{
     self,
@@ -17,19 +17,19 @@ use crate::{
     slo::Slo,
 };
 
-/// (severity, long window, short window, share of the whole budget that it would have cost, for): the windows of the SRE
-/// workbook, "Alerting on SLOs". Over 30 days they make 14.4, 6, 3 and 1 times the budget.
+/// (severity, long window, short window, consumed share of the budget, for): the windows of the SRE workbook, "Alerting on SLOs". For 30 days, the
+/// burn rates are 14.4, 6, 3 and 1.
 const BURNS: [(Severity, Window, Window, f64, u32); 4] = [
     (Severity::Critical, Window::hours(1), Window::minutes(5), 0.02, 2),
     (Severity::Critical, Window::hours(6), Window::minutes(30), 0.05, 15),
     (Severity::Warning, Window::days(1), Window::hours(2), 0.1, 60),
     (Severity::Warning, Window::days(3), Window::hours(6), 0.1, 180),
 ];
-/// Minutes until what fires for a time after the first rule had its first sample certainly fires.
+/// Minutes until an alert with a `for` certainly fires, counted from the first sample of the first rule.
 const SETTLED: u32 = 6;
-/// Minutes until a window of recorded rates knows of a change: each of them is over five minutes.
+/// Minutes until a window of recorded rates reflects a change: each rate is over five minutes.
 const LAG: u32 = 8;
-/// Events a minute in the cases.
+/// Events per minute in the cases.
 const EVENTS: f64 = 10_000.0;
 
 pub(crate) const ERROR_BUDGET_BURN: &str = "LlmErrorBudgetBurn";
@@ -49,7 +49,7 @@ pub(super) fn availability(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     };
     let requests = |flow: &Flow| {
         let of = |outcome: &str, values| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(values);
-        // Neither what is cancelled nor what is rejected is in the ratio.
+        // The ratio includes neither cancelled nor rejected requests.
         let [good, bad] = [flow.good(), flow.bad()];
         vec![of("success", good), of("error", bad), of("cancelled", flow.all()), of("rejected", flow.all())]
     };
@@ -72,7 +72,7 @@ pub(super) fn first_token(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     let first = histogram!(catalog::TIME_TO_FIRST_TOKEN).with_bounds(slo.bounds_of(&catalog::TIME_TO_FIRST_TOKEN));
     let slow = slow(&first, seconds, &|_| Vec::new());
     let mut ways = by_spelling(&slow);
-    // None of those that are bad ever has a token; clients give up.
+    // None of the bad ones ever has a token; clients give up.
     let hung = |flow: &Flow| {
         let spelled = select::spellings(seconds).into_iter().take(1);
         let mut series: Vec<_> = spelled.map(|le| first.clone().bucket_series(&le, flow.good())).collect();
@@ -96,17 +96,17 @@ pub(super) fn gaps(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         bad: &format!("of gaps between tokens are longer than {seconds} s"),
         objective: objective.objective,
         indicator: &rules.slow_gaps,
-        // Gaps are many in one stream: what counts as an event is a stream that has long ones.
+        // A stream has many gaps, so the events are the streams with long gaps.
         guard: &|window| rules.gapped_over(window).clone(),
         settings: &["objectives.inter_token_latency", "objectives.window_days", "alerts.least_failures"],
         gravest: Severity::Critical,
     };
     let gaps = histogram!(catalog::INTER_TOKEN_LATENCY).with_bounds(slo.bounds_of(&catalog::INTER_TOKEN_LATENCY));
-    // Each stream has ten gaps; where some are bad, all streams have one.
+    // Each stream has ten gaps. If some gaps are bad, every stream has a bad one.
     let beside = |flow: &Flow| [vec![longest().count().series(flow.bad())], short_gaps(slo, seconds)].concat();
     let slow_gaps = slow(&gaps, seconds, &beside);
     let mut alert = burn.alert(slo, &by_spelling(&slow_gaps));
-    // All the gaps of one stream are long, of two an hour.
+    // All the gaps of one stream are long, for two streams per hour.
     let one = Flow::steady(1000.0, 100.0);
     let beside = |_: &Flow| {
         [vec![longest().count().series(Values::rising(slo.alerts.least_failures * 0.02))], short_gaps(slo, seconds)]
@@ -139,7 +139,7 @@ fn longest() -> Histogram {
     histogram!(catalog::STREAM_MAX_GAP)
 }
 
-/// The bucket of the streams' longest gaps that is looked at: none is so short.
+/// The bucket of the streams' longest gaps that is used: no long gap is shorter.
 fn short_gaps(slo: &Slo, limit: f64) -> Vec<Series> {
     let bounds = slo.bounds_of(&catalog::STREAM_MAX_GAP);
     let bound = bounds.iter().rev().find(|bound| **bound <= limit);
@@ -152,7 +152,7 @@ struct Burn<'a> {
     bad: &'a str,
     objective: f64,
     indicator: &'a Indicator,
-    /// What counts the events of which a few are needed.
+    /// The counter of the events of which a few are needed.
     guard: &'a dyn Fn(Window) -> Rule,
     settings: &'static [&'static str],
     gravest: Severity,
@@ -161,7 +161,7 @@ struct Burn<'a> {
 type Make<'a> = &'a dyn Fn(&Flow) -> Vec<Series>;
 
 impl Burn<'_> {
-    /// `ways` are ways to have such events.
+    /// `ways` are different kinds of such events.
     fn alert(&self, slo: &Slo, ways: &[Make<'_>]) -> Alert {
         let budget = budget_of(self.objective);
         let (days, least) = (slo.objectives.window_days, slo.alerts.least_failures);
@@ -175,14 +175,14 @@ impl Burn<'_> {
             percent(budget)
         );
         let mut alert = Alert::new(self.name, summary, description).settings(self.settings);
-        // A rate that needs more bad events than there are events can never be.
+        // A threshold above 100 % can never be reached.
         let times_of = |long: Window, share: f64| {
             let hours = f64::from(long.as_seconds().unwrap_or(3600)) / 3600.0;
             ((share * f64::from(days) * 24.0 / hours * 100.0).round() / 100.0).max(1.0)
         };
         let burns =
             BURNS.map(|(severity, long, short, share, hold)| (severity, long, short, times_of(long, share), hold));
-        // Over few days the longest windows come to the same; the longest of them is the steadiest.
+        // With few days, the longest windows have equal thresholds. The longest of them is the steadiest.
         let alike =
             |index: usize, times: f64| burns[index + 1..].iter().any(|(.., other, _)| (other - times).abs() < 1e-9);
         let apart = burns.into_iter().enumerate().filter(|(index, (.., times, _))| !alike(*index, *times));
@@ -193,7 +193,7 @@ impl Burn<'_> {
             let burning = |window| self.indicator.over(window).now().gt(limit());
             let mut expr = burning(long).and(burning(short));
             if long == Window::hours(6) {
-                // Nobody is woken for what was over half an hour ago.
+                // No page for an incident that ended half an hour ago.
                 expr = expr.and(self.indicator.over(SHORT).now().gt(budget));
             }
             let expr = expr.and((self.guard)(long).now().ge(least));
@@ -212,7 +212,7 @@ impl Burn<'_> {
                 let soon = format!("{name} above {times} times the budget, not yet for long enough");
                 alert = alert.case(Case::quiet(soon, hold.saturating_sub(1).max(1), steady(above)));
             }
-            // What decides is the same, in whichever way events come.
+            // The result is the same for every kind of event.
             let windows = Windows { long, short, hold, limit: times * budget };
             if let Some(make) = ways.first() {
                 alert.cases.extend(windows.cases(index, make));
@@ -226,7 +226,7 @@ impl Burn<'_> {
     }
 }
 
-/// The windows that decide, and the share above which they do.
+/// The windows that decide, and the share that is their threshold.
 struct Windows {
     long: Window,
     short: Window,
@@ -235,24 +235,24 @@ struct Windows {
 }
 
 impl Windows {
-    /// Shares of events that are bad, in parts of the limit, one after the other; until which minute each.
+    /// The share of bad events over time, relative to the limit; with the minute at which each phase ends.
     fn flow(&self, (first, until, then): (f64, u32, f64)) -> Flow {
         let of = |part: f64| Flow::steady(part * self.limit * EVENTS, (1.0 - part * self.limit) * EVENTS);
         of(first).until(until, of(then))
     }
 
-    /// Both windows decide: one alone is a spike that has cost little, or an incident that is over.
+    /// Both windows must be above the limit: one alone is a short spike, or an incident that is over.
     fn cases(&self, variant: usize, make: Make<'_>) -> Vec<Case> {
         let [long, short] = [self.long, self.short].map(minutes);
         let mut cases = Vec::new();
-        // A little more for so long that the short window has been above the limit for as long as it has to be.
+        // Slightly above the limit until the short window has been above it for long enough.
         let spike = short * 2 / 3 + self.hold + LAG;
         let calm = spike * 6 / 5;
         if calm + spike <= long && self.limit * 1.06 < 1.0 {
             let series = make(&self.flow((0.88, calm, 1.06)));
             cases.push(Case::quiet(format!("a spike: over {} alone", self.short), calm + spike, series).not(variant));
         }
-        // Much more, and then a little less for as long as the short window.
+        // Far above the limit, then slightly below it for the length of the short window.
         let (much, after) = (self.at_most(5.0), short + LAG);
         if much > 1.2 {
             let before = (f64::from(after) * 0.25 / (much - 1.1)).ceil().max(15.0) as u32;
@@ -262,7 +262,7 @@ impl Windows {
         cases
     }
 
-    /// Whether it still goes on: more than the objective allows over the last five minutes.
+    /// Whether it continues: the last five minutes must be above what the objective allows.
     fn cases_of_now(&self, variant: usize, budget: f64, make: Make<'_>) -> Vec<Case> {
         let (much, before) = (self.at_most(2.0), minutes(self.short) + 10);
         let now = |what: &str, budgets: f64| {
@@ -278,7 +278,7 @@ impl Windows {
         ]
     }
 
-    /// All that comes is bad, of which there is just enough, and just not.
+    /// All events are bad, with just enough of them, and with slightly too few.
     fn cases_of_few(&self, variant: usize, least: f64, make: Make<'_>) -> Vec<Case> {
         let known = 50;
         let slowly = |what: &str, part: f64| {
@@ -291,7 +291,7 @@ impl Windows {
         ]
     }
 
-    /// So many times the limit, as far as there can be.
+    /// This multiple of the limit, but at most 1.
     fn at_most(&self, times: f64) -> f64 {
         times.min(0.95 / self.limit)
     }

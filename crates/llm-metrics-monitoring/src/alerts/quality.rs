@@ -1,4 +1,4 @@
-//! What comes out: answers that are cut, broken, empty or that never end. One entry each.
+//! Output quality: cut, invalid, empty and endless answers. One entry each.
 
 use llm_metrics::catalog::{
     self,

@@ -1,4 +1,4 @@
-//! Alerts for settings that differ by model or job: an expression for each set of settings, of the series that it is for.
+//! Alerts for settings that differ by model or job: one expression per set of settings, restricted to its series.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use crate::{
     vocabulary::JOB,
 };
 
-/// What the label is called that says which override of `slo.yaml` set a threshold.
+/// The label with the name of the override in `slo.yaml` that set a threshold.
 pub(super) const OVERRIDE: &str = "override";
 
-/// The alerts that `make` makes, for all settings that hold somewhere.
+/// The alerts that `make` builds, for all settings that apply somewhere.
 pub(super) fn alerts(slo: &Slo, rules: &Recording, make: impl Fn(&Slo, &Recording) -> Vec<Alert>) -> Vec<Alert> {
     let by = |told| {
         let each = |cell: Cell| (make(&cell.slo, rules), cell);
@@ -44,7 +44,7 @@ fn named<'a>(alerts: &'a [Alert], name: &str) -> Option<&'a Alert> {
     alerts.iter().find(|alert| alert.name == name)
 }
 
-/// By what settings of this alert can differ: by what its series have.
+/// The labels by which this alert's settings can differ: those of its series.
 fn told(alert: &Alert) -> Told {
     let Some(variant) = alert.variants.first() else { return Told::Alike };
     let labels = variant.expr.labels();
@@ -57,7 +57,7 @@ fn told(alert: &Alert) -> Told {
     }
 }
 
-/// Where an alert is the same.
+/// A set of regions for which an alert is the same.
 struct Group {
     alert: Alert,
     regions: Vec<Region>,
@@ -91,11 +91,11 @@ fn merge<'a>(slo: &Slo, cells: impl Iterator<Item = (Option<&'a Alert>, &'a Cell
     Some(groups.fold(first, join))
 }
 
-/// The alert, of the series of its regions alone.
+/// The alert, restricted to the series of its regions.
 fn scope(slo: &Slo, group: Group, alone: bool) -> Alert {
     let Group { mut alert, regions, names } = group;
     let (summary, description) = (alert.summary.clone(), alert.description.clone());
-    // Where no override holds, the alert is as it is for all.
+    // Without an override, the alert is unchanged.
     let name = if names.contains(&String::new()) { String::new() } else { names.join(", ") };
     for variant in &mut alert.variants {
         if !alone {
@@ -119,7 +119,7 @@ fn scope(slo: &Slo, group: Group, alone: bool) -> Alert {
     alert
 }
 
-/// Two forms of an alert as one.
+/// Merges two forms of an alert.
 fn join(mut all: Alert, more: Alert) -> Alert {
     let before = all.variants.len();
     let shift = |mut case: Case| {

@@ -1,4 +1,4 @@
-//! Alerts on a share of events, each in one entry: expression, guard, texts and proof follow from it.
+//! Alerts on a share of events, each in one entry, from which expression, guard, texts and cases are built.
 
 use super::{
     Alert, Case, Series, Severity, Values, Variant,
@@ -9,25 +9,25 @@ use crate::{
     rule::{Level, Rule},
 };
 
-/// Events in the window below which a share of them says nothing.
+/// A share needs at least this many events in the window.
 const LEAST_EVENTS: f64 = 20.0;
 
-/// So many of these events, of all of them, are too many.
+/// The alert: too high a share of these events, relative to all of them.
 pub(super) struct Share<'a> {
     pub(super) name: &'static str,
-    /// What goes before "… of answers": the text after the value, with its verb.
+    /// The text after the value, with its verb: "… of answers".
     pub(super) are: &'a str,
     pub(super) description: &'a str,
     pub(super) settings: &'static [&'static str],
-    /// How much it matters from which share on, the gravest first.
+    /// The severity for each threshold, the highest first.
     pub(super) levels: &'a [(Severity, f64)],
     pub(super) window: Window,
     pub(super) hold: u32,
     pub(super) bad: Counter,
-    /// Where both are of one metric: one of the others.
+    /// If both are series of one metric: a label value of the other events.
     pub(super) good: Option<Counter>,
     pub(super) all: Counter,
-    /// What is counted beside them, and is in none of both.
+    /// Events of the same metric that are in neither.
     pub(super) beside: Option<Counter>,
     /// The rule that records the share over the window, if there is one.
     pub(super) recorded: Option<&'a Rule>,
@@ -41,7 +41,7 @@ impl Share<'_> {
         for (index, (severity, limit)) in self.levels.iter().enumerate() {
             let hold = Window::minutes(self.hold);
             alert = alert.variant(Variant::new(*severity, hold, self.above(*limit)).keep(Window::minutes(10)));
-            // What is above one level is above the lesser ones too.
+            // A share above one threshold is also above the lower ones.
             let fire = |case: Case, share: f64| {
                 let levels = self.levels.iter().enumerate().filter(|(_, (_, limit))| share > *limit);
                 levels.fold(case, |case, (variant, _)| case.firing(variant, percent(share), &[]))
@@ -64,7 +64,7 @@ impl Share<'_> {
         let at = self.hold + minutes + 15;
         let nearly_all = just_above(self.levels[0].1).max(0.99);
         let events = |part: f64| self.series(nearly_all, LEAST_EVENTS * part / f64::from(minutes));
-        // In parts of 1024 a counter is exact, and does not go back by a rounding error where it stops.
+        // In parts of 1024, a counter is exact: no rounding error makes it decrease.
         let gravest = (just_above(self.levels[0].1) * 1024.0).ceil() / 1024.0;
         let over_at = self.hold + 6;
         let over = self.series(gravest, 1024.0).into_iter().map(|series| series.ends_at(over_at)).collect();
@@ -83,7 +83,7 @@ impl Share<'_> {
         share.gt(limit).and(by_model(self.all.clone().increase(self.window)).gt(LEAST_EVENTS))
     }
 
-    /// So many events a minute, of which that share is bad.
+    /// This many events per minute, with this share of bad ones.
     fn series(&self, share: f64, events: f64) -> Vec<Series> {
         let bad = self.bad.clone().series(Values::rising(share * events));
         let beside = self.beside.clone().map(|beside| beside.series(Values::rising(1000.0)));

@@ -1,4 +1,4 @@
-//! Whether there is anything to look at: targets, scrapes, series.
+//! Whether there is any data: targets, scrapes, series.
 
 use llm_metrics::catalog;
 
@@ -18,7 +18,7 @@ pub(super) fn alerts(slo: &Slo, _: &Recording) -> Vec<Alert> {
     vec![down(slo), absent(slo), missing(slo), slow(slo), overflow(), rules_not_evaluated(), watchdog()]
 }
 
-/// Of the servers' jobs.
+/// The jobs of the servers.
 pub(super) fn of_jobs(gauge: Gauge, slo: &Slo) -> Gauge {
     match &slo.service.jobs[..] {
         [job] => gauge.with(JOB, job.as_str()),
@@ -140,7 +140,7 @@ fn overflow() -> Alert {
     .case(Case::quiet("none", 12, vec![overflow().series(Values::flat(0.0))]))
 }
 
-/// What is not evaluated alerts nobody.
+/// Rules that are not evaluated cannot cause alerts.
 fn rules_not_evaluated() -> Alert {
     let failures = || counter!(external::RULE_FAILURES);
     let missed = || counter!(external::RULE_GROUPS_MISSED);

@@ -1,4 +1,4 @@
-//! What users notice: latency, errors, queues, stalls.
+//! Problems that users notice: latency, errors, queues, stalls.
 
 use llm_metrics::catalog::{
     self,
@@ -25,7 +25,7 @@ pub(crate) const QUEUE_GROWING: &str = "LlmQueueGrowing";
 
 pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     let p95 = Limit { quantile: 0.95, hold: 5, limit: slo.alerts.duration_p95_seconds, events: 1.0 };
-    // One request in a hundred: that takes hundreds of them.
+    // One request in a hundred, so hundreds of requests are needed.
     let p99 = Limit { quantile: 0.99, hold: 2, limit: slo.alerts.duration_p99_seconds, events: 5.0 };
     let settings: [&'static [&'static str]; 2] = [
         &["alerts.duration_p95_seconds", "alerts.least_events"],
@@ -36,12 +36,12 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     vec![p95, p99, errors(slo, rules), instance_failing(slo), too_many(slo, rules), queue(slo, rules), kv_cache(slo)]
 }
 
-/// So many successful requests a minute.
+/// This many successful requests per minute.
 pub(super) fn busy(by: f64) -> Vec<Series> {
     vec![counter!(catalog::REQUESTS).series(Values::rising(by))]
 }
 
-/// So many requests that succeeded in the short window.
+/// This many successful requests in the short window.
 fn succeeded(rules: &Recording, least: f64) -> Expr {
     let seconds = f64::from(SHORT.as_seconds().unwrap_or(300));
     let rate = rules.outcomes.gauge().with(OUTCOME, "success").now().sum_by(Level::JobModel.labels());
@@ -52,7 +52,7 @@ struct Limit {
     quantile: f64,
     hold: u32,
     limit: f64,
-    /// How many times `least_events` it needs.
+    /// The multiple of `least_events` that is needed.
     events: f64,
 }
 
@@ -74,7 +74,7 @@ fn duration_high(
         let bounds = [limit.to_string(), next.to_string()];
         let buckets = [(bounds[0].as_str(), within * by), (bounds[1].as_str(), by)];
         let mut series = duration.clone().with(OUTCOME, "success").series(&buckets, by);
-        // Fast failures are many, and not in it.
+        // There are many fast failures, which are not included.
         series.extend(duration.with(OUTCOME, "error").series(&[(bounds[0].as_str(), by * 9.0)], by * 9.0));
         series.extend(busy(by));
         let ended = |outcome| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(Values::rising(by * 9.0));
@@ -113,7 +113,7 @@ fn errors(slo: &Slo, rules: &Recording) -> Alert {
     };
     let steady = |ratio: f64, by: f64| series(Flow::steady(ratio * by, (1.0 - ratio) * by));
     let above = just_above(limit);
-    // Still: what failed for a minute and is over is no news by the time that somebody reads it.
+    // Still: a failure that lasted a minute and is over is not worth a page.
     let now = counter!(catalog::REQUESTS).with(OUTCOME, "error").increase(Window::minutes(2));
     let expr = rules.errors.over(SHORT).now().gt(limit);
     let expr = expr.and(rules.errors.bad_over(SHORT).now().ge(least)).and(now.sum_by(Level::JobModel.labels()).gt(0.0));
@@ -139,7 +139,7 @@ fn errors(slo: &Slo, rules: &Recording) -> Alert {
     .case(Case::fires("just enough to say something", 14, percent(1.0), steady(1.0, least * 0.21)))
 }
 
-/// Of many instances one that is sick is in no ratio of the service.
+/// A single failing instance hardly changes the ratio of the service.
 fn instance_failing(slo: &Slo) -> Alert {
     let least = slo.alerts.least_failures;
     let by_instance = |expr: Expr| expr.sum_by(Level::Instance.labels());
@@ -153,14 +153,14 @@ fn instance_failing(slo: &Slo) -> Alert {
         let well = requests().with(OUTCOME, "success").with("instance", "llm-2:8080").series(Values::rising(9000.0));
         vec![of("error", ratio * by), of("success", (1.0 - ratio) * by), of("cancelled", by), well]
     };
-    // All fail until minute 20, of then on half as many none.
+    // All fail until minute 20; then half as many requests, and none fails.
     let gets_well = || {
         let of = |outcome, before, after| {
             requests().with(OUTCOME, outcome).series(Values::rising(before).until(20, Values::rising(after)))
         };
         vec![of("error", 1000.0, 0.0), of("success", 0.0, 500.0)]
     };
-    // From minute 20 on all fail, after so many successes a minute.
+    // From minute 20 on all fail, after this many successes per minute.
     let gets_sick = |before: f64| {
         let of = |outcome, before, after| {
             requests().with(OUTCOME, outcome).series(Values::rising(before).until(20, Values::rising(after)))
@@ -219,11 +219,11 @@ fn queue(slo: &Slo, rules: &Recording) -> Alert {
     };
     let to = |flow: Values| [front(flow.clone()), engine(flow)].concat();
     let (above, few) = (Values::flat(most + 1.0), Values::flat(most));
-    // Filled in three minutes, then full.
+    // Fills in three minutes, then stays full.
     let cap = (most * 4.0).ceil();
     let full = Values::rising(cap / 3.0).until(4, Values::flat(cap));
     let value = |number: f64| format!("{number:.0}");
-    // Ever more, and nothing in each fourth minute.
+    // Rises, but is empty every fourth minute.
     let in_bursts = || {
         let waiting = |minute: u32| match minute % 4 {
             0 => 0.0,

@@ -1,4 +1,4 @@
-//! What is unlike the service's own past.
+//! Values that differ from the service's own past.
 
 use llm_metrics::catalog;
 
@@ -20,10 +20,10 @@ fn first_token(slo: &Slo, rules: &Recording) -> Alert {
     let streams = (rules.streams.now() * seconds).ge(least);
     // A rush hour that comes every day is not unusual.
     let as_yesterday = p95.now().le(yesterday(p95.gauge()) * 2.0);
-    // Something is known of some hours before.
+    // There is data for some hours before.
     let known = p95.gauge().offset(Window::hours(3)).max_over_time(Window::hours(1)).gt(0.0);
     let expr = p95.now().gt(usual.now() * 2.0).and(known).and(streams).unless(as_yesterday);
-    // Streams a minute that begin between these bounds, by turns.
+    // The number of streams per minute that begin between these bounds, alternating.
     let series = |by: f64, turns: &[(u32, &str, &str)]| {
         let bounds = ["0.1", "0.25", "0.5", "0.75", "2.5", "+Inf"];
         let within = |le: &str, turn: &(u32, &str, &str)| {

@@ -1,4 +1,4 @@
-//! Alerts and their cases as Prometheus and promtool read them.
+//! Alerts and their cases in the formats of Prometheus and promtool.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ fn labels(variant: &Variant) -> BTreeMap<String, String> {
 }
 
 fn annotations(alert: &Alert, variant: &Variant, slo: &Slo) -> BTreeMap<&'static str, String> {
-    // To Prometheus `$labels` are those of the expression: what the rule adds is filled in here.
+    // Prometheus's `$labels` are those of the expression, so the rule's own labels are filled in here.
     let (summary, description) = variant.texts(alert);
     let filled = |text: &str| {
         let fill = |text: String, (label, value)| text.replace(&format!("{{{{ $labels.{label} }}}}"), value);
@@ -67,7 +67,7 @@ fn annotations(alert: &Alert, variant: &Variant, slo: &Slo) -> BTreeMap<&'static
     [
         ("summary", filled(summary)),
         ("description", filled(description)),
-        // Whoever reads `runbook_url` makes a link of it: a path is none.
+        // Readers of `runbook_url` show it as a link, which a path is not.
         (if slo.service.serves_runbooks() { "runbook_url" } else { "runbook" }, slo.service.runbook(alert.name)),
     ]
     .into()
@@ -77,7 +77,7 @@ fn annotations(alert: &Alert, variant: &Variant, slo: &Slo) -> BTreeMap<&'static
 struct TestFile {
     rule_files: Vec<String>,
     evaluation_interval: String,
-    /// Otherwise promtool takes the groups in any order, and an alert may read what was recorded a minute ago.
+    /// Otherwise promtool evaluates the groups in any order, and an alert may use a recorded value that is a minute old.
     group_eval_order: Vec<String>,
     tests: Vec<Test>,
 }
@@ -149,7 +149,7 @@ fn test(alert: &Alert, case: &Case, slo: &Slo, names: &Names) -> Result<Test, Ge
         return Err(GenerateError::expression(name, faults));
     }
     let context = case.context.clone().unwrap_or_else(|| Context::new(slo));
-    // Budgets are evaluated over hours, in many cases, and days: those have their series in one piece.
+    // Budgets have many cases over hours and days, so their series are in one piece.
     let of_budget = alert.variants.iter().any(|variant| variant.all_labels().any(|(label, _)| label == "burn"));
     let told = |label: &str| alert.variants.iter().any(|variant| variant.expr.labels().contains(label));
     let series = case
@@ -173,7 +173,7 @@ fn test(alert: &Alert, case: &Case, slo: &Slo, names: &Names) -> Result<Test, Ge
     Ok(Test { name, interval: "1m", input_series, alert_rule_test: alerts, promql_expr_test: exprs })
 }
 
-/// How many series Prometheus has of a variant that fires.
+/// The number of series of a variant that fires.
 fn firing(alert: &Alert, variant: &Variant) -> String {
     let labels = variant.all_labels().map(|(label, value)| format!(",{label}={}", quote(value)));
     format!("count(ALERTS{{alertname=\"{}\",alertstate=\"firing\"{}}})", alert.name, labels.collect::<String>())
@@ -194,7 +194,7 @@ fn expected(alert: &Alert, firing: &Firing, slo: &Slo, names: &Names, context: &
     Expected { exp_annotations: texts.map(|(name, text)| (name, told(text))).collect(), exp_labels }
 }
 
-/// A text with its templates filled in.
+/// Fills in the templates of a text.
 fn told(text: &str, labels: &BTreeMap<String, String>, value: &str) -> String {
     let mut pieces = text.split("{{");
     let mut told = pieces.next().unwrap_or_default().to_owned();

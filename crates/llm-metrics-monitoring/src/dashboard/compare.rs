@@ -1,4 +1,4 @@
-//! Is B better than A? Two instances side by side, and two modes, with the ratio.
+//! Is B better than A? Compares two instances, and two modes, with their ratio.
 
 use llm_metrics::catalog::{
     self,
@@ -17,7 +17,7 @@ use crate::{
     vocabulary::{INSTANCE, JOB},
 };
 
-/// The instances are chosen one by one in each query.
+/// Each query chooses its own instance.
 const SCOPE: Scope = &[(JOB, "job"), (MODEL, "model")];
 const OF_JOB: Scope = &[(JOB, "job")];
 const VARIABLES: &[Variable] = &[
@@ -33,14 +33,18 @@ pub(super) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-compare",
         title: "LLM comparison",
-        description: "Is B better than A? Two instances side by side, and thinking against not thinking. Ratios are over the time shown: 1 is as much, 2 twice as much.",
+        description: "Is B better than A? Compares two instances, and requests with and without thinking. Ratios are over the selected time range: 1 means equal, 2 twice as much.",
         variables: VARIABLES,
         scope: SCOPE,
         rows: vec![
-            Row::new("B over A, over the time shown", "Nothing on one side", instances()),
-            Row::new("A and B over time", "No such requests in this time", over_time()),
-            Row::new("Thinking over not thinking, over the time shown", "Nothing on one side", modes()),
-            Row::new("Both modes over time", "A had no such requests in this time", modes_over_time()),
+            Row::new("Ratio B / A, over the selected time range", "No data for A or B", instances()),
+            Row::new("A and B over time", "No such requests in this time range", over_time()),
+            Row::new(
+                "Ratio thinking / not thinking, over the selected time range",
+                "No data for one of the modes",
+                modes(),
+            ),
+            Row::new("Both modes over time", "A had no such requests in this time range", modes_over_time()),
         ],
     }
 }
@@ -68,7 +72,7 @@ fn ratio(
 
 fn memory(side: &'static str) -> Expr {
     let used = |gauge: Gauge| gauge.of_variable(INSTANCE, side);
-    // One that is lost now was used before. NaN, of one that was lost all the time, is not above 0.
+    // A GPU that is lost now was used before. The NaN of one that was always lost is not above 0.
     used(gauge!(gpu::MEMORY_USED)).max_over_time(Window::RANGE).gt(0.0).sum()
 }
 
@@ -86,30 +90,30 @@ fn instances() -> Vec<Panel> {
     vec![
         ratio(
             "First token, P95",
-            "B's time to the first token over A's.",
+            "B's time to first token, divided by A's.",
             quantile(histogram!(catalog::TIME_TO_FIRST_TOKEN), 0.95),
             sides,
         ),
         ratio(
             "Request duration, median",
-            "B's over A's, of requests that succeeded.",
+            "B's duration divided by A's, for successful requests.",
             quantile(duration(), 0.5),
             sides,
         ),
         ratio(
             "Time per token, median",
-            "B's time per output token over A's, each request counted once.",
+            "B's time per output token, divided by A's. Each request counts once.",
             quantile(histogram!(catalog::TIME_PER_OUTPUT_TOKEN), 0.5),
             sides,
         ),
         ratio(
             "Output tokens",
-            "Tokens a second that B produced, over A's.",
+            "B's output tokens per second, divided by A's.",
             |side| at_counter(&tokens, side).rate(whole).sum(),
             sides,
         ),
-        ratio("Error ratio, B over A", "B's share of failed requests over A's.", failed, sides),
-        ratio("GPU memory", "The most that was used on B's GPUs, over A's.", memory, sides),
+        ratio("Error ratio, B over A", "B's share of failed requests, divided by A's.", failed, sides),
+        ratio("GPU memory", "The highest memory use on B's GPUs, divided by A's.", memory, sides),
     ]
 }
 
@@ -123,27 +127,26 @@ fn over_time() -> Vec<Panel> {
         both(seconds("First token of A and B, P95", "One stream in twenty waited longer."), &|side| {
             at_histogram(&histogram!(catalog::TIME_TO_FIRST_TOKEN), side).quantile(0.95, RATE, ALL)
         }),
+        both(seconds("Request duration of A and B, median", "Half of the successful requests took longer."), &|side| {
+            at_histogram(&duration(), side).quantile(0.5, RATE, ALL)
+        }),
         both(
-            seconds("Request duration of A and B, median", "Half of the requests that succeeded took longer."),
-            &|side| at_histogram(&duration(), side).quantile(0.5, RATE, ALL),
-        ),
-        both(
-            Panel::lines("Output tokens of A and B", "Tokens a second.", units::TOKENS_PER_SECOND).size(8, 7),
+            Panel::lines("Output tokens of A and B", "Output tokens per second.", units::TOKENS_PER_SECOND).size(8, 7),
             &|side| at_counter(&tokens, side).rate(RATE).sum(),
         ),
         both(
-            Panel::lines("Requests in flight of A and B", "More of them on one side makes it slower.", units::COUNT)
+            Panel::lines("Requests in flight of A and B", "An instance with more of them is slower.", units::COUNT)
                 .size(8, 7),
             &|side| gauge!(catalog::REQUESTS_IN_FLIGHT).of_variable(INSTANCE, side).now().sum(),
         ),
         both(
-            Panel::lines("GPU memory of A and B", "What is allocated.", units::BYTES)
-                .empty("No GPU is watched")
+            Panel::lines("GPU memory of A and B", "Allocated memory.", units::BYTES)
+                .empty("No GPU is monitored")
                 .size(8, 7),
             &|side| alive(gauge!(gpu::MEMORY_USED).of_variable(INSTANCE, side).now()).sum(),
         ),
         both(
-            Panel::lines("Memory of A and B", "Memory of the processes that is in RAM.", units::BYTES).size(8, 7),
+            Panel::lines("Memory of A and B", "Resident memory of the processes.", units::BYTES).size(8, 7),
             &|side| gauge!(external::PROCESS_RESIDENT_MEMORY).of_variable(INSTANCE, side).now().sum(),
         ),
     ]
@@ -153,25 +156,25 @@ fn of_mode(histogram: Histogram, thinking: &'static str) -> Histogram {
     histogram.with(THINKING, thinking).of_variable(INSTANCE, "a")
 }
 
-/// Of instance A, which is the one that is looked at.
+/// For instance A, the selected one.
 fn modes() -> Vec<Panel> {
     let (sides, whole) = (["true", "false"], Window::RANGE);
     let quantile =
         |histogram: Histogram, quantile| move |mode| of_mode(histogram.clone(), mode).quantile(quantile, whole, ALL);
     let pace = |mode| 1.0 / of_mode(histogram!(catalog::TIME_PER_OUTPUT_TOKEN), mode).mean(whole, ALL);
     vec![
-        ratio("Duration, median", "Of A: how many times as long a request takes that thinks.", quantile(duration(), 0.5), sides),
-        ratio("Duration, P95", "Of A: the same of the slowest twentieth.", quantile(duration(), 0.95), sides),
-        ratio("Tokens/s of a stream", "Of A: how fast its tokens come, in the mean of requests.", pace, sides),
+        ratio("Duration, median", "For A: duration of requests with thinking, divided by those without.", quantile(duration(), 0.5), sides),
+        ratio("Duration, P95", "For A: the same ratio for the 95th percentile.", quantile(duration(), 0.95), sides),
+        ratio("Tokens/s of a stream", "For A: mean speed of requests with thinking, divided by those without.", pace, sides),
         ratio(
             "Requests",
-            "Of A: how many think, for each that does not.",
+            "For A: number of requests with thinking, divided by those without.",
             |mode| counter!(catalog::REQUESTS).with(THINKING, mode).of_variable(INSTANCE, "a").increase(whole).sum(),
             sides,
         ),
         Panel::stat("GPU memory of A, most", "Memory belongs to a device, not to a request. To see the cost of thinking, compare two instances, one in each mode.", units::BYTES)
             .instant(memory("a"), "used")
-            .empty("No GPU is watched")
+            .empty("No GPU is monitored")
             .size(8, 4),
     ]
 }
@@ -182,13 +185,13 @@ fn modes_over_time() -> Vec<Panel> {
     };
     vec![
         both(
-            Panel::lines("Request duration by mode, median", "Of A, of requests that succeeded.", units::SECONDS)
+            Panel::lines("Request duration by mode, median", "For A, successful requests.", units::SECONDS)
                 .log()
                 .size(12, 7),
             &|mode| of_mode(duration(), mode).quantile(0.5, RATE, ALL),
         ),
         both(
-            Panel::lines("Time per output token by mode, mean", "Of A, each request counted once.", units::SECONDS)
+            Panel::lines("Time per output token by mode, mean", "For A. Each request counts once.", units::SECONDS)
                 .log()
                 .size(12, 7),
             &|mode| of_mode(histogram!(catalog::TIME_PER_OUTPUT_TOKEN), mode).mean(RATE, ALL),

@@ -21,14 +21,14 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
     Dashboard {
         uid: "llm-errors",
         title: "LLM errors and saturation",
-        description: "What goes wrong, and how full is it?",
+        description: "What goes wrong, and how close is the service to its limits?",
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Errors", "No requests in this time", errors(slo)),
-            Row::new("Error budgets", "Nothing recorded: no such requests, or no rules", budgets(slo, rules)),
+            Row::new("Errors", "No requests in this time range", errors(slo)),
+            Row::new("Error budgets", "Not recorded: no such requests, or no recording rules", budgets(slo, rules)),
             Row::new("Saturation", "No server is scraped", saturation(rules)),
-            Row::new("Engine", "The engine does not tell", engine()),
+            Row::new("Engine", "The engine does not report this", engine()),
         ],
     }
 }
@@ -39,7 +39,7 @@ fn errors(slo: &Slo) -> Vec<Panel> {
         parts::requests_by_outcome(),
         Panel::lines(
             "Error ratio",
-            "Share of requests that failed because of the server, among those that succeeded or failed. Lines: the objective, and the threshold of the alert.",
+            "Failed requests divided by all successful and failed requests. Lines: the objective, and the threshold of the alert.",
             units::RATIO,
         )
         .target(error_ratio(RATE), "all")
@@ -47,21 +47,21 @@ fn errors(slo: &Slo) -> Vec<Panel> {
         .reach(slo.alerts.error_ratio),
         Panel::bars(
             "Failures by cause",
-            "Requests that were rejected or failed, also inside a stream that began with status 200.",
+            "Rejected and failed requests, including failures inside a stream with status 200.",
             units::COUNT,
         )
         .target(failed().increase(RATE).sum_by([ERROR_TYPE]).gt(0.0), "{{error_type}}")
         .colors(parts::ERROR_COLORS)
-        .empty("Nothing failed, nothing was rejected"),
+        .empty("No failed or rejected requests"),
         Panel::bars(
             "Failures by status",
-            "The same by the status in the response head: 200 if a stream failed later, `none` if there was no head.",
+            "Rejected and failed requests by HTTP status: 200 if a stream failed later, `none` without a response.",
             units::COUNT,
         )
         .target(failed().increase(RATE).sum_by([STATUS]).gt(0.0), "{{status}}")
         .colors(parts::STATUS_COLORS)
-        .empty("Nothing failed, nothing was rejected"),
-        Panel::lines("Clients that leave", "Share of requests whose client left before the end, by model.", units::RATIO)
+        .empty("No failed or rejected requests"),
+        Panel::lines("Cancelled requests", "Share of requests whose client disconnected before the end, by model.", units::RATIO)
             .target(
                 parts::requests().with(OUTCOME, "cancelled").rate(RATE).sum_by([MODEL])
                     / parts::requests().rate(RATE).sum_by([MODEL]),
@@ -69,7 +69,7 @@ fn errors(slo: &Slo) -> Vec<Panel> {
             ),
         Panel::lines(
             "Error ratio by instance",
-            "The same for each instance: of many, one that is sick is in no figure of the service.",
+            "Error ratio per instance. A single failing instance among many hardly changes the ratio of the service.",
             units::RATIO,
         )
         .target(
@@ -80,7 +80,7 @@ fn errors(slo: &Slo) -> Vec<Panel> {
         .reach(slo.alerts.error_ratio),
         Panel::lines(
             "Error ratio by model",
-            "The same for each model.",
+            "Error ratio per model.",
             units::RATIO,
         )
         .target(
@@ -89,7 +89,7 @@ fn errors(slo: &Slo) -> Vec<Panel> {
             "{{model}}",
         )
         .reach(slo.alerts.error_ratio),
-        Panel::lines("Rejected", "Share of requests that were turned away, by model: in no error ratio.", units::RATIO)
+        Panel::lines("Rejected", "Share of rejected requests, by model. No error ratio includes them.", units::RATIO)
             .target(
                 parts::requests().with(OUTCOME, "rejected").rate(RATE).sum_by([MODEL])
                     / parts::requests().rate(RATE).sum_by([MODEL]),
@@ -98,7 +98,7 @@ fn errors(slo: &Slo) -> Vec<Panel> {
     ]
 }
 
-/// How many times as fast as it may the budget goes.
+/// The burn rate: how many times faster than allowed the budget is consumed.
 fn burn(indicator: &Indicator, window: Window, budget: f64) -> crate::promql::Expr {
     indicator.over(window).now().max_by([MODEL]) / budget
 }
@@ -108,7 +108,7 @@ fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
     let panel = |title, what: &str, indicator: &Indicator, objective: f64| {
         let budget = 1.0 - objective;
         let description = format!(
-            "{what}: how many times as fast as it may the budget of {} goes. At 1 it is used up just in time; alerts come at 14.4 over an hour and 6 over six.",
+            "{what}: how many times faster than allowed the error budget of {} is consumed. At 1, it lasts exactly for the whole period. Alerts fire at 14.4 over one hour and at 6 over six hours.",
             in_percent(budget)
         );
         Panel::lines(title, description, "suffix: x")
@@ -134,8 +134,8 @@ fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             promised.inter_token_latency.objective,
         ),
         Panel::lines(
-            "Objectives of the server's own",
-            "Share of requests that kept all terms of an objective that the server was given. Recorded over five minutes.",
+            "Requests that meet the server's objectives",
+            "Share of requests that met all limits of an objective that is configured in the server. Recorded over five minutes.",
             units::RATIO,
         )
         .target(1.0 - rules.misses.over(Window::minutes(5)).now(), "{{slo}} {{model}}")
@@ -144,7 +144,7 @@ fn budgets(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         .size(12, 7),
         Panel::lines(
             "Goodput",
-            "Requests a second that kept all terms of an objective. Recorded over five minutes.",
+            "Requests per second that met all limits of an objective. Recorded over five minutes.",
             units::REQUESTS_PER_SECOND,
         )
         .target(rules.goodput.now(), "{{slo}} {{model}}")
@@ -157,39 +157,47 @@ fn saturation(rules: &Recording) -> Vec<Panel> {
     vec![
         Panel::lines(
             "The engine's requests",
-            "Requests that the engine produces tokens for, and those that have none yet.",
+            "Requests for which the engine is generating tokens, and those that have no token yet.",
             units::COUNT,
         )
         .target(gauge!(catalog::ENGINE_REQUESTS_RUNNING).now().sum(), "running")
         .target(gauge!(catalog::ENGINE_REQUESTS_WAITING).now().sum(), "waiting")
         .colors(&[("running", "blue"), ("waiting", "orange")])
-        .empty("The engine does not tell")
+        .empty("The engine does not report this")
         .size(8, 8),
         Panel::lines("In flight by instance", "Requests that have not ended.", units::COUNT)
             .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by([INSTANCE]), "{{instance}}")
             .size(8, 8),
-        Panel::lines("KV cache", "Share of the engine's KV cache that is in use, if the engine reports it.", units::RATIO)
-            .target(gauge!(catalog::ENGINE_KV_CACHE_USAGE).now().max_by([INSTANCE, MODEL]), "{{instance}} {{model}}")
-            .between(0.0, 1.0)
-            .empty("The engine does not tell")
-            .size(8, 8),
+        Panel::lines(
+            "KV cache",
+            "Share of the engine's KV cache that is in use, if the engine reports it.",
+            units::RATIO,
+        )
+        .target(gauge!(catalog::ENGINE_KV_CACHE_USAGE).now().max_by([INSTANCE, MODEL]), "{{instance}} {{model}}")
+        .between(0.0, 1.0)
+        .empty("The engine does not report this")
+        .size(8, 8),
         Panel::lines(
             "Requests that arrived and ended",
-            "Requests a second. Where more arrive than end, they pile up.",
+            "Requests per second. If more arrive than end, the queue grows.",
             units::REQUESTS_PER_SECOND,
         )
         .target(counter!(catalog::REQUESTS_STARTED).rate(RATE).sum(), "arrived")
         .target(parts::requests().rate(RATE).sum(), "ended")
         .colors(&[("arrived", "blue"), ("ended", "super-light-blue")])
         .size(8, 8),
-        Panel::lines("Saturation", "Requests in flight, divided by the number that all replicas can have. Recorded for each job.", units::RATIO)
-            .target(rules.saturation.now(), "{{job}}")
-            .limit(1.0)
-        .reach(1.0)
-            .size(8, 8),
         Panel::lines(
-            "Replicas that are wanted",
-            "For the requests in flight now, or for the forecast in 15 minutes, if that is more. Recorded for each job.",
+            "Saturation",
+            "Requests in flight, divided by the capacity of all replicas. Recorded per job.",
+            units::RATIO,
+        )
+        .target(rules.saturation.now(), "{{job}}")
+        .limit(1.0)
+        .reach(1.0)
+        .size(8, 8),
+        Panel::lines(
+            "Desired replicas",
+            "For the requests in flight now, or for the forecast in 15 minutes if that is higher. Recorded per job.",
             units::COUNT,
         )
         .target(rules.desired_replicas.now(), "{{job}}")
@@ -203,28 +211,28 @@ fn engine() -> Vec<Panel> {
     vec![
         parts::quantiles(
             "Batch size",
-            "Requests in one step of the engine. A batch that is always full makes requests wait; one that is always small leaves the GPU idle.",
+            "Requests per engine step. If the batch is always full, requests wait. If it is always small, the GPU has spare capacity.",
             units::COUNT,
             &histogram!(catalog::ENGINE_BATCH_SIZE),
         )
         .size(12, 8),
         parts::quantiles(
             "Tokens per step",
-            "Tokens of prompts and of outputs in one step of the engine. Steps that are much larger than others are prompts, and everybody else waits for them.",
+            "Prompt and output tokens per engine step. Steps that are much larger than others process prompts, and other requests wait for them.",
             units::COUNT,
             &histogram!(catalog::ENGINE_STEP_TOKENS),
         )
         .size(12, 8),
         Panel::lines(
             "Preemptions",
-            "Requests a second that the engine took out of its batch for lack of room in its KV cache, by model. Their work is done again.",
+            "Requests per second that the engine removed from its batch to free space in its KV cache, by model. Their work is repeated.",
             units::REQUESTS_PER_SECOND,
         )
         .target(counter!(catalog::ENGINE_PREEMPTIONS).rate(RATE).sum_by([MODEL]), "{{model}}")
         .size(8, 8),
         Panel::lines(
             "Prefix cache hit ratio",
-            "Share of the tokens of prompts that the engine found in its prefix cache, of those that it looked up there.",
+            "Share of prompt tokens that the engine found in its prefix cache, among those that it looked up.",
             units::RATIO,
         )
         .target(
@@ -238,7 +246,7 @@ fn engine() -> Vec<Panel> {
         .size(8, 8),
         Panel::lines(
             "Draft tokens accepted",
-            "Share of the tokens drafted for speculative decoding that the model accepted. Where it is low, drafting costs more than it gains.",
+            "Share of the draft tokens of speculative decoding that the model accepted. If it is low, speculative decoding slows the engine down.",
             units::RATIO,
         )
         .target(

@@ -1,4 +1,4 @@
-//! How are the upstreams of a gateway, and what does it add itself?
+//! The upstreams of a gateway, and its own overhead.
 
 use llm_metrics_gateway::catalog as gateway;
 
@@ -46,8 +46,8 @@ pub(super) fn dashboard() -> Dashboard {
         rows: vec![
             Row::new("Upstreams", "No gateway is scraped", upstreams()),
             Row::new("The gateway itself", "No gateway is scraped", own()),
-            Row::new("Allowances", "No upstream tells", allowances()),
-            Row::new("Loaded models", "No upstream tells; Ollama does", models()),
+            Row::new("Quotas", "No upstream reports its quota", allowances()),
+            Row::new("Loaded models", "No upstream reports its models (Ollama does)", models()),
         ],
     }
 }
@@ -60,7 +60,7 @@ fn upstreams() -> Vec<Panel> {
     vec![
         Panel::states(
             "Upstreams",
-            "Whether each answered its last probe.",
+            "Whether each upstream answered its last probe.",
             &[("0", "down", "dark-red"), ("1", "up", "semi-dark-blue")],
         )
         .target(gauge!(gateway::UPSTREAM_UP).now().min_by([INSTANCE, UPSTREAM]), "{{instance}} {{upstream}}")
@@ -74,8 +74,8 @@ fn upstreams() -> Vec<Panel> {
         .colors(RESULT_COLORS)
         .size(8, 8),
         lines(
-            "Attempts in vain",
-            "Share of attempts that were refused, broken off or took too long, of those that somebody waited for.",
+            "Failed attempts",
+            "Share of attempts that were refused, interrupted or timed out, without those whose client disconnected.",
             units::RATIO,
         )
         .target(
@@ -89,13 +89,13 @@ fn upstreams() -> Vec<Panel> {
 
 fn own() -> Vec<Panel> {
     let overhead = |title, quantile| {
-        lines(title, "Time that the gateway itself worked for a request, metrics included.", units::SECONDS)
+        lines(title, "Time per request that the gateway itself works, including its metrics.", units::SECONDS)
             .target(histogram!(gateway::OVERHEAD).quantile(quantile, RATE, [UPSTREAM]), "{{upstream}}")
     };
     vec![
-        overhead("What it adds, P50", 0.5),
-        overhead("What it adds, P99", 0.99),
-        lines("Connections", "Connections of clients that are open.", units::COUNT)
+        overhead("Overhead, P50", 0.5),
+        overhead("Overhead, P99", 0.99),
+        lines("Connections", "Open client connections.", units::COUNT)
             .target(gauge!(gateway::CONNECTIONS).now().max_by([INSTANCE]), "{{instance}}")
             .scope(TARGET),
     ]
@@ -103,18 +103,18 @@ fn own() -> Vec<Panel> {
 
 fn allowances() -> Vec<Panel> {
     vec![
-        lines("What is left", "Remaining share of the quota, if the upstream reports it.", units::RATIO)
+        lines("Remaining quota", "Remaining share of the quota, if the upstream reports it.", units::RATIO)
             .target(gauge!(gateway::QUOTA_REMAINING).now().min_by([UPSTREAM, "kind"]), "{{upstream}} {{kind}}")
             .between(0.0, 1.0),
         Panel::bars(
-            "Turned away with a 429",
-            "By the cause in the answer: the quota is used up, or the upstream is overloaded.",
+            "Responses with status 429",
+            "By the cause in the response: the quota is used up, or the upstream is overloaded.",
             units::COUNT,
         )
         .target(counter!(gateway::THROTTLED).increase(RATE).sum_by([UPSTREAM, "kind"]).gt(0.0), "{{upstream}} {{kind}}")
-        .empty("None was turned away")
+        .empty("No such responses")
         .size(8, 8),
-        lines("Asked to wait, P95", "After how long the upstream asks to try again.", units::SECONDS)
+        lines("Requested delay, P95", "The delay before the next attempt that upstreams request.", units::SECONDS)
             .target(histogram!(gateway::RETRY_AFTER).quantile(0.95, RATE, [UPSTREAM]), "{{upstream}}"),
     ]
 }
@@ -122,24 +122,20 @@ fn allowances() -> Vec<Panel> {
 fn models() -> Vec<Panel> {
     let panel = |title, description, unit| Panel::lines(title, description, unit).size(6, 8);
     vec![
-        panel("Loaded models", "How many models an Ollama has loaded, as of the last poll.", units::COUNT)
+        panel("Loaded models", "Number of models that an Ollama has loaded, at the last poll.", units::COUNT)
             .target(gauge!(gateway::LOADED_MODELS).now().max_by([UPSTREAM]), "{{upstream}}")
             .decimals(0),
-        panel("Memory on GPUs", "What each loaded model takes.", units::BYTES).target(
+        panel("Memory on GPUs", "GPU memory of each loaded model.", units::BYTES).target(
             gauge!(gateway::MODEL_MEMORY).with("kind", "gpu").now().max_by([UPSTREAM, "model"]),
             "{{upstream}} {{model}}",
         ),
-        panel(
-            "Unloaded in",
-            "How long until each model is unloaded, unless somebody asks it something.",
-            units::SECONDS,
-        )
-        .target(
-            (gauge!(gateway::MODEL_EXPIRY).now() - Expr::time()).max_by([UPSTREAM, "model"]),
-            "{{upstream}} {{model}}",
-        )
-        .decimals(1),
-        Panel::bars("Polls that failed", "Nothing is known of the models or the engine meanwhile.", units::COUNT)
+        panel("Unloaded in", "Time until each model is unloaded, if there is no request for it.", units::SECONDS)
+            .target(
+                (gauge!(gateway::MODEL_EXPIRY).now() - Expr::time()).max_by([UPSTREAM, "model"]),
+                "{{upstream}} {{model}}",
+            )
+            .decimals(1),
+        Panel::bars("Failed polls", "Data about the models or the engine is missing meanwhile.", units::COUNT)
             .target(counter!(gateway::POLL_FAILURES).increase(RATE).sum_by([UPSTREAM]).gt(0.0), "{{upstream}}")
             .empty("None failed")
             .size(6, 8),

@@ -1,4 +1,4 @@
-//! How are the GPUs?
+//! The state of the GPUs.
 
 use llm_metrics_gpu::catalog as gpu;
 
@@ -26,13 +26,13 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
         variables: GPU_VARIABLES,
         scope: SCOPE,
         rows: vec![
-            Row::new("Health", "No GPU is watched", health()),
-            Row::new("GPUs", "No GPU is watched", at_a_glance(slo)),
-            Row::new("Memory", "No GPU is watched", memory(slo, rules)),
-            Row::new("Load", "No GPU is watched", load()),
-            Row::new("Power, temperature and clocks", "No GPU is watched", power(rules)),
-            Row::new("Links", "No GPU is watched", links()),
-            Row::new("Devices", "No GPU is watched", devices()),
+            Row::new("Health", "No GPU is monitored", health()),
+            Row::new("GPUs", "No GPU is monitored", at_a_glance(slo)),
+            Row::new("Memory", "No GPU is monitored", memory(slo, rules)),
+            Row::new("Load", "No GPU is monitored", load()),
+            Row::new("Power, temperature and clocks", "No GPU is monitored", power(rules)),
+            Row::new("Links", "No GPU is monitored", links()),
+            Row::new("Devices", "No GPU is monitored", devices()),
         ],
     }
 }
@@ -42,7 +42,7 @@ fn each(gauge: Gauge) -> Expr {
     alive(gauge.now()).max_by(EACH)
 }
 
-/// Lines have eight colours, as many as one machine has GPUs; here each GPU of all has its name, and shades stand for values alone.
+/// Lines have eight colours, enough for the GPUs of one machine. Here each of all GPUs has its name, and only shades represent values.
 fn at_a_glance(slo: &Slo) -> Vec<Panel> {
     let clock = |gauge: Gauge| gauge.with("domain", "sm").now();
     let share =
@@ -87,7 +87,7 @@ fn at_a_glance(slo: &Slo) -> Vec<Panel> {
             unit: units::RATIO,
             ..Panel::states(
                 "Utilisation of each GPU",
-                "Share of time in which at least one kernel ran, on however little of the GPU: the lighter the busier. More machines than can be read: choose some above.",
+                "Share of time in which at least one kernel ran, even a small one. Lighter is busier. If there are too many machines to read, select some above.",
                 &[],
             )
         }
@@ -99,7 +99,7 @@ fn at_a_glance(slo: &Slo) -> Vec<Panel> {
 }
 
 fn memory(slo: &Slo, rules: &Recording) -> Vec<Panel> {
-    // As the alert does: a slope of less than an hour leads anywhere.
+    // Like the alert: a slope of less than an hour has no meaning.
     let known = rules.gpu_memory_ratio.gauge().offset(Window::hours(1)).now();
     let forecast = rules.gpu_memory_forecast.now().and(known);
     vec![
@@ -114,13 +114,13 @@ fn memory(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         .target(gpu_memory_used(), NAME)
         .target(forecast.max_by(EACH), "{{instance}} GPU {{gpu}}, forecast")
         .dashed("forecast")
-        // What is above is full.
+        // Values above are full.
         .between(0.0, 1.2)
         .steps(GOOD, &gpu_memory_limits(slo)),
         Panel::lines("Memory in bytes", "Allocated memory, and total memory (dashed). An APU mostly uses system memory.", units::BYTES)
             .target(each(gauge!(gpu::MEMORY_USED)), NAME)
             .target(each(gauge!(gpu::MEMORY_TOTAL)), "{{instance}} GPU {{gpu}}, all")
-            .target(each(gauge!(gpu::SYSTEM_MEMORY_USED)), "{{instance}} GPU {{gpu}}, of the system")
+            .target(each(gauge!(gpu::SYSTEM_MEMORY_USED)), "{{instance}} GPU {{gpu}}, system memory")
             .dashed(", all$"),
     ]
 }
@@ -129,23 +129,24 @@ fn load() -> Vec<Panel> {
     let ratio = |title, description, gauge: Gauge| {
         Panel::lines(title, description, units::RATIO).target(each(gauge), NAME).between(0.0, 1.0).size(8, 7)
     };
-    let by_gpm =
-        |title, description, gauge: Gauge| ratio(title, description, gauge).empty("No GPU tells: Hopper and later do");
+    let by_gpm = |title, description, gauge: Gauge| {
+        ratio(title, description, gauge).empty("Not reported (Hopper and later report it)")
+    };
     let clock = |gauge: Gauge| gauge.with("domain", "sm").now();
     vec![
         ratio(
             "Utilisation",
-            "Share of time in which at least one kernel ran, on however little of the GPU.",
+            "Share of time in which at least one kernel ran, even a small one.",
             gauge!(gpu::UTILIZATION),
         ),
         ratio(
             "Utilisation, peaks",
-            "The highest of the driver's samples in the last minute: a peak between two scrapes is here.",
+            "The highest of the driver's samples in the last minute. It includes peaks between two scrapes.",
             gauge!(gpu::UTILIZATION_MAX),
         ),
         Panel::lines(
             "Busy",
-            "Share of time in which a kernel ran, integrated: nothing between two scrapes is lost.",
+            "Share of time in which a kernel ran, from a counter: nothing between two scrapes is lost.",
             units::RATIO,
         )
         .target(counter!(gpu::BUSY).rate(Window::minutes(5)).max_by(EACH), NAME)
@@ -153,30 +154,30 @@ fn load() -> Vec<Panel> {
         .size(8, 7),
         by_gpm(
             "Multiprocessors",
-            "Share of the multiprocessors that had work, over time. Hopper and later.",
+            "Share of the multiprocessors that were active, averaged over time. Hopper and later.",
             gauge!(gpu::SM_ACTIVE),
         ),
         by_gpm(
             "Tensor cores",
-            "Share of time in which the tensor cores worked. Hopper and later.",
+            "Share of time in which the tensor cores were active. Hopper and later.",
             gauge!(gpu::TENSOR_ACTIVE),
         ),
         by_gpm(
             "Memory bandwidth",
-            "Share of the bandwidth that was used: decoding is mostly bound by it. Hopper and later.",
+            "Share of the memory bandwidth that was used, which usually limits decoding. Hopper and later.",
             gauge!(gpu::DRAM_ACTIVE),
         ),
         by_gpm(
             "Occupancy",
-            "Warps in flight over those that the multiprocessors can hold. Hopper and later.",
+            "Active warps, divided by the maximum of the multiprocessors. Hopper and later.",
             gauge!(gpu::SM_OCCUPANCY),
         ),
         ratio(
             "Memory controller",
-            "Share of time in which memory was read or written. This is not how much of it is used.",
+            "Share of time in which memory was read or written. This is not the amount of used memory.",
             gauge!(gpu::MEMORY_CONTROLLER),
         ),
-        Panel::lines("Clock", "The multiprocessors' clock, of the highest that they can have.", units::RATIO)
+        Panel::lines("Clock", "The clock of the multiprocessors, divided by its maximum.", units::RATIO)
             .target(alive(clock(gauge!(gpu::CLOCK)) / clock(gauge!(gpu::CLOCK_MAX))).max_by(EACH), NAME)
             .between(0.0, 1.0)
             .size(8, 7),
@@ -187,7 +188,7 @@ fn load() -> Vec<Panel> {
         ),
         Panel::lines(
             "Video",
-            "Share of time in which the encoder and the decoder worked: a model that watches videos needs the latter.",
+            "Share of time in which the video encoder and decoder were active. A model that reads videos needs the decoder.",
             units::RATIO,
         )
         .target(each(gauge!(gpu::ENCODER)).gt(0.0), "{{instance}} GPU {{gpu}}, encoder")
@@ -200,7 +201,7 @@ fn load() -> Vec<Panel> {
 
 fn power(rules: &Recording) -> Vec<Panel> {
     vec![
-        Panel::lines("Power", "Draw of the board, and the limit that is enforced (dashed).", units::WATTS)
+        Panel::lines("Power", "Power draw of the board, and the enforced limit (dashed).", units::WATTS)
             .target(each(gauge!(gpu::POWER).without("reading", "average_1s")), NAME)
             .target(each(gauge!(gpu::POWER_LIMIT).with("kind", "enforced")), "{{instance}} GPU {{gpu}}, limit")
             .dashed(", limit$")
@@ -215,7 +216,7 @@ fn power(rules: &Recording) -> Vec<Panel> {
         .dashed("slows down$")
         .decimals(0),
         Panel::states(
-            "GPUs whose clocks are held down",
+            "Throttled GPUs",
             "Number of GPUs, by reason. Normal reasons, such as `sw_power_cap` at full load, are in the panel below.",
             &[("0", "none", "semi-dark-blue"), ("1", "1 GPU", "orange")],
         )
@@ -239,14 +240,14 @@ fn power(rules: &Recording) -> Vec<Panel> {
         )
         .steps("semi-dark-blue", &[(1.0, "orange"), (2.0, "dark-red")]),
         Panel::lines(
-            "Energy of a token",
-            "Energy of the GPUs over output tokens, prompts included. Recorded over five minutes.",
+            "Energy per token",
+            "Energy of the GPUs divided by output tokens. It includes the energy for prompts. Recorded over five minutes.",
             units::JOULES_PER_TOKEN,
         )
         .target(rules.joules_per_token.now(), "{{instance}}")
-        .empty("No tokens, or no GPU that counts its energy"),
+        .empty("No tokens, or no GPU reports its energy"),
         Panel::lines(
-            "Time with the clocks held down",
+            "Throttled time",
             "Share of time, from the driver's counter. It includes events that are shorter than the polling interval.",
             units::RATIO,
         )
@@ -255,7 +256,7 @@ fn power(rules: &Recording) -> Vec<Panel> {
             "{{instance}} GPU {{gpu}} {{reason}}",
         )
         .between(0.0, 1.0)
-        .empty("None was held down, or no driver counts it")
+        .empty("No GPU was throttled, or no driver reports it")
         .size(24, 7),
     ]
 }
@@ -264,13 +265,13 @@ fn links() -> Vec<Panel> {
     let directions = |title, description, expr: Expr| {
         Panel::lines(title, description, units::BYTES_PER_SECOND)
             .target(expr, "{{instance}} GPU {{gpu}} {{direction}}")
-            .empty("No GPU has it, or tells")
+            .empty("No GPU has it, or reports it")
             .size(8, 7)
     };
     vec![
         directions(
             "PCIe",
-            "Traffic as the device sees it: `tx` leaves it.",
+            "Traffic from the view of the device: `tx` is sent by it.",
             alive(gauge!(gpu::PCIE_THROUGHPUT).now()).max_by([INSTANCE, GPU, "direction"]),
         ),
         directions(
@@ -278,44 +279,40 @@ fn links() -> Vec<Panel> {
             "Traffic over all links, without protocol overhead.",
             counter!(gpu::NVLINK).rate(RATE).sum_by([INSTANCE, GPU, "direction"]),
         ),
-        Panel::bars(
-            "PCIe transfers repeated",
-            "More than a few now and then: a slot or cable that is not good.",
-            units::COUNT,
-        )
-        .target(counter!(gpu::PCIE_REPLAYS).increase(RATE).sum_by(EACH).gt(0.0), NAME)
-        .empty("None was repeated")
-        .size(8, 7),
-        Panel::bars("NVLink errors", "By kind. Replays now and then are ordinary; recoveries are not.", units::COUNT)
+        Panel::bars("Repeated PCIe transfers", "More than occasional repeats mean a bad slot or cable.", units::COUNT)
+            .target(counter!(gpu::PCIE_REPLAYS).increase(RATE).sum_by(EACH).gt(0.0), NAME)
+            .empty("None")
+            .size(8, 7),
+        Panel::bars("NVLink errors", "By kind. Occasional replays are normal; recoveries are not.", units::COUNT)
             .target(
                 counter!(gpu::NVLINK_ERRORS).increase(RATE).sum_by([INSTANCE, GPU, "error"]).gt(0.0),
                 "{{instance}} GPU {{gpu}} {{error}}",
             )
-            .empty("None, or no NVLink that tells")
+            .empty("None, or NVLink does not report it")
             .size(24, 7),
     ]
 }
 
-/// What somebody is woken for.
+/// Problems that cause a page.
 fn health() -> Vec<Panel> {
     vec![
-        Panel::stat("GPUs lost", "GPUs that do not answer, or were asked for and are not there.", units::COUNT)
+        Panel::stat("GPUs lost", "GPUs that do not answer, or that are configured but missing.", units::COUNT)
             .target(gauge!(gpu::DEVICES).with("state", "missing").now().sum(), "lost")
             .steps("blue", &[(1.0, "dark-red")])
             .size(4, 7),
         Panel::table(
             "XIDs",
-            "The last time of each that the driver reported, on each GPU. The runbook says which of them are grave.",
+            "When the driver last reported each of them, per GPU. The runbook lists the critical ones.",
             &[(INSTANCE, "Instance"), (GPU, "GPU"), ("xid", "XID"), ("Value", "Last")],
         )
         .instant(gauge!(gpu::XID_LAST).now() * 1000.0, "")
         .column(Column { width: Some(160), ..Column::new("Last", units::TIME) })
         .sort("Last")
-        .empty("None was reported")
+        .empty("None")
         .size(8, 7),
         Panel::bars(
             "Memory errors",
-            "Corrected ones are reason for attention when they come often, uncorrected ones always.",
+            "Corrected errors need attention if they are frequent, uncorrected errors always.",
             units::COUNT,
         )
         .target(
@@ -323,7 +320,7 @@ fn health() -> Vec<Panel> {
             "{{severity}}",
         )
         .colors(&[("corrected", "yellow"), ("uncorrected", "dark-red")])
-        .empty("No GPU that counts them")
+        .empty("No GPU reports them")
         .size(12, 7),
     ]
 }
@@ -331,21 +328,21 @@ fn health() -> Vec<Panel> {
 fn devices() -> Vec<Panel> {
     vec![
         Panel::lines(
-            "Rows of memory that were replaced",
-            "By cause; and GPUs with rows that wait for a reset, or could not be replaced: those have to go. A GPU that is lost does not count.",
+            "Remapped memory rows",
+            "By cause. Also GPUs that need a reset to remap a row, and GPUs whose remapping failed, which must be replaced. Lost GPUs are not counted.",
             units::COUNT,
         )
         .target(alive(gauge!(gpu::REMAPPED_ROWS).now()).sum_by(["cause"]), "{{cause}}")
-        .target(alive(gauge!(gpu::ROW_REMAP_PENDING).now()).sum(), "GPUs that wait for a reset")
-        .target(alive(gauge!(gpu::ROW_REMAP_FAILED).now()).sum(), "GPUs that have to go")
+        .target(alive(gauge!(gpu::ROW_REMAP_PENDING).now()).sum(), "GPUs that need a reset")
+        .target(alive(gauge!(gpu::ROW_REMAP_FAILED).now()).sum(), "GPUs to replace")
         .colors(&[
             ("correctable", "blue"),
             ("uncorrectable", "super-light-blue"),
-            ("GPUs that wait for a reset", "orange"),
-            ("GPUs that have to go", "dark-red"),
+            ("GPUs that need a reset", "orange"),
+            ("GPUs to replace", "dark-red"),
         ])
         .reach(1.0)
-        .empty("No GPU that tells: Ampere and later do")
+        .empty("Not reported (Ampere and later report it)")
         .size(8, 7),
         Panel::table(
             "Devices",

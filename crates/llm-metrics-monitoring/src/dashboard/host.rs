@@ -1,4 +1,4 @@
-//! How are the processes, and the machines below them?
+//! The server processes, and the machines on which they run.
 
 use llm_metrics::catalog;
 
@@ -34,25 +34,25 @@ const VARIABLES: &[Variable] = &[
     },
 ];
 const NAME: &str = "{{instance}}";
-/// Mounts that are no disk of the machine.
+/// Mounts that are not disks of the machine.
 const NO_DISK: [&str; 6] = ["tmpfs", "devtmpfs", "overlay", "squashfs", "ramfs", "fuse.lxcfs"];
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-host",
         title: "LLM hosts and processes",
-        description: "How are the server processes, and the machines below them? Machines need a node exporter.",
+        description: "The state of the server processes and their machines. Machine metrics need a node exporter.",
         variables: VARIABLES,
         scope: TARGET,
         rows: vec![
             Row::new("Server processes", "No server is scraped", processes()),
             Row::new("Machines", "No node exporter is scraped", machines()),
-            Row::new("Containers, where cAdvisor runs", "No cAdvisor, or no containers", containers()),
+            Row::new("Containers (needs cAdvisor)", "No cAdvisor, or no containers", containers()),
         ],
     }
 }
 
-/// Only of processes that llm-metrics is in: other exporters export their own process too.
+/// Only processes with llm-metrics: other exporters export their own processes, too.
 fn ours(expr: Expr) -> Expr {
     expr.and_on([JOB, INSTANCE], gauge!(catalog::BUILD_INFO).now()).max_by([INSTANCE])
 }
@@ -61,19 +61,19 @@ fn processes() -> Vec<Panel> {
     let panel = |title, description, unit, expr| Panel::lines(title, description, unit).target(expr, NAME).size(8, 7);
     let now = |gauge: Gauge| ours(gauge.now());
     vec![
-        panel("CPU", "CPUs that the process keeps busy.", units::CORES, ours(counter!(PROCESS_CPU).rate(RATE))),
-        panel("Memory", "Memory of the process that is in RAM.", units::BYTES, now(gauge!(PROCESS_RESIDENT_MEMORY))),
+        panel("CPU", "CPU cores that the process uses.", units::CORES, ours(counter!(PROCESS_CPU).rate(RATE))),
+        panel("Memory", "Resident memory of the process.", units::BYTES, now(gauge!(PROCESS_RESIDENT_MEMORY))),
         panel("Threads", "Threads of the process.", units::COUNT, now(gauge!(PROCESS_THREADS))),
         panel("File descriptors", "Open files and sockets.", units::COUNT, now(gauge!(PROCESS_OPEN_FDS))),
         panel(
             "File descriptors, share",
-            "Open file descriptors over how many there may be.",
+            "Open file descriptors, divided by their limit.",
             units::RATIO,
             ours(gauge!(PROCESS_OPEN_FDS).now() / gauge!(PROCESS_MAX_FDS).now()),
         ),
         panel(
             "Uptime",
-            "Hours, minutes and seconds since the process started. A drop is a restart.",
+            "Time since the process started. A drop is a restart.",
             units::CLOCK,
             ours(Expr::time() - gauge!(PROCESS_START_TIME).now()),
         ),
@@ -85,24 +85,29 @@ fn machines() -> Vec<Panel> {
     let disk = |gauge: Gauge| gauge.without_any("fstype", NO_DISK).now();
     let filled = 1.0 - disk(gauge!(NODE_FILESYSTEM_AVAILABLE)) / disk(gauge!(NODE_FILESYSTEM_SIZE));
     vec![
-        panel("CPU busy", "Share of all CPUs' time that is not idle.", units::RATIO)
+        panel("CPU busy", "Share of CPU time that is not idle.", units::RATIO)
             .target(1.0 - counter!(NODE_CPU).with("mode", "idle").rate(RATE).avg_by([INSTANCE]), NAME)
             .between(0.0, 1.0),
-        panel("Load", "The load average over a minute, for each CPU. Above 1 processes wait.", units::COUNT).target(
+        panel(
+            "Load",
+            "The load average over one minute, divided by the number of CPUs. Above 1, processes wait.",
+            units::COUNT,
+        )
+        .target(
             gauge!(NODE_LOAD1).now().max_by([INSTANCE])
                 / counter!(NODE_CPU).with("mode", "idle").rate(RATE).count_by([INSTANCE]),
             NAME,
         ),
-        panel("Memory used", "Share of the memory that programs cannot have any more.", units::RATIO)
+        panel("Memory used", "Share of memory that is not available to programs.", units::RATIO)
             .target(
                 (1.0 - gauge!(NODE_MEMORY_AVAILABLE).now() / gauge!(NODE_MEMORY_TOTAL).now()).max_by([INSTANCE]),
                 NAME,
             )
             .between(0.0, 1.0),
-        panel("Disks", "Read from and written to all disks.", units::BYTES_PER_SECOND)
+        panel("Disks", "Bytes read from and written to all disks.", units::BYTES_PER_SECOND)
             .target(counter!(NODE_DISK_READ).rate(RATE).sum_by([INSTANCE]), "{{instance}} read")
             .target(counter!(NODE_DISK_WRITTEN).rate(RATE).sum_by([INSTANCE]), "{{instance}} written"),
-        panel("Network", "Received and sent, over all devices but `lo`.", units::BYTES_PER_SECOND)
+        panel("Network", "Bytes received and sent, over all devices except `lo`.", units::BYTES_PER_SECOND)
             .target(
                 counter!(NODE_NETWORK_RECEIVED).without("device", "lo").rate(RATE).sum_by([INSTANCE]),
                 "{{instance}} received",
@@ -123,17 +128,17 @@ fn containers() -> Vec<Panel> {
     let panel = |title, description, unit| Panel::lines(title, description, unit).scope(NOTHING).size(8, 7);
     let each = [INSTANCE, "name"];
     vec![
-        panel("CPU of containers", "CPUs that each container keeps busy: the ten busiest.", units::CORES)
+        panel("CPU of containers", "CPU cores that each container uses: the ten busiest.", units::CORES)
             .target(counter!(CONTAINER_CPU).without("name", "").rate(RATE).sum_by(each).topk(10), NAME),
-        panel("Memory of containers", "What cannot be taken back, of the ten largest.", units::BYTES)
+        panel("Memory of containers", "Working set of the ten largest containers.", units::BYTES)
             .target(gauge!(CONTAINER_MEMORY).without("name", "").now().max_by(each).topk(10), NAME),
         panel(
-            "Held back, killed",
-            "Seconds a second for which a container was held back at its limit of CPU, and how often the kernel killed a process of it for want of memory.",
+            "Throttled or killed",
+            "Share of time in which a container was throttled at its CPU limit, and the number of its processes that the kernel killed because memory ran out.",
             units::COUNT,
         )
         .target(counter!(CONTAINER_THROTTLED).without("name", "").rate(RATE).sum_by(each).gt(0.0), "{{instance}} {{name}} held back")
         .target(counter!(CONTAINER_OOM).without("name", "").increase(RATE).sum_by(each).gt(0.0), "{{instance}} {{name}} killed")
-        .empty("None was, or no cAdvisor"),
+        .empty("None, or no cAdvisor"),
     ]
 }

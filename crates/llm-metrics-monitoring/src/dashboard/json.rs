@@ -1,4 +1,4 @@
-//! Dashboards as Grafana's JSON: schema version 39, which every Grafana from 10.3 on reads and later ones migrate.
+//! Dashboards as Grafana JSON: schema version 39, which Grafana reads from 10.3 on, and later versions migrate.
 
 use serde_json::{Value, json};
 
@@ -8,27 +8,27 @@ use crate::{
     promql::{Expr, Names, Reader},
 };
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// To be put into a folder that Grafana reads.
+    /// To be provisioned from a folder.
     Provisioning,
-    /// To be imported by hand: Grafana asks for the data source.
+    /// To be imported in Grafana's user interface, which asks for the data source.
     Import,
 }
 
 const SCHEMA_VERSION: u32 = 39;
-/// The first version that has the palette for series of which nobody knows beforehand what they are.
+/// The first version with the palette for series whose names are not known in advance.
 const GRAFANA: &str = "13.0.0";
-/// Okabe and Ito's colours, which those can tell apart who cannot tell red from green.
+/// Okabe and Ito's colours, which colour-blind people can distinguish.
 const PALETTE: &str = "palette-colorblind";
 const COLUMNS: u32 = 24;
-/// What a link to another dashboard takes along: the time shown, and where data comes from.
+/// The parameters of a link to another dashboard: the time range, and the data source.
 pub(crate) const KEPT: &str = "${__url_time_range}&${datasource:queryparam}";
-/// The tag by which dashboards find each other.
+/// The tag by which dashboards link to each other.
 const TAG: &str = "llm-metrics";
 
-/// Points in time that every dashboard marks.
+/// The annotations of every dashboard.
 pub(crate) struct Annotation {
     pub(crate) name: &'static str,
     pub(crate) expr: Expr,
@@ -85,7 +85,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn expr(&self, of: &str, expr: &Expr, scope: Scope) -> Result<String, GenerateError> {
         let by = self.names.by_labels().iter().map(|label| (&**label, &**label));
-        // Without a scope it is about everything.
+        // Without a scope it covers everything.
         let scope: Vec<_> = if scope.is_empty() { Vec::new() } else { by.chain(scope.iter().copied()).collect() };
         expr.render_lines(self.names, Reader::Dashboard(&scope))
             .map_err(|faults| GenerateError::expression(format!("dashboard {}, {of}", self.dashboard.title), faults))
@@ -126,7 +126,7 @@ impl Writer<'_> {
         [datasource].into_iter().chain(by).chain(of_dashboard).collect()
     }
 
-    /// A label of the targets that goes with `job`.
+    /// A target label that is used together with `job`.
     fn by_variable(&self, label: &str) -> Value {
         let first = self.dashboard.variables.first().map_or(&llm_metrics::catalog::BUILD_INFO, |variable| variable.row);
         let query = format!("label_values({}, {label})", self.names.row(first));
@@ -142,13 +142,13 @@ impl Writer<'_> {
         let mut value = choice(variable.name, variable.title, &query, variable.single);
         let before = self.dashboard.variables.iter().take_while(|other| other.name != variable.name);
         if variable.single && before.filter(|other| other.single).any(|other| other.label == variable.label) {
-            // From Z to A: the second choice of the same begins with the last, since nothing is compared with itself.
+            // In descending order: the second choice starts with the last value, because comparing a value with itself is useless.
             value["sort"] = json!(2);
         }
         value
     }
 
-    /// Rows below each other, panels beside each other as long as there is room.
+    /// Rows are below each other; panels are next to each other, as long as there is room.
     fn panels(&self) -> Result<Vec<Value>, GenerateError> {
         let (mut panels, mut id, mut y) = (Vec::new(), 0, 0);
         let mut next_id = || {
@@ -194,10 +194,10 @@ impl Writer<'_> {
         });
         match &panel.kind {
             Kind::Table(columns) => value["transformations"] = organise(columns, panel.targets.len() > 1),
-            // Cells and bars that are wide enough to be seen.
+            // Cells and bars that are wide enough to see.
             Kind::Heatmap | Kind::Bars => {
                 value["maxDataPoints"] = json!(80);
-                // What is counted over a minute is counted once, and not in four bars side by side.
+                // A value per minute must be counted once, and not in four adjacent bars.
                 value["interval"] = json!("1m");
             }
             _ => {}
@@ -236,7 +236,7 @@ impl Writer<'_> {
     }
 }
 
-/// A variable of which Prometheus says what there is.
+/// A variable whose values come from Prometheus.
 fn choice(name: &str, title: &str, query: &str, single: bool) -> Value {
     let mut value = json!({
         "allValue": ".+",
@@ -294,14 +294,14 @@ impl Writer<'_> {
         let why = panel.empty.unwrap_or(empty);
         value["noValue"] = json!(why);
         if panel.kind == Kind::Stat {
-            // Nothing is neither well nor wrong.
+            // A missing value is neither good nor bad.
             let nothing = json!({ "match": "null", "result": { "color": "text", "index": 0, "text": why } });
             value["mappings"] = json!([{ "type": "special", "options": nothing }]);
         }
         value
     }
 
-    /// Where a series leads to: a model to how long it takes, an instance to its process, a GPU to the GPUs.
+    /// The links of a series: a model leads to its latency, an instance to its process, a GPU to the GPUs.
     fn drill_down(&self, panel: &Panel) -> Vec<Value> {
         let named =
             |label: &str| panel.targets.iter().any(|target| target.legend.contains(&format!("{{{{{label}}}}}")));
@@ -351,7 +351,7 @@ fn defaults(panel: &Panel) -> Value {
     value
 }
 
-/// Colours have a meaning; where series have none but their names, they are merely told apart.
+/// Colours have a meaning; series that only differ by name only get different colours.
 fn color(panel: &Panel) -> Value {
     let alone = panel.targets.len() == 1 && !panel.targets[0].legend.contains("{{");
     match panel.kind {
@@ -414,7 +414,7 @@ fn overrides(panel: &Panel) -> Vec<Value> {
             "properties": [{ "id": "custom.lineStyle", "value": { "dash": dash, "fill": "dash" } }],
         })
     });
-    // What a whole table says when it is empty, a cell of it must not.
+    // The text of an empty table must not appear in empty cells.
     let cells = matches!(panel.kind, Kind::Table(_)).then(|| {
         json!({
             "matcher": { "id": "byRegexp", "options": "/.*/" },
@@ -443,7 +443,7 @@ fn column(column: &Column) -> Value {
         let options: serde_json::Map<_, _> = options.collect();
         properties.push(json!({ "id": "mappings", "value": [{ "type": "value", "options": options }] }));
         if has_sentences(column) {
-            // Grafana before 12 cuts them.
+            // Grafana before 12 truncates them.
             properties.push(json!({ "id": "custom.wrapText", "value": true }));
         }
     }
@@ -466,7 +466,7 @@ fn column(column: &Column) -> Value {
     json!({ "matcher": { "id": "byName", "options": column.title }, "properties": properties })
 }
 
-/// Whether what it says needs more than a line.
+/// Whether its description needs more than one line.
 fn has_sentences(column: &Column) -> bool {
     column.texts.iter().any(|(_, text)| text.contains(' '))
 }
@@ -493,7 +493,7 @@ fn options(panel: &Panel) -> Value {
         }),
         Kind::Table(_) => {
             let sort = panel.sort.iter().map(|column| json!({ "displayName": column, "desc": true }));
-            // A sentence has two lines.
+            // A sentence needs two lines.
             let height = if panel.columns.iter().any(has_sentences) { "md" } else { "sm" };
             json!({ "cellHeight": height, "showHeader": true, "sortBy": sort.collect::<Vec<_>>() })
         }
@@ -509,7 +509,7 @@ fn options(panel: &Panel) -> Value {
             "tooltip": { "mode": "single", "showColorScale": false, "yHistogram": false },
             "yAxis": { "axisPlacement": "left", "reverse": false, "unit": panel.unit },
         }),
-        // What has no words has a legend of its steps.
+        // Without texts, it has a legend of its thresholds.
         Kind::States(states) => json!({
             "alignValue": "left",
             "legend": { "displayMode": "list", "placement": "bottom", "showLegend": states.is_empty() },
@@ -519,9 +519,9 @@ fn options(panel: &Panel) -> Value {
     }
 }
 
-/// Only the columns that were named, in their order.
+/// Only the named columns, in their order.
 fn organise(columns: &[(&'static str, &'static str)], several: bool) -> Value {
-    // A single target's value is `Value`; where there are several, `Value #A` and so on.
+    // With a single target, the value is `Value`; with several, `Value #A` and so on.
     let names: Vec<_> = columns.iter().map(|(label, _)| *label).collect();
     let order: serde_json::Map<_, _> =
         columns.iter().enumerate().map(|(index, (label, _))| ((*label).to_owned(), json!(index))).collect();

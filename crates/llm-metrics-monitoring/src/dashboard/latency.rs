@@ -1,4 +1,4 @@
-//! How long do they wait, and for what?
+//! How long do users wait, and for what?
 
 use llm_metrics::catalog::{
     self,
@@ -15,16 +15,16 @@ pub(super) fn dashboard(slo: &Slo) -> Dashboard {
     Dashboard {
         uid: "llm-latency",
         title: "LLM latency",
-        description: "How long do they wait, and for what? Dashed red lines are the objectives and alert thresholds.",
+        description: "How long do users wait, and for what? Dashed red lines are the objectives and alert thresholds.",
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Time to first token", "No stream began in this time", first_token(slo)),
-            Row::new("Between tokens", "No stream had two tokens in this time", between_tokens(slo)),
-            Row::new("Whole requests", "No request succeeded in this time", whole(slo)),
-            Row::new("By model and instance", "No streams in this time", compared(slo)),
+            Row::new("Time to first token", "No stream began in this time range", first_token(slo)),
+            Row::new("Between tokens", "No stream had two tokens in this time range", between_tokens(slo)),
+            Row::new("Whole requests", "No request succeeded in this time range", whole(slo)),
+            Row::new("By model and instance", "No streams in this time range", compared(slo)),
             Row::new("Peaks and stalls", "No requests in the last minute", peaks()),
-            Row::new("Inside the engine, where it tells", "The engine does not report this", engine()),
+            Row::new("Inside the engine, if it reports it", "The engine does not report this", engine()),
         ],
     }
 }
@@ -34,15 +34,15 @@ fn first_token(slo: &Slo) -> Vec<Panel> {
     vec![
         quantiles(
             "Time to first token",
-            "From the request's arrival to its first token, reasoning included. Streams only.",
+            "From the arrival of a request to its first token, including reasoning. Streams only.",
             units::SECONDS,
             &first,
         )
         .limit(slo.objectives.time_to_first_token.seconds)
         .log(),
         heatmap(
-            "First tokens by waiting time",
-            "How many streams had their first token after how long.",
+            "Distribution of time to first token",
+            "Number of streams by their time to first token.",
             units::SECONDS,
             &first,
         ),
@@ -54,22 +54,27 @@ fn between_tokens(slo: &Slo) -> Vec<Panel> {
     vec![
         quantiles(
             "Inter-token latency",
-            "The gap from one token to the next, over all tokens: long answers count more.",
+            "The time between consecutive tokens, over all tokens, so long answers count more.",
             units::SECONDS,
             &gaps,
         )
         .limit(slo.objectives.inter_token_latency.seconds)
         .log(),
-        heatmap("Tokens by gap", "How many tokens came after which gap.", units::SECONDS, &gaps),
+        heatmap(
+            "Distribution of inter-token latency",
+            "Number of tokens by the time since the previous token.",
+            units::SECONDS,
+            &gaps,
+        ),
         quantiles(
             "Time per output token",
-            "Each request's own mean time a token after the first: every request counts once.",
+            "The mean time per token after the first, per request. Each request counts once.",
             units::SECONDS,
             &histogram!(catalog::TIME_PER_OUTPUT_TOKEN),
         )
         .log(),
         quantiles(
-            "Longest silence in a stream",
+            "Longest gap in a stream",
             "The longest gap of each stream. Users notice it, but a mean hides it.",
             units::SECONDS,
             &histogram!(catalog::STREAM_MAX_GAP),
@@ -92,7 +97,7 @@ fn whole(slo: &Slo) -> Vec<Panel> {
         )
         .steps("blue", &[(slo.alerts.duration_p95_seconds, "orange"), (slo.alerts.duration_p99_seconds, "dark-red")])
         .log(),
-        heatmap("Requests by duration", "How many requests took how long.", units::SECONDS, &answered()),
+        heatmap("Distribution of request duration", "Number of requests by duration.", units::SECONDS, &answered()),
     ]
 }
 
@@ -121,24 +126,24 @@ fn peaks() -> Vec<Panel> {
     let max = |gauge: crate::promql::Gauge| gauge.with(STAT, "max").now().max_by([MODEL]);
     vec![
         Panel::lines(
-            "Slowest first token of the last minute",
-            "The largest of the recent window: a peak between two scrapes shows here, in a quantile over minutes it does not.",
+            "Maximum time to first token, last minute",
+            "The maximum of the recent window. It shows peaks between two scrapes, which a quantile over minutes hides.",
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_TIME_TO_FIRST_TOKEN)), "{{model}}")
         .log()
         .size(6, 7),
         Panel::lines(
-            "Slowest request of the last minute",
-            "The largest of the recent window, of requests that succeeded or failed by our fault.",
+            "Maximum request duration, last minute",
+            "The maximum of the recent window, for successful and failed requests.",
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_REQUEST_DURATION)), "{{model}}")
         .log()
         .size(6, 7),
         Panel::lines(
-            "Slowest pace of the last minute",
-            "The largest time per output token of the recent window, of requests of more than one token.",
+            "Maximum time per output token, last minute",
+            "The maximum of the recent window, for requests with more than one token.",
             units::SECONDS,
         )
         .target(max(gauge!(catalog::RECENT_TIME_PER_OUTPUT_TOKEN)), "{{model}}")
@@ -146,11 +151,11 @@ fn peaks() -> Vec<Panel> {
         .size(6, 7),
         Panel::bars(
             "Stalls",
-            "Silences after the first token that lasted longer than the server's threshold (5 s unless set).",
+            "Gaps after the first token that lasted longer than the server's threshold (5 s by default).",
             units::COUNT,
         )
         .target(counter!(catalog::STREAM_STALLS).increase(RATE).sum_by([MODEL]), "{{model}}")
-        .empty("No streams in this time")
+        .empty("No streams in this time range")
         .size(6, 7),
     ]
 }
@@ -169,10 +174,10 @@ fn engine() -> Vec<Panel> {
     };
     vec![
         panel("Queue", "Time in the engine before the prompt was processed.", histogram!(catalog::REQUEST_QUEUE)),
-        panel("Prefill", "Time that the engine spent on the prompt.", histogram!(catalog::REQUEST_PREFILL)),
+        panel("Prefill", "Time that the engine spent processing the prompt.", histogram!(catalog::REQUEST_PREFILL)),
         panel(
             "Decode",
-            "Time that the engine spent on the output after the first token.",
+            "Time that the engine spent generating the output after the first token.",
             histogram!(catalog::REQUEST_DECODE),
         ),
     ]

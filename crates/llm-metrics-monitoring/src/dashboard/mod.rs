@@ -1,8 +1,8 @@
 //! Grafana's dashboards.
 //!
-//! A panel's queries are expressions over the catalogue's rows, so a dashboard cannot ask for what is not exported. Thresholds
-//! come from `slo.yaml`. [`files`] makes two builds of each: one for a folder that Grafana reads (`grafana/dashboards/`), one
-//! to be imported by hand (`grafana/import/`).
+//! A panel's queries are expressions over the rows of a catalogue, so a dashboard cannot query a metric that does not exist. Thresholds come from
+//! `slo.yaml`. [`files`] makes two builds of each: one for provisioning from a folder (`grafana/dashboards/`), one for importing in the user
+//! interface (`grafana/import/`).
 //!
 //! ```
 //! use llm_metrics_monitoring::{dashboard, promql::Names, slo::Slo};
@@ -37,7 +37,7 @@ use crate::{
     slo::Slo,
 };
 
-/// Every dashboard, the one to begin with first.
+/// Every dashboard, the main one first.
 fn all(slo: &Slo) -> Vec<Dashboard> {
     let rules = Recording::new(slo);
     vec![
@@ -55,10 +55,10 @@ fn all(slo: &Slo) -> Vec<Dashboard> {
     ]
 }
 
-/// Every dashboard in both builds, the one to begin with first.
+/// Every dashboard in both builds, the main one first.
 ///
 /// # Errors
-/// When an expression is wrong with these settings.
+/// If an expression is invalid with these settings.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
     let names = &names.clone().by(slo.service.by.iter().cloned());
     let (dashboards, annotations) = (all(slo), parts::annotations());

@@ -1,51 +1,51 @@
-//! What a dashboard is made of: as much of Grafana's model as ours need, and nothing that could be left out by mistake.
-//! Every panel has a title, a description and a unit, because there is no panel without.
+//! The parts of a dashboard: as much of Grafana's model as ours need, with nothing that could be omitted by mistake. Every panel has a title, a
+//! description and a unit, because the constructors require them.
 
 use llm_metrics::catalog::MetricDef;
 
 use crate::promql::{Expr, Window};
 
-/// Which label is matched by which variable.
+/// Maps labels to the dashboard variables that filter them.
 pub(crate) type Scope = &'static [(&'static str, &'static str)];
 
 /// A dashboard.
 #[derive(Clone, Debug)]
 pub(crate) struct Dashboard {
-    /// What it is called in addresses, for ever.
+    /// Its permanent id, used in URLs.
     pub(crate) uid: &'static str,
     /// The title.
     pub(crate) title: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub(crate) description: &'static str,
-    /// The choices at its top.
+    /// The variables at its top.
     pub(crate) variables: &'static [Variable],
-    /// What its panels are filtered by, unless they say otherwise.
+    /// The default filters of its panels.
     pub(crate) scope: Scope,
     /// The panels, in rows.
     pub(crate) rows: Vec<Row>,
 }
 
-/// A choice at the top of a dashboard: the values that a label of a row has.
+/// A variable of a dashboard: the values of a label of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Variable {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) row: &'static MetricDef,
     pub(crate) label: &'static str,
-    /// Only values beside the choices made before it.
+    /// Only values that exist with the previous choices.
     pub(crate) within: Scope,
-    /// One value at a time, and not all of them.
+    /// One value at a time, without "all".
     pub(crate) single: bool,
 }
 
-/// Panels under a headline.
+/// Panels under a heading.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// The headline.
+    /// The heading.
     pub(crate) title: &'static str,
-    /// Why a panel that does not say so itself can be empty.
+    /// The default text of an empty panel.
     pub(crate) empty: &'static str,
-    /// From left to right, as many to a line as there is room for.
+    /// From left to right, as many per line as fit.
     pub(crate) panels: Vec<Panel>,
 }
 
@@ -58,52 +58,52 @@ impl Row {
 /// A panel.
 #[derive(Clone, Debug)]
 pub(crate) struct Panel {
-    /// How it shows its data.
+    /// Its visualization.
     pub(crate) kind: Kind,
     /// The title.
     pub(crate) title: &'static str,
-    /// What is shown, and how to read it.
+    /// Its description: what it shows, and how to read it.
     pub(crate) description: String,
     /// Grafana's name of the unit.
     pub(crate) unit: &'static str,
-    /// What is shown.
+    /// Its queries.
     pub(crate) targets: Vec<Target>,
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) decimals: Option<u32>,
     pub(crate) bounds: (Option<f64>, Option<f64>),
     pub(crate) reach: Option<f64>,
-    /// From which value on which colour; the first holds below.
+    /// Colours by value: each from its threshold on, the first below that.
     pub(crate) steps: (&'static str, Vec<(f64, &'static str)>),
     pub(crate) colors: Vec<(&'static str, &'static str)>,
     pub(crate) dashed: Vec<&'static str>,
     pub(crate) scope: Option<Scope>,
-    /// On a logarithmic axis: where one outlier would flatten all the rest.
+    /// A logarithmic axis, if one outlier would flatten everything else.
     pub(crate) log: bool,
-    /// Why there can be nothing, if it is not for the reason of its row.
+    /// The text if it is empty, if it differs from that of its row.
     pub(crate) empty: Option<&'static str>,
-    /// Series whose names match get this line: dashes and gaps.
+    /// Series whose names match get this line style: dashes and gaps.
     pub(crate) strokes: Vec<(&'static str, &'static [u32])>,
-    /// How columns of a table are shown.
+    /// The display of a table's columns.
     pub(crate) columns: Vec<Column>,
-    /// The columns that a table is sorted by, the largest first.
+    /// The columns by which a table is sorted, the highest first.
     pub(crate) sort: Vec<&'static str>,
 }
 
-/// How a column of a table is shown.
+/// The display of a table column.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) decimals: Option<u32>,
-    /// Where its cells lead to: (title, address).
+    /// The links of its cells: (title, address).
     pub(crate) links: Vec<(&'static str, String)>,
-    /// Texts in the place of values.
+    /// Texts that replace values.
     pub(crate) texts: Vec<(&'static str, String)>,
-    /// From which value on which colour.
+    /// Colours by value.
     pub(crate) steps: Vec<(f64, &'static str)>,
     pub(crate) width: Option<u32>,
-    /// As a bar, of values from 0 to 1.
+    /// As a bar, for values from 0 to 1.
     pub(crate) bar: bool,
 }
 
@@ -114,33 +114,33 @@ impl Column {
     }
 }
 
-/// How a panel shows its data.
+/// A visualization.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     /// Lines over time.
     Lines,
     /// Areas over time, one on top of the other.
     Stacked,
-    /// Bars over time, one on top of the other, for things that are counted.
+    /// Bars over time, one on top of the other, for counts.
     Bars,
-    /// One figure.
+    /// One value.
     Stat,
-    /// A line for each series, with these columns: (label, title).
+    /// A table with a line per series, and these columns: (label, title).
     Table(Vec<(&'static str, &'static str)>),
-    /// How values are distributed over time.
+    /// A heat map: the distribution of values over time.
     Heatmap,
-    /// A band for each series, in the colours of its states: (value, text, colour).
+    /// A band per series, in the colours of its states: (value, text, colour).
     States(Vec<(&'static str, &'static str, &'static str)>),
 }
 
 /// A query of a panel.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// What is asked.
+    /// Its expression.
     pub(crate) expr: Expr,
-    /// What the series are called.
+    /// The legend of its series.
     pub(crate) legend: &'static str,
-    /// Only the value at the end.
+    /// Only the value at the end of the time range.
     pub(crate) instant: bool,
 }
 
@@ -194,7 +194,7 @@ impl Panel {
         self
     }
 
-    /// Sorted by this column, where those that are named before it are alike.
+    /// Sorts by this column, if the columns named before it are equal.
     pub(crate) fn sort(mut self, column: &'static str) -> Self {
         self.sort.push(column);
         self
@@ -209,7 +209,7 @@ impl Panel {
     }
 
     pub(crate) fn bars(title: &'static str, description: impl Into<String>, unit: &'static str) -> Self {
-        // Increases are extrapolated: of one event they make 1.09. Whole numbers want no thousands in the unit: 1 K, 1 K, 2 K.
+        // Increases are extrapolated: one event may give 1.09. Whole numbers should not use the unit's thousands, which would show 1 K, 1 K, 2 K.
         let unit = if unit == units::COUNT { units::NONE } else { unit };
         Self::new(Kind::Bars, title, description, unit).at_least(0.0).reach(1.0).decimals(0)
     }
@@ -218,7 +218,7 @@ impl Panel {
         Self::new(Kind::Stat, title, description, unit).size(3, 4)
     }
 
-    /// Its target's series as lines of a table; the value is a column of its own only where `columns` has `Value`.
+    /// Shows the series of its target as table lines. The value is a column only if `columns` has `Value`.
     pub(crate) fn table(
         title: &'static str,
         description: impl Into<String>,
@@ -250,7 +250,7 @@ impl Panel {
         self
     }
 
-    /// The value at the end of the time shown: for what is computed over all of it.
+    /// The value at the end of the time range, for values that are computed over all of it.
     pub(crate) fn instant(mut self, expr: impl Into<Expr>, legend: &'static str) -> Self {
         self.targets.push(Target { instant: true, ..Target::new(expr, legend) });
         self
@@ -273,17 +273,17 @@ impl Panel {
         Self { bounds: (Some(least), Some(most)), ..self }
     }
 
-    /// The axis goes to this value at least.
+    /// The axis extends at least to this value.
     pub(crate) fn reach(self, value: f64) -> Self {
         Self { reach: Some(value), ..self }
     }
 
-    /// `below` up to the first value, then each colour from its value on. On a graph they are lines.
+    /// `below` up to the first value, then each colour from its value on. On a graph, these are lines.
     pub(crate) fn steps(self, below: &'static str, steps: &[(f64, &'static str)]) -> Self {
         Self { steps: (below, steps.to_vec()), ..self }
     }
 
-    /// A line that must not be crossed.
+    /// A line for a limit.
     pub(crate) fn limit(self, value: f64) -> Self {
         self.steps(GOOD, &[(value, BAD)])
     }
@@ -292,7 +292,7 @@ impl Panel {
         Self { colors: colors.to_vec(), ..self }
     }
 
-    /// Series whose names match are bounds or forecasts: thin, dashed, without area.
+    /// Series whose names match are limits or forecasts: thin, dashed, not filled.
     pub(crate) fn dashed(mut self, pattern: &'static str) -> Self {
         self.dashed.push(pattern);
         self
@@ -303,17 +303,17 @@ impl Panel {
     }
 }
 
-/// The colour of what is well. Blue, orange and dark red are told apart by those who cannot tell red from green.
+/// The colour of good values. Colour-blind people can distinguish blue, orange and dark red.
 pub(crate) const GOOD: &str = "blue";
-/// The colour of what needs a look.
+/// The colour of values that need attention.
 pub(crate) const WARN: &str = "orange";
-/// The colour of what is wrong.
+/// The colour of bad values.
 pub(crate) const BAD: &str = "dark-red";
 
 /// Grafana's names of units.
 pub(crate) mod units {
     pub(crate) const COUNT: &str = "short";
-    /// As it is.
+    /// Unchanged.
     pub(crate) const NONE: &str = "none";
     pub(crate) const RATIO: &str = "percentunit";
     pub(crate) const SECONDS: &str = "s";
@@ -329,11 +329,11 @@ pub(crate) mod units {
     pub(crate) const CORES: &str = "suffix:cores";
     pub(crate) const WATTS: &str = "watt";
     pub(crate) const CELSIUS: &str = "celsius";
-    /// The time of day, and the date where it is not today, of milliseconds. "An hour ago" is forty-six minutes, of a time that is not shown.
+    /// A time in milliseconds, as time of day, with the date if it is not today. Not "an hour ago", which Grafana also shows for 46 minutes.
     pub(crate) const TIME: &str = "dateTimeAsIsoNoDateIfToday";
-    /// Times as much.
+    /// Multiples.
     pub(crate) const TIMES: &str = "suffix: x";
 }
 
-/// What rates on dashboards are taken over.
+/// The window of rates on dashboards.
 pub(crate) const RATE: Window = Window::RATE;

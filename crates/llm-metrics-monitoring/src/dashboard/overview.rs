@@ -29,23 +29,23 @@ pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {
         scope: SERVER,
         rows: vec![
             Row::new("What fires", "Nothing fires", firing(slo)),
-            Row::new("Models", "No requests in this time", models(slo)),
+            Row::new("Models", "No requests in this time range", models(slo)),
             Row::new("Objectives", "No requests", objectives(slo, rules)),
-            Row::new("Traffic", "No requests in this time", traffic()),
-            Row::new("Latency", "No such requests in this time", latency(slo)),
-            Row::new("Resources", "No GPU is watched", resources(slo, rules)),
+            Row::new("Traffic", "No requests in this time range", traffic()),
+            Row::new("Latency", "No such requests in this time range", latency(slo)),
+            Row::new("Resources", "No GPU is monitored", resources(slo, rules)),
         ],
     }
 }
 
-/// Labels by which an alert and the time since when it fires belong together.
+/// Labels by which an alert and the time since when it fires are joined.
 const ALERT: [&str; 12] =
     ["alertname", "severity", JOB, INSTANCE, MODEL, UPSTREAM, GPU, "xid", "slo", "window", "seen", "why"];
 
-/// What alerts are told apart by: those of a short and a long window are one.
+/// Labels that distinguish alerts: those of a short and a long window are shown as one.
 const LINE: [&str; 11] = ["alertname", "severity", JOB, INSTANCE, MODEL, UPSTREAM, GPU, "xid", "slo", "seen", "why"];
 
-/// The gravest first: pages, then the rest.
+/// Highest severity first: pages, then the rest.
 fn firing(slo: &Slo) -> Vec<Panel> {
     let panel = |title, description, severities: &[&'static str], height| {
         let since = gauge!(external::ALERTS_FOR_STATE).with_any("severity", severities.iter().copied()).now();
@@ -54,7 +54,7 @@ fn firing(slo: &Slo) -> Vec<Panel> {
         let mut columns = vec![
             ("alertname", "Alert"),
             ("Value", "Since"),
-            ("meaning", "What it means"),
+            ("meaning", "Meaning"),
             (MODEL, "Model"),
             (INSTANCE, "Instance"),
             (UPSTREAM, "Upstream"),
@@ -68,7 +68,7 @@ fn firing(slo: &Slo) -> Vec<Panel> {
         if several {
             columns.insert(1, ("severity", "Severity"));
         }
-        let meaning = Column { texts: runbook::meanings().collect(), ..Column::new("What it means", units::NONE) };
+        let meaning = Column { texts: runbook::meanings().collect(), ..Column::new("Meaning", units::NONE) };
         let table = Panel::table(title, description, &columns)
             .instant(expr, "")
             .column(Column { links: alert_links(slo), width: Some(250), ..Column::new("Alert", units::NONE) })
@@ -89,17 +89,17 @@ fn firing(slo: &Slo) -> Vec<Panel> {
     vec![
         panel(
             "Pages",
-            "Alerts of severity `critical` that fire, the latest first, whatever the choices above. An alert leads to its runbook and to a silence.",
+            "Firing alerts of severity `critical`, the latest first. The variables above do not apply. Each alert has links to its runbook and to a new silence.",
             &["critical"],
             8,
         ),
-        panel("Tickets and notes", "Those of severity `warning` and `info`.", &["warning", "info"], 7),
+        panel("Tickets and notes", "Firing alerts of severity `warning` and `info`.", &["warning", "info"], 7),
     ]
 }
 
 fn alert_links(slo: &Slo) -> Vec<(&'static str, String)> {
     let of = "${__data.fields.Alert}";
-    // A folder can be opened by nobody's browser.
+    // A browser cannot open a folder.
     let runbook = slo.service.serves_runbooks().then(|| ("Runbook", slo.service.runbook(of)));
     let filter = format!("%7Balertname%3D%22{of}%22%7D");
     let silence = ("Silence", format!("{}/#/silences/new?filter={filter}", slo.service.alertmanager));
@@ -110,7 +110,7 @@ fn to_latency(column: &str) -> String {
     format!("/d/llm-latency?{KEPT}&var-model=${{__data.fields[\"{column}\"]}}")
 }
 
-/// Rate, errors and duration of each model, in a line.
+/// Rate, errors and duration of each model, in one line.
 fn models(slo: &Slo) -> Vec<Panel> {
     let by_model = [MODEL];
     let share = |outcome: &str, of: &[&'static str]| {
@@ -123,7 +123,7 @@ fn models(slo: &Slo) -> Vec<Panel> {
     vec![
         Panel::table(
             "Models, now",
-            "A line for each model: rate, errors, duration. A cell leads to the latency of that model.",
+            "One line per model: rate, errors, duration. Cells link to the latency of the model.",
             &[
                 (MODEL, "Model"),
                 ("Value #A", "Requests/s"),
@@ -167,12 +167,12 @@ fn models(slo: &Slo) -> Vec<Panel> {
         .column(column("Tokens/s", units::TOKENS_PER_SECOND, 1))
         .sort("Requests/s")
         .size(20, 8),
-        Panel::stat("Up", "Targets of the chosen jobs whose last scrape worked.", units::COUNT)
+        Panel::stat("Up", "Targets of the chosen jobs whose last scrape succeeded.", units::COUNT)
             .target(gauge!(external::UP).now().sum(), "up")
             .empty("None is scraped")
             .steps(GOOD, &[])
             .size(2, 8),
-        Panel::stat("Down", "Targets of the chosen jobs whose last scrape did not work.", units::COUNT)
+        Panel::stat("Down", "Targets of the chosen jobs whose last scrape failed.", units::COUNT)
             .target(gauge!(external::UP).now().count_by(ALL) - gauge!(external::UP).now().sum(), "down")
             .empty("None is scraped")
             .steps(GOOD, &[(1.0, BAD)])
@@ -191,7 +191,7 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             Panel::stat(
                 "Availability",
                 format!(
-                    "Share of requests that succeeded, of those that succeeded or failed through the server's fault, over the time shown. Promised: {}.",
+                    "Successful requests divided by successful and failed requests, over the selected time range. Objective: {}.",
                     in_percent(promised.availability)
                 ),
                 units::RATIO,
@@ -203,7 +203,7 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
         Panel::stat(
             "Budget left",
             format!(
-                "What is left of the {} of requests that may fail over {} days, of the model that has least. Below 0 more failed than was promised. Recorded; of a Prometheus that is younger, over as long as it remembers.",
+                "What is left of the error budget ({} of requests over {} days), for the model with the least left. Below 0, the objective is missed. Recorded. If Prometheus has less data, it is over the data that there is.",
                 in_percent(1.0 - promised.availability),
                 promised.window_days
             ),
@@ -217,9 +217,9 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             Panel::stat(
                 "First token in time",
                 format!(
-                    "Share of streams whose first token came within {} s{}. Promised: {}.",
+                    "Share of streams whose first token arrived within {} s{}. Objective: {}.",
                     first_token.seconds,
-                    if first_token.count_tokenless { "; a stream that never had one counts" } else { "" },
+                    if first_token.count_tokenless { "; a stream without any token counts as late" } else { "" },
                     in_percent(first_token.objective)
                 ),
                 units::RATIO,
@@ -232,7 +232,7 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             Panel::stat(
                 "Tokens in time",
                 format!(
-                    "Share of gaps between tokens of {} s at most. Promised: {}.",
+                    "Share of gaps between tokens of at most {} s. Objective: {}.",
                     gaps.seconds,
                     in_percent(gaps.objective)
                 ),
@@ -242,19 +242,19 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             gaps.objective,
         )
         .decimals(1),
-        Panel::stat("Requests", "Requests that ended, a second.", units::REQUESTS_PER_SECOND)
+        Panel::stat("Requests", "Finished requests per second.", units::REQUESTS_PER_SECOND)
             .target(requests().rate(RATE).sum(), "requests")
             .steps("blue", &[])
             .decimals(2),
-        Panel::stat("Tokens", "Output tokens a second, reasoning included.", units::TOKENS_PER_SECOND)
+        Panel::stat("Tokens", "Output tokens per second, including reasoning.", units::TOKENS_PER_SECOND)
             .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(), "tokens")
             .steps("blue", &[])
             .decimals(0),
-        Panel::stat("In flight", "Requests that have not ended: waiting for their first token, or past it.", units::COUNT)
+        Panel::stat("In flight", "Requests in flight: waiting for their first token, or streaming.", units::COUNT)
             .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum(), "in flight")
             .empty("No server")
             .steps("blue", &[]),
-        Panel::stat("Open pages", "Alerts of severity `critical` that fire. They are listed above.", units::COUNT)
+        Panel::stat("Open pages", "Number of firing alerts of severity `critical`. They are listed above.", units::COUNT)
             .target(
                 gauge!(external::ALERTS)
                     .with("alertstate", "firing")
@@ -269,7 +269,7 @@ fn objectives(slo: &Slo, rules: &Recording) -> Vec<Panel> {
     ]
 }
 
-/// As the rules count, and of the chosen instances alone.
+/// Counts like the rules, but only the chosen instances.
 fn first_tokens_in_time(promised: &TimeToFirstToken) -> Expr {
     let first = histogram!(catalog::TIME_TO_FIRST_TOKEN);
     if !promised.count_tokenless {
@@ -279,7 +279,7 @@ fn first_tokens_in_time(promised: &TimeToFirstToken) -> Expr {
     let tokenless = || tokenless.clone().increase(Window::RANGE).sum();
     let with_token = || first.clone().count().increase(Window::RANGE).sum();
     let in_time = first.clone().within(promised.seconds).increase(Window::RANGE).sum();
-    // Where no stream has had a token yet there is no such histogram.
+    // The histogram does not exist before the first stream has a token.
     in_time.or(tokenless() * 0.0) / (with_token() + tokenless()).or(with_token()).or(tokenless())
 }
 
@@ -288,7 +288,7 @@ fn traffic() -> Vec<Panel> {
         parts::requests_by_outcome().size(8, 8),
         Panel::stacked(
             "Requests in flight",
-            "Requests that wait for their first token, and requests that have it. A request without streaming waits until its end.",
+            "Requests that wait for their first token, and requests that are streaming. A request without streaming waits until its end.",
             units::COUNT,
         )
         .target(gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by([PHASE]), "{{phase}}")
@@ -296,8 +296,8 @@ fn traffic() -> Vec<Panel> {
         .colors(&[("waiting", "orange"), ("streaming", "blue")])
         .size(8, 8),
         Panel::stacked(
-            "Tokens produced by model",
-            "Output tokens a second, reasoning included.",
+            "Output tokens by model",
+            "Output tokens per second, including reasoning.",
             units::TOKENS_PER_SECOND,
         )
         .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum_by([MODEL]), "{{model}}")
@@ -310,7 +310,7 @@ fn latency(slo: &Slo) -> Vec<Panel> {
     vec![
         quantiles(
             "Time to first token",
-            "From the request's arrival to its first token, reasoning included. Streams only. The dashed line is the objective.",
+            "From the arrival of a request to its first token, including reasoning. Streams only. The dashed line is the objective.",
             units::SECONDS,
             &first_token,
         )
@@ -329,34 +329,34 @@ fn latency(slo: &Slo) -> Vec<Panel> {
 
 fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
     vec![
-        parts::gpu_memory("GPU memory", "Share of each GPU's memory that is allocated, the fullest first.", slo).size(8, 7),
+        parts::gpu_memory("GPU memory", "Share of each GPU's memory that is allocated, highest first.", slo).size(8, 7),
         Panel::lines(
             "GPU utilisation",
-            "Share of time in which a kernel ran, and its peak since the last scrape or longer. It does not say how much of the GPU worked.",
+            "Share of time in which a kernel ran, and its peak since the last scrape. It does not show how much of the GPU was busy.",
             units::RATIO,
         )
-        .target(alive(gauge!(gpu::UTILIZATION).now()).avg_by(ALL), "mean over GPUs")
+        .target(alive(gauge!(gpu::UTILIZATION).now()).avg_by(ALL), "mean of GPUs")
         .target(alive(gauge!(gpu::UTILIZATION_MAX).now()).max_by(ALL), "highest peak")
         .between(0.0, 1.0)
-        .colors(&[("mean over GPUs", "blue"), ("highest peak", "orange")])
+        .colors(&[("mean of GPUs", "blue"), ("highest peak", "orange")])
         .dashed("highest peak")
         .size(8, 7),
         Panel::lines(
             "Saturation",
             format!(
-                "Requests in flight, of the {} that each replica can have. Above 1 the objectives are at risk. Recorded for each job.",
+                "Requests in flight, divided by the capacity of {} per replica. Above 1, the objectives are at risk. Recorded per job.",
                 slo.scaling.requests_per_replica
             ),
             units::RATIO,
         )
         .target(rules.saturation.now(), "{{job}}")
-        .empty("Not recorded: no server, or no rules")
+        .empty("Not recorded: no server, or no recording rules")
         .limit(1.0)
         .reach(1.0)
         .size(8, 7),
         Panel::table(
-            "Models that are loaded",
-            "One line for each model that an instance has loaded.",
+            "Loaded models",
+            "One line per model and instance.",
             &[
                 (MODEL, "Model"),
                 (INSTANCE, "Instance"),
@@ -367,7 +367,7 @@ fn resources(slo: &Slo, rules: &Recording) -> Vec<Panel> {
             ],
         )
         .instant(gauge!(catalog::MODEL_INFO).now().gt(0.0), "")
-        .empty("No server tells that it has loaded one")
+        .empty("No server reports a loaded model")
         .size(24, 6),
     ]
 }

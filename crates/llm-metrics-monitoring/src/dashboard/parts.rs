@@ -1,4 +1,4 @@
-//! What several dashboards have in common.
+//! Parts that several dashboards share.
 
 use llm_metrics::catalog::{
     self,
@@ -18,17 +18,17 @@ use crate::{
     vocabulary::{GPU, INSTANCE, JOB},
 };
 
-/// Metrics of servers.
+/// Filters for metrics of servers.
 pub(super) const SERVER: Scope = &[(JOB, "job"), (INSTANCE, "instance"), (MODEL, "model")];
-/// Metrics of targets, whatever models they serve.
+/// Filters for metrics of targets without models.
 pub(super) const TARGET: Scope = &[(JOB, "job"), (INSTANCE, "instance")];
-/// Everything: for what has no target, such as an alert about one that is gone.
+/// No filter, for data without a target, such as an alert about a missing one.
 pub(super) const NOTHING: Scope = &[];
 
-/// The choice of jobs that have servers.
+/// The variable for jobs with servers.
 pub(super) const JOB_VARIABLE: Variable =
     Variable { name: "job", title: "Job", row: &catalog::BUILD_INFO, label: JOB, within: &[], single: false };
-/// The choice of servers in these jobs.
+/// The variable for servers in these jobs.
 pub(super) const INSTANCE_VARIABLE: Variable = Variable {
     name: "instance",
     title: "Instance",
@@ -38,14 +38,14 @@ pub(super) const INSTANCE_VARIABLE: Variable = Variable {
     single: false,
 };
 
-/// The choice of servers and models.
+/// The variables for servers and models.
 pub(super) const SERVER_VARIABLES: &[Variable] = &[
     JOB_VARIABLE,
     INSTANCE_VARIABLE,
     Variable { name: "model", title: "Model", row: &catalog::REQUESTS, label: MODEL, within: TARGET, single: false },
 ];
 
-/// The choice of GPUs.
+/// The variables for GPUs.
 pub(super) const GPU_VARIABLES: &[Variable] = &[
     Variable { name: "job", title: "Job", row: &gpu::UP, label: JOB, within: &[], single: false },
     Variable {
@@ -63,10 +63,10 @@ pub(super) const OUTCOME_COLORS: &[(&str, &str)] =
     &[("success", "blue"), ("rejected", "yellow"), ("cancelled", "text"), ("error", "dark-red")];
 const QUANTILE_COLORS: &[(&str, &str)] = &[("p50", "blue"), ("p95", "orange"), ("p99", "dark-red"), ("mean", "text")];
 
-/// Nothing to aggregate by.
+/// No labels to aggregate by.
 pub(super) const ALL: [&str; 0] = [];
 
-/// What every dashboard marks: models that come, processes that start, versions that are new.
+/// The annotations of every dashboard: loaded models, started processes, new versions.
 pub(super) fn annotations() -> Vec<Annotation> {
     let loaded = |info: Gauge| info.now().sum_by([JOB, INSTANCE, MODEL]).gt(0.0);
     let info = || gauge!(catalog::MODEL_INFO);
@@ -113,7 +113,7 @@ pub(super) fn quantiles(title: &'static str, description: &str, unit: &'static s
         .stroke("p99", &[2, 4])
 }
 
-/// How the observations are distributed.
+/// The distribution of the observations.
 pub(super) fn heatmap(title: &'static str, description: &str, unit: &'static str, of: &Histogram) -> Panel {
     let buckets = of.clone().buckets().increase(RATE).sum_by(["le"]);
     Panel::heatmap(title, description, unit, buckets)
@@ -124,7 +124,7 @@ pub(super) fn requests() -> Counter {
     counter!(catalog::REQUESTS)
 }
 
-/// Those that count for availability: success, and failure by our fault.
+/// Requests that count for availability: success and error.
 pub(super) fn judged() -> Counter {
     requests().with_any(OUTCOME, ["success", "error"])
 }
@@ -134,7 +134,7 @@ pub(super) fn error_ratio(window: Window) -> Expr {
     requests().with(OUTCOME, "error").rate(window).sum() / judged().rate(window).sum()
 }
 
-/// Blue where it is kept, red where it is not.
+/// Blue if the objective is met, red if not.
 pub(super) fn kept(panel: Panel, objective: f64) -> Panel {
     panel.steps("dark-red", &[(objective, "blue")])
 }
@@ -144,17 +144,17 @@ pub(super) fn in_percent(ratio: f64) -> String {
     format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// How much of each GPU's memory is allocated, of those that answer.
+/// The used share of each GPU's memory, for GPUs that answer.
 pub(super) fn gpu_memory_used() -> Expr {
     alive(gauge!(gpu::MEMORY_USED).now() / gauge!(gpu::MEMORY_TOTAL).now()).max_by([INSTANCE, GPU])
 }
 
-/// From where on that is much, and too much.
+/// The thresholds of high and too high memory.
 pub(super) fn gpu_memory_limits(slo: &Slo) -> [(f64, &'static str); 2] {
     [(slo.gpu.memory_headroom_ratio, WARN), (slo.gpu.memory_ratio, BAD)]
 }
 
-/// How full each GPU's memory is, in a table: bars of their own have no room for sixteen.
+/// The memory of each GPU in a table, because there is no room for sixteen bar panels.
 pub(super) fn gpu_memory(title: &'static str, description: &str, slo: &Slo) -> Panel {
     Panel::table(title, description, &[(INSTANCE, "Instance"), (GPU, "GPU"), ("Value", "Used")])
         .instant(gpu_memory_used(), "")
@@ -171,14 +171,14 @@ pub(super) fn gpu_memory(title: &'static str, description: &str, slo: &Slo) -> P
 pub(super) fn requests_by_outcome() -> Panel {
     Panel::stacked(
         "Requests by outcome",
-        "Requests that ended, a second. `rejected` is the caller's fault, `error` ours; `cancelled` is a client that left.",
+        "Finished requests per second. `rejected`: an error of the caller. `error`: a failure of the server. `cancelled`: the client disconnected.",
         units::REQUESTS_PER_SECOND,
     )
     .target(requests().rate(RATE).sum_by([OUTCOME]), "{{outcome}}")
     .colors(OUTCOME_COLORS)
 }
 
-/// Why requests fail: the caller's faults are yellow, what is too much or too slow orange, what is behind us purple, our own red.
+/// Colours of error types: yellow for errors of callers, orange for overload and timeouts, purple for upstream servers, red for this server.
 pub(super) const ERROR_COLORS: &[(&str, &str)] = &[
     ("invalid_request", "yellow"),
     ("unauthorized", "super-light-yellow"),
@@ -192,7 +192,7 @@ pub(super) const ERROR_COLORS: &[(&str, &str)] = &[
     ("stream_truncated", "light-red"),
     ("internal", "semi-dark-red"),
 ];
-/// The same of a response's status.
+/// The same for the status of a response.
 pub(super) const STATUS_COLORS: &[(&str, &str)] = &[
     ("200", "blue"),
     ("400", "yellow"),
@@ -207,7 +207,7 @@ pub(super) const STATUS_COLORS: &[(&str, &str)] = &[
     ("504", "dark-orange"),
     ("none", "text"),
 ];
-/// Why nobody read the tokens, or what cut them.
+/// Colours of the reasons why tokens were not delivered, or output was cut.
 pub(super) const DISCARD_COLORS: &[(&str, &str)] = &[
     ("client_disconnect", "text"),
     ("stream_error", "dark-red"),

@@ -1,4 +1,4 @@
-//! Is what comes out any good?
+//! The quality of the output.
 
 use llm_metrics::catalog::{
     self,
@@ -23,15 +23,19 @@ pub(super) fn dashboard(rules: &Recording) -> Dashboard {
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Structured output and tools", "Nobody asked for a form, or the check is off", forms(rules)),
+            Row::new(
+                "Structured output and tools",
+                "No structured output was requested, or the check is off",
+                forms(rules),
+            ),
             Row::new("Loops and empty answers", "None, or the check is off", failures(rules)),
             Row::new("Cut and refused", "None", ends()),
-            Row::new("What should not be there", "None, or the check is off", anomalies()),
+            Row::new("Anomalies", "None, or the check is off", anomalies()),
         ],
     }
 }
 
-/// How many there were, by one label.
+/// The counts, by one label.
 fn counted(of: Counter, label: &'static str) -> Expr {
     of.increase(RATE).sum_by([Label::Borrowed(label)]).gt(0.0)
 }
@@ -44,7 +48,7 @@ fn forms(rules: &Recording) -> Vec<Panel> {
     vec![
         Panel::lines(
             "Structured outputs that are valid",
-            "Share of the outputs that were to have a form that have it, of those that could be checked. Recorded over five minutes.",
+            "Share of valid outputs among the structured outputs that could be checked. Recorded over five minutes.",
             units::RATIO,
         )
         .target(rules.structured_valid_ratio.now(), "{{model}}")
@@ -63,9 +67,9 @@ fn forms(rules: &Recording) -> Vec<Panel> {
             ("schema_mismatch", "purple"),
             ("unchecked", "text"),
         ]),
-        Panel::stacked("Forms that were asked for", "Outputs a second that were to have a form.", units::PER_SECOND)
+        Panel::stacked("Requested formats", "Structured outputs per second, by requested format.", units::PER_SECOND)
             .target(counter!(catalog::STRUCTURED_OUTPUTS).rate(RATE).sum_by([FORMAT]), "{{format}}"),
-        Panel::bars("Tool calls", "Each once, at its end, by whether it can be made.", units::COUNT)
+        Panel::bars("Tool calls", "Each call once, at its end, by whether it can be executed.", units::COUNT)
             .target(counted(counter!(catalog::TOOL_CALLS), RESULT), "{{result}}")
             .colors(&[
                 ("valid", "blue"),
@@ -74,8 +78,8 @@ fn forms(rules: &Recording) -> Vec<Panel> {
                 ("unknown_tool", "purple"),
             ]),
         Panel::lines(
-            "Tool calls that cannot be made",
-            "Share of all calls. Recorded over a quarter of an hour.",
+            "Tool calls that cannot be executed",
+            "Share of all tool calls. Recorded over a quarter of an hour.",
             units::RATIO,
         )
         .target(rules.tool_call_invalid_ratio.now(), "{{model}}")
@@ -87,22 +91,18 @@ fn forms(rules: &Recording) -> Vec<Panel> {
 fn failures(rules: &Recording) -> Vec<Panel> {
     vec![
         Panel::lines(
-            "Answers that go round in circles",
+            "Answers that repeat themselves",
             "Share of all answers. Recorded over a quarter of an hour.",
             units::RATIO,
         )
         .target(rules.loop_ratio.now(), "{{model}}")
         .reach(0.02),
-        Panel::bars("Loops", "What they repeat: one character, a phrase, or more.", units::COUNT)
+        Panel::bars("Loops", "By the repeated text: one character, a phrase, or more.", units::COUNT)
             .target(counted(counter!(catalog::OUTPUT_REPETITION), KIND), "{{kind}}"),
-        Panel::lines(
-            "Answers with nothing in them",
-            "Share of all answers. Recorded over a quarter of an hour.",
-            units::RATIO,
-        )
-        .target(rules.empty_ratio.now(), "{{model}}")
-        .reach(0.02),
-        Panel::bars("Empty answers", "What they have instead of text.", units::COUNT)
+        Panel::lines("Empty answers", "Share of all answers. Recorded over a quarter of an hour.", units::RATIO)
+            .target(rules.empty_ratio.now(), "{{model}}")
+            .reach(0.02),
+        Panel::bars("Empty answers by kind", "By what they contain instead of text.", units::COUNT)
             .target(counted(counter!(catalog::OUTPUT_EMPTY), KIND), "{{kind}}"),
     ]
 }
@@ -135,11 +135,11 @@ fn anomalies() -> Vec<Panel> {
     vec![
         Panel::bars(
             "Anomalies",
-            "Characters that stand for broken ones, tokens of the chat template, reasoning without an end.",
+            "Replacement characters, special tokens of the chat template, reasoning that never ends.",
             units::COUNT,
         )
         .target(counted(counter!(catalog::OUTPUT_ANOMALIES), KIND), "{{kind}}"),
-        Panel::lines("Answers that show tokens of the chat template", "Share of all answers.", units::RATIO)
+        Panel::lines("Answers with special tokens", "Share of all answers.", units::RATIO)
             .target(
                 counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "special_token_leak").rate(RATE).sum_by([MODEL])
                     / outputs().rate(RATE).sum_by([MODEL]),
@@ -152,7 +152,7 @@ fn anomalies() -> Vec<Panel> {
             units::PER_SECOND,
         )
         .target(outputs().rate(RATE).sum_by([OPERATION]), "{{operation}}")
-        .empty("No answer ended in this time")
+        .empty("No answer ended in this time range")
         .size(24, 7),
     ]
 }

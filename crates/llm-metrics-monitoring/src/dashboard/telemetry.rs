@@ -1,4 +1,4 @@
-//! Can the other dashboards be believed?
+//! Whether the other dashboards can be trusted.
 
 use llm_metrics::catalog::{
     self,
@@ -21,12 +21,12 @@ pub(super) fn dashboard(slo: &Slo) -> Dashboard {
     Dashboard {
         uid: "llm-telemetry",
         title: "LLM telemetry health",
-        description: "Can the other dashboards be believed?",
+        description: "Can the other dashboards be trusted? Shows missing and incomplete measurements.",
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
             Row::new("Scrapes", "Nothing is scraped", scrapes(slo)),
-            Row::new("What could not be measured", "No requests in this time", gaps()),
+            Row::new("Incomplete measurements", "No requests in this time range", gaps()),
             Row::new("The GPU collector", "No GPU collector is scraped", collector(slo)),
         ],
     }
@@ -38,7 +38,7 @@ fn scrapes(slo: &Slo) -> Vec<Panel> {
     vec![
         Panel::states(
             "Targets",
-            "Whether the last scrape of each target worked.",
+            "Whether the last scrape of each target succeeded.",
             &[("0", "down", "dark-red"), ("1", "up", "semi-dark-blue")],
         )
         .target(gauge!(external::UP).now().min_by([JOB, INSTANCE]), name)
@@ -50,18 +50,18 @@ fn scrapes(slo: &Slo) -> Vec<Panel> {
         )
         .instant(gauge!(catalog::BUILD_INFO).now(), "")
         .size(8, 7),
-        panel("Duration of scrapes", "How long Prometheus waited for each target.", units::SECONDS)
+        panel("Scrape duration", "Time that Prometheus waited for each target.", units::SECONDS)
             .target(gauge!(external::SCRAPE_DURATION).now().max_by([JOB, INSTANCE]), name)
             .limit(slo.alerts.scrape_seconds),
         panel(
             "Samples",
-            "What each target exposes. It grows with models and label values, and has a cap.",
+            "Number of samples of each target. It grows with models and label values, up to a limit.",
             units::COUNT,
         )
         .target(gauge!(external::SCRAPE_SAMPLES).now().max_by([JOB, INSTANCE]), name),
         panel(
             "New series",
-            "Series that a scrape saw for the first time. Many, all the time, are a leak.",
+            "Series that a scrape saw for the first time. If there are always many, label values leak.",
             units::COUNT,
         )
         .target(gauge!(external::SCRAPE_SERIES_ADDED).now().max_by([JOB, INSTANCE]), name),
@@ -71,17 +71,24 @@ fn scrapes(slo: &Slo) -> Vec<Panel> {
 fn gaps() -> Vec<Panel> {
     let bars = |title, description| Panel::bars(title, description, units::COUNT).size(6, 8);
     vec![
-        bars("Labels over their cap", "Accepted requests whose value of a label was replaced by `other`.")
+        bars("Labels over their cap", "Accepted requests with a label value that was replaced by `other`.")
             .target(counter!(catalog::LABEL_OVERFLOW).increase(RATE).sum_by([LABEL]), "{{label}}"),
-        bars("Bodies that could not be read", "They passed unchanged, but facts in them were not understood.").target(
+        bars(
+            "Bodies that could not be parsed",
+            "They were passed on unchanged, but some of their values are missing in the metrics.",
+        )
+        .target(
             counter!(catalog::INSPECTION_FAILURES).increase(RATE).sum_by([PROTOCOL, "kind"]),
             "{{protocol}} {{kind}}",
         ),
-        bars("Bodies that were not read", "Compressed, of another type, or too large: judged by their status alone.")
-            .target(counter!(catalog::BODIES_SKIPPED).increase(RATE).sum_by([REASON]), "{{reason}}"),
+        bars(
+            "Bodies that were not inspected",
+            "Compressed, of another type, or too large. Their requests are judged by the status.",
+        )
+        .target(counter!(catalog::BODIES_SKIPPED).increase(RATE).sum_by([REASON]), "{{reason}}"),
         Panel::lines(
-            "Requests whose tokens are not known",
-            "Accepted requests without a token count of the engine's or the wire's, of all.",
+            "Requests with unknown token counts",
+            "Share of accepted requests without a token count from the engine or the response.",
             units::RATIO,
         )
         .target(
@@ -92,8 +99,8 @@ fn gaps() -> Vec<Panel> {
         .between(0.0, 1.0)
         .size(6, 8),
         bars(
-            "Requests that passed unmeasured",
-            "Successful POSTs to unknown paths that look like LLM requests, by the reason for that. Add their paths to the layer.",
+            "Requests that were not measured",
+            "Successful POSTs to unknown paths that look like LLM requests, by reason. Add their paths to the layer.",
         )
         .target(counter!(catalog::REQUESTS_PASSED).increase(RATE).sum_by([REASON]), "{{reason}}")
         .empty("None")
@@ -113,15 +120,15 @@ fn collector(slo: &Slo) -> Vec<Panel> {
         .target(gauge!(gpu::COLLECTOR_UP).now().min_by([INSTANCE]), "{{instance}}")
         .size(6, 7),
         panel(
-            "Age of the readings",
-            "How long ago the devices were read, the time since the last scrape included. It does not say so itself when it is stuck.",
+            "Age of GPU readings",
+            "Time since the devices were read, including the time since the last scrape. A collector that hangs cannot report this itself.",
             units::SECONDS,
         )
         .target((Expr::time() - gauge!(gpu::LAST_SUCCESS).now()).max_by([INSTANCE]), "{{instance}}")
         .limit(slo.gpu.stale_seconds),
-        panel("Duration of a round, P95", "How long it takes to read all devices.", units::SECONDS)
+        panel("Collection duration, P95", "Time to read all devices.", units::SECONDS)
             .target(tick.quantile(0.95, RATE, [INSTANCE]), "{{instance}}"),
-        Panel::bars("Errors", "Errors while collecting, and drivers that were opened again.", units::COUNT)
+        Panel::bars("Errors", "Errors while collecting, and restarts of the driver session.", units::COUNT)
             .target(counter!(gpu::ERRORS).increase(RATE).sum_by(["kind"]), "{{kind}}")
             .target(counter!(gpu::REINITS).increase(RATE).sum(), "opened again")
             .size(6, 7),

@@ -1,4 +1,4 @@
-//! What does thinking cost?
+//! The cost of thinking.
 
 use llm_metrics::catalog::{
     self,
@@ -20,18 +20,18 @@ pub(super) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "llm-thinking",
         title: "LLM thinking",
-        description: "What does thinking cost? Requests whose answer had reasoning, against those without.",
+        description: "What does thinking cost? Compares requests whose answer had reasoning with requests without.",
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("How much of it", "No requests in this time", share()),
-            Row::new("What a reader waits for", "No such streams in this time", waiting()),
-            Row::new("Thinking against not thinking", "No such requests in this time", compared()),
+            Row::new("Share of reasoning", "No requests in this time range", share()),
+            Row::new("Waiting time of a reader", "No such streams in this time range", waiting()),
+            Row::new("With and without thinking", "No such requests in this time range", compared()),
         ],
     }
 }
 
-/// The same of both kinds of request.
+/// The same for both kinds of request.
 fn both(panel: Panel, of: impl Fn(&'static str) -> Expr) -> Panel {
     panel.target(of("true"), "thinking").target(of("false"), "not thinking").colors(COLORS)
 }
@@ -51,7 +51,7 @@ fn share() -> Vec<Panel> {
         requests_panel.size(8, 8),
         Panel::lines(
             "Share of output that is reasoning",
-            "Reasoning tokens over output tokens, of all requests.",
+            "Reasoning tokens divided by output tokens, over all requests.",
             units::RATIO,
         )
         .target(
@@ -62,11 +62,15 @@ fn share() -> Vec<Panel> {
         .colors(&[("reasoning", "super-light-orange")])
         .between(0.0, 1.0)
         .size(8, 8),
-        Panel::lines("Tokens", "Output tokens a second, and how many of them are reasoning.", units::TOKENS_PER_SECOND)
-            .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(), "output")
-            .target(counter!(catalog::OUTPUT_REASONING_TOKENS).rate(RATE).sum(), "reasoning")
-            .colors(&[("output", "orange"), ("reasoning", "super-light-orange")])
-            .size(8, 8),
+        Panel::lines(
+            "Tokens",
+            "Output tokens per second, and the reasoning tokens among them.",
+            units::TOKENS_PER_SECOND,
+        )
+        .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum(), "output")
+        .target(counter!(catalog::OUTPUT_REASONING_TOKENS).rate(RATE).sum(), "reasoning")
+        .colors(&[("output", "orange"), ("reasoning", "super-light-orange")])
+        .size(8, 8),
     ]
 }
 
@@ -91,8 +95,8 @@ fn waiting() -> Vec<Panel> {
         )
         .log(),
         heatmap(
-            "Streams by duration of thinking",
-            "How many streams thought for how long.",
+            "Distribution of the duration of thinking",
+            "Number of streams by the duration of thinking.",
             units::SECONDS,
             &reasoning,
         )
@@ -105,23 +109,19 @@ fn compared() -> Vec<Panel> {
     let per_token = |thinking| histogram!(catalog::TIME_PER_OUTPUT_TOKEN).with(THINKING, thinking);
     let seconds = |title, description| Panel::lines(title, description, units::SECONDS).log().size(8, 8);
     vec![
-        both(seconds("Request duration, median", "Half of the requests that succeeded took longer."), |thinking| {
+        both(seconds("Request duration, median", "Half of the successful requests took longer."), |thinking| {
             duration(thinking).quantile(0.5, RATE, ALL)
         }),
-        both(seconds("Request duration, P95", "One in twenty of those that succeeded took longer."), |thinking| {
+        both(seconds("Request duration, P95", "One in twenty successful requests took longer."), |thinking| {
             duration(thinking).quantile(0.95, RATE, ALL)
         }),
-        both(seconds("Time per output token, mean", "Mean over the requests, each counted once."), |thinking| {
+        both(seconds("Time per output token, mean", "Mean over the requests. Each request counts once."), |thinking| {
             per_token(thinking).mean(RATE, ALL)
         }),
         both(
-            Panel::lines(
-                "Error ratio",
-                "Requests that failed by our fault, of those that succeeded or so failed.",
-                units::RATIO,
-            )
-            .reach(0.05)
-            .size(24, 7),
+            Panel::lines("Error ratio", "Failed requests divided by successful and failed requests.", units::RATIO)
+                .reach(0.05)
+                .size(24, 7),
             |thinking| {
                 let failed = requests().with(THINKING, thinking).with(OUTCOME, "error").rate(RATE).sum();
                 failed / requests().with(THINKING, thinking).with_any(OUTCOME, ["success", "error"]).rate(RATE).sum()

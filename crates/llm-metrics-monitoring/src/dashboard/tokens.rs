@@ -1,4 +1,4 @@
-//! What goes in and comes out?
+//! Token throughput, lengths and cost.
 
 use llm_metrics::catalog::{
     self,
@@ -15,14 +15,14 @@ pub(super) fn dashboard(rules: &Recording) -> Dashboard {
     Dashboard {
         uid: "llm-tokens",
         title: "LLM tokens",
-        description: "What goes in and comes out? Only requests whose usage is known are counted.",
+        description: "Token throughput, lengths and cost. Only requests with known usage are counted.",
         variables: SERVER_VARIABLES,
         scope: SERVER,
         rows: vec![
-            Row::new("Throughput", "No tokens in this time", throughput()),
-            Row::new("Length of prompts and answers", "No request reported it in this time", lengths()),
-            Row::new("How answers end", "No answer ended in this time", ends()),
-            Row::new("Cost and waste", "No requests in this time", cost(rules)),
+            Row::new("Throughput", "No tokens in this time range", throughput()),
+            Row::new("Length of prompts and answers", "No request with known usage in this time range", lengths()),
+            Row::new("How answers end", "No answer ended in this time range", ends()),
+            Row::new("Cost and waste", "No requests in this time range", cost(rules)),
         ],
     }
 }
@@ -35,7 +35,7 @@ fn throughput() -> Vec<Panel> {
     vec![
         Panel::lines(
             "Tokens",
-            "Tokens a second. Cached ones are a part of the input, reasoning is a part of the output: do not add them up.",
+            "Tokens per second. Cached tokens are part of the input, and reasoning is part of the output: do not add them up.",
             units::TOKENS_PER_SECOND,
         )
         .target(rate(counter!(catalog::INPUT_TOKENS)), "input")
@@ -48,9 +48,9 @@ fn throughput() -> Vec<Panel> {
             ("output", "orange"),
             ("output, reasoning", "super-light-orange"),
         ]),
-        Panel::stacked("Output tokens by model", "Output tokens a second, reasoning included.", units::TOKENS_PER_SECOND)
+        Panel::stacked("Output tokens by model", "Output tokens per second, including reasoning.", units::TOKENS_PER_SECOND)
             .target(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum_by([MODEL]), "{{model}}"),
-        Panel::lines("Share of the prompts that came from a cache", "Cached input tokens over all input tokens.", units::RATIO)
+        Panel::lines("Prompt cache ratio", "Cached input tokens divided by all input tokens.", units::RATIO)
             .target(
                 counter!(catalog::INPUT_CACHED_TOKENS).rate(RATE).sum_by([MODEL])
                     / counter!(catalog::INPUT_TOKENS).rate(RATE).sum_by([MODEL]),
@@ -59,12 +59,12 @@ fn throughput() -> Vec<Panel> {
             .between(0.0, 1.0),
         Panel::lines(
             "Speed of a stream",
-            "Output tokens a second as a reader of one stream sees them: 1 over the median and the 95th percentile of the time per output token.",
+            "Output tokens per second of a single stream: 1 divided by the median and by the 95th percentile of the time per output token.",
             units::TOKENS_PER_SECOND,
         )
-        .target(1.0 / histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.5, RATE, ALL), "half of the streams")
+        .target(1.0 / histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.5, RATE, ALL), "median stream")
         .target(1.0 / histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.95, RATE, ALL), "slowest 5 %")
-        .colors(&[("half of the streams", "blue"), ("slowest 5 %", "orange")]),
+        .colors(&[("median stream", "blue"), ("slowest 5 %", "orange")]),
     ]
 }
 
@@ -72,13 +72,13 @@ fn lengths() -> Vec<Panel> {
     let (input, output) = (histogram!(catalog::REQUEST_INPUT_TOKENS), histogram!(catalog::REQUEST_OUTPUT_TOKENS));
     let limit = histogram!(catalog::REQUEST_MAX_TOKENS);
     vec![
-        quantiles("Prompt length", "Input tokens of a request.", units::TOKENS, &input).decimals(0),
-        heatmap("Prompts by length", "How many requests had how many input tokens.", units::TOKENS, &input),
-        quantiles("Answer length", "Output tokens of a request that succeeded.", units::TOKENS, &output).decimals(0),
-        heatmap("Answers by length", "How many requests had how many output tokens.", units::TOKENS, &output),
+        quantiles("Prompt length", "Input tokens per request.", units::TOKENS, &input).decimals(0),
+        heatmap("Distribution of prompt length", "Number of requests by input tokens.", units::TOKENS, &input),
+        quantiles("Answer length", "Output tokens per successful request.", units::TOKENS, &output).decimals(0),
+        heatmap("Distribution of answer length", "Number of requests by output tokens.", units::TOKENS, &output),
         quantiles(
-            "Limit that requests set",
-            "The most output tokens that a request allowed, of those that set a limit.",
+            "Requested token limit",
+            "The limit on output tokens, for requests that set one.",
             units::TOKENS,
             &limit,
         )
@@ -89,7 +89,7 @@ fn lengths() -> Vec<Panel> {
 
 fn ends() -> Vec<Panel> {
     vec![
-        Panel::bars("Finish reasons", "Answers that ended, by why the model stopped.", units::COUNT)
+        Panel::bars("Finish reasons", "Answers that ended, by the reason why the model stopped.", units::COUNT)
             .target(
                 counter!(catalog::FINISH_REASONS).increase(RATE).sum_by([FINISH_REASON]).gt(0.0),
                 "{{finish_reason}}",
@@ -101,8 +101,8 @@ fn ends() -> Vec<Panel> {
                 ("error", "dark-red"),
             ]),
         Panel::lines(
-            "Answers cut at the limit on tokens",
-            "Share of answers that ended with `length`: too small a limit, or a model that does not stop.",
+            "Answers cut at the token limit",
+            "Share of answers with the finish reason `length`: the limit is too low, or the model does not stop.",
             units::RATIO,
         )
         .target(
@@ -117,24 +117,24 @@ fn ends() -> Vec<Panel> {
 fn cost(rules: &Recording) -> Vec<Panel> {
     vec![
         Panel::lines(
-            "Energy of a token",
-            "Energy of the GPUs over output tokens, prompts included, at this load. Recorded over five minutes.",
+            "Energy per token",
+            "Energy of the GPUs divided by output tokens, at this load. It includes the energy for prompts. Recorded over five minutes.",
             units::JOULES_PER_TOKEN,
         )
         .target(rules.joules_per_token.now(), "{{instance}}")
-        .empty("No tokens, or no GPU that counts its energy")
+        .empty("No tokens, or no GPU reports its energy")
         .size(8, 7),
         Panel::bars(
-            "Tokens that nobody read",
-            "Output tokens of answers that were not read to their end: work done for nothing.",
+            "Wasted tokens",
+            "Output tokens of answers that were not delivered to their end.",
             units::TOKENS,
         )
         .target(counter!(catalog::DISCARDED_TOKENS).increase(RATE).sum_by([REASON]).gt(0.0), "{{reason}}")
         .colors(DISCARD_COLORS)
-        .empty("Every answer was read to its end")
+        .empty("Every answer was delivered to its end")
         .size(8, 7),
         Panel::stacked(
-            "Where token counts come from",
+            "Sources of token counts",
             "Accepted requests per second. `missing` and `estimated` requests are in no token counter.",
             units::REQUESTS_PER_SECOND,
         )

@@ -1,4 +1,4 @@
-//! What would be wrong with an expression: labels that are not there, joins that never match.
+//! Checks expressions: labels that do not exist, joins that never match.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::rule::Rule;
 
-/// What is wrong with an expression.
+/// Why an expression is invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidExpression {
@@ -18,7 +18,7 @@ pub enum InvalidExpression {
     NoSuchLabel {
         /// The label.
         label: Label,
-        /// What was asked for it.
+        /// The selected series.
         of: String,
     },
     /// The label never has that value.
@@ -28,15 +28,15 @@ pub enum InvalidExpression {
         label: Label,
         /// The value.
         value: String,
-        /// What was asked for it.
+        /// The selected series.
         of: String,
     },
-    /// A choice of no values selects nothing.
+    /// A matcher without values selects nothing.
     #[error("the matcher of `{label}` on {of} has no values")]
     NoValues {
         /// The label.
         label: Label,
-        /// What was asked for it.
+        /// The selected series.
         of: String,
     },
     /// The histogram has no bucket with that bound.
@@ -47,9 +47,9 @@ pub enum InvalidExpression {
         /// The histogram.
         of: &'static str,
     },
-    /// Both sides of an operation have labels of their own, so that nothing ever matches.
+    /// Both sides of an operation have different labels, so nothing would ever match.
     #[error(
-        "nothing would match: the left side has the labels {left:?}, the right side {right:?}; join on what both have"
+        "nothing would match: the left side has the labels {left:?}, the right side {right:?}; join on the labels that both have"
     )]
     NeverMatches {
         /// The labels on the left.
@@ -63,21 +63,21 @@ pub enum InvalidExpression {
         /// The operation.
         op: &'static str,
     },
-    /// A number where only series can be, or the other way round.
+    /// A number where series are needed, or the other way round.
     #[error("{function} needs {needs}")]
     WrongOperand {
         /// The function.
         function: &'static str,
-        /// What it needs.
+        /// What the function needs.
         needs: &'static str,
     },
     /// A quantile is not between 0 and 1.
     #[error("the quantile {quantile} is not between 0 and 1")]
     NoQuantile {
-        /// What was asked for.
+        /// The quantile.
         quantile: f64,
     },
-    /// A dashboard's variable where only Prometheus reads.
+    /// A dashboard variable in a rule.
     #[error("{window} is a dashboard's variable; a rule needs a fixed window")]
     VariableInRule {
         /// The window.
@@ -86,26 +86,26 @@ pub enum InvalidExpression {
     /// A window or offset is empty.
     #[error("the window or offset is empty")]
     EmptyWindow,
-    /// The labels of a rule are not those that its name promises.
+    /// The labels of a rule differ from those that its level promises.
     #[error("the rule {rule} has the labels {found:?}, but its level says {promised:?}")]
     WrongLevel {
         /// The rule.
         rule: String,
         /// Its labels.
         found: BTreeSet<Label>,
-        /// What its level says.
+        /// The labels of its level.
         promised: BTreeSet<Label>,
     },
 }
 
 impl Expr {
-    /// The labels of the series that it gives, the name aside.
+    /// The labels of the resulting series, without the name.
     #[must_use]
     pub fn labels(&self) -> BTreeSet<Label> {
         self.0.labels()
     }
 
-    /// Everything that is wrong with it.
+    /// All problems of the expression.
     #[must_use]
     pub fn faults(&self) -> Vec<InvalidExpression> {
         let mut faults = Vec::new();
@@ -125,12 +125,12 @@ impl Expr {
         rules
     }
 
-    /// Whether there is something that can be untrue.
+    /// Whether it has a condition.
     pub(crate) fn has_condition(&self) -> bool {
         self.0.has_condition()
     }
 
-    /// Whether it asks for what is not there.
+    /// Whether it uses `absent`.
     pub(crate) fn is_absence(&self) -> bool {
         self.0.is_absence()
     }

@@ -1,4 +1,4 @@
-//! Expressions: what can be built, and how they are put together.
+//! Expressions, and how they are combined.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -51,10 +51,10 @@ pub(crate) enum Function {
     Ceil,
     ClampMin(f64),
     ClampMax(f64),
-    /// Of nothing: the evaluation's time.
+    /// Without an argument: the evaluation time.
     Time,
     Vector,
-    /// A label gets the value that another one has.
+    /// Copies the value of another label into a label.
     CopyLabel {
         to: &'static str,
         from: &'static str,
@@ -88,29 +88,29 @@ pub(crate) enum Op {
     Or,
 }
 
-/// Which series of the two sides belong together.
+/// How the series of the two sides are matched.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Join {
-    /// The labels that have to be equal; all, where it is `None`.
+    /// The labels that must be equal; `None` for all labels.
     pub(crate) on: Option<Vec<Label>>,
-    /// Many on the left to one on the right, from which these labels are taken.
+    /// Matches many series on the left to one on the right, and takes these labels from the right.
     pub(crate) group_left: Option<Vec<Label>>,
 }
 
 impl Expr {
-    /// The evaluation's time, in Unix seconds.
+    /// The evaluation time, in Unix seconds.
     #[must_use]
     pub fn time() -> Self {
         Self(Node::Call { function: Function::Time, of: Box::new(Node::Number(0.0)) })
     }
 
-    /// A series without labels that always is `value`.
+    /// A series without labels with this constant value.
     #[must_use]
     pub fn vector(value: f64) -> Self {
         Self::call(Function::Vector, Node::Number(value))
     }
 
-    /// Without its sign.
+    /// The absolute value.
     #[must_use]
     pub fn abs(self) -> Self {
         Self::call(Function::Abs, self.0)
@@ -134,43 +134,43 @@ impl Expr {
         Self::call(Function::ClampMax(most), self.0)
     }
 
-    /// The label `to` gets the value that `from` has.
+    /// Copies the value of the label `from` into the label `to`.
     #[must_use]
     pub fn copy_label(self, to: &'static str, from: &'static str) -> Self {
         Self::call(Function::CopyLabel { to, from }, self.0)
     }
 
-    /// The sum over all that is not in `labels`.
+    /// The sum by `labels`.
     #[must_use]
     pub fn sum_by(self, labels: impl IntoIterator<Item = impl Into<Label>>) -> Self {
         self.aggregate(Aggregation::Sum, labels)
     }
 
-    /// The mean over all that is not in `labels`.
+    /// The mean by `labels`.
     #[must_use]
     pub fn avg_by(self, labels: impl IntoIterator<Item = impl Into<Label>>) -> Self {
         self.aggregate(Aggregation::Avg, labels)
     }
 
-    /// The smallest of all that is not in `labels`.
+    /// The minimum by `labels`.
     #[must_use]
     pub fn min_by(self, labels: impl IntoIterator<Item = impl Into<Label>>) -> Self {
         self.aggregate(Aggregation::Min, labels)
     }
 
-    /// The largest of all that is not in `labels`.
+    /// The maximum by `labels`.
     #[must_use]
     pub fn max_by(self, labels: impl IntoIterator<Item = impl Into<Label>>) -> Self {
         self.aggregate(Aggregation::Max, labels)
     }
 
-    /// How many series there are for each set of `labels`.
+    /// The number of series by `labels`.
     #[must_use]
     pub fn count_by(self, labels: impl IntoIterator<Item = impl Into<Label>>) -> Self {
         self.aggregate(Aggregation::Count, labels)
     }
 
-    /// The sum over everything.
+    /// The sum over all series.
     #[must_use]
     pub fn sum(self) -> Self {
         self.sum_by([""; 0])
@@ -182,80 +182,80 @@ impl Expr {
         self.aggregate(Aggregation::TopK(k), [""; 0])
     }
 
-    /// Only what is greater.
+    /// Only values greater than the other.
     #[must_use]
     pub fn gt(self, other: impl Into<Self>) -> Self {
         self.binary(Op::Greater, other, Join::default())
     }
 
-    /// Only what is greater or equal.
+    /// Only values greater than or equal to the other.
     #[must_use]
     pub fn ge(self, other: impl Into<Self>) -> Self {
         self.binary(Op::GreaterOrEqual, other, Join::default())
     }
 
-    /// Only what is less.
+    /// Only values less than the other.
     #[must_use]
     pub fn lt(self, other: impl Into<Self>) -> Self {
         self.binary(Op::Less, other, Join::default())
     }
 
-    /// Only what is less or equal.
+    /// Only values less than or equal to the other.
     #[must_use]
     pub fn le(self, other: impl Into<Self>) -> Self {
         self.binary(Op::LessOrEqual, other, Join::default())
     }
 
-    /// Only what is equal.
+    /// Only values equal to the other.
     #[must_use]
     pub fn equals(self, other: impl Into<Self>) -> Self {
         self.binary(Op::Equal, other, Join::default())
     }
 
-    /// Only what is not equal.
+    /// Only values not equal to the other.
     #[must_use]
     pub fn differs(self, other: impl Into<Self>) -> Self {
         self.binary(Op::NotEqual, other, Join::default())
     }
 
-    /// Only series that the other has too, with the same labels.
+    /// Only series that the other side has, too, with the same labels.
     #[must_use]
     pub fn and(self, other: impl Into<Self>) -> Self {
         self.binary(Op::And, other, Join::default())
     }
 
-    /// Only series that the other has too, by the labels `on`.
+    /// Only series that the other side has, too, by the labels `on`.
     #[must_use]
     pub fn and_on(self, on: impl IntoIterator<Item = impl Into<Label>>, other: impl Into<Self>) -> Self {
         self.binary(Op::And, other, Join::on(on))
     }
 
-    /// Only series that the other has not, with the same labels.
+    /// Only series that the other side does not have, with the same labels.
     #[must_use]
     pub fn unless(self, other: impl Into<Self>) -> Self {
         self.binary(Op::Unless, other, Join::default())
     }
 
-    /// Only series that the other has not, by the labels `on`.
+    /// Only series that the other side does not have, by the labels `on`.
     #[must_use]
     pub fn unless_on(self, on: impl IntoIterator<Item = impl Into<Label>>, other: impl Into<Self>) -> Self {
         self.binary(Op::Unless, other, Join::on(on))
     }
 
-    /// These series, and those that only the other has.
+    /// These series, and the series that only the other side has.
     #[must_use]
     pub fn or(self, other: impl Into<Self>) -> Self {
         self.binary(Op::Or, other, Join::default())
     }
 
-    /// The quotient of series that agree in the labels `on`, which are all that is left.
+    /// The quotient of series with equal labels `on`. The result only has these labels.
     #[must_use]
     pub fn div_on(self, on: impl IntoIterator<Item = impl Into<Label>>, other: impl Into<Self>) -> Self {
         self.binary(Op::Div, other, Join::on(on))
     }
 
-    /// The product of each series with the one of the other that agrees in `on`, with the labels `take` from there: for
-    /// joining an `_info` metric.
+    /// The product of each series with the series of the other side that has the same labels `on`, with the labels `take` from there: to join an
+    /// `_info` metric.
     #[must_use]
     pub fn with_labels_of(
         self,
@@ -267,7 +267,7 @@ impl Expr {
         self.binary(Op::Mul, other, join)
     }
 
-    /// Only series of these jobs and models, where the series have such a label.
+    /// Only series of these jobs and models, if the series have such labels.
     pub(crate) fn within(mut self, region: &Region) -> Self {
         for (label, values) in [(JOB, &region.jobs), (MODEL, &region.models)] {
             if let Some(matcher) = values.matcher(label) {

@@ -1,7 +1,7 @@
-//! Metrics, by what can be done with them.
+//! Metrics, with the operations that their type allows.
 //!
-//! A counter has a `rate`, a gauge has not; only a histogram has quantiles. The three types here make the rest unsayable, and
-//! the macros check a row's kind when the crate is compiled.
+//! A counter has a `rate`, a gauge does not; only a histogram has quantiles. The three types here exclude everything else, and the macros check a
+//! row's kind at compile time.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use super::{
     select::{Compare, Matcher, Part, Select},
 };
 
-/// A counter of a catalogue row, checked when it is compiled.
+/// A counter of a catalogue row, checked at compile time.
 ///
 /// ```
 /// use llm_metrics::catalog;
@@ -22,7 +22,7 @@ use super::{
 /// let requests = select_counter!(catalog::REQUESTS).rate(Window::minutes(5));
 /// ```
 ///
-/// A gauge is refused:
+/// A gauge is rejected:
 ///
 /// ```compile_fail
 /// llm_metrics_monitoring::select_counter!(llm_metrics::catalog::REQUESTS_IN_FLIGHT);
@@ -34,7 +34,7 @@ macro_rules! select_counter {
     };
 }
 
-/// A gauge of a catalogue row, checked when it is compiled.
+/// A gauge of a catalogue row, checked at compile time.
 ///
 /// ```
 /// use llm_metrics_gpu::catalog;
@@ -43,7 +43,7 @@ macro_rules! select_counter {
 /// let used = select_gauge!(catalog::MEMORY_USED).avg_over_time(Window::minutes(5));
 /// ```
 ///
-/// It has no rate:
+/// A gauge has no rate:
 ///
 /// ```compile_fail
 /// use llm_metrics_monitoring::{select_gauge, promql::Window};
@@ -57,7 +57,7 @@ macro_rules! select_gauge {
     };
 }
 
-/// A histogram of a catalogue row, checked when it is compiled.
+/// A histogram of a catalogue row, checked at compile time.
 ///
 /// ```compile_fail
 /// llm_metrics_monitoring::select_histogram!(llm_metrics::catalog::REQUESTS);
@@ -106,13 +106,13 @@ macro_rules! selecting {
                 Self(self.0.matching(Matcher::new(label, Compare::NoneOf, values)))
             }
 
-            /// Only series in which `label` is what the dashboard's variable says. Dashboards only.
+            /// Only series in which `label` matches the dashboard variable. Dashboards only.
             #[must_use]
             pub fn of_variable(self, label: impl Into<Label>, variable: &'static str) -> Self {
                 Self(self.0.matching(Matcher::new(label, Compare::Variable, [variable])))
             }
 
-            /// Says that the targets have this label too, beside `job` and `instance`: the scrape configuration gives it to them.
+            /// Declares that the targets have this label, too, in addition to `job` and `instance`: from the scrape configuration.
             #[must_use]
             pub fn on_target(self, label: impl Into<Label>) -> Self {
                 let mut select = self.0;
@@ -120,19 +120,19 @@ macro_rules! selecting {
                 Self(select)
             }
 
-            /// What it was so long ago.
+            /// The values at an earlier time.
             #[must_use]
             pub fn offset(self, window: Window) -> Self {
                 Self(Select { offset: Some(window), ..self.0 })
             }
 
-            /// 1 where there is no such series, nothing where there is one. It has the labels that [`Self::with`] gave.
+            /// 1 if there is no such series, otherwise empty. It has the labels set by [`Self::with`].
             #[must_use]
             pub fn absent(self) -> Expr {
                 Expr(Node::Absent(self.0))
             }
 
-            #[allow(dead_code, reason = "each kind uses what it needs")]
+            #[allow(dead_code, reason = "each kind uses some of them")]
             fn over(self, function: Over, window: Window) -> Expr {
                 Expr(Node::Over { function, of: self.0, window })
             }
@@ -140,11 +140,11 @@ macro_rules! selecting {
     )+ };
 }
 
-/// What only rises until the process restarts.
+/// Only rises, until the process restarts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counter(pub(crate) Select);
 
-/// What rises and falls.
+/// Rises and falls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gauge(pub(crate) Select);
 
@@ -162,19 +162,19 @@ impl Counter {
         Self(Select::row(row))
     }
 
-    /// Its value: everything since the process started. It says something only to who takes the rate.
+    /// Its value: everything since the process started. Usually only its rate is meaningful.
     #[must_use]
     pub fn total(self) -> Expr {
         Expr(Node::Select(self.0))
     }
 
-    /// How much it rises a second. Aggregate afterwards, never before: a restart would look like a fall.
+    /// Its rate per second. Aggregate after this, never before: otherwise a restart would look like a decrease.
     #[must_use]
     pub fn rate(self, window: Window) -> Expr {
         self.over(Over::Rate, window)
     }
 
-    /// How much it rose. 0 for a series that was born in the window, whatever its value.
+    /// Its increase. 0 for a series that began in the window, whatever its value.
     #[must_use]
     pub fn increase(self, window: Window) -> Expr {
         self.over(Over::Increase, window)
@@ -231,37 +231,37 @@ impl Gauge {
         self.over(Over::Quantile(quantile), window)
     }
 
-    /// A quantile of the observations that it counts into buckets, by the label `le`: of recorded rates of a histogram's buckets.
+    /// A quantile of the observations in its buckets, by the label `le`: for recorded rates of a histogram's buckets.
     #[must_use]
     pub fn histogram_quantile(self, quantile: f64) -> Expr {
         Expr(Node::Quantile { quantile, of: Box::new(self.now().0) })
     }
 
-    /// How many samples there are.
+    /// The number of samples.
     #[must_use]
     pub fn count_over_time(self, window: Window) -> Expr {
         self.over(Over::Count, window)
     }
 
-    /// How often it changed.
+    /// The number of changes.
     #[must_use]
     pub fn changes(self, window: Window) -> Expr {
         self.over(Over::Changes, window)
     }
 
-    /// By how much it differs from what it was.
+    /// The difference to an earlier value.
     #[must_use]
     pub fn delta(self, window: Window) -> Expr {
         self.over(Over::Delta, window)
     }
 
-    /// Its slope a second, by linear regression.
+    /// Its slope per second, by linear regression.
     #[must_use]
     pub fn deriv(self, window: Window) -> Expr {
         self.over(Over::Deriv, window)
     }
 
-    /// What it will be `ahead` from now, if it goes on as over `window`.
+    /// The value in `ahead`, extrapolated from `window`.
     #[must_use]
     pub fn predict_linear(self, window: Window, ahead: Window) -> Expr {
         self.over(Over::PredictLinear(ahead), window)
@@ -276,34 +276,34 @@ impl Histogram {
         Self(Select::row(row))
     }
 
-    /// The same with other bucket bounds: those that the service has given it.
+    /// The same with the bucket bounds that the service has set.
     #[must_use]
     pub fn with_bounds(self, bounds: &[f64]) -> Self {
         Self(Select { bounds: Some(bounds.into()), ..self.0 })
     }
 
-    /// A quantile, aggregated over all that is not in `by`. Above the last bucket bound it says that bound.
+    /// A quantile, aggregated by `by`. Above the last bucket bound, the result is that bound.
     #[must_use]
     pub fn quantile(self, quantile: f64, window: Window, by: impl IntoIterator<Item = impl Into<Label>>) -> Expr {
         let by = by.into_iter().map(Into::into).chain([Cow::Borrowed("le")]).collect::<Vec<Label>>();
         Expr(Node::Quantile { quantile, of: Box::new(self.buckets().rate(window).sum_by(by).0) })
     }
 
-    /// The mean, aggregated over all that is not in `by`.
+    /// The mean, aggregated by `by`.
     #[must_use]
     pub fn mean(self, window: Window, by: impl IntoIterator<Item = impl Into<Label>>) -> Expr {
         let by = by.into_iter().map(Into::into).collect::<Vec<Label>>();
         self.clone().sum().rate(window).sum_by(by.clone()) / self.count().rate(window).sum_by(by)
     }
 
-    /// The share of observations at or below `bound`, which has to be the bound of a bucket.
+    /// The share of observations at or below `bound`, which must be a bucket bound.
     #[must_use]
     pub fn share_within(self, bound: f64, window: Window, by: impl IntoIterator<Item = impl Into<Label>>) -> Expr {
         let by = by.into_iter().map(Into::into).collect::<Vec<Label>>();
         self.clone().within(bound).rate(window).sum_by(by.clone()) / self.count().rate(window).sum_by(by)
     }
 
-    /// How many observations were at or below `bound`, which has to be the bound of a bucket.
+    /// The number of observations at or below `bound`, which must be a bucket bound.
     #[must_use]
     pub fn within(self, bound: f64) -> Counter {
         Counter(Select { part: Part::Bucket(Some(bound)), ..self.0 })
@@ -315,7 +315,7 @@ impl Histogram {
         Counter(Select { part: Part::Bucket(None), ..self.0 })
     }
 
-    /// How many observations there were.
+    /// The number of observations.
     #[must_use]
     pub fn count(self) -> Counter {
         Counter(Select { part: Part::Count, ..self.0 })

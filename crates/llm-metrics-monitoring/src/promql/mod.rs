@@ -1,9 +1,8 @@
-//! PromQL that is built, not written.
+//! PromQL that is built instead of written.
 //!
-//! An expression begins with a row of a catalogue, not with a string that looks like a metric name. What the types can refuse
-//! does not compile: the rate of a gauge, the quantile of what is no histogram. The rest is found by [`Expr::render`], which
-//! every use goes through: a label that the row does not have, a value that the label never has, a bound that is no bucket's,
-//! sides of an operation that have no labels in common.
+//! An expression starts with a row of a catalogue, not with a string. Some mistakes do not compile: the rate of a gauge, the quantile of a counter.
+//! [`Expr::render`], which every use calls, finds the others: a label that the row does not have, a value that the label never has, a bound that is
+//! not a bucket bound, or sides of an operation without common labels.
 //!
 //! # For rules
 //! ```
@@ -21,8 +20,8 @@
 //! ```
 //!
 //! # For dashboards
-//! The same expressions, with [`Window::RATE`], are rendered for a dashboard, whose variables are added to every selector that
-//! has the label. A rule that was recorded is a [`Rule`](crate::Rule), and [`Rule::gauge`](crate::Rule::gauge) reads it:
+//! The same expressions, with [`Window::RATE`], are rendered for a dashboard, whose variables are added to every selector that has the label. A
+//! recording rule is a [`Rule`](crate::Rule), and [`Rule::gauge`](crate::Rule::gauge) reads it:
 //!
 //! ```
 //! use llm_metrics::catalog::{self, labels};
@@ -37,7 +36,7 @@
 //! );
 //! ```
 //!
-//! # What is refused
+//! # What is rejected
 //! ```
 //! use llm_metrics::catalog::{self, labels};
 //! use llm_metrics_monitoring::{select_counter, promql::{Names, Reader, Window}};
@@ -47,7 +46,7 @@
 //! assert_eq!(faults[0].to_string(), "the label `outcome` of llm_requests_total is never \"failed\"");
 //! ```
 //!
-//! Metrics of others (node exporter, DCGM, `up`, the process) are rows too: [`external`](crate::external).
+//! Metrics of other projects (node exporter, DCGM, `up`, the process) are rows, too: [`external`](crate::external).
 
 mod check;
 mod expr;
@@ -68,5 +67,5 @@ pub(crate) use metric::{counter, gauge, histogram};
 pub use render::{Names, Reader};
 pub use window::Window;
 
-/// The name of a label: a constant of [`llm_metrics::catalog::labels`], or what the configuration says.
+/// The name of a label: a constant of [`llm_metrics::catalog::labels`], or a name from the configuration.
 pub type Label = Cow<'static, str>;

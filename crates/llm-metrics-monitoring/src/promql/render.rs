@@ -1,4 +1,4 @@
-//! Expressions as text.
+//! Renders expressions as text.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{external, vocabulary::JOB};
 
-/// How rows are spelled: the core's by one [`Naming`], the GPU's by another, those of others as they are.
+/// How rows are spelled: the core's with one [`Naming`], the GPU's with another, and external ones unchanged.
 ///
 /// ```
 /// use llm_metrics_monitoring::promql::Names;
@@ -31,13 +31,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// As in the catalogues.
+    /// The names in the catalogues.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The core's names with another first word.
+    /// Replaces the prefix of the core's names.
     ///
     /// # Errors
     /// As [`Naming::prefix`].
@@ -46,7 +46,7 @@ impl Names {
         Ok(self)
     }
 
-    /// The GPU's names with another first word.
+    /// Replaces the prefix of the GPU's names.
     ///
     /// # Errors
     /// As [`Naming::prefix`].
@@ -55,14 +55,15 @@ impl Names {
         Ok(self)
     }
 
-    /// Labels that the targets have beside `job` and `instance`: what is aggregated or joined by `job` is so by these, too.
+    /// Labels that the targets have in addition to `job` and `instance`. Everything that is aggregated or joined by `job` is also aggregated or
+    /// joined by them.
     #[must_use]
     pub fn by(mut self, labels: impl IntoIterator<Item = impl Into<Label>>) -> Self {
         self.by = labels.into_iter().map(Into::into).collect();
         self
     }
 
-    /// These labels, and those that go with `job`.
+    /// These labels, and those that are used together with `job`.
     pub(crate) fn with_by<'a>(&'a self, labels: &'a [Label]) -> Vec<&'a str> {
         let more = if labels.iter().any(|label| label == JOB) { &self.by[..] } else { &[] };
         more.iter().chain(labels).map(|label| &**label).collect()
@@ -74,7 +75,7 @@ impl Names {
         }
     }
 
-    /// The labels that go with `job`.
+    /// The labels that are used together with `job`.
     pub(crate) fn by_labels(&self) -> &[Label] {
         &self.by
     }
@@ -91,13 +92,13 @@ impl Names {
         }
     }
 
-    /// What begins with a prefix as metrics do, and is no row: the middle of a recording rule's name.
+    /// A name with a metric prefix that is not a row: the middle part of a recording rule's name.
     pub(crate) fn prefixed(&self, stem: &'static str) -> Cow<'static, str> {
         let naming = if stem.starts_with("gpu_") { &self.gpu } else { &self.core };
         naming.name(&MetricDef::gauge(stem, Unit::Count, ""))
     }
 
-    /// A text that speaks of metrics and rules by their default names, with these names.
+    /// Replaces the default names of metrics and rules in a text by these names.
     pub(crate) fn respell(&self, text: &str) -> String {
         let [core, gpu] = [catalog::REQUESTS, llm_metrics_gpu::catalog::UP].map(|row| {
             let rest = row.name.find('_').map_or("", |at| &row.name[at..]);
@@ -123,31 +124,30 @@ impl Names {
     }
 }
 
-/// Who will read an expression.
+/// The reader of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reader<'a> {
-    /// Prometheus: windows have to be fixed.
+    /// Prometheus: windows must be fixed.
     Rules,
-    /// Grafana. Each pair is a label and a variable: where a series has the label and the expression says nothing about
-    /// it, `label=~"$variable"` is added.
+    /// Grafana. Each pair is a label and a variable: if a series has the label and the expression does not match it, `label=~"$variable"` is added.
     Dashboard(&'a [(&'a str, &'a str)]),
 }
 
 impl Expr {
-    /// Spells it, on one line.
+    /// Renders it on one line.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of it.
     pub fn render(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<InvalidExpression>> {
         self.checked(reader)?;
         Ok(Writer { names, reader, width: usize::MAX }.write(&self.0, 0))
     }
 
-    /// Spells it over several lines where it is long.
+    /// Renders it, over several lines if it is long.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of it.
     pub fn render_lines(&self, names: &Names, reader: Reader<'_>) -> Result<String, Vec<InvalidExpression>> {
         self.checked(reader)?;
         Ok(Writer { names, reader, width: 100 }.write(&self.0, 0))
@@ -349,13 +349,13 @@ impl Op {
         }
     }
 
-    /// Whether an operand has to stand in parentheses. All operators bind to the left.
+    /// Whether an operand needs parentheses. All operators are left-associative.
     fn needs_parentheses(self, operand: &Node, is_right: bool) -> bool {
         match operand {
             Node::Binary { op, .. } => {
                 op.strength() < self.strength() || (is_right && op.strength() == self.strength())
             }
-            // `2 ^ -1` is fine to Prometheus, `a - -1` is fine too, but nobody likes to read them.
+            // Prometheus accepts `2 ^ -1` and `a - -1`, but they are hard to read.
             Node::Number(value) => *value < 0.0 && is_right && self.strength() > 3,
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! What is selected: a row or a recorded rule, and which of its series.
+//! Selectors: a row or a recording rule, and which of its series.
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -7,7 +7,7 @@ use llm_metrics::catalog::{MetricDef, labels};
 use super::{InvalidExpression, Label, Names, Window};
 use crate::{external, rule::Rule, vocabulary::TARGET_LABELS};
 
-/// A selector: the operand of everything.
+/// A selector: the operand of all expressions.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Select {
     pub(crate) what: What,
@@ -15,7 +15,7 @@ pub(crate) struct Select {
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) target_labels: Vec<Label>,
     pub(crate) offset: Option<Window>,
-    /// The bucket bounds, where they are not the row's.
+    /// The bucket bounds, if they differ from the row's.
     pub(crate) bounds: Option<Arc<[f64]>>,
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum What {
     Rule(Rule),
 }
 
-/// Which of the series that a histogram has.
+/// The series of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Part {
     Whole,
@@ -48,7 +48,7 @@ pub(crate) enum Compare {
     NotEqual,
     OneOf,
     NoneOf,
-    /// What a dashboard's variable says.
+    /// The value of a dashboard variable.
     Variable,
 }
 
@@ -107,7 +107,7 @@ impl Select {
         self
     }
 
-    /// The labels that its series have.
+    /// The labels of its series.
     pub(crate) fn labels(&self) -> BTreeSet<Label> {
         let mut labels: BTreeSet<Label> = match &self.what {
             What::Row(row) => {
@@ -151,7 +151,7 @@ impl Select {
         }
     }
 
-    /// Whether the label can have that value here: any, where the set is open.
+    /// Whether the label can have that value here. Open sets allow any value.
     fn can_be(&self, label: &str, value: &str) -> bool {
         let What::Row(row) = &self.what else { return true };
         let closed = if llm_metrics_gpu::catalog::all().any(|other| other.name == row.name) {
@@ -184,7 +184,7 @@ impl Select {
         name + suffix
     }
 
-    /// Spells it, with `variables` (label, variable) matched where the series have the label and nothing says otherwise.
+    /// Renders it, with `variables` (label, variable) matched if the series have the label and no other matcher for it.
     pub(crate) fn render(&self, names: &Names, variables: &[(&str, &str)], window: Option<Window>) -> String {
         let mut labels = self.labels();
         names.extend_by(&mut labels);
@@ -209,14 +209,14 @@ impl Select {
     }
 }
 
-/// Prometheus 3 rewrites `le="5"` as `le="5.0"` when it scrapes; 2 leaves it. Where the two differ, both are matched.
+/// When Prometheus 3 scrapes, it changes `le="5"` to `le="5.0"`; Prometheus 2 does not. If they differ, both are matched.
 fn bucket_matcher(bound: f64) -> Matcher {
     let spellings = spellings(bound);
     let compare = if spellings.len() == 1 { Compare::Equal } else { Compare::OneOf };
     Matcher::new("le", compare, spellings)
 }
 
-/// How the bound of a bucket is spelled, by Prometheus 2 and 3.
+/// The spellings of a bucket bound in Prometheus 2 and 3.
 pub(crate) fn spellings(bound: f64) -> BTreeSet<String> {
     [bound.to_string(), open_metrics_float(bound)].into()
 }

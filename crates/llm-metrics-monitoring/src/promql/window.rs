@@ -1,8 +1,8 @@
-//! Lengths of time in expressions.
+//! Durations in expressions.
 
 use std::fmt;
 
-/// A length of time: the window of a range, an offset, or how long an alert holds.
+/// A duration: the window of a range, an offset, or the `for` of an alert.
 ///
 /// ```
 /// use llm_metrics_monitoring::promql::Window;
@@ -21,38 +21,38 @@ enum Length {
 }
 
 impl Window {
-    /// Grafana's own choice for `rate`: four scrapes at least, more when the graph is coarse. Dashboards only.
+    /// Grafana's window for `rate`: at least four scrapes, more if the graph has a low resolution. Dashboards only.
     pub const RATE: Self = Self(Length::Variable("$__rate_interval"));
-    /// The distance of two points of the graph. Dashboards only.
+    /// The distance between two points of the graph. Dashboards only.
     pub const STEP: Self = Self(Length::Variable("$__interval"));
-    /// The whole time that the dashboard shows. Dashboards only.
+    /// The whole time range of the dashboard. Dashboards only.
     pub const RANGE: Self = Self(Length::Variable("$__range"));
 
-    /// So many seconds.
+    /// This many seconds.
     #[must_use]
     pub const fn seconds(seconds: u32) -> Self {
         Self(Length::Seconds(seconds))
     }
 
-    /// So many minutes.
+    /// This many minutes.
     #[must_use]
     pub const fn minutes(minutes: u32) -> Self {
         Self::seconds(minutes * 60)
     }
 
-    /// So many hours.
+    /// This many hours.
     #[must_use]
     pub const fn hours(hours: u32) -> Self {
         Self::minutes(hours * 60)
     }
 
-    /// So many days.
+    /// This many days.
     #[must_use]
     pub const fn days(days: u32) -> Self {
         Self::hours(days * 24)
     }
 
-    /// The seconds, where it is not a dashboard's variable.
+    /// The seconds, unless it is a dashboard variable.
     #[must_use]
     pub const fn as_seconds(self) -> Option<u32> {
         match self.0 {

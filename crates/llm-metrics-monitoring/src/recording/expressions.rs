@@ -15,7 +15,7 @@ use crate::{
     vocabulary::{GPU_UUID, INSTANCE, JOB},
 };
 
-/// Only of GPUs that answer: the gauges of a lost one are NaN.
+/// Only GPUs that answer: the gauges of a lost one are NaN.
 #[must_use]
 pub fn alive(expr: Expr) -> Expr {
     expr.and_on([JOB, INSTANCE, GPU_UUID], gauge!(gpu::UP).now().equals(1.0))
@@ -29,17 +29,17 @@ pub(super) fn rule(stem: &'static str, operation: &str, unit: Unit, expr: Expr) 
     Rule::new(Level::JobModel, stem, operation, unit, expr)
 }
 
-/// Without NaN, which is what a share or quantile of nothing is.
+/// Drops NaN, the result of a share or quantile of no events.
 pub(super) fn recorded(expr: Expr) -> Expr {
     expr.ge(0.0)
 }
 
-/// Without NaN, of a number that can be below 0: what is no number is not equal to itself.
+/// Drops NaN from a value that can be negative: NaN is not equal to itself.
 pub(super) fn recorded_number(expr: Expr) -> Expr {
     expr.ge(f64::NEG_INFINITY)
 }
 
-/// A recorded rate now, or summed over a window.
+/// A recorded rate now, or its sum over a window.
 pub(super) fn over(rate: Gauge, window: Option<Window>) -> Expr {
     match window {
         None => rate.now(),
@@ -47,7 +47,7 @@ pub(super) fn over(rate: Gauge, window: Option<Window>) -> Expr {
     }
 }
 
-/// Streams and their first tokens, a second over five minutes.
+/// Streams and their first tokens, per second over five minutes.
 pub(super) struct FirstTokens {
     pub(super) tokenless: Rule,
     pub(super) streams: Rule,
@@ -62,7 +62,7 @@ pub(super) fn first_tokens(slo: &Slo) -> FirstTokens {
     let tokenless =
         rule("llm_usage_reports", "tokenless_rate5m", Unit::Count, tokenless.rate(SHORT).sum_by(by_model()));
     let with_token = || first.clone().count().rate(SHORT).sum_by(by_model());
-    // A server whose streams have never had a token has no such histogram yet.
+    // A server whose streams have never had a token does not have this histogram yet.
     let streams = by_cell(slo, Told::ByModel, |cell| {
         if cell.objectives.time_to_first_token.count_tokenless {
             (with_token() + tokenless.now()).or(with_token()).or(tokenless.now())
@@ -81,7 +81,7 @@ pub(super) fn first_tokens(slo: &Slo) -> FirstTokens {
     FirstTokens { tokenless, streams, in_time, slow }
 }
 
-/// Streams that had a gap of about the objective's length: the bound of their histogram that is nearest from below.
+/// Streams with a gap of about the objective's length: the next lower bound of their histogram.
 pub(super) fn streams_with_gaps(slo: &Slo) -> Expr {
     let longest = histogram!(catalog::STREAM_MAX_GAP);
     let all = || longest.clone().count().rate(SHORT).sum_by(Level::JobModel.labels());
@@ -98,7 +98,7 @@ pub(super) fn streams_with_gaps(slo: &Slo) -> Expr {
     })
 }
 
-/// By the slope of the last hour and by that of its last quarter, whichever is less: a warm-up that is over has none.
+/// By the slope of the last hour or of its last quarter, whichever is lower: after a warm-up, the latter is zero.
 pub(super) fn memory_forecast(ratio: &Rule, slo: &Slo) -> Expr {
     let ahead = Window::seconds((slo.gpu.memory_forecast_hours * 3600.0).round() as u32);
     let by = |window| ratio.gauge().predict_linear(window, ahead);
@@ -106,7 +106,7 @@ pub(super) fn memory_forecast(ratio: &Rule, slo: &Slo) -> Expr {
     hour().lt(quarter()).or(quarter())
 }
 
-/// Which share of the one the other is, for each model.
+/// The ratio of the two, for each model.
 pub(super) fn share(part: Counter, all: Counter, window: Window) -> Expr {
     recorded(part.rate(window).sum_by([JOB, MODEL]) / all.rate(window).sum_by([JOB, MODEL]))
 }
@@ -125,13 +125,13 @@ pub(super) fn cut_ratio() -> Expr {
     cut / choices().rate(window).sum_by([JOB, MODEL])
 }
 
-/// What is in flight now or soon, whichever is more, in replicas.
+/// Requests in flight, now or in the forecast, whichever is higher, in replicas.
 pub(super) fn desired_replicas(now: &Rule, soon: &Rule, per_replica: f64) -> Expr {
     let most = soon.now().gt(now.now()).or(now.now());
     (most / per_replica).ceil().clamp_min(1.0)
 }
 
-/// A GPU counts once, however many processes export it.
+/// A GPU counts once, even if several processes export it.
 pub(super) fn joules_per_token(slo: &Slo) -> Rule {
     let join: Vec<String> = slo.service.by.iter().fold(vec![slo.gpu.join_label.clone()], |mut labels, label| {
         labels.push(label.clone());

@@ -1,4 +1,4 @@
-//! The groups in which rules are evaluated.
+//! The groups of rules.
 
 use super::{Budget, INTERVAL, LONG_INTERVAL, Quantiles, Recording};
 use crate::{
@@ -10,18 +10,18 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RuleGroup<'a> {
-    /// The file that it is in.
+    /// The file.
     pub file: &'static str,
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// How often.
+    /// The evaluation interval.
     pub interval: Window,
-    /// In this order.
+    /// The rules, in this order.
     pub rules: Vec<&'a Rule>,
 }
 
 impl Recording {
-    /// The groups, in the order in which rules need each other.
+    /// The groups, ordered so that rules come after those that they read.
     #[must_use]
     pub fn groups(&self) -> Vec<RuleGroup<'_>> {
         let latency = [&self.duration, &self.first_token, &self.gaps, &self.per_token, &self.queue];
@@ -91,7 +91,7 @@ impl Recording {
         groups
     }
 
-    /// The files of rules that these expressions need, those included that the rules need themselves.
+    /// The rule files that these expressions need, including those that the rules themselves need.
     pub(crate) fn files_of<'a>(&self, exprs: impl Iterator<Item = &'a Expr>) -> Vec<&'static str> {
         let mut needed: Vec<Rule> = exprs.flat_map(Expr::rules).collect();
         let mut next = 0;
@@ -116,7 +116,7 @@ impl Recording {
     }
 }
 
-/// What an objective is made of: its rates and what is summed over hours, what is summed over days, and its budget.
+/// The rules of an objective: its rates and sums over hours, its sums over days, and its budget.
 fn objective<'a>(
     file: &'static str,
     names: [&'static str; 3],

@@ -1,4 +1,4 @@
-//! Shares of bad events over the windows of burn-rate alerts, and the error budgets that are made of them.
+//! Shares of bad events over the windows of burn-rate alerts, and the error budgets built from them.
 
 use llm_metrics::catalog::Unit;
 
@@ -23,21 +23,21 @@ pub const BURN_WINDOWS: [Window; 7] = [
     Window::days(3),
 ];
 
-/// The share of bad events over all [`BURN_WINDOWS`], and how many bad ones there were.
+/// The share of bad events over all [`BURN_WINDOWS`], and the number of bad events.
 ///
-/// Only the shortest window is read from raw series. The others are sums over what that records, one series a model instead of
-/// dozens an instance: three days of a hundred instances are read in a moment.
+/// Only the shortest window reads raw series. The others are sums over its recorded values, one series per model instead of dozens per instance,
+/// which makes three days of a hundred instances fast.
 #[derive(Clone, Debug)]
 pub struct Indicator {
     ratio: Vec<(Window, Rule)>,
     bad: Vec<(Window, Rule)>,
 }
 
-/// What an indicator is made of: recorded rates of bad events and of all, over [`SHORT`].
+/// The inputs of an indicator: recorded rates of bad events and of all events, over [`SHORT`].
 pub(super) struct Events<'a> {
     pub(super) level: Level,
     pub(super) stem: &'static str,
-    /// What the bad events are called in names of rules: `errors`, `slow`.
+    /// The word for bad events in names of rules: `errors`, `slow`.
     pub(super) bad_word: &'static str,
     pub(super) ratio_word: &'static str,
     pub(super) bad: &'a dyn Fn(Option<Window>) -> Expr,
@@ -65,18 +65,18 @@ impl Indicator {
         Self { ratio: ratios, bad: increases }
     }
 
-    /// Bad events before the shares that are made of them.
+    /// Bad events come before the shares built from them.
     pub(super) fn all(&self) -> impl Iterator<Item = &(Window, Rule)> {
         self.bad.iter().chain(&self.ratio)
     }
 
-    /// The share over `window`, which is one of [`BURN_WINDOWS`]; the one over the longest for any other.
+    /// The share over `window`, which must be one of [`BURN_WINDOWS`]; for any other, the share over the longest.
     #[must_use]
     pub fn over(&self, window: Window) -> &Rule {
         of_window(&self.ratio, window)
     }
 
-    /// How many bad events there were in `window`.
+    /// The number of bad events in `window`.
     #[must_use]
     pub fn bad_over(&self, window: Window) -> &Rule {
         of_window(&self.bad, window)
@@ -88,18 +88,17 @@ pub(super) fn of_window(rules: &[(Window, Rule)], window: Window) -> &Rule {
     &found.unwrap_or_else(|| &rules[rules.len() - 1]).1
 }
 
-/// What is promised, how much of the budget is left, how fast it goes: series under the names that Sloth made usual, with the
-/// label `slo`.
+/// The objective, the remaining budget and the burn rate: series with the names that Sloth introduced, with the label `slo`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Budget {
-    /// The objective, a share.
+    /// The objective, a ratio.
     pub objective: Rule,
-    /// What may be bad: one minus the objective.
+    /// The error budget: one minus the objective.
     pub budget: Rule,
-    /// How many times as fast as it may the budget goes, over five minutes.
+    /// The burn rate: how many times faster than allowed the budget is consumed, over five minutes.
     pub burn_rate: Rule,
-    /// The share of the budget that is left over the objectives' window; below 0 where more was bad than promised.
+    /// The remaining share of the budget over the period of the objectives; negative if the objective is missed.
     pub left: Rule,
 }
 
@@ -136,12 +135,12 @@ impl Budget {
     }
 }
 
-/// What a share of 0.995 leaves, without the dust of binary fractions.
+/// One minus the objective, rounded so that it has no binary fractions.
 pub(crate) fn budget_of(objective: f64) -> f64 {
     ((1.0 - objective) * 1e9).round() / 1e9
 }
 
-/// The expression for each set of settings, of the series that they are for.
+/// The expression for each set of settings, restricted to its series.
 pub(crate) fn by_cell(slo: &Slo, told: Told, make: impl Fn(&Slo) -> Expr) -> Expr {
     let mut groups: Vec<(Expr, Vec<Region>)> = Vec::new();
     for cell in slo.cells(told) {

@@ -10,11 +10,11 @@ use crate::{
 
 /// Median, 95th and 99th percentile over five minutes.
 ///
-/// Buckets are the most of what a service exports: they are read once, and the quantiles from what is recorded of them.
+/// Most exported series are buckets. They are read once, and the quantiles are computed from the recorded buckets.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Quantiles {
-    /// Observations a second at or below each bound.
+    /// Observations per second at or below each bound.
     pub buckets: Rule,
     /// The median.
     pub p50: Rule,

@@ -1,4 +1,4 @@
-//! What values can be, and what to say when they cannot.
+//! The checks of values, and their messages.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,13 @@ use super::{Bounds, Slo, histogram_of};
 
 pub(super) type Checked = garde::Result;
 
-/// A part of `slo.yaml` that is checked. Not garde's own trait, which would be in our public API: a new garde would be a new version of ours.
+/// A part of `slo.yaml` that can be checked. Not garde's own trait, which would be in our public API: a new garde version would require a new major
+/// version of this crate.
 pub(super) trait Section {
     fn check(&self, findings: &mut Findings<'_>);
 }
 
-/// What is wrong, each with the path of its field.
+/// All problems, each with the path of its field.
 pub(super) struct Findings<'a> {
     pub(super) bounds: &'a Bounds,
     path: Path,
@@ -50,7 +51,7 @@ impl Findings<'_> {
     }
 }
 
-/// Settings that serde-saphyr checks when it has read them, since it knows in which line each of them stands.
+/// Settings that serde-saphyr checks after reading them, because it knows the line of each.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 pub(super) struct CheckedSlo(pub(super) Slo);
@@ -90,11 +91,11 @@ pub(super) fn bound(row: &'static MetricDef) -> impl Fn(&f64, &Bounds) -> Checke
     }
 }
 
-/// A bucket bound of the histogram that a quantile can exceed: quantiles end at the last bound.
+/// A bucket bound of the histogram that a quantile can exceed: a quantile is never above the last bound.
 pub(super) fn bound_below_last(row: &'static MetricDef) -> impl Fn(&f64, &Bounds) -> Checked {
     move |value, own| match own.of(row) {
         [.., before, last] if value == last => Err(Error::new(format!(
-            "no quantile of {} is ever above {last}, its last bucket bound, so that this would never fire; \
+            "no quantile of {} is ever above {last}, its last bucket bound, so this alert would never fire; \
              the nearest is {before}",
             row.name
         ))),
@@ -102,7 +103,7 @@ pub(super) fn bound_below_last(row: &'static MetricDef) -> impl Fn(&f64, &Bounds
     }
 }
 
-/// A share that leaves a budget.
+/// A ratio that leaves a budget.
 pub(super) fn objective(value: &f64, _: &Bounds) -> Checked {
     if (0.5..1.0).contains(value) {
         return Ok(());
@@ -110,7 +111,7 @@ pub(super) fn objective(value: &f64, _: &Bounds) -> Checked {
     Err(Error::new(format!("{value} is not a valid objective: use a ratio of at least 0.5 and below 1, such as 0.995")))
 }
 
-/// A share.
+/// A ratio.
 pub(super) fn ratio(value: &f64, _: &Bounds) -> Checked {
     if *value > 0.0 && *value < 1.0 {
         return Ok(());
@@ -141,7 +142,7 @@ pub(super) fn whole_within(least: u32, most: u32) -> impl Fn(&u32, &Bounds) -> C
     }
 }
 
-#[allow(clippy::unnecessary_wraps, clippy::trivially_copy_pass_by_ref, reason = "a check like the others")]
+#[allow(clippy::unnecessary_wraps, clippy::trivially_copy_pass_by_ref, reason = "it has the type of the other checks")]
 pub(super) fn anything(_: &bool, _: &Bounds) -> Checked {
     Ok(())
 }
@@ -155,7 +156,7 @@ pub(super) fn number_within(least: f64, most: f64) -> impl Fn(&f64, &Bounds) -> 
     }
 }
 
-/// A name of a scrape job: anything that can stand in a file.
+/// A name of a scrape job: any name that can be in a file.
 pub(super) fn job(value: &str, _: &Bounds) -> Checked {
     if !value.is_empty() && !value.contains(char::is_control) {
         return Ok(());
@@ -167,7 +168,7 @@ pub(super) fn not_empty(jobs: &[String], _: &Bounds) -> Checked {
     if jobs.is_empty() { Err(Error::new("name at least one job")) } else { Ok(()) }
 }
 
-/// Each of them once: two alerts about one job would be told apart by nothing.
+/// Each of them once: two alerts about one job could not be distinguished.
 pub(super) fn distinct(jobs: &[String], _: &Bounds) -> Checked {
     match jobs.iter().enumerate().find(|(index, job)| jobs[..*index].contains(job)) {
         Some((_, job)) => Err(Error::new(format!("{job:?} is listed twice"))),
@@ -175,7 +176,7 @@ pub(super) fn distinct(jobs: &[String], _: &Bounds) -> Checked {
     }
 }
 
-/// Labels beside those that are there anyway.
+/// Additional labels, which must not exist already.
 pub(super) fn by_labels(labels: &[String], bounds: &Bounds) -> Checked {
     distinct(labels, bounds)?;
     let own = crate::vocabulary::TARGET_LABELS
@@ -214,7 +215,7 @@ pub(super) fn alert_names(names: &[String], bounds: &Bounds) -> Checked {
     }
 }
 
-/// Own bounds of histograms that there are.
+/// The service's own bounds of known histograms.
 pub(super) fn buckets(own: &BTreeMap<String, Vec<f64>>, _: &Bounds) -> Checked {
     for (name, bounds) in own {
         if histogram_of(name).is_none() {
@@ -227,7 +228,7 @@ pub(super) fn buckets(own: &BTreeMap<String, Vec<f64>>, _: &Bounds) -> Checked {
     Ok(())
 }
 
-/// Fit for a name in Kubernetes (RFC 1123).
+/// A valid name in Kubernetes (RFC 1123).
 pub(super) fn service_name(value: &str, _: &Bounds) -> Checked {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if (1..=63).contains(&value.len()) && value.bytes().all(fits) && !value.starts_with('-') && !value.ends_with('-') {
@@ -252,7 +253,7 @@ pub(super) fn runbooks(value: &str, _: &Bounds) -> Checked {
     Err(Error::new("use a URL or a folder, without a trailing slash"))
 }
 
-/// A label that targets can have.
+/// A label name for targets.
 pub(super) fn label(value: &str, _: &Bounds) -> Checked {
     let begins =
         value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !value.starts_with("__");
@@ -264,7 +265,7 @@ pub(super) fn label(value: &str, _: &Bounds) -> Checked {
     )))
 }
 
-/// Not below another field.
+/// Not lower than another field.
 pub(super) fn at_least<N: PartialOrd + std::fmt::Display + Copy>(
     field: &'static str,
     least: N,

@@ -1,10 +1,9 @@
 //! `slo.yaml`: objectives and alert thresholds, for all models and jobs and for some of them.
 //!
-//! Every line is optional. What is given is checked as a whole: a threshold on a histogram has to be the bound of one of its
-//! buckets, because between two bounds Prometheus interpolates, and above the last one it cannot see.
+//! Every line is optional. The file is checked as a whole: a threshold on a histogram must be one of its bucket bounds, because Prometheus
+//! interpolates between two bounds, and knows nothing above the last one.
 //!
-//! [`Override`]s say what is different for some models or jobs. Where several fit, all of them apply, later ones over earlier
-//! ones.
+//! [`Override`]s set different values for some models or jobs. If several match, all of them apply; later ones take precedence.
 //!
 //! ```
 //! use llm_metrics_monitoring::slo::Slo;
@@ -45,15 +44,15 @@ pub use settings::{
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Slo {
-    /// Where the metrics come from.
+    /// The origin of the metrics.
     pub service: Service,
-    /// What is promised.
+    /// The objectives.
     pub objectives: Objectives,
-    /// Alert thresholds, beside the objectives.
+    /// Thresholds of the other alerts.
     pub alerts: Alerts,
-    /// What is particular to the GPUs.
+    /// Settings for GPUs.
     pub gpu: Gpu,
-    /// How many replicas are wanted.
+    /// Settings for autoscaling.
     pub scaling: Scaling,
     /// Bucket bounds of histograms whose bounds the service has changed (`Builder::buckets`), by the default name of the metric.
     pub buckets: BTreeMap<String, Vec<f64>>,
@@ -61,7 +60,7 @@ pub struct Slo {
     pub labels: BTreeMap<String, String>,
     /// Alerts that are not generated, by name.
     pub disable: Vec<String>,
-    /// What is different for some models or jobs. Where several fit, all apply, later ones over earlier ones.
+    /// Different settings for some models or jobs. If several match, all of them apply; later ones take precedence.
     pub overrides: Vec<Override>,
 }
 
@@ -81,22 +80,22 @@ impl Section for Slo {
     }
 }
 
-/// Where the metrics come from.
+/// The origin of the metrics.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Service {
-    /// What the service is called, in exported objectives and in manifests.
+    /// The name of the service, in exported objectives and in manifests.
     pub name: String,
-    /// The scrape jobs of the servers. Alerts about missing targets look at these.
+    /// The scrape jobs of the servers. Alerts about missing targets use them.
     pub jobs: Vec<String>,
-    /// Labels that tell deployments of the same job apart, such as `cluster` and `namespace`: the scrape configuration gives them
-    /// to the targets. Everything that is aggregated by `job` is aggregated by them, too.
+    /// Labels that distinguish deployments of the same job, such as `cluster` and `namespace`. The scrape configuration sets them on the targets.
+    /// Everything that is aggregated by `job` is also aggregated by them.
     pub by: Vec<String>,
-    /// Where the runbooks are: the address of a folder, of which alerts and dashboards have links (`runbook_url`), or a folder, which
-    /// alerts name (`runbook`).
+    /// The location of the runbooks: the URL of a folder, to which alerts and dashboards link (`runbook_url`), or a folder, which alerts name
+    /// (`runbook`).
     pub runbooks: String,
-    /// The address of Alertmanager, for links that silence an alert.
+    /// The URL of Alertmanager, for links that silence an alert.
     pub alertmanager: String,
 }
 
@@ -115,12 +114,12 @@ impl Section for Service {
 }
 
 impl Service {
-    /// Where the runbook of an alert is.
+    /// The location of an alert's runbook.
     pub(crate) fn runbook(&self, alert: &str) -> String {
         format!("{}/{alert}.md", self.runbooks)
     }
 
-    /// Whether that can be opened in a browser.
+    /// Whether a browser can open it.
     pub(crate) fn serves_runbooks(&self) -> bool {
         ["http://", "https://"].iter().any(|scheme| self.runbooks.starts_with(scheme))
     }
@@ -138,7 +137,7 @@ impl Default for Service {
     }
 }
 
-/// The bucket bounds that thresholds are checked against: the catalogue's, or those that the service has.
+/// The bucket bounds for checking thresholds: the catalogue's, or those that the service has set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bounds(BTreeMap<String, Vec<f64>>);
 
@@ -148,7 +147,7 @@ impl Bounds {
     }
 }
 
-/// What is wrong with a `slo.yaml`, with the line and the field.
+/// Why a `slo.yaml` is invalid, with the line and the field.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
@@ -160,12 +159,12 @@ impl Slo {
     /// Reads the text of a `slo.yaml` and checks it.
     ///
     /// # Errors
-    /// When it is no YAML, has a field that is not known, or a value that cannot be.
+    /// If it is not YAML, has an unknown field, or an invalid value.
     pub fn parse(text: &str) -> Result<Self, InvalidSlo> {
-        // What cannot be read is told by the reading below.
+        // The second parse below reports errors of this one.
         let own = serde_saphyr::from_str_with_options::<Option<Self>>(text, options()).ok().flatten();
         let bounds = own.map(|slo| slo.bounds()).unwrap_or_default();
-        // A file of comments alone is a document of nothing.
+        // A file with only comments is an empty document.
         match serde_saphyr::from_str_with_options_context_valid::<Option<CheckedSlo>>(text, options(), &bounds) {
             Ok(slo) => {
                 let slo = slo.map(|checked| checked.0).unwrap_or_default();
@@ -180,7 +179,7 @@ impl Slo {
         }
     }
 
-    /// The settings that hold for a model of a job: these, with every override that fits.
+    /// The settings for a model of a job: these, with every override that matches.
     #[must_use]
     pub fn effective(&self, job: &str, model: &str) -> Self {
         let mut slo = Self { overrides: Vec::new(), ..self.clone() };
@@ -190,7 +189,7 @@ impl Slo {
         slo
     }
 
-    /// The settings that hold for a job, whatever its models: these, with every override for jobs alone that fits.
+    /// The settings for a job, whatever its models: these, with every matching override that only names jobs.
     #[must_use]
     pub fn of_job(&self, job: &str) -> Self {
         let mut slo = Self { overrides: Vec::new(), ..self.clone() };
@@ -200,7 +199,7 @@ impl Slo {
         slo
     }
 
-    /// The bucket bounds of a histogram, as the service has them.
+    /// The bucket bounds of a histogram in the service.
     #[must_use]
     pub fn bounds_of<'a>(&'a self, row: &'a MetricDef) -> &'a [f64] {
         self.buckets.get(row.name).map_or(row.buckets, Vec::as_slice)
@@ -210,7 +209,7 @@ impl Slo {
         Bounds(self.buckets.clone())
     }
 
-    /// Each override's settings as they hold in the end: what two fields have to do with each other.
+    /// The resulting settings of each override, to check fields that depend on each other.
     fn check_overrides(&self) -> Result<(), String> {
         for (index, one) in self.overrides.iter().enumerate() {
             let mut slo = Self { overrides: Vec::new(), ..self.clone() };
@@ -235,12 +234,12 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::options! { with_snippet: false }
 }
 
-/// The field that cannot be read. Those that can be read and are wrong are in the message already.
+/// The field that cannot be read. The message already has the path of fields that can be read but are invalid.
 fn stopped_at(text: &str) -> Option<String> {
     let mut field = None;
     let _ = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
         serde_path_to_error::deserialize::<_, Option<Slo>>(yaml).map_err(|error| {
-            // It ends so where it is the key that cannot be read.
+            // The message has this end if a key cannot be read.
             field = Some(error.path().to_string().trim_end_matches(".?").to_owned());
             error.into_inner()
         })
@@ -248,7 +247,7 @@ fn stopped_at(text: &str) -> Option<String> {
     field.filter(|field| field != "." && field != "?")
 }
 
-/// The histograms of the catalogue, whose bounds can be another service's own.
+/// The histograms of the catalogue whose bounds a service may change.
 pub(crate) fn histogram_of(name: &str) -> Option<&'static MetricDef> {
     catalog::all().find(|row| row.kind == Kind::Histogram && row.name == name)
 }

@@ -1,4 +1,4 @@
-//! What is different for some models or jobs, and how the space of both falls into regions with one set of settings each.
+//! Overrides for some models or jobs, and the regions of models and jobs with one set of settings each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,33 +11,33 @@ use super::{
 };
 use crate::promql::select::{Compare, Matcher};
 
-/// Settings of some models or jobs. What is not said stays as it is for all.
+/// Settings of some models or jobs. Fields that are not set keep their general value.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Override {
-    /// What alerts call it, in the label `override`; by default its models or jobs.
+    /// Its name in the alerts' label `override`; by default its models or jobs.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// The models, as the label `model` has them; all where there are none.
+    /// The models, by their value of the label `model`; empty for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
-    /// The scrape jobs; all where there are none.
+    /// The scrape jobs; empty for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<String>,
-    /// What is promised for them.
+    /// Their objectives.
     #[serde(skip_serializing_if = "PartialObjectives::is_empty")]
     pub objectives: PartialObjectives,
     /// Their alert thresholds.
     #[serde(skip_serializing_if = "PartialAlerts::is_empty")]
     pub alerts: PartialAlerts,
-    /// Their GPUs: by jobs alone, since GPUs do not know models.
+    /// Their GPU settings: only by job, because GPUs have no models.
     #[serde(skip_serializing_if = "PartialGpu::is_empty")]
     pub gpu: PartialGpu,
-    /// Their replicas: by jobs alone.
+    /// Their replicas: only by job.
     #[serde(skip_serializing_if = "PartialScaling::is_empty")]
     pub scaling: PartialScaling,
-    /// Labels that their alerts get, beside those of all.
+    /// Additional labels of their alerts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Alerts that are not generated for them, by name.
@@ -75,7 +75,7 @@ impl Override {
         Self { jobs: jobs.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// Whether it is for that. What has no model is reached by overrides without models alone.
+    /// Whether it applies. Overrides with models do not apply to series without a model.
     pub(crate) fn fits(&self, job: &str, model: Option<&str>) -> bool {
         let among = |list: &[String], value: Option<&str>| {
             list.is_empty() || value.is_some_and(|value| list.iter().any(|one| one == value))
@@ -98,7 +98,7 @@ impl Override {
     }
 }
 
-/// What one override alone cannot tell.
+/// Checks that need the other overrides.
 pub(super) fn check_all(overrides: &[Override], _: &Bounds) -> Checked {
     for (index, one) in overrides.iter().enumerate() {
         let wrong = |message: String| Err(Error::new(format!("[{index}]: {message}")));
@@ -124,38 +124,38 @@ pub(super) fn check_all(overrides: &[Override], _: &Bounds) -> Checked {
     Ok(())
 }
 
-/// The labels that overrides tell apart.
+/// The labels by which overrides differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     /// Job and model.
     ByModel,
-    /// The job alone.
+    /// Only the job.
     ByJob,
-    /// Nothing: there is one set of settings.
+    /// None: there is one set of settings.
     Alike,
 }
 
-/// A set of values of a label: those that are listed, or all but those.
+/// A set of label values: the listed ones, or all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Values {
     Of(BTreeSet<String>),
     AllBut(BTreeSet<String>),
 }
 
-/// Series by their job and model.
+/// Series, by their job and model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Region {
     pub(crate) jobs: Values,
     pub(crate) models: Values,
 }
 
-/// A region in which one set of settings holds.
+/// A region with one set of settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) region: Region,
-    /// The names of the overrides that hold there.
+    /// The names of its overrides.
     pub(crate) name: String,
-    /// What holds there, without further overrides.
+    /// Its settings, without further overrides.
     pub(crate) slo: Slo,
 }
 
@@ -168,7 +168,7 @@ impl Values {
         if list.is_empty() { Self::all() } else { Self::Of(list.iter().cloned().collect()) }
     }
 
-    /// Both, where there is anything in both.
+    /// The intersection, unless it is empty.
     fn and(&self, other: &Self) -> Option<Self> {
         let both = match (self, other) {
             (Self::Of(a), Self::Of(b)) => Self::Of(a & b),
@@ -185,7 +185,7 @@ impl Values {
         }
     }
 
-    /// What selects them; nothing where it is all there are.
+    /// The matchers that select them; none if it contains everything.
     pub(crate) fn matcher(&self, label: &'static str) -> Option<Matcher> {
         let (one, more, values) = match self {
             Self::Of(values) => (Compare::Equal, Compare::OneOf, values),
@@ -195,7 +195,7 @@ impl Values {
         (!values.is_empty()).then(|| Matcher::new(label, compare, values.iter().cloned()))
     }
 
-    /// One of them: `usual`, if it is.
+    /// One of its values: `usual`, if it contains that.
     pub(crate) fn one(&self, usual: &str) -> String {
         match self {
             Self::Of(values) if values.contains(usual) => usual.to_owned(),
@@ -218,7 +218,7 @@ impl Region {
         Some(Self { jobs: self.jobs.and(&other.jobs)?, models: self.models.and(&other.models)? })
     }
 
-    /// What is in it and not in the other.
+    /// The values that are in it and not in the other.
     fn without(&self, other: &Self) -> Vec<Self> {
         let Some(both) = self.and(other) else { return vec![self.clone()] };
         let other_models = other.models.not().and_then(|rest| self.models.and(&rest));
@@ -230,7 +230,7 @@ impl Region {
 }
 
 impl Slo {
-    /// The regions in which other settings hold; the one where no override does comes first.
+    /// The regions with different settings; first the one without overrides.
     pub(crate) fn cells(&self, told: Told) -> Vec<Cell> {
         let base = Self { overrides: Vec::new(), ..self.clone() };
         let mut cells = vec![Cell { region: Region::all(), name: String::new(), slo: base }];

@@ -1,5 +1,5 @@
-//! The sections of `slo.yaml`, each in two forms: as it holds, with a default for everything, and as an override says it, where
-//! every field may be left out.
+//! The sections of `slo.yaml`, each in two forms: the settings, with a default for every field, and the partial form of an override, in which every
+//! field is optional.
 
 use llm_metrics::catalog;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ macro_rules! section {
             }
         }
 
-        #[doc = concat!("What an override says of [`", stringify!($section), "`]: what is `None` stays as it is.")]
+        #[doc = concat!("The fields of an override for [`", stringify!($section), "`]. `None` keeps the general value.")]
         #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
         #[serde(default, deny_unknown_fields)]
         #[non_exhaustive]
@@ -74,20 +74,20 @@ macro_rules! section {
     };
 }
 
-/// What is promised. The rest is the error budget, and alerts watch how fast it goes.
+/// The objectives. The rest is the error budget, and alerts watch its burn rate.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Objectives {
-    /// The share of requests that succeed, of those that succeed or fail through the server's fault.
+    /// Successful requests divided by successful and failed requests. Errors of callers do not count.
     pub availability: f64,
     /// The first token.
     pub time_to_first_token: TimeToFirstToken,
     /// The gaps between tokens.
     pub inter_token_latency: InterTokenLatency,
-    /// The share of requests that meet each objective that the server itself was given (`llm_slo_requests_total`).
+    /// The share of requests that meet each objective that is configured in the server (`llm_slo_requests_total`).
     pub attainment: f64,
-    /// Days over which the objectives hold: the period of the error budgets.
+    /// The period of the error budgets, in days.
     pub window_days: u32,
 }
 
@@ -114,12 +114,12 @@ impl Default for Objectives {
     }
 }
 
-/// What an override says of [`Objectives`]: what is `None` stays as it is.
+/// The fields of an override for [`Objectives`]. `None` keeps the general value.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PartialObjectives {
-    /// The share of requests that succeed, of those that succeed or fail through the server's fault.
+    /// Successful requests divided by successful and failed requests. Errors of callers do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub availability: Option<f64>,
     /// The first token.
@@ -128,7 +128,7 @@ pub struct PartialObjectives {
     /// The gaps between tokens.
     #[serde(skip_serializing_if = "PartialInterTokenLatency::is_empty")]
     pub inter_token_latency: PartialInterTokenLatency,
-    /// The share of requests that meet each objective that the server itself was given (`llm_slo_requests_total`).
+    /// The share of requests that meet each objective that is configured in the server (`llm_slo_requests_total`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attainment: Option<f64>,
 }
@@ -161,14 +161,14 @@ impl PartialObjectives {
 }
 
 section! {
-    /// The share of streams that have their first token in time.
+    /// The share of streams with their first token in time.
     TimeToFirstToken / PartialTimeToFirstToken {
-        /// In time: seconds, a bucket bound of `llm_time_to_first_token_seconds`.
+        /// The limit in seconds, a bucket bound of `llm_time_to_first_token_seconds`.
         seconds: f64 = 2.5, bound(&catalog::TIME_TO_FIRST_TOKEN);
-        /// The share of streams.
+        /// The objective: a share of streams.
         objective: f64 = 0.95, check::objective;
-        /// Whether a stream that ended without any token counts as late, whoever ended it. `false` where clients often give up at
-        /// once, as a search box does that asks with every letter.
+        /// Whether a stream that ended without any token counts as late, even if its client ended it. Set `false` if clients often disconnect early,
+        /// such as a search box that sends a request for each letter.
         count_tokenless: bool = true, check::anything;
     }
 }
@@ -176,77 +176,76 @@ section! {
 section! {
     /// The share of gaps between tokens that are short enough.
     InterTokenLatency / PartialInterTokenLatency {
-        /// Short enough: seconds, a bucket bound of `llm_inter_token_latency_seconds`.
+        /// The limit in seconds, a bucket bound of `llm_inter_token_latency_seconds`.
         seconds: f64 = 0.2, bound(&catalog::INTER_TOKEN_LATENCY);
-        /// The share of gaps.
+        /// The objective: a share of gaps.
         objective: f64 = 0.95, check::objective;
     }
 }
 
 section! {
-    /// Alert thresholds, beside the objectives.
+    /// Thresholds of the other alerts.
     Alerts / PartialAlerts {
-        /// Events that a share or a quantile needs in its window to say something: requests for a share of requests, streams
-        /// for a share of streams.
+        /// The least number of events in a window for a share or a quantile: requests for a share of requests, streams for a share of streams.
         least_events: f64 = 20.0, number_within(1.0, 1_000_000.0);
-        /// Bad events that an alert on a share needs in the window that decides: a single failure pages nobody.
+        /// The least number of bad events in the window of an alert on a share, so that a single failure causes no page.
         least_failures: f64 = 5.0, number_within(1.0, 1_000_000.0);
-        /// Seconds that the 95th percentile of the durations of successful requests may take.
+        /// The limit in seconds for the 95th percentile of the duration of successful requests.
         duration_p95_seconds: f64 = 10.0, bound_below_last(&catalog::REQUEST_DURATION);
-        /// Seconds that the 99th percentile of the durations of successful requests may take.
+        /// The limit in seconds for the 99th percentile of the duration of successful requests.
         duration_p99_seconds: f64 = 10.0, bound_below_last(&catalog::REQUEST_DURATION),
             not_below duration_p95_seconds;
-        /// Share of requests that may fail through the server's fault.
+        /// The limit for the share of failed requests. Errors of callers do not count.
         error_ratio: f64 = 0.05, ratio;
-        /// Share of requests that may be given up by their clients.
+        /// The limit for the share of cancelled requests.
         cancelled_ratio: f64 = 0.5, ratio;
-        /// Share of requests that may be rejected.
+        /// The limit for the share of rejected requests.
         rejected_ratio: f64 = 0.5, ratio;
-        /// Requests a second of a model that are too few, at an hour at which there were more the day before. 0 for none.
+        /// The lower limit of a model's requests per second, at an hour with more traffic on the day before. 0 for no limit.
         requests_per_second_min: f64 = 0.05, not_negative;
-        /// Requests a second of a model that are too many.
+        /// The upper limit of a model's requests per second.
         requests_per_second_max: f64 = 100.0, above_zero,
             not_below requests_per_second_min;
-        /// Requests that may wait at a target for ten minutes on end.
+        /// The limit for requests that wait at a target during ten minutes.
         queue_requests: f64 = 16.0, number_within(1.0, 1_000_000.0);
-        /// Share of answers that may be cut at the limit on tokens.
+        /// The limit for the share of answers that are cut at the token limit.
         cut_ratio: f64 = 0.2, ratio;
-        /// Share of the engine's KV cache that may be used.
+        /// The limit for the used share of the engine's KV cache.
         kv_cache_ratio: f64 = 0.95, ratio;
-        /// Seconds that a scrape may take: below the time-out of the scrape, at which there is no answer at all.
+        /// The limit for the duration of a scrape in seconds: less than the scrape timeout, because a scrape that times out has no duration.
         scrape_seconds: f64 = 2.0, number_within(0.01, 60.0);
     }
 }
 
 section! {
-    /// What is particular to the GPUs.
+    /// Settings for GPUs.
     Gpu / PartialGpu {
-        /// The engine takes the memory when it starts (vLLM, SGLang): a full memory is no news, and there are no alerts on it.
+        /// Whether the engine allocates all memory when it starts (vLLM, SGLang). Then memory is always full, and there are no alerts on it.
         memory_preallocated: bool = false, check::anything;
-        /// Share of the memory that may be used, before the warning about headroom.
+        /// The used share of memory above which a warning about headroom fires.
         memory_headroom_ratio: f64 = 0.8, ratio;
-        /// Share of the memory that may be used at all.
+        /// The limit for the used share of memory.
         memory_ratio: f64 = 0.9, ratio, not_below memory_headroom_ratio;
-        /// Alert when the memory will be full within so many hours.
+        /// Alert if the memory will be full within this many hours.
         memory_forecast_hours: f64 = 4.0, number_within(1.0, 168.0);
-        /// Seconds that the collector's readings may be old.
+        /// The limit for the age of the collector's readings in seconds.
         stale_seconds: f64 = 60.0, number_within(5.0, 3600.0);
-        /// The label by which a server and its GPUs belong together, for joules per token. `instance` where one process exports
-        /// both; otherwise one that the scrape configuration gives to both, such as `node`.
+        /// The label that joins a server and its GPUs, for joules per token: `instance` if one process exports both; otherwise a label that the
+        /// scrape configuration sets on both, such as `node`.
         join_label: String = "instance".to_owned(), label;
     }
 }
 
 section! {
-    /// How many replicas are wanted.
+    /// Settings for autoscaling.
     Scaling / PartialScaling {
-        /// Requests that one replica can have in flight and still keep the objectives: what a load test says.
+        /// Requests in flight with which one replica still meets the objectives. A load test measures this.
         requests_per_replica: f64 = 8.0, number_within(1.0, 100_000.0);
-        /// The Deployment that KEDA scales. Jobs with the same one are scaled by the sum of what they want.
+        /// The Deployment that KEDA scales. If several jobs share one, it gets the sum of their replicas.
         deployment: String = "llm-server".to_owned(), check::service_name;
-        /// Replicas that there always are.
+        /// The minimum number of replicas.
         replicas_min: u32 = 1, whole_within(0, 10_000);
-        /// Replicas that there are at most.
+        /// The maximum number of replicas.
         replicas_max: u32 = 8, whole_within(1, 10_000), not_below replicas_min;
     }
 }
