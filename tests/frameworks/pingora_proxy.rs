@@ -22,7 +22,7 @@ struct Proxy {
     upstream: SocketAddr,
 }
 
-/// What is seen of a request. pingora drops it when the request is over: what has not ended then is cancelled.
+/// The observation of a request. pingora drops it when the request is over. If the observation has not ended by then, the request is cancelled.
 #[derive(Default)]
 struct Seen {
     request: Option<ObservedRequest>,

@@ -13,7 +13,7 @@ fn app(metrics: &LlmMetrics) -> Router {
     Router::new().hoop(measured).push(Router::with_path("v1/chat/completions").post(chat))
 }
 
-/// salvo's body again: its handlers take no other.
+/// Converts the body back to salvo's type, the only one that its handlers accept.
 fn body(body: RequestBody<ReqBody>) -> ReqBody {
     ReqBody::Boxed { inner: Box::pin(body.map_err(Into::into)), fuse_config: None }
 }
@@ -36,7 +36,7 @@ async fn chat(request: &mut Request, response: &mut Response) {
         }
         Answer::Json(answer) => {
             response.add_header("content-type", "application/json", true).unwrap();
-            response.add_header("content-length", answer.len(), true).unwrap(); // which salvo does not set behind a layer of tower's
+            response.add_header("content-length", answer.len(), true).unwrap(); // salvo does not set it behind a tower layer
             response.write_body(answer).unwrap();
         }
         Answer::Busy => drop(response.status_code(StatusCode::SERVICE_UNAVAILABLE)),

@@ -3,7 +3,7 @@ use axum::{Router, routing::post};
 use llm_metrics::LlmMetrics;
 use tonic::service::Routes;
 
-/// Both on one port: what `/v1` is asked is measured, gRPC passes beside it.
+/// Both on one port: requests to `/v1` are measured, gRPC calls are not.
 fn app(metrics: &LlmMetrics, grpc: Routes) -> Router {
     Router::new().route("/v1/chat/completions", post(chat)).layer(metrics.layer()).merge(grpc.into_axum_router())
 }

@@ -77,7 +77,7 @@ fn write_labels(page: &mut String, labels: &[LabelDef]) {
 }
 
 fn write_buckets(page: &mut String, sections: &[Section]) {
-    page.push_str("## Buckets\n\n| histogram | upper bounds, beside `+Inf` |\n| --- | --- |\n");
+    page.push_str("## Buckets\n\n| histogram | upper bounds, in addition to `+Inf` |\n| --- | --- |\n");
     let histograms = sections.iter().flat_map(|section| section.metrics).filter(|row| row.kind == Kind::Histogram);
     for row in histograms {
         let bounds = row.buckets.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");

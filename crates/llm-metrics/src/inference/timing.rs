@@ -1,8 +1,8 @@
-//! When tokens came, and how many of them.
+//! When tokens arrived, and how many.
 
 use std::{num::NonZeroU64, time::Duration};
 
-/// A time, in as little room as it needs, and no more where it is not known: nanoseconds plus one.
+/// A time in little memory: nanoseconds plus one, or 0 if it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Time(NonZeroU64);
 
@@ -16,7 +16,7 @@ impl Time {
         Duration::from_nanos(self.0.get() - 1)
     }
 
-    /// How long it is after an earlier one.
+    /// The time since an earlier one.
     pub(super) const fn since(self, earlier: Self) -> Self {
         Self(NonZeroU64::MIN.saturating_add(self.0.get().saturating_sub(earlier.0.get())))
     }
@@ -26,31 +26,30 @@ impl Time {
     }
 }
 
-/// The times of one answer's tokens, as they came over the wire or were reported by hand; all since the request's arrival.
+/// The times of one answer's tokens, on the wire or as reported; all relative to the arrival of the request.
 #[derive(Debug, Default)]
 pub(super) struct TokenTiming {
     pub(super) first: Option<Time>,
     pub(super) last: Option<Time>,
-    /// The first text of the answer, unless a tag that comes later says that it was reasoning.
+    /// The first text of the answer, unless a later tag shows that it was reasoning.
     pub(super) answer: Option<Time>,
-    /// The last choice to finish did so then: its reason comes with its last token, which may have no text.
+    /// The finish reason of the last choice to finish. It arrives with its last token, which may have no text.
     pub(super) finished: Option<Time>,
     pub(super) max_gap: Option<Time>,
-    /// None while there is but one choice.
+    /// `None` while there is only one choice.
     #[allow(clippy::box_collection, reason = "a third of a vector's size, in the state of every request")]
     each: Option<Box<Vec<EachChoice>>>,
-    /// None while no engine reports its tokens live.
+    /// `None` while no engine reports its tokens live.
     engine: Option<Box<EngineSteps>>,
-    /// Events that bore a token.
+    /// Events with a token.
     pub(super) events: u32,
-    /// How many tokens and events came at `first`, and whether the tokens were counted rather than taken for one an event.
+    /// The number of tokens and events at `first`, and whether the tokens were counted or assumed to be one per event.
     pub(super) first_tokens: u32,
     pub(super) first_events: u32,
     pub(super) first_counted: bool,
-    /// Text of the answer has come in this frame, whose time is not known yet.
+    /// Text of the answer arrived in this frame, whose time is not known yet.
     pub(super) answered: bool,
-    /// The last of these events had usage, with so many output tokens. Where it had none, the next count says nothing about its
-    /// own event alone.
+    /// The output tokens that the last of these events reported, if it did. Otherwise, the next count says nothing about its own event alone.
     counted: bool,
     usage_tokens: u32,
 }
@@ -58,16 +57,16 @@ pub(super) struct TokenTiming {
 /// One choice of several.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct EachChoice {
-    /// Its output tokens by usage that is its own.
+    /// Its output tokens, from usage for this choice.
     pub(super) tokens: u32,
-    /// Its events that bore a token.
+    /// Its events with a token.
     pub(super) events: u32,
-    /// Tokens that came in this frame, whose time is not known yet.
+    /// Tokens arrived in this frame, whose time is not known yet.
     pending: u32,
     last: Option<Time>,
 }
 
-/// So many tokens came in the time that each took.
+/// The number of tokens, and the time per token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Samples {
     pub(super) seconds: f64,
@@ -75,7 +74,7 @@ pub(super) struct Samples {
 }
 
 impl TokenTiming {
-    /// Makes room for a choice, once there is another one beside the first, of which `own` tokens were reported so far.
+    /// Makes room for a choice, when there is a second one. `own` tokens of the first choice were reported so far.
     pub(super) fn make_room(&mut self, place: usize, own: u32) {
         if place == 0 || self.each().len() > place {
             return;
@@ -85,7 +84,7 @@ impl TokenTiming {
         self.each.get_or_insert_with(|| Box::new(vec![first])).resize(place + 1, EachChoice::default());
     }
 
-    /// What is known of each choice; empty while there is but one.
+    /// The state of each choice; empty while there is only one.
     pub(super) fn each(&self) -> &[EachChoice] {
         self.each.as_deref().map_or(&[], Vec::as_slice)
     }
@@ -99,8 +98,8 @@ impl TokenTiming {
         self.each.is_some()
     }
 
-    /// An event has ended that bore tokens, in the choices `texts`, a bit each; `total` output tokens were reported
-    /// in it. Returns how many tokens it bore.
+    /// Call it at the end of an event with tokens, in the choices `texts` (one bit each). `total` output tokens were reported in it. Returns its
+    /// number of tokens.
     #[inline]
     pub(super) fn event(&mut self, texts: u32, total: Option<u64>) -> u64 {
         self.events = self.events.saturating_add(1);
@@ -132,7 +131,7 @@ impl TokenTiming {
         }
     }
 
-    /// The first tokens came, in `events` events.
+    /// The first tokens arrived, in `events` events.
     pub(super) fn begin(&mut self, now: Time, tokens: u64, events: u64) {
         self.first = Some(now);
         self.first_events = u32::try_from(events).unwrap_or(u32::MAX);
@@ -142,18 +141,18 @@ impl TokenTiming {
         self.each_sampled(now, now, |_| {});
     }
 
-    /// Nobody saw a token for so long.
+    /// The time since the last token.
     pub(super) fn gap(&mut self, gap: Time) {
         self.max_gap = self.max_gap.max(Some(gap));
     }
 
-    /// How many tokens an engine that reports them live had for these events, of `tokens` in `steps` steps so far.
+    /// The number of inter-token samples for these events, if an engine reports its tokens live: `tokens` in `steps` steps so far.
     pub(super) fn live(&mut self, tokens: u64, steps: u32, events: u64) -> u64 {
         let first = self.first.is_none();
         self.engine.get_or_insert_default().tokens_of(tokens, steps, events, first)
     }
 
-    /// Tokens came after others: how long each took.
+    /// Tokens arrived after others: the time per token.
     pub(super) fn sample(&mut self, gap: Time, tokens: u64) -> Option<Samples> {
         let mut seconds = gap.seconds();
         if let Some(engine) = &mut self.engine {
@@ -167,8 +166,7 @@ impl TokenTiming {
         }
     }
 
-    /// The same for each choice that had tokens: since its last ones, or, where it had none yet, since `before`, the
-    /// last ones of any.
+    /// The same for each choice with tokens: since its last ones, or, if it had none yet, since `before`, the last tokens of any choice.
     pub(super) fn each_sampled(&mut self, now: Time, before: Time, mut sample: impl FnMut(Samples)) {
         for choice in self.each_mut() {
             let count = std::mem::take(&mut choice.pending);
@@ -180,22 +178,22 @@ impl TokenTiming {
     }
 }
 
-/// What an engine that reports its tokens live had reported when the wire showed some.
+/// The state of an engine's live reports when tokens arrived on the wire.
 #[derive(Debug, Default)]
 struct EngineSteps {
-    /// Tokens and steps by then, both modulo 2³², and how many tokens a step had.
+    /// Tokens and steps so far, both modulo 2³², and the tokens per step.
     tokens: u32,
     steps: u32,
     step: u32,
-    /// Tokens that had a sample of inter-token latency.
+    /// Tokens with a sample of inter-token latency.
     sampled: u32,
     /// The time of events without a newly reported token, in seconds: it is carried over to the next sample.
     unsampled: f64,
 }
 
 impl EngineSteps {
-    /// How many samples these events are. The engine may be ahead of the wire, so that the steps since the last event are not those of the event: its
-    /// tokens *per step* are taken, and no token is sampled twice. The `first` tokens have no gap.
+    /// The number of samples for these events. The engine may be ahead of the wire, so the steps since the last event are not those of the event: its
+    /// tokens *per step* are used, and no token is sampled twice. The `first` tokens have no gap.
     fn tokens_of(&mut self, tokens: u64, steps: u32, events: u64, first: bool) -> u64 {
         let new_tokens = (tokens as u32).wrapping_sub(std::mem::replace(&mut self.tokens, tokens as u32));
         let new_steps = steps.wrapping_sub(std::mem::replace(&mut self.steps, steps));

@@ -1,4 +1,4 @@
-//! Tracks one request: facts in, observations out at the right moment, and a guard that loses nothing.
+//! Tracks one request: receives facts, records observations when they happen, and records the end even if the request is dropped.
 
 mod answer;
 mod measured;
@@ -25,7 +25,7 @@ use crate::{
     wire::{Counts, Framing, Route, Timings},
 };
 
-/// A request from its arrival to its end. Dropping it settles it.
+/// A request from its arrival to its end. Dropping it records the end.
 ///
 /// ```text
 ///               ┌─ Stage::InFlight ────────────────────────────────┐
@@ -33,50 +33,51 @@ use crate::{
 ///               └──────────────────────────────────────────────────┘
 /// ```
 ///
-/// Beside the stage, `accepted` says whether the model's name may become a label: after a response head with a status of 2xx, or a token that the engine
-/// reported. How far the answer came is its [`AnswerState`], which is read at the end, and decides about the outcome together with how the transport ended.
+/// In addition to the stage, `accepted` says whether the model's name may become a label: after a response head with a status of 2xx, or a token that
+/// the engine reported. The progress of its answer is the [`AnswerState`], which is evaluated at the end, and decides the outcome together with the
+/// end of the transport.
 pub(crate) struct RequestTracker {
     pub(super) shared: Arc<SharedRequest>,
     started: Instant,
     proxy: bool,
     manual: bool,
     stage: Stage,
-    /// The status of the response's head, once there is one.
+    /// The status of the response head, if there is one.
     status: Option<NonZeroU16>,
     accepted: bool,
-    /// Whether the answer is streamed; what the request asked for until the answer shows.
+    /// Whether the answer is streamed. Before there is an answer: whether the request asked for it.
     stream: Option<bool>,
     pub(super) timing: TokenTiming,
-    /// Where the request did not name one, which is rare: a thin pointer will do.
+    /// If the request did not name one, which is rare: a thin pointer is enough.
     answer_model: Option<Box<Box<str>>>,
-    /// What was read of the answer.
+    /// The state of the answer.
     pub(super) answer: Answer,
     usage: ReportedUsage,
-    /// The engine's own measurements, where the answer has them.
+    /// The engine's own timings, if the answer has them.
     timings: Option<Box<Timings>>,
-    /// What the event at hand has reported of counts.
+    /// The counts in the current event.
     counts: Counts,
     span: RequestSpan,
-    /// The checks of what the model says, while there is an answer that is read.
+    /// The output checks, while an answer is read.
     pub(super) quality: Option<Box<OutputQuality>>,
 }
 
-/// Where a request is between its arrival and its end.
+/// The stage of a request between its arrival and its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// It is in the gauge of requests in flight, in this phase.
     InFlight(Phase),
-    /// It has been recorded. Nothing changes it any more.
+    /// It has been recorded, and does not change any more.
     Settled,
 }
 
-/// What the route of a request says about it.
+/// The facts about a request from its route.
 #[derive(Clone, Copy)]
 pub(crate) struct RouteFacts {
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
     pub(crate) protocol: Protocol,
-    /// Whether an answer is a stream where nothing says whether it is.
+    /// Whether an answer is streamed by default.
     pub(crate) streams_by_default: bool,
 }
 
@@ -89,11 +90,11 @@ impl RouteFacts {
 
 /// What an event was.
 pub(super) struct EventEnd {
-    /// How many tokens it bore: 0 for an event that bore none.
+    /// The number of its tokens.
     pub(super) tokens: u64,
-    /// A choice is finished that was open.
+    /// An open choice has finished.
     pub(super) finished: bool,
-    /// There is news about counts.
+    /// It has counts.
     pub(super) counted: bool,
 }
 
@@ -148,7 +149,7 @@ impl RequestTracker {
         self.started
     }
 
-    /// The response's head came. `stream`: whether it says that the answer is streamed, if it says anything about it.
+    /// The response head arrived. `stream`: whether it says that the answer is streamed, if it says so.
     pub(crate) fn head(&mut self, status: u16, stream: Option<bool>, framing: Option<Framing>) {
         let (asked_stream, choices) = {
             let reports = self.shared.reports();
@@ -157,7 +158,7 @@ impl RequestTracker {
         self.status = NonZeroU16::new(status);
         self.stream = stream.or(asked_stream);
         self.answer.requested_choices = choices.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX));
-        // A completion has as many choices as prompts.
+        // A completion has one choice per prompt.
         self.answer.one_choice = choices == Some(1) && self.shared.route.operation == Operation::Chat;
         self.answer.framing = framing;
         if (200..300).contains(&status) {
@@ -171,7 +172,7 @@ impl RequestTracker {
         }
     }
 
-    /// The request is being served: its model's name may be learnt.
+    /// The request was accepted: its model's name may be learnt.
     pub(super) fn accept(&mut self) {
         self.accepted = true;
     }
@@ -182,7 +183,7 @@ impl RequestTracker {
         self.stream = Some(streamed);
     }
 
-    /// A step that was reported by hand.
+    /// A step that was reported without a wire.
     pub(super) fn step(&mut self, at: Instant, part: Part, tokens: u64) {
         if self.stage == Stage::Settled {
             return;
@@ -205,7 +206,7 @@ impl RequestTracker {
         self.shared.asked_for_stream()
     }
 
-    /// The answer's first bytes say how it is made up.
+    /// The framing of the answer, from its first bytes.
     pub(super) fn begins(&mut self, framing: Result<Framing, SkipReason>) {
         match framing {
             Ok(framing) => {
@@ -216,7 +217,7 @@ impl RequestTracker {
         }
     }
 
-    /// What follows of the body cannot be read: from here on, transport decides.
+    /// The rest of the body cannot be read: from here on, the transport decides.
     pub(crate) fn stop_inspecting(&mut self, reason: SkipReason) {
         self.answer.framing = None;
         self.forget_quality();
@@ -238,12 +239,12 @@ impl RequestTracker {
         }
     }
 
-    /// The model that answers, where nothing else names one.
+    /// The model in the answer, which is used if there is no other name.
     fn answered_by(&self) -> Option<&str> {
         self.answer_model.as_ref().map(|name| &***name)
     }
 
-    /// Text of an answer as its reader sees it, tags and all.
+    /// Text of an answer, including tags.
     #[inline]
     pub(super) fn answer_text(&mut self, choice: u32, fragment: &[u8]) {
         if self.answer.answer_text(choice, fragment) {
@@ -252,13 +253,13 @@ impl RequestTracker {
         }
     }
 
-    /// So many tokens of reasoning were reported by hand.
+    /// Reasoning tokens that were reported without a wire.
     pub(super) fn reasoned(&mut self, tokens: u64) {
         self.answer.reasoned();
         self.shared.add_reasoning(tokens);
     }
 
-    /// Ends an event that was nothing but a text of this choice, as [`end_event`](Self::end_event) would; returns how many tokens it bore.
+    /// Ends an event that consisted of a text of this choice, like [`end_event`](Self::end_event). Returns its number of tokens.
     #[inline]
     pub(super) fn end_lone_text(&mut self, choice: u32) -> u64 {
         self.timing.answered |= self.answer.end_lone_text(choice);
@@ -268,7 +269,7 @@ impl RequestTracker {
         self.timing.event(bit(choice), None)
     }
 
-    /// Ends the event at hand.
+    /// Ends the current event.
     #[inline]
     pub(super) fn end_event(&mut self) -> EventEnd {
         let event = self.answer.end_event();

@@ -1,4 +1,4 @@
-//! Token counts as the answer reports them, event by event.
+//! Token counts in the answer, event by event.
 
 use super::timing::EachChoice;
 use crate::{
@@ -6,44 +6,44 @@ use crate::{
     wire::{Counts, Finality},
 };
 
-/// What was reported so far. A count never falls, and a place-holder is no count.
+/// The counts so far. A count never decreases, and a placeholder is not a count.
 #[derive(Debug, Default)]
 pub(super) struct ReportedUsage {
     counts: Counts,
-    /// How many events had borne a token when output tokens were last reported.
+    /// The number of events with a token when output tokens were last reported.
     as_of: u32,
-    /// The protocol says that this is all.
+    /// The protocol defines these counts as final.
     is_final: bool,
-    /// In an event about one choice, the count is that choice's alone (vLLM's `continuous_usage_stats`).
+    /// In an event about one choice, the count is that of this choice (vLLM's `continuous_usage_stats`).
     by_choice: bool,
 }
 
-/// What a count of output tokens is worth.
+/// The reliability of a count of output tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
-    /// Nobody reported one, or only a place-holder.
+    /// None was reported, or only a placeholder.
     Unknown,
     Tokens(u64),
-    /// It is less than was seen.
+    /// It is lower than the number of tokens seen.
     Implausible,
 }
 
-/// An event that reported counts.
+/// An event with counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UsageUpdate {
     pub(super) counts: Counts,
     pub(super) finality: Finality,
-    /// The place of the choice that the event is about, where it is about one.
+    /// The slot of the choice that the event is about, if there is one.
     pub(super) choice: Option<usize>,
     pub(super) bears_token: bool,
-    /// It may be the last one about its choice: it has a reason, or no text.
+    /// It may be the last event about its choice: it has a finish reason, or no text.
     pub(super) may_be_last: bool,
-    /// How many events have borne a token, this one included.
+    /// The number of events with a token so far, including this one.
     pub(super) events: u32,
 }
 
 impl ReportedUsage {
-    /// Takes over what an event has reported. `each` has the counts of each choice, and is empty where there is one.
+    /// Stores the counts of an event. `each` has the counts of each choice, and is empty if there is only one.
     pub(super) fn update(&mut self, update: UsageUpdate, each: &mut [EachChoice]) {
         let (before, mut all) = (Usage::from(self.counts), Usage::from(update.counts));
         let replaces = update.finality == Finality::Final && !self.is_final;
@@ -64,18 +64,18 @@ impl ReportedUsage {
             self.is_final |= update.finality == Finality::Final;
         }
         let known = highest(before, all);
-        // What was said of the input before may have been an estimate: the last word counts, if it is less, too.
+        // An earlier input count may have been an estimate: the last one counts, even if it is lower.
         let input = if replaces { all.input.or(before.input) } else { known.input };
         self.counts = Counts::from(Usage { input, ..known });
     }
 
-    /// Whether a count is what one over all choices may be: it grows with every token, whichever choice that is of.
+    /// Whether a count can be one over all choices: it increases with every token of any choice.
     fn may_be_over_all(&self, tokens: u64, events: u32, each: &[EachChoice]) -> bool {
         let since = u64::from(events.saturating_sub(self.as_of));
         tokens >= u64::from(events) && tokens >= self.total(each).unwrap_or(0) + since
     }
 
-    /// The output tokens over all choices, as they were reported.
+    /// The output tokens over all choices, as reported.
     #[inline]
     pub(super) fn total(&self, each: &[EachChoice]) -> Option<u64> {
         if each.is_empty() {
@@ -86,11 +86,10 @@ impl ReportedUsage {
         self.counts.output().max(each)
     }
 
-    /// The output tokens over all choices, as far as they can be believed after `events` that bore a token. `complete`: nothing
-    /// is to come any more.
+    /// The output tokens over all choices, as far as they are plausible after `events` events with a token. `complete`: nothing follows.
     ///
-    /// With one choice a count below the events stands, since proxies cut text anew; unless tokens came after it, which make it
-    /// one that was not meant to last. With several choices it is the count of one of them (llama-server's).
+    /// With one choice, a count lower than the number of events is accepted, because proxies may split text differently; unless tokens came after it,
+    /// because then it was not final. With several choices it is the count of one of them (llama-server).
     #[inline]
     pub(super) fn output(&self, each: &[EachChoice], events: u32, complete: bool) -> Count {
         let Some(tokens) = self.total(each) else { return Count::Unknown };
@@ -106,8 +105,7 @@ impl ReportedUsage {
         }
     }
 
-    /// The other counts. A whole has its parts: what is more than the whole that it is said to be part of was counted beside it
-    /// (xAI's reasoning).
+    /// The other counts. A part that is larger than its whole was counted in addition to it (xAI's reasoning).
     pub(super) fn usage(&self, output: Option<u64>) -> Usage {
         let reported = Usage::from(self.counts);
         whole(Usage { input: reported.input.filter(|tokens| *tokens > 0), output, ..reported })
@@ -125,7 +123,7 @@ pub(super) fn highest(a: Usage, b: Usage) -> Usage {
     }
 }
 
-/// `usage` with parts that are no larger than their wholes.
+/// `usage` with parts that are not larger than their wholes.
 pub(super) fn whole(usage: Usage) -> Usage {
     let beside = |whole: Option<u64>, part: Option<u64>| match (whole, part) {
         (Some(whole), Some(part)) if part > whole => Some(whole + part),
@@ -134,8 +132,8 @@ pub(super) fn whole(usage: Usage) -> Usage {
     Usage { input: beside(usage.input, usage.cached_input), output: beside(usage.output, usage.reasoning), ..usage }
 }
 
-/// Whether a count in an event about one choice is over all of them: at least what was reported of the others, and what this one
-/// has by its own counts or its events.
+/// Whether a count in an event about one choice is over all of them: at least the sum of the counts of the others, and of this one's own counts or
+/// events.
 fn is_sum(tokens: u64, choice: usize, each: &[EachChoice], bears_token: bool) -> bool {
     let own = each[choice];
     let others: u64 = each.iter().map(|choice| u64::from(choice.tokens)).sum::<u64>() - u64::from(own.tokens);
@@ -146,11 +144,11 @@ fn is_sum(tokens: u64, choice: usize, each: &[EachChoice], bears_token: bool) ->
 mod tests {
     use super::*;
 
-    /// What a reader emitted: output tokens, of one choice or all, and by an event with text, with a reason, or neither.
+    /// The call of a reader: output tokens, of one choice or all, in an event with text, with a finish reason, or neither.
     #[derive(Clone, Copy)]
     struct Event(u64, Option<usize>, &'static str);
 
-    /// Output tokens of two choices by these events, each of which comes after one more event with text.
+    /// Output tokens of two choices after these events, each of which follows one more event with text.
     fn total(events: &[Event]) -> Option<u64> {
         let (mut usage, mut each) = (ReportedUsage::default(), [EachChoice::default(); 2]);
         for (&Event(tokens, choice, bears), seen) in events.iter().zip(1..) {
@@ -173,21 +171,21 @@ mod tests {
     #[test]
     fn counts_are_of_each_choice_once_one_of_them_cannot_be_over_all() {
         for (events, expected) in [
-            // Over all: it grows with every token.
+            // Over all: it increases with every token.
             (&[Event(1, Some(0), "text"), Event(2, Some(1), "text"), Event(3, Some(0), "text")][..], 3),
             (&[Event(5, Some(0), "text"), Event(6, Some(1), "text"), Event(7, Some(0), "text and reason")], 7),
-            // Not below the events, and yet below what was reported before.
+            // Not lower than the events, but lower than an earlier count.
             (&[Event(9, Some(0), "text"), Event(4, Some(1), "text")], 13),
-            // As much as was reported before, though a token has come since.
+            // Equal to an earlier count, although a token arrived since.
             (&[Event(9, Some(0), "text"), Event(9, Some(1), "text")], 18),
-            // Below the events.
+            // Lower than the events.
             (&[Event(1, Some(0), "text"), Event(1, Some(1), "text")], 2),
-            // A sum that comes with the last token, or after it, of the last choice to finish.
+            // A sum that arrives with the last token, or after it, of the last choice to finish.
             (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(5, Some(1), "text and reason")], 5),
             (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(4, Some(1), "reason")], 4),
-            // One that is too small to be a sum is the choice's own.
+            // A count that is too low to be a sum is the choice's own.
             (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(4, Some(1), "text and reason")], 7),
-            // What looks like a sum and comes with text is the choice's own, too.
+            // A count that looks like a sum and arrives with text is the choice's own, too.
             (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(7, Some(1), "text")], 10),
         ] {
             let shown: Vec<_> = events.iter().map(|Event(tokens, choice, bears)| (tokens, choice, bears)).collect();

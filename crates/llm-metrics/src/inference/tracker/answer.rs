@@ -1,4 +1,4 @@
-//! The answer, as far as it was read: its choices, the event at hand, and how far it came. It knows no metric and no clock.
+//! The state of the answer, as far as it was read: its choices, the current event, and its progress. Independent of metrics and time.
 
 use super::super::{
     choices::{Choices, bit},
@@ -10,7 +10,7 @@ use crate::{
     wire::{Finality, Framing},
 };
 
-/// What was read of an answer.
+/// The state of an answer.
 ///
 /// ```text
 ///   Open ──last event──────────────► Complete      (a stream says itself that it is complete, a document by its end)
@@ -21,71 +21,70 @@ use crate::{
 /// ```
 #[derive(Default)]
 pub(in crate::inference) struct Answer {
-    /// How the body that is read is made up. `None`: nothing of it is read, and transport decides.
+    /// The framing of the body that is read. `None`: nothing is read, and the transport decides.
     pub(super) framing: Option<Framing>,
     tags: ThinkTags,
     /// Reasoning was seen.
     pub(super) reasoned: bool,
-    /// Anything that a model produces was seen.
+    /// Output of any kind was seen.
     pub(super) produced: bool,
     pub(super) choices: Choices,
-    /// How many choices the request asked for, if not very many; 0 where that is not known.
+    /// The number of choices that the request asked for; 0 if it is unknown or high.
     pub(super) requested_choices: u8,
-    /// One was asked for and nothing shows that there are more, so that an index is not one of a choice (some servers count
-    /// tokens in it).
+    /// One choice was requested and no other was seen, so an index is not that of a choice (some servers count tokens in it).
     pub(super) one_choice: bool,
-    /// What the answer says that went wrong.
+    /// The problem that the answer reports.
     fault: Option<Fault>,
-    /// A plain text came, and nothing after it that shows that the stream goes on.
+    /// Plain text arrived, and nothing after it shows that the stream continues.
     pub(in crate::inference) plain_text: bool,
-    /// The protocol's last word came.
+    /// The terminal event of the protocol arrived.
     pub(in crate::inference) done: bool,
     /// The answer said that there was nothing to generate.
     pub(in crate::inference) no_generation: bool,
     deferral: Deferral,
-    /// Something of the answer could not be read.
+    /// Part of the answer could not be read.
     pub(in crate::inference) unreadable: bool,
-    /// Everything that was to come has come, and its event is whole: only then can a client read it.
+    /// Everything has arrived, and the last event is complete: only then can a client read it.
     pub(super) terminal: bool,
     pub(super) event: Event,
 }
 
-/// What an answer says that is not there yet.
+/// The state of an answer that is not available yet.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Deferral {
     #[default]
     None,
     Pending,
-    /// It is made in the background.
+    /// It is generated in the background.
     Background,
 }
 
-/// What an answer says of itself that it is no success.
+/// Why an answer is not a success.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// It holds an error, of a type if it said so.
+    /// It contains an error, with a type if it has one.
     Error(Option<ErrorType>),
-    /// Its caller has cancelled it by another request.
+    /// Its caller has cancelled it with another request.
     Cancelled,
 }
 
-/// What the event at hand has shown so far.
+/// The state of the current event.
 pub(super) struct Event {
     pub(super) bears_token: bool,
     pub(super) answers: bool,
     pub(super) finishes: bool,
-    /// It has reported counts.
+    /// It has counts.
     pub(super) counted: Option<Finality>,
-    /// The choices that it is about, and those that have text or a reason in it, a bit each.
+    /// Its choices, and those that have text or a finish reason in it, one bit each.
     pub(super) choices: u32,
     pub(super) texts: u32,
     pub(super) reasons: u32,
-    /// The indices that the first text and the first reason stood under.
+    /// The indices of the first text and the first finish reason.
     text_index: u32,
     finish_index: u32,
 }
 
-/// No index of a choice.
+/// Not an index of a choice.
 const NONE: u32 = u32::MAX;
 
 impl Default for Event {
@@ -105,7 +104,7 @@ impl Default for Event {
 }
 
 impl Answer {
-    /// A choice is there; returns which one it is.
+    /// A choice was seen; returns its index.
     #[inline]
     pub(in crate::inference) fn choice(&mut self, index: u32) -> u32 {
         let index = self.index(index);
@@ -113,14 +112,14 @@ impl Answer {
         index
     }
 
-    /// There is text of a choice; returns which one it is.
+    /// A choice has text; returns its index.
     pub(in crate::inference) fn text(&mut self, index: u32) -> u32 {
         let index = self.index_in(index, |event| &mut event.text_index);
         self.event.texts |= bit(index);
         index
     }
 
-    /// What this event has shown of one choice was another's.
+    /// What this event has shown of one choice belongs to another.
     pub(in crate::inference) fn moved(&mut self, from: u32, to: u32) {
         let (from, to) = (bit(self.index(from)), bit(self.index(to)));
         for choices in [&mut self.event.choices, &mut self.event.texts] {
@@ -137,14 +136,14 @@ impl Answer {
         index
     }
 
-    /// The event at hand is nothing but a text of this choice; returns which one it is.
+    /// The current event consists of a text of this choice; returns its index.
     #[inline]
     pub(in crate::inference) fn lone_text(&mut self, index: u32) -> u32 {
         self.plain_text = false;
         self.index(index)
     }
 
-    /// Text as its reader sees it, tags and all. Returns whether a closing tag showed that what came before was reasoning.
+    /// Text, including tags. Returns whether a closing tag shows that the text before it was reasoning.
     #[inline]
     pub(super) fn answer_text(&mut self, choice: u32, fragment: &[u8]) -> bool {
         self.produce();
@@ -166,7 +165,7 @@ impl Answer {
         self.reasoned = self.reasoned || !fragment.iter().all(u8::is_ascii_whitespace);
     }
 
-    /// Reasoning was reported by hand.
+    /// Reasoning was reported without a wire.
     pub(super) fn reasoned(&mut self) {
         self.produce();
         self.reasoned = true;
@@ -187,34 +186,34 @@ impl Answer {
         self.fault.get_or_insert(Fault::Cancelled);
     }
 
-    /// The answer is not there yet.
+    /// The answer is not available yet.
     pub(in crate::inference) fn pending(&mut self) {
         self.deferral = self.deferral.max(Deferral::Pending);
     }
 
-    /// It is made in the background.
+    /// It is generated in the background.
     pub(in crate::inference) fn in_background(&mut self) {
         self.deferral = Deferral::Background;
     }
 
-    /// The body came to its end inside what it had begun: a document, since a stream says itself when it is complete.
+    /// The body ended: a document is complete then, while a stream has its own terminal event.
     pub(in crate::inference) fn broken_off(&mut self) {
         if self.framing == Some(Framing::Document) {
             self.in_band_error(None);
         }
     }
 
-    /// Ends an event that was nothing but a text of this choice. Returns whether it had text of the answer.
+    /// Ends an event that consisted of a text of this choice. Returns whether it had text of the answer.
     #[inline]
     pub(super) fn end_lone_text(&mut self, choice: u32) -> bool {
         self.choices.text(choice);
-        // The choice is open: only the protocol's last word is the end.
+        // The choice is open: only the terminal event ends the answer.
         self.terminal = self.done;
         self.event.bears_token = false;
         std::mem::take(&mut self.event.answers)
     }
 
-    /// Ends the event at hand, and returns what it has shown.
+    /// Ends the current event, and returns its content.
     #[inline]
     pub(super) fn end_event(&mut self) -> Event {
         let event = std::mem::take(&mut self.event);
@@ -226,7 +225,7 @@ impl Answer {
         event
     }
 
-    /// How far it came. `in_background`: the request asked for an answer in the background.
+    /// The progress of the answer. `in_background`: the request asked for an answer in the background.
     pub(super) fn state(&self, in_background: impl FnOnce() -> bool) -> AnswerState {
         if let Some(fault) = self.fault {
             match fault {
@@ -246,7 +245,7 @@ impl Answer {
         }
     }
 
-    /// Whether the answer is made in the background, and all that was to be read is that it will be.
+    /// Whether the answer is generated in the background, and only the announcement of that was to be read.
     fn is_deferred(&self, in_background: impl FnOnce() -> bool) -> bool {
         match self.deferral {
             _ if self.produced => false,
@@ -267,7 +266,7 @@ impl Answer {
         self.event.bears_token = true;
     }
 
-    /// Two texts, or two reasons, in one event are of two choices.
+    /// Two texts, or two finish reasons, in one event belong to two choices.
     fn index_in(&mut self, index: u32, first: impl FnOnce(&mut Event) -> &mut u32) -> u32 {
         let first = first(&mut self.event);
         if *first == NONE {
@@ -285,7 +284,7 @@ impl Answer {
     }
 }
 
-/// The choices of a set.
+/// The choices in a set.
 fn indices(mut choices: u32) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         let index = (choices != 0).then(|| choices.trailing_zeros())?;

@@ -1,4 +1,4 @@
-//! What is known of a request when it has ended, computed from all that was seen and reported.
+//! The measurements of a request that has ended, computed from all that was seen and reported.
 
 use std::time::Instant;
 
@@ -15,12 +15,12 @@ use crate::{
     vocabulary::{Thinking, Usage, UsageSource},
 };
 
-/// All that is known of a request that has ended. It is computed once, and then recorded and put into the span.
+/// All measurements of a request that has ended. They are computed once, then recorded and added to the span.
 pub(super) struct Measured {
     pub(super) verdict: Verdict,
     pub(super) stream: bool,
     pub(super) thinking: Thinking,
-    /// Token counts by order of trust, the output where it is known.
+    /// Token counts from the most trusted source, with the output if it is known.
     pub(super) usage: Usage,
     pub(super) output: Output,
     /// The answer reported fewer output tokens than were seen.
@@ -30,7 +30,7 @@ pub(super) struct Measured {
     pub(super) engine: EngineReport,
 }
 
-/// How many output tokens, and who says so.
+/// The number of output tokens, and its source.
 #[derive(Clone, Copy)]
 pub(super) struct Output {
     pub(super) tokens: u64,
@@ -38,7 +38,7 @@ pub(super) struct Output {
 }
 
 impl RequestTracker {
-    /// Reads what the request was, and records nothing of it.
+    /// Computes the measurements, and records nothing.
     pub(super) fn measure(
         &self,
         now: Instant,
@@ -63,7 +63,7 @@ impl RequestTracker {
         }
     }
 
-    /// Token counts by order of trust, and where the count of output tokens comes from.
+    /// Token counts from the most trusted source, and the source of the count of output tokens.
     fn count(&self, count: Count, engine: &EngineReport, live: u64, stream: bool) -> (Usage, Output) {
         let reported = match count {
             Count::Tokens(tokens) => self.usage.usage(Some(tokens)),
@@ -90,7 +90,7 @@ impl RequestTracker {
             Output { tokens: 0, source: UsageSource::Missing }
         };
         let mut usage = engine.or(reported).or(measured);
-        // The parts may be known from somebody else than the whole.
+        // The parts may be known from another source than the whole.
         usage.reasoning = part_of(usage.reasoning, usage.output);
         usage.cached_input = part_of(usage.cached_input, usage.input);
         usage.cache_write = part_of(usage.cache_write, usage.input);
@@ -114,7 +114,7 @@ impl RequestTracker {
         }
     }
 
-    /// What the request took, as far as it is known.
+    /// The durations of the request, as far as they are known.
     fn times(&self, now: Instant, engine: &EngineReport, usage: Usage) -> Times {
         let measured = self.timings.as_ref().and_then(|timings| Some((timings.decode?, timings.usage.output)));
         let output = OutputTiming {
@@ -133,7 +133,7 @@ impl RequestTracker {
     }
 }
 
-/// A part that is no larger than its whole.
+/// A part that is not larger than its whole.
 fn part_of(part: Option<u64>, whole: Option<u64>) -> Option<u64> {
     part.map(|part| whole.map_or(part, |whole| part.min(whole)))
 }

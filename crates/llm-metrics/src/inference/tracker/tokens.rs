@@ -1,4 +1,4 @@
-//! Tokens as they come: their times, and what is known of their number.
+//! Tokens as they arrive: their times, and their number.
 
 use std::time::Instant;
 
@@ -17,11 +17,11 @@ use crate::{
     wire::{Counts, Finality, Timings},
 };
 
-/// At most so many samples of inter-token latency for one event.
+/// The maximum number of inter-token samples per event.
 const MAX_SAMPLES_AN_EVENT: u64 = 64;
 
 impl RequestTracker {
-    /// Tokens came: `tokens` of them in `events` events that arrived together.
+    /// Tokens arrived: `tokens` of them in `events` events that arrived together.
     pub(in crate::inference) fn on_tokens(&mut self, now: Instant, tokens: u64, events: u64) {
         let time = self.since_arrival(now);
         if std::mem::take(&mut self.timing.answered) {
@@ -58,7 +58,7 @@ impl RequestTracker {
         self.publish_live();
     }
 
-    /// Nobody saw a token for so long.
+    /// The time since the last token.
     pub(super) fn gap(&mut self, gap: Time) {
         self.timing.gap(gap);
         if gap > Time::of(self.shared.metrics.0.options.stall) {
@@ -71,31 +71,31 @@ impl RequestTracker {
         self.series().stalls.increment(1);
     }
 
-    /// How many samples these events are, if the engine reports its tokens live.
+    /// The number of samples for these events, if the engine reports its tokens live.
     fn reported(&mut self, events: u64) -> Option<u64> {
         let (tokens, steps) = (self.shared.tokens(), self.shared.steps());
         (tokens > 0).then(|| self.timing.live(tokens, steps, events))
     }
 
-    /// The choice that finished last did so now.
+    /// The last choice to finish has finished now.
     pub(in crate::inference) fn finished_at(&mut self, now: Instant) {
         self.timing.finished = Some(self.since_arrival(now));
     }
 
-    /// Makes room for the last of these choices, of several.
+    /// Makes room for the last of several choices.
     #[cold]
     pub(super) fn make_room(&mut self, choices: u32) {
         let own = u32::try_from(self.usage.total(&[]).unwrap_or(0)).unwrap_or(u32::MAX);
         self.timing.make_room(choices.ilog2() as usize, own);
     }
 
-    /// Token counts as the wire has them so far.
+    /// The token counts on the wire so far.
     pub(in crate::inference) fn wire_usage(&mut self, usage: Usage, finality: Finality) {
         self.counts = Counts::from(highest(self.counts.into(), usage));
         self.answer.event.counted = Some(finality);
     }
 
-    /// Takes over counts; returns the output tokens so far, where the event reports them.
+    /// Stores counts. Returns the output tokens so far, if the event reports them.
     pub(super) fn event_usage(&mut self, event: &Event, finality: Finality) -> Option<u64> {
         let counts = std::mem::take(&mut self.counts);
         let update = UsageUpdate {
@@ -110,7 +110,7 @@ impl RequestTracker {
         counts.output().and_then(|_| self.usage.total(self.timing.each()))
     }
 
-    /// Times above a day are discarded, and so are those of an output that had no second token.
+    /// Discards times above a day, and the decode time of an output without a second token.
     pub(in crate::inference) fn timings(&mut self, mut timings: Timings) {
         let mut implausible = false;
         for time in [&mut timings.load, &mut timings.prefill, &mut timings.decode] {
@@ -128,7 +128,7 @@ impl RequestTracker {
         **self.timings.get_or_insert_default() = timings;
     }
 
-    /// Output tokens by the answer's usage, or by what its engine measured, as far as they can be believed.
+    /// Output tokens from the answer's usage, or from the engine's timings, as far as they are plausible.
     pub(super) fn wire_output(&self) -> (Count, Option<u64>) {
         let count = self.usage.output(self.timing.each(), self.timing.events, self.answer.terminal);
         let reported = match count {
@@ -138,7 +138,7 @@ impl RequestTracker {
         (count, reported)
     }
 
-    /// Tokens by the engine's measurements. Of several choices they are those of one.
+    /// Tokens from the engine's timings. With several choices, they belong to one of them.
     pub(super) fn measured_usage(&self) -> Usage {
         let Some(timings) = &self.timings else { return Usage::new() };
         let seen = u64::from(self.timing.events);
@@ -150,11 +150,11 @@ impl RequestTracker {
         })
     }
 
-    /// Publishes output tokens as they become known.
+    /// Publishes output tokens when they become known.
     #[inline]
     pub(in crate::inference) fn publish_live(&mut self) {
         let is_reported = self.timings.is_some() || self.usage.total(self.timing.each()).is_some();
-        // Mostly nothing is known before the end.
+        // Usually nothing is known before the end.
         if is_reported || self.shared.tokens() > 0 || self.shared.metrics.0.options.live_tokens {
             self.publish_known(is_reported);
         }
