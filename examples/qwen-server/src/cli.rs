@@ -26,57 +26,57 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     served_model_name: Option<String>,
 
-    /// Where to serve the API; port 0 takes any free port
+    /// The address of the API; port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", env = "QWEN_LISTEN")]
     pub(crate) listen: SocketAddr,
 
-    /// Serves /metrics and /debug/requests on an address of their own, and no longer on the API's
+    /// Serves /metrics and /debug/requests on a separate address, and not with the API
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics_addr: Option<SocketAddr>,
 
-    /// Counts which requests keep an objective, like chat:ttft=500ms,tpot=50ms,duration=10s; may be given several times
+    /// Counts requests that meet an objective, such as chat:ttft=500ms,tpot=50ms,duration=10s; may be given several times
     #[arg(long, value_name = "NAME:LIMITS", value_parser = crate::slo::parse)]
     slo: Vec<Objective>,
 
-    /// Sends a span a request to an OpenTelemetry collector at this address, by OTLP over HTTP: http://localhost:4318.
-    /// OTEL_EXPORTER_OTLP_ENDPOINT does as well, and the other OTEL_ variables say the rest
+    /// Sends a span per request to an OpenTelemetry collector at this URL, by OTLP over HTTP: http://localhost:4318. OTEL_EXPORTER_OTLP_ENDPOINT
+    /// works, too, and the other OTEL_ variables apply
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
 
-    /// How long a request may take, streams included, like 30s, 500ms or 5m; 0 for no limit
+    /// The timeout of a request including its stream, such as 30s, 500ms or 5m; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     request_timeout: Duration,
 
-    /// How long requests may go on after Ctrl-C or SIGTERM
+    /// How long requests may continue after Ctrl-C or SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
 
-    /// Sequences that the engine has at a time [default: 16 where attention is paged, which is on a GPU, else 4]
+    /// The maximum number of running sequences [default: 16 with paged attention, which needs a GPU, else 4]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_seqs: Option<usize>,
 
-    /// Sequences that may wait for it; what comes then gets a 503
+    /// The maximum number of waiting sequences; further requests get a 503
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_queue: usize,
 
-    /// Tokens that a choice may have at most [default: what fits the context]
+    /// The maximum number of tokens of a choice [default: what fits the context]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_tokens: Option<usize>,
 
-    /// The largest request body, like 512k or 2m; what is larger gets a 413
+    /// The maximum size of a request body, such as 512k or 2m; a larger one gets a 413
     #[arg(long, value_name = "SIZE", default_value = "2m", value_parser = size)]
     body_limit: usize,
 
-    /// Answers a message that begins with `/demo NAME` as the README says under that name, each wrong in its own way: for a look at
-    /// the metrics of output quality, and not for service
+    /// Answers a message that begins with `/demo NAME` with a demonstration of this name in the README, each with one kind of error: to see the
+    /// metrics of output quality, not for production
     #[arg(long)]
     pub(crate) demo: bool,
 
-    /// Does not look for GPUs; without, their metrics are there as soon as a driver is
+    /// Does not look for GPUs; by default, their metrics exist as soon as a driver is available
     #[arg(long)]
     no_gpu: bool,
 
-    /// Does not reuse the KV cache of prompts that begin alike; on a CPU it is never reused, as it would grow without end
+    /// Does not reuse the KV cache for prompts with a common beginning; on a CPU it is never reused, because it would grow without limit
     #[arg(long)]
     no_prefix_cache: bool,
 }
@@ -89,7 +89,7 @@ pub(crate) struct Model {
     pub(crate) quantization: String,
 }
 
-/// Why the model cannot be what the command line says.
+/// Why the model's options are invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ModelError {
     #[error("--model {0}: there is no such directory, and it is no Hugging Face id like Qwen/Qwen3-0.6B")]
@@ -119,7 +119,7 @@ impl Args {
         !self.no_gpu
     }
 
-    /// The engine keeps to schemas, and so there is nothing to be checked; scripts do not.
+    /// The engine enforces schemas, so there is nothing to check; demonstrations do not.
     pub(crate) fn checks(&self) -> QualityChecks {
         QualityChecks::all().json_schema(self.demo)
     }
@@ -132,7 +132,7 @@ impl Args {
         }
     }
 
-    /// Finds out what is meant by `--model` and `--gguf`, without loading anything.
+    /// Interprets `--model` and `--gguf`, without loading anything.
     pub(crate) fn model(&self) -> Result<Model, ModelError> {
         let (source, name, quantization) = match (&self.model, &self.gguf) {
             (None, None) => (Source::Tiny, crate::tiny::NAME.to_owned(), "none".to_owned()),
@@ -188,7 +188,7 @@ fn complete(directory: &Path) -> Result<(), ModelError> {
     if weights { Ok(()) } else { Err(missing("*.safetensors file")) }
 }
 
-/// The directory and the name of a file that begins as GGUF files do.
+/// The directory and the name of a file with a GGUF header.
 fn gguf_file(path: &Path) -> Result<(String, String), ModelError> {
     let shown = path.display().to_string();
     let mut magic = [0; 4];
@@ -243,7 +243,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err("must be a time like 500ms, 30s or 5m".to_owned()),
     };
     let number: f64 = number.parse().map_err(|_| "must be a time like 500ms, 30s or 5m".to_owned())?;
-    // A year is as good as for ever, and far from what an `Instant` cannot hold.
+    // A year is practically unlimited, and far from the limits of an `Instant`.
     Duration::try_from_secs_f64(number * seconds)
         .ok()
         .filter(|time| *time <= Duration::from_secs(365 * 24 * 3600))

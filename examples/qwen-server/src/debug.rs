@@ -1,4 +1,4 @@
-//! `GET /debug/requests`: the last minute and the last requests, for whoever looks into the server right now.
+//! `GET /debug/requests`: the last minute and the last requests.
 
 use crate::api::ApiError;
 use axum::Json;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
-/// How many requests there are unless the query says otherwise.
+/// The default number of requests.
 const DEFAULT_LIMIT: usize = 100;
 
 #[derive(Deserialize)]
@@ -18,7 +18,7 @@ pub(crate) struct Asked {
     limit: Option<String>,
 }
 
-/// The newest request comes first. Nothing of a prompt or an answer is in it: the metrics do not keep any.
+/// The newest request is first. It contains nothing from a prompt or a response, because the metrics keep none.
 pub(crate) async fn requests(State(metrics): State<LlmMetrics>, Query(asked): Query<Asked>) -> Response {
     let limit = match asked.limit.as_deref().map_or(Ok(DEFAULT_LIMIT), str::parse) {
         Ok(limit) => limit,

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can answer.
+//! Whether the process is alive, and whether it is ready.
 
 use crate::server::App;
 use axum::extract::State;

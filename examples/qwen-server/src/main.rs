@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(run::run(args, spans.is_some()));
-    // A model that is still loading cannot be interrupted, and must not hold up the exit.
+    // Loading a model cannot be interrupted, and must not delay the exit.
     runtime.shutdown_background();
     drop(spans);
     match outcome {
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is logged: what `RUST_LOG` says, unless that is invalid.
+/// The log filter: `RUST_LOG`, unless that is invalid.
 fn filter() -> EnvFilter {
     let usual = || EnvFilter::new("info,mistralrs_core=warn,mistralrs_quant=warn,llm_metrics::spans=off");
     let Some(wanted) = std::env::var_os(EnvFilter::DEFAULT_ENV).filter(|wanted| !wanted.is_empty()) else {
@@ -73,13 +73,13 @@ fn filter() -> EnvFilter {
     })
 }
 
-/// Says why it does not run: not by the log, which may be off.
+/// Prints why it does not run. Not through the log, which may be off.
 fn failed(reason: &str) -> ExitCode {
     eprintln!("error: {reason}");
     ExitCode::FAILURE
 }
 
-/// An error with everything that led to it, in one line.
+/// An error with its sources, in one line.
 fn with_sources(error: &dyn Error) -> String {
     successors(Some(error), |&error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// How often a model that takes long says that it is still coming.
+/// How often the loading of a large model is logged.
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Why the server did not start, or stopped.
@@ -83,7 +83,7 @@ pub(crate) async fn run(args: Args, exports_spans: bool) -> Result<(), RunError>
         drop(guard);
         Ok(())
     };
-    // Pinned out here, so that the model counts as loaded until the drain is over.
+    // Pinned here, so that the model counts as loaded until the drain is over.
     let (mut work, mut serving) = (pin!(work), pin!(serving));
     tokio::select! {
         failed = &mut work => return failed,
@@ -110,7 +110,7 @@ pub(crate) async fn run(args: Args, exports_spans: bool) -> Result<(), RunError>
     }
 }
 
-/// Whether anybody reads it is not the server's concern.
+/// Prints a line. A closed output is not an error.
 fn announce(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -119,7 +119,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
 }
 
-/// Loads on a thread of its own, as mistral.rs blocks, and tells every few seconds that it still does.
+/// Loads on a separate thread, because mistral.rs blocks, and logs every few seconds that it is still loading.
 async fn load(model: &Model, options: Options, gauges: EngineMetrics) -> Result<Engine, LoadError> {
     let started = Instant::now();
     let source = model.source.clone();

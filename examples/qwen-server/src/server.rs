@@ -15,24 +15,24 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// What every handler sees.
+/// The state for all handlers.
 pub(crate) struct App {
     /// The name under which the model is served.
     pub(crate) name: String,
     /// When the server started, in Unix seconds.
     pub(crate) created: u64,
     pub(crate) limits: Limits,
-    /// Whether requests may ask for a script in the place of the model.
+    /// Whether requests may ask for a demonstration.
     pub(crate) demo: bool,
     engine: OnceLock<Engine>,
     draining: AtomicBool,
 }
 
-/// What a request may cost.
+/// The limits of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) request_timeout: Option<Duration>,
-    /// Tokens a choice.
+    /// Tokens per choice.
     pub(crate) max_tokens: Option<usize>,
     /// Bytes of a request body.
     pub(crate) body: usize,
@@ -49,7 +49,7 @@ impl App {
     }
 
     pub(crate) fn model_is_loaded(&self, engine: Engine) {
-        // There is one loader, so the place is free.
+        // There is one loader, so the cell is empty.
         let _ = self.engine.set(engine);
     }
 
@@ -62,8 +62,8 @@ impl App {
     }
 }
 
-/// All routes. The metrics layer lies around everything that may refuse a request, so that refusals count: the time
-/// limit, the queue limit and the body limit are the handlers' own. `/health` and what is added outside are no traffic.
+/// All routes. The metrics layer is outside of everything that may reject a request, so that rejections count: the time limit, the queue limit and
+/// the body limit are in the handlers. `/health` and routes that are added outside are not measured.
 pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(api::chat_completions))
@@ -88,7 +88,7 @@ pub(crate) fn router(app: &Arc<App>, metrics: &LlmMetrics) -> Router {
         .with_state(Arc::clone(app))
 }
 
-/// What is for those who watch the server, and not for its callers.
+/// Routes for operators.
 pub(crate) fn watching(metrics: &LlmMetrics, scrape: MetricsService) -> Router {
     Router::new()
         .route("/debug/requests", get(debug::requests))
@@ -96,7 +96,7 @@ pub(crate) fn watching(metrics: &LlmMetrics, scrape: MetricsService) -> Router {
         .route_service("/metrics", scrape)
 }
 
-/// Serves until `shutdown`, then lets what runs end.
+/// Serves until `shutdown`, then lets running requests end.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,

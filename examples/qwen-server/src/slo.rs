@@ -5,7 +5,7 @@ use llm_metrics::Objective;
 
 const LIKE: &str = "must be like chat:ttft=500ms,tpot=50ms,duration=10s";
 
-/// A name and at least one limit. What else can be wrong with them, llm-metrics says.
+/// A name and at least one limit. llm-metrics checks the rest.
 pub(crate) fn parse(text: &str) -> Result<Objective, String> {
     let (name, limits) = text.rsplit_once(':').ok_or_else(|| LIKE.to_owned())?;
     let mut objective = Objective::new(name);

@@ -1,7 +1,7 @@
 //! Spans of requests, sent to an OpenTelemetry collector.
 //!
-//! They are exported in batches by a thread of their own. Where the collector is slow or gone the queue fills up, and what
-//! is over is dropped: no request waits for it.
+//! A separate thread exports them in batches. If the collector is slow or gone, the queue fills up and further spans are dropped: no request waits
+//! for it.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -20,10 +20,10 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
-/// What sends the spans. Dropping it sends what is left, for five seconds at most.
+/// The exporter of spans. Dropping it sends the rest, for at most five seconds.
 pub(crate) struct Spans(SdkTracerProvider);
 
-/// Why they cannot be sent.
+/// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpansError {
     #[error("--otlp-endpoint {0}: this is no http or https URL like http://localhost:4318")]
@@ -33,7 +33,8 @@ pub(crate) enum SpansError {
 }
 
 impl Spans {
-    /// Starts the exporter if there is an endpoint: the one that is given, or that of OpenTelemetry's own variables, which also
+    /// Starts the exporter if there is an endpoint: the given one, or that of OpenTelemetry's environment variables, which also have the other
+    /// settings.
     /// say the rest.
     pub(crate) fn start(endpoint: Option<&str>) -> Result<Option<Self>, SpansError> {
         let exporter = SpanExporter::builder().with_http();
@@ -46,14 +47,14 @@ impl Spans {
         Ok(Some(Self(provider.build())))
     }
 
-    /// What makes OpenTelemetry's spans of those of llm-metrics. It takes nothing else: what mistral.rs logs may hold text.
+    /// Converts the spans of llm-metrics to OpenTelemetry's. Only these, because logs of mistral.rs may contain text.
     pub(crate) fn layer<S>(&self) -> impl Layer<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         tracing_opentelemetry::layer()
             .with_tracer(self.0.tracer("llm-metrics"))
-            // A span that is active has started, and one that has started takes no other name.
+            // A span starts when it is activated, and after that its name cannot change.
             .with_context_activation(false)
             .with_location(false)
             .with_target(false)
@@ -71,7 +72,7 @@ impl Drop for Spans {
     }
 }
 
-/// Makes the caller, if it said in a W3C `traceparent` who it is, the parent of the request's span.
+/// Makes the span in the request's W3C `traceparent` the parent of the request's span.
 pub(crate) async fn continue_trace(request: Request, next: Next) -> Response {
     let caller = TraceContextPropagator::new().extract(&HeaderExtractor(request.headers()));
     next.run(request).with_context(caller).await
@@ -86,7 +87,7 @@ fn traces_url(endpoint: &str) -> Result<String, SpansError> {
     }
 }
 
-/// Who sends them: this server, unless the environment says otherwise.
+/// The service name: this server, unless the environment sets another.
 fn resource() -> Resource {
     let resource = Resource::builder_empty()
         .with_service_name("qwen-server")

@@ -1,4 +1,4 @@
-//! Everything that the server tells llm-metrics.
+//! All metrics that the server reports through llm-metrics.
 
 use axum::extract::Request;
 use llm_metrics::catalog::Naming;
@@ -17,11 +17,11 @@ pub(crate) use llm_metrics::prometheus::MetricsService;
 pub(crate) struct Telemetry {
     pub(crate) exporter: Exporter,
     pub(crate) metrics: LlmMetrics,
-    /// Watches the GPUs for as long as it is kept.
+    /// Collects the metrics of the GPUs until it is dropped.
     _gpu: Option<GpuCollector>,
 }
 
-/// Why there are no metrics.
+/// Why the metrics could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TelemetryError {
     #[error(transparent)]
@@ -31,7 +31,7 @@ pub(crate) enum TelemetryError {
 }
 
 impl Telemetry {
-    /// Installs the exporter first: what is recorded before it is there is lost.
+    /// Installs the exporter first, because earlier values would be lost.
     pub(crate) fn install(
         model: &str,
         objectives: &[Objective],
@@ -46,7 +46,7 @@ impl Telemetry {
     }
 }
 
-/// Publishes that the model is there; dropping the guard says that it is gone.
+/// Reports the loaded model; dropping the guard reports that it was unloaded.
 pub(crate) fn model_loaded(
     metrics: &LlmMetrics,
     model: &str,
@@ -62,13 +62,13 @@ pub(crate) fn model_loaded(
     metrics.model_loaded(info, took)
 }
 
-/// The request's [`InferenceHandle`], in the words of this server.
+/// The request's [`InferenceHandle`], with the terms of this server.
 #[derive(Clone, Default)]
 pub(crate) struct Handle(InferenceHandle);
 
 impl Handle {
     pub(crate) fn of(request: &Request) -> Self {
-        // The handler runs inside the request's span; who provides the model is what the layer cannot know.
+        // The handler runs inside the request's span. The layer cannot know the provider.
         tracing::Span::current().record("gen_ai.provider.name", "mistral_rs");
         Self(InferenceHandle::of(request.extensions()))
     }
@@ -87,12 +87,12 @@ impl Handle {
         self.0.queue_time(time);
     }
 
-    /// Known before the first token, and so also for requests that nobody waits for in the end.
+    /// Known before the first token, and so also for requests whose client disconnects.
     pub(crate) fn prompt_tokens(&self, prompt: u64) {
         self.0.usage(Usage::new().input(prompt));
     }
 
-    /// The engine has read only a part of the prompt.
+    /// The engine has only read a part of the prompt.
     pub(crate) fn prompt_was_cut(&self) {
         self.0.input_truncated();
     }
@@ -101,12 +101,12 @@ impl Handle {
         self.0.usage(Usage::new().input(prompt).output(output).reasoning(reasoning));
     }
 
-    /// The request ran into the server's time limit, whatever its status says.
+    /// The request reached the server's time limit, whatever its status is.
     pub(crate) fn timed_out(&self) {
         self.0.error(ErrorType::Timeout);
     }
 
-    /// The engine failed after the response's head had said 200.
+    /// The engine failed after the response head was sent with status 200.
     pub(crate) fn failed(&self) {
         self.0.error(ErrorType::Internal);
     }

@@ -1,7 +1,7 @@
 //! From a parsed request to its response: count, admit, generate, and either stream or gather.
 //!
-//! The response's head waits for the engine's first word, so that everything the engine refuses gets a status of its
-//! own. Clients that want no stream are served from one all the same: when they hang up, the engine notices.
+//! The response head waits for the engine's first output, so that every rejection by the engine gets its own status. Responses that are not streamed
+//! are generated as a stream, too, so that the engine notices when the client disconnects.
 
 use super::error::ApiError;
 use super::format::{AnswerFormat, Counts};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Silence after which a stream sends a comment.
+/// A stream sends a comment after this much time without data.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A valid request.
@@ -36,7 +36,7 @@ pub(super) struct Call {
     pub(super) tools: ToolUse,
 }
 
-/// The moment at which a request is over, whatever its state.
+/// When a request times out.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
     at: Option<Instant>,
@@ -55,7 +55,7 @@ impl Deadline {
         }
     }
 
-    /// `work`, or a time-out.
+    /// `work`, or a timeout.
     pub(super) async fn limit<T>(self, handle: &Handle, work: impl Future<Output = T>) -> Result<T, ApiError> {
         tokio::select! {
             biased;
@@ -129,12 +129,12 @@ pub(super) async fn answer(
     }
 }
 
-/// The script that the prompt asks for.
+/// The script that the prompt requests.
 fn script(call: &Call) -> Result<Option<&'static demo::Script>, ApiError> {
     demo::asked_for(&call.prompt).map_err(|unknown| ApiError::invalid(call.prompt_field, unknown.to_string()))
 }
 
-/// Where the texts come from.
+/// The source of the texts.
 enum Texts {
     Engine(Generation),
     Script(Playback),
@@ -170,7 +170,7 @@ impl Texts {
     }
 }
 
-/// Adds a delta to what came before it in the same choice.
+/// Appends a delta to the previous text of the same choice.
 fn gather(whole: &mut Delta, delta: Delta) {
     whole.reasoning += &delta.reasoning;
     whole.content += &delta.content;
@@ -185,7 +185,7 @@ fn gather(whole: &mut Delta, delta: Delta) {
     whole.stop_sequence = delta.stop_sequence.or_else(|| whole.stop_sequence.take());
 }
 
-/// An answer in the making.
+/// A response in progress.
 struct Answer {
     texts: Vec<ChoiceText>,
     generation: Texts,
@@ -194,8 +194,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// Turns the engine's text into the client's. With the last finish reason, the engine's counts are reported: a
-    /// client may leave right after it.
+    /// Converts the engine's text to the client's. With the last finish reason, the engine's counts are reported, because a client may disconnect
+    /// right after it.
     fn read(&mut self, piece: Piece) -> (usize, Delta) {
         let index = piece.choice;
         let delta = self.texts[index].push(piece);
@@ -234,7 +234,7 @@ impl Streaming {
         while !self.ended {
             let mut frame = Vec::new();
             tokio::select! {
-                // The deadline first: there may always be another piece for a client that reads slowly.
+                // The deadline first: for a client that reads slowly, there may always be another piece.
                 biased;
                 () = self.deadline.passed(), if !self.answer.generation.is_finished() => {
                     self.ended = true;

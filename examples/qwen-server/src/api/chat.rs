@@ -14,7 +14,7 @@ use mistralrs::{Constraint, Tool};
 use serde::Deserialize;
 use serde_json::json;
 
-/// The way to switch thinking that vLLM and SGLang have.
+/// The switch for thinking in vLLM and SGLang.
 #[derive(Default, Deserialize)]
 struct TemplateArguments {
     enable_thinking: Option<bool>,
@@ -28,7 +28,7 @@ fn parse(fields: Fields, app: &App, engine: &Engine) -> Result<Parsed, ApiError>
     Ok(Parsed::Call(Box::new(call), Box::new(format)))
 }
 
-/// Reads a chat request; other APIs translate theirs into one.
+/// Parses a chat request; other APIs are translated to one.
 pub(super) fn call(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError> {
     let Some(list) = fields.take("messages")? else {
         return Err(ApiError::invalid("messages", "`messages` is missing."));
@@ -51,7 +51,7 @@ pub(super) fn call(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError
         settings.constraint = Constraint::JsonSchema(messages::parameters(&tools, name));
         enable_thinking = Some(false);
     }
-    // Tools that may not be called need not be shown.
+    // Tools that may not be called are left out.
     let tools = if tool_use == ToolUse::None { Vec::new() } else { tools };
     Ok(Call {
         prompt: Prompt::Chat { messages, tools, enable_thinking },

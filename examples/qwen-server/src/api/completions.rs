@@ -28,7 +28,7 @@ fn parse(fields: Fields, app: &App, engine: &Engine) -> Result<Parsed, ApiError>
     Ok(Parsed::Call(Box::new(call), Box::new(format)))
 }
 
-/// Reads a request to continue a text.
+/// Parses a request to continue a text.
 pub(super) fn call(mut fields: Fields, engine: &Engine) -> Result<Call, ApiError> {
     let text = match fields.take("prompt")? {
         Some(OneOrMore::One(text)) => text,

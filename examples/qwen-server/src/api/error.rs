@@ -6,14 +6,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// A refusal or a failure, with the status that it has when it comes before the response's head.
+/// A rejection or a failure, with the status that it has before the response head is sent.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     code: Option<&'static str>,
     param: Option<String>,
     message: String,
-    /// Seconds after which it makes sense to try again.
+    /// Seconds after which a retry makes sense.
     retry_after: Option<u16>,
 }
 
@@ -30,7 +30,7 @@ impl ApiError {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// The body is no JSON object.
+    /// The body is not a JSON object.
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, None, message)
     }
@@ -40,7 +40,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, None, message).at(param)
     }
 
-    /// The field `param` is right, but this server cannot do what it asks for.
+    /// The field `param` is valid, but this server does not support it.
     pub(crate) fn unsupported(param: &str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Some("unsupported_parameter"), message).at(param)
     }
@@ -76,15 +76,15 @@ impl ApiError {
         Self::new(StatusCode::GATEWAY_TIMEOUT, Some("timeout"), message)
     }
 
-    /// 503 and not 429: the server is full, the caller has not asked too often. Load balancers try another instance
-    /// on a 503, and it counts against this server's availability, as it should.
+    /// 503 and not 429: the server is full, while the caller has not sent too many requests. Load balancers try another instance on a 503, and it
+    /// correctly counts against this server's availability.
     pub(crate) fn overloaded() -> Self {
-        let message = "The server is full: as many requests run and wait as it may hold. Try again later.";
+        let message = "The server is full: the limit of running and waiting requests is reached. Try again later.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("overloaded"), message).retry_after(1)
     }
 
     pub(crate) fn loading() -> Self {
-        let message = "The model is still loading. GET /ready tells when it is there.";
+        let message = "The model is still loading. GET /ready reports when it is loaded.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("model_loading"), message).retry_after(5)
     }
 
@@ -109,7 +109,7 @@ impl ApiError {
         response
     }
 
-    /// The same error as a value, for a stream whose head is gone.
+    /// The same error as a value, for a stream whose head was already sent.
     pub(crate) fn body(&self) -> Value {
         let kind = if self.status.is_client_error() { "invalid_request_error" } else { "server_error" };
         json!({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})

@@ -1,11 +1,11 @@
-//! Reading a request body field by field, so that every complaint can name its field.
+//! Reads a request body field by field, so that every error can name its field.
 
 use super::error::ApiError;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
-/// The fields of a JSON object that nobody has taken yet.
+/// The fields of a JSON object that were not read yet.
 #[derive(Default)]
 pub(super) struct Fields(Map<String, Value>);
 
@@ -16,7 +16,7 @@ impl From<Map<String, Value>> for Fields {
 }
 
 impl Fields {
-    /// Parses a body, whatever content type it claims to have.
+    /// Parses a body, whatever its content type.
     pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
@@ -38,7 +38,7 @@ impl Fields {
         fields.set(other, self.0.remove(name).unwrap_or_default());
     }
 
-    /// The field's value; `null` is as good as absent.
+    /// The field's value; `null` counts as absent.
     pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -58,7 +58,7 @@ impl Fields {
         }
     }
 
-    /// Refuses a field that is there and is neither `null`, nor `false`, nor `neutral`.
+    /// Rejects a field, unless it is absent, `null`, `false` or `neutral`.
     pub(super) fn refuse(&mut self, name: &str, neutral: &Value, why: &str) -> Result<(), ApiError> {
         match self.0.remove(name) {
             None | Some(Value::Null | Value::Bool(false)) => Ok(()),
@@ -68,7 +68,7 @@ impl Fields {
     }
 }
 
-/// Reads `value` as a `T`, or names `param` as the culprit.
+/// Parses `value` as a `T`; the error names `param`.
 pub(super) fn parse<T: DeserializeOwned>(param: &str, value: Value) -> Result<T, ApiError> {
     serde_json::from_value(value).map_err(|error| {
         let reason: String = error.to_string().chars().take(200).collect();

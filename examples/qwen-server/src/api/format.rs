@@ -1,4 +1,4 @@
-//! What an API's answers look like: each protocol writes the same [`Delta`]s in its own way.
+//! The formats of the APIs' responses: each protocol writes the same [`Delta`]s in its own way.
 
 use super::error::ApiError;
 use super::text::Delta;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The engine's counts, for the answer.
+/// The engine's counts, for the response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) prompt: u64,
@@ -14,31 +14,31 @@ pub(super) struct Counts {
     pub(super) reasoning: u64,
 }
 
-/// Writes one answer, either as a stream or as a document.
+/// Writes one response, either as a stream or as a document.
 pub(super) trait AnswerFormat: Send {
     /// The content type of a stream.
     fn stream_type(&self) -> &'static str {
         "text/event-stream"
     }
 
-    /// Appends what comes before the first text of a stream.
+    /// Appends the beginning of a stream, before its first text.
     fn begin(&mut self, frame: &mut Vec<u8>, choices: usize, prompt_tokens: u64);
 
     /// Appends new text of a choice.
     fn delta(&mut self, frame: &mut Vec<u8>, choice: usize, delta: &Delta);
 
-    /// Appends the end of a stream that is complete.
+    /// Appends the end of a complete stream.
     fn end(&mut self, frame: &mut Vec<u8>, counts: Counts);
 
-    /// Appends an error, which takes the place of that end.
+    /// Appends an error, which replaces the end.
     fn fail(&mut self, frame: &mut Vec<u8>, error: &ApiError);
 
-    /// Keeps proxies from closing a silent connection, where the protocol has something that clients skip.
+    /// Keeps proxies from closing a silent connection, if the protocol has data that clients ignore.
     fn keep_alive(&self) -> Option<&'static [u8]> {
         Some(super::sse::KEEP_ALIVE)
     }
 
-    /// A whole answer, one gathered [`Delta`] per choice.
+    /// A complete response, with one joined [`Delta`] per choice.
     fn document(&mut self, choices: &[Delta], counts: Counts) -> Vec<u8>;
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Unique in this process, and all but certainly among processes.
+/// Unique in this process, and practically unique among processes.
 pub(super) fn unique_id(prefix: &str) -> String {
     static START: OnceLock<u64> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);

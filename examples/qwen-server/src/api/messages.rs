@@ -1,4 +1,4 @@
-//! Chat messages and tools, from OpenAI's shape to the one that chat templates expect.
+//! Converts chat messages and tools from OpenAI's format to that of chat templates.
 
 use super::error::ApiError;
 use super::fields;
@@ -21,7 +21,7 @@ struct OpenAiMessage {
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Role {
-    /// `developer` is what OpenAI calls it since o1.
+    /// OpenAI's name since o1.
     #[serde(alias = "developer")]
     System,
     User,
@@ -102,7 +102,7 @@ fn one(param: &str, message: Value) -> Result<Message, ApiError> {
 }
 
 impl Content {
-    /// The parts of these types, which have a text, one a line. Nothing is ever fetched from where a request points to.
+    /// The parts of these types, which have a text, one per line. URLs in a request are never fetched.
     pub(super) fn text(self, param: &str, types: &[&str]) -> Result<String, ApiError> {
         let parts = match self {
             Self::Text(text) => return Ok(text),
@@ -119,13 +119,13 @@ impl Content {
     }
 }
 
-/// What the model may do with the tools.
+/// How the model may use the tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ToolUse {
     None,
-    /// The model decides, and writes `<tool_call>` if it calls.
+    /// The model decides, and writes `<tool_call>` to call one.
     Auto,
-    /// The whole answer is the arguments of a call to this function.
+    /// The whole answer is the arguments of a call of this function.
     Forced(String),
 }
 
@@ -149,7 +149,7 @@ struct FunctionName {
     name: String,
 }
 
-/// What `tool_choice` means for these tools.
+/// The meaning of `tool_choice` for these tools.
 pub(super) fn tool_use(choice: Option<Value>, tools: &[Tool]) -> Result<ToolUse, ApiError> {
     let choice = choice.map(|choice| fields::parse("tool_choice", choice)).transpose()?;
     let refuse = |message: String| Err(ApiError::invalid("tool_choice", message));

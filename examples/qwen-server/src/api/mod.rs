@@ -1,4 +1,4 @@
-//! The APIs that are spoken here: OpenAI's, Anthropic's and Ollama's, over one engine.
+//! The APIs of this server: OpenAI's, Anthropic's and Ollama's, over one engine.
 
 mod answer;
 mod anthropic;
@@ -35,22 +35,22 @@ use fields::Fields;
 use format::AnswerFormat;
 use std::sync::Arc;
 
-/// An API: how its requests are read, how it answers, and how it refuses.
+/// An API: how requests are parsed, and how responses and errors are written.
 struct Api {
-    /// The model's name without what this API adds to names.
+    /// The model's name without the additions of this API.
     model: for<'a> fn(&'a str) -> &'a str,
     parse: fn(Fields, &App, &Engine) -> Result<Parsed, ApiError>,
     refuse: fn(ApiError) -> Response,
 }
 
-/// The name as it is.
+/// The name unchanged.
 fn same(name: &str) -> &str {
     name
 }
 
-/// What a request comes to.
+/// The result of parsing a request.
 enum Parsed {
-    /// The engine has to work, and the answer to look like this.
+    /// The engine generates a response in this format.
     Call(Box<Call>, Box<dyn AnswerFormat>),
     /// There is nothing to generate.
     Answered(Response),
@@ -66,7 +66,7 @@ pub(crate) async fn completions(State(app): State<Arc<App>>, request: Request) -
     handle(&app, request, &completions::API).await
 }
 
-/// The clock starts before the body is read, and a stream runs on it too.
+/// The clock starts before the body is read, and includes the stream.
 async fn handle(app: &App, request: Request, api: &Api) -> Response {
     let handle = Handle::of(&request);
     let deadline = Deadline::new(app.limits.request_timeout);

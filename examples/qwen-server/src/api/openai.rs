@@ -14,7 +14,7 @@ pub(super) enum Shape {
     Text,
 }
 
-/// What all frames of one answer have in common.
+/// The fields that all chunks of one response share.
 pub(super) struct OpenAiFormat {
     shape: Shape,
     id: String,
@@ -44,7 +44,7 @@ impl OpenAiFormat {
         Self { shape, id: unique_id(prefix), created: unix_seconds(), model: model.to_owned(), include_usage }
     }
 
-    /// The first chunk of a chat choice, which has the role and no text.
+    /// The first chunk of a chat choice, with the role and no text.
     fn role_chunk(&self, index: usize) -> Option<Vec<u8>> {
         (self.shape == Shape::Chat).then(|| {
             let delta = json!({"role": "assistant", "content": ""});
@@ -62,7 +62,7 @@ impl OpenAiFormat {
         self.chunk(json!([choice]), None)
     }
 
-    /// The last chunk for clients that asked for usage: it has no choices.
+    /// The last chunk if the client requested usage: it has no choices.
     fn usage_chunk(&self, counts: Counts) -> Vec<u8> {
         self.chunk(json!([]), Some(usage(counts)))
     }
@@ -95,7 +95,7 @@ impl OpenAiFormat {
 
     fn frame(&self, object: &'static str, choices: Value, usage: Option<Value>) -> Vec<u8> {
         let frame = Document { id: &self.id, object, created: self.created, model: &self.model, choices, usage };
-        // Strings, numbers and values: nothing here can fail to serialise.
+        // Strings, numbers and values: serialising them cannot fail.
         serde_json::to_vec(&frame).unwrap_or_default()
     }
 }
@@ -118,7 +118,7 @@ impl AnswerFormat for OpenAiFormat {
         frame.extend_from_slice(sse::DONE);
     }
 
-    /// An error in the place of `[DONE]`.
+    /// An error instead of `[DONE]`.
     fn fail(&mut self, frame: &mut Vec<u8>, error: &ApiError) {
         sse::push_event(frame, error.body().to_string().as_bytes());
     }
@@ -128,7 +128,7 @@ impl AnswerFormat for OpenAiFormat {
     }
 }
 
-/// The fields of a chat delta or message. In a stream the calls carry their index.
+/// The fields of a chat delta or message. In a stream, tool calls have their index.
 fn chat_fields(delta: &Delta, streamed: bool) -> Map<String, Value> {
     let mut fields = Map::new();
     if !delta.refusal.is_empty() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Stop sequences that a request may have.
+/// The maximum number of stop sequences.
 const MAX_STOPS: usize = 16;
 
 /// How to generate.
@@ -24,7 +24,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Takes the shared fields; what the request leaves open, `generation_config.json` decides.
+    /// Reads the shared fields. `generation_config.json` has the defaults.
     pub(super) fn take(fields: &mut Fields, facts: &Facts, most_choices: usize) -> Result<Self, ApiError> {
         let stop = stop(fields)?;
         let stream = fields.take("stream")?.unwrap_or(false);
@@ -64,13 +64,13 @@ fn sampling(
     let min_p = fields.number("min_p", 0.0..=1.0)?.or(defaults.min_p);
     let mut top_p = fields.number("top_p", 0.0..=1.0)?.or(defaults.top_p);
     if min_p.is_some_and(|min_p| min_p > 0.0) && top_p.is_none_or(|top_p| top_p >= 1.0) {
-        // 0.8.1 looks at min_p only when top_p cuts something.
+        // 0.8.1 only applies min_p when top_p removes tokens.
         top_p = Some(0.999_999);
     }
     let penalty = |value: Option<f64>| value.map(|value| value as f32);
     Ok(SamplingParams {
         temperature: fields.number("temperature", 0.0..=2.0)?.or(default_temperature),
-        // 0 and -1 switch it off.
+        // 0 and -1 disable it.
         top_k: match top_k {
             Some(k) => usize::try_from(k).ok().filter(|k| *k > 0),
             None => defaults.top_k,
@@ -85,7 +85,7 @@ fn sampling(
     })
 }
 
-/// The newer name wins.
+/// The newer name takes precedence.
 fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     let old: Option<usize> = fields.take("max_tokens")?;
     let new: Option<usize> = fields.take("max_completion_tokens")?;
@@ -172,7 +172,7 @@ fn schema(param: &str, schema: Value) -> Result<Constraint, ApiError> {
     fields::parse::<serde_json::Map<String, Value>>(param, schema).map(|schema| Constraint::JsonSchema(schema.into()))
 }
 
-/// The tokens that a choice may have: what was asked for, what the server allows, and what fits after the prompt.
+/// The maximum number of tokens of a choice: the minimum of the request's limit, the server's limit, and the space after the prompt.
 /// `None` if nothing fits.
 pub(super) fn token_limit(
     asked: Option<usize>,

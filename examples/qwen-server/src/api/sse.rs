@@ -5,7 +5,7 @@ use serde_json::Value;
 /// Ends a stream of OpenAI's chat completions or completions.
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// Keeps proxies from closing a silent connection; clients skip it.
+/// Keeps proxies from closing a silent connection; clients ignore it.
 pub(super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// Appends one event to `frame`. JSON as serde writes it has no line breaks, so one `data:` line is enough.

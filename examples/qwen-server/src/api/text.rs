@@ -1,4 +1,4 @@
-//! One choice's text on its way to the client: cut at stop sequences, with tool calls taken out.
+//! Processes one choice's text for the client: cuts it at stop sequences, and extracts tool calls.
 //!
 //! 0.8.1 stops at a stop sequence, but one token late and with the sequence still in a streamed text.
 
@@ -21,16 +21,16 @@ pub(super) struct CallDelta {
     pub(super) arguments: String,
 }
 
-/// What a client gets to see of a [`Piece`].
+/// The part of a [`Piece`] that a client receives.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Delta {
     pub(super) reasoning: String,
     pub(super) content: String,
-    /// Said in the place of an answer.
+    /// A refusal instead of an answer.
     pub(super) refusal: String,
     pub(super) calls: Vec<CallDelta>,
     pub(super) finish_reason: Option<&'static str>,
-    /// The stop sequence that ended the text, beside the finish reason.
+    /// The stop sequence that ended the text, in addition to the finish reason.
     pub(super) stop_sequence: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Delta {
         *self == Self::default()
     }
 
-    /// The text, in an API that has no place for refusals.
+    /// The text, for an API without refusals.
     pub(super) fn spoken(&self) -> String {
         format!("{}{}", self.content, self.refusal)
     }
@@ -80,7 +80,7 @@ impl ChoiceText {
     }
 }
 
-/// Lets text through up to a stop sequence, and holds back what may be the beginning of one.
+/// Passes text on up to a stop sequence, and holds back what may be the beginning of one.
 struct StopFilter {
     stops: Arc<[String]>,
     held: String,
@@ -120,7 +120,7 @@ impl StopFilter {
     }
 }
 
-/// The length of the longest end of `text` with which one of `patterns` begins.
+/// The length of the longest end of `text` that is the beginning of one of `patterns`.
 fn longest_beginning<P: AsRef<str>>(text: &str, patterns: &[P]) -> usize {
     let longest = |pattern: &str| {
         let beginnings = pattern.char_indices().map(|(length, _)| length).rev();
@@ -129,7 +129,7 @@ fn longest_beginning<P: AsRef<str>>(text: &str, patterns: &[P]) -> usize {
     patterns.iter().map(|pattern| longest(pattern.as_ref())).max().unwrap_or(0)
 }
 
-/// Takes Qwen's `<tool_call>{"name": …, "arguments": …}</tool_call>` out of the text.
+/// Extracts Qwen's `<tool_call>{"name": …, "arguments": …}</tool_call>` from the text.
 struct ToolReader {
     mode: ToolUse,
     held: String,
@@ -175,7 +175,7 @@ impl ToolReader {
                     calls.push(CallDelta::part(self.calls, Some(call.name), arguments(call.arguments)));
                     self.calls += 1;
                 }
-                // No call after all: the client gets what the model wrote.
+                // Not a call after all: the client gets the text unchanged.
                 (true, Err(_)) => content += &format!("{OPEN}{before}{CLOSE}"),
             }
             self.inside = !self.inside;
@@ -197,7 +197,7 @@ impl ToolReader {
     }
 }
 
-/// OpenAI has the arguments as a string of JSON; the model may have written either.
+/// OpenAI has the arguments as a string of JSON; the model may write either.
 fn arguments(written: Value) -> String {
     match written {
         Value::String(text) => text,

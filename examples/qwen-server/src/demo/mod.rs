@@ -1,8 +1,8 @@
-//! Answers that are wrong on purpose, so that every metric of output quality can be seen to move: `--demo`.
+//! Wrong answers on purpose, to show every metric of output quality: `--demo`.
 //!
-//! A request whose last message begins with `/demo NAME` is answered by the script of that name, and not by the model. Everything around
-//! it is as for any other request: admission, the limit on tokens, stop sequences, the reading of tool calls, the words of each API, and
-//! the metrics layer, which reads the bytes that go out and knows nothing of scripts.
+//! A request whose last message begins with `/demo NAME` is answered by the script of that name instead of the model. Everything else is the same as
+//! for any other request: admission, the token limit, stop sequences, parsing of tool calls, the format of each API, and the metrics layer, which
+//! reads the response and does not know about scripts.
 
 mod playback;
 mod scripts;
@@ -14,13 +14,13 @@ use crate::telemetry::Handle;
 use scripts::SCRIPTS;
 use std::time::Duration;
 
-/// What a message begins with that asks for a script.
+/// A message that begins with this requests a script.
 const COMMAND: &str = "/demo";
 
-/// How much a script leaves of each message that it cuts.
+/// How much of each message remains if a script cuts the prompt.
 const KEPT: usize = 200;
 
-/// What is said in the place of the model.
+/// The output instead of the model's.
 #[derive(Debug)]
 pub(crate) struct Script {
     name: &'static str,
@@ -38,38 +38,38 @@ enum Says {
     Refusal(&'static str),
     /// The same, some kilobytes of it.
     Again(&'static str),
-    /// Words that follow no rule, as many as there is room for.
+    /// Random words, up to the limit.
     Babble,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
-    /// As the model does.
+    /// Like the model.
     Stop,
-    /// As a filter of content does.
+    /// Like a content filter.
     Filtered,
-    /// As an engine does that fails.
+    /// Like a failing engine.
     Fails,
-    /// There is no choice that could end.
+    /// There is no choice.
     NoChoice,
 }
 
-/// What becomes of the prompt.
+/// How the prompt is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadPrompt {
     Whole,
-    /// It is cut, and the metrics are told.
+    /// It is cut, and the metrics are informed.
     Cut,
     /// It is cut, and its tokens are counted after that, as Ollama does it.
     CutSilently,
 }
 
-/// There is no script of this name.
+/// No script has this name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("There is no demonstration `{0}`. There are: {list}.", list = names())]
 pub(crate) struct UnknownScript(String);
 
-/// The script that a prompt asks for, if it asks for one.
+/// The script that a prompt requests, if any.
 pub(crate) fn asked_for(prompt: &Prompt) -> Result<Option<&'static Script>, UnknownScript> {
     let text = prompt.last_text().unwrap_or_default();
     let mut words = text.split_whitespace();
@@ -86,7 +86,7 @@ fn names() -> String {
 }
 
 impl Script {
-    /// Does to the prompt what the script says, before it is counted.
+    /// Changes the prompt as the script says, before it is counted.
     pub(crate) fn read(&self, prompt: &mut Prompt, handle: &Handle) {
         if self.prompt != ReadPrompt::Whole {
             prompt.cut(KEPT);
@@ -96,7 +96,7 @@ impl Script {
         }
     }
 
-    /// How many choices the answer has where so many were asked for.
+    /// The number of choices in the answer, if this many were requested.
     pub(crate) fn choices(&self, asked: usize) -> usize {
         if self.ends == Ends::NoChoice { 0 } else { asked }
     }

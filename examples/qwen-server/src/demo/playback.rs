@@ -1,4 +1,4 @@
-//! A script being said, as an engine would say it: a token at a time, up to the limit.
+//! Plays a script like an engine: one token at a time, up to the limit.
 
 use super::{Ends, Says, Script};
 use crate::engine::{Fault, Finish, Piece};
@@ -8,19 +8,19 @@ use tokio::sync::OwnedSemaphorePermit;
 /// How much of what is said again and again.
 const AGAIN: usize = 4096;
 
-/// A script on its way to the client; every word of it is a token. The choices are said one after the other.
+/// A script as a stream; every word is a token. The choices come one after the other.
 pub(crate) struct Playback {
     script: &'static Script,
     choices: usize,
     max_tokens: usize,
-    /// The choice at hand, and how many words of it were said.
+    /// The current choice, and the number of its words so far.
     choice: usize,
     words: usize,
     /// How many bytes of it.
     bytes: usize,
     tokens: u64,
     handle: Handle,
-    /// A place that the engine could give to somebody else.
+    /// The seat in the engine that this request occupies.
     _slots: OwnedSemaphorePermit,
 }
 
@@ -35,7 +35,7 @@ impl Playback {
         Self { script, choices, max_tokens, choice: 0, words: 0, bytes: 0, tokens: 0, handle, _slots: slots }
     }
 
-    /// The next text of any choice; `None` when all of them have ended. It may be given up while it waits.
+    /// The next text of any choice; `None` when all of them have ended. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Result<Piece, Fault>> {
         if self.is_finished() {
             return None;
@@ -97,7 +97,7 @@ impl Playback {
     }
 }
 
-/// A word that does not tell the next one.
+/// A word that does not predict the next one.
 fn babble(place: usize) -> String {
     const WORDS: [&str; 16] = [
         "river", "copper", "seldom", "north", "window", "quiet", "seven", "harbour", "under", "paper", "yellow",

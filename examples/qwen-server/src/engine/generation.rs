@@ -1,4 +1,4 @@
-//! The answer to one request as it comes from the engine: text by text, over all its choices.
+//! The engine's answer to one request: text by text, over all its choices.
 
 use super::Fault;
 use super::probe::Tally;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 pub(crate) enum Finish {
     Stop,
     Length,
-    /// By a filter of content.
+    /// By a content filter.
     Filtered,
 }
 
@@ -24,15 +24,15 @@ pub(crate) struct Piece {
     pub(crate) choice: usize,
     pub(crate) reasoning: String,
     pub(crate) content: String,
-    /// Said in the place of an answer.
+    /// A refusal instead of an answer.
     pub(crate) refusal: String,
     pub(crate) finish: Option<Finish>,
 }
 
-/// A running request. Dropping it cancels what the engine has not done yet.
+/// A running request. Dropping it cancels the rest.
 ///
-/// The channels have room for everything that the engine may send, so a client that does not read never holds up
-/// the engine, which waits for room and serves nobody meanwhile.
+/// The channels have room for everything that the engine may send, so a client that does not read never blocks the engine, which would wait and serve
+/// no other request.
 pub(crate) struct Generation {
     pub(super) choices: Vec<Choice>,
     pub(super) engine: Sender<Request>,
@@ -66,7 +66,7 @@ impl Generation {
         self.choices.iter().map(|choice| choice.tally.reasoning(choice.finish == Some(Finish::Length))).sum()
     }
 
-    /// Asks the choices in turn, so that none starves.
+    /// Polls the choices in turn, so that none starves.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Fault>>> {
         let count = self.choices.len();
         for offset in 0..count {
@@ -133,7 +133,7 @@ fn text_piece(chunk: CompletionChunkResponse, first: bool) -> Result<Piece, Faul
     Ok(Piece { content, finish: choice.finish_reason.as_deref().map(finish).transpose()?, ..Piece::default() })
 }
 
-/// 0.8.1 takes the space off the first word of a text, though a completion may well begin with one. The token has it.
+/// 0.8.1 removes the space before the first word of a text, although a completion may begin with one. The token has it.
 fn with_leading_space(text: String, token: Option<String>) -> String {
     token.filter(|token| token.trim_start() == text).unwrap_or(text)
 }
@@ -146,7 +146,7 @@ fn finish(reason: &str) -> Result<Finish, Fault> {
     }
 }
 
-/// The first line, at most: with `RUST_BACKTRACE` set, the engine's messages carry a backtrace.
+/// Only the first line: with `RUST_BACKTRACE` set, the engine's messages contain a backtrace.
 pub(super) fn summary(message: &str) -> String {
     message.lines().next().unwrap_or_default().chars().take(300).collect()
 }

@@ -1,11 +1,11 @@
-//! Turning away prompts that are far too long before the engine sees them.
+//! Rejects prompts that are far too long before the engine gets them.
 //!
-//! The engine tokenises on the thread on which it generates, so a prompt of megabytes would hold up everybody else's
-//! answers. Here it is counted outside, piece by piece, and only until it is clear that it does not fit.
+//! The engine tokenises on the thread on which it generates, so a prompt of megabytes would delay all other requests. Here it is counted on another
+//! thread, piece by piece, and only until it is clear that it does not fit.
 
 use std::sync::Arc;
 
-/// Bytes that are tokenised at a time.
+/// Bytes per tokenised piece.
 const SLICE: usize = 4096;
 
 /// Tokens that a cut in the middle of a word adds at most, as far as it matters.
@@ -22,9 +22,9 @@ impl LengthGuard {
         Self { count: Arc::new(count) }
     }
 
-    /// A number of tokens above `limit` that the texts have for sure, or `None` if they may fit.
+    /// A lower bound above `limit` of the number of tokens, or `None` if the texts may fit.
     pub(super) fn excess(&self, texts: &[String], limit: usize) -> Option<usize> {
-        // A token has at least a byte.
+        // A token has at least one byte.
         if texts.iter().map(String::len).sum::<usize>() <= limit {
             return None;
         }

@@ -9,25 +9,25 @@ use mistralrs::model_builder_trait::{build_gguf_pipeline, build_text_pipeline};
 use mistralrs::{GgufModelBuilder, ModelDType, PagedAttentionMetaBuilder, TextModelBuilder};
 use std::path::PathBuf;
 
-/// Prefixes that the engine keeps for prompts that begin alike.
+/// The number of prefixes that the engine keeps for prompts with a common beginning.
 const CACHED_PREFIXES: usize = 16;
 
-/// Where the model comes from.
+/// The source of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The tiny Qwen3 that the server writes itself.
     Tiny,
     /// A directory with `config.json`, `tokenizer.json` and `*.safetensors`.
     Directory(PathBuf),
-    /// A Hugging Face id; downloaded once, then taken from the cache.
+    /// A Hugging Face id; downloaded once, then read from the cache.
     HuggingFace(String),
-    /// A GGUF file: its name, and the directory or Hugging Face id where it lies.
+    /// A GGUF file: its name, and its directory or Hugging Face id.
     Gguf { location: String, file: String },
 }
 
-/// How many sequences the engine had best have at a time. Without paged attention only sequences of one length run in one batch, and
-/// each time that one ends, 0.8.1 works through all of the others' text again: with 30 callers of mixed lengths the tiny model gave 131 tokens a
-/// second with 16 of them, 187 with 4 and 262 with one, while 16 prompts of one length gain from running together.
+/// The recommended number of running sequences. Without paged attention, only sequences of equal length run in one batch, and each time one ends,
+/// 0.8.1 processes the whole text of the others again: with 30 clients of mixed lengths, the tiny model gave 131 tokens per second with 16 sequences,
+/// 187 with 4 and 262 with one, while 16 prompts of equal length gain from running together.
 pub(crate) fn default_max_seqs() -> usize {
     if paged_attn_supported() { 16 } else { 4 }
 }
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     pub(crate) max_seqs: usize,
     /// Sequences that may wait beside them.
     pub(crate) max_queue: usize,
-    /// Whether prompts that begin alike share work. Not on a CPU: 0.8.1 never evicts a prefix that lies there
+    /// Whether prompts with a common beginning share work. Not on a CPU: 0.8.1 never evicts a prefix there
     /// (<https://github.com/EricLBuehler/mistral.rs/issues/1961>), so the memory would grow with every prompt.
     pub(crate) prefix_cache: bool,
 }
@@ -53,7 +53,7 @@ pub(crate) enum LoadError {
     Engine(String),
 }
 
-/// Loads the model. Blocks the thread for as long as that takes, so give it one of its own.
+/// Loads the model. Blocks the thread meanwhile, so call it on a separate one.
 pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineMetrics) -> Result<Engine, LoadError> {
     let built = match source {
         Source::Tiny => {
@@ -61,7 +61,7 @@ pub(crate) async fn load(source: &Source, options: &Options, gauges: EngineMetri
             let directory = crate::tiny::ensure_in(&path)
                 .or_else(|_| crate::tiny::ensure_in(&std::env::temp_dir().join("qwen-server")))
                 .map_err(|source| LoadError::Tiny { path, source })?;
-            // On a CPU, half of the time would go into converting F16.
+            // On a CPU, half of the time would be spent converting F16.
             text_pipeline(&directory.to_string_lossy(), ModelDType::F32, options).await
         }
         Source::Directory(path) => text_pipeline(&path.to_string_lossy(), ModelDType::Auto, options).await,
@@ -110,14 +110,14 @@ async fn text_pipeline(model: &str, dtype: ModelDType, options: &Options) -> Res
     build_text_pipeline(builder).await.map_err(|error| describe(&format!("{error:#}")))
 }
 
-/// What mistral.rs builds: the pipeline, its scheduler's configuration, and a rest that is not needed.
+/// The result of mistral.rs: the pipeline, its scheduler's configuration, and parts that are not needed.
 type Built = (
     std::sync::Arc<tokio::sync::Mutex<dyn mistralrs::core::Pipeline>>,
     mistralrs::SchedulerConfig,
     mistralrs::core::AddModelConfig,
 );
 
-/// On a GPU; the CPU has no such kernels.
+/// Only on a GPU; there are no such kernels for CPUs.
 fn paged_attention() -> Result<Option<mistralrs::PagedAttentionConfig>, LoadError> {
     paged_attn_supported()
         .then(|| PagedAttentionMetaBuilder::default().build())

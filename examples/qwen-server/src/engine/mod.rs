@@ -1,10 +1,9 @@
-//! mistral.rs, with its rough edges filed off.
+//! mistral.rs, with workarounds.
 //!
-//! Version 0.8.1 panics when the receiver of a non-streaming request is gone, stops altogether while one receiver is
-//! full, drops chunks of requests with more than one choice, has no sensible end at the end of the context,
-//! treats a failed tool call as a failure of the whole batch, and on a CPU never evicts a prompt from its prefix cache.
-//! So every choice is a streaming request of its own with a channel that never fills, the limit on tokens always fits
-//! the context, tool calls are read outside, and a CPU has no prefix cache.
+//! Version 0.8.1 panics when the receiver of a non-streaming request is gone, blocks while one receiver is full, drops chunks of requests with more
+//! than one choice, does not end properly at the end of the context, treats a failed tool call as a failure of the whole batch, and on a CPU never
+//! evicts a prompt from its prefix cache. So every choice is a separate streaming request with a channel that never fills, the token limit always
+//! fits the context, tool calls are parsed outside, and a CPU has no prefix cache.
 
 mod generation;
 mod length;
@@ -31,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A chat message as the chat template sees it.
+/// A chat message as in the chat template.
 pub(crate) type Message = IndexMap<String, MessageContent>;
 
 /// What the model is to continue.
@@ -42,7 +41,7 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
-    /// What the caller wrote last.
+    /// The caller's last message.
     pub(crate) fn last_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -50,7 +49,7 @@ impl Prompt {
         }
     }
 
-    /// Leaves so many bytes of each text at most, and no half of a character.
+    /// Keeps at most this many bytes of each text, without splitting a character.
     pub(crate) fn cut(&mut self, bytes: usize) {
         let cut = |text: &mut String| {
             let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
@@ -68,7 +67,7 @@ impl Prompt {
         }
     }
 
-    /// What the caller wrote.
+    /// The caller's text.
     fn texts(&self) -> Vec<String> {
         match self {
             Self::Text(text) => vec![text.clone()],
@@ -101,7 +100,7 @@ pub(crate) struct Facts {
     length: LengthGuard,
 }
 
-/// Why the engine did not do its work.
+/// Why the engine failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("{0}")]
@@ -117,10 +116,10 @@ pub(crate) struct Engine {
     runner: Arc<MistralRs>,
     facts: Facts,
     load: Arc<Load>,
-    /// One for each choice that may be here, running or waiting.
+    /// One permit per choice that may be in this server, running or waiting.
     slots: Arc<Semaphore>,
     capacity: usize,
-    /// One for each choice that the engine may have: 0.8.1 takes everything that waits as soon as nothing runs, whatever its limit.
+    /// One permit per choice in the engine: when nothing runs, 0.8.1 starts everything that waits, whatever its limit.
     seats: Arc<Semaphore>,
     max_seqs: usize,
 }
@@ -143,18 +142,18 @@ impl Engine {
         &self.facts
     }
 
-    /// How many choices may be here at a time, running or waiting.
+    /// The maximum number of choices in this server, running or waiting.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// A place for each of `choices`, or `None` if the engine is full.
+    /// A seat for each of `choices`, or `None` if the engine is full.
     pub(crate) fn admit(&self, choices: usize) -> Option<OwnedSemaphorePermit> {
         let choices = u32::try_from(choices).ok()?;
         Arc::clone(&self.slots).try_acquire_many_owned(choices).ok()
     }
 
-    /// The prompt's length in tokens, after the chat template. If it is far too long: some length above the context's.
+    /// The prompt's length in tokens, after the chat template. If it is far too long: a lower bound above the context's length.
     pub(crate) async fn prompt_tokens(&self, prompt: Prompt) -> Result<usize, Fault> {
         let (guard, texts, limit) = (self.facts.length.clone(), prompt.texts(), self.facts.context_length);
         let excess = tokio::task::spawn_blocking(move || guard.excess(&texts, limit)).await;
@@ -176,7 +175,7 @@ impl Engine {
             response,
         }))
         .await?;
-        // 0.8.1 panics if nobody takes the answer, so the receiver must outlive a client that leaves meanwhile.
+        // 0.8.1 panics if the receiver is gone, so it must outlive a client that disconnects meanwhile.
         let answer = tokio::spawn(async move { tokens.recv().await }).await;
         match answer.ok().flatten() {
             Some(Ok(tokens)) => Ok(tokens.len()),
@@ -185,7 +184,7 @@ impl Engine {
         }
     }
 
-    /// Waits for its turn and hands the job over. A client that leaves before has cost the engine nothing.
+    /// Waits for its turn and submits the job. A client that disconnects before costs the engine nothing.
     pub(crate) async fn start(
         &self,
         job: Job,
@@ -193,7 +192,7 @@ impl Engine {
         handle: &Handle,
     ) -> Result<Generation, Fault> {
         let mut presence = Presence::enter(Arc::clone(&self.load), slots);
-        // A request with more choices than seats has all of them.
+        // A request with more choices than seats takes all of them.
         presence.wait_for_seats(&self.seats, job.choices.min(self.max_seqs), handle).await?;
         let presence = Arc::new(presence);
         let steering = Arc::new(job.steering);
@@ -208,7 +207,7 @@ impl Engine {
         let mut choices = Vec::with_capacity(job.choices);
         let mut engine = None;
         for _ in 0..job.choices {
-            // One chunk a token, and an error at most.
+            // One chunk per token, and at most one error.
             let (response, responses) = mpsc::channel(job.max_tokens + 1);
             let tally = Arc::new(Tally::default());
             let probe = Probe {
@@ -224,7 +223,7 @@ impl Engine {
                 return_logprobs: matches!(messages, RequestMessage::Completion { .. }),
                 constraint: job.constraint.clone(),
                 logits_processors: Some(vec![Arc::new(probe)]),
-                // The template shows the tools; the engine's own reading of the answer fails whole batches.
+                // The template shows the tools; the engine's own parsing of answers fails whole batches.
                 tool_choice: Some(ToolChoice::None),
                 tools: (!tools.is_empty()).then(|| tools.clone()),
                 ..NormalRequest::new_simple(
@@ -243,7 +242,7 @@ impl Engine {
         Ok(Generation { choices, engine, next: 0 })
     }
 
-    /// Sends to the engine's current incarnation: `get_sender` restarts a dead one, once its thread is over.
+    /// Sends to the current engine: `get_sender` restarts a dead one after its thread has ended.
     async fn send(&self, mut request: Request) -> Result<Sender<Request>, Fault> {
         const ATTEMPTS: usize = 40;
         for _ in 0..ATTEMPTS {

@@ -1,9 +1,8 @@
-//! The engine's truth, seen from inside.
+//! The engine's state, observed from inside.
 //!
-//! mistral.rs 0.8.1 tells nobody how many requests run or wait, and its token counts are wrong for more than one
-//! choice. But it calls a custom logits processor once for every token that it is about to sample, on its own
-//! thread, and drops it when it forgets the sequence. That is enough for the exact number of tokens, and for who is
-//! waiting, who is running and who is gone.
+//! mistral.rs 0.8.1 does not report how many requests run or wait, and its token counts are wrong for more than one choice. But it calls a custom
+//! logits processor once for every token that it is about to sample, on its own thread, and drops it with the sequence. That is enough for the exact
+//! number of tokens, and to know which requests wait, run or are gone.
 
 use super::Fault;
 use super::steering::Steering;
@@ -41,13 +40,13 @@ impl Load {
     }
 }
 
-/// One request's place in the engine: waiting until its first token, then running, until every sequence of it is gone.
+/// One request in the engine: waiting until its first token, then running, until all its sequences are gone.
 pub(super) struct Presence {
     load: Arc<Load>,
     started: AtomicBool,
     /// Held for as long as the engine has it.
     seats: Option<OwnedSemaphorePermit>,
-    /// Held until the engine is really done with the request, which is later than its client's departure.
+    /// Held until the engine has dropped the request, which is later than its client's disconnect.
     _slots: OwnedSemaphorePermit,
 }
 
@@ -57,7 +56,7 @@ impl Presence {
         Self { load, started: AtomicBool::new(false), seats: None, _slots: slots }
     }
 
-    /// Waits until the engine may have so many choices more, in the order in which requests came.
+    /// Waits until the engine may have this many more choices, in the order of arrival.
     pub(super) async fn wait_for_seats(
         &mut self,
         seats: &Arc<Semaphore>,
@@ -66,7 +65,7 @@ impl Presence {
     ) -> Result<(), Fault> {
         let waiting = Instant::now();
         let choices = u32::try_from(choices).map_err(|_| Fault::Gone)?;
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         self.seats = Some(Arc::clone(seats).acquire_many_owned(choices).await.map_err(|_| Fault::Gone)?);
         handle.queue_time(waiting.elapsed());
         Ok(())
@@ -127,7 +126,7 @@ impl Tally {
         self.sampled.load(Ordering::Relaxed)
     }
 
-    /// Tokens between the think tags. The last token is never seen in a context: if the limit cut a thought short,
+    /// Tokens between the think tags. The last token is never seen in a context: if the limit cut the reasoning, it belongs to the reasoning.
     /// it belongs to the thought.
     pub(super) fn reasoning(&self, cut_short: bool) -> u64 {
         let unseen = u64::from(cut_short && self.thinking.load(Ordering::Relaxed));
@@ -135,7 +134,8 @@ impl Tally {
     }
 }
 
-/// Whether the prompt ends inside a thought, as the templates of thinking-only models do: `<think>\n`.
+/// Whether the prompt ends inside reasoning, as with the templates of thinking-only models: `<think>
+/// `.
 fn opens_thinking(prompt: &[u32], tags: ThinkTags) -> bool {
     prompt.iter().rev().take(2).any(|token| *token == tags.open) && !prompt.ends_with(&[tags.close])
 }

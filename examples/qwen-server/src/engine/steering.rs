@@ -1,10 +1,10 @@
-//! What the engine ignores: `logit_bias`, `ignore_eos` and `min_tokens`.
+//! Request fields that the engine ignores: `logit_bias`, `ignore_eos` and `min_tokens`.
 
 use mistralrs::{Device, Tensor};
 use std::sync::Arc;
 
-/// Far below every real logit, yet finite: if a grammar leaves nothing but the end of the text, the end it is.
-/// (Minus infinity would leave no token at all, which 0.8.1 answers by failing the whole batch's step.)
+/// Far below every real logit, yet finite: if a grammar only allows the end of the text, the text ends. (Minus infinity would leave no token at all,
+/// and 0.8.1 would fail the whole batch's step.)
 const BANNED: f32 = -1e6;
 
 /// Changes to the logits of one request.
@@ -12,7 +12,7 @@ const BANNED: f32 = -1e6;
 pub(crate) struct Steering {
     /// Added to the logits of these tokens.
     pub(crate) bias: Vec<(u32, f32)>,
-    /// The text may not end before it has this many tokens.
+    /// The minimum number of tokens of the text.
     pub(crate) min_tokens: u64,
     /// The model's end-of-text tokens.
     pub(crate) ends: Arc<[u32]>,

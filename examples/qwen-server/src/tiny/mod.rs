@@ -1,4 +1,4 @@
-//! A tiny but complete Qwen3, written in a blink, so that the server runs without a download.
+//! A tiny but complete Qwen3, generated in a moment, so that the server runs without a download.
 //!
 //! It is a real `Qwen3ForCausalLM` directory in the Hugging Face layout (two layers, 256 wide, 2 MB) that mistral.rs
 //! loads like any other: tokenizer, chat template with thinking and tools, KV cache, stop tokens. It is neither

@@ -1,4 +1,4 @@
-//! Anthropic's answers: content blocks, one after the other.
+//! Anthropic's responses: content blocks, one after the other.
 
 use super::super::error::ApiError;
 use super::super::format::{AnswerFormat, Counts, unique_id};
@@ -128,7 +128,7 @@ impl AnswerFormat for MessageFormat {
                 content.push(json!({"type": "text", "text": spoken}));
             }
             content.extend(all.calls.iter().map(|call| {
-                // What the model wrote may be cut, and then it is no JSON.
+                // A truncated call is not valid JSON.
                 let input = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
                 json!({"type": "tool_use", "id": tool_id(call), "name": call.name, "input": input})
             }));
@@ -143,7 +143,7 @@ impl AnswerFormat for MessageFormat {
 fn stop(delta: &Delta, refused: bool) -> (Value, Value) {
     let reason = match (delta.finish_reason, &delta.stop_sequence) {
         (None, _) => return (Value::Null, Value::Null),
-        // There is one word for what the model refuses and for what a filter stops.
+        // There is one word for refusals of the model and of a filter.
         (Some("content_filter"), _) => "refusal",
         (Some("stop"), None) if refused => "refusal",
         (Some("length"), _) => "max_tokens",

@@ -128,7 +128,7 @@ enum Thinking {
     Disabled,
 }
 
-/// The fields of a chat request that asks for the same.
+/// The fields of the equivalent chat request.
 fn translate(mut fields: Fields) -> Result<Fields, ApiError> {
     let mut chat = Fields::default();
     let list: Option<Vec<Value>> = fields.take("messages")?;
@@ -168,7 +168,7 @@ fn translate(mut fields: Fields) -> Result<Fields, ApiError> {
     Ok(chat)
 }
 
-/// Tool results are messages of their own in a chat, before the user's next words.
+/// In a chat, tool results are separate messages before the user's next message.
 fn push_messages(param: &str, message: Message, messages: &mut Vec<Value>) -> Result<(), ApiError> {
     let blocks = match message.content {
         Content::Text(text) => vec![Block::Text { text }],

@@ -1,4 +1,4 @@
-//! Ollama's answers: a JSON object a line.
+//! Ollama's responses: one JSON object per line.
 
 use super::super::error::ApiError;
 use super::super::format::{AnswerFormat, Counts};
@@ -18,9 +18,9 @@ pub(super) struct OllamaFormat {
     shape: Shape,
     model: String,
     started: Instant,
-    /// When the first and the last text came.
+    /// The times of the first and the last text.
     texts: Option<(Instant, Instant)>,
-    /// Calls go out whole, with their arguments as an object.
+    /// Tool calls are sent complete, with their arguments as an object.
     calls: Vec<CallDelta>,
     finish: Option<&'static str>,
 }
@@ -52,7 +52,7 @@ impl OllamaFormat {
         line
     }
 
-    /// Adds what the last line has. `prompt_eval_duration` is not there: the engine does not tell waiting from prefill.
+    /// Adds the fields of the last line. `prompt_eval_duration` is absent, because the engine does not separate waiting from prefill.
     fn finish(&self, line: &mut Value, counts: Counts) {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         line["done"] = json!(true);
@@ -105,7 +105,7 @@ impl AnswerFormat for OllamaFormat {
         push_line(frame, &super::body(error));
     }
 
-    /// There is no line that clients skip.
+    /// Clients ignore no line.
     fn keep_alive(&self) -> Option<&'static [u8]> {
         None
     }
@@ -136,7 +136,7 @@ fn push_line(frame: &mut Vec<u8>, line: &Value) {
 }
 
 fn call_json(call: &CallDelta) -> Value {
-    // What the model wrote may be cut, and then it is no JSON.
+    // A truncated call is not valid JSON.
     let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
     json!({"function": {"name": call.name, "arguments": arguments}})
 }

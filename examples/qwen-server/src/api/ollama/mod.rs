@@ -1,5 +1,4 @@
-//! Ollama's API: `POST /api/chat` and `POST /api/generate`, translated into chat requests, and what its clients ask about
-//! the model.
+//! Ollama's API: `POST /api/chat` and `POST /api/generate`, translated to chat requests, and the endpoints about the model.
 
 mod format;
 mod models;
@@ -32,7 +31,7 @@ pub(crate) async fn ollama_generate(State(app): State<Arc<App>>, request: Reques
     super::handle(&app, request, &GENERATE).await
 }
 
-/// Ollama's clients add the tag that stands for the newest.
+/// Ollama's clients add the tag of the latest version.
 fn untagged(name: &str) -> &str {
     name.strip_suffix(":latest").unwrap_or(name)
 }
@@ -69,7 +68,7 @@ struct Function {
     arguments: Value,
 }
 
-/// A switch, or how much to think.
+/// A switch, or an effort.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a boolean, or how much to think")]
 enum Think {
@@ -122,7 +121,7 @@ fn answer(call: super::answer::Call, app: &App, shape: Shape) -> Result<Parsed, 
     Ok(Parsed::Call(Box::new(call), Box::new(OllamaFormat::new(shape, &app.name))))
 }
 
-/// Without a prompt, Ollama loads the model, or unloads it where `keep_alive` is 0. This one stays where it is.
+/// Without a prompt, Ollama loads the model, or unloads it if `keep_alive` is 0. This server always keeps its model.
 fn load_or_unload(fields: &mut Fields, model: &str, shape: Shape) -> Result<Parsed, ApiError> {
     let keep_alive: Option<Value> = fields.take("keep_alive")?;
     let unload = keep_alive.is_some_and(|value| value == 0 || value == "0" || value == "0s");
@@ -151,7 +150,7 @@ fn translate(param: &str, message: Message) -> Result<Value, ApiError> {
     Ok(translated)
 }
 
-/// What chat and generate have in common. Streams unless told otherwise.
+/// The fields that chat and generate share. Streams by default.
 fn settings(fields: &mut Fields, request: &mut Fields) -> Result<(), ApiError> {
     request.set("stream", fields.take("stream")?.unwrap_or(true));
     match fields.take("think")? {
@@ -169,7 +168,7 @@ fn settings(fields: &mut Fields, request: &mut Fields) -> Result<(), ApiError> {
         Some(_) => return Err(ApiError::invalid("format", "`format` must be \"json\" or a JSON schema.")),
     }
     let mut options = Fields::from(fields.take::<Map<String, Value>>("options")?.unwrap_or_default());
-    // -1, -2 and 0 are no limit.
+    // -1, -2 and 0 mean no limit.
     if let Some(limit) = options.take::<i64>("num_predict")?.filter(|limit| *limit > 0) {
         request.set("max_tokens", limit);
     }

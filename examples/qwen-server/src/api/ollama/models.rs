@@ -1,4 +1,4 @@
-//! What Ollama's clients ask about the server and its one model.
+//! Ollama's endpoints about the server and its one model.
 
 use super::super::error::ApiError;
 use super::super::fields::Fields;
@@ -23,7 +23,7 @@ pub(crate) async fn ollama_models(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"models": loaded}))
 }
 
-/// `GET /api/ps`: the same, for it is in memory for as long as the server runs.
+/// `GET /api/ps`: the same, because the model is in memory as long as the server runs.
 pub(crate) async fn ollama_ps(State(app): State<Arc<App>>) -> Json<Value> {
     let running = app.engine().map(|engine| {
         let mut model = describe(&app);
@@ -56,7 +56,7 @@ pub(crate) async fn ollama_show(State(app): State<Arc<App>>, request: Request) -
     shown.await.unwrap_or_else(refuse)
 }
 
-/// Size and digest are left out: they are Ollama's own, of files that are not here.
+/// Size and digest are left out, because they belong to Ollama's own files.
 fn describe(app: &App) -> Value {
     json!({"name": app.name, "model": app.name, "modified_at": modified(app),
         "details": details()})
@@ -66,12 +66,12 @@ fn details() -> Value {
     json!({"family": "qwen3", "families": ["qwen3"]})
 }
 
-/// The model has been there since the server started.
+/// The model was loaded when the server started.
 fn modified(app: &App) -> Option<String> {
     DateTime::from_timestamp(i64::try_from(app.created).ok()?, 0).map(timestamp)
 }
 
-/// Now, as RFC 3339 has it.
+/// The current time in RFC 3339.
 pub(super) fn now() -> String {
     timestamp(Utc::now())
 }

@@ -1,4 +1,4 @@
-//! Answers of the Responses API: items, and an event for everything that happens to them.
+//! Responses of the Responses API: items, and an event for every change of them.
 
 use super::super::error::ApiError;
 use super::super::format::{AnswerFormat, Counts, unique_id, unix_seconds};
@@ -12,7 +12,7 @@ pub(super) struct ResponseFormat {
     model: String,
     /// The number of the next event.
     sequence: u64,
-    /// The last of these is the one being written, if `open`.
+    /// The last of these is being written, if `open`.
     items: Vec<Item>,
     open: bool,
     finish: Option<&'static str>,
@@ -42,7 +42,7 @@ impl Kind {
         }
     }
 
-    /// The event that a piece of its text comes in, and the one at its end.
+    /// The events for a piece of its text, and for its end.
     fn events(&self) -> (&'static str, &'static str) {
         match self {
             Self::Reasoning => ("response.reasoning_text.delta", "response.reasoning_text.done"),
@@ -58,7 +58,7 @@ impl Item {
         Self { id: unique_id(kind.prefix()), kind, text: String::new() }
     }
 
-    /// Its one part of content; a call has none.
+    /// Its only content part; a call has none.
     fn part(&self) -> Option<Value> {
         match self.kind {
             Kind::Reasoning => Some(json!({"type": "reasoning_text", "text": self.text})),
@@ -155,7 +155,7 @@ impl ResponseFormat {
         self.item_event(frame, "response.output_item.done", json!({"item": whole}));
     }
 
-    /// What ended the text before its time.
+    /// The reason if the text is incomplete.
     fn cut_by(&self) -> Option<&'static str> {
         match self.finish {
             Some("length") => Some("max_output_tokens"),
@@ -238,7 +238,7 @@ impl AnswerFormat for ResponseFormat {
     }
 
     fn document(&mut self, choices: &[Delta], counts: Counts) -> Vec<u8> {
-        // The same items as in a stream of which nobody sees the events.
+        // The same items as in a stream, without its events.
         let mut events = Vec::new();
         for all in choices {
             self.delta(&mut events, 0, all);
@@ -247,7 +247,7 @@ impl AnswerFormat for ResponseFormat {
     }
 }
 
-/// Text is in a part of content; the arguments of a call are not.
+/// Text is in a content part; the arguments of a call are not.
 fn with_part(mut fields: Value, has_part: bool) -> Value {
     if has_part {
         fields["content_index"] = json!(0);

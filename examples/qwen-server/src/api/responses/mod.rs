@@ -60,7 +60,7 @@ struct Text {
     format: Option<Value>,
 }
 
-/// The fields of a chat request that asks for the same.
+/// The fields of the equivalent chat request.
 fn translate(mut fields: Fields) -> Result<Fields, ApiError> {
     fields.refuse("background", &json!(false), "nothing is stored here")?;
     fields.refuse("previous_response_id", &json!(""), "nothing is stored here; send the conversation as `input`")?;
@@ -104,7 +104,7 @@ fn translate(mut fields: Fields) -> Result<Fields, ApiError> {
     Ok(chat)
 }
 
-/// `None` for reasoning of an earlier turn, which the model does not get to see again.
+/// `None` for reasoning of an earlier turn, which the model does not get again.
 fn message(param: &str, item: Item) -> Result<Option<Value>, ApiError> {
     let missing = |field: &str| ApiError::invalid(format!("{param}.{field}"), format!("`{param}.{field}` is missing."));
     Ok(Some(match item.kind.as_deref().unwrap_or("message") {
