@@ -45,11 +45,12 @@ impl Backoff {
         *self = Self::new(self.first, self.most);
     }
 
-    /// It worked for so long: what failed then is another matter if that was longer than any pause.
-    pub(crate) fn lasted(&mut self, time: Duration) {
-        if time > self.most {
+    /// How long to wait now, after it worked for so long: what failed then is another matter if that was longer than any pause.
+    pub(crate) fn pause_after(&mut self, worked: Duration) -> Duration {
+        if worked > self.most {
             self.reset();
         }
+        self.pause()
     }
 }
 
@@ -89,9 +90,8 @@ mod tests {
         for _ in 0..3 {
             backoff.pause();
         }
-        backoff.lasted(SECOND * 60);
-        assert_eq!(backoff.pause(), SECOND * 8);
-        backoff.lasted(SECOND * 61);
-        assert_eq!(backoff.pause(), SECOND);
+        assert_eq!(backoff.pause_after(SECOND * 60), SECOND * 8);
+        assert_eq!(backoff.pause_after(SECOND * 61), SECOND);
+        assert_eq!(backoff.pause_after(Duration::ZERO), SECOND * 2);
     }
 }

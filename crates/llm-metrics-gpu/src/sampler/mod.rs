@@ -135,8 +135,7 @@ impl Sampler {
             if self.control.ends_session() {
                 continue;
             }
-            retry.lasted(began.elapsed());
-            if self.sleep(retry.pause()) {
+            if self.sleep(retry.pause_after(began.elapsed())) {
                 retry.reset();
             }
             self.renew(Instant::now());
