@@ -123,25 +123,30 @@ impl KernelLog {
 
     fn read(&mut self) {
         let Some(file) = &mut self.file else { return };
-        let mut buffer = [0; RECORD];
-        for _ in 0..RECORDS {
-            match file.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(length) => {
-                    self.partial.extend_from_slice(&buffer[..length]);
-                    take_lines(&mut self.partial, &mut self.found);
-                }
-                // Overwritten before it was read, or a signal: what comes next is there.
-                Err(error) if is_passing(&error) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::warn!(%error, "the kernel's log cannot be read any more: XIDs 79, 119 and 120 are not counted");
-                    self.file = None;
-                    return;
-                }
-            }
+        if let Err(error) = read_records(file, &mut self.partial, &mut self.found) {
+            tracing::warn!(%error, "the kernel's log cannot be read any more: XIDs 79, 119 and 120 are not counted");
+            self.file = None;
         }
     }
+}
+
+/// Reads what there is, and stops after [`RECORDS`].
+fn read_records(mut log: impl Read, partial: &mut Vec<u8>, found: &mut VecDeque<Line>) -> io::Result<()> {
+    let mut buffer = [0; RECORD];
+    for _ in 0..RECORDS {
+        match log.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                partial.extend_from_slice(&buffer[..length]);
+                take_lines(partial, found);
+            }
+            // Overwritten before it was read, or a signal: what comes next is there.
+            Err(error) if is_passing(&error) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -273,6 +278,40 @@ mod tests {
         file.write_all(b"\n").unwrap();
         file.write_all(FELL_OFF.as_bytes()).unwrap();
         assert_eq!(log.next(), Some((3, 79)), "and what follows is read");
+    }
+
+    /// What `/dev/kmsg` answers, one after the other; then that there is no more for now.
+    struct Answers<I>(I, usize);
+
+    impl<I: Iterator<Item = Result<&'static str, ErrorKind>>> Read for Answers<I> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            let text = self.0.next().unwrap_or(Err(ErrorKind::WouldBlock)).map_err(io::Error::from)?;
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(text.len())
+        }
+    }
+
+    #[test]
+    fn records_that_were_overwritten_and_signals_do_not_end_the_log_and_other_errors_do() {
+        let (mut partial, mut found) = (Vec::new(), VecDeque::new());
+        let overwritten = Err(ErrorKind::BrokenPipe);
+        let (signal, no_more) = (Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock));
+        let answers = [overwritten, Ok(FELL_OFF), signal, Ok(FELL_OFF), no_more, Ok(FELL_OFF)];
+        let mut log = Answers(answers.into_iter(), 0);
+        assert!(read_records(&mut log, &mut partial, &mut found).is_ok());
+        assert_eq!((found.len(), log.1), (2, 5), "up to where there was no more");
+        let mut log = Answers([Err(ErrorKind::Other), Ok(FELL_OFF)].into_iter(), 0);
+        assert!(read_records(&mut log, &mut partial, &mut found).is_err());
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn a_kernel_that_logs_without_end_does_not_keep_the_thread() {
+        let (mut partial, mut found) = (Vec::new(), VecDeque::new());
+        let mut log = Answers(std::iter::repeat(Ok("6,1,2,-;usb 1-1: new device\n")), 0);
+        assert!(read_records(&mut log, &mut partial, &mut found).is_ok());
+        assert_eq!(log.1, RECORDS);
     }
 
     #[test]
