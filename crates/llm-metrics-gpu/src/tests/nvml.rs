@@ -37,6 +37,116 @@ fn values_come_out_in_base_units() {
     });
 }
 
+/// No two values are the same, so that none can be taken for another.
+#[test]
+fn every_fact_comes_out_under_its_own_name() {
+    let seconds = |seconds: u64| seconds * 1_000_000_000;
+    let gpu = json!({
+        "fields": {
+            "3": 3, "4": 4, "5": 5, "6": 6, "38": 38, "45": 45, "52": 52, "59": 59, "82": 82, "83": 83_000, "94": 94,
+            "74": seconds(74), "76": seconds(76), "251": seconds(251), "252": seconds(252), "253": seconds(253),
+            "138": 138, "139": 139, "142": 142, "143": 143, "144": 144, "145": 145, "185": 185_000, "186": 186_000, "230": 230,
+        },
+        "utilization": [31, 32], "encoder": 33, "decoder": 34, "temperature": 35,
+        "temperature_limits": { "0": 40, "1": 41, "2": 42, "3": 43 },
+        "memory": { "total": 50, "reserved": 51, "used": 52 },
+        "power": { "enforced_limit": 60_000, "default_limit": 61_000, "max_limit": 62_000 },
+        "clocks_mhz": { "1": [70, 71], "2": [72, 73] },
+        "pcie": { "generation": 3, "max_generation": 5, "width": 8, "max_width": 16 },
+        "gpm": { "1": 81, "2": 82, "3": 83, "5": 85, "10": 86, "20": 87, "21": 88 },
+    });
+    let mib = 1_048_576.0;
+    by_hand(&Fake::state(&machine(&[device("GPU-a", gpu)])), |hand| {
+        hand.ticks(12);
+        for (name, labels, expected) in [
+            ("gpu_utilization_ratio", &[][..], 0.31),
+            ("gpu_memory_controller_utilization_ratio", &[], 0.32),
+            ("gpu_encoder_utilization_ratio", &[], 0.33),
+            ("gpu_decoder_utilization_ratio", &[], 0.34),
+            ("gpu_engine_active_ratio", &[], 0.81),
+            ("gpu_sm_active_ratio", &[], 0.82),
+            ("gpu_sm_occupancy_ratio", &[], 0.83),
+            ("gpu_tensor_active_ratio", &[], 0.85),
+            ("gpu_dram_active_ratio", &[], 0.86),
+            ("gpu_memory_total_bytes", &[], 50.0),
+            ("gpu_memory_reserved_bytes", &[], 51.0),
+            ("gpu_memory_used_bytes", &[], 52.0),
+            ("gpu_power_watts", &["average_1s"], 185.0),
+            ("gpu_power_watts", &["instant"], 186.0),
+            ("gpu_power_limit_watts", &["enforced"], 60.0),
+            ("gpu_power_limit_watts", &["default"], 61.0),
+            ("gpu_power_limit_watts", &["max"], 62.0),
+            ("gpu_energy_joules_total", &[], 83.0),
+            ("gpu_clock_hertz", &["sm"], 70e6),
+            ("gpu_clock_max_hertz", &["sm"], 71e6),
+            ("gpu_clock_hertz", &["memory"], 72e6),
+            ("gpu_clock_max_hertz", &["memory"], 73e6),
+            ("gpu_clock_event_seconds_total", &["sw_power_cap"], 74.0),
+            ("gpu_clock_event_seconds_total", &["sync_boost"], 76.0),
+            ("gpu_clock_event_seconds_total", &["sw_thermal_slowdown"], 251.0),
+            ("gpu_clock_event_seconds_total", &["hw_thermal_slowdown"], 252.0),
+            ("gpu_clock_event_seconds_total", &["hw_power_brake_slowdown"], 253.0),
+            ("gpu_temperature_celsius", &["sensor=\"gpu\""], 35.0),
+            ("gpu_temperature_celsius", &["sensor=\"memory\""], 82.0),
+            ("gpu_temperature_limit_celsius", &["shutdown"], 40.0),
+            ("gpu_temperature_limit_celsius", &["slowdown"], 41.0),
+            ("gpu_temperature_limit_celsius", &["mem_max"], 42.0),
+            ("gpu_temperature_limit_celsius", &["gpu_max"], 43.0),
+            ("gpu_pcie_bytes_per_second", &["tx"], 87.0 * mib),
+            ("gpu_pcie_bytes_per_second", &["rx"], 88.0 * mib),
+            ("gpu_pcie_replays_total", &[], 94.0),
+            ("gpu_pcie_link_generation", &["current"], 3.0),
+            ("gpu_pcie_link_generation", &["max"], 5.0),
+            ("gpu_pcie_link_width", &["current"], 8.0),
+            ("gpu_pcie_link_width", &["max"], 16.0),
+            ("gpu_nvlink_bytes_total", &["tx"], 138.0 * 1024.0),
+            ("gpu_nvlink_bytes_total", &["rx"], 139.0 * 1024.0),
+            ("gpu_nvlink_errors_total", &["crc_flit"], 38.0),
+            ("gpu_nvlink_errors_total", &["crc_data"], 45.0),
+            ("gpu_nvlink_errors_total", &["replay"], 52.0),
+            ("gpu_nvlink_errors_total", &["recovery"], 59.0),
+            ("gpu_ecc_errors_total", &["\"corrected", "volatile"], 3.0),
+            ("gpu_ecc_errors_total", &["\"uncorrected", "volatile"], 4.0),
+            ("gpu_ecc_errors_total", &["\"corrected", "aggregate"], 5.0),
+            ("gpu_ecc_errors_total", &["\"uncorrected", "aggregate"], 6.0),
+            ("gpu_remapped_rows", &["\"correctable"], 142.0),
+            ("gpu_remapped_rows", &["\"uncorrectable"], 143.0),
+            ("gpu_row_remap_pending", &[], 144.0),
+            ("gpu_row_remap_failed", &[], 145.0),
+            ("gpu_recovery_action", &[], 230.0),
+        ] {
+            assert_eq!(hand.value(name, labels), Some(expected), "{name} {labels:?}");
+        }
+    });
+}
+
+/// The bits of `nvmlClocksEventReasons`, by `nvml.h`.
+#[test]
+fn each_reason_of_the_clocks_is_told_from_the_others() {
+    let reasons = [
+        (0x001, "gpu_idle"),
+        (0x002, "applications_clocks_setting"),
+        (0x004, "sw_power_cap"),
+        (0x008, "\"hw_slowdown"),
+        (0x010, "sync_boost"),
+        (0x020, "sw_thermal_slowdown"),
+        (0x040, "hw_thermal_slowdown"),
+        (0x080, "hw_power_brake_slowdown"),
+        (0x100, "display_clock_setting"),
+    ];
+    let state = |bits: u64| machine(&[device("GPU-a", json!({ "clock_event_reasons": bits }))]);
+    by_hand(&Fake::state(&state(0)), |hand| {
+        for (bit, _) in reasons {
+            hand.fake.set(&state(bit));
+            hand.ticks(1);
+            for (other, reason) in reasons {
+                let expected = if bit == other { 1.0 } else { 0.0 };
+                assert_eq!(hand.value("gpu_clock_event_active", &[reason]), Some(expected), "{reason} at {bit:#x}");
+            }
+        }
+    });
+}
+
 #[test]
 fn gpm_samples_that_would_be_too_close_are_not_taken_and_the_values_stay() {
     by_hand(&Fake::profile("h200"), |hand| {
