@@ -106,6 +106,29 @@ fn a_wait_for_events_that_fails_is_counted_and_set_up_anew() {
     assert_eq!(fake.number("fake_nvml_event_sets"), 1);
 }
 
+/// A driver that has no events at all, and one that cannot make a set of them for a while.
+#[test]
+fn where_no_set_of_events_can_be_made_the_log_tells_until_one_can() {
+    for (code, failed) in [(3, false), (999, true)] {
+        let good = two(json!({}));
+        let fake = Fake::state(&with(good.clone(), json!({ "force": { "nvmlEventSetCreate": code } })));
+        let (builder, page) = on(&fake);
+        let _collector = builder.start();
+        page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
+        fake.log_xid("0000:0b:00", 48);
+        page.until("the log tells", |page| xids(page, "GPU-b", 48) == Some(1.0));
+        let tried = fake.calls("nvmlEventSetCreate");
+        for_ticks(&page, 15.0, |_| {});
+        assert_eq!(errors(&page, "call_failed") > 0.0, failed, "code {code}");
+        assert!(fake.calls("nvmlEventSetCreate") <= tried + 2, "code {code}: not once in each slice");
+        if failed {
+            fake.set(&good);
+            fake.push_xid(0, 31);
+            page.until("the driver tells", |page| xids(page, "GPU-a", 31) == Some(1.0));
+        }
+    }
+}
+
 #[test]
 fn the_sleep_between_ticks_is_no_busy_loop() {
     let fake = Fake::state(&machine(&[device("GPU-a", json!({}))]));
