@@ -110,5 +110,7 @@ pub const TARGET: &str = "llm_metrics::spans";
 pub const FINDINGS: &str = "llm_metrics::quality";
 
 /// The target of warnings about likely mistakes in the setup: requests that should have been measured, compressed bodies, streams without usage,
-/// requests without a model. An [`LlmMetrics`](crate::LlmMetrics) logs each of them once, with what to do about it.
+/// requests without a model, errors that are not classified, requests that are dropped at the same age again and again. An
+/// [`LlmMetrics`](crate::LlmMetrics) logs each of them once, with what to do about it. One is at `INFO`, because it may be no mistake: `/metrics` was
+/// read ten times, and no `POST` has reached a layer.
 pub const HINTS: &str = "llm_metrics::hints";

@@ -2,13 +2,20 @@
 #![cfg(all(feature = "test-util", feature = "tracing"))]
 
 use std::{
+    convert::Infallible,
     fmt::{self, Write},
+    future::{pending, ready},
+    io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use http::Request;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
 use llm_metrics::{
-    FinishReason, LlmMetrics, Operation, PageFault,
+    ErrorType, FinishReason, InferenceHandle, LlmMetrics, Operation, PageFault,
     catalog::{self, Naming},
     observe::ResponseHead,
     prometheus::{Exporter, bind_buckets, render},
@@ -16,6 +23,7 @@ use llm_metrics::{
     testing,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -37,9 +45,10 @@ impl Visit for Message {
 impl<S: Subscriber> Layer<S> for Said {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if event.metadata().target() == HINTS {
-            assert_eq!(*event.metadata().level(), Level::WARN);
             let mut message = Message(String::new());
             event.record(&mut message);
+            let may_be_well = message.0.starts_with("the page was read");
+            assert_eq!(*event.metadata().level(), if may_be_well { Level::INFO } else { Level::WARN });
             self.0.lock().unwrap().push(message.0);
         }
     }
@@ -220,4 +229,176 @@ fn a_histogram_with_buckets_of_ones_own_is_none_of_a_catalogue_whatever_its_labe
         metrics::histogram!("job_stream_max_gap_seconds", "model" => "m", "operation" => "chat").record(1.0);
     });
     assert!(said.0.lock().unwrap().is_empty(), "{said:?}", said = said.0.lock().unwrap());
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn chat() -> Request<Full<Bytes>> {
+    Request::post(CHAT).body(Full::from(NAMED)).unwrap()
+}
+
+type Answered = Response<Full<Bytes>>;
+
+/// What is said of a service that is called three times.
+async fn said_of<S, B>(service: S) -> Vec<String>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
+    S::Error: fmt::Debug,
+    B: http_body::Body,
+    B::Error: fmt::Debug,
+{
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    for _ in 0..3 {
+        if let Ok(response) = service.clone().oneshot(chat()).await {
+            response.into_body().collect().await.unwrap();
+        }
+    }
+    let said = said.0.lock().unwrap();
+    said.clone()
+}
+
+#[tokio::test]
+async fn an_error_that_nobody_has_classified_is_told_of_once_with_its_type() {
+    let (metrics, page) = testing::metrics();
+    let timeout = ServiceBuilder::new()
+        .layer(metrics.layer())
+        .timeout(Duration::from_millis(1))
+        .service_fn(|_| pending::<Result<Answered, Infallible>>());
+    let said = said_of(timeout).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    for expected in ["dyn core::error::Error", "error_type=\"internal\"", ".classify_error(TowerErrors)"] {
+        assert!(said[0].contains(expected), "{expected}: {said:?}");
+    }
+    assert_eq!(page.value(&catalog::REQUEST_ERRORS, &[("error_type", "internal")]), Some(3.0));
+
+    let (metrics, _page) = testing::metrics();
+    let client = ServiceBuilder::new()
+        .layer(metrics.layer().proxy())
+        .service_fn(|_| ready(Err::<Answered, _>(io::Error::from(io::ErrorKind::ConnectionRefused))));
+    let said = said_of(client).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("`std::io::error::Error`") && said[0].contains("upstream_error"), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_error_that_somebody_has_classified_is_no_mistake() {
+    let (metrics, _page) = testing::metrics();
+    let failing = |_| ready(Err::<Answered, _>(BoxError::from("on purpose")));
+    let by_hand = metrics.layer().classify_error(|_: &BoxError| ErrorType::Internal);
+    assert_eq!(said_of(ServiceBuilder::new().layer(by_hand).service_fn(failing)).await, [""; 0]);
+
+    let by_handler = service_fn(|request: Request<_>| {
+        InferenceHandle::of(request.extensions()).error(ErrorType::Overloaded);
+        failing(request)
+    });
+    assert_eq!(said_of(ServiceBuilder::new().layer(metrics.layer()).service(by_handler)).await, [""; 0]);
+
+    let not_measured = ServiceBuilder::new()
+        .layer(metrics.layer())
+        .map_request(|_: Request<_>| ())
+        .service_fn(|()| ready(Err::<Answered, _>(BoxError::from("on purpose"))));
+    let elsewhere = not_measured.map_request(|mut request: Request<Full<Bytes>>| {
+        *request.uri_mut() = "/login".parse().unwrap();
+        request
+    });
+    assert_eq!(said_of(elsewhere).await, [""; 0]);
+}
+
+#[cfg(feature = "tower")]
+#[tokio::test]
+async fn towers_errors_are_classified_and_others_told_of() {
+    use llm_metrics::layer::TowerErrors;
+
+    let (metrics, page) = testing::metrics();
+    let timeout = ServiceBuilder::new()
+        .layer(metrics.layer().classify_error(TowerErrors))
+        .timeout(Duration::from_millis(1))
+        .service_fn(|_| pending::<Result<Answered, Infallible>>());
+    assert_eq!(said_of(timeout).await, [""; 0]);
+    assert_eq!(page.value(&catalog::REQUEST_ERRORS, &[("error_type", "timeout")]), Some(3.0));
+
+    let other = ServiceBuilder::new()
+        .layer(metrics.layer().classify_error(TowerErrors))
+        .service_fn(|_| ready(Err::<Answered, _>(BoxError::from("on purpose"))));
+    let said = said_of(other).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[tokio::test]
+async fn a_timeout_outside_of_the_layer_is_told_of_once() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let (metrics, page) = testing::metrics();
+    let mut service = ServiceBuilder::new()
+        .timeout(Duration::from_millis(150))
+        .layer(metrics.layer())
+        .service_fn(|_| pending::<Result<Answered, Infallible>>());
+    // Eight will do, unless this machine is so busy that some of them are dropped late.
+    for _ in 0..200 {
+        service.ready().await.unwrap().call(chat()).await.unwrap_err();
+        if !said.0.lock().unwrap().is_empty() {
+            break;
+        }
+    }
+    let cancelled = page.value(&catalog::REQUESTS, &[("outcome", "cancelled")]).unwrap();
+    assert!(cancelled >= 8.0, "{cancelled}");
+    for _ in 0..8 {
+        service.ready().await.unwrap().call(chat()).await.unwrap_err();
+    }
+    let said = said.0.lock().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("age, 0.2 s") && said[0].contains("put it inside"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_with_all_its_requests_is_no_time_limit() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let (metrics, page) = testing::metrics();
+    let service =
+        ServiceBuilder::new().layer(metrics.layer()).service_fn(|_| pending::<Result<Answered, Infallible>>());
+    let requests = join_all((0..64).map(|_| service.clone().oneshot(chat())));
+    tokio::time::timeout(Duration::from_millis(300), requests).await.unwrap_err();
+    assert_eq!(page.value(&catalog::REQUESTS, &[("outcome", "cancelled")]), Some(64.0));
+    assert_eq!(*said.0.lock().unwrap(), [""; 0]);
+}
+
+/// The page of the exporter is rendered by a thread of its own, where only a global subscriber hears anything.
+#[test]
+fn pages_without_any_request_are_told_of_once_if_there_is_a_layer() {
+    let everywhere = Said::default();
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(everywhere.clone())).unwrap();
+    let (metrics, page) = testing::metrics();
+    let by_hand = testing::metrics();
+    let called = testing::metrics();
+    let layer = metrics.layer();
+    request(&called.0, "/login", b"", ResponseHead::new(200), b"");
+    let read = |times| {
+        for _ in 0..times {
+            let _ = [&page, &by_hand.1, &called.1].map(|page| page.text());
+        }
+        everywhere.0.lock().unwrap().clone()
+    };
+    assert_eq!(read(9), [""; 0]);
+    let said = read(20);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("read 10 times") && said[0].contains("added before it"), "{said:?}");
+    drop(layer);
+}
+
+#[test]
+fn pages_of_another_exporter_count_as_well() {
+    let said = Said::default();
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let metrics = LlmMetrics::builder().recorder(recorder).build().unwrap();
+    let _observer = metrics.observer();
+    for _ in 0..9 {
+        let _ = render(&metrics, &handle);
+    }
+    assert_eq!(*said.0.lock().unwrap(), [""; 0]);
+    let _ = render(&metrics, &handle);
+    assert_eq!(said.0.lock().unwrap().len(), 1);
 }

@@ -35,7 +35,8 @@ use crate::{
 /// ```
 ///
 /// With the feature `axum` it is an extractor, which never fails: `async fn chat(handle: InferenceHandle, …)`. `Extension<InferenceHandle>` fails on a route
-/// that the layer does not know.
+/// that the layer does not measure: axum answers 500, *Missing request extension*. The layer gives such a request no handle, because that would allocate
+/// memory for each request that it does not measure.
 ///
 /// It does not keep the request open: the request is recorded when its body ends or is dropped, whatever clones exist, and later calls do nothing.
 /// Token times are measured on the wire, and the handle does not override them. Only an [`Inference`](crate::Inference) has no wire, so its times

@@ -154,6 +154,15 @@ impl SharedRequest {
         }
     }
 
+    /// Whether the handler has reported an error. It then decides about the outcome.
+    pub(crate) fn has_error(&self) -> bool {
+        self.reports().engine.as_ref().is_some_and(|engine| engine.error.is_some())
+    }
+
+    pub(crate) fn hint(&self, hint: Hint) {
+        self.metrics.0.hint(hint);
+    }
+
     /// Counts a body or value that could not be read.
     pub(crate) fn failure(&self, kind: InspectionFailure) {
         self.metrics.0.global().failure(self.route.protocol, kind).increment(1);

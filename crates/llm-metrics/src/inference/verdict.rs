@@ -93,6 +93,12 @@ impl OutcomeFacts {
         }
     }
 
+    /// Whether the request counts as cancelled only because it was dropped.
+    pub(crate) fn was_dropped(&self) -> bool {
+        let said = self.answer == AnswerState::Cancelled || self.status == Some(499);
+        matches!(self.end, End::Dropped { .. }) && !said && self.verdict() == Verdict::CANCELLED
+    }
+
     fn by_status(&self, status: u16) -> Option<Verdict> {
         Some(match status {
             499 => Verdict::CANCELLED,

@@ -9,6 +9,13 @@ use crate::{inference::server_error, vocabulary::ErrorType};
 pub trait ClassifyError<E> {
     /// The type under which `error` counts. `proxy` is whether the service was declared a proxy.
     fn classify(&self, error: &E, proxy: bool) -> ErrorType;
+
+    /// Whether [`classify`](Self::classify) knows this error. If it does not, the error counts like a 5xx, and the feature `tracing` logs the first of them
+    /// at `WARN`.
+    fn knows(&self, error: &E) -> bool {
+        let _ = error;
+        true
+    }
 }
 
 /// The default: every error is a failure of the server, like a 5xx.
@@ -19,6 +26,10 @@ pub struct ServerError;
 impl<E> ClassifyError<E> for ServerError {
     fn classify(&self, _error: &E, proxy: bool) -> ErrorType {
         server_error(proxy)
+    }
+
+    fn knows(&self, _error: &E) -> bool {
+        false
     }
 }
 
@@ -45,19 +56,28 @@ const CAUSES: usize = 32;
 #[cfg(feature = "tower")]
 impl ClassifyError<tower::BoxError> for TowerErrors {
     fn classify(&self, error: &tower::BoxError, proxy: bool) -> ErrorType {
-        let known = |error: &(dyn std::error::Error + 'static)| {
-            if error.is::<tower::timeout::error::Elapsed>() {
-                Some(ErrorType::Timeout)
-            } else if error.is::<tower::load_shed::error::Overloaded>() {
-                Some(ErrorType::Overloaded)
-            } else {
-                None
-            }
-        };
-        let first: &(dyn std::error::Error + 'static) = &**error;
-        let causes = std::iter::successors(Some(first), |error| error.source());
-        causes.take(CAUSES).find_map(known).unwrap_or_else(|| server_error(proxy))
+        of_tower(error).unwrap_or_else(|| server_error(proxy))
     }
+
+    fn knows(&self, error: &tower::BoxError) -> bool {
+        of_tower(error).is_some()
+    }
+}
+
+#[cfg(feature = "tower")]
+fn of_tower(error: &tower::BoxError) -> Option<ErrorType> {
+    let known = |error: &(dyn std::error::Error + 'static)| {
+        if error.is::<tower::timeout::error::Elapsed>() {
+            Some(ErrorType::Timeout)
+        } else if error.is::<tower::load_shed::error::Overloaded>() {
+            Some(ErrorType::Overloaded)
+        } else {
+            None
+        }
+    };
+    let first: &(dyn std::error::Error + 'static) = &**error;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    causes.take(CAUSES).find_map(known)
 }
 
 impl<E, F> ClassifyError<E> for F

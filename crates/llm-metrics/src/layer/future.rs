@@ -64,8 +64,11 @@ where
             }
             Err(error) => {
                 let proxy = request.is_proxy();
-                let classified = catch_panic(|| classify.classify(&error, proxy));
-                let error_type = classified.unwrap_or_else(|| server_error(proxy));
+                let classified = catch_panic(|| (classify.classify(&error, proxy), classify.knows(&error)));
+                let (error_type, known) = classified.unwrap_or_else(|| (server_error(proxy), true));
+                if !known {
+                    request.unclassified(std::any::type_name::<E>(), error_type);
+                }
                 request.fail(error_type);
                 Err(error)
             }

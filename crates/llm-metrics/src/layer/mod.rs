@@ -10,7 +10,8 @@
 //! Trace → Compression → LlmMetrics → Timeout, ConcurrencyLimit → handler
 //! ```
 //! Inside compression, since it does not decode bodies. Outside timeouts and limits, so that it sees their
-//! responses: a timeout layer *outside* it drops the request, which looks the same as a client that disconnected.
+//! responses: a timeout layer *outside* it drops the request, which looks the same as a client that disconnected. If requests
+//! are dropped at the same age again and again, the feature `tracing` logs that once.
 //!
 //! A limit that makes callers wait in [`poll_ready`](tower_service::Service::poll_ready), as tower's `ConcurrencyLimit` and `RateLimit` do, makes
 //! them wait before *any* layer has seen the request, so that wait is not measured. Put `.load_shed()` or `.buffer(…)` between this layer and the
@@ -195,8 +196,8 @@ impl<C> LlmMetricsLayer<C> {
         self
     }
 
-    /// Classifies errors of the inner service. Without it, or if `classify` panics, an error counts like a 5xx. For the errors of tower's own layers
-    /// there is `TowerErrors`, with the feature `tower`.
+    /// Classifies errors of the inner service. Without it, or if `classify` panics, an error counts like a 5xx, and the feature `tracing` logs the first one
+    /// that is not [known](ClassifyError::knows). For the errors of tower's own layers there is `TowerErrors`, with the feature `tower`.
     ///
     /// ```
     /// use llm_metrics::{ErrorType, LlmMetrics};

@@ -59,6 +59,7 @@ use crate::{inference::InferenceHandle, record::LlmMetrics, vocabulary::Endpoint
 impl LlmMetrics {
     /// Creates an observer of requests, which is fed with heads and bytes; see [`observe`](crate::observe).
     pub fn observer(&self) -> Observer {
+        self.0.observed();
         Observer { metrics: self.clone(), proxy: false, routes: Routes::default() }
     }
 }
@@ -102,6 +103,9 @@ impl Observer {
     /// A request whose extensions have an [`InferenceHandle`] is already measured by another observer or layer of the same [`LlmMetrics`], and is not
     /// measured again.
     pub fn request(&self, head: &Parts) -> ObservedRequest {
+        if self.observes_method(&head.method) {
+            self.metrics.0.post_came();
+        }
         if head.extensions.get().is_some_and(|handle: &InferenceHandle| handle.is_open_in(&self.metrics)) {
             return ObservedRequest::default();
         }

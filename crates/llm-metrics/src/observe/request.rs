@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     inference::{InferenceHandle, RequestTracker, RouteFacts, SharedRequest, SpanKind},
-    record::LlmMetrics,
+    record::{Hint, LlmMetrics},
     vocabulary::{ErrorType, SkipReason},
     wire::{RequestScan, Route},
 };
@@ -116,6 +116,15 @@ impl ObservedRequest {
                 ObservedResponse::default()
             }
             State::Measured { measured, .. } => ObservedResponse::begin(measured, &head),
+        }
+    }
+
+    /// Call it before `fail` if nothing has classified the error, which is of the type `error`.
+    pub(crate) fn unclassified(&self, error: &'static str, counted: ErrorType) {
+        if let Some(shared) = self.measured().map(|measured| measured.tracker.shared()) {
+            if !shared.has_error() {
+                shared.hint(Hint::UnclassifiedError { error, counted });
+            }
         }
     }
 

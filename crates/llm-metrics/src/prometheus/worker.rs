@@ -122,7 +122,7 @@ impl Exposition {
                 Job::Stop => then = ControlFlow::Break(()),
             }
         }
-        self.refreshed.refresh(Instant::now());
+        self.refreshed.page_read(Instant::now());
         self.with_process(metrics_process::Collector::collect);
         let (dots, underscores): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|scraper| scraper.spelling == Spelling::Dots);

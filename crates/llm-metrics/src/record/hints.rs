@@ -2,10 +2,15 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::atomic::{AtomicU8, AtomicU16, Ordering},
+    time::{Duration, Instant},
 };
 
-use super::{Inner, PageFault};
+use super::{
+    Inner, PageFault,
+    cancelled_ages::{CancelledAges, IN_A_ROW},
+};
+use crate::vocabulary::ErrorType;
 
 /// Something that looks like a mistake. Its text says what to do; nothing in it was said by a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +24,13 @@ pub(crate) enum Hint {
     NoRecorder,
     Summary { metric: &'static str },
     OtherBuckets { metric: &'static str },
+    UnclassifiedError { error: &'static str, counted: ErrorType },
+    SameAge { age: Duration },
+    NoRequest,
 }
+
+/// After so many reads of the page, a `POST` should have come.
+const PAGES: u8 = 10;
 
 impl Hint {
     const fn bit(self) -> u16 {
@@ -33,6 +44,9 @@ impl Hint {
             Self::NoRecorder => 1 << 6,
             Self::Summary { .. } => 1 << 7,
             Self::OtherBuckets { .. } => 1 << 8,
+            Self::UnclassifiedError { .. } => 1 << 9,
+            Self::SameAge { .. } => 1 << 10,
+            Self::NoRequest => 1 << 11,
         }
     }
 }
@@ -72,37 +86,106 @@ impl fmt::Display for Hint {
             ),
             Self::Summary { metric } => PageFault::Summary { metric }.fmt(f),
             Self::OtherBuckets { metric } => PageFault::OtherBuckets { metric }.fmt(f),
+            Self::UnclassifiedError { error, counted } => write!(
+                f,
+                "the service inside the layer failed with an error that is not classified (its type is `{error}`), so that its request counts as \
+                 `error_type=\"{counted}\"`. Say what it is: `.classify_error(TowerErrors)` on the layer, with the feature `tower`, knows the errors of \
+                 tower's timeout and load shedding; for any other give it a function of your own"
+            ),
+            Self::SameAge { age } => write!(
+                f,
+                "{IN_A_ROW} cancelled requests in a row were dropped at the same age, {:.1} s: probably by a time limit outside of what is measured, or by one \
+                 that clients have. If it is a timeout layer of yours, put it inside the metrics layer (in axum the last `.layer(…)` is the outermost): its \
+                 requests then count as timeouts",
+                age.as_secs_f64()
+            ),
+            Self::NoRequest => write!(
+                f,
+                "the page was read {PAGES} times, and no `POST` has reached the layer yet. If there were any, they did not pass through it: in axum a \
+                 `.layer(…)` covers the routes that were added before it, and clients of a gateway have to call the gateway"
+            ),
         }
     }
 }
 
-/// Which hints have been given.
+/// Which hints have been logged, and the state from which some of them are derived.
 #[derive(Debug, Default)]
-pub(super) struct Hints(AtomicU16);
+pub(super) struct Hints {
+    /// One bit per hint, and the three below.
+    bits: AtomicU16,
+    pages: AtomicU8,
+    cancelled: CancelledAges,
+}
+
+/// A layer or an observer was made.
+const OBSERVER: u16 = 1 << 13;
+/// A `POST` has reached one.
+const POST: u16 = 1 << 14;
+/// A page was checked.
+#[cfg(feature = "prometheus")]
+const PAGE: u16 = 1 << 15;
 
 impl Hints {
     /// Whether this is the first page to be looked at.
     #[cfg(feature = "prometheus")]
     pub(super) fn first_page(&self) -> bool {
-        const LOOKED_AT: u16 = 1 << 15;
-        self.0.fetch_or(LOOKED_AT, Ordering::Relaxed) & LOOKED_AT == 0
+        self.bits.fetch_or(PAGE, Ordering::Relaxed) & PAGE == 0
+    }
+
+    #[inline]
+    fn seen(&self, bit: u16) {
+        // Nearly always it is set already, and a read is cheaper than a write.
+        if self.bits.load(Ordering::Relaxed) & bit == 0 {
+            self.bits.fetch_or(bit, Ordering::Relaxed);
+        }
     }
 }
 
 impl Inner {
+    /// Call it when a layer or an observer is made.
+    pub(crate) fn observed(&self) {
+        self.hints.seen(OBSERVER);
+    }
+
+    /// Call it for each `POST`, whatever its path.
+    #[inline]
+    pub(crate) fn post_came(&self) {
+        self.hints.seen(POST);
+    }
+
+    /// Call it before each page is rendered.
+    pub(super) fn page_read(&self) {
+        let Hints { bits, pages, .. } = &self.hints;
+        let waits = bits.load(Ordering::Relaxed) & (OBSERVER | POST | Hint::NoRequest.bit()) == OBSERVER;
+        if waits && pages.fetch_add(1, Ordering::Relaxed) + 1 >= PAGES {
+            self.hint(Hint::NoRequest);
+        }
+    }
+
+    /// Call it for each request that is cancelled because it was dropped, with its age.
+    pub(crate) fn dropped(&self, now: Instant, age: Duration) {
+        if let Some(age) = self.hints.cancelled.cancelled(now, age) {
+            self.hint(Hint::SameAge { age });
+        }
+    }
+
     /// Says it, once.
     #[inline]
     pub(crate) fn hint(&self, hint: Hint) {
-        if self.hints.0.load(Ordering::Relaxed) & hint.bit() == 0 {
+        if self.hints.bits.load(Ordering::Relaxed) & hint.bit() == 0 {
             self.log(hint);
         }
     }
 
     #[cold]
     fn log(&self, hint: Hint) {
-        if self.hints.0.fetch_or(hint.bit(), Ordering::Relaxed) & hint.bit() == 0 {
+        if self.hints.bits.fetch_or(hint.bit(), Ordering::Relaxed) & hint.bit() == 0 {
             #[cfg(feature = "tracing")]
-            let _ = super::catch_panic(|| tracing::warn!(target: crate::spans::HINTS, "{hint}"));
+            let _ = super::catch_panic(|| match hint {
+                // This may be no mistake: perhaps nobody has called the service yet.
+                Hint::NoRequest => tracing::info!(target: crate::spans::HINTS, "{hint}"),
+                _ => tracing::warn!(target: crate::spans::HINTS, "{hint}"),
+            });
         }
     }
 }

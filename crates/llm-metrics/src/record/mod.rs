@@ -2,6 +2,7 @@
 
 mod admission;
 mod builder;
+mod cancelled_ages;
 mod catch;
 mod engine;
 mod global;

@@ -25,7 +25,7 @@ impl LlmMetrics {
     ///
     /// When the last clone of the metrics is dropped, their gauges become NaN.
     pub fn refresh(&self) {
-        self.0.refreshed.refresh(Instant::now());
+        self.0.refreshed.page_read(Instant::now());
     }
 
     /// The latencies of each model in the recent window: the last minute, or [`recent_window`](crate::Builder::recent_window). Models without a
@@ -109,12 +109,20 @@ impl Refreshed {
         all.push(Arc::downgrade(metrics));
     }
 
-    pub(crate) fn refresh(&self, now: Instant) {
+    /// Call it before a page is rendered.
+    pub(crate) fn page_read(&self, now: Instant) {
+        self.alive().iter().for_each(|inner| inner.page_read());
+        self.refresh(now);
+    }
+
+    fn alive(&self) -> Vec<Arc<Inner>> {
+        let all = self.0.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn refresh(&self, now: Instant) {
         // Dropped after the lock is released, because dropping the last clone of the metrics refreshes again.
-        let alive: Vec<Arc<Inner>> = {
-            let all = self.0.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-            all.iter().filter_map(Weak::upgrade).collect()
-        };
+        let alive = self.alive();
         let mut shown = self.0.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         for inner in &alive {
             for model in inner.recent.models() {

@@ -86,3 +86,21 @@ fn what_the_handler_says_wins_and_what_the_service_says_comes_next() {
     let failed = OutcomeFacts { end: End::ServiceError(ErrorType::Overloaded), status: None, ..CUT };
     assert_ends(failed, Outcome::Error, Some(ErrorType::Overloaded), None);
 }
+
+#[test]
+fn a_request_was_dropped_if_nothing_else_says_why_it_was_cancelled() {
+    let left = OutcomeFacts { end: End::Dropped { panicking: false }, ..CUT };
+    assert!(left.was_dropped());
+    assert!(OutcomeFacts { status: None, ..left }.was_dropped());
+    for other in [
+        CUT,
+        OutcomeFacts { end: End::Dropped { panicking: true }, ..left },
+        OutcomeFacts { answer: AnswerState::Complete, ..left },
+        OutcomeFacts { answer: AnswerState::Cancelled, ..left },
+        OutcomeFacts { status: Some(499), ..left },
+        OutcomeFacts { status: Some(499), end: End::Complete, ..left },
+        OutcomeFacts { reported: Some(ErrorType::Timeout), ..left },
+    ] {
+        assert!(!other.was_dropped(), "{other:?}");
+    }
+}

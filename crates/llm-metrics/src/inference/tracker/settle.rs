@@ -32,7 +32,8 @@ impl RequestTracker {
         let answer = self.answer.state(|| self.shared.reports().params.background);
         let (params, engine) = self.shared.take_reports();
         let (status, framing, reported) = (self.status(), self.answer.framing, engine.error);
-        let verdict = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy }.verdict();
+        let facts = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy };
+        let verdict = facts.verdict();
         if answer == AnswerState::Deferred && verdict.outcome == Outcome::Success {
             self.answer.no_generation = true;
             self.forget_quality();
@@ -41,6 +42,9 @@ impl RequestTracker {
         let model = engine.model.as_deref().or(params.model.as_deref()).or_else(|| self.answered_by());
         self.shared.series(model, self.accepted || verdict.outcome == Outcome::Error);
         let measured = self.measure(now, verdict, live, params, engine);
+        if facts.was_dropped() {
+            self.shared.metrics.0.dropped(now, measured.times.duration);
+        }
         if measured.implausible {
             self.failure(InspectionFailure::Implausible);
         }
