@@ -31,6 +31,7 @@ fn a_request_by_hand_has_the_same_metrics() {
     assert_eq!(recorded.counter("llm_requests_total", &request), 1);
     assert_eq!(recorded.samples("llm_time_to_first_token_seconds", &[]).len(), 1);
     assert!(recorded.samples("llm_time_to_first_answer_token_seconds", &[])[0] >= PAUSE.as_secs_f64());
+    assert!(recorded.samples("llm_reasoning_duration_seconds", &[])[0] >= PAUSE.as_secs_f64());
     let gaps = recorded.samples("llm_inter_token_latency_seconds", &[]);
     assert_eq!(gaps.len(), 4, "four tokens of one step share its gap");
     assert!(gaps.iter().sum::<f64>() >= PAUSE.as_secs_f64() - 1e-9);

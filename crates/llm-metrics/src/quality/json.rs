@@ -361,6 +361,10 @@ mod tests {
             "{\"a\":1]",
             "[1}",
             "{,}",
+            "- ",
+            "1. ",
+            "[-]",
+            "[1e+]",
             "\u{feff}{}",
         ] {
             assert_eq!(validity(invalid), Validity::Invalid, "{invalid}");

@@ -107,7 +107,8 @@ impl StructuredOutput {
         let Some(at) = self.json.read(text) else { return &[] };
         // Either this is the end of the fence, which need not be on a new line, or it is not JSON: there is no second attempt.
         if self.json.has_trailing() && text[at] != b'`' {
-            self.json = invalid();
+            // A beginning is no JSON here.
+            self.json = JsonValidator::default();
         }
         self.place = Place::After;
         &text[at..]
@@ -126,7 +127,8 @@ impl StructuredOutput {
                 (Place::Info | Place::Backticks(3..), b'\n') => {
                     self.json = JsonValidator::default();
                     self.place = Place::Fence;
-                    return &text[at + 1..];
+                    // JSON may begin with a line break.
+                    return &text[at..];
                 }
                 (_, b'\n') => Place::LineStart,
                 (Place::LineStart, b' ' | b'\t' | b'\r') => Place::LineStart,
@@ -153,12 +155,6 @@ impl StructuredOutput {
             self.opening = if *expected == byte { self.opening + 1 } else { u8::MAX };
         }
     }
-}
-
-fn invalid() -> JsonValidator {
-    let mut json = JsonValidator::default();
-    json.read(b"!");
-    json
 }
 
 #[cfg(test)]
@@ -190,6 +186,7 @@ mod tests {
             "  ```JSON  \r\n[1]\r\n```",
             "````json\n[1]\n````",
             "Here it is:\n\n```json\n{\"a\": 1}\n```\nAnything else?",
+            "- First:\n  ```json\n  [1]\n  ```",
             "```json\n{\"a\": 1}```",
             "```json\n{\"a\": 1}\n",
             "Use `code` and ``more``:\n```json\n1\n```",
@@ -207,6 +204,7 @@ mod tests {
             "```python\nprint(1)\n```",
             "```json\n{\"a\": 1}\nand more\n```",
             "An ```inline``` fence",
+            "[```json\n[1]\n```",
             "```json`\n{}",
             "```json {} ```\nx",
         ] {

@@ -256,6 +256,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_differs_in_one_letter_is_unknown() {
+        let offered = offered(&["weather"]);
+        for (at, letter) in (0.."weather".len()).flat_map(|at| (b'a'..=b'z').map(move |letter| (at, letter))) {
+            let mut name = *b"weather";
+            name[at] = letter;
+            assert_eq!(offered.excludes(NameHash::of(&name)), name != *b"weather", "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
     fn without_a_list_of_all_tools_none_is_unknown() {
         let mut open = offered(&["weather"]);
         open.leave_open();
@@ -267,6 +277,29 @@ mod tests {
             calls.name(0, "search");
             assert_eq!(calls.end(false), ["valid"]);
         }
+    }
+
+    #[test]
+    fn tools_in_two_parts_of_a_request_are_known_together_up_to_as_many_as_are_followed() {
+        let numbered = |range: std::ops::Range<usize>| {
+            let mut names = ToolNames::default();
+            range.for_each(|n| names.insert(n.to_string().as_bytes()));
+            names
+        };
+        let is_unknown = |names: &ToolNames, name: &str| names.excludes(NameHash::of(name.as_bytes()));
+        let mut names = numbered(0..OFFERED_NAMES - 2);
+        names.extend(&numbered(OFFERED_NAMES - 2..OFFERED_NAMES));
+        assert!((0..OFFERED_NAMES).all(|n| !is_unknown(&names, &n.to_string())));
+        assert!(is_unknown(&names, "search"));
+        names.extend(&numbered(0..1));
+        assert_eq!(names.hashes.len(), OFFERED_NAMES);
+        assert!(!is_unknown(&names, "search"), "there are more than are followed");
+
+        let mut open = numbered(0..1);
+        open.leave_open();
+        let mut names = numbered(1..2);
+        names.extend(&open);
+        assert!(!is_unknown(&names, "search"), "one of the parts may have it");
     }
 
     #[test]
@@ -305,6 +338,15 @@ mod tests {
             calls.arguments(0, "1}");
         }
         assert_eq!(calls.end(false), ["valid"; 3]);
+    }
+
+    #[test]
+    fn a_name_in_a_further_event_is_a_further_call() {
+        let mut calls = Calls::of(None);
+        calls.name(0, "weather");
+        calls.calls.end_event();
+        calls.name(0, "time");
+        assert_eq!(calls.end(false), ["valid"; 2]);
     }
 
     #[test]

@@ -138,6 +138,15 @@ fn the_form_is_judged_where_one_was_asked_for() {
         "who left did not see what form it has"
     );
     assert_eq!(answer("{", STOPPED), []);
+    let by_schema = QualityChecks { json_schema: true, ..QualityChecks::all() };
+    let object = RequestedOutput { format: Some(StructuredFormat::JsonObject), tools: None, schema: None };
+    assert_eq!(
+        found_by(by_schema, object, &[(Part::Answer, "[]")], STOPPED),
+        [Finding::StructuredOutput(StructuredFormat::JsonObject, StructuredResult::Valid)],
+        "it names no schema"
+    );
+    let unread = found_by(by_schema, json(), &[(Part::Answer, "[]")], STOPPED);
+    assert_eq!(unread, [structured(StructuredResult::Unchecked)], "its schema was not read");
     let grammar = RequestedOutput { format: Some(StructuredFormat::Grammar), tools: None, schema: None };
     assert_eq!(
         found(grammar, &[(Part::Answer, "yes")], STOPPED),
