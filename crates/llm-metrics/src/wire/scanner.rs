@@ -413,12 +413,10 @@ impl<F: Copy + 'static> Scanner<F> {
         let end = end_of_atom(rest);
         let piece = &rest[..end.unwrap_or(rest.len())];
         if self.used_for == Use::Scalar {
-            if end.is_none() || self.kept > 0 {
-                self.keep(piece, scratch);
-            }
+            // It did not end in the slice in which it began, so that its beginning is there.
+            self.keep(piece, scratch);
             if end.is_some() {
-                let whole = if self.kept > 0 { &scratch[..usize::from(self.kept)] } else { piece };
-                self.emit_scalar(scalar(whole), visitor);
+                self.emit_scalar(scalar(&scratch[..usize::from(self.kept)]), visitor);
             }
         }
         if end.is_some() {

@@ -100,9 +100,7 @@ impl RequestTracker {
         }
         if success || verdict.error == Some(ErrorType::StreamTruncated) {
             let open = self.answer.choices.open(success);
-            if open > 0 {
-                series.finish_reason(FinishReason::Missing).increment(open);
-            }
+            series.finish_reason(FinishReason::Missing).increment(open);
             outputs += open;
         }
         if let Some(quality) = &series.quality {
