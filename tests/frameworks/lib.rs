@@ -6,6 +6,7 @@
 mod asked;
 mod beside_axum_prometheus;
 mod pingora_proxy;
+mod rocket_server;
 mod salvo_server;
 mod tonic_server;
 mod warp_server;
