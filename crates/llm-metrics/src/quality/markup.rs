@@ -128,8 +128,8 @@ impl Markup {
     }
 
     fn step(&mut self, byte: u8, found: &mut Found) {
-        if self.solid < BEGUN && !self.reasoning_is_open() && !byte.is_ascii_whitespace() {
-            self.solid += 1;
+        if !self.reasoning_is_open() && !byte.is_ascii_whitespace() {
+            self.solid = BEGUN.min(self.solid + 1);
         }
         self.replacement = match REPLACEMENT[usize::from(self.replacement)] {
             expected if expected == byte => self.replacement + 1,
@@ -211,9 +211,9 @@ impl Code {
             return;
         }
         match std::mem::take(&mut self.run) {
-            0 => {}
             run if self.open == 0 => self.open = run,
-            run if run == self.open || (self.open >= 3 && run > self.open) => self.open = 0,
+            // A longer run closes only a fence.
+            run if run >= self.open && (run == self.open || self.open >= 3) => self.open = 0,
             _ => {}
         }
         if byte == b'\n' && self.open < 3 {
@@ -302,6 +302,8 @@ mod tests {
         assert!(leaks("A `stray backtick\nand then <|im_end|>"), "one backtick ends with its line");
         assert!(leaks("```\ncode\n```\n<|im_end|>"));
         assert!(leaks("`code` <|im_end|>"));
+        assert!(leaks("```\ncode\n````\n<|im_end|>"), "a longer fence closes one");
+        assert!(!leaks("`code``<|im_end|>`"), "two backticks close none");
     }
 
     #[test]

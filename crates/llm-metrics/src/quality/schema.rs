@@ -228,6 +228,42 @@ mod tests {
         let patterns: Vec<_> = (0..=PATTERNS).map(|n| json!({"pattern": format!("{n}")})).collect();
         assert_eq!(judged(&json!({"anyOf": patterns}), &json!("1")), Unchecked);
         assert_eq!(judged(&json!({"anyOf": patterns[1..]}), &json!("1")), Valid);
+        let keys = |n: usize| (0..n).map(|n| (n.to_string(), json!({}))).collect::<serde_json::Map<_, _>>();
+        assert_eq!(judged(&json!({"patternProperties": keys(PATTERNS)}), &json!({})), Valid);
+        assert_eq!(judged(&json!({"patternProperties": keys(PATTERNS + 1)}), &json!({})), Unchecked);
+    }
+
+    #[test]
+    fn each_value_of_a_schema_is_checked_against_each_of_the_answer_up_to_a_limit() {
+        // 1024 values: itself, what its members have to be, the list, and what stands in that.
+        let values = json!({"enum": (0..1021).collect::<Vec<_>>()});
+        let elements = |n: usize| json!(vec![7; n]);
+        let members = |n: usize| Value::Object((0..n).map(|n| (n.to_string(), json!(7))).collect());
+        assert_eq!(WORK, 1024 * 1024);
+        for (schema, answer) in [
+            (json!({"items": values}), &elements as &dyn Fn(usize) -> Value),
+            (json!({"additionalProperties": values}), &members),
+        ] {
+            assert_eq!(judged(&schema, &answer(1023)), Valid);
+            assert_eq!(judged(&schema, &answer(1024)), Unchecked);
+        }
+    }
+
+    #[test]
+    fn a_schema_is_as_large_and_as_deep_as_the_limits_allow_and_no_more() {
+        let large = |values: usize| json!({"enum": (0..values - 2).collect::<Vec<_>>()});
+        assert_eq!(judged(&large(SCHEMA_VALUES), &json!(7)), Valid);
+        assert_eq!(judged(&large(SCHEMA_VALUES + 1), &json!(7)), Unchecked);
+
+        // Each list and each schema in it is a level; the first definition is on the second one, and each reference leads to the next.
+        let nested = |lists: usize, innermost| (0..lists).fold(innermost, |inner, _| json!({"allOf": [inner]}));
+        let deep = |innermost| {
+            let levels = (MAX_DEPTH - 4) / 2;
+            let (first, second) = (json!({"$ref": "#/$defs/b"}), json!({"$ref": "#/$defs/c"}));
+            json!({"$defs": {"a": nested(50, first), "b": nested(50, second), "c": nested(levels - 100, innermost)}})
+        };
+        assert_eq!(judged(&deep(json!({})), &json!(7)), Valid);
+        assert_eq!(judged(&deep(json!({"title": "one level more"})), &json!(7)), Unchecked);
     }
 
     #[test]
@@ -241,6 +277,12 @@ mod tests {
         let recursive = json!({"pattern": "[ab]*a[ab]{100}c", "properties": {"x": {"allOf": again}}});
         assert_eq!(judged(&recursive, &json!("ab".repeat(500))), SchemaMismatch);
         assert_eq!(judged(&recursive, &json!("ab".repeat(30_000))), Unchecked);
+        let patterns: Vec<_> = (0..10).map(|n| json!({"pattern": format!("[ab]*a[ab]{{100}}{n}")})).collect();
+        let text = json!("ab".repeat(2_000));
+        assert_eq!(judged(&json!({"anyOf": patterns}), &text), SchemaMismatch);
+        assert_eq!(judged(&recursive, &text), SchemaMismatch);
+        let both = json!({"anyOf": patterns, "properties": {"x": {"allOf": again}}});
+        assert_eq!(judged(&both, &text), Unchecked, "each pattern again wherever the schema refers to itself");
     }
 
     #[test]
@@ -282,6 +324,10 @@ mod tests {
     fn references_by_another_base_are_left_alone() {
         let moved = json!({"properties": {"a": {"$id": "http://example.com/a", "$ref": "#/x"}}, "x": {}});
         assert_eq!(judged(&moved, &json!({})), Unchecked);
+        for (key, name) in [("$id", "http://example.com/a"), ("id", "http://example.com/a"), ("$anchor", "a")] {
+            let named = json!({"properties": {"a": {key: name}}});
+            assert_eq!(judged(&named, &json!({})), Unchecked, "{key}");
+        }
         let named = json!({"$id": "http://example.com/root", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}});
         assert_eq!(judged(&named, &json!({"a": 1})), SchemaMismatch, "its own name is no other base");
     }

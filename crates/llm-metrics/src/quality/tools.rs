@@ -341,15 +341,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_a_further_event_is_a_further_call() {
-        let mut calls = Calls::of(None);
-        calls.name(0, "weather");
-        calls.calls.end_event();
-        calls.name(0, "time");
-        assert_eq!(calls.end(false), ["valid"; 2]);
-    }
-
-    #[test]
     fn arguments_may_come_before_the_name() {
         let offered = offered(&["weather"]);
         let mut calls = Calls::of(Some(&offered));

@@ -214,6 +214,31 @@ fn calls_are_judged_with_their_choice() {
 }
 
 #[test]
+fn a_name_in_a_further_event_is_a_further_call() {
+    let mut found = Vec::new();
+    let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
+    for name in ["weather", "time"] {
+        outputs.tool_name(0, 0, name.as_bytes(), &mut |finding| found.push(finding));
+        outputs.end_event();
+    }
+    end(&mut outputs, finished(FinishReason::ToolCalls), true, &mut |finding| found.push(finding));
+    assert_eq!(found, [Finding::ToolCall(ToolCallResult::Valid); 2]);
+}
+
+#[test]
+fn of_choices_whose_texts_were_mixed_up_nothing_is_told() {
+    let mut found = Vec::new();
+    let mut outputs = Outputs::new(QualityChecks::all(), json());
+    for choice in 0..3 {
+        outputs.text(choice, Part::Answer, b"{", &mut |finding| found.push(finding));
+    }
+    outputs.mixed_up(0, 1);
+    outputs.text(1, Part::Answer, b"<|im_end|>", &mut |finding| found.push(finding));
+    end(&mut outputs, STOPPED, true, &mut |finding| found.push(finding));
+    assert_eq!(found, [structured(StructuredResult::InvalidJson)], "the third one was not mixed up");
+}
+
+#[test]
 fn a_check_that_is_off_tells_nothing() {
     let texts = [(Part::Answer, &*format!("<|im_end|>\u{FFFD}{}", "no ".repeat(1000))), (Part::Refusal, "no")];
     let findings = |checks| found_by(checks, json(), &texts, CUT).len();

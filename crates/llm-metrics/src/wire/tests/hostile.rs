@@ -152,6 +152,9 @@ fn half_a_character_is_replaced() {
         let expected = [SinkCall::Choice(0), text(0, Answer, plain), SinkCall::EventEnd];
         assert_eq!(sink_calls(chat_stream(), [stream.as_bytes()]), expected, "{escaped}");
         assert_eq!(sink_calls(chat_stream(), stream.as_bytes().chunks(1)), expected, "{escaped} byte by byte");
+        let named = format!("data: {{\"model\":\"{escaped}\",\"choices\":[]}}\n\n");
+        let expected = [SinkCall::Model(plain.to_owned()), SinkCall::EventEnd];
+        assert_eq!(sink_calls(chat_stream(), [named.as_bytes()]), expected, "{escaped} as a name");
     }
 }
 
