@@ -67,6 +67,16 @@ mod tests {
     }
 
     #[test]
+    fn its_memory_grows_only_for_a_piece_that_does_not_fit() {
+        let mut bytes = BoundedBytes::default();
+        let capacities = ["four", "1", "two", "1"].map(|piece| {
+            bytes.push(piece.as_bytes(), 1000);
+            bytes.bytes.capacity()
+        });
+        assert_eq!(capacities, [4, 8, 8, 16]);
+    }
+
+    #[test]
     fn debug_output_has_no_text() {
         let mut bytes = BoundedBytes::default();
         bytes.push(b"secret", 100);

@@ -151,7 +151,7 @@ pub(super) trait Visitor {
     fn text_ends(&mut self, _offset: usize) {}
     /// A value that is more than a number or a word is skipped, from `offset` on.
     fn skips(&mut self, _offset: usize, _what: Skipped) {}
-    /// The value was skipped, up to `offset`.
+    /// The value was skipped, up to `offset`; not called for a number that does not end in its slice.
     fn skipped(&mut self, _offset: usize) {}
     /// The document is complete.
     fn complete(&mut self) {}

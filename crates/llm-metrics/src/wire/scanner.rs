@@ -420,7 +420,6 @@ impl<F: Copy + 'static> Scanner<F> {
             }
         }
         if end.is_some() {
-            visitor.skipped(at + piece.len());
             self.after_value(visitor);
         }
         at + piece.len()

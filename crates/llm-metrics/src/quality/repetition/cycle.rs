@@ -105,7 +105,7 @@ impl<const N: usize, const K: usize> Cycle<N, K> {
         let before = u32::from(distance);
         let alike = |back: u32| self.back(back).is_like(self.back(back + before));
         let reach = before + K as u32;
-        let fits = self.run.distance == 0 && distance > 0 && reach < N as u32 && reach <= self.pushed;
+        let fits = self.run.distance == 0 && reach <= self.pushed.min(N as u32);
         if !fits || !(0..K as u32).all(alike) {
             return;
         }
@@ -149,5 +149,57 @@ impl Run {
             self.step = step;
         }
         self.step == step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::units::Units, *};
+
+    const EXTENT: Extent = Extent { bytes: 1, look: Look::MIXED };
+
+    fn symbol(unit: u8) -> Symbol {
+        Units::begin(unit).unit().expect("one byte is a unit").symbol
+    }
+
+    /// The number of symbols after which a sequence of six has been repeated.
+    fn period_after<const N: usize, const K: usize>() -> Option<u8> {
+        let mut cycle = Cycle::<N, K>::default();
+        (1..100).find(|pushed| {
+            cycle.push(symbol(b'a' + pushed % 6), EXTENT);
+            cycle.has_period()
+        })
+    }
+
+    #[test]
+    fn a_distance_is_followed_as_soon_as_the_last_symbols_stood_there() {
+        assert_eq!(period_after::<128, 1>(), Some(12));
+        assert_eq!(period_after::<256, 4>(), Some(15), "the fourth of them is the first that counts");
+    }
+
+    #[test]
+    fn a_distance_is_kept_while_it_holds() {
+        let mut cycle = Cycle::<256, 1>::default();
+        b"abababab".iter().for_each(|unit| cycle.push(symbol(*unit), EXTENT));
+        assert_eq!(cycle.run.distance, 2);
+        cycle.try_distance(4, EXTENT);
+        assert_eq!(cycle.run.distance, 2);
+    }
+
+    #[test]
+    fn what_never_came_is_not_repeated() {
+        let mut cycle = Cycle::<256, 4>::default();
+        (0..3).for_each(|_| cycle.push(Symbol::default(), EXTENT));
+        cycle.try_distance(1, EXTENT);
+        assert_eq!(cycle.run.distance, 0);
+    }
+
+    #[test]
+    fn a_number_does_not_count_on_from_a_word() {
+        let mut run = Run { distance: 1, ..Run::default() };
+        for (one, other) in [(b'7', b'a'), (b'a', b'7')] {
+            assert!(!run.goes_on(symbol(one), symbol(other), EXTENT));
+        }
+        assert!(run.goes_on(symbol(b'7'), symbol(b'5'), EXTENT));
     }
 }

@@ -162,6 +162,9 @@ mod tests {
             (0..90).map(|n| format!("    let field_{n} = read(&mut buffer, {})?;\n", n * n % 97)).collect();
         let paragraph = "The report says that the bridge was closed in March, that two of its four cables had rusted, and that nobody had \
                          looked at them since the flood. It does not say who was to look. ";
+        // No unit of it but the space between two words comes twice: only the second ring has room for it.
+        let letter = |n: usize| char::from(b'a' + (n % 26) as u8);
+        let words: String = (0..600).map(|n| format!("{}{} ", letter(n), letter(n / 26))).collect();
         for before in ["", "Certainly! Let us think about this step by step, and not too fast.\n\n"] {
             use RepetitionKind::*;
             assert_found(before, "a", CharRun);
@@ -173,6 +176,7 @@ mod tests {
             assert_found(before, "the ", TokenRun);
             assert_found(before, "abc", TokenRun);
             assert_found(before, "ha ha, ", TokenRun);
+            assert_found(before, "yes yes yes no no no well well well ", TokenRun);
             assert_found(before, "我不知道，", TokenRun);
             assert_found(before, "я не знаю, ", TokenRun);
             assert_found(before, "0, ", TokenRun);
@@ -184,8 +188,34 @@ mod tests {
             assert_found(before, "I will check.\n", Cycle);
             assert_found(before, paragraph, Cycle);
             assert_found(before, &block, Cycle);
+            assert_found(before, &words, Cycle);
             assert_found(before, &format!("{paragraph}\n\n{}", paragraph.to_uppercase()), Cycle);
         }
+    }
+
+    #[test]
+    fn a_text_of_a_few_words_is_cut_into_blocks_as_any_other() {
+        let mut block = Block::default();
+        let mut random = 1_u32;
+        let words = (0..8000).map(|_| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random >> 30
+        });
+        let blocks = words.filter(|word| block.add(*word, 4).is_some()).count();
+        assert!((125..500).contains(&blocks), "{blocks}: one in some thirty units ends a block");
+    }
+
+    #[test]
+    fn blocks_that_differ_in_one_unit_have_other_hashes() {
+        let pairs = (0..26).flat_map(|first| (0..26).map(move |second| [first, second]));
+        let hashes: std::collections::BTreeSet<_> = pairs
+            .map(|pair| {
+                let mut block = Block::default();
+                let ended = pair.map(|unit| block.add(unit, 1));
+                ended[1].map_or(block.hash, |ended| ended.hash)
+            })
+            .collect();
+        assert!(hashes.len() > 640, "{} of 676: some end after their first unit", hashes.len());
     }
 
     #[test]

@@ -64,10 +64,8 @@ enum Class {
     Digit,
     /// A continuation byte of a character.
     Rest,
-    /// A single white space character.
+    /// Any other sign, and white space.
     #[default]
-    Space,
-    /// Any other sign.
     Sign,
 }
 
@@ -208,7 +206,6 @@ static CLASSES: [Class; 256] = {
     let mut byte = 0;
     while byte < 256 {
         classes[byte] = match byte as u8 {
-            b' ' | b'\t' | b'\n' | b'\r' => Class::Space,
             b'0'..=b'9' => Class::Digit,
             // Two-byte characters include the letters of Greek, Cyrillic, Hebrew, Arabic …, which form words.
             b'a'..=b'z' | b'A'..=b'Z' | 0xc2..=0xdf => Class::Letter,
@@ -290,6 +287,28 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_letters_is_cut_after_16_of_them_at_the_earliest() {
+        let letter = |n: usize| char::from(b'a' + (n % 26) as u8);
+        let cut = (0..100).map(|n| units(&(0..40).map(|at| letter(n * at * at + n)).collect::<String>())[0].len());
+        assert_eq!(cut.min(), Some(LONG as usize));
+    }
+
+    #[test]
+    fn what_is_no_utf_8_is_cut_too() {
+        let mut units = Units::default();
+        let ended: Vec<_> = (0..200).filter_map(|_| units.read(0xbf)).map(|unit| unit.extent.bytes).collect();
+        assert_eq!(ended, [LONGEST + 4; 5]);
+    }
+
+    #[test]
+    fn words_that_differ_in_one_letter_have_other_hashes() {
+        let words = (b'a'..=b'z').flat_map(|first| (b'a'..=b'z').map(move |second| [first, second]));
+        let hashes: std::collections::BTreeSet<_> =
+            words.map(|word| word.iter().fold(0, |hash, byte| mixed(hash, *byte))).collect();
+        assert_eq!(hashes.len(), 26 * 26);
+    }
+
+    #[test]
     fn a_number_is_known_by_its_value() {
         let symbol = |text: &str| {
             let mut units = Units::default();
@@ -304,5 +323,9 @@ mod tests {
         assert_eq!(beside(seven), beside(eight));
         assert_eq!(beside(seven), 0x1234_0000_8000_7fff);
         assert!(!symbol("seven").is_number());
+        assert!(!symbol("seven").is_like(symbol("7")) && !symbol("7").is_like(symbol("seven")));
+        assert!(symbol("40000").is_number());
+        assert!(symbol(&"7".repeat(15)).is_number());
+        assert!(!symbol(&"7".repeat(16)).is_number(), "it may be a piece of a longer run");
     }
 }
