@@ -466,5 +466,34 @@ fn labels_that_go_with_the_job_are_choices_and_matched() {
         let variables: Vec<_> = list(&dashboard, "/templating/list").iter().map(|one| text(one, "/name")).collect();
         assert_eq!(variables[1], "cluster", "{}", file.path.display());
         assert!(file.text.contains("cluster=~\\\"$cluster\\\""), "{}", file.path.display());
+        let choice = &list(&dashboard, "/templating/list")[1];
+        assert_eq!(choice["allValue"], ".*", "targets without the label are among all");
+        for panel in panels(&dashboard) {
+            assert!(
+                !panel.to_string().contains("${datasource:queryparam}&var"),
+                "a link forgets the choice of clusters"
+            );
+        }
     }
+}
+
+/// Two alerts of the same name, of two clusters: each line says of which.
+#[test]
+fn tables_with_instances_show_the_labels_that_go_with_the_job() {
+    let names = |settings: &str| {
+        let slo = Slo::parse(settings).unwrap();
+        let files = dashboard::files(&slo, &Names::new()).unwrap();
+        let overview = files.iter().find(|file| file.path.ends_with("dashboards/llm-overview.json")).unwrap();
+        let overview: Value = serde_json::from_str(&overview.text).unwrap();
+        let pages = panels(&overview).next().unwrap().clone();
+        let names = list(&pages, "/transformations/0/options/include/names").iter();
+        names.map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let with = names("service: {by: [cluster, namespace]}\n");
+    let instance = with.iter().position(|name| name == "instance").unwrap();
+    assert_eq!(with[instance + 1..=instance + 2], ["cluster", "namespace"]);
+    assert_eq!(names("").len() + 2, with.len());
+    // An alert about a whole job has neither model nor instance.
+    let jobs = names("service: {jobs: [llm, batch]}\n");
+    assert!(jobs.contains(&"job".to_owned()) && !with.contains(&"job".to_owned()), "{jobs:?}");
 }

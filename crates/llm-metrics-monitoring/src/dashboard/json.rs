@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::model::{Column, Dashboard, GOOD, Kind, Panel, Scope, Target, Variable};
 use crate::{
     file::GenerateError,
-    promql::{Expr, Names, Reader},
+    promql::{Expr, Label, Names, Reader},
+    vocabulary::INSTANCE,
 };
 
 /// The purpose of a file.
@@ -74,7 +75,9 @@ pub(crate) fn render(
         }]);
         value["__requires"] = writer.requirements();
     }
-    serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(|error| GenerateError::Json(Box::new(error)))
+    let text = serde_json::to_string_pretty(&value).map_err(|error| GenerateError::Json(Box::new(error)))?;
+    let by: String = names.by_labels().iter().map(|label| format!("&${{{label}:queryparam}}")).collect();
+    Ok(text.replace(KEPT, &format!("{KEPT}{by}")) + "\n")
 }
 
 struct Writer<'a> {
@@ -130,7 +133,10 @@ impl Writer<'_> {
     fn by_variable(&self, label: &str) -> Value {
         let first = self.dashboard.variables.first().map_or(&llm_metrics::catalog::BUILD_INFO, |variable| variable.row);
         let query = format!("label_values({}, {label})", self.names.row(first));
-        choice(label, label, &query, false)
+        let mut value = choice(label, label, &query, false);
+        // *All* includes targets without the label.
+        value["allValue"] = json!(".*");
+        value
     }
 
     fn variable(&self, variable: &Variable) -> Value {
@@ -193,7 +199,9 @@ impl Writer<'_> {
             "type": plugin(&panel.kind),
         });
         match &panel.kind {
-            Kind::Table(columns) => value["transformations"] = organise(columns, panel.targets.len() > 1),
+            Kind::Table(columns) => {
+                value["transformations"] = organise(columns, self.names.by_labels(), panel.targets.len() > 1)
+            }
             // Cells and bars that are wide enough to see.
             Kind::Heatmap | Kind::Bars => {
                 value["maxDataPoints"] = json!(80);
@@ -519,9 +527,14 @@ fn options(panel: &Panel) -> Value {
     }
 }
 
-/// Only the named columns, in their order.
-fn organise(columns: &[(&'static str, &'static str)], several: bool) -> Value {
+/// Only the named columns, in their order. The labels of `service.by` come after the instance.
+fn organise(columns: &[(&'static str, &'static str)], by: &[Label], several: bool) -> Value {
     // With a single target, the value is `Value`; with several, `Value #A` and so on.
+    let columns = columns.iter().copied().flat_map(|column| {
+        let by = by.iter().filter(move |_| column.0 == INSTANCE).map(|label| (&**label, &**label));
+        [column].into_iter().chain(by)
+    });
+    let columns: Vec<(&str, &str)> = columns.collect();
     let names: Vec<_> = columns.iter().map(|(label, _)| *label).collect();
     let order: serde_json::Map<_, _> =
         columns.iter().enumerate().map(|(index, (label, _))| ((*label).to_owned(), json!(index))).collect();

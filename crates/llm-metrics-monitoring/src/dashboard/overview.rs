@@ -68,6 +68,11 @@ fn firing(slo: &Slo) -> Vec<Panel> {
         if several {
             columns.insert(1, ("severity", "Severity"));
         }
+        if slo.service.jobs.len() > 1 {
+            // Some alerts are about a whole job.
+            let instance = columns.iter().position(|(label, _)| *label == INSTANCE).unwrap_or(columns.len());
+            columns.insert(instance, (JOB, "Job"));
+        }
         let meaning = Column { texts: runbook::meanings().collect(), ..Column::new("Meaning", units::NONE) };
         let table = Panel::table(title, description, &columns)
             .instant(expr, "")
