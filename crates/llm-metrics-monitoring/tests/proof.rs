@@ -150,7 +150,7 @@ overrides:
 fn the_proof_holds_at_the_ends_of_what_can_be_set() {
     let settings = "\
 objectives: {availability: 0.5, time_to_first_token: {objective: 0.5, count_tokenless: false}, inter_token_latency: {objective: 0.5}, window_days: 7}
-alerts: {least_events: 20000, least_failures: 1, cut_ratio: 0.995, error_ratio: 0.995, kv_cache_ratio: 0.995, rejected_ratio: 0.95, cancelled_ratio: 0.95}
+alerts: {least_events: 20000, least_failures: 1, cut_ratio: 0.995, error_ratio: 0.995, kv_cache_ratio: 0.995, rejected_ratio: 0.95, cancelled_ratio: 0.95, queue_requests: 1}
 gpu: {memory_ratio: 0.999, memory_headroom_ratio: 0.995, memory_forecast_hours: 48}
 ";
     let folder = generated(settings, &Names::new());
