@@ -1,6 +1,6 @@
 //! Runbooks. The facts about an alert are generated from the alert; the instructions are written by hand, in this crate's folder `runbooks`.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use crate::{alerts::Alert, file::GenerateError, promql::Names, rule_file::spell};
 
@@ -84,6 +84,31 @@ pub(crate) fn meanings() -> impl Iterator<Item = (&'static str, String)> {
 pub fn page(alert: &Alert, names: &Names) -> Result<String, GenerateError> {
     let by_hand = BY_HAND.iter().find(|(name, _)| *name == alert.name).map_or("", |(_, text)| text);
     Ok(head(alert, names)? + &names.respell(by_hand))
+}
+
+/// The same, with links only to the runbooks of `others`. An alert that the settings turn off has no runbook.
+pub(crate) fn page_among(
+    alert: &Alert,
+    others: &BTreeSet<&'static str>,
+    names: &Names,
+) -> Result<String, GenerateError> {
+    let missing = alerts().filter(|name| !others.contains(name));
+    Ok(missing.fold(page(alert, names)?, |page, name| without_links_to(&page, name)))
+}
+
+/// The text of each link stays.
+fn without_links_to(page: &str, name: &str) -> String {
+    let link = format!("]({name}.md");
+    let mut parts = page.split(link.as_str());
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        if let Some(start) = whole.rfind('[') {
+            whole.remove(start);
+        }
+        let rest = part.split_once(')').map_or("", |(_, rest)| rest);
+        whole = whole + " (turned off)" + rest;
+    }
+    whole
 }
 
 /// The conditions of an alert, and the settings that it depends on.

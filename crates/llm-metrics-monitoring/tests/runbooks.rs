@@ -65,6 +65,25 @@ fn an_alert_has_a_link_to_its_runbook_where_it_is_served() {
 }
 
 #[test]
+fn no_runbook_leads_to_one_that_is_not_generated() {
+    let settings = "disable: [LlmModelStalled, LlmKvCacheFull]\ngpu: {memory_preallocated: true}\nalerts: {requests_per_second_min: 0}\n";
+    for settings in ["", settings] {
+        let files = generate::files(&Slo::parse(settings).unwrap(), &Names::new()).unwrap();
+        let pages: Vec<_> = files.iter().filter(|file| file.path.starts_with("runbooks")).collect();
+        let there: BTreeSet<_> = pages.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect();
+        let mut links = 0;
+        for page in &pages {
+            for link in page.text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+                let is_ours = link.starts_with("Llm");
+                assert!(!is_ours || there.contains(link), "{} leads to {link}", page.path.display());
+                links += u32::from(is_ours);
+            }
+        }
+        assert!(links > 40, "{links}");
+    }
+}
+
+#[test]
 fn runbooks_speak_of_metrics_as_the_embedder_names_them() {
     let names = Names::new().prefix("qwen").unwrap().gpu_prefix("accelerator").unwrap();
     let known = Known::new(&names);
