@@ -160,6 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_stands_where_it_was_after_an_interruption_has_not_begun_anew() {
+        let (mut count, start) = (RisingCount::default(), Instant::now());
+        assert!(count.take(start, 1000, 1e9));
+        count.interrupt();
+        assert!((1..4).all(|n| count.take(start + Duration::from_secs(10 * n), 1000, 1e9)));
+        assert_eq!(count.total(), 1000);
+    }
+
+    #[test]
     fn a_count_may_rise_by_what_the_time_allows_and_a_second_more() {
         // Ten seconds apart, and one for the clocks.
         assert_eq!(counted(&[0, 1100], 100.0), (1100, 0));

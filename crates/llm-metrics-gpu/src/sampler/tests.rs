@@ -377,6 +377,18 @@ fn devices_are_counted_by_state_from_the_first_look_on() {
 }
 
 #[test]
+fn that_a_driver_works_is_said_once_and_again_after_it_did_not() {
+    let mut hand = Hand::on(Driver::with(&["GPU-a"]));
+    let said = |hand: &mut Hand| {
+        let lines = support::logged(|| hand.ticks(3));
+        lines.iter().filter(|line| line.contains("collecting GPU metrics")).count()
+    };
+    assert_eq!([said(&mut hand), said(&mut hand)], [1, 0]);
+    hand.sampler.down(&SourceError::VersionMismatch);
+    assert_eq!([said(&mut hand), said(&mut hand)], [1, 0]);
+}
+
+#[test]
 fn permissions_are_spoken_of_where_they_lack() {
     for denied in [0, 1] {
         let mut driver = Driver::with(&["GPU-a"]);

@@ -180,3 +180,19 @@ impl Readings {
         self.failures.push(kind);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_device_is_read_from_its_own_last_sample_on() {
+        let now = Instant::now();
+        let mut readings = Readings::new(now);
+        assert_eq!(readings.since(), 0);
+        for last in [7, 0, 9] {
+            readings.start(now, last);
+            assert_eq!(readings.since(), last);
+        }
+    }
+}

@@ -100,3 +100,59 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{super::fields::FAST_FIELDS, *};
+
+    const REFUSED: Result<u64, NvmlError> = Err(NvmlError::NotSupported);
+
+    struct Hand {
+        batch: Batch,
+        calls: Calls,
+        start: Instant,
+    }
+
+    impl Hand {
+        fn new() -> Self {
+            Self { batch: Batch::new(&FAST_FIELDS), calls: Calls::default(), start: Instant::now() }
+        }
+
+        /// The ids that are asked for so many seconds after the start, each answered by what is given.
+        fn asked(&mut self, second: u64, answers: impl IntoIterator<Item = Result<u64, NvmlError>>) -> Vec<u32> {
+            let now = self.start + Duration::from_secs(second);
+            self.calls.begin_tick();
+            let requests = self.batch.requests(&mut self.calls, now);
+            let answers = answers.into_iter().take(requests.len()).collect();
+            self.batch.publish(answers, now, &mut Readings::new(now)).unwrap();
+            requests.into_iter().map(|request| request.id).collect()
+        }
+    }
+
+    #[test]
+    fn a_field_that_was_refused_is_asked_for_again_in_its_place_ten_seconds_later() {
+        let (first, second) = (FAST_FIELDS[0].request.id, FAST_FIELDS[1].request.id);
+        let mut hand = Hand::new();
+        assert_eq!(hand.asked(0, [Ok(1), Ok(2)]), [first, second]);
+        assert_eq!(hand.asked(5, [REFUSED, Ok(2)]), [first, second]);
+        assert_eq!(hand.asked(14, [Ok(2)]), [second]);
+        assert_eq!(hand.asked(15, [REFUSED, Ok(2)]), [first, second]);
+        assert_eq!(hand.asked(34, [Ok(2)]), [second], "twice as long the second time");
+        assert_eq!(hand.asked(35, [Ok(1), Ok(2)]), [first, second]);
+        assert_eq!(hand.asked(36, [Ok(1), Ok(2)]), [first, second], "it works now");
+    }
+
+    #[test]
+    fn fields_that_are_all_asked_for_leave_the_second_try_of_a_tick_to_others() {
+        let mut hand = Hand::new();
+        hand.asked(0, [REFUSED, Ok(2)]);
+        assert_eq!(hand.asked(10, [Ok(1), Ok(2)]).len(), 2);
+        assert!(!hand.calls.may_try_again(), "that was one");
+        for second in [30, 60, 120] {
+            assert_eq!(hand.asked(second, [Ok(1), Ok(2)]).len(), 2);
+            assert!(hand.calls.may_try_again(), "nothing was refused");
+        }
+    }
+}
