@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use llm_metrics_gpu::{
     GpuCollector,
-    source::{AmdSource, AutoSource, NvmlSource},
+    source::{AmdSource, AutoSource, GpuSession, GpuSource, NvmlSource},
 };
 use serde_json::json;
 use support::{Fake, Page, device, machine, page};
@@ -248,6 +248,30 @@ fn a_card_that_comes_later_is_found_while_another_one_is_well() {
     card(sys.path(), 2, "pci0000:00/0000:06:00.0", &[("gpu_busy_percent", "2")]);
     page.until("the other is too", |page| page.value("gpu_utilization_ratio", &["gpu=\"2\""]) == Some(0.02));
     assert_eq!(page.value("gpu_devices", &["state=\"found\""]), Some(2.0));
+}
+
+#[test]
+fn a_card_that_comes_goes_or_takes_the_number_of_another_is_a_change_and_nothing_else_is() {
+    let sys = tempfile::tempdir().unwrap();
+    card(sys.path(), 1, "pci0000:00/0000:05:00.0", &[]);
+    let mut source = AmdSource::at(sys.path());
+    let opened = source.session(&mut |session| {
+        let found = |session: &mut dyn GpuSession| {
+            assert!(session.has_changed());
+            let found = session.enumerate().unwrap().found;
+            assert!(!session.has_changed(), "it was looked at");
+            found.into_iter().map(|gpu| gpu.uuid).collect::<Vec<_>>()
+        };
+        assert_eq!(found(session), ["0000:05:00.0"]);
+        card(sys.path(), 2, "pci0000:00/0000:06:00.0", &[]);
+        assert_eq!(found(session), ["0000:05:00.0", "0000:06:00.0"]);
+        fs::remove_dir_all(sys.path().join("class/drm/card2")).unwrap();
+        assert_eq!(found(session), ["0000:05:00.0"]);
+        fs::remove_dir_all(sys.path().join("class/drm/card1")).unwrap();
+        card(sys.path(), 1, "pci0000:00/0000:07:00.0", &[]);
+        assert_eq!(found(session), ["0000:07:00.0"], "in the slot of the other");
+    });
+    opened.unwrap();
 }
 
 /// An eGPU that is not plugged in; some drivers then refuse to be initialised at all.

@@ -26,6 +26,31 @@ fn what_stands_in_for_utilisation_does_not_stand_for_ever() {
     });
 }
 
+/// What the wrapper would call when it drops a sample is not there to be called.
+#[test]
+fn a_library_that_lacks_a_part_of_gpm_has_none() {
+    for symbol in ["nvmlGpmSampleFree", "nvmlGpmMetricsGet"] {
+        let fake = Fake::without(&[symbol]);
+        fake.set_profile("h200");
+        by_hand(&fake, |hand| {
+            hand.ticks(3);
+            assert_eq!(hand.value("gpu_sm_active_ratio", &[]), None, "{symbol}");
+            assert_eq!(hand.value("gpu_utilization_ratio", &[]), Some(0.41), "{symbol}");
+        });
+        assert_eq!(fake.calls("nvmlGpmSampleGet"), 0, "{symbol}");
+    }
+}
+
+#[test]
+fn mig_devices_are_known_by_the_gpu_that_they_are_on() {
+    for (profile, devices) in [("h100-mig", true), ("h100", false)] {
+        by_hand(&Fake::profile(profile), |hand| {
+            let found = hand.session.enumerate().unwrap().found;
+            assert_eq!(!found[0].mig_uuids.is_empty(), devices, "{profile}");
+        });
+    }
+}
+
 #[test]
 fn nothing_to_divide_by_is_no_error() {
     by_hand(&Fake::profile("h100"), |hand| {

@@ -168,6 +168,40 @@ fn a_library_that_does_not_work_does_not_end_the_search() {
     let places = ["/nowhere/libnvidia-ml.so.1".into(), broken.path().to_owned(), good.path().to_owned()];
     assert_eq!(search(&places), Ok(()));
     assert_eq!(search(&places[..2]), Err(SourceError::VersionMismatch), "rather than that there is none");
+    // The first one that does not work is what there is to tell, wherever it is, and else the first place.
+    let unloaded = Fake::state(&json!({ "init_return": 9 }));
+    let [nowhere, broken, _] = places;
+    let both = [nowhere.clone(), broken.clone(), unloaded.path().to_owned()];
+    assert_eq!(search(&both), Err(SourceError::VersionMismatch));
+    assert_eq!(search(&[broken, nowhere.clone()]), Err(SourceError::VersionMismatch));
+    let elsewhere = "/elsewhere/libnvidia-ml.so.1".into();
+    assert!(
+        matches!(search(&[nowhere, elsewhere]), Err(SourceError::NoLibrary { detail }) if detail.contains("/nowhere/"))
+    );
+}
+
+/// A ring that cannot be read once is not taken for one that is not there, in whose place the gauge would count.
+#[test]
+fn busy_time_is_not_counted_twice_when_the_ring_fails_for_a_tick() {
+    let state = |failing: bool| {
+        let gpu = device("GPU-a", json!({ "utilization": [100, 0], "samples": [[1_000_000, 100]] }));
+        let mut state = machine(&[gpu]);
+        if failing {
+            state["force"] = json!({ "nvmlDeviceGetSamples": 999 });
+        }
+        state
+    };
+    by_hand(&Fake::state(&state(false)), |hand| {
+        hand.ticks(1);
+        hand.fake.set(&state(true));
+        hand.ticks(1);
+        hand.fake.set(&state(false));
+        for n in 1..=10 {
+            hand.fake.push_sample(0, 1_000_000 + n * 200_000, 100);
+        }
+        hand.ticks(1);
+        assert_eq!(hand.value("gpu_busy_seconds_total", &[]), Some(2.0));
+    });
 }
 
 #[test]
@@ -358,6 +392,18 @@ fn a_device_that_calls_the_driver_gone_ends_nothing_while_the_driver_answers() {
 }
 
 #[test]
+fn a_device_that_calls_the_driver_gone_when_it_is_looked_for_is_missing_while_the_driver_answers() {
+    for code in [1, 9, 12, 18] {
+        let b = device("GPU-b", json!({ "force": { "nvmlDeviceGetUUID": code } }));
+        by_hand(&Fake::state(&machine(&[device("GPU-a", json!({})), b])), |hand| {
+            hand.ticks(1);
+            assert_eq!(hand.value("gpu_up", &["GPU-a"]), Some(1.0), "code {code}");
+            assert_eq!(hand.value("gpu_devices", &["missing"]), Some(1.0), "code {code}");
+        });
+    }
+}
+
+#[test]
 fn a_device_that_may_not_be_read_is_counted() {
     let state = json!({ "devices": [device("GPU-a", json!({}))], "force": { "nvmlDeviceGetHandleByIndex_v2": 4 } });
     by_hand(&Fake::state(&state), |hand| {
@@ -462,6 +508,14 @@ fn pcie_throughput_is_measured_when_asked_for_and_gpm_does_not_tell() {
         hand.ticks(1);
         assert_eq!(hand.value("gpu_pcie_bytes_per_second", &["direction=\"rx\""]), Some(1_250_000.0));
     });
+    // GPM that says nothing of PCIe.
+    let gpu = json!({ "gpm": { "1": 50 }, "pcie": { "tx_kb": 7, "rx_kb": 8 } });
+    let fake = Fake::state(&machine(&[device("GPU-a", gpu)]));
+    by_hand_from(fake.source().pcie_throughput(true), &fake, |hand| {
+        hand.ticks(30);
+        assert_eq!(hand.value("gpu_pcie_bytes_per_second", &["direction=\"tx\""]), Some(7_000.0));
+    });
+    assert!(fake.calls("nvmlDeviceGetPcieThroughput") > 4, "each time that it is due");
     let fake = Fake::profile("h200");
     by_hand_from(fake.source().pcie_throughput(true), &fake, |hand| hand.ticks(30));
     assert!(fake.calls("nvmlDeviceGetPcieThroughput") <= 2, "GPM tells it from the second tick on");

@@ -1,6 +1,7 @@
 //! What is published, where, and under which names.
 
 use std::{
+    process::Command,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -16,7 +17,7 @@ use metrics_util::MetricKindMask;
 use serde_json::json;
 
 use super::{
-    AT_ONCE, QUICK, on, quick,
+    AT_ONCE, QUICK, for_ticks, on, quick,
     support::{Fake, Page, device, machine, page},
     ticks, with,
 };
@@ -48,6 +49,26 @@ fn names_labels_and_devices_can_be_chosen() {
     assert_eq!(page.value("qwen_gpu_up", &["gpu=\"0\""]), None);
 }
 
+/// In a process of its own, because it is the process's environment that is read.
+#[test]
+fn the_variables_of_cuda_choose_the_gpus() {
+    if std::env::var_os("ALONE").is_none() {
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        alone.args(["--exact", "publish::the_variables_of_cuda_choose_the_gpus", "--nocapture"]);
+        let alone = alone.env("ALONE", "1").env("CUDA_VISIBLE_DEVICES", "1").env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+        let alone = alone.output().unwrap();
+        assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
+        return;
+    }
+    // The second by its address is the driver's first. Without the order, which is of two models would not be known.
+    let a = device("GPU-a", json!({ "bus_id": "00000000:0B:00.0", "name": "One" }));
+    let fake = Fake::state(&machine(&[a, device("GPU-b", json!({ "bus_id": "00000000:0A:00.0", "name": "Other" }))]));
+    let (builder, page) = on(&fake);
+    let _collector = builder.only_cuda_visible().start();
+    page.until("it is up", |page| page.value("gpu_up", &["GPU-a"]) == Some(1.0));
+    for_ticks(&page, 3.0, |page| assert_eq!(page.value("gpu_up", &["GPU-b"]), None));
+}
+
 #[test]
 fn a_recorder_that_is_installed_later_gets_everything() {
     let script = Script::new();
@@ -67,6 +88,12 @@ fn a_recorder_that_is_installed_later_gets_everything() {
         "# HELP gpu_memory_used_bytes Allocated device memory",
         "gpu_pcie_replays_total{gpu=\"0\",gpu_uuid=\"GPU-a\"} 17",
         "gpu_xid_errors_total{gpu=\"0\",gpu_uuid=\"GPU-a\",xid=\"79\"} 1",
+        "gpu_collector_up 1",
+        "gpu_collector_last_success_timestamp_seconds ",
+        "gpu_collector_reinits_total 0",
+        "gpu_collector_errors_total{kind=\"version_mismatch\"} 0",
+        "gpu_devices{state=\"missing\"} 0",
+        "gpu_collector_tick_seconds",
     ];
     while !expected.iter().all(|text| handle.render().contains(text)) {
         assert!(began.elapsed() < Duration::from_secs(60), "{}", handle.render());

@@ -263,6 +263,20 @@ fn a_lost_gpu_does_not_deafen_the_others() {
     }
 }
 
+/// As one that is lost and lets itself be added to a set all the same.
+#[test]
+fn a_wait_that_says_lost_whatever_is_in_the_set_is_no_busy_loop() {
+    let lost = json!({ "force": { "nvmlEventSetWait_v2": 15 } });
+    let fake = Fake::state(&with(two(json!({})), lost));
+    let (builder, page) = on(&fake);
+    let _collector = builder.start();
+    page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
+    fake.reset_calls();
+    for_ticks(&page, 20.0, |_| {});
+    let (sets, waits) = (fake.calls("nvmlEventSetCreate"), fake.calls("nvmlEventSetWait_v2"));
+    assert!(sets * 3 <= waits * 2, "{sets} sets for {waits} waits, and not more than one a second");
+}
+
 #[test]
 fn a_driver_without_xids_has_no_series_of_them() {
     use llm_metrics_gpu::source::AmdSource;

@@ -74,6 +74,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_driver_as_a_whole_says_is_told_by_its_reason() {
+        let told = |code: u32| source_error(&NvmlError::from(code));
+        for code in [1, 9, 12] {
+            assert!(matches!(told(code), SourceError::NotLoaded { .. }), "code {code}");
+        }
+        for code in [4, 17] {
+            assert!(matches!(told(code), SourceError::Permission { .. }), "code {code}");
+        }
+        assert_eq!(told(18), SourceError::VersionMismatch);
+        assert!(matches!(told(28), SourceError::NoDevice { .. }));
+        assert!(matches!(told(999), SourceError::Failed { .. }));
+        let symbol = NvmlError::FailedToLoadSymbol("nvmlInit_v2".into());
+        assert_eq!(source_error(&symbol), SourceError::Unfit { symbol: "nvmlInit_v2" });
+    }
+
+    #[test]
     fn every_return_code_has_a_meaning() {
         let expected = |code: u32| match code {
             3 | 13 | 22 | 25 | 26 => "unsupported",

@@ -248,7 +248,13 @@ mod tests {
 
     #[test]
     fn what_a_user_wrote_into_the_log_is_not_believed() {
-        assert_eq!(written(&FELL_OFF.replacen('4', "12", 1)), [], "facility 1");
+        for (priority, told) in [("7", 1), ("8", 0), ("12", 0)] {
+            assert_eq!(
+                written(&FELL_OFF.replacen('4', priority, 1)).len(),
+                told,
+                "priority {priority}: facility 1 from 8 on"
+            );
+        }
     }
 
     #[test]
@@ -262,6 +268,20 @@ mod tests {
         assert_eq!(log.next(), None);
         file.write_all(second.as_bytes()).unwrap();
         assert_eq!(log.next(), Some((3, 79)));
+    }
+
+    #[test]
+    fn whole_lines_are_taken_and_what_is_left_stays_unless_no_line_can_be_so_long() {
+        let mut found = VecDeque::new();
+        let mut partial = b"4,1,2,-;NVRM: Xid (PCI:0000:83:00): 79\n4,1".to_vec();
+        take_lines(&mut partial, &mut found);
+        assert_eq!(found, [Line { address: (0, 0x83, 0), xid: 79 }]);
+        assert_eq!(partial, b"4,1");
+        for (length, left) in [(RECORD, RECORD), (RECORD + 1, 0), (RECORD + 2, 0)] {
+            let mut partial = vec![b'x'; length];
+            take_lines(&mut partial, &mut found);
+            assert_eq!(partial.len(), left);
+        }
     }
 
     #[test]

@@ -211,3 +211,15 @@ pub(super) fn has_gpm(nvml: &Nvml) -> bool {
     let lib = nvml.lib();
     lib.nvmlGpmSampleFree.is_ok() && lib.nvmlGpmMetricsGet.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_other_numbers_from_driver_580_82_on() {
+        let (before, after) = ([250, 251, 255, 256, 273, 274], [250, 269, 273, 251, 268, 274]);
+        assert_eq!(before.map(|id| driver_id(FieldIdScheme::V13Update1, id)), after);
+        assert_eq!(before.map(|id| driver_id(FieldIdScheme::V12, id)), before);
+    }
+}
