@@ -23,26 +23,34 @@ fn first_token(slo: &Slo, rules: &Recording) -> Alert {
     // There is data for some hours before.
     let known = p95.gauge().offset(Window::hours(3)).max_over_time(Window::hours(1)).gt(0.0);
     let expr = p95.now().gt(usual.now() * 2.0).and(known).and(streams).unless(as_yesterday);
-    // The number of streams per minute that begin between these bounds, alternating.
+    // The number of streams per minute that begin between these bounds, until these minutes in turn; none without bounds.
     let series = |by: f64, turns: &[(u32, &str, &str)]| {
-        let bounds = ["0.1", "0.25", "0.5", "0.75", "2.5", "+Inf"];
-        let within = |le: &str, turn: &(u32, &str, &str)| {
-            let index = |name: &str| bounds.iter().position(|bound| *bound == name).unwrap_or(0);
-            if index(le) >= index(turn.2) { by } else { 0.0 }
+        let bounds = ["0.1", "0.25", "0.3", "0.5", "0.75", "1", "2.5", "+Inf"];
+        let index = |name: &str| bounds.iter().position(|bound| *bound == name).unwrap_or(0);
+        let by_turns = |le: &str| {
+            let of = |(_, _, upper): &(u32, &str, &str)| match *upper {
+                "" => Values::absent(),
+                upper => Values::rising(if index(le) >= index(upper) { by } else { 0.0 }),
+            };
+            turns.windows(2).fold(of(&turns[0]), |values, pair| values.until(pair[0].0, of(&pair[1])))
         };
-        let bucket = |le: &&str| {
-            let mut values = Values::rising(within(le, &turns[0]));
-            for pair in turns.windows(2) {
-                values = values.until(pair[0].0, Values::rising(within(le, &pair[1])));
-            }
-            histogram!(catalog::TIME_TO_FIRST_TOKEN).bucket_series(le, values)
-        };
-        let mut series: Vec<_> = bounds.iter().map(bucket).collect();
-        series.push(histogram!(catalog::TIME_TO_FIRST_TOKEN).count().series(Values::rising(by)));
+        let first = || histogram!(catalog::TIME_TO_FIRST_TOKEN);
+        let mut series: Vec<_> = bounds.iter().map(|le| first().bucket_series(le, by_turns(le))).collect();
+        series.push(first().count().series(by_turns("+Inf")));
         series
     };
     let plenty = least.max(600.0);
     let (fast, slow, at) = ((7 * 60, "0.25", "0.5"), (0, "0.75", "2.5"), 7 * 60 + 26);
+    // Slow from that minute of the first day on until eight o'clock, and from seven o'clock of the second.
+    let two_days = |from: u32| {
+        let turns = [(from, "0.25", "0.5"), (8 * 60, "0.75", "2.5"), (31 * 60, "0.25", "0.5"), slow];
+        series(plenty, &turns)
+    };
+    let tomorrow = 31 * 60 + 26;
+    // Nobody from one minute on until the other.
+    let gap = |from: u32, again: u32| {
+        series(plenty, &[(from, "0.25", "0.5"), (again, "", ""), (5 * 60, "0.25", "0.5"), slow])
+    };
     Alert::new(
         "LlmTimeToFirstTokenUnusual",
         "{{ $labels.model }}: 95 % of streams begin within {{ printf \"%.1f\" $value }} s, usually in less than half of that",
@@ -54,4 +62,16 @@ fn first_token(slo: &Slo, rules: &Recording) -> Alert {
     .case(Case::quiet("0.5 to 0.75 s instead", at, series(plenty, &[fast, (0, "0.5", "0.75")])))
     .case(Case::quiet("no history", 2 * 60 + 26, series(plenty, &[(2 * 60, "0.25", "0.5"), slow])))
     .case(Case::quiet("too few to say anything", at, series(least * 0.19, &[fast, slow])))
+    .case(Case::fires("just enough to say something", at, "2.4", series(least * 0.21, &[fast, slow])))
+    .case(Case::quiet("not yet for long enough", 7 * 60 + 13, series(plenty, &[fast, slow])))
+    .case(Case::fires("just above twice as long", at, "1.0", series(plenty, &[fast, (0, "0.75", "1")])))
+    .case(Case::quiet(
+        "just below twice as long",
+        at,
+        series(plenty, &[(7 * 60, "0.25", "0.3"), (0, "0.3", "0.5")]),
+    ))
+    .case(Case::quiet("as slow yesterday, for most of the hour", tomorrow, two_days(7 * 60)))
+    .case(Case::fires("slow yesterday, for a part of the hour", tomorrow, "2.4", two_days(7 * 60 + 5)))
+    .case(Case::fires("known three and a half hours ago alone", 5 * 60 + 26, "2.4", gap(116, 160)))
+    .case(Case::quiet("known five hours ago alone", 5 * 60 + 26, gap(60, 160)))
 }
