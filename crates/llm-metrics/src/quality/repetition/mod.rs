@@ -193,29 +193,33 @@ mod tests {
         }
     }
 
+    /// Numbers of words, of which there are four.
+    fn random_words(count: usize) -> Vec<u32> {
+        let next = |random: &u32| Some(random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        std::iter::successors(Some(1), next).map(|random: u32| random >> 30).take(count).collect()
+    }
+
+    /// The words that blocks end with.
+    fn block_ends(words: &[u32]) -> Vec<usize> {
+        let mut block = Block::default();
+        (0..words.len()).filter(|at| block.add(words[*at], 4).is_some()).collect()
+    }
+
     #[test]
     fn a_text_of_a_few_words_is_cut_into_blocks_as_any_other() {
-        let mut block = Block::default();
-        let mut random = 1_u32;
-        let words = (0..8000).map(|_| {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            random >> 30
-        });
-        let blocks = words.filter(|word| block.add(*word, 4).is_some()).count();
+        let blocks = block_ends(&random_words(8000)).len();
         assert!((125..500).contains(&blocks), "{blocks}: one in some thirty units ends a block");
     }
 
     #[test]
-    fn blocks_that_differ_in_one_unit_have_other_hashes() {
-        let pairs = (0..26).flat_map(|first| (0..26).map(move |second| [first, second]));
-        let hashes: std::collections::BTreeSet<_> = pairs
-            .map(|pair| {
-                let mut block = Block::default();
-                let ended = pair.map(|unit| block.add(unit, 1));
-                ended[1].map_or(block.hash, |ended| ended.hash)
-            })
-            .collect();
-        assert!(hashes.len() > 640, "{} of 676: some end after their first unit", hashes.len());
+    fn where_a_block_ends_depends_on_the_last_four_units_and_on_nothing_before() {
+        let words = random_words(2000);
+        let all = block_ends(&words);
+        for from in 0..words.len() - 40 {
+            let expected: Vec<_> = all.iter().copied().filter(|at| (from + 4..from + 40).contains(at)).collect();
+            let ends = block_ends(&words[from..from + 40]).into_iter().map(|at| from + at);
+            assert_eq!(ends.filter(|at| *at >= from + 4).collect::<Vec<_>>(), expected, "from the word {from} on");
+        }
     }
 
     #[test]

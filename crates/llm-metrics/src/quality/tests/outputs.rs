@@ -214,6 +214,13 @@ fn calls_are_judged_with_their_choice() {
 }
 
 #[test]
+fn a_schema_alone_is_no_check() {
+    let schema = |checks| QualityChecks { json_schema: true, ..checks };
+    assert!(!schema(QualityChecks::none()).any(), "it is the form of an answer that is held against it");
+    assert!(schema(QualityChecks::none().structured_output(true)).any());
+}
+
+#[test]
 fn a_name_in_a_further_event_is_a_further_call() {
     let mut found = Vec::new();
     let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
