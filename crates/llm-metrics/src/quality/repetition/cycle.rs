@@ -162,19 +162,20 @@ mod tests {
         Units::begin(unit).unit().expect("one byte is a unit").symbol
     }
 
-    /// The number of symbols after which a sequence of six has been repeated.
-    fn period_after<const N: usize, const K: usize>() -> Option<u8> {
+    /// The number of symbols after which a sequence of six, with three others before it, has been repeated.
+    fn period_after<const N: usize, const K: usize>() -> Option<usize> {
         let mut cycle = Cycle::<N, K>::default();
-        (1..100).find(|pushed| {
-            cycle.push(symbol(b'a' + pushed % 6), EXTENT);
+        let mut units = b"XYZ".iter().chain(b"abcdef".iter().cycle()).take(100);
+        units.position(|unit| {
+            cycle.push(symbol(*unit), EXTENT);
             cycle.has_period()
         })
     }
 
     #[test]
     fn a_distance_is_followed_as_soon_as_the_last_symbols_stood_there() {
-        assert_eq!(period_after::<128, 1>(), Some(12));
-        assert_eq!(period_after::<256, 4>(), Some(15), "the fourth of them is the first that counts");
+        assert_eq!(period_after::<128, 1>(), Some(3 + 12 - 1));
+        assert_eq!(period_after::<256, 4>(), Some(3 + 15 - 1), "the fourth of them is the first that counts");
     }
 
     #[test]
