@@ -243,7 +243,12 @@ fn no_power_at_all_is_no_power_that_is_known() {
 fn a_card_that_comes_later_is_found_while_another_one_is_well() {
     let sys = tempfile::tempdir().unwrap();
     card(sys.path(), 1, "pci0000:00/0000:05:00.0", &[("gpu_busy_percent", "1")]);
-    let (_collector, page) = on(sys.path());
+    // As a collector has it that is told nothing.
+    let (recorder, page) = page();
+    let quick = Duration::from_millis(100);
+    let source = AutoSource::new(NvmlSource::new().library_path("/nowhere"), AmdSource::at(sys.path()));
+    let builder = GpuCollector::builder().recorder(recorder).source(source);
+    let _collector = builder.period(quick).slow_period(quick).look_again(quick).start();
     page.until("it is up", |page| page.value("gpu_up", &["gpu=\"1\""]) == Some(1.0));
     card(sys.path(), 2, "pci0000:00/0000:06:00.0", &[("gpu_busy_percent", "2")]);
     page.until("the other is too", |page| page.value("gpu_utilization_ratio", &["gpu=\"2\""]) == Some(0.02));
