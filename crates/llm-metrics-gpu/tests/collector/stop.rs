@@ -56,6 +56,17 @@ fn a_thread_that_was_left_behind_calls_no_further_device_and_publishes_nothing()
 }
 
 #[test]
+fn a_stop_says_whether_the_thread_has_ended() {
+    let slow = json!({ "latency_us": { "nvmlDeviceGetUtilizationRates": 2_000_000 } });
+    let fake = Fake::state(&with(machine(&[device("GPU-a", json!({}))]), slow));
+    let (builder, page) = on(&fake);
+    let collector = builder.start();
+    page.until("it is stuck", |_| fake.calls("nvmlDeviceGetUtilizationRates") == 1);
+    assert!(!collector.stop(QUICK));
+    page.until("it is closed", |_| fake.number("fake_nvml_initialised") == 0);
+}
+
+#[test]
 fn times_that_are_beyond_reckoning_are_shortened() {
     let most = Duration::MAX;
     let script = Script::new();
