@@ -51,7 +51,7 @@ async fn a_sweep_of_the_qwen_server_becomes_objectives_and_rules() {
     assert!(baseline.memory.iter().any(|point| point.resident_bytes.is_some()));
     let read = Baseline::parse(&baseline.to_json()).expect("it can be read");
     assert_eq!((read.settings, read.steps.len()), (baseline.settings.clone(), 2));
-    assert!(report::html(&baseline).contains("Time to the first token"));
+    assert!(report::html(&baseline).contains("Time to first token"));
 
     let applied = apply(&baseline, "", Scope::All, &HeadRoom::default()).expect("something held");
     let slo = Slo::parse(&applied.text).expect("a slo.yaml");

@@ -1,4 +1,4 @@
-//! From what was measured to a `slo.yaml`: objectives and thresholds, each with the measurement that it comes from.
+//! Derives a `slo.yaml` from a measurement: objectives and thresholds, each with its measurement in a comment.
 
 mod edit;
 
@@ -11,15 +11,15 @@ use crate::{
     figure,
 };
 
-/// How much room is left above what was measured.
+/// The margin above the measurement.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeadRoom {
-    /// An objective is so many times what was measured, up to the next bucket bound.
+    /// Factor for objectives: the result is rounded up to the next bucket bound.
     pub objectives: f64,
-    /// An alert's threshold is so many times what was measured, likewise.
+    /// Factor for alert thresholds: the result is rounded up likewise.
     pub alerts: f64,
-    /// A replica is to have this share of the requests in flight that it could have.
+    /// The share of its maximum requests in flight that a replica should have.
     pub replicas: f64,
 }
 
@@ -29,14 +29,14 @@ impl Default for HeadRoom {
     }
 }
 
-/// For whom it is.
+/// Which part of the settings is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scope {
     /// For all models, at the top of the file.
     #[default]
     All,
-    /// For the model that was measured, in an override. Replicas and GPUs do not know models: nothing is proposed for them then.
+    /// An override for the measured model. It has no values for replicas and GPUs, which are not per model.
     Model,
 }
 
@@ -44,13 +44,13 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Proposal {
-    /// Where it stands, such as `objectives.time_to_first_token.seconds`.
+    /// Its path, such as `objectives.time_to_first_token.seconds`.
     pub field: String,
-    /// What is there now, or by default.
+    /// The current value, or the default.
     pub now: String,
-    /// What is proposed.
+    /// The proposed value.
     pub value: String,
-    /// The measurement that it comes from.
+    /// The measurement from which it was derived.
     pub reason: String,
 }
 
@@ -66,28 +66,28 @@ pub enum ApplyError {
     /// The existing settings are invalid.
     #[error(transparent)]
     Slo(#[from] InvalidSlo),
-    /// The file is laid out in a way that cannot be edited safely.
+    /// The file has a layout that cannot be edited safely.
     #[error(
         "{0} cannot be edited in the way it is written: put each field on its own line, indented below its section, or start with a new file"
     )]
     Layout(String),
 }
 
-/// What a measurement makes of settings.
+/// The settings derived from a measurement.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Applied {
     /// Each line that was measured, whether or not it changes.
     pub proposals: Vec<Proposal>,
-    /// The text of the new `slo.yaml`: what was there, with the proposals and their reasons.
+    /// The text of the new `slo.yaml`: the old text, with the proposals and their reasons.
     pub text: String,
 }
 
-/// Proposes objectives and thresholds at the highest rate at which every objective held (or else at the highest that is well below the
-/// knee), and writes them into the text of a `slo.yaml`, which may be empty. What was not measured stays as it is.
+/// Proposes objectives and thresholds at the highest rate at which every objective was met (otherwise at the highest rate well below the knee), and
+/// writes them into the text of a `slo.yaml`, which may be empty. Settings that were not measured stay unchanged.
 ///
 /// # Errors
-/// When the server kept up with nothing, or the text is no `slo.yaml`.
+/// If the server kept up with no rate, or the text is not a `slo.yaml`.
 pub fn apply(baseline: &Baseline, text: &str, scope: Scope, room: &HeadRoom) -> Result<Applied, ApplyError> {
     let model = &baseline.settings.model;
     let seen = |slo: Slo| match scope {
@@ -100,7 +100,7 @@ pub fn apply(baseline: &Baseline, text: &str, scope: Scope, room: &HeadRoom) -> 
     let mut place = Vec::new();
     if scope == Scope::Model {
         proposals.retain(|proposal| proposal.field.starts_with("objectives.") || proposal.field.starts_with("alerts."));
-        // In quotes: names of models have colons.
+        // Quoted, because names of models have colons.
         place = vec!["overrides".to_owned(), format!("- models: [{}]", serde_json::Value::from(model.as_str()))];
     }
     let source = format!(
@@ -117,7 +117,7 @@ pub fn apply(baseline: &Baseline, text: &str, scope: Scope, room: &HeadRoom) -> 
     if scope == Scope::All {
         new = edit::head(&new, &source);
     }
-    // It has to say what is meant, whatever the text looked like.
+    // The result must parse to the intended settings, whatever the text looked like.
     let after = Slo::parse(&new).map(seen).ok();
     for proposal in &proposals {
         let says_so = |after| value_of(after, &proposal.field) == proposal.value;
@@ -131,7 +131,7 @@ pub fn apply(baseline: &Baseline, text: &str, scope: Scope, room: &HeadRoom) -> 
     Ok(Applied { proposals, text: new })
 }
 
-/// Where the server is to be run.
+/// The rate for which settings are proposed.
 pub(crate) fn operating_point(baseline: &Baseline) -> Option<&Step> {
     let steps = baseline.by_rate();
     let kept_up = || steps.iter().copied().filter(|step| step.verdict == Verdict::KeptUp);
@@ -180,7 +180,7 @@ fn propose(baseline: &Baseline, step: &Step, now: &Slo, room: &HeadRoom) -> Vec<
             ("alerts.duration_p95_seconds", "p95", duration.p95.value),
             ("alerts.duration_p99_seconds", "p99", duration.p99.value),
         ] {
-            // No quantile is ever above the last bound: the alert would never fire.
+            // No quantile is above the last bound, so the alert would never fire.
             let bound = bound(now.bounds_of(&catalog::REQUEST_DURATION), measured * room.alerts, 1).max(least);
             least = bound;
             let reason = format!(
@@ -204,7 +204,7 @@ fn propose(baseline: &Baseline, step: &Step, now: &Slo, room: &HeadRoom) -> Vec<
     put("scaling.requests_per_replica", number(replicas), reason);
     if let Some((used, total)) = gpu_memory(baseline) {
         let (least, most) = (used.0 / total, used.1 / total);
-        // From the first reading on, and no more under load.
+        // From the first reading on, memory does not grow under load.
         let preallocated = least > 0.85 && most - least < 0.02;
         let reason = format!(
             "between {:.0} % and {:.0} % of the GPU memory was used over the whole run",

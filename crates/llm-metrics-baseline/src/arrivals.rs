@@ -1,5 +1,5 @@
-//! When requests are due: a Poisson process, whatever becomes of the requests before. A *closed* loop (so many clients, each with
-//! its next request when it has its answer) slows down with the server, and so hides the queue that it came to see.
+//! When requests are due: a Poisson process, independent of earlier requests. A *closed* loop (a number of clients, each of which waits for its
+//! response before the next request) slows down with the server, and so hides the queue that it should measure.
 
 use std::{
     thread,
@@ -8,11 +8,11 @@ use std::{
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Nothing sleeps for longer, so that what ends a step ends it soon.
+/// The longest sleep, so that a step can end soon.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Tells when each request is due, from a thread of its own: timers of the runtime are good to a millisecond only. It ends
-/// when nobody listens.
+/// Sends the time at which each request is due, from a separate thread, because the runtime's timers are only accurate to a millisecond. It ends when
+/// the receiver is dropped.
 pub(crate) fn start(rate: f64, seed: u64, epoch: Instant) -> UnboundedReceiver<Instant> {
     let (due, receiver) = unbounded_channel();
     thread::spawn(move || {
@@ -32,7 +32,7 @@ pub(crate) fn start(rate: f64, seed: u64, epoch: Instant) -> UnboundedReceiver<I
     receiver
 }
 
-/// The times of a Poisson process of so many events a second.
+/// The times of a Poisson process with this many events per second.
 fn poisson(rate: f64, seed: u64) -> impl Iterator<Item = Duration> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut at = 0.0;

@@ -1,4 +1,4 @@
-//! `baseline.json`: what was measured, of what, with what.
+//! `baseline.json`: the measurements, with the target and the settings.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::{
 /// The version of the schema that this crate writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What a load test found. Times are seconds, sizes bytes, rates a second, shares between 0 and 1. What was not measured is `null` or
-/// not there: never 0.
+/// The results of a load test. Times are in seconds, sizes in bytes, rates per second, shares between 0 and 1. A value that was not measured is
+/// `null` or absent, never 0.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Baseline {
@@ -22,23 +22,23 @@ pub struct Baseline {
     pub schema_version: u32,
     /// The version of the tool that wrote it.
     pub tool_version: String,
-    /// When it began, in UTC (RFC 3339).
+    /// When the run began, in UTC (RFC 3339).
     pub started_at: String,
-    /// How long it took.
+    /// The duration of the run in seconds.
     pub seconds: f64,
-    /// Why there are no more steps.
+    /// Why the run ended.
     pub ended: Ended,
-    /// What somebody who reads nothing else should know.
+    /// The most important results, in sentences.
     pub findings: Vec<String>,
-    /// The machine that the load came from.
+    /// The machine that generated the load.
     pub machine: Machine,
-    /// The server, as far as it told.
+    /// The server, as far as it reported itself.
     pub server: Server,
-    /// What was to be done.
+    /// The settings of the run.
     pub settings: Settings,
-    /// The rate from which on more load brings no more answers; `null` where none was found.
+    /// The rate beyond which more load gets no more responses; `null` if it was not found.
     pub knee: Option<Knee>,
-    /// The highest rate at which every objective held, with all below it; `null` where none was.
+    /// The highest rate at which every objective was met, there and at all lower rates; `null` if there was none.
     pub objectives_held: Option<ObjectivesHeld>,
     /// Each rate, in the order in which they were tried.
     pub steps: Vec<Step>,
@@ -46,24 +46,24 @@ pub struct Baseline {
     pub memory: Vec<MemoryPoint>,
 }
 
-/// Why there are no more steps.
+/// Why the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ended {
-    /// All was done.
+    /// All steps were done.
     Complete,
-    /// Somebody stopped it.
+    /// It was interrupted.
     Interrupted,
-    /// The limit on requests was reached.
+    /// The limit of requests was reached.
     RequestLimit,
-    /// The limit on time was reached.
+    /// The limit of time was reached.
     TimeLimit,
-    /// The server no longer answered.
+    /// The server did not answer any more.
     ServerFailing,
 }
 
-/// The machine that the load came from.
+/// The machine that generated the load.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Machine {
@@ -71,76 +71,76 @@ pub struct Machine {
     pub os: String,
     /// Such as `x86_64`.
     pub architecture: String,
-    /// How many threads it runs at once.
+    /// The number of threads that it runs in parallel.
     pub cpus: u64,
-    /// Its processor, where the system tells.
+    /// Its processor, if the system reports it.
     pub cpu_model: Option<String>,
-    /// Its memory, where the system tells.
+    /// Its memory, if the system reports it.
     pub memory_bytes: Option<u64>,
 }
 
-/// The server, as far as it told.
+/// The server, as far as it reported itself.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Server {
     /// The labels of `llm_model_info` (engine, version, quantization, context length), or of `vllm:cache_config_info`.
     pub model_info: BTreeMap<String, String>,
-    /// Whose names its metrics have: `llm` or `vllm`; `null` where none were read.
+    /// The naming of its metrics: `llm` or `vllm`; `null` if no metrics were read.
     pub metrics: Option<String>,
     /// The labels of `gpu_info` of the first GPU.
     pub gpu_info: BTreeMap<String, String>,
-    /// All memory of its GPUs.
+    /// The total memory of its GPUs.
     pub gpu_memory_bytes: Option<f64>,
-    /// What one request took that had the server to itself.
+    /// The latency of a single request without other load.
     pub unloaded_duration_seconds: Option<f64>,
 }
 
-/// The rate from which on more load brings no more answers.
+/// The rate beyond which more load gets no more responses.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Knee {
-    /// The most answers a second of any step: an overloaded server answers as many as it can.
+    /// The highest number of responses per second in any step: an overloaded server answers as many requests as it can.
     pub rate: f64,
-    /// What the most answers a second that the server can truly give lie between with 95 %, by how evenly answers came in each step
-    /// (batch means), that it is the highest of several taken into account. It does not know what differs from one run to the next.
+    /// The 95 % confidence interval of that number, from the variation within each step (batch means), corrected for being the highest of several. It
+    /// does not include differences between runs.
     pub interval: Option<Interval>,
     /// The highest rate that the server kept up with.
     pub kept_up: Option<f64>,
-    /// The lowest rate that it did not keep up with.
+    /// The lowest rate with which it did not keep up.
     pub saturated: f64,
-    /// Requests in flight at `kept_up`, on average.
+    /// The mean number of requests in flight at `kept_up`.
     pub in_flight: Option<f64>,
-    /// The lowest rate at which the 99th percentile of durations is twice that of the lowest rate, or more: where P99 turns.
+    /// The lowest rate at which the 99th percentile of durations is at least twice that of the lowest rate: where P99 begins to rise.
     pub p99_turns_at: Option<f64>,
 }
 
-/// The highest rate at which every objective held.
+/// The highest rate at which every objective was met.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ObjectivesHeld {
-    /// It.
+    /// The rate.
     pub rate: f64,
-    /// The next higher rate that was tried, at which one did not; `null` where all held.
+    /// The next higher rate that was tried, at which an objective was missed; `null` if all were met.
     pub missed_at: Option<f64>,
-    /// The highest rate up to which every objective held for sure: the lower end of each [interval](crate::Share::low) is as much as
-    /// was asked. `null` where there were too few requests to tell that of any rate.
+    /// The highest rate up to which every objective was certainly met: the lower end of each [interval](crate::Share::low) reaches the objective.
+    /// `null` if there were too few requests for that at any rate.
     pub low: Option<f64>,
-    /// The lowest rate at which one was missed for sure, or that the server did not keep up with: the upper end is less than was asked.
-    /// `null` where there was none.
+    /// The lowest rate at which an objective was certainly missed, or with which the server did not keep up: the upper end of the interval is below
+    /// the objective. `null` if there was none.
     pub high: Option<f64>,
-    /// Requests in flight at it, on average.
+    /// The mean number of requests in flight at that rate.
     pub in_flight: f64,
 }
 
 impl ObjectivesHeld {
-    /// How sure it is, in words.
+    /// The certainty, in words.
     #[must_use]
     pub fn certainty(&self) -> String {
         let held = match self.low {
-            Some(low) => format!("for sure up to {}", figure(low)),
-            None => "for sure at no rate, for want of requests".to_owned(),
+            Some(low) => format!("certain up to {}", figure(low)),
+            None => "certain at no rate, because there were too few requests".to_owned(),
         };
-        self.high.map_or_else(|| held.clone(), |high| format!("{held}; missed for sure from {} on", figure(high)))
+        self.high.map_or_else(|| held.clone(), |high| format!("{held}; certainly missed from {} on", figure(high)))
     }
 }
 
@@ -148,27 +148,27 @@ impl ObjectivesHeld {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Step {
-    /// Requests a second, as was meant.
+    /// The intended requests per second.
     pub rate: f64,
     /// When it began, in seconds since the start of the run.
     pub started: f64,
-    /// What was cut off at its beginning.
+    /// The warm-up that was discarded, in seconds.
     pub warm_up_seconds: f64,
-    /// What was measured.
+    /// The duration of the measurement in seconds.
     pub seconds: f64,
     /// Whether the server kept up.
     pub verdict: Verdict,
-    /// Why it was not longer.
+    /// Why the step ended.
     pub ended: StepEnded,
-    /// What clients saw of the requests that were due in the time measured.
+    /// The clients' measurements, for requests that were due during the measurement.
     pub client: ClientView,
-    /// What the server says of the step, warm-up included; `null` where no metrics were read.
+    /// The server's measurements of the step, including warm-up; `null` if no metrics were read.
     pub server: Option<ServerView>,
-    /// Figures of both, over the whole step with its warm-up, and whether they agree.
+    /// Values from both, over the whole step including warm-up, and whether they agree.
     pub comparison: Vec<Comparison>,
-    /// How objectives were kept.
+    /// The results for the objectives.
     pub attainment: Vec<Attainment>,
-    /// Latencies with and without thinking, where both were asked for.
+    /// Latencies with and without thinking, if both were requested.
     pub by_thinking: Vec<ByThinking>,
     /// Latencies of single requests, for comparisons.
     pub samples: Samples,
@@ -179,26 +179,26 @@ pub struct Step {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It answered as many as came.
+    /// It answered all requests.
     KeptUp,
-    /// More came than it answered, or it turned requests away because of their number.
+    /// It answered fewer requests than arrived, or rejected requests because of overload.
     Saturated,
-    /// Requests failed for other reasons: what was measured says little about load.
+    /// Requests failed for other reasons, so the step says little about load.
     Failing,
-    /// Too little was measured to tell.
+    /// There were too few measurements.
     Unknown,
 }
 
-/// Why a step was not longer.
+/// Why a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StepEnded {
     /// Its 99th percentiles were stable.
     Stable,
-    /// Its time was up.
+    /// Its maximum duration was reached.
     Time,
-    /// The server was so far behind that more time would have told nothing more.
+    /// The server was so far behind that further measurement would add nothing.
     Behind,
     /// The limit on requests in flight was reached.
     InFlightLimit,
@@ -208,55 +208,55 @@ pub enum StepEnded {
     RunEnded,
 }
 
-/// What clients saw.
+/// The clients' measurements.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ClientView {
-    /// Requests that were due in the time measured.
+    /// Requests that were due during the measurement.
     pub requests: u64,
-    /// The same a second: what the Poisson process really brought.
+    /// The same per second: the actual rate of the Poisson process.
     pub arrival_rate: f64,
-    /// Of them, those that were answered.
+    /// Those that were answered.
     pub answered: u64,
-    /// Of them, those whose client left, as was meant.
+    /// Those whose client disconnected on purpose.
     pub hung_up: u64,
-    /// Of them, those that had no answer when the step stopped waiting.
+    /// Those without a complete response when the step stopped waiting.
     pub unfinished: u64,
-    /// Of them, those that failed, by why.
+    /// Those that failed, by reason.
     pub errors: BTreeMap<ErrorKind, u64>,
-    /// Requests that were due and not sent, because of the limit on those in flight.
+    /// Requests that were due but not sent, because of the limit of requests in flight.
     pub not_sent: u64,
-    /// Requests a second that ended in the time measured with an answer, or because their client left.
+    /// Requests per second that ended during the measurement with a response, or with a disconnect on purpose.
     pub answer_rate: f64,
-    /// What the true one lies between with 95 %, by how evenly they ended (batch means).
+    /// Its 95 % confidence interval, from the variation within the step (batch means).
     pub answer_rate_interval: Option<Interval>,
-    /// Tokens of prompts a second, where usage told.
+    /// Prompt tokens per second, from usage.
     pub input_tokens_per_second: Option<f64>,
-    /// Tokens of answers a second, where usage told, and else events.
+    /// Output tokens per second, from usage, otherwise the number of events.
     pub output_tokens_per_second: f64,
-    /// Requests in flight, on average.
+    /// The mean number of requests in flight.
     pub in_flight: f64,
-    /// The most of them.
+    /// The maximum number of requests in flight.
     pub in_flight_max: u64,
-    /// From when a request was due to its first token; streams only.
+    /// From the time when a request was due to its first token; streams only.
     pub time_to_first_token: Option<Latency>,
-    /// To the first token that is no reasoning.
+    /// To the first token that is not reasoning.
     pub time_to_first_answer_token: Option<Latency>,
-    /// From the first token to the last, for each that came after the first, request by request.
+    /// The mean time per token after the first, per request.
     pub time_per_output_token: Option<Latency>,
     /// Gaps between events with tokens.
     pub inter_token_latency: Option<Latency>,
-    /// From when a request was due to the end of its answer.
+    /// From the time when a request was due to the end of its response.
     pub duration: Option<Latency>,
-    /// How late requests were sent: the load generator's own lag, which is part of the latencies above.
+    /// The delay of the load generator itself, which is part of the latencies above.
     pub lateness: Option<Latency>,
 }
 
-/// Latencies of requests that thought, or did not.
+/// Latencies of requests with or without thinking.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ByThinking {
-    /// What was asked.
+    /// The requested mode.
     pub thinking: bool,
     /// As in [`ClientView`].
     pub time_to_first_token: Option<Latency>,
@@ -264,11 +264,11 @@ pub struct ByThinking {
     pub time_to_first_answer_token: Option<Latency>,
     /// As in [`ClientView`].
     pub duration: Option<Latency>,
-    /// Tokens of one answer, on average.
+    /// The mean number of output tokens.
     pub output_tokens: Option<f64>,
 }
 
-/// Latencies of single requests, in the order in which they were due. Where there were more than 1,000, every so manieth of them.
+/// Latencies of single requests, in the order in which they were due. Of more than 1,000 requests, an evenly spaced sample.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Samples {
@@ -284,11 +284,11 @@ pub struct Samples {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct MemoryPoint {
-    /// Since the start of the run.
+    /// Seconds since the start of the run.
     pub seconds: f64,
-    /// Used on all GPUs.
+    /// Used memory of all GPUs.
     pub gpu_bytes: Option<f64>,
-    /// Of the server's process.
+    /// Resident memory of the server's process.
     pub resident_bytes: Option<f64>,
 }
 
@@ -296,7 +296,7 @@ pub struct MemoryPoint {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidBaseline {
-    /// It has another schema version.
+    /// It has another version of the schema.
     #[error(
         "this baseline.json has schema_version {0}, and this program reads {SCHEMA_VERSION}: use the program that wrote it, or measure again"
     )]
@@ -310,7 +310,7 @@ impl Baseline {
     /// Reads the text of a `baseline.json`.
     ///
     /// # Errors
-    /// When it is something else, or of another version.
+    /// If it is not one, or has another version.
     pub fn parse(text: &str) -> Result<Self, InvalidBaseline> {
         let value: serde_json::Value = serde_json::from_str(text)?;
         match value["schema_version"].as_u64() {
@@ -335,14 +335,14 @@ impl Baseline {
         text
     }
 
-    /// Whether the server failed: it stopped answering, or requests failed at every rate for other reasons than their number.
+    /// Whether the server failed: it stopped answering, or requests failed at every rate for reasons other than overload.
     #[must_use]
     pub fn server_failed(&self) -> bool {
         let fails_always = !self.steps.is_empty() && self.steps.iter().all(|step| step.verdict == Verdict::Failing);
         self.ended == Ended::ServerFailing || fails_always
     }
 
-    /// The steps by rising rate.
+    /// The steps in ascending order of rates.
     #[must_use]
     pub fn by_rate(&self) -> Vec<&Step> {
         let mut steps: Vec<_> = self.steps.iter().collect();

@@ -1,4 +1,4 @@
-//! Asks one question, and notes when its answer came.
+//! Sends one request, and records the times of its response.
 
 use std::{
     future::poll_fn,
@@ -19,28 +19,28 @@ use crate::{
     target::Target,
 };
 
-/// Gaps that are kept of one answer: no list of them grows without end.
+/// The maximum number of recorded gaps per response.
 const MOST_GAPS: usize = 1 << 16;
-/// What is read of an answer that only says why there is none.
+/// The maximum bytes that are read of an error response.
 const MOST_COMPLAINT: usize = 16 << 10;
 
-/// Sends to one server in one protocol.
+/// Sends requests to one server in one protocol.
 #[derive(Clone)]
 pub(crate) struct Asker {
     pub(crate) http: HttpClient,
     pub(crate) target: Target,
     pub(crate) protocol: Protocol,
     pub(crate) key: Option<HeaderValue>,
-    /// On one request, from when it was due.
+    /// For the whole request, from the time when it was due.
     pub(crate) timeout: Duration,
-    /// Without a byte.
+    /// Without any data.
     pub(crate) silence: Duration,
 }
 
 impl Asker {
-    /// Asks, and reads the answer to its end, or leaves after so many events with tokens.
+    /// Sends a request, and reads the response to its end, or disconnects after a number of events with tokens.
     ///
-    /// `due` is when the request was to be sent, `epoch` when its step began.
+    /// `due` is when the request should have been sent, `epoch` when its step began.
     pub(crate) async fn ask(
         &self,
         question: &Question<'_>,
@@ -63,7 +63,7 @@ impl Asker {
         match read.unwrap_or_else(|_| Err(ErrorKind::Timeout.into())) {
             Ok(end) => observed.finish(end),
             Err(Failure { kind, why }) => {
-                // Some servers repeat the key that they do not like.
+                // Some servers repeat a rejected key in their message.
                 let secret = self.key.as_ref().and_then(|key| key.to_str().ok()).filter(|key| !key.is_empty());
                 observed.seen.why = why.filter(|why| secret.is_none_or(|secret| !why.contains(secret)));
                 observed.finish(End::Failed(kind))
@@ -125,13 +125,13 @@ impl Observed {
         loop {
             let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
             let frame = tokio::time::timeout(silence, frame).await.map_err(|_| ErrorKind::Stalled)?;
-            // When its bytes came, not when this task got round to them.
+            // The time when its bytes arrived, not when this task processed them.
             let now = arrival.as_ref().and_then(LastArrival::at).unwrap_or_else(Instant::now);
             self.last_arrival = Some(now);
             let bytes = match frame {
                 None => break,
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                // SDKs close at the last event, and so do servers: what came after it was not wanted.
+                // SDKs close the connection at the last event, and so do servers: data after it does not matter.
                 Some(Err(_)) if self.complete => return Ok(End::Answered),
                 Some(Err(_)) => return Err(ErrorKind::StreamTruncated.into()),
             };
@@ -204,7 +204,7 @@ fn kind_of(error: &hyper_util::client::legacy::Error) -> ErrorKind {
     }
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        // The server answered something that is no HTTP.
+        // The server answered with something that is not HTTP.
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return ErrorKind::Malformed;
         }

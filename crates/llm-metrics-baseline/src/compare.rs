@@ -1,4 +1,4 @@
-//! Two baselines: what has become worse, and whether that can be chance.
+//! Compares two baselines: which values are worse, and whether that can be random.
 
 use crate::{
     Attainment,
@@ -11,14 +11,14 @@ mod resample;
 
 use resample::ratio_of_quantiles;
 
-/// When a change is one.
+/// What counts as a change.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Sensitivity {
-    /// A change of this much, and less, is none that matters: 0.075 is 7.5 %. What differs from run to run without a reason is in
-    /// here. A larger one has to be sure to be larger.
+    /// The tolerance: a change up to this share does not matter; 0.075 is 7.5 %. It covers differences between runs without a cause. A larger change
+    /// must be statistically significant.
     pub tolerance: f64,
-    /// How often chance alone may make a finding, in the whole comparison: 0.01 is once in a hundred.
+    /// The probability of any false finding in the whole comparison: 0.01 is one in a hundred.
     pub significance: f64,
 }
 
@@ -28,7 +28,7 @@ impl Default for Sensitivity {
     }
 }
 
-/// A figure in both baselines.
+/// A value that both baselines have.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Change {
@@ -36,24 +36,24 @@ pub struct Change {
     pub figure: String,
     /// The unit of both.
     pub unit: Unit,
-    /// At so many requests a second; none for the knee.
+    /// The requests per second; `None` for the knee.
     pub rate: Option<f64>,
-    /// In the old one.
+    /// The old value.
     pub old: f64,
-    /// In the new one.
+    /// The new value.
     pub new: f64,
     /// `new / old`; for a share, `new − old`.
     pub change: f64,
-    /// The interval that holds the true change with a probability of 95 %.
+    /// The 95 % confidence interval of the change.
     pub interval: (f64, f64),
-    /// How probable what was measured is if the true change is no larger than the [tolerance](Sensitivity::tolerance); corrected
-    /// for the number of figures that are compared (Holm).
+    /// The probability of such a measurement if the true change is not larger than the [tolerance](Sensitivity::tolerance), corrected for the number
+    /// of compared values (Holm).
     pub p_value: f64,
-    /// What it is.
+    /// The result.
     pub kind: ChangeKind,
 }
 
-/// The unit of a figure.
+/// The unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
@@ -65,31 +65,31 @@ pub enum Unit {
     Share,
 }
 
-/// What a change is.
+/// The result for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeKind {
-    /// Worse by as much as matters, and not by chance.
+    /// Worse by more than the tolerance, and significant.
     Regression,
-    /// Better by as much as matters, and not by chance.
+    /// Better by more than the tolerance, and significant.
     Improvement,
-    /// Too small to matter, or it can be chance.
+    /// Within the tolerance, or not significant.
     Unchanged,
 }
 
-/// What came of it.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Every figure that both have.
+    /// All values that both have.
     pub changes: Vec<Change>,
-    /// Why some of it may not mean what it seems to.
+    /// Reasons why the comparison may be misleading.
     pub notes: Vec<String>,
-    /// The server failed in the new run, and did not in the old one: the worst that can become of it, whatever the figures say.
+    /// The server failed in the new run, and not in the old one. This is the worst result, whatever the values are.
     pub server_failed: bool,
 }
 
-/// They have nothing in common.
+/// There is nothing to compare.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "there is nothing to compare: the runs have no knee and no common rate that the server kept up with. Use the same list of rates \
@@ -98,15 +98,15 @@ pub struct Report {
 #[non_exhaustive]
 pub struct NothingInCommon;
 
-/// Rates that are closer than this are one.
+/// Rates that differ by less than this are equal.
 const SAME_RATE: f64 = 0.02;
-/// Fewer samples tell nothing about a quantile.
+/// The least number of samples for a quantile.
 const FEW: usize = 20;
 
-/// Compares what both have: latencies at the same rates, shares of requests that fail or miss an objective, and the knee.
+/// Compares the values that both have: latencies at the same rates, shares of requests that fail or miss an objective, and the knee.
 ///
 /// # Errors
-/// Where they have nothing in common.
+/// If there is nothing to compare.
 pub fn compare(old: &Baseline, new: &Baseline, sensitivity: &Sensitivity) -> Result<Report, NothingInCommon> {
     let mut tests = Vec::new();
     let old_steps = last_tries(old);
@@ -125,7 +125,7 @@ pub fn compare(old: &Baseline, new: &Baseline, sensitivity: &Sensitivity) -> Res
     Ok(Report { changes: judge(tests, sensitivity.significance), notes: notes(old, new), server_failed })
 }
 
-/// The steps by rising rate; of a rate that was tried again, the last one.
+/// The steps in ascending order of rates. If a rate was repeated, the last one counts.
 fn last_tries(baseline: &Baseline) -> Vec<&Step> {
     let mut steps: Vec<&Step> = Vec::new();
     for step in baseline.by_rate() {
@@ -138,7 +138,7 @@ fn last_tries(baseline: &Baseline) -> Vec<&Step> {
 }
 
 impl Report {
-    /// What has become worse.
+    /// The values that are worse.
     pub fn regressions(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.kind == ChangeKind::Regression)
     }
@@ -176,7 +176,7 @@ impl Unit {
     }
 }
 
-/// A figure before anybody knows how many others there are.
+/// A value, before the correction for the number of values.
 struct Test {
     change: Change,
     worse: bool,
@@ -200,7 +200,7 @@ impl Test {
         // A server of clockwork has no error at all: then any change is one.
         let error = error.max(1e-6);
         let interval = (change * (-1.96 * error).exp(), change * (1.96 * error).exp());
-        // That it is not none is not enough: with requests enough, any two runs differ for sure.
+        // A difference above zero is not enough: with enough requests, any two runs differ significantly.
         let beyond = (change.ln().abs() - (1.0 + tolerance).ln()).max(0.0);
         let p_value = two_sided(beyond / error);
         let kind = ChangeKind::Unchanged;
@@ -237,14 +237,14 @@ impl Test {
 }
 
 fn steps(old: &Step, new: &Step, sensitivity: &Sensitivity, tests: &mut Vec<Test>) {
-    // Requests that were on their way when somebody stopped it are not failed ones.
+    // Requests in flight when the run was interrupted have not failed.
     if [old, new].iter().any(|step| step.verdict == Verdict::Unknown) {
         return;
     }
     let requests = |step: &Step| step.client.requests - step.client.hung_up;
     let failed = |step: &Step| (step.client.errors.values().sum::<u64>() + step.client.unfinished, requests(step));
     let share = |(part, whole): (u64, u64)| part as f64 / whole.max(1) as f64;
-    // One in a hundred more.
+    // One percentage point more.
     let matters = (share(failed(new)) - share(failed(old))).abs() >= 0.01;
     tests.extend(Test::share("share of failed requests".to_owned(), new.rate, failed(old), failed(new), matters, true));
 
@@ -259,13 +259,13 @@ fn steps(old: &Step, new: &Step, sensitivity: &Sensitivity, tests: &mut Vec<Test
                 new.rate,
                 count(old_kept, old),
                 count(new_kept, new),
-                // Within the objective, more or less of it is nobody's concern.
+                // Differences that stay within the objective do not matter.
                 old_kept.held != new_kept.held,
                 false,
             ));
         }
     }
-    // Where a queue grows, latencies say how long it was looked at.
+    // If a queue grows, latencies only depend on the duration of the step.
     if [old, new].iter().any(|step| step.verdict != Verdict::KeptUp) {
         let rates = [old, new].map(|step| step.client.answer_rate);
         let error = answer_error(old).hypot(answer_error(new));

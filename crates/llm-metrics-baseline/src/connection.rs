@@ -1,5 +1,5 @@
-//! Connections that remember when bytes last arrived, so that no parsing, no queue of tasks and no late wake-up of ours counts as
-//! the server's time.
+//! Connections that record when bytes last arrived, so that parsing, task scheduling and late wake-ups of the load generator do not count as the
+//! server's time.
 
 use std::{
     io,
@@ -36,7 +36,7 @@ use crate::target::Target;
 pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// Shorter than servers keep idle connections, so that few requests meet one that is being closed. (llama-server: 5 s.)
+/// Shorter than servers keep idle connections, so that few requests use one that is being closed. (llama-server: 5 s.)
 const IDLE: Duration = Duration::from_secs(4);
 
 /// A client of one server, with so many idle connections at most.
@@ -49,7 +49,7 @@ pub(crate) fn client(connector: Connector, connections: usize) -> HttpClient {
         .build(connector)
 }
 
-/// What an error comes from: whoever wraps it says less.
+/// The root cause of an error, which is more precise than its wrappers.
 pub(crate) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -82,7 +82,7 @@ impl LastArrival {
     }
 }
 
-/// Connects to one server alone, whatever a URI says: its name has been resolved, and what it led to has been allowed.
+/// Connects only to one server, whatever a URI says: its name was resolved, and the address was permitted.
 #[derive(Clone)]
 pub(crate) struct Connector {
     address: SocketAddr,
@@ -141,7 +141,7 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<Stamped>>),
 }
 
-/// A socket that remembers when it last had bytes to read. It stands below TLS: to decrypt them takes our time, not the server's.
+/// A socket that records when it last had bytes to read. It is below TLS, because decryption takes the load generator's time, not the server's.
 pub(crate) struct Stamped {
     socket: TcpStream,
     arrival: LastArrival,

@@ -1,11 +1,11 @@
-//! What somebody who reads nothing else should know.
+//! The most important results, in sentences.
 
 use crate::{
     baseline::{Baseline, Ended, Step, StepEnded, Verdict},
     figure, search,
 };
 
-/// A generator that is later than this spoils what it measures.
+/// A load generator that is later than this distorts the measurements.
 const LATE_SECONDS: f64 = 0.005;
 const LATE_SHARE: f64 = 0.05;
 
@@ -21,10 +21,10 @@ pub(crate) fn of(baseline: &Baseline) -> Vec<String> {
 }
 
 fn how_it_ended(baseline: &Baseline) -> Option<String> {
-    let rest = "what stands here is what there was until then";
+    let rest = "the results are those up to then";
     Some(match baseline.ended {
         Ended::Complete => return None,
-        Ended::Interrupted => format!("It was stopped: {rest}."),
+        Ended::Interrupted => format!("The run was interrupted: {rest}."),
         Ended::RequestLimit => {
             format!("The limit of {} requests was reached: {rest}.", baseline.settings.limits.requests)
         }
@@ -55,7 +55,7 @@ fn failures(baseline: &Baseline) -> Vec<String> {
         .collect()
 }
 
-/// What is streamed has tokens, or the server has none to give.
+/// A stream without any token means that the server sends none.
 fn without_tokens(baseline: &Baseline) -> Vec<String> {
     let is_empty = |step: &&Step| step.client.answered > 0 && step.client.time_to_first_token.is_none();
     let empty = baseline.by_rate().into_iter().filter(|_| baseline.settings.workload.stream).filter(is_empty);
@@ -66,7 +66,7 @@ fn saturation(baseline: &Baseline) -> Vec<String> {
     let mut findings = Vec::new();
     if baseline.steps.iter().any(|step| step.ended == StepEnded::InFlightLimit) {
         findings.push(format!(
-            "The limit of {} requests in flight was reached: from there on the loop was no longer open, and latencies are too low.",
+            "The limit of {} requests in flight was reached: from then on the loop was not open any more, so latencies are too low.",
             baseline.settings.limits.in_flight
         ));
     }
@@ -82,24 +82,24 @@ fn saturation(baseline: &Baseline) -> Vec<String> {
     let kept_up = count(Verdict::KeptUp);
     if baseline.knee.is_none() && !baseline.steps.is_empty() {
         let why = if baseline.steps.len() == count(Verdict::Unknown) {
-            "no rate was held for long enough to tell whether the server keeps up with it"
+            "no rate was measured for long enough"
         } else if count(Verdict::Failing) > 0 {
-            "where the server did not keep up, requests failed for other reasons than their number"
+            "at the rates with which the server did not keep up, requests failed for reasons other than load"
         } else {
-            "the server kept up with all rates that were tried"
+            "the server kept up with all rates"
         };
         findings.push(format!("No knee was found: {why}."));
     }
     if baseline.objectives_held.is_none() && kept_up > 0 {
-        findings.push("There was no rate at which every objective held.".to_owned());
+        findings.push("At no rate were all objectives met.".to_owned());
     }
     findings
 }
 
-/// One sentence a figure: at how many rates, and where the most.
+/// One sentence per value: at how many rates they disagree, and where the most.
 fn disagreements(baseline: &Baseline) -> Vec<String> {
     let mut worst: Vec<(&str, usize, f64, f64, f64)> = Vec::new();
-    // Of a step that was cut off the server has requests that the client has not.
+    // If a step was cut off, the server has counted requests that the client has not.
     let told = baseline.by_rate().into_iter().filter(|step| step.verdict != Verdict::Unknown);
     for step in told {
         for seen in step.comparison.iter().filter(|seen| !seen.agree) {
@@ -118,7 +118,7 @@ fn disagreements(baseline: &Baseline) -> Vec<String> {
     let all = baseline.steps.len();
     let sentences = worst.into_iter().map(|(name, steps, rate, client, server)| {
         format!(
-            "Clients and the server disagree about {name} at {steps} of {all} rates, the most at {} requests/s: {} is what clients saw, {} what the server says.",
+            "Clients and the server disagree about {name} at {steps} of {all} rates, most at {} requests/s: clients measured {}, the server {}.",
             figure(rate),
             figure(client),
             figure(server)
@@ -134,7 +134,7 @@ fn lateness(baseline: &Baseline) -> Option<String> {
     });
     let (rate, late) = late?;
     Some(format!(
-        "The load generator itself was late: at {} requests/s by {} s (p99). That is in the latencies; press from a machine with more to spare.",
+        "The load generator was late: at {} requests/s by {} s (p99). This is included in the latencies. Use a machine with more free CPU time for the load generator.",
         figure(rate),
         figure(late)
     ))
@@ -180,7 +180,7 @@ mod tests {
         assert!(why(&[KeptUp, Unknown]).contains("kept up with all"), "it was stopped, which is told beside it");
         assert!(why(&[Unknown]).contains("long enough"));
         for failing in [&[KeptUp, Failing][..], &[Failing, Failing]] {
-            assert!(why(failing).contains("failed for other reasons"), "{failing:?}");
+            assert!(why(failing).contains("failed for reasons other than load"), "{failing:?}");
         }
         assert_eq!(why(&[KeptUp, Saturated]), "");
     }

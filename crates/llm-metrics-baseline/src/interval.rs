@@ -1,4 +1,4 @@
-//! How sure a rate is.
+//! Confidence intervals of rates.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figure;
 
-/// The interval that holds the true value with a probability of 95 %.
+/// A 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Interval {
@@ -24,7 +24,7 @@ impl fmt::Display for Interval {
     }
 }
 
-/// Parts that the time is cut into.
+/// The number of parts for batch means.
 const BATCHES: usize = 10;
 /// What a mean of so many parts is within with 95 %, in standard errors: Student's t with 9 degrees of freedom.
 const T: f64 = 2.262;

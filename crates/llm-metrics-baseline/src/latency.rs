@@ -1,36 +1,36 @@
-//! Latencies as figures: quantiles with the interval that they can be told within.
+//! Latencies: quantiles with confidence intervals.
 
 use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What was measured of one latency, in seconds.
+/// The statistics of one latency, in seconds.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Latency {
-    /// How many samples there are.
+    /// The number of samples.
     pub count: u64,
     /// Their mean.
     pub mean: f64,
-    /// Half of them are at most this.
+    /// The median.
     pub p50: Quantile,
-    /// 95 % of them are at most this.
+    /// The 95th percentile.
     pub p95: Quantile,
-    /// 99 % of them are at most this.
+    /// The 99th percentile.
     pub p99: Quantile,
-    /// The longest one.
+    /// The maximum.
     pub max: f64,
 }
 
-/// A quantile, and the interval that holds the true one with a probability of 95 %.
+/// A quantile with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Quantile {
     /// The sample at the nearest rank.
     pub value: f64,
-    /// The lower end of the interval; `null` where there are too few samples to tell.
+    /// The lower end of the interval; `null` if there are too few samples.
     pub low: Option<f64>,
-    /// The upper end; `null` where there are too few samples to tell.
+    /// The upper end; `null` if there are too few samples.
     pub high: Option<f64>,
 }
 
@@ -42,7 +42,7 @@ impl Quantile {
 }
 
 impl Latency {
-    /// None where there is no sample: absent is not zero.
+    /// `None` without samples: absent is not zero.
     pub(crate) fn of(mut samples: Vec<f64>) -> Option<Self> {
         samples.sort_by(f64::total_cmp);
         let max = *samples.last()?;
@@ -87,8 +87,7 @@ fn quantile(count: u64, q: f64, at_rank: impl Fn(u64) -> f64) -> Quantile {
     }
 }
 
-/// A share of requests, and the interval that holds the true one with a probability of 95 %: Wilson's, which holds for few
-/// requests and for shares near 1, too.
+/// A share of requests with its 95 % confidence interval: Wilson's, which is valid for few requests and for shares near 1, too.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Share {

@@ -1,4 +1,4 @@
-//! What is to hold of so many requests.
+//! Objectives for a share of requests.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -11,23 +11,23 @@ use crate::{
     observation::{End, Observation},
 };
 
-/// What an objective looks at.
+/// The measurement that an objective limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Indicator {
-    /// Requests that get their answer.
+    /// Requests that are answered.
     Availability,
     /// Seconds to the first token.
     TimeToFirstToken,
-    /// Seconds for each token after the first, request by request.
+    /// Mean seconds per token after the first, per request.
     TimePerOutputToken,
-    /// Seconds to the end of the answer.
+    /// Seconds to the end of the response.
     Duration,
 }
 
-/// So many requests keep a limit: `ttft=500ms@95%`, `tpot=50ms@95%`, `duration=10s@99%`, `availability@99.5%`. Without a share it is
-/// 95 %.
+/// A share of requests that must meet a limit: `ttft=500ms@95%`, `tpot=50ms@95%`, `duration=10s@99%`, `availability@99.5%`. The default share is 95
+/// %.
 ///
 /// ```
 /// use llm_metrics_baseline::Objective;
@@ -40,7 +40,7 @@ pub enum Indicator {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Objective {
-    /// What it looks at.
+    /// The measurement.
     pub indicator: Indicator,
     /// The limit in seconds; `null` for availability.
     pub seconds: Option<f64>,
@@ -56,24 +56,24 @@ pub struct Objective {
 #[non_exhaustive]
 pub struct InvalidObjective(String);
 
-/// How an objective was kept.
+/// The result for an objective.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Attainment {
     /// The objective.
     pub objective: Objective,
-    /// How many requests could be judged: one that hung up is not, and one of a single token has no time between tokens.
-    /// `null` in files from before this was written down.
+    /// The number of requests that were evaluated: without those whose client disconnected on purpose, and for time per output token without those
+    /// with a single token. `null` in files of older versions.
     #[serde(default)]
     pub requests: Option<u64>,
-    /// The share of these that kept it. A failed request did not keep it.
+    /// The share of these that met the limit. A failed request misses it.
     pub kept: Share,
-    /// Whether that is as much as was asked.
+    /// Whether that share reaches the objective.
     pub held: bool,
 }
 
 impl Objective {
-    /// The objectives of a `slo.yaml`, as far as a client sees them request by request.
+    /// The objectives of a `slo.yaml` that a client can measure per request.
     #[must_use]
     pub fn of(slo: &Slo) -> Vec<Self> {
         let objectives = &slo.objectives;
@@ -86,13 +86,13 @@ impl Objective {
         ]
     }
 
-    /// Those of a `slo.yaml` in which nothing is set.
+    /// The objectives of an empty `slo.yaml`.
     #[must_use]
     pub fn defaults() -> Vec<Self> {
         Self::of(&Slo::default())
     }
 
-    /// None where no request can be judged.
+    /// `None` if no request can be evaluated.
     pub(crate) fn judge<'a>(&self, seen: impl IntoIterator<Item = &'a Observation>) -> Option<Attainment> {
         let (mut kept, mut judged) = (0, 0);
         for seen in seen {
@@ -112,7 +112,7 @@ impl Objective {
             (End::HungUp, _) => None,
             (End::Failed(_) | End::Unfinished, _) => return Some(false),
             (End::Answered, Indicator::Availability) => return Some(true),
-            // A streamed answer without a token kept nobody from waiting for one.
+            // A stream without tokens has no time to first token, but did not miss it.
             (End::Answered, Indicator::TimeToFirstToken) if seen.streamed => {
                 return Some(seen.time_to_first_token().is_some_and(|seconds| seconds <= limit));
             }
@@ -166,7 +166,7 @@ impl FromStr for Objective {
     }
 }
 
-/// `500ms`, `0.5s`, `1m 30s`. A number alone is refused: whoever writes `ttft=500` does not mean 500 seconds.
+/// `500ms`, `0.5s`, `1m 30s`. A number without a unit is rejected, because `ttft=500` hardly means 500 seconds.
 fn seconds(text: &str) -> Option<f64> {
     let fraction = text
         .strip_suffix("ms")

@@ -1,22 +1,22 @@
-//! What a client saw of one request.
+//! A client's measurements of one request.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why a request did not get its answer. The words are those of `error_type` in the catalogue of [`llm_metrics`], where that has one.
+/// Why a request was not answered. The words are those of `error_type` in the catalogue of [`llm_metrics`], if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// No connection.
     Unreachable,
-    /// The connection was lost before the head of an answer.
+    /// The connection was lost before the response head.
     ConnectionLost,
-    /// Not answered within the limit on one request.
+    /// Not answered within the timeout of a request.
     Timeout,
-    /// Nothing came for longer than the limit on silence.
+    /// No data for longer than the timeout of a response.
     Stalled,
     /// 400 and other 4xx.
     InvalidRequest,
@@ -30,16 +30,16 @@ pub enum ErrorKind {
     Overloaded,
     /// Any other 5xx.
     Internal,
-    /// An error inside an answer.
+    /// An error inside a response.
     StreamError,
-    /// The answer ended, or its connection was lost, before it was complete.
+    /// The response ended, or its connection was lost, before it was complete.
     StreamTruncated,
-    /// The answer is not of the protocol.
+    /// The response is not valid in the protocol.
     Malformed,
 }
 
 impl ErrorKind {
-    /// None where the status is that of an answer.
+    /// `None` for a successful status.
     pub(crate) fn of_status(status: u16) -> Option<Self> {
         Some(match status {
             200..=299 => return None,
@@ -53,17 +53,17 @@ impl ErrorKind {
         })
     }
 
-    /// A server that has more to do than it can answers so.
+    /// Whether an overloaded server responds like this.
     pub(crate) fn is_overload(self) -> bool {
         matches!(self, Self::Timeout | Self::Stalled | Self::RateLimited | Self::Overloaded)
     }
 
-    /// It was told so at once.
+    /// Whether the server rejected it immediately.
     pub(crate) fn is_turned_away(self) -> bool {
         matches!(self, Self::RateLimited | Self::Overloaded)
     }
 
-    /// The word that stands in files.
+    /// The word in files.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -87,14 +87,14 @@ impl ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Answered,
-    /// By us, as was meant.
+    /// By the client, on purpose.
     HungUp,
     Failed(ErrorKind),
-    /// The step was over before it had its answer.
+    /// The step ended before the response did.
     Unfinished,
 }
 
-/// Why a request failed, and what was said about it.
+/// Why a request failed, with the server's message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
@@ -124,13 +124,13 @@ impl std::fmt::Display for Failure {
 /// One request. Times are since the start of its step.
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
-    /// When it was to be sent: latencies count from here, so that a generator that is late, or that waits, hides nothing.
+    /// When it was due: latencies start here, so that a late load generator hides nothing.
     pub(crate) scheduled: Duration,
     pub(crate) sent: Duration,
     pub(crate) ended: Duration,
     pub(crate) first_token: Option<Duration>,
     pub(crate) first_answer: Option<Duration>,
-    /// The last token, or the reason why there is none after it: that comes with the last one.
+    /// The last token, or the finish reason if that came later, because it arrives with the last token.
     pub(crate) last_token: Option<Duration>,
     /// Gaps between events with tokens, in microseconds.
     pub(crate) gaps: Vec<u32>,
@@ -142,7 +142,7 @@ pub(crate) struct Observation {
     pub(crate) thinking: Option<bool>,
     pub(crate) streamed: bool,
     pub(crate) end: End,
-    /// What the server, or the connection, said of a failure.
+    /// The message of the server or the connection about a failure.
     pub(crate) why: Option<Box<str>>,
 }
 
@@ -171,7 +171,7 @@ impl Observation {
         (self.end == End::Answered).then(|| (self.ended - self.scheduled).as_secs_f64())
     }
 
-    /// Seconds to the first token. Of streams alone: a document has its tokens all at once.
+    /// Seconds to the first token. Only for streams, because a document has all tokens at its end.
     pub(crate) fn time_to_first_token(&self) -> Option<f64> {
         self.first_token.filter(|_| self.streamed).map(|at| at.saturating_sub(self.scheduled).as_secs_f64())
     }
@@ -180,20 +180,18 @@ impl Observation {
         self.first_answer.filter(|_| self.streamed).map(|at| at.saturating_sub(self.scheduled).as_secs_f64())
     }
 
-    /// Seconds from the first token to the last, for each that came after the first. From usage where there is one: events are
-    /// not tokens.
+    /// Mean seconds per token after the first. The number of tokens is from usage if there is one, because events are not tokens.
     pub(crate) fn time_per_output_token(&self) -> Option<f64> {
         if self.end != End::Answered || !self.streamed {
             return None;
         }
         let decode = (self.last_token? - self.first_token?).as_secs_f64();
         let tokens = self.output_tokens.unwrap_or(self.events);
-        // All in one event: there is no time between them that could be told.
+        // All in one event: there is no time between them.
         (tokens >= 2 && self.last_token > self.first_token).then(|| decode / (tokens - 1) as f64)
     }
 
-    /// Whether it failed because the server has more to do than it can. Who falls silent in the middle of an answer has another
-    /// trouble: where requests wait is before their first token.
+    /// Whether it failed because of overload. Silence in the middle of a response has another cause, because requests queue before their first token.
     pub(crate) fn is_overload(&self) -> bool {
         match self.end {
             End::Failed(ErrorKind::Stalled) => self.first_token.is_none(),
@@ -208,7 +206,7 @@ impl Observation {
         Some(Failure { kind, why: self.why.clone() })
     }
 
-    /// How late the generator was.
+    /// The delay of the load generator.
     pub(crate) fn lateness(&self) -> f64 {
         self.sent.saturating_sub(self.scheduled).as_secs_f64()
     }

@@ -1,25 +1,25 @@
-//! What is told while it runs.
+//! Progress of a run.
 
 use crate::baseline::Step;
 
-/// What is told while it runs.
+/// An event of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Progress<'a> {
-    /// A step begins, at so many requests a second.
+    /// A step begins.
     Started {
         /// Requests a second.
         rate: f64,
-        /// Which one it is, from 1.
+        /// Its number, from 1.
         number: usize,
     },
-    /// A step is on its way; four times a second.
+    /// The state of a running step; four times per second.
     Running(Running),
-    /// A step is over.
+    /// A step has ended.
     Ended(&'a Step),
 }
 
-/// A step on its way.
+/// The state of a running step.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Running {
@@ -27,16 +27,16 @@ pub struct Running {
     pub rate: f64,
     /// Whether its warm-up is over.
     pub warm: bool,
-    /// How much of its longest time is over, between 0 and 1.
+    /// The elapsed share of its maximum duration, between 0 and 1.
     pub share: f64,
     /// Requests that ended.
     pub ended: u64,
-    /// Of them, those that failed.
+    /// Those that failed.
     pub failed: u64,
     /// Requests in flight.
     pub in_flight: u64,
-    /// Of the last 1,000 requests, seconds.
+    /// Median of the last 1,000 requests, in seconds.
     pub time_to_first_token_p50: Option<f64>,
-    /// Of the last 1,000 requests, seconds.
+    /// 99th percentile of the last 1,000 requests, in seconds.
     pub duration_p99: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! The whole of it: from settings to a baseline.
+//! A whole run: from settings to a baseline.
 
 use std::{
     path::PathBuf,
@@ -29,24 +29,24 @@ use crate::{
     workload::Draws,
 };
 
-/// Requests that have the server to themselves; the first one does not count, it may have to load the model.
+/// Requests without other load; the first one does not count, because it may have to load the model.
 const ALONE: usize = 4;
 const MOST_MEMORY_POINTS: usize = 1000;
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
-/// Requests, one after the other, of which none is answered by a server that is gone: one may fail by chance.
+/// The number of consecutive failed requests after which the server counts as gone: one may fail by chance.
 const LAST_TRIES: usize = 3;
-/// Names that an error tells.
+/// The maximum number of names in an error message.
 const MOST_NAMES: usize = 10;
 
-/// What is allowed, and kept out of files.
+/// Permissions and secrets, which are not written to files.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Access {
-    /// Sent as `Authorization: Bearer …`, to Anthropic's API as `x-api-key`. It stands in no file.
+    /// Sent as `Authorization: Bearer …`, to Anthropic's API as `x-api-key`. Not written to files.
     pub key: Option<String>,
-    /// Somebody said that the server is theirs to press, though it is not on this machine.
+    /// The user has confirmed that a server on another machine may be load-tested.
     pub anywhere: bool,
-    /// Certificates (PEM) of those who may vouch for a server that speaks TLS, beside whom the platform trusts.
+    /// Certificates (PEM) of trusted CAs, in addition to the platform's.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -85,25 +85,25 @@ pub enum RunError {
          name the CA with --ca-file, or with SSL_CERT_FILE"
     )]
     Handshake {
-        /// What was given.
+        /// The given target.
         target: String,
-        /// What went wrong.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The model to ask for is not known.
+    /// The model is unknown.
     #[error("{target}: {why}: name the model with --model")]
     NoModel {
-        /// What was given.
+        /// The given target.
         target: String,
-        /// Why it is not known.
+        /// Why it is unknown.
         why: String,
     },
     /// The server is unreachable.
     #[error("{target}: {why}: is the server running there?")]
     Unreachable {
-        /// What was given.
+        /// The given target.
         target: String,
-        /// Why there is none.
+        /// The cause.
         why: String,
     },
 }
@@ -111,7 +111,7 @@ pub enum RunError {
 /// Load-tests a server and returns the results. It ends by itself, or when `stop` completes, with the results up to then.
 ///
 /// # Errors
-/// When nothing could be measured because of what was asked. A server that does not answer is no error but a finding.
+/// If the settings make a measurement impossible. A server that does not answer is not an error but a finding.
 pub async fn run(
     mut settings: Settings,
     access: Access,
@@ -142,7 +142,7 @@ pub async fn run(
     if settings.model.is_empty() {
         settings.model = only_model(&http, &target, &settings.target, settings.protocol.headers(key.as_ref())).await?;
     }
-    // Scrapes have connections of their own: they wait for no request, and no request waits for them.
+    // Scrapes have separate connections: they do not wait for requests, and requests do not wait for them.
     let metrics = metrics.into_iter().map(|target| (connection::client(connector(&target), 1), target)).collect();
 
     let asker = Asker {
@@ -226,8 +226,8 @@ impl Run {
             Ok(page) => {
                 if !self.scraper.recognise(&page, names) {
                     self.findings.push(
-                        "The metrics page has no figures of requests that are known here (llm-metrics', vLLM's): what stands \
-                         here is the client's view alone."
+                        "The metrics page has no known request metrics (llm-metrics or vLLM): the results \
+                         only have the clients' measurements."
                             .to_owned(),
                     );
                 }
@@ -236,12 +236,12 @@ impl Run {
             }
             Err(error) => {
                 self.findings
-                    .push(format!("No metrics were read ({error}): what stands here is the client's view alone."));
+                    .push(format!("No metrics were read ({error}): the results only have the clients' measurements."));
             }
         }
     }
 
-    /// What a request takes that has the server to itself.
+    /// The latency of a request without other load.
     async fn alone(&mut self) -> Result<(), Option<Failure>> {
         let mut durations = Vec::new();
         for number in 0..ALONE {
@@ -408,8 +408,7 @@ async fn only_model(
         }
         let body = Limited::new(response.into_body(), 1 << 20).collect().await;
         let body = body.map_err(|error| no_list(&error.to_string()))?.to_bytes();
-        let list: serde_json::Value =
-            serde_json::from_slice(&body).map_err(|_| no_list("what it answers is no JSON"))?;
+        let list: serde_json::Value = serde_json::from_slice(&body).map_err(|_| no_list("its response is not JSON"))?;
         let ids: Vec<_> =
             list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str()).collect();
         match ids.as_slice() {

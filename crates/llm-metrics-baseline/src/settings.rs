@@ -1,35 +1,35 @@
-//! What is to be done, and how much of it at most.
+//! The settings of a run, and its limits.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Objective, Protocol, Workload};
 
-/// What is to be done. All of it stands in `baseline.json`, so that it can be done again.
+/// The settings of a run. They are in `baseline.json`, so that the run can be repeated.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Settings {
     /// The server, such as `http://127.0.0.1:8080`.
     pub target: String,
-    /// What it speaks.
+    /// Its API.
     pub protocol: Protocol,
-    /// The model that is asked for. Empty: the one that the server has, as `/v1/models` says.
+    /// The model to request. If empty, the only model that the server lists at `/v1/models`.
     pub model: String,
-    /// Where metrics are read: the server's, a GPU exporter's. Empty: `/metrics` of the server, if it has that.
+    /// Metrics endpoints: of the server, and of a GPU exporter. If empty, `/metrics` of the server.
     pub metrics: Vec<String>,
-    /// The first word of the server's metrics, where it is not `llm`.
+    /// The prefix of the server's metrics, if it is not `llm`.
     pub metrics_prefix: String,
-    /// The rates that are tried.
+    /// The rates.
     pub rates: Rates,
-    /// What is asked.
+    /// The requests.
     pub workload: Workload,
-    /// What is to hold, request by request.
+    /// The objectives, evaluated per request.
     pub objectives: Vec<Objective>,
-    /// How long one rate is held.
+    /// The duration of a rate.
     pub step: StepLength,
-    /// What is not exceeded.
+    /// The limits of the run.
     pub limits: Limits,
-    /// What the arrivals and the draws begin with. The same seed sends the same requests at the same times.
+    /// The seed of arrival times and random choices. The same seed sends the same requests at the same times.
     pub seed: u64,
 }
 
@@ -51,23 +51,23 @@ impl Default for Settings {
     }
 }
 
-/// Requests a second.
+/// The rates in requests per second.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rates {
-    /// These, one after the other.
+    /// These rates, one after the other.
     Fixed(Vec<f64>),
-    /// From the first one on each `factor` times the one before, until the server saturates; then between the last that it kept up
-    /// with and the first that it did not, until they are within `precision` of each other.
+    /// Starts at the first rate and multiplies by `factor` until the server saturates; then bisects between the last rate with which it kept up and
+    /// the first with which it did not, until they are within `precision` of each other.
     Search {
-        /// The first rate. None: a half of what one request at a time would make.
+        /// The first rate. `None`: half the rate of one sequential client.
         start: Option<f64>,
-        /// Above 1.
+        /// The factor, above 1.
         factor: f64,
         /// A share, such as 0.05.
         precision: f64,
-        /// The highest rate that is tried.
+        /// The highest rate.
         most: f64,
     },
 }
@@ -78,19 +78,19 @@ impl Default for Rates {
     }
 }
 
-/// How long one rate is held: until its 99th percentiles are stable, within these limits.
+/// The duration of a rate: until its 99th percentiles are stable, within these limits.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct StepLength {
-    /// Seconds that are cut off at least. More are, until requests have come and gone.
+    /// The minimum warm-up in seconds, which is discarded. It lasts longer until requests have begun and ended.
     pub warm_up_seconds: f64,
-    /// Seconds that are measured at least.
+    /// The minimum duration of the measurement in seconds.
     pub least_seconds: f64,
-    /// Seconds that are measured at most.
+    /// The maximum duration of the measurement in seconds.
     pub most_seconds: f64,
-    /// Requests that are measured at least, time permitting.
+    /// The minimum number of measured requests, if the maximum duration allows it.
     pub least_requests: u64,
-    /// A 99th percentile is stable when its interval of 95 % is this share of it, or less.
+    /// A 99th percentile is stable if its 95 % confidence interval is at most this share of it.
     pub stable: f64,
 }
 
@@ -100,21 +100,21 @@ impl Default for StepLength {
     }
 }
 
-/// What is not exceeded, whatever happens.
+/// The limits of a run.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Requests in all.
+    /// The total number of requests.
     pub requests: u64,
-    /// Seconds in all.
+    /// The total time in seconds.
     pub seconds: f64,
-    /// Requests in flight. A step that reaches it is over: with a limit the loop is no longer open.
+    /// Requests in flight. A step ends when it reaches this limit, because the loop would no longer be open.
     pub in_flight: u64,
-    /// Seconds for one request.
+    /// The timeout of a request in seconds.
     pub request_seconds: f64,
-    /// Seconds without a byte of an answer.
+    /// The timeout without data of a response in seconds.
     pub silence_seconds: f64,
-    /// Seconds that a step waits for its last answers.
+    /// How long a step waits for its last responses, in seconds.
     pub drain_seconds: f64,
 }
 
@@ -131,9 +131,9 @@ impl Default for Limits {
     }
 }
 
-/// What cannot be done.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {value} is out of range: it has to be {expected}")]
+#[error("{what}: {value} is out of range: it must be {expected}")]
 #[non_exhaustive]
 pub struct InvalidSettings {
     what: &'static str,
@@ -142,14 +142,14 @@ pub struct InvalidSettings {
 }
 
 impl Settings {
-    /// Whether all of it can be done.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// Where a number is out of its range.
+    /// If a number is out of its range.
     pub fn check(&self) -> Result<(), InvalidSettings> {
         let Self { rates, workload, step, limits, .. } = self;
         let rate =
-            |what, value: f64| within(what, value, 0.001..=100_000.0, "between 0.001 and 100,000 requests a second");
+            |what, value: f64| within(what, value, 0.001..=100_000.0, "between 0.001 and 100,000 requests per second");
         match rates {
             Rates::Fixed(rates) => {
                 within("rates (--rates)", rates.len() as f64, 1.0..=1000.0, "at least one")?;

@@ -1,14 +1,14 @@
-//! Where requests go: resolved once, so that what was allowed is what is asked.
+//! The address of the server, resolved once, so that the permitted address is the one that is used.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use http::{HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 
-/// A server that this process may send to.
+/// A server that this process may load-test.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// What was given, for the `Host` header.
+    /// The given host, for the `Host` header.
     pub(crate) host: HeaderValue,
     pub(crate) address: SocketAddr,
     /// The name that its certificate has to have; none where it speaks no TLS.
@@ -17,7 +17,7 @@ pub(crate) struct Target {
     base: String,
 }
 
-/// Why nothing is sent there.
+/// Why the server is not load-tested.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidTarget {
@@ -27,20 +27,20 @@ pub enum InvalidTarget {
     /// The name cannot be resolved.
     #[error("{name}: the name cannot be resolved")]
     Unresolved {
-        /// What was to be resolved.
+        /// The name.
         name: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: std::io::Error,
     },
-    /// It is not on this machine, and a load test of it was not permitted.
+    /// It is on another machine, and the load test was not permitted.
     #[error(
         "{name} is {address}, which is not this machine: a load test harms its other users. If you may load it, add \
          --yes-this-is-mine"
     )]
     NotLoopback {
-        /// What was given.
+        /// The given host.
         name: String,
-        /// Where it leads.
+        /// Its address.
         address: IpAddr,
     },
 }
@@ -55,7 +55,7 @@ impl Target {
             _ => return Err(wrong()),
         };
         let authority = uri.authority().ok_or_else(wrong)?;
-        // A password in an address would end up in baseline.json.
+        // A password in a URL would be written to baseline.json.
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(wrong());
         }
@@ -69,7 +69,7 @@ impl Target {
         {
             return Err(InvalidTarget::NotLoopback { name, address: elsewhere.ip() });
         }
-        // Servers on a laptop listen on 127.0.0.1 more often than on ::1.
+        // Servers on a laptop often listen only on 127.0.0.1.
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let certificate = if is_https { Some(ServerName::try_from(name).map_err(|_| wrong())?) } else { None };
         Ok(Self {

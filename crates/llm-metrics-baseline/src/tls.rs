@@ -1,4 +1,4 @@
-//! Whom to trust when a server speaks TLS.
+//! Trusted certificates for servers with TLS.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +25,7 @@ pub enum TlsError {
     CaFile {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: rustls::pki_types::pem::Error,
     },
     /// The file has no certificate.
@@ -36,7 +36,7 @@ pub enum TlsError {
     Certificate {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: rustls::Error,
     },
     /// TLS cannot be set up.

@@ -12,13 +12,13 @@ use crate::{
     step::StepSeen,
 };
 
-/// Fewer requests tell nothing.
+/// The minimum number of requests for a result.
 const FEW: f64 = 5.0;
-/// Samples that are kept of one step.
+/// The maximum number of stored samples per step.
 const MOST_SAMPLES: usize = 1000;
-/// The share of requests that may fail before what was measured says little about load.
+/// The share of failed requests above which a step says little about load.
 const FAILING: f64 = 0.05;
-/// The share of requests that may be turned away, or be too late, by a server that keeps up.
+/// The share of rejected or late requests that is allowed if a server keeps up.
 const TURNED_AWAY: f64 = 0.01;
 /// The share of arrivals by which those in flight may grow, on top of chance, while a server keeps up.
 const GROWTH: f64 = 0.05;
@@ -65,7 +65,7 @@ pub(crate) fn client_view(step: &StepSeen) -> ClientView {
     }
 }
 
-/// Where usage does not tell, events are the best guess.
+/// Without usage, the number of events is the best estimate.
 pub(crate) fn output_tokens(seen: &Observation) -> u64 {
     seen.output_tokens.unwrap_or(seen.events)
 }
@@ -113,7 +113,7 @@ pub(crate) fn verdict(step: &StepSeen, least_seconds: f64) -> Verdict {
     }
 }
 
-/// Both halves, where both were asked for.
+/// Both modes, if both were requested.
 pub(crate) fn by_thinking(step: &StepSeen) -> Vec<ByThinking> {
     let half = |thinking: bool| {
         let measured = || step.measured().filter(move |seen| seen.thinking == Some(thinking));

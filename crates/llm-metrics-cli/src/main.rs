@@ -13,7 +13,7 @@ use llm_metrics_monitoring::slo::Slo;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit status: 0 success; 1 a check failed or a file has errors; 2 the command cannot be carried out."
+    after_help = "Exit status: 0 success; 1 a check failed or a file has errors; 2 the command could not run."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -32,7 +32,7 @@ enum Command {
 enum Failure {
     /// A file has errors, or a check failed: exit status 1.
     Finding(String),
-    /// The command cannot be carried out: exit status 2.
+    /// The command could not run: exit status 2.
     Usage(String),
 }
 
@@ -50,7 +50,7 @@ impl Failure {
     }
 }
 
-/// No error has its cause in its own message.
+/// Messages do not contain their sources.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     iter::successors(Some(error), |error| (**error).source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,6 +1,6 @@
-//! Every metric that the gateway adds to those of the layer, once.
+//! The metrics that the gateway has in addition to those of the layer.
 //!
-//! The rows are [`MetricDef`]s like those of the core crate, so that the same code prints them and binds their buckets:
+//! The rows are [`MetricDef`]s like those of the core crate, so the same code describes them and sets their buckets:
 //!
 //! ```
 //! use llm_metrics_gateway::catalog;
@@ -9,11 +9,11 @@
 //! assert!(catalog::OVERHEAD.buckets.is_sorted());
 //! ```
 //!
-//! The label `upstream` is a name of the configuration. What an upstream does not tell is absent, never 0.
+//! The label `upstream` is a name from the configuration. Values that an upstream does not report are absent, never 0.
 
 use llm_metrics::catalog::MetricDef;
 
-/// Seconds of the gateway's own work for a request: from one that passes at once to one that is held up.
+/// Seconds of the gateway's own work for a request: from a request that passes immediately to one that is delayed.
 pub const OVERHEAD_BUCKETS: &[f64] = &[
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 ];
@@ -50,9 +50,9 @@ llm_metrics::catalogue! {
     }
 }
 
-/// The values of the labels that are closed sets.
+/// The values of the labels with closed sets.
 pub mod values {
-    /// Of `result`: how an attempt to get an answer ended.
+    /// Of `result`: the end of an attempt.
     pub const RESULT: [&str; 5] = ["answered", "refused", "reset", "timeout", "cancelled"];
     /// Of `kind` of a 429.
     pub const THROTTLED: [&str; 3] = ["quota", "overload", "unknown"];
@@ -62,7 +62,7 @@ pub mod values {
     pub const MEMORY: [&str; 2] = ["total", "gpu"];
 }
 
-/// Every value that a label of a row can have; `None` where the set is open.
+/// All values of a row's label; `None` for an open set.
 #[must_use]
 pub fn label_values(row: &MetricDef, label: &str) -> Option<&'static [&'static str]> {
     let sets: [(MetricDef, &str, &'static [&'static str]); 4] = [

@@ -7,15 +7,15 @@ use llm_metrics_gateway::{Config, DEFAULT_LISTEN, InvalidConfig, Kind, UpstreamC
 
 /// Puts Prometheus metrics in front of an unmodified Ollama, llama.cpp, vLLM or hosted API.
 ///
-/// Clients use this address instead of the upstream's and notice nothing; /metrics has the rest.
+/// Clients use this address instead of the upstream's, and see no difference; metrics are at /metrics.
 #[derive(Debug, Parser)]
 #[command(version, name = "llm-gateway", arg_required_else_help = true)]
 pub(crate) struct Args {
-    /// Where requests are sent, like http://127.0.0.1:11434; for several, or more settings, use --config
+    /// The URL of the upstream, such as http://127.0.0.1:11434; for several upstreams or more settings, use --config
     #[arg(long, value_name = "URL", env = "LLM_GATEWAY_UPSTREAM", required_unless_present_any = ["config", "check_health"])]
     upstream: Option<UpstreamUrl>,
 
-    /// What the upstream is
+    /// The kind of the upstream
     #[arg(long, value_enum, default_value_t, env = "LLM_GATEWAY_KIND", conflicts_with = "config")]
     kind: Kind,
 
@@ -23,46 +23,46 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", conflicts_with = "config", value_parser = name)]
     name: Option<String>,
 
-    /// Polls the engine's own figures this often, like 15s: Ollama's loaded models, llama.cpp's and vLLM's queues
+    /// Polls the engine's own metrics at this interval, such as 15s: Ollama's loaded models, llama.cpp's and vLLM's queues
     #[arg(long, value_name = "TIME", conflicts_with = "config", value_parser = poll)]
     poll: Option<std::time::Duration>,
 
-    /// A TOML file with everything; see docs/gateway.md
+    /// A TOML file with all settings; see docs/gateway.md
     #[arg(long, value_name = "FILE", env = "LLM_GATEWAY_CONFIG", conflicts_with = "upstream")]
     config: Option<PathBuf>,
 
-    /// Where clients connect [default: 127.0.0.1:8080]; port 0 takes any free port
+    /// The address for clients [default: 127.0.0.1:8080]; port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", env = "LLM_GATEWAY_LISTEN", value_parser = address)]
     listen: Option<SocketAddr>,
 
-    /// Serves /metrics, /health, /ready and /debug/requests on an address of their own, and no longer on the clients'
+    /// Serves /metrics, /health, /ready and /debug/requests on a separate address, and not on the clients' address
     #[arg(long, value_name = "ADDRESS", env = "LLM_GATEWAY_METRICS_LISTEN", value_parser = address)]
     metrics_listen: Option<SocketAddr>,
 
-    /// Checks the settings and stops: 0 if they are right, 1 if not
+    /// Checks the settings and exits: status 0 if they are valid, otherwise 1
     #[arg(long)]
     pub(crate) check: bool,
 
-    /// Asks the gateway that runs with these addresses for its /health and stops: 0 if it is alive, 1 if not; needs no upstream
+    /// Requests /health of the running gateway with these addresses and exits: status 0 if it is alive, otherwise 1; needs no upstream
     #[arg(long, conflicts_with = "check")]
     pub(crate) check_health: bool,
 }
 
-/// Why the settings cannot be used.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     #[error("{}: the file cannot be read", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{}: the settings are invalid", path.display())]
     Config { path: PathBuf, source: InvalidConfig },
-    #[error("--poll: an upstream of kind {} has no figures of an engine: leave it out", .0.as_str())]
+    #[error("--poll: an upstream of kind {} has no engine metrics: leave --poll out", .0.as_str())]
     Poll(Kind),
-    #[error("the metrics have the same address as the clients, {0}: leave --metrics-listen out to have them there")]
+    #[error("--metrics-listen is the address of the clients, {0}: leave it out to serve the metrics there")]
     SameAddress(SocketAddr),
 }
 
 impl Args {
-    /// The settings of the file or of the command line; an address on the command line goes before the file's.
+    /// The settings of the file or of the command line. Addresses on the command line take precedence.
     pub(crate) fn settings(self) -> Result<Config, SettingsError> {
         let mut config = match (self.config, self.upstream) {
             (Some(path), _) => read(path)?,
@@ -75,18 +75,18 @@ impl Args {
                 upstream.poll = self.poll;
                 Config::with_upstream(upstream)
             }
-            (None, None) => unreachable!("the command line asks for one of them"),
+            (None, None) => unreachable!("the command line requires one of them"),
         };
         config.listen = self.listen.unwrap_or(config.listen);
         config.metrics_listen = self.metrics_listen.or(config.metrics_listen);
-        // Port 0 is another one each time.
+        // Port 0 is a different port each time.
         if config.metrics_listen == Some(config.listen) && config.listen.port() != 0 {
             return Err(SettingsError::SameAddress(config.listen));
         }
         Ok(config)
     }
 
-    /// Where /health is, of a gateway with these settings.
+    /// The address of /health for these settings.
     pub(crate) fn health_address(self) -> Result<SocketAddr, SettingsError> {
         let (listen, metrics_listen) = match self.config {
             Some(path) => read(path).map(|config| (config.listen, config.metrics_listen))?,
@@ -104,7 +104,7 @@ fn read(path: PathBuf) -> Result<Config, SettingsError> {
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write an IP address and a port, like 127.0.0.1:8080")
+    text.parse().map_err(|_| "use an IP address and a port, such as 127.0.0.1:8080")
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -153,8 +153,8 @@ mod tests {
             assert!(Args::try_parse_from([&["llm-gateway"], arguments].concat()).is_err(), "{arguments:?}");
         }
         for (arguments, told) in [
-            (&["--kind", "openai", "--poll", "15s"][..], "kind openai has no figures"),
-            (&["--metrics-listen", "127.0.0.1:8080"], "the same address as the clients, 127.0.0.1:8080"),
+            (&["--kind", "openai", "--poll", "15s"][..], "kind openai has no engine metrics"),
+            (&["--metrics-listen", "127.0.0.1:8080"], "the address of the clients, 127.0.0.1:8080"),
         ] {
             let arguments = [&["llm-gateway", "--upstream", "http://h"], arguments].concat();
             let error = Args::try_parse_from(arguments).unwrap().settings().unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! `--check-health`: asks a gateway that runs whether it is alive, for containers whose image holds nothing else that could ask.
+//! `--check-health`: checks whether a running gateway is alive, for containers whose image has no other program for that.
 
 use std::{
     io,
@@ -12,25 +12,25 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// How long an answer may take. Whoever runs the check mostly has a limit too, of 30 s for Docker, and says less than we do.
+/// The timeout of a check. The caller usually has a longer one (Docker: 30 s), with a less precise message.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a gateway is not alive, or cannot be asked.
+/// Why a gateway is not alive, or cannot be checked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HealthError {
-    #[error("port 0 is any free port: name the one on which the gateway listens")]
+    #[error("port 0 means any free port: use the port on which the gateway listens")]
     AnyPort,
-    #[error("nobody listens on {address}: is the gateway running, and with the same addresses as this check?")]
+    #[error("no connection to {address}: is the gateway running, with the same addresses as this check?")]
     Connect { address: SocketAddr, source: io::Error },
-    #[error("http://{address}/health gave no answer")]
+    #[error("http://{address}/health did not answer")]
     Answer { address: SocketAddr, source: hyper::Error },
-    #[error("http://{address}/health answered {status}")]
+    #[error("http://{address}/health answered with status {status}")]
     Status { address: SocketAddr, status: StatusCode },
-    #[error("http://{address}/health gave no answer within {PATIENCE:?}")]
+    #[error("http://{address}/health did not answer within {PATIENCE:?}")]
     TimedOut { address: SocketAddr },
 }
 
-/// Asks the gateway whose own endpoints are on `listen`. Returns the address at which it answered.
+/// Checks the gateway whose own endpoints are on `listen`. Returns the address at which it answered.
 pub(crate) async fn check(listen: SocketAddr) -> Result<SocketAddr, HealthError> {
     if listen.port() == 0 {
         return Err(HealthError::AnyPort);
@@ -44,7 +44,7 @@ pub(crate) async fn check(listen: SocketAddr) -> Result<SocketAddr, HealthError>
     }
 }
 
-/// Who listens on all addresses is asked on the loopback one.
+/// A gateway that listens on all addresses is checked on the loopback address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -66,7 +66,7 @@ async fn ask(address: SocketAddr) -> Result<StatusCode, HealthError> {
     tokio::select! {
         biased;
         answer = answer => Ok(answer.map_err(failed)?.status()),
-        // One that ends without a fault leaves the word to the request.
+        // The connection's error is reported by the request.
         Err(source) = connection => Err(failed(source)),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
-/// Logs what `RUST_LOG` says, or else from `info` on. Says, whatever the level, where that is not what was meant.
+/// Logs as `RUST_LOG` says, by default from `info` on. Prints a warning, at any level, if `RUST_LOG` is probably a mistake.
 pub(crate) fn start() {
     let wanted = match env::var(EnvFilter::DEFAULT_ENV) {
         Err(VarError::NotPresent) => None,
@@ -27,10 +27,10 @@ pub(crate) fn start() {
         .init();
     let Some(wanted) = wanted else { return };
     if let Some(error) = invalid {
-        say(&format!("RUST_LOG={wanted:?} is invalid ({error}): `info` is logged"));
+        say(&format!("RUST_LOG={wanted:?} is invalid ({error}): using `info`"));
     } else if !logs_errors() && !wanted.contains("off") {
-        // A level with a slip of the pen is the name of a module.
-        say(&format!("RUST_LOG={wanted:?} is no level, and names nothing of the gateway: it logs nothing of itself"));
+        // A mistyped level is taken as the name of a module.
+        say(&format!("RUST_LOG={wanted:?} is neither a level nor a module of the gateway: the gateway logs nothing"));
     }
 }
 

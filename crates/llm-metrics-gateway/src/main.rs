@@ -1,4 +1,4 @@
-//! `llm-gateway`: Prometheus metrics for engines that nobody will change. See the README beside this crate.
+//! `llm-gateway`: Prometheus metrics for unmodified engines. See the README of this crate.
 
 #![forbid(unsafe_code)]
 
@@ -41,27 +41,27 @@ fn main() -> ExitCode {
         Err(error) => {
             let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
             let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-            // Not by the log, which may be off.
+            // Not through the log, which may be off.
             let _ = writeln!(io::stderr(), "error: {message}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Checks the settings, and serves with them unless that was all. Whether it came to its end.
+/// Checks the settings, and serves unless only the check was requested. Returns whether all requests ended.
 fn start(args: cli::Args) -> Result<bool, RunError> {
     let checks = args.check;
     let mut config = args.settings()?;
     config.limits.connections = config.limits.connections.min(allowed_connections());
     let gateway = Gateway::new(config.clone())?;
     if checks {
-        announce("the settings are right");
+        announce("the settings are valid");
         return Ok(true);
     }
     run(config, gateway)
 }
 
-/// Asks the gateway that runs with these settings.
+/// Checks the running gateway with these settings.
 fn check_health(args: cli::Args) -> Result<bool, RunError> {
     let listen = args.health_address()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
@@ -70,9 +70,9 @@ fn check_health(args: cli::Args) -> Result<bool, RunError> {
     Ok(true)
 }
 
-/// How many connections the process may have: a stream takes two files, and a few are needed besides.
+/// The number of connections that the process can have: a stream needs two files, and a few more are needed.
 fn allowed_connections() -> usize {
-    // The usual soft limit is 1024, the hard one far higher.
+    // The usual soft limit is 1024; the hard limit is much higher.
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) => usize::try_from(files.saturating_sub(64) / 2).unwrap_or(usize::MAX).max(1),
         Err(error) => {
@@ -82,11 +82,11 @@ fn allowed_connections() -> usize {
     }
 }
 
-/// Serves until Ctrl-C or SIGTERM. Whether every request came to its end.
+/// Serves until Ctrl-C or SIGTERM. Returns whether all requests ended.
 fn run(config: Config, gateway: Gateway) -> Result<bool, RunError> {
     let runtime = tokio::runtime::Runtime::new().map_err(RunError::Runtime)?;
     let finished = runtime.block_on(serve(&config, gateway))?;
-    // What is left had its time.
+    // Tasks that are still running have had their time.
     runtime.shutdown_background();
     Ok(finished)
 }
@@ -106,16 +106,16 @@ async fn serve(config: &Config, gateway: Gateway) -> Result<bool, RunError> {
         tracing::info!(name = %upstream.name, url = %upstream.url, kind = upstream.kind.as_str(), "upstream");
     }
     if !config.listen.ip().is_loopback() {
-        tracing::warn!("everybody who reaches {clients} can use the upstreams: the gateway asks nobody for a key");
+        tracing::warn!("all clients that can connect to {clients} can use the upstreams: the gateway requires no key");
     }
     let drain = config.drain_timeout;
     let stop = async move {
         interrupt().await;
-        tracing::info!("shutting down: requests may go on for {drain:?}; interrupt again to stop now");
+        tracing::info!("shutting down: requests have {drain:?} to end; interrupt again to stop immediately");
     };
     let finished = gateway.serve(listener, own, stop, interrupt()).await;
     if !finished {
-        tracing::warn!("some requests did not end in time, and are cut off");
+        tracing::warn!("some requests did not end in time, and were cut off");
     }
     Ok(finished)
 }
@@ -124,7 +124,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
 }
 
-/// Whether anybody reads it is not the gateway's concern.
+/// Prints a line. A closed output is not an error.
 fn announce(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }

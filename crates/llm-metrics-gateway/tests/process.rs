@@ -21,7 +21,7 @@ fn check_says_whether_the_settings_are_right_and_runs_nothing() {
     let right = file("[upstreams.a]\nurl = \"http://127.0.0.1:1\"\n");
     let checked = output(&["--config", right.path().to_str().unwrap(), "--check"]);
     assert!(checked.status.success());
-    assert_eq!(String::from_utf8_lossy(&checked.stdout), "the settings are right\n");
+    assert_eq!(String::from_utf8_lossy(&checked.stdout), "the settings are valid\n");
 
     let wrong = file("[upstreams.a]\nurl = \"http://127.0.0.1:1\"\nkind = \"olama\"\n");
     let checked = output(&["--config", wrong.path().to_str().unwrap(), "--check"]);
@@ -77,7 +77,7 @@ fn a_level_that_is_none_is_said_once() {
     let invalid = told("info,llm_gateway=loud");
     assert!(invalid.starts_with("warning: RUST_LOG=\"info,llm_gateway=loud\" is invalid ("), "{invalid}");
     let slip = told("inof");
-    assert!(slip.starts_with("warning: RUST_LOG=\"inof\" is no level, and names nothing of the gateway"), "{slip}");
+    assert!(slip.starts_with("warning: RUST_LOG=\"inof\" is neither a level nor a module of the gateway"), "{slip}");
     for message in [invalid, slip] {
         assert_eq!(message.lines().count(), 1, "{message}");
     }
@@ -122,17 +122,17 @@ fn a_gateway_that_runs_is_healthy_with_and_without_its_file() {
     gateway.signal("TERM");
     gateway.exited();
     let message = unhealthy(&own);
-    assert!(message.contains(&format!("nobody listens on 127.0.0.1:{port}: ")), "{message}");
+    assert!(message.contains(&format!("no connection to 127.0.0.1:{port}: ")), "{message}");
     assert!(message.contains("Connection refused"), "{message}");
 }
 
 #[tokio::test]
 async fn who_answers_wrongly_or_not_at_all_is_not_healthy() {
     for (answer, told) in [
-        (Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"), "answered 503 Service Unavailable"),
-        (Some("no HTTP at all\r\n\r\n"), "gave no answer: "),
-        (Some(""), "gave no answer: "),
-        (None, "gave no answer within 3s"),
+        (Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"), "answered with status 503 Service Unavailable"),
+        (Some("no HTTP at all\r\n\r\n"), "did not answer: "),
+        (Some(""), "did not answer: "),
+        (None, "did not answer within 3s"),
     ] {
         let (addr, _task) = upstream(move |mut socket| async move {
             let mut request = Vec::new();
@@ -149,7 +149,7 @@ async fn who_answers_wrongly_or_not_at_all_is_not_healthy() {
         assert!(message.contains(&format!("http://{addr}/health {told}")), "{message}");
     }
     let message = unhealthy("127.0.0.1:0");
-    assert!(message.contains("port 0 is any free port"), "{message}");
+    assert!(message.contains("port 0 means any free port"), "{message}");
 }
 
 /// What `--check-health` says of an address at which no gateway is.
@@ -256,7 +256,7 @@ async fn a_poll_that_goes_on_to_fail_is_told_once() {
     let _ = process.0.kill();
     let mut log = String::new();
     std::io::Read::read_to_string(&mut process.0.stderr.take().unwrap(), &mut log).unwrap();
-    assert_eq!(log.matches("nothing is known of its models").count(), 1, "{log}");
+    assert_eq!(log.matches("polling its models failed").count(), 1, "{log}");
 }
 
 /// Ends the process with the test.

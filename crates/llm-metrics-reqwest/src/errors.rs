@@ -1,4 +1,4 @@
-//! What an error of reqwest means.
+//! Which error type an error of reqwest counts under.
 
 use std::error::Error;
 
@@ -7,20 +7,20 @@ use llm_metrics::{
     layer::{ClassifyError, TowerErrors},
 };
 
-/// Knows the errors of reqwest, wherever they stand in the chain of an error's causes.
+/// Recognizes the errors of reqwest, anywhere in an error's chain of sources.
 ///
 /// | error | counts as |
 /// | --- | --- |
-/// | no connection: refused, no such host, no TLS, not in time | [`UpstreamUnavailable`](ErrorType::UpstreamUnavailable) |
-/// | a time-out after that | [`Timeout`](ErrorType::Timeout) |
+/// | no connection: refused, unknown host, TLS failure, connect timeout | [`UpstreamUnavailable`](ErrorType::UpstreamUnavailable) |
+/// | a timeout after that | [`Timeout`](ErrorType::Timeout) |
 /// | the request could not be built or redirected; a middleware failed | [`Internal`](ErrorType::Internal) |
-/// | time-outs and load shedding of tower | as [`TowerErrors`] says |
+/// | timeouts and load shedding of tower | as in [`TowerErrors`] |
 /// | any other | [`UpstreamError`](ErrorType::UpstreamError) |
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::exhaustive_structs, reason = "it is written as a value")]
+#[allow(clippy::exhaustive_structs, reason = "users write it as a value")]
 pub struct ReqwestErrors;
 
-/// More causes of an error are not looked at.
+/// The number of sources of an error that are checked.
 const CAUSES: usize = 32;
 
 impl ClassifyError<reqwest::Error> for ReqwestErrors {

@@ -1,4 +1,4 @@
-//! A request and its answer, in the types of `http` for the layer and in reqwest's for everybody else.
+//! Converts requests and responses between reqwest's types and those of `http`, which the layer uses.
 
 use std::{
     pin::{Pin, pin},
@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use reqwest::{Body, Request, Response, ResponseBuilderExt};
 use tower_service::Service;
 
-/// What the layer is shown of a request, and what is sent.
+/// The request for the layer, and the request to send.
 pub(crate) struct Exchange {
     pub(crate) shown: http::Request<Body>,
     pub(crate) request: Unsent,
@@ -24,12 +24,12 @@ pub(crate) struct Exchange {
 
 pub(crate) struct Unsent {
     request: Request,
-    /// The body is the one that the layer was shown, and not yet part of the request.
+    /// The body was passed to the layer, and is not yet part of the request.
     is_stream: bool,
 }
 
 impl Exchange {
-    /// Hands the request back where there is nothing to measure: the layer knows `POST`s alone, and addresses that `http` can write.
+    /// Returns the request if it is not to be measured: the layer only knows `POST`s, and URLs that `http` can represent.
     pub(crate) fn of(mut request: Request, extensions: Extensions) -> Result<Self, Box<Request>> {
         if request.method() != Method::POST {
             return Err(Box::new(request));
@@ -83,14 +83,14 @@ fn into_bytes(mut body: Body) -> Result<Bytes, Body> {
     }
 }
 
-/// Has the layer read a body that is in memory.
+/// Passes a body in memory to the layer.
 fn read(body: RequestBody<Body>) {
     let mut body = pin!(body);
     let mut cx = Context::from_waker(Waker::noop());
     while let Poll::Ready(Some(Ok(_))) = body.as_mut().poll_frame(&mut cx) {}
 }
 
-/// What the layer is put around: sends one request by a function, which gets the handle of what is measured.
+/// The inner service of the layer: sends one request with a function, which gets the handle of the observed request.
 pub(crate) struct Sender<F>(Option<(Unsent, F)>);
 
 impl<F> Sender<F> {
@@ -121,7 +121,7 @@ where
 }
 
 pin_project! {
-    /// Waits for an answer, and gives it to the layer in its type.
+    /// Waits for a response, and converts it for the layer.
     #[derive(Debug)]
     pub struct Sent<F> {
         #[pin]
@@ -140,7 +140,7 @@ where
     }
 }
 
-/// The address of an answer is no part of its conversion, but of what its builder puts into the extensions.
+/// The URL of a response is not part of its conversion; its builder puts it into the extensions.
 fn to_http(response: Response) -> http::Response<Body> {
     let address = http::Response::builder().url(response.url().clone()).body(());
     let mut response = http::Response::<Body>::from(response);

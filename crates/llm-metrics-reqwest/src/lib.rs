@@ -74,7 +74,7 @@ pub struct ReqwestLayer {
 }
 
 impl ReqwestLayer {
-    /// Measures what `layer` measures, with its paths, as a [client](LlmMetricsLayer::proxy) whose failures [`ReqwestErrors`] knows.
+    /// Measures like `layer`, with its paths, as a [client](LlmMetricsLayer::proxy) whose errors are classified by [`ReqwestErrors`].
     pub fn new(layer: LlmMetricsLayer) -> Self {
         Self { layer: layer.proxy().classify_error(ReqwestErrors) }
     }

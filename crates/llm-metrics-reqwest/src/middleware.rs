@@ -28,7 +28,7 @@ impl Middleware for ReqwestLayer {
             next.run(request, &mut *extensions)
         });
         let answer = self.layer.layer(sender).call(shown).await;
-        // What is sent next with these extensions is another attempt: it would pass as measured already.
+        // The next request with these extensions is another attempt, which must not count as already measured.
         extensions.remove::<InferenceHandle>();
         if let Some(handle) = before {
             extensions.insert(handle);

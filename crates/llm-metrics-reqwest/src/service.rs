@@ -33,17 +33,17 @@ pub struct ReqwestService<S> {
 }
 
 impl<S> ReqwestService<S> {
-    /// The client inside.
+    /// A reference to the inner client.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The client inside, to be changed.
+    /// A mutable reference to the inner client.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The client inside, without what measures it.
+    /// Returns the inner client.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -86,7 +86,7 @@ where
 }
 
 pin_project! {
-    /// Waits for an answer's head. Dropped before it came, the request counts as cancelled.
+    /// The future of a response head. If it is dropped before that, the request counts as cancelled.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]

@@ -1,5 +1,5 @@
-//! Changes single fields of a `slo.yaml` and leaves the rest of the text alone, comments included; only a mapping in braces that a field
-//! is changed in becomes a block. Whether it then says what is meant is for the caller to check: this reads no YAML.
+//! Changes single fields of a `slo.yaml` and keeps the rest of the text, including comments; a mapping in braces becomes a block only if one of its
+//! fields changes. The caller must check the result, because this does not parse YAML.
 
 use std::iter;
 

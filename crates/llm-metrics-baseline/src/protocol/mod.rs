@@ -1,5 +1,5 @@
-//! What servers speak: how a request is put, and what an answer says. Written anew beside the readers of [`llm_metrics`], so that
-//! the client's view does not share their mistakes.
+//! Protocols of servers: how to build a request, and how to read a response. Implemented independently of the readers of [`llm_metrics`], so that
+//! clients' measurements do not share their mistakes.
 
 mod anthropic;
 mod ollama;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::observation::{ErrorKind, Failure};
 
-/// The API that the server speaks.
+/// The API of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -32,7 +32,7 @@ pub(crate) struct Question<'a> {
     pub(crate) prompt: &'a str,
     pub(crate) output_tokens: u32,
     pub(crate) stream: bool,
-    /// None leaves it to the server.
+    /// `None` for the server's default.
     pub(crate) thinking: Option<bool>,
 }
 
@@ -41,20 +41,20 @@ pub(crate) struct Question<'a> {
 pub(crate) struct Facts {
     /// It has text, reasoning or a tool call.
     pub(crate) tokens: bool,
-    /// It has text that is no reasoning, or a tool call.
+    /// It has text that is not reasoning, or a tool call.
     pub(crate) answer: bool,
     /// It has reasoning.
     pub(crate) reasoning: bool,
-    /// It has the reason why the answer ended.
+    /// It has a finish reason.
     pub(crate) finished: bool,
-    /// Nothing of the answer comes after it, save usage.
+    /// The response ends with it, except for usage.
     pub(crate) complete: bool,
     pub(crate) input_tokens: Option<u64>,
     pub(crate) output_tokens: Option<u64>,
     pub(crate) error: Option<Failure>,
 }
 
-/// It is nothing that this protocol has.
+/// It is not valid in this protocol.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Malformed;
 

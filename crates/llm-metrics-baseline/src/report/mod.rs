@@ -1,4 +1,4 @@
-//! A report for people who look: one HTML file that needs nothing else.
+//! A report as one self-contained HTML file.
 
 mod chart;
 mod tables;
@@ -13,7 +13,7 @@ use crate::{
     figure,
 };
 
-/// The report of a run, with its curves and its table of objectives, as one HTML file: no script in it, and nothing to fetch.
+/// The report of a run as one HTML file, with its curves and its table of objectives: without scripts, and without external files.
 #[must_use]
 pub fn html(baseline: &Baseline) -> String {
     let mut page = format!(
@@ -61,7 +61,7 @@ fn tiles(baseline: &Baseline) -> String {
         Some(knee) => tile(
             format!("{}/s", figure(knee.rate)),
             format!(
-                "the knee: more load brings no more answers ({}kept up with {}, not with {})",
+                "the knee: more load gets no more responses ({}the server kept up with {}, but not with {})",
                 knee.interval.map_or_else(String::new, |interval| format!("{interval}; ")),
                 knee.kept_up.map_or_else(|| "none".to_owned(), figure),
                 figure(knee.saturated)
@@ -73,14 +73,14 @@ fn tiles(baseline: &Baseline) -> String {
         Some(held) => {
             tile(
                 format!("{}/s", figure(held.rate)),
-                format!("the highest rate at which every objective held ({})", held.certainty()),
+                format!("the highest rate at which all objectives were met ({})", held.certainty()),
             );
-            tile(figure(held.in_flight), "requests in flight at that rate, on average".to_owned());
+            tile(figure(held.in_flight), "mean requests in flight at that rate".to_owned());
         }
-        None => tile("–".to_owned(), "there was no rate at which every objective held".to_owned()),
+        None => tile("–".to_owned(), "at no rate were all objectives met".to_owned()),
     }
     if let Some(rate) = baseline.knee.as_ref().and_then(|knee| knee.p99_turns_at) {
-        tile(format!("{}/s", figure(rate)), "p99 turns: it is twice that of the lowest rate, or more".to_owned());
+        tile(format!("{}/s", figure(rate)), "p99 of the duration is at least twice that of the lowest rate".to_owned());
     }
     tiles += "</div>\n";
     tiles
@@ -89,7 +89,7 @@ fn tiles(baseline: &Baseline) -> String {
 fn charts(baseline: &Baseline) -> Vec<String> {
     let mut steps = baseline.by_rate();
     steps.retain(|step| step.verdict != Verdict::Unknown);
-    let rate = "requests a second, offered";
+    let rate = "offered requests per second";
     let mut marks = Vec::new();
     if let Some(knee) = &baseline.knee {
         marks.push((knee.rate, "knee"));
@@ -108,8 +108,8 @@ fn charts(baseline: &Baseline) -> Vec<String> {
     };
     let charts = [
         Chart {
-            title: "Decay: what is left of each promise",
-            about: "The share of requests that kept each objective; bands hold the true share with 95 %.",
+            title: "Objectives against load",
+            about: "The share of requests that met each objective, with 95 % confidence bands.",
             x: rate,
             y: "% of requests",
             series: attainments(&steps),
@@ -117,10 +117,10 @@ fn charts(baseline: &Baseline) -> Vec<String> {
             from_zero: true,
         },
         Chart {
-            title: "Answers against load",
-            about: "Below the knee as many come as go; beyond it a queue grows. The band holds the true rate of answers with 95 %.",
+            title: "Responses against load",
+            about: "Below the knee, all requests are answered; beyond it, the queue grows. With a 95 % confidence band.",
             x: rate,
-            y: "requests a second",
+            y: "requests per second",
             series: vec![
                 Series::new("answered", steps.iter().map(|step| Some((step.rate, step.client.answer_rate))))
                     .with_intervals(steps.iter().map(|step| {
@@ -133,23 +133,25 @@ fn charts(baseline: &Baseline) -> Vec<String> {
             from_zero: true,
         },
         latency(
-            "Time to the first token",
-            "From when a request was due; the band around p99 holds the true one with 95 %.",
+            "Time to first token",
+            "From the time when a request was due. The band is the 95 % confidence interval of p99.",
             |step| &step.client.time_to_first_token,
         ),
-        latency("Duration", "From when a request was due to the end of its answer.", |step| &step.client.duration),
+        latency("Duration", "From the time when a request was due to the end of its response.", |step| {
+            &step.client.duration
+        }),
         Chart {
             title: "Throughput against concurrency",
-            about: "Where more requests in flight bring no more tokens, they only wait.",
-            x: "requests in flight, on average",
-            y: "tokens a second",
+            about: "If more requests in flight give no more tokens, they only wait.",
+            x: "mean requests in flight",
+            y: "tokens per second",
             series: vec![throughput(&steps)],
             marks: Vec::new(),
             from_zero: true,
         },
         Chart {
             title: "Time between tokens",
-            about: "Gaps between events with tokens: what a reader sees as speed.",
+            about: "Gaps between events with tokens, which a reader notices.",
             x: rate,
             y: "seconds",
             series: quantiles(&steps, |step| &step.client.inter_token_latency),
@@ -200,7 +202,7 @@ fn throughput(steps: &[&Step]) -> Series {
     let mut points: Vec<_> =
         steps.iter().map(|step| (step.client.in_flight, step.client.output_tokens_per_second)).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    Series::new("tokens of answers", points.into_iter().map(Some))
+    Series::new("output tokens", points.into_iter().map(Some))
 }
 
 fn thinking(steps: &[&Step]) -> Chart<'static> {
@@ -212,9 +214,9 @@ fn thinking(steps: &[&Step]) -> Chart<'static> {
         Series::new(name, points.collect::<Vec<_>>())
     };
     Chart {
-        title: "Thinking against not thinking (p95)",
-        about: "Both at the same time and the same rate. A reader waits for the first token of the answer.",
-        x: "requests a second, offered",
+        title: "With and without thinking (p95)",
+        about: "Both at the same rate. A reader waits for the first token of the answer.",
+        x: "offered requests per second",
         y: "seconds",
         series: vec![
             series("first answer token, thinking", true, |half| &half.time_to_first_answer_token),
@@ -227,7 +229,7 @@ fn thinking(steps: &[&Step]) -> Chart<'static> {
     }
 }
 
-/// Of the GPUs; where there are none, of the server's process.
+/// Of the GPUs; without GPUs, of the server's process.
 fn memory(baseline: &Baseline) -> Chart<'static> {
     let gibibytes = |bytes: f64| bytes / f64::from(1 << 30);
     let series = |name: &str, of: fn(&crate::MemoryPoint) -> Option<f64>| {
@@ -243,7 +245,7 @@ fn memory(baseline: &Baseline) -> Chart<'static> {
     };
     Chart {
         title,
-        about: "Over the whole run: what grows with load and does not come back will fill up.",
+        about: "Over the whole run. Memory that grows with load and is never freed will run out.",
         x: "seconds since the start",
         y: "GiB",
         series: vec![series],
@@ -289,7 +291,7 @@ mod tests {
         baseline.findings.push("a < b".to_owned());
         baseline.memory.push(MemoryPoint { seconds: 1.0, gpu_bytes: Some(1e9), resident_bytes: None });
         let page = html(&baseline);
-        for shown in ["the knee", "21/s", "Duration", "Decay", "GPU memory", "a &lt; b", "Normal range", "SATURATED"] {
+        for shown in ["the knee", "21/s", "Duration", "Objectives against load", "GPU memory", "a &lt; b", "Normal range", "SATURATED"] {
             assert!(page.contains(shown), "{shown}");
         }
         for foreign in ["<script", "http-equiv=\"refresh", "src=", "href=", "url(", "@import"] {
@@ -305,9 +307,9 @@ mod tests {
     fn what_only_the_server_can_say_stands_beside_its_rate_and_what_it_does_not_say_is_no_number() {
         use crate::server::{GpuView, ServerView};
         let mut steps = vec![testing::step(10.0, Verdict::KeptUp, 10.0), testing::step(20.0, Verdict::KeptUp, 20.0)];
-        assert!(!html(&testing::baseline(steps.clone())).contains("The server by itself"));
+        assert!(!html(&testing::baseline(steps.clone())).contains("Measurements of the server"));
         steps[0].server = Some(ServerView::default());
-        assert!(!html(&testing::baseline(steps.clone())).contains("The server by itself"));
+        assert!(!html(&testing::baseline(steps.clone())).contains("Measurements of the server"));
         let gpu = GpuView { memory_max_bytes: Some(3e9), utilization: Some(0.5), joules_per_output_token: Some(1.95) };
         steps[1].server = Some(ServerView {
             in_flight: Some(3.5),

@@ -12,7 +12,7 @@ use crate::{
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// Indicator, normal range, warning threshold, measured: what the rate at which the server is to be run makes of them.
+/// Indicator, normal range, warning threshold and measurement, at the recommended rate.
 pub(super) fn objectives(baseline: &Baseline) -> String {
     let Ok(applied) = apply::apply(baseline, "", Scope::All, &HeadRoom::default()) else { return String::new() };
     let Some(step) = apply::operating_point(baseline) else { return String::new() };
@@ -26,7 +26,7 @@ pub(super) fn objectives(baseline: &Baseline) -> String {
         let _ = writeln!(rows, "<tr><td>{indicator}</td><td>{normal}</td><td>{warning}</td><td>{measured}</td></tr>");
     };
     for (indicator, latency, p95, field) in [
-        ("Time to the first token, p95", &client.time_to_first_token, true, "objectives.time_to_first_token.seconds"),
+        ("Time to first token, p95", &client.time_to_first_token, true, "objectives.time_to_first_token.seconds"),
         ("Time between tokens, p95", &client.inter_token_latency, true, "objectives.inter_token_latency.seconds"),
         ("Duration, p95", &client.duration, true, "alerts.duration_p95_seconds"),
         ("Duration, p99", &client.duration, false, "alerts.duration_p99_seconds"),
@@ -51,7 +51,7 @@ pub(super) fn objectives(baseline: &Baseline) -> String {
         format!("{} on average, {} at most", figure(client.in_flight), client.in_flight_max),
     );
     row(
-        "Requests a second",
+        "Requests per second",
         format!("0 – {}", figure(step.rate)),
         threshold("alerts.requests_per_second_max", " a replica"),
         baseline
@@ -60,7 +60,7 @@ pub(super) fn objectives(baseline: &Baseline) -> String {
             .map_or_else(|| "no knee".to_owned(), |knee| format!("{} at the knee", figure(knee.rate))),
     );
     row(
-        "Tokens a second",
+        "Tokens per second",
         format!("0 – {}", figure(client.output_tokens_per_second)),
         "–".to_owned(),
         figure(client.output_tokens_per_second),
@@ -79,7 +79,7 @@ pub(super) fn objectives(baseline: &Baseline) -> String {
     format!(
         "<h2>Objectives at {} requests/s</h2>\n<div class=\"wide\"><table>\n<thead><tr><th>Indicator</th><th>Normal range</th>\
          <th>Warning threshold</th><th>Measured</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n\
-         <p class=\"soft\">Normal is from the median to the quantile named, at this rate. Thresholds are what <code>llm-metrics baseline apply</code> \
+         <p class=\"soft\">The normal range is from the median to the named quantile, at this rate. Thresholds are what <code>llm-metrics baseline apply</code> \
          proposes; in brackets what the true value lies between with 95 %.</p>\n",
         figure(step.rate)
     )
@@ -113,7 +113,7 @@ fn one_step(step: &Step) -> String {
         Verdict::KeptUp => ("kept up", ""),
         Verdict::Saturated => ("SATURATED", " class=\"bad\""),
         Verdict::Failing => ("FAILING", " class=\"bad\""),
-        Verdict::Unknown => ("too short to tell", ""),
+        Verdict::Unknown => ("too short for a result", ""),
     };
     let values = |latency: &Option<Latency>, count: usize| {
         latency.as_ref().map_or_else(
@@ -146,7 +146,7 @@ fn one_step(step: &Step) -> String {
     )
 }
 
-/// What only the server can say of each rate, as far as it does.
+/// Values that only the server can report.
 pub(super) fn server(baseline: &Baseline) -> String {
     let steps = baseline.by_rate().into_iter().filter_map(|step| Some((step.rate, step.server.as_ref()?)));
     let value = |value: Option<f64>, unit: &str| value.map_or_else(|| "–".to_owned(), |value| figure(value) + unit);
@@ -171,20 +171,20 @@ pub(super) fn server(baseline: &Baseline) -> String {
         return rows;
     }
     format!(
-        "<h2>The server by itself</h2>\n<div class=\"wide\"><table>\n<thead><tr><th>requests/s</th><th>in flight</th><th>at most</th>\
+        "<h2>Measurements of the server</h2>\n<div class=\"wide\"><table>\n<thead><tr><th>requests/s</th><th>in flight</th><th>at most</th>\
          <th>waiting at most</th><th>queue, mean</th><th>KV cache at most</th><th>GPU memory at most</th><th>GPU utilisation</th>\
          <th>energy a token</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
     )
 }
 
-/// Clients and the server, side by side.
+/// Measurements of clients and server, next to each other.
 pub(super) fn views(baseline: &Baseline) -> String {
     let steps: Vec<_> = baseline.by_rate().into_iter().filter(|step| !step.comparison.is_empty()).collect();
     if steps.is_empty() {
         return String::new();
     }
     let mut text = String::from(
-        "<h2>Both views</h2>\n<p class=\"soft\">Over each step with its warm-up, from when requests were sent. What is further apart than \
+        "<h2>Clients and server compared</h2>\n<p class=\"soft\">Over each step with its warm-up, from when requests were sent. What is further apart than \
          max(5 ms, 5 %), or than buckets leave open, is marked.</p>\n",
     );
     for step in steps {
@@ -212,7 +212,7 @@ pub(super) fn views(baseline: &Baseline) -> String {
     text
 }
 
-/// With what it was measured.
+/// The settings, server and machine.
 pub(super) fn circumstances(baseline: &Baseline) -> String {
     let of = |value: serde_json::Result<String>| escape(&value.unwrap_or_default());
     format!(

@@ -1,4 +1,4 @@
-//! Both views side by side.
+//! Compares the measurements of clients and server.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,21 +9,20 @@ use crate::{
     observation::{End, Observation},
 };
 
-/// One figure as clients and the server have it, both over the whole step with its warm-up, both from when the server could know of
-/// the request: the generator's own lag is not in it.
+/// One value of clients and server, both over the whole step including warm-up, both from the moment when the request was sent: the load generator's
+/// delay is not included.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Comparison {
     /// Such as `time_to_first_token p95`.
     pub figure: String,
-    /// As clients saw it: seconds, or a number.
+    /// Measured by clients: seconds, or a number.
     pub client: f64,
-    /// As the server has it.
+    /// Measured by the server.
     pub server: f64,
-    /// How far apart they may be: for seconds max(5 ms, 5 %), for seconds a token max(1 ms, 5 %), and for a quantile
-    /// the rest of its bucket, too.
+    /// The allowed difference: max(5 ms, 5 %) for seconds, max(1 ms, 5 %) for seconds per token, plus the rest of its bucket for a quantile.
     pub tolerance: f64,
-    /// Whether they are no farther apart.
+    /// Whether the difference is allowed.
     pub agree: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the server says of itself, beside what clients see.
+//! The server's own metrics, for comparison with the clients' measurements.
 
 mod compare;
 mod exposition;

@@ -1,4 +1,4 @@
-//! The server's figures of one step.
+//! The server's measurements of one step.
 
 use std::collections::BTreeMap;
 
@@ -11,73 +11,73 @@ use super::{
     scrape::{Reading, gpu_energy},
 };
 
-/// What the server says of a step, warm-up included, from its own `/metrics` before and after.
+/// The server's measurements of a step, including warm-up, from its `/metrics` before and after.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ServerView {
-    /// Requests that got their answer.
+    /// Requests that were answered.
     pub answered: Option<f64>,
-    /// Requests that did not, by the server's own words.
+    /// Requests that failed, as the server counts them.
     pub errors: BTreeMap<String, f64>,
-    /// Tokens of prompts.
+    /// Prompt tokens.
     pub input_tokens: Option<f64>,
-    /// Tokens of answers.
+    /// Output tokens.
     pub output_tokens: Option<f64>,
-    /// Its own time to the first token.
+    /// Its time to first token.
     pub time_to_first_token: Option<ServerLatency>,
-    /// Its own time per output token.
+    /// Its time per output token.
     pub time_per_output_token: Option<ServerLatency>,
-    /// Its own time between tokens.
+    /// Its inter-token latency.
     pub inter_token_latency: Option<ServerLatency>,
-    /// Its own duration of requests that got their answer.
+    /// Its duration of successful requests.
     pub duration: Option<ServerLatency>,
-    /// How long requests waited for the engine.
+    /// Time of requests in the engine's queue.
     pub queue: Option<ServerLatency>,
-    /// Requests in flight, on average over the readings of the step.
+    /// The mean number of requests in flight, over the readings of the step.
     pub in_flight: Option<f64>,
-    /// The most of them.
+    /// The maximum number of requests in flight.
     pub in_flight_max: Option<f64>,
-    /// The most requests that waited for the engine.
+    /// The maximum number of requests that waited for the engine.
     pub waiting_max: Option<f64>,
-    /// The most of the KV cache that was used.
+    /// The maximum used share of the KV cache.
     pub kv_cache_max: Option<f64>,
-    /// What the GPUs did, where they are exported.
+    /// The GPUs, if they are exported.
     pub gpu: Option<GpuView>,
 }
 
-/// What the GPUs did in a step.
+/// The GPUs during a step.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct GpuView {
-    /// The most memory that was used, on all GPUs.
+    /// The maximum used memory of all GPUs.
     pub memory_max_bytes: Option<f64>,
-    /// Their utilisation, on average.
+    /// Their mean utilisation.
     pub utilization: Option<f64>,
-    /// Their energy over the tokens that clients received. It is what all GPUs that are exported took, whoever used them.
+    /// Their energy per output token that clients received. It includes all exported GPUs, whatever uses them.
     pub joules_per_output_token: Option<f64>,
 }
 
-/// A latency by the server's histogram.
+/// A latency from the server's histogram.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ServerLatency {
-    /// Samples.
+    /// The number of samples.
     pub count: f64,
-    /// Their mean, which is exact.
+    /// The mean, which is exact.
     pub mean: f64,
-    /// Half of them are at most this.
+    /// The median.
     pub p50: BucketQuantile,
-    /// 95 % of them are at most this.
+    /// The 95th percentile.
     pub p95: BucketQuantile,
-    /// 99 % of them are at most this.
+    /// The 99th percentile.
     pub p99: BucketQuantile,
 }
 
-/// A quantile by buckets: it lies between these bounds, and nobody knows where.
+/// A quantile from buckets: the true value is between these bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct BucketQuantile {
-    /// What Prometheus would guess.
+    /// Prometheus's interpolation.
     pub value: f64,
     /// The lower bound of its bucket.
     pub low: f64,

@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long something is: `64`, `32..128` (each as likely), or `~64` (log-normal around a median of 64, which is how long prompts
-/// and answers are in the wild: many short ones, few very long ones).
+/// A distribution of lengths: `64`, `32..128` (uniform), or `~64` (log-normal with a median of 64, like the lengths of real prompts and answers: many
+/// short ones, few very long ones).
 ///
 /// ```
 /// use llm_metrics_baseline::Lengths;
@@ -28,7 +28,7 @@ pub enum Lengths {
     LogNormal(u32),
 }
 
-/// It says no lengths.
+/// The text is not a length.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a valid length: use a form such as 64, 32..128 or ~64, up to {MOST}")]
 #[non_exhaustive]

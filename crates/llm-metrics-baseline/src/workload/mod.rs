@@ -1,4 +1,4 @@
-//! What is asked: prompts, lengths, thinking, and who leaves before the end.
+//! The requests of a load test: prompts, lengths, thinking, and disconnects.
 
 mod lengths;
 mod prompts;
@@ -11,7 +11,7 @@ pub use prompts::{InvalidPrompts, Prompts};
 
 use crate::protocol::Question;
 
-/// Whether models are to think.
+/// Whether models should think.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -19,31 +19,31 @@ pub enum ThinkingSwitch {
     /// The server's default.
     #[default]
     Unset,
-    /// All of them.
+    /// All requests.
     On,
-    /// None of them.
+    /// No request.
     Off,
-    /// Every other one: what thinking costs is measured at one time and one rate.
+    /// Every other request, so that both modes are measured at the same time and rate.
     Both,
 }
 
-/// What is asked of the server.
+/// The requests of a run.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Workload {
-    /// Where prompts come from.
+    /// The source of prompts.
     pub prompts: Prompts,
-    /// Words that stand before a prompt, on top of its own.
+    /// The number of words added in front of each prompt.
     pub input_words: Lengths,
-    /// The limit on the answer's tokens.
+    /// The limit on output tokens.
     pub output_tokens: Lengths,
-    /// Whether answers are streamed. Without, there is no time to the first token.
+    /// Whether responses are streamed. Without streaming, there is no time to first token.
     pub stream: bool,
-    /// Whether models are to think.
+    /// Whether models should think.
     pub thinking: ThinkingSwitch,
-    /// The share of requests whose client leaves after some of the answer.
+    /// The share of requests whose client disconnects in the middle of the response.
     pub hang_ups: f64,
-    /// Each prompt begins with words of its own, so that no cache of prefixes answers for the model.
+    /// Whether each prompt begins with random words, so that no prefix cache answers.
     pub distinct: bool,
 }
 
@@ -82,7 +82,7 @@ impl Draw {
     }
 }
 
-/// Draws requests of a workload.
+/// Draws the requests of a workload.
 pub(crate) struct Draws {
     workload: Workload,
     prompts: Vec<String>,

@@ -1,19 +1,19 @@
-//! Where prompts come from.
+//! Sources of prompts.
 
 use std::{fs, io, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where prompts come from. Each request draws one of them.
+/// The source of prompts. Each request draws one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Prompts {
-    /// A mixture that comes with the tool: short questions, explanations, code, JSON, and texts to summarise.
+    /// The built-in mixture: short questions, explanations, code, JSON, and texts to summarise.
     #[default]
     Mixture,
-    /// A file: a prompt a line, or an object with `prompt` a line, as data sets have it; or one JSON array of either.
+    /// A file: one prompt per line, or one object with `prompt` per line, as in data sets; or one JSON array of either.
     File(PathBuf),
 }
 
@@ -26,7 +26,7 @@ pub enum InvalidPrompts {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// An item of its array has no prompt.
@@ -34,7 +34,7 @@ pub enum InvalidPrompts {
     NoPromptInItem {
         /// The file.
         path: PathBuf,
-        /// Which one, from 1.
+        /// Its number, from 1.
         number: usize,
     },
     /// A line has no prompt.

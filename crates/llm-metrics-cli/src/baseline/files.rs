@@ -8,13 +8,13 @@ use std::{
 
 use crate::Failure;
 
-/// A closed standard output is no failure: the files are written.
+/// A closed standard output is not an error: the files are written.
 pub(super) fn print(text: &str) {
     let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Whether a file can be written there: before an hour of measuring, not after it.
+/// Checks that a file can be written, before an hour of measuring instead of after it.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let wrong = |error: io::Error| Failure::Usage(Failure::of(path, error));
     if path.is_dir() {
@@ -27,8 +27,8 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     tempfile::NamedTempFile::new_in(folder(path)).map(drop).map_err(wrong)
 }
 
-/// Replaces the file as a whole, or leaves it as it was. What is no file, such as `/dev/null` or a pipe, is written to; of a link
-/// the file is replaced that it leads to.
+/// Replaces the whole file, or leaves it unchanged. If it is not a regular file, such as `/dev/null` or a pipe, writes to it. If it is a symbolic
+/// link, replaces its target.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let wrong = |error: io::Error| Failure::Usage(Failure::of(path, error));
     if is_special(path) {
@@ -42,12 +42,12 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A device, a pipe, a socket: to put a file in its place would do harm.
+/// A device, a pipe or a socket: replacing it by a file would do harm.
 pub(super) fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
-/// As any file is made; the umask takes its part of it.
+/// The mode of a new file, to which the umask applies.
 fn permissions() -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
     fs::Permissions::from_mode(0o666)

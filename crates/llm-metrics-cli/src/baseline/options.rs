@@ -50,7 +50,7 @@ pub(super) struct Options {
     /// Prompts, one per line, as text or as JSON objects with a "prompt" field [default: a built-in mixture]
     #[arg(long, value_name = "FILE", help_heading = "Workload")]
     prompts: Option<PathBuf>,
-    /// Add so many words in front of each prompt: 64, 32..128, or ~64 (log-normal with this median)
+    /// Add this many words in front of each prompt: 64, 32..128, or ~64 (log-normal with this median)
     #[arg(long, default_value = "0", value_name = "LENGTHS", help_heading = "Workload")]
     input_words: Lengths,
     /// The maximum number of output tokens of each request, in the same notation
@@ -98,23 +98,23 @@ pub(super) struct Options {
     /// End the run after this long
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Limits")]
     max_time: Duration,
-    /// End the run after so many requests
+    /// End the run after this many requests
     #[arg(long, default_value_t = 50_000, value_name = "N", help_heading = "Limits")]
     max_requests: u64,
-    /// End a rate that has so many requests in flight
+    /// End a rate when it has this many requests in flight
     #[arg(long, default_value_t = 256, value_name = "N", help_heading = "Limits")]
     max_in_flight: u64,
-    /// The time-out of a request
+    /// The timeout of a request
     #[arg(long, default_value = "2m", value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Limits")]
     timeout: Duration,
-    /// The time-out for a response that sends no data
+    /// The timeout for a response that sends no data
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Limits")]
     silence: Duration,
 
     /// Write the results to this file
     #[arg(long, default_value = "baseline.json", value_name = "FILE", help_heading = "Output")]
     out: PathBuf,
-    /// Write the HTML report to this file [default: beside the results, as .html]
+    /// Write the HTML report to this file [default: next to the results, as .html]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     /// Print the results as JSON, and nothing else
@@ -147,7 +147,7 @@ impl Options {
         files::check(&self.out)?;
         if report == self.out && !files::is_special(&report) {
             return Err(Failure::Usage(format!(
-                "{}: it would be the report as well: give it another name",
+                "{}: the report has the same name: choose another one",
                 report.display()
             )));
         }
@@ -166,7 +166,9 @@ impl Options {
             ));
         }
         if baseline.steps.is_empty() {
-            return Err(Failure::Finding("nothing was measured; the findings in the results say why".to_owned()));
+            return Err(Failure::Finding(
+                "nothing was measured; the findings in the results have the reason".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -222,7 +224,7 @@ impl Options {
 
 fn key(variable: &str) -> Result<String, Failure> {
     let key = env::var(variable).map_err(|error| Failure::Usage(format!("{variable}: {error}")))?;
-    if key.is_empty() { Err(Failure::Usage(format!("{variable}: it is empty"))) } else { Ok(key) }
+    if key.is_empty() { Err(Failure::Usage(format!("the environment variable {variable} is empty"))) } else { Ok(key) }
 }
 
 fn press(settings: Settings, access: Access, quiet: bool) -> Result<Baseline, Failure> {
@@ -231,12 +233,12 @@ fn press(settings: Settings, access: Access, quiet: bool) -> Result<Baseline, Fa
     let mut tell = |progress: Progress<'_>| bar.tell(&progress);
     let pressed = runtime.block_on(llm_metrics_baseline::run(settings, access, asked_to_stop(), &mut tell));
     bar.finish();
-    // Nobody waits for requests that are still in flight.
+    // Requests that are still in flight are not waited for.
     runtime.shutdown_background();
     pressed.map_err(Failure::usage)
 }
 
-/// Ctrl-C or SIGTERM; a second one ends it at once.
+/// Ctrl-C or SIGTERM; a second one ends the program immediately.
 async fn asked_to_stop() {
     signal().await;
     tokio::spawn(async {

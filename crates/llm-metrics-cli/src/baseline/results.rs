@@ -51,7 +51,7 @@ impl Apply {
             format!("{}: {}{was}\n    {}\n", proposal.field, proposal.value, proposal.reason)
         });
         let lines = lines.collect::<String>();
-        let findings = baseline.findings.iter().map(|finding| format!("! The run says: {finding}\n"));
+        let findings = baseline.findings.iter().map(|finding| format!("! Finding of the run: {finding}\n"));
         files::print(&(lines + &findings.collect::<String>()));
         if !self.dry_run {
             files::write(&self.slo, &applied.text)?;
@@ -74,7 +74,7 @@ pub(super) struct Compare {
     /// Ignore changes up to this share
     #[arg(long, default_value_t = 0.075, value_parser = share, value_name = "SHARE")]
     tolerance: f64,
-    /// The probability that the comparison reports a change that is chance alone
+    /// The probability of reporting a change that is only random
     #[arg(long, default_value_t = 0.01, value_parser = share, value_name = "SHARE")]
     significance: f64,
 }
@@ -101,9 +101,7 @@ impl Compare {
         }
         match report.regressions().count() {
             0 => Ok(()),
-            worse => {
-                Err(Failure::Finding(format!("{worse} of {} figures are worse than before", report.changes.len())))
-            }
+            worse => Err(Failure::Finding(format!("{worse} of {} values are worse than before", report.changes.len()))),
         }
     }
 }

@@ -7,21 +7,23 @@ pub(super) fn of(baseline: &Baseline) -> String {
     let mut lines: Vec<_> = baseline.by_rate().into_iter().map(line).collect();
     lines.push(String::new());
     if let Some(knee) = &baseline.knee {
-        let from = knee.kept_up.map_or_else(|| "none that was tried".to_owned(), figure);
+        let from = knee.kept_up.map_or_else(|| "no rate".to_owned(), figure);
         let interval = knee.interval.map_or_else(String::new, |interval| format!("{interval}; "));
         lines.push(format!(
-            "knee: {} requests/s ({interval}it kept up with {from}, not with {})",
+            "knee: {} requests/s ({interval}the server kept up with {from}, but not with {})",
             figure(knee.rate),
             figure(knee.saturated)
         ));
         if let Some(rate) = knee.p99_turns_at {
-            lines
-                .push(format!("p99 of durations is twice that of the lowest rate from {} requests/s on", figure(rate)));
+            lines.push(format!(
+                "from {} requests/s on, the p99 of the duration is twice that of the lowest rate",
+                figure(rate)
+            ));
         }
     }
     if let Some(held) = &baseline.objectives_held {
         lines.push(format!(
-            "every objective held up to {} requests/s, with {} in flight on average ({})",
+            "all objectives were met up to {} requests/s, with {} in flight on average ({})",
             figure(held.rate),
             figure(held.in_flight),
             held.certainty()
@@ -47,11 +49,11 @@ pub(super) fn line(step: &Step) -> String {
         Verdict::KeptUp => "kept up",
         Verdict::Saturated => "SATURATED",
         Verdict::Failing => "FAILING",
-        _ => "too short to tell",
+        _ => "too short for a result",
     };
     let held = match step.attainment.iter().filter(|attainment| !attainment.held).count() {
         0 => String::new(),
-        // Those that it was too short for were not missed.
+        // Objectives for which it was too short were not missed.
         _ if step.verdict == Verdict::Unknown => String::new(),
         1 => ", 1 objective missed".to_owned(),
         missed => format!(", {missed} objectives missed"),
@@ -67,12 +69,12 @@ pub(super) fn line(step: &Step) -> String {
     )
 }
 
-/// With its unit.
+/// The value with its unit.
 pub(super) fn seconds(value: f64) -> String {
     if value < 1.0 { format!("{} ms", figure(value * 1e3)) } else { format!("{} s", figure(value)) }
 }
 
-/// Three digits.
+/// Three significant digits.
 pub(super) fn figure(value: f64) -> String {
     llm_metrics_baseline::figure(value)
 }

@@ -1,4 +1,4 @@
-//! What goes back to the client, and how long the gateway worked for it.
+//! Responses to clients, and the time that the gateway itself works for them.
 
 use std::{
     pin::Pin,
@@ -19,27 +19,27 @@ use crate::program::upstream::{BodyError, Upstream, UpstreamBody};
 
 /// A body of any kind.
 pub(crate) enum Source {
-    /// The upstream's, past the layer.
+    /// The upstream's, inside the layer.
     Measured(ResponseBody<UpstreamBody>),
-    /// The upstream's.
+    /// The upstream's, without the layer.
     Plain(UpstreamBody),
     /// The gateway's own.
     Own(Full<Bytes>),
 }
 
-/// An answer, and the upstream that it is from.
+/// A response, and its upstream.
 pub(crate) struct Answer {
     pub(crate) response: Response<Source>,
     pub(crate) upstream: Option<Arc<Upstream>>,
 }
 
 impl Answer {
-    /// One of the gateway's own.
+    /// A response of the gateway itself.
     pub(crate) fn own(response: Response<Full<Bytes>>) -> Self {
         Self { response: response.map(Source::Own), upstream: None }
     }
 
-    /// A failure, in the shape that clients of OpenAI's API expect.
+    /// An error, in the format of OpenAI's API, which clients expect.
     pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Self {
         let error = json!({"error": {"message": message, "type": kind, "param": null, "code": status.as_u16()}});
         Self::own(json_response(status, &error))
@@ -57,7 +57,7 @@ pub(crate) fn json_response(status: StatusCode, document: &serde_json::Value) ->
 }
 
 pin_project! {
-    /// Takes the time that is spent in polling the future: what it waits is not in it.
+    /// Measures the time that is spent polling the future. Waiting is not included.
     pub(crate) struct Timed<F> {
         #[pin]
         inner: F,
@@ -85,7 +85,7 @@ impl<F: Future<Output = Answer>> Future for Timed<F> {
     }
 }
 
-/// An answer's body. When it is dropped, the time that it and its head took is recorded.
+/// The body of a response. When it is dropped, the gateway's own time for the response is recorded.
 pub(crate) struct AnswerBody {
     source: Source,
     overhead: Option<Overhead>,
@@ -118,7 +118,7 @@ impl Body for AnswerBody {
             overhead.spent += start.elapsed();
         }
         match frame {
-            // hyper closes the connection at once, and what it has not written yet is lost. To wait is to have it written.
+            // hyper closes the connection immediately, and loses data that it has not written yet. Waiting lets it write the data.
             Poll::Ready(Some(Err(error))) => {
                 *failed = Some(error);
                 cx.waker().wake_by_ref();

@@ -1,4 +1,4 @@
-//! The body of a client's request, of which the beginning may have been read already.
+//! The body of a client's request, whose beginning may already have been read.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-/// What was read, and what is still to come.
+/// The frames that were read, and the rest of the body.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
     read: VecDeque<Frame<Bytes>>,
@@ -22,17 +22,17 @@ impl ClientBody {
         Self { read: VecDeque::new(), rest }
     }
 
-    /// Puts a frame behind those that were read, for whoever reads the body next.
+    /// Appends a frame to those that were read, for the next reader of the body.
     pub(crate) fn hold(&mut self, frame: Frame<Bytes>) {
         self.read.push_back(frame);
     }
 
-    /// The next frame that was not read yet.
+    /// The next frame from the client.
     pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Pin::new(&mut self.rest).poll_frame(cx)
     }
 
-    /// Whether everything was read.
+    /// Whether the whole body was read.
     pub(crate) fn rest_is_end_stream(&self) -> bool {
         self.rest.is_end_stream()
     }

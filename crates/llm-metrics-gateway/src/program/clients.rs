@@ -1,10 +1,10 @@
-//! Which program asks, from its user agent.
+//! The client program of a request, from its user agent.
 
 use llm_metrics::LabelPolicy;
 
 use crate::program::config::ClientPattern;
 
-/// Programs that many people use, by how their user agents begin, in lower case.
+/// Widespread programs, by the beginning of their user agents, in lower case.
 const KNOWN: [(&str, &str); 24] = [
     ("openai-python", "openai/python"),
     ("openai-python", "asyncopenai/python"),
@@ -32,7 +32,7 @@ const KNOWN: [(&str, &str); 24] = [
     ("browser", "mozilla/"),
 ];
 
-/// Names for programs: some of the operator's, and those that are known.
+/// Names of programs: those of the operator, and the known ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Clients(Vec<ClientPattern>);
 
@@ -41,13 +41,13 @@ impl Clients {
         Self(own)
     }
 
-    /// The values that the label can have; what is none of them counts under `other`.
+    /// The possible values of the label; everything else counts under `other`.
     pub(crate) fn policy(&self) -> LabelPolicy {
         let own = self.0.iter().map(|client| client.name.clone());
         LabelPolicy::only(own.chain(KNOWN.iter().map(|(name, _)| (*name).to_owned())))
     }
 
-    /// The name for a user agent. The operator's own go first.
+    /// The name for a user agent. The operator's names take precedence.
     pub(crate) fn name(&self, user_agent: &str) -> &str {
         let begins = |prefix: &str| {
             user_agent.get(..prefix.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix))

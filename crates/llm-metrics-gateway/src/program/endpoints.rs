@@ -1,4 +1,4 @@
-//! What the gateway itself answers: `/metrics`, `/health`, `/ready`, `/debug/requests`.
+//! The gateway's own endpoints: `/metrics`, `/health`, `/ready`, `/debug/requests`.
 
 use std::{
     sync::{
@@ -20,10 +20,10 @@ use crate::program::{
     upstream::{Health, Upstream},
 };
 
-/// How many requests `/debug/requests` has unless the query says otherwise.
+/// The default number of requests on `/debug/requests`.
 const DEFAULT_LIMIT: usize = 100;
 
-/// What the endpoints tell of.
+/// The data of the endpoints.
 pub(crate) struct Endpoints {
     pub(crate) scrape: MetricsService,
     pub(crate) metrics: LlmMetrics,
@@ -32,7 +32,7 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Whether a path is one of these.
+    /// Whether a path is one of the endpoints.
     pub(crate) fn has(&self, path: &str) -> bool {
         matches!(path, "/metrics" | "/health" | "/ready" | "/debug/requests")
     }
@@ -43,8 +43,7 @@ impl Endpoints {
             return self.scrape.clone().call(request).await.unwrap_or_else(|never| match never {});
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response =
-                json_response(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "this is read with GET"}));
+            let mut response = json_response(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "use GET"}));
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
@@ -59,9 +58,9 @@ impl Endpoints {
         }
     }
 
-    /// Ready is who can forward a request: somebody answers, and the gateway is not about to stop.
+    /// The gateway is ready if an upstream answers, and it is not shutting down.
     fn ready(&self) -> Response<Full<Bytes>> {
-        // Who is not probed is taken at its word.
+        // An upstream that is not probed counts as answering.
         let is_up = |upstream: &Upstream| match upstream.health() {
             Health::Up => true,
             Health::Unknown => upstream.config.probe.is_none(),
@@ -90,11 +89,11 @@ impl Endpoints {
         json_response(code, &json!({"status": status, "upstreams": upstreams}))
     }
 
-    /// The newest request comes first. Nothing of a prompt or an answer is in it: the metrics do not keep any.
+    /// The newest request is first. It contains nothing from a prompt or a response, because the metrics keep none.
     fn requests(&self, query: Option<&str>) -> Response<Full<Bytes>> {
         let limit = query.into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("limit="));
         let Ok(limit) = limit.map_or(Ok(DEFAULT_LIMIT), str::parse) else {
-            let error = "limit must be a number, like ?limit=20";
+            let error = "limit must be a number, such as ?limit=20";
             return json_response(StatusCode::BAD_REQUEST, &json!({"error": error}));
         };
         let now = SystemTime::now();

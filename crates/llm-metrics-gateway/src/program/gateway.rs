@@ -1,4 +1,4 @@
-//! The gateway as a whole.
+//! The whole gateway.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use crate::program::{
     upstream::{TlsError, Upstream},
 };
 
-/// A gateway that is set up and serves nobody yet.
+/// A gateway that is set up but does not serve yet.
 #[must_use = "it does nothing until `serve`"]
 pub struct Gateway {
     config: Config,
@@ -38,7 +38,7 @@ pub struct Gateway {
     registrar: Registrar,
 }
 
-/// Why a gateway cannot be set up.
+/// Why a gateway could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
@@ -48,31 +48,31 @@ pub enum GatewayError {
     /// The metrics could not be set up.
     #[error("the metrics could not be set up")]
     Metrics(#[from] llm_metrics::BuildError),
-    /// An upstream is the gateway itself, which would send each request to itself without an end.
+    /// An upstream is the gateway itself, so each request would be sent in an endless loop.
     #[error(
-        "upstreams.{upstream}.url: {address} is the address of this gateway itself: name that of the engine, or listen elsewhere"
+        "upstreams.{upstream}.url: {address} is the address of this gateway itself: use the address of the engine, or another `listen`"
     )]
     Itself {
-        /// Its name.
+        /// The upstream's name.
         upstream: String,
-        /// Where the gateway is to listen.
+        /// The address of the gateway.
         address: SocketAddr,
     },
-    /// An upstream cannot be reached by TLS.
+    /// TLS cannot be set up for an upstream.
     #[error("upstreams.{upstream}: TLS cannot be set up")]
     Tls {
-        /// Its name.
+        /// The upstream's name.
         upstream: String,
-        /// Why not.
+        /// The cause.
         source: TlsError,
     },
 }
 
 impl Gateway {
-    /// Sets everything up that needs neither sockets nor a runtime.
+    /// Sets up everything that needs neither sockets nor a runtime.
     ///
     /// # Errors
-    /// When an upstream is the gateway itself, certificates cannot be read, or the exporter's thread cannot be started.
+    /// If an upstream is the gateway itself, certificates cannot be read, or the exporter's thread cannot be spawned.
     pub fn new(config: Config) -> Result<Self, GatewayError> {
         let (recorder, exporter) = Exporter::builder().catalogue(catalog::SECTIONS, Naming::new()).build()?;
         let registrar = Registrar::new(recorder);
@@ -90,17 +90,16 @@ impl Gateway {
         Ok(Self { config, exporter, metrics, models, upstreams, registrar })
     }
 
-    /// The metrics of the requests that are forwarded.
+    /// The metrics of the forwarded requests.
     #[must_use]
     pub fn metrics(&self) -> &LlmMetrics {
         &self.metrics
     }
 
-    /// Serves clients on `listener`, and the gateway's own endpoints on `own`, or else on `listener` as well, until `stop`.
-    /// Requests that are under way then may go on until the drain time is over, or until `hurry`, which is polled from then
-    /// on.
+    /// Serves clients on `listener`, and the gateway's own endpoints on `own` (or on `listener`, too, without `own`), until `stop`. Requests in
+    /// flight may then continue until the drain time is over, or until `hurry`, which is polled from then on.
     ///
-    /// Returns whether all of them came to their end.
+    /// Returns whether all of them ended.
     pub async fn serve(
         self,
         listener: TcpListener,

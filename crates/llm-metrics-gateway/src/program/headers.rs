@@ -1,10 +1,10 @@
-//! Which headers are for the next hop, and which for the one after.
+//! Hop-by-hop headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::program::config::AcceptEncoding;
 
-/// Headers of RFC 9110, section 7.6.1, and what older clients send in their place.
+/// Headers of RFC 9110, section 7.6.1, and their predecessors in older clients.
 static HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -14,7 +14,7 @@ static HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// Makes the headers of a client's request those of the request to the upstream.
+/// Converts the headers of a client's request to those of the request to the upstream.
 pub(crate) fn of_request(headers: &mut HeaderMap, encoding: AcceptEncoding) {
     let wants_trailers = has_token(headers, &header::TE, "trailers");
     remove_hop_by_hop(headers);
@@ -28,12 +28,12 @@ pub(crate) fn of_request(headers: &mut HeaderMap, encoding: AcceptEncoding) {
     }
 }
 
-/// Makes the headers of the upstream's answer those of the answer to the client.
+/// Converts the headers of the upstream's response to those of the response to the client.
 pub(crate) fn of_answer(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
 }
 
-/// Leaves a request or an answer to upgrade a connection what it needs for that.
+/// Keeps the headers that a protocol upgrade needs.
 pub(crate) fn keep_upgrade(headers: &mut HeaderMap, change: impl FnOnce(&mut HeaderMap)) {
     let protocol = headers.get(header::UPGRADE).cloned();
     change(headers);
@@ -43,14 +43,14 @@ pub(crate) fn keep_upgrade(headers: &mut HeaderMap, change: impl FnOnce(&mut Hea
     }
 }
 
-/// Whether a request wants another protocol on its connection. HTTP/2 (`h2c`), which Java's client asks for with each first
-/// request, is not one: to answer in HTTP/1.1 is to decline.
+/// Whether a request asks for another protocol on its connection. HTTP/2 (`h2c`), which Java's client asks for with each first request, does not
+/// count: a response in HTTP/1.1 declines it.
 pub(crate) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
     let mut wanted = tokens(headers, &header::UPGRADE);
     wanted.any(|protocol| !protocol.eq_ignore_ascii_case("h2c")) && has_token(headers, &header::CONNECTION, "upgrade")
 }
 
-/// HTTP/2 may have a header for each cookie, HTTP/1.1 has one for all (RFC 9113, section 8.2.3).
+/// HTTP/2 may have a header per cookie, HTTP/1.1 has one for all (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if cookies.len() > 1
@@ -61,11 +61,11 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // Where a body is chunked, a length is a lie, and what follows it would be somebody else's request.
+    // If a body is chunked, a length is wrong, and the bytes after it would be read as another request.
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    // Most requests name nothing but `keep-alive` or `close` here.
+    // Most requests have only `keep-alive` or `close` here.
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
         .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
         .filter_map(|name| name.parse().ok())

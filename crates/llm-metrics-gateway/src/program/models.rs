@@ -1,4 +1,4 @@
-//! Which models there are: what becomes a value of the label `model`.
+//! The known models, which become values of the label `model`.
 
 use std::{
     borrow::Cow,
@@ -8,7 +8,7 @@ use std::{
 
 use llm_metrics::LabelPolicy;
 
-/// The models of every upstream that has said which it has.
+/// The models of every upstream that has reported its list.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelNames(Arc<RwLock<Names>>);
 
@@ -20,19 +20,18 @@ struct Names {
 }
 
 impl ModelNames {
-    /// For so many upstreams.
+    /// The number of upstreams that have it.
     pub(crate) fn new(upstreams: usize) -> Self {
         Self(Arc::new(RwLock::new(Names { lists: HashMap::new(), upstreams })))
     }
 
-    /// What an upstream has now.
+    /// The current models of an upstream.
     pub(crate) fn are(&self, upstream: &str, models: BTreeSet<String>) {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
         names.lists.insert(upstream.to_owned(), models);
     }
 
-    /// At most `cap` names, each of a model that there is. As long as an upstream has not said what it has, any name of an
-    /// accepted request does.
+    /// Allows at most `cap` names, each of an existing model. Until an upstream has reported its list, any name of an accepted request is allowed.
     pub(crate) fn policy(&self, cap: usize) -> LabelPolicy {
         let names = self.clone();
         LabelPolicy::first_accepted(cap).map(move |name| names.label(name))
@@ -51,7 +50,7 @@ impl ModelNames {
                 return Cow::Owned(latest);
             }
         }
-        // An empty name is none, and counts under `other`.
+        // An empty name counts under `other`.
         Cow::Borrowed(if names.lists.len() < names.upstreams { name } else { "" })
     }
 }

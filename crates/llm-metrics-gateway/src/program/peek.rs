@@ -1,4 +1,4 @@
-//! The model that a request names, read before the request is sent anywhere.
+//! Reads the model in a request before the request is sent.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -10,23 +10,23 @@ use tokio::time::timeout;
 
 use crate::program::client_body::ClientBody;
 
-/// Why a body's model is not known.
+/// Why the model is unknown.
 #[derive(Debug)]
 pub(crate) enum PeekError {
-    /// The client sent nothing for too long.
+    /// The client sent no data for too long.
     Timeout,
-    /// The client broke off.
+    /// The client disconnected.
     Body,
 }
 
-/// Reads as much of a body as it takes to know the model, and no more than `limit` bytes. What was read stays in the body.
+/// Reads as much of a body as is needed to know the model, and at most `limit` bytes. The body still contains what was read.
 pub(crate) async fn model(
     body: &mut ClientBody,
     limit: usize,
     patience: Option<Duration>,
 ) -> Result<Option<String>, PeekError> {
     let mut read: Vec<u8> = Vec::new();
-    // A long body is not read anew for each of its pieces.
+    // A long body is not parsed again for each of its pieces.
     let mut next_look = 0;
     loop {
         let ended = body.rest_is_end_stream();
@@ -59,13 +59,13 @@ pub(crate) async fn model(
 #[derive(Debug, PartialEq, Eq)]
 enum Model {
     Named(String),
-    /// There is none, whatever comes.
+    /// There is no model.
     None,
-    /// The document goes on.
+    /// The document continues.
     NotYet,
 }
 
-/// The model of a document of which this is the beginning.
+/// The model in a document that begins like this.
 fn in_document(json: &[u8]) -> Model {
     let mut model = None;
     let read = serde_json::Deserializer::from_slice(json).deserialize_map(TopLevel(&mut model));

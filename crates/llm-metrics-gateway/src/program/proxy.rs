@@ -1,4 +1,4 @@
-//! A client's request, from its head to the head of the answer.
+//! Forwards a client's request, until the head of its response.
 
 use std::{
     pin::Pin,
@@ -22,14 +22,14 @@ use crate::program::{
     upstream::{InFlight, SendError, Source, Tunnel, Upstream, UpstreamBody},
 };
 
-/// What sends a request, with the layer around it.
+/// The client with the layer around it.
 type Measured = LlmMetricsService<Send, fn(&SendError) -> ErrorType>;
 
-/// The same for each set of protocols that an upstream may speak.
+/// One client per set of protocols that an upstream may have.
 struct ByProtocol {
-    /// Those whose paths are nobody else's.
+    /// Protocols with unambiguous paths.
     usual: Measured,
-    /// Ollama's own as well, whose `/api/chat` is the path of many another server.
+    /// Ollama's own protocol as well, whose `/api/chat` is a path of many other servers, too.
     ollama: Measured,
 }
 
@@ -37,7 +37,7 @@ struct ByProtocol {
 pub(crate) struct Proxy {
     routes: Routes,
     limits: Limits,
-    /// `None` where nothing is measured.
+    /// `None` if nothing is measured.
     measured: Option<ByProtocol>,
 }
 
@@ -46,10 +46,10 @@ impl Proxy {
         Self { routes, limits, measured: metrics.map(ByProtocol::new) }
     }
 
-    /// Sends a request where it belongs. `tunnel` is kept for as long as a connection that became something else is open.
+    /// Sends a request to its upstream. `tunnel` is kept while an upgraded connection is open.
     pub(crate) async fn forward(&self, request: Request<Incoming>, tunnel: impl FnOnce() -> Tunnel) -> Answer {
         if request.method() == Method::CONNECT {
-            let message = "this is a gateway to language models, and no proxy to other hosts";
+            let message = "this is a gateway to language models, not a proxy to other hosts";
             return Answer::error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message);
         }
         if headers::asks_for_upgrade(request.headers()) {
@@ -73,7 +73,7 @@ impl Proxy {
         }
     }
 
-    /// The upstream that a request is for; its prefix is taken off the path.
+    /// The upstream of a request; its prefix is removed from the path.
     async fn upstream(&self, request: &mut Request<ClientBody>) -> Result<Arc<Upstream>, Box<Answer>> {
         if let Some(upstream) = self.by_path(request)? {
             return Ok(upstream);
@@ -118,7 +118,7 @@ impl ByProtocol {
         Self { usual: layer.layer(Send), ollama: layer.ollama().layer(Send) }
     }
 
-    /// What fits an upstream: one of which nothing is known may be an Ollama.
+    /// The client for an upstream: one of unknown kind may be an Ollama.
     fn of(&self, upstream: &Upstream) -> Measured {
         match upstream.kind() {
             Kind::Ollama | Kind::Auto => self.ollama.clone(),
@@ -129,8 +129,8 @@ impl ByProtocol {
 
 fn unread(error: PeekError) -> Box<Answer> {
     let (status, kind, message) = match error {
-        PeekError::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "the request did not come in time"),
-        PeekError::Body => (StatusCode::BAD_REQUEST, "invalid_request_error", "the request broke off"),
+        PeekError::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "the request did not arrive in time"),
+        PeekError::Body => (StatusCode::BAD_REQUEST, "invalid_request_error", "the request is incomplete"),
     };
     Box::new(Answer::error(status, kind, message))
 }
@@ -140,7 +140,7 @@ fn nobody() -> Answer {
     Answer::error(StatusCode::NOT_FOUND, "not_found_error", message)
 }
 
-/// What a client gets where an upstream has no answer. The cause goes to the log, not to the client.
+/// The response to the client if the upstream has not answered. The cause is logged, and not sent to the client.
 fn failed(upstream: &Upstream, error: &SendError) -> Answer {
     let name = &upstream.config.name;
     let cause = std::iter::successors(std::error::Error::source(error), |error| error.source()).last();
@@ -153,7 +153,7 @@ fn failed(upstream: &Upstream, error: &SendError) -> Answer {
     Answer::error(error.status(), error.error_type().as_str(), &message)
 }
 
-/// The upstream that a request is for, among its extensions.
+/// The upstream of a request, in its extensions.
 #[derive(Clone)]
 pub(crate) struct Routed(Arc<Upstream>);
 
@@ -163,7 +163,7 @@ impl Routed {
     }
 }
 
-/// Sends a request to the upstream that is among its extensions.
+/// Sends a request to the upstream in its extensions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Send;
 

@@ -1,4 +1,4 @@
-//! Handles of the gateway's own metrics, one set for each upstream.
+//! Handles of the gateway's own metrics, one set per upstream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ fn key(row: &MetricDef, labels: Vec<Label>) -> Key {
     Key::from_parts(row.name, labels)
 }
 
-/// How an attempt to get an answer ended, in the order of [`values::RESULT`].
+/// The end of an attempt, in the order of [`values::RESULT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     Answered,
@@ -52,7 +52,7 @@ pub(crate) enum Attempt {
     Cancelled,
 }
 
-/// What an answer with status 429 says, in the order of [`values::THROTTLED`].
+/// The reason in a response with status 429, in the order of [`values::THROTTLED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Throttled {
     Quota,
@@ -60,7 +60,7 @@ pub(crate) enum Throttled {
     Unknown,
 }
 
-/// What an allowance is counted in, in the order of [`values::QUOTA`].
+/// The unit of a quota, in the order of [`values::QUOTA`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quota {
     Requests,
@@ -71,7 +71,7 @@ impl Quota {
     pub(crate) const ALL: [Self; 2] = [Self::Requests, Self::Tokens];
 }
 
-/// The metrics of one upstream. Counters exist at 0 from the start; gauges and histograms from the first value on.
+/// The metrics of one upstream. Counters exist at 0 from the start; gauges and histograms from their first value on.
 #[derive(Debug)]
 pub(crate) struct UpstreamMetrics {
     registrar: Registrar,
@@ -131,7 +131,7 @@ impl UpstreamMetrics {
         self.registrar.gauge(&catalog::LOADED_MODELS, vec![self.upstream.clone()]).set(count);
     }
 
-    /// All of it, and the part on GPUs.
+    /// All memory, and the part on GPUs.
     pub(crate) fn model_memory(&self, model: &str, bytes: [f64; values::MEMORY.len()]) {
         for (kind, bytes) in values::MEMORY.into_iter().zip(bytes) {
             let labels = vec![self.upstream.clone(), model_label(model), Label::from_static_parts("kind", kind)];

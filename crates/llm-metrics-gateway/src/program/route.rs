@@ -1,4 +1,4 @@
-//! Which upstream a request is for.
+//! Selects the upstream of a request.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use http::{
 
 use crate::program::upstream::Upstream;
 
-/// The upstreams, and what decides between them: first the path, then the model, then nothing.
+/// The upstreams, and how they are selected: first by path, then by model, then the default.
 pub(crate) struct Routes {
-    /// The longest first.
+    /// Longest first.
     prefixes: Vec<(String, Arc<Upstream>)>,
-    /// The longest first, whole names before beginnings.
+    /// Longest first, whole names before prefixes.
     models: Vec<(Pattern, Arc<Upstream>)>,
     rest: Option<Arc<Upstream>>,
 }
 
-/// A model's name, or how it begins.
+/// A model's name, or a prefix of names.
 #[derive(Debug, PartialEq, Eq)]
 enum Pattern {
     Name(String),
@@ -44,7 +44,7 @@ impl Routes {
         routes
     }
 
-    /// The upstream that a path names, and the path without what names it.
+    /// The upstream for a path, and the path without its prefix.
     pub(crate) fn by_path(&self, uri: &Uri) -> Option<(&Arc<Upstream>, Result<PathAndQuery, InvalidUri>)> {
         let path = uri.path();
         let names =
@@ -56,12 +56,12 @@ impl Routes {
         Some((upstream, rest))
     }
 
-    /// Whether the model has a say.
+    /// Whether the model is needed to select an upstream.
     pub(crate) fn need_model(&self) -> bool {
         !self.models.is_empty()
     }
 
-    /// The upstream for a model, or for what names none.
+    /// The upstream for a model, or for a request without a known model.
     pub(crate) fn by_model(&self, model: Option<&str>) -> Option<&Arc<Upstream>> {
         let named = model.and_then(|model| self.models.iter().find(|(pattern, _)| pattern.matches(model)));
         named.map(|(_, upstream)| upstream).or(self.rest.as_ref())

@@ -7,19 +7,19 @@ use rustls::pki_types::{
     pem::{Error as PemError, PemObject},
 };
 
-/// Why a file has no certificates to trust.
+/// Why a file has no usable certificates.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaFileError {
-    /// It cannot be read, or is no PEM.
+    /// It cannot be read, or is not PEM.
     #[error("the certificates cannot be read")]
     Read(#[source] PemError),
-    /// There is none in it.
-    #[error("there is no certificate in it: it has to be PEM, with a line -----BEGIN CERTIFICATE-----")]
+    /// It contains no certificate.
+    #[error("it contains no certificate: use a PEM file with a line -----BEGIN CERTIFICATE-----")]
     Empty,
 }
 
-/// All that are in it, one at least.
+/// All certificates in the file, at least one.
 pub(in crate::program) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let found = CertificateDer::pem_file_iter(path).map_err(CaFileError::Read)?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(CaFileError::Read)?;

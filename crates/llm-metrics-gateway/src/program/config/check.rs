@@ -1,4 +1,4 @@
-//! From the file to what the gateway is told; what cannot be is refused at its line and field.
+//! Converts the file to a configuration. Invalid values are rejected with their line and field.
 
 use std::{error::Error, ops::Range, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     ca_file::certificates, file, is_name, too_often,
 };
 
-/// More would be a label that nobody can read.
+/// A longer label value would be unreadable.
 const MAX_MODELS: usize = 1000;
 
 pub(super) fn checked(text: &str, file: file::File) -> Result<Config, InvalidConfig> {
@@ -20,16 +20,16 @@ pub(super) fn checked(text: &str, file: file::File) -> Result<Config, InvalidCon
     }
     let listen = file.listen.map_or(DEFAULT_LISTEN, |address| address.0);
     if let Some(metrics) = file.metrics_listen.as_ref().filter(|metrics| metrics.get_ref().0 == listen) {
-        // Port 0 is another one each time.
+        // Port 0 is a different port each time.
         if listen.port() != 0 {
-            let same = "it is the same as `listen`: leave it out to have the metrics there";
+            let same = "it is the same as `listen`: leave it out to serve the metrics there";
             return Err(at(metrics.span(), "metrics_listen", same));
         }
     }
     let number = |value: Option<Spanned<usize>>, field: &str, default: usize, least: usize, most: usize| match value {
         None => Ok(default),
         Some(value) if (least..=most).contains(value.get_ref()) => Ok(*value.get_ref()),
-        Some(value) => Err(at(value.span(), field, &format!("it has to be from {least} to {most}"))),
+        Some(value) => Err(at(value.span(), field, &format!("use a value from {least} to {most}"))),
     };
     let max_models = number(file.max_models, "max_models", 64, 1, MAX_MODELS)?;
     let default = Limits::default();
@@ -78,7 +78,7 @@ fn upstream(
         Err(InvalidConfig::at(text, Some(span), format!("upstreams.{name}{field}"), message))
     };
     if !is_name(&name) {
-        let rule = "the name has to be 1 to 64 letters, digits and -_.: and not `other` or `unknown`";
+        let rule = "the name must consist of 1 to 64 letters, digits and -_.: and must not be `other` or `unknown`";
         return at(span, "", rule.to_owned());
     }
     let url = match file.url.get_ref().parse() {
@@ -89,14 +89,18 @@ fn upstream(
     if let Some(prefix) = file.path_prefix {
         let trimmed = prefix.get_ref().trim_end_matches('/');
         if !trimmed.starts_with('/') || trimmed.contains(['?', '#', ' ']) {
-            return at(prefix.span(), ".path_prefix", "it has to be like /ollama".to_owned());
+            return at(prefix.span(), ".path_prefix", "it must be a path such as /ollama".to_owned());
         }
         upstream.path_prefix = Some(trimmed.to_owned());
     }
     for model in file.models {
         let pattern = model.get_ref();
         if pattern.is_empty() || pattern.trim_end_matches('*').contains('*') || pattern.ends_with("**") {
-            return at(model.span(), ".models", "a model is a name, or the beginning of one and a `*`".to_owned());
+            return at(
+                model.span(),
+                ".models",
+                "use the name of a model, or the beginning of names and a `*`".to_owned(),
+            );
         }
         upstream.models.push(model.into_inner());
     }
@@ -112,13 +116,13 @@ fn upstream(
         }
         if field == ".poll" && !upstream.kind.is_local() && !time.is_zero() {
             let kind = upstream.kind.as_str();
-            return at(asked.span(), field, format!("kind = \"{kind}\" has no figures of an engine: leave it out"));
+            return at(asked.span(), field, format!("kind = \"{kind}\" has no engine metrics: leave it out"));
         }
         *every = some(time);
     }
     if let Some(file) = file.ca_file {
         if !upstream.url.is_https() {
-            let useless = "http:// has no certificates: leave it out, or write https://";
+            let useless = "http:// has no certificates: leave it out, or use https://";
             return at(file.span(), ".ca_file", useless.to_owned());
         }
         if let Err(error) = certificates(file.get_ref()) {
@@ -147,12 +151,12 @@ fn upstream(
     Ok(upstream)
 }
 
-/// 0 stands for never, or without end.
+/// 0 means never, or no limit.
 fn some(time: Duration) -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 
-/// Two upstreams for the same requests would be one too many.
+/// Two upstreams must not match the same requests.
 fn check_routes(others: &[UpstreamConfig], new: &UpstreamConfig) -> Result<(), String> {
     for other in others {
         if new.path_prefix.is_some() && new.path_prefix == other.path_prefix {
@@ -163,7 +167,7 @@ fn check_routes(others: &[UpstreamConfig], new: &UpstreamConfig) -> Result<(), S
         }
         if new.models.is_empty() && other.models.is_empty() {
             return Err(format!(
-                "`{}` gets every request that is for nobody else, and so would this: give one of them a path_prefix or models",
+                "`{}` already gets all requests that match no other upstream: give one of the two a path_prefix or models",
                 other.name
             ));
         }
@@ -172,7 +176,7 @@ fn check_routes(others: &[UpstreamConfig], new: &UpstreamConfig) -> Result<(), S
         }
     }
     if new.path_prefix.is_some() && !new.models.is_empty() {
-        return Err("it has both path_prefix and models: only one of them can decide".to_owned());
+        return Err("it has both path_prefix and models: use only one of them".to_owned());
     }
     Ok(())
 }
@@ -186,7 +190,7 @@ fn clients(text: &str, clients: Spanned<file::Clients>) -> Result<Option<Vec<Cli
     let mut patterns = Vec::with_capacity(named.len());
     for (name, prefix) in named {
         if !is_name(&name) || prefix.is_empty() {
-            let rule = "a client is a name (1 to 64 letters, digits and -_.:) and what its user agent begins with";
+            let rule = "a client needs a name (1 to 64 letters, digits and -_.:) and the beginning of its user agent";
             return Err(InvalidConfig::at(text, Some(span), format!("clients.{name}"), rule));
         }
         patterns.push(ClientPattern { name, prefix: prefix.to_ascii_lowercase() });
@@ -266,9 +270,9 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_at_its_line_and_field() {
         for (text, place, reason) in [
-            ("listen = \"localhost:1\"", "line 1, column 10: listen: ", "like 127.0.0.1:8080"),
-            ("listen = 8080", "line 1, column 10: listen: ", "like \"127.0.0.1:8080\""),
-            ("drain_timeout = 30", "line 1, column 17: drain_timeout: ", "like \"500ms\""),
+            ("listen = \"localhost:1\"", "line 1, column 10: listen: ", "such as 127.0.0.1:8080"),
+            ("listen = 8080", "line 1, column 10: listen: ", "such as \"127.0.0.1:8080\""),
+            ("drain_timeout = 30", "line 1, column 17: drain_timeout: ", "such as \"500ms\""),
             ("measure = true\nmeasure = true", "line 2, column 1: measure: ", "duplicate key"),
             ("lissten = \"127.0.0.1:1\"", "line 1, column 1: lissten: ", "unknown field `lissten`"),
             ("listen = ", "line 1, column 10: ", ""),
@@ -276,7 +280,11 @@ mod tests {
             ("[upstreams.a]\nurl = \"x\"", "line 2, column 7: upstreams.a.url: ", "http://"),
             ("[upstreams.a]\nurl = \"http://x\"\nkind = \"olama\"", "line 3, column 8: upstreams.a.kind: ", "`ollama`"),
             ("[upstreams.a]\nurl = \"http://x\"\npoll = \"5\"", "line 3, column 8: upstreams.a.poll: ", "30s"),
-            ("[upstreams.a]\nurl = \"http://x\"\npoll = \"5ms\"", "line 3, column 8: upstreams.a.poll: ", "too often"),
+            (
+                "[upstreams.a]\nurl = \"http://x\"\npoll = \"5ms\"",
+                "line 3, column 8: upstreams.a.poll: ",
+                "at least one second",
+            ),
             (
                 "[upstreams.a]\nurl = \"http://x\"\nkind = \"openai\"\npoll = \"15s\"",
                 "line 4, column 8: upstreams.a.poll: ",
@@ -285,12 +293,12 @@ mod tests {
             (
                 "[upstreams.a]\nurl = \"http://x\"\nprobe = \"5ms\"",
                 "line 3, column 9: upstreams.a.probe: ",
-                "too often",
+                "at least one second",
             ),
             (
                 "[upstreams.a]\nurl = \"http://x\"\nrefresh_models = \"5ms\"",
                 "line 3, column 18: upstreams.a.refresh_models: ",
-                "too often",
+                "at least one second",
             ),
             (
                 "[upstreams.a]\nurl = \"http://x\"\nca_file = \"/no/such\"",
@@ -305,7 +313,7 @@ mod tests {
             (
                 "[upstreams.a]\nurl = \"https://x\"\nca_file = \"/dev/null\"",
                 "line 3, column 11: upstreams.a.ca_file: /dev/null: ",
-                "no certificate in it",
+                "contains no certificate",
             ),
             ("[upstreams.a]\nurl = \"http://x\"\nmodels = [\"a*b\"]", "line 3, column 11: upstreams.a.models: ", "`*`"),
             (
@@ -315,7 +323,7 @@ mod tests {
             ),
             ("[upstreams.a]\nurl = \"https://x\"\nhttp2 = true", "line 3, column 9: upstreams.a.http2: ", "negotiated"),
             ("[upstreams.\"a b\"]\nurl = \"http://x\"", "line 1, column 1: upstreams.a b: ", "the name"),
-            ("[timeouts]\nhead = \"long\"", "line 2, column 8: timeouts.head: ", "no time"),
+            ("[timeouts]\nhead = \"long\"", "line 2, column 8: timeouts.head: ", "not a time"),
             ("[limits]\nconnections = 0", "line 2, column 15: limits.connections: ", "from 1"),
             ("max_models = 0", "line 1, column 14: max_models: ", "from 1"),
             ("clients = 3", "line 1, column 11: clients: ", "clients = true"),
@@ -338,7 +346,7 @@ mod tests {
         assert_eq!(two("models = [\"x\"]", ""), Ok(()));
         assert_eq!(two("models = [\"x\"]", "models = [\"x*\"]"), Ok(()), "the longer one wins");
         for (a, b, reason) in [
-            ("", "", "every request"),
+            ("", "", "already gets all requests"),
             ("path_prefix = \"/a\"", "path_prefix = \"/a/\"", "same path_prefix"),
             ("models = [\"x\"]", "models = [\"x\"]", "as well"),
             ("", "path_prefix = \"/b\"\nmodels = [\"x\"]", "both"),

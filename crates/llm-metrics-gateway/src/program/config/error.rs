@@ -1,17 +1,17 @@
 use std::ops::Range;
 
-/// What is wrong with a configuration, and where.
+/// Why a configuration is invalid, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}{message}", Place(*line, *column), Field(field))]
 #[non_exhaustive]
 pub struct InvalidConfig {
-    /// The line, from 1; `None` where something is missing altogether.
+    /// The line, from 1; `None` if something is missing.
     pub line: Option<usize>,
     /// The column, from 1.
     pub column: Option<usize>,
-    /// The field, `upstreams.ollama.url` for example; empty where the file is no TOML.
+    /// The field, such as `upstreams.ollama.url`; empty if the file is not TOML.
     pub field: String,
-    /// What is wrong with it, and what to do.
+    /// The problem, and what to do.
     pub message: String,
 }
 

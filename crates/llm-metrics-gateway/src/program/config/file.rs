@@ -1,4 +1,4 @@
-//! The file as it is written. What a field means is said in `docs/gateway.md`.
+//! The file as written. The fields are explained in `docs/gateway.md`.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -28,9 +28,9 @@ pub(super) struct File {
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
 }
 
-/// `true` for the programs that are known, or names and how their user agents begin, beside those.
+/// `true` for the known programs; or additional names, with the beginnings of their user agents.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "write `clients = true`, or a table like { my-app = \"MyApp/\" }")]
+#[serde(untagged, expecting = "use `clients = true`, or a table like { my-app = \"MyApp/\" }")]
 pub(super) enum Clients {
     Known(bool),
     Named(BTreeMap<String, String>),
@@ -74,33 +74,34 @@ pub(super) struct Upstream {
     pub(super) poll: Option<Spanned<Time>>,
 }
 
-/// A time with its unit, `30s` for example.
+/// A time with its unit, such as `30s`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text { expected: "a time like \"500ms\", \"30s\", \"5m\" or \"1h\"", read: duration };
+        let text = Text { expected: "a time such as \"500ms\", \"30s\", \"5m\" or \"1h\"", read: duration };
         deserializer.deserialize_str(text).map(Self)
     }
 }
 
-/// An address to listen on, `127.0.0.1:8080` for example.
+/// An address to listen on, such as `127.0.0.1:8080`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address(pub(super) SocketAddr);
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text { expected: "an address like \"127.0.0.1:8080\"", read: address };
+        let text = Text { expected: "an address such as \"127.0.0.1:8080\"", read: address };
         deserializer.deserialize_str(text).map(Self)
     }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is no address: write an IP address and a port, like 127.0.0.1:8080"))
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an address: use an IP address and a port, such as 127.0.0.1:8080"))
 }
 
-/// A value that is written as a text of some form.
+/// A value with a text form.
 struct Text<T> {
     expected: &'static str,
     read: fn(&str) -> Result<T, String>,
@@ -125,14 +126,14 @@ pub(super) fn parse(text: &str) -> Result<File, InvalidConfig> {
     serde_path_to_error::deserialize(deserializer).map_err(|error| invalid(field(error.path()), error.inner()))
 }
 
-/// The key that an error of the syntax is about, a second one of its name for example; empty where it is about none.
+/// The key of a syntax error, such as a duplicate key; empty if there is none.
 fn key(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
     let is_key = |c: char| c.is_ascii_alphanumeric() || "-_.\"'".contains(c);
     if at.chars().all(is_key) { at.to_owned() } else { String::new() }
 }
 
-/// The keys down to a field, without those that stand for its place in the text.
+/// The keys down to a field, without those that only store its position.
 fn field(path: &serde_path_to_error::Path) -> String {
     let keys = path.iter().filter_map(|segment| match segment {
         serde_path_to_error::Segment::Map { key } if !key.starts_with("$__serde_spanned") => Some(key.as_str()),

@@ -1,4 +1,4 @@
-//! What the gateway is told: one TOML file, checked before anything runs.
+//! The configuration of the gateway: one TOML file, which is checked before anything runs.
 //!
 //! ```
 //! use llm_metrics_gateway::Config;
@@ -34,95 +34,95 @@ pub use error::InvalidConfig;
 pub use values::{AcceptEncoding, InvalidUrl, Kind, UpstreamUrl};
 use values::{duration, is_name};
 
-/// Everything that the gateway is told.
+/// The configuration of the gateway.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where clients connect.
+    /// The address for clients.
     pub listen: SocketAddr,
-    /// Where `/metrics`, `/health`, `/ready` and `/debug/requests` are; `None` for the address of the clients.
+    /// The address of `/metrics`, `/health`, `/ready` and `/debug/requests`; `None` for the address of the clients.
     pub metrics_listen: Option<SocketAddr>,
-    /// How long requests may go on after SIGTERM.
+    /// How long requests may continue after SIGTERM.
     pub drain_timeout: Duration,
     /// Whether requests are measured by the layer.
     pub measure: bool,
-    /// Whether the text of answers is checked: loops, broken JSON, leaked tokens.
+    /// Whether output is checked: loops, invalid JSON, leaked tokens.
     pub check_outputs: bool,
-    /// How many models may have a label of their own.
+    /// The maximum number of models with their own label value.
     pub max_models: usize,
-    /// Which programs ask, as the label `client`: `None` for no such label.
+    /// Programs for the label `client`; `None` for no such label.
     pub clients: Option<Vec<ClientPattern>>,
-    /// What clients are held to.
+    /// Limits for clients.
     pub limits: Limits,
-    /// Where requests are sent, by name.
+    /// The upstreams, by name.
     pub upstreams: Vec<UpstreamConfig>,
 }
 
-/// A program and how its user agent begins.
+/// A program, and the beginning of its user agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientPattern {
     /// The value of the label `client`.
     pub name: String,
-    /// What the user agent begins with, in lower case.
+    /// The beginning of the user agent, in lower case.
     pub prefix: String,
 }
 
-/// What clients are held to.
+/// Limits for clients.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at a time; further ones wait to be accepted.
+    /// The maximum number of connections; further ones wait to be accepted.
     pub connections: usize,
-    /// The largest head of a request, in bytes: what is larger gets a 431.
+    /// The maximum size of a request head in bytes; a larger one gets a 431.
     pub header_bytes: usize,
-    /// How long a connection may take for the head of its next request, idle time included; `None` for as long as it likes.
+    /// How long a connection may take to send the head of its next request, including idle time; `None` for no limit.
     pub header_timeout: Option<Duration>,
-    /// How much of a body is held to find the model where requests are routed by it, in bytes.
+    /// The maximum size of a body that is buffered to find the model, if requests are routed by model, in bytes.
     pub model_lookup_bytes: usize,
 }
 
-/// Where requests are sent.
+/// An upstream.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
     /// The value of the label `upstream`.
     pub name: String,
-    /// Where it is.
+    /// Its URL.
     pub url: UpstreamUrl,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// The prefix of paths that are for it, which is taken off.
+    /// The prefix of the paths that are sent to it. It is removed from the path.
     pub path_prefix: Option<String>,
-    /// The models that are for it; a `*` at the end stands for anything.
+    /// The models that are sent to it; a `*` at the end matches any text.
     pub models: Vec<String>,
-    /// What happens to the header `accept-encoding`.
+    /// How the header `accept-encoding` is changed.
     pub accept_encoding: AcceptEncoding,
-    /// Whether HTTP/2 is spoken without asking. With TLS it is negotiated.
+    /// Whether HTTP/2 is used without negotiation. With TLS it is negotiated.
     pub http2: bool,
-    /// A file with certificates to trust beside the platform's.
+    /// A file with trusted certificates, in addition to the platform's.
     pub ca_file: Option<PathBuf>,
-    /// How long each step may take.
+    /// Timeouts.
     pub timeouts: Timeouts,
-    /// How long an HTTP/1.1 connection without a request is kept.
+    /// How long an idle HTTP/1.1 connection is kept.
     pub keep_alive: Duration,
-    /// How often it is probed; `None` for never.
+    /// The interval of probes; `None` for never.
     pub probe: Option<Duration>,
-    /// How often its list of models is fetched; `None` for never.
+    /// The interval of fetching its list of models; `None` for never.
     pub refresh_models: Option<Duration>,
-    /// How often the engine's own figures are polled; `None` for never.
+    /// The interval of polling the engine's own metrics; `None` for never.
     pub poll: Option<Duration>,
 }
 
-/// How long each step may take; `None` for as long as it likes.
+/// Timeouts; `None` for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// Until there is a connection, TLS included.
+    /// Until a connection is established, including TLS.
     pub connect: Option<Duration>,
-    /// From the last byte of the request to the head of the answer.
+    /// From the last byte of the request to the response head.
     pub head: Option<Duration>,
-    /// Between two pieces of the answer.
+    /// Between two pieces of the response.
     pub idle: Option<Duration>,
 }
 
@@ -130,7 +130,7 @@ impl UpstreamConfig {
     /// An upstream with default settings.
     #[must_use]
     pub fn new(name: impl Into<String>, url: UpstreamUrl, kind: Kind) -> Self {
-        // A hosted service has no answer for who brings no key, and thousands of models for who does.
+        // A hosted service does not answer without a key, and has thousands of models.
         let asked = kind.is_local() && !(kind == Kind::Auto && url.is_https());
         Self {
             name: name.into(),
@@ -141,7 +141,7 @@ impl UpstreamConfig {
             http2: false,
             ca_file: None,
             timeouts: Timeouts::default(),
-            // uvicorn and llama-server close after 5 s, Node after 5 s: we had better be first.
+            // uvicorn, llama-server and Node close idle connections after 5 s: the gateway should close them first.
             keep_alive: Duration::from_secs(4),
             probe: Some(Duration::from_secs(15)),
             refresh_models: asked.then_some(Duration::from_secs(60)),
@@ -152,30 +152,30 @@ impl UpstreamConfig {
 }
 
 impl UpstreamConfig {
-    /// Checks a name: it becomes a label's value, and stands in the log.
+    /// Checks a name, which becomes a label value and is logged.
     ///
     /// # Errors
-    /// When it cannot be one; the error says why.
+    /// If it is not valid; the error has the reason.
     pub fn check_name(name: &str) -> Result<(), String> {
-        let rule = "it has to be 1 to 64 letters, digits and -_.: and not `other` or `unknown`";
+        let rule = "use 1 to 64 letters, digits and -_.: and not `other` or `unknown`";
         if is_name(name) { Ok(()) } else { Err(rule.to_owned()) }
     }
 
-    /// Reads how often to poll, `15s` for example.
+    /// Parses a poll interval, such as `15s`.
     ///
     /// # Errors
-    /// When it is no time, or less than a second; the error says which.
+    /// If it is not a time, or less than a second.
     pub fn parse_poll(text: &str) -> Result<Duration, String> {
         let time = duration(text)?;
         if time < OFTENEST { Err(too_often(time)) } else { Ok(time) }
     }
 }
 
-/// The shortest time from one question of the gateway's own to the next.
+/// The shortest interval between two polls of the gateway.
 const OFTENEST: Duration = Duration::from_secs(1);
 
 fn too_often(time: Duration) -> String {
-    format!("{time:?} is too often: a second is the least")
+    format!("{time:?} is too short: use at least one second")
 }
 
 impl Default for Timeouts {
@@ -199,11 +199,11 @@ impl Default for Limits {
     }
 }
 
-/// The address on which the gateway listens unless told.
+/// The default address on which the gateway listens.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 impl Config {
-    /// One upstream, which gets everything, and default settings.
+    /// A configuration with one upstream, which gets all requests, and default settings.
     #[must_use]
     pub fn with_upstream(upstream: UpstreamConfig) -> Self {
         Self {
@@ -219,10 +219,10 @@ impl Config {
         }
     }
 
-    /// Reads a configuration.
+    /// Parses a configuration.
     ///
     /// # Errors
-    /// When it is no TOML, has a field that nobody knows, or a value that cannot be. The error names line and field.
+    /// If it is not TOML, has an unknown field, or an invalid value. The error has the line and the field.
     pub fn parse(text: &str) -> Result<Self, InvalidConfig> {
         let file = file::parse(text)?;
         check::checked(text, file)
@@ -236,7 +236,7 @@ impl UpstreamUrl {
         &self.scheme
     }
 
-    /// Host and port, as they stand in the URL: what `Host` is set to.
+    /// Host and port as in the URL: the value of `Host`.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.authority

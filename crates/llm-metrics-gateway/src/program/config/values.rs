@@ -1,4 +1,4 @@
-//! Values that are more than text.
+//! Values with their own syntax.
 
 use std::{
     fmt,
@@ -13,15 +13,15 @@ use http::{
 };
 use serde::Deserialize;
 
-/// What an upstream is: it decides what is asked of it beside the clients' requests, and which protocols are read.
+/// The kind of an upstream. It decides which data the gateway polls, and which protocols are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[non_exhaustive]
 pub enum Kind {
-    /// Found out by asking, as soon as it answers.
+    /// Detected by requests to the upstream, as soon as it answers.
     #[default]
     #[serde(rename = "auto")]
     Auto,
-    /// A server with OpenAI's API of which nothing else is known, a hosted one for example.
+    /// A server with OpenAI's API without further features, such as a hosted one.
     #[serde(rename = "openai")]
     #[value(name = "openai")]
     OpenAi,
@@ -42,7 +42,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As it is spelled in a configuration.
+    /// The spelling in a configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,26 +55,26 @@ impl Kind {
         }
     }
 
-    /// Whether it is an engine that somebody runs, and not a hosted service that counts what it is asked.
+    /// Whether it is an engine, and not a hosted service that may bill each request.
     pub(crate) const fn is_local(self) -> bool {
         !matches!(self, Self::OpenAi | Self::Anthropic)
     }
 }
 
-/// What happens to the header `accept-encoding` of a request.
+/// How the header `accept-encoding` of a request is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub enum AcceptEncoding {
-    /// It becomes `identity`: what is compressed cannot be measured.
+    /// It becomes `identity`, because a compressed response cannot be measured.
     #[default]
     #[serde(rename = "identity")]
     Identity,
-    /// It passes as it is.
+    /// It stays unchanged.
     #[serde(rename = "pass")]
     Pass,
 }
 
-/// Where an upstream is: scheme, host and port, and the path that all of its paths begin with.
+/// The base URL of an upstream: scheme, host and port, and a prefix of all paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     pub(super) scheme: Scheme,
@@ -100,7 +100,7 @@ impl UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Whether what listens on an address of this machine is what it names. Names other than `localhost` are not looked up.
+    /// Whether it is an address of this machine. Names other than `localhost` are not resolved.
     pub(crate) fn is_served_on(&self, listen: SocketAddr) -> bool {
         let is_here = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
         let host = match self.host().parse::<IpAddr>() {
@@ -116,26 +116,26 @@ impl FromStr for UpstreamUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let invalid = |reason| InvalidUrl { url: without_secrets(text), reason };
-        let uri: Uri = text.parse().map_err(|_| invalid("it is no URL"))?;
+        let uri: Uri = text.parse().map_err(|_| invalid("it is not a URL"))?;
         let parts = uri.into_parts();
         let scheme = parts.scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
-        let Some(scheme) = scheme else { return Err(invalid("it has to begin with http:// or https://")) };
+        let Some(scheme) = scheme else { return Err(invalid("it must begin with http:// or https://")) };
         let Some(authority) = parts.authority.filter(|authority| !authority.host().is_empty()) else {
-            return Err(invalid("it names no host"));
+            return Err(invalid("it has no host"));
         };
         if authority.as_str().contains('@') {
-            return Err(invalid("a user and password have no place in it: clients send `authorization` themselves"));
+            return Err(invalid("it must not have a user or password: clients send `authorization` themselves"));
         }
         let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
         if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
-            return Err(invalid("its port has to be from 1 to 65535"));
+            return Err(invalid("its port must be from 1 to 65535"));
         }
         let path = parts.path_and_query.as_ref().map_or("", |path| path.as_str());
         if path.contains('?') {
-            return Err(invalid("a query has no place in it"));
+            return Err(invalid("it must not have a query"));
         }
         if text.contains('#') {
-            return Err(invalid("a fragment has no place in it"));
+            return Err(invalid("it must not have a fragment"));
         }
         Ok(Self { scheme, authority, base_path: path.trim_end_matches('/').to_owned() })
     }
@@ -147,7 +147,7 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
-/// What may be said of a URL: neither a user with a password nor a query, which may have a key in it.
+/// The part of a URL that may be shown: without user, password and query, which may contain a key.
 fn without_secrets(text: &str) -> String {
     let (text, query) = text.split_once('?').map_or((text, ""), |(text, _)| (text, "?…"));
     let scheme = text.find("://").map_or(0, |at| at + "://".len());
@@ -157,20 +157,20 @@ fn without_secrets(text: &str) -> String {
     }
 }
 
-/// A URL that cannot be an upstream's.
+/// A URL that is not valid for an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not a valid upstream URL: {reason}; an example is http://127.0.0.1:11434")]
 #[non_exhaustive]
 pub struct InvalidUrl {
-    /// What was given, but for users, passwords and queries.
+    /// The given URL, without user, password and query.
     pub url: String,
-    /// What is wrong with it.
+    /// The problem.
     pub reason: &'static str,
 }
 
 /// `500ms`, `30s`, `5m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("{text:?} is no time: write it like 500ms, 30s, 5m or 1h");
+    let invalid = || format!("{text:?} is not a time: use a form such as 500ms, 30s, 5m or 1h");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let seconds = match unit {
@@ -182,13 +182,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(invalid()),
     };
     let number: f64 = number.parse().map_err(|_| invalid())?;
-    // A year is as good as for ever, and far from what an `Instant` cannot hold.
+    // A year is practically unlimited, and far from the limits of an `Instant`.
     let year = Duration::from_secs(365 * 24 * 3600);
     let time = Duration::try_from_secs_f64(number * seconds).ok().filter(|time| *time <= year);
-    time.ok_or_else(|| format!("{text:?} is too long a time: a year is the most"))
+    time.ok_or_else(|| format!("{text:?} is too long: use at most one year"))
 }
 
-/// Whether a text can be the name of an upstream or a client: it becomes a label's value, and stands in logs.
+/// Whether a text is a valid name of an upstream or a client, which becomes a label value and is logged.
 pub(crate) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     !name.is_empty() && name.len() <= 64 && name.chars().all(allowed) && !["other", "unknown"].contains(&name)
@@ -240,16 +240,16 @@ mod tests {
             ("localhost:11434", "begin with http"),
             ("/v1", "begin with http"),
             ("ftp://x", "begin with http"),
-            ("http://", "no URL"),
-            ("http://user:secret@host", "no place"),
+            ("http://", "not a URL"),
+            ("http://user:secret@host", "a user or password"),
             ("http://host/?key=1", "a query"),
-            ("http://ho st", "no URL"),
+            ("http://ho st", "not a URL"),
             ("http://host/#x", "a fragment"),
             ("http://host:99999", "from 1 to 65535"),
             ("http://[::1]:0/v1", "from 1 to 65535"),
             ("http://host:", "from 1 to 65535"),
             ("user:secret@host", "begin with http"),
-            ("http://user:secret@ho st/?key=secret", "no URL"),
+            ("http://user:secret@ho st/?key=secret", "not a URL"),
         ] {
             let error = url.parse::<UpstreamUrl>().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

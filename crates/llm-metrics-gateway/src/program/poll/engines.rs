@@ -1,4 +1,4 @@
-//! What engines say about themselves, as the core has it.
+//! Values that engines report about themselves, in the terms of the core.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,10 +7,10 @@ use std::{
 
 use llm_metrics::{EngineMetrics, LlmMetrics};
 
-/// How many models may have metrics of an engine.
+/// The maximum number of models with engine metrics.
 const MAX_MODELS: usize = 256;
 
-/// What an engine says of one model. What it does not say is `None`.
+/// The values of one model. A value that the engine does not report is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
     pub(crate) running: Option<u64>,
@@ -19,7 +19,7 @@ pub(crate) struct Figures {
     pub(crate) totals: Totals,
 }
 
-/// What an engine has counted since it was started.
+/// The counts of an engine since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) preemptions: Option<u64>,
@@ -32,7 +32,7 @@ pub(crate) struct Totals {
 /// By model.
 pub(crate) type ByModel = BTreeMap<String, Figures>;
 
-/// The figures of all engines. Several may run the same model: their requests add up, and the fullest cache counts.
+/// The metrics of all engines. Several may run the same model: their requests are added up, and the fullest cache counts.
 #[derive(Clone)]
 pub(crate) struct Engines(Arc<Mutex<State>>);
 
@@ -41,7 +41,7 @@ struct State {
     gauges: HashMap<String, EngineMetrics>,
     /// By upstream.
     said: HashMap<String, ByModel>,
-    /// By model and upstream, what its engine had counted when it was asked last, also where it does not answer any more.
+    /// The last counts of each engine, by model and upstream, even if it does not answer any more.
     counted: HashMap<(String, String), Totals>,
 }
 
@@ -55,7 +55,7 @@ impl Engines {
         })))
     }
 
-    /// Replaces what an upstream said before.
+    /// Replaces the values of an upstream.
     pub(crate) fn publish(&self, upstream: &str, figures: ByModel) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.said.insert(upstream.to_owned(), figures.clone()).unwrap_or_default();
@@ -75,7 +75,7 @@ impl State {
         }
         let gauges = self.gauges.entry(model.to_owned()).or_insert_with(|| self.metrics.engine(model));
         let total = self.said.values().filter_map(|said| said.get(model)).fold(Figures::default(), Figures::and);
-        // What nobody says becomes NaN; what somebody says is set again after that.
+        // Values without a source become NaN; the others are set again below.
         gauges.gone();
         if let Some(running) = total.running {
             gauges.running(running);
@@ -88,7 +88,7 @@ impl State {
         }
     }
 
-    /// Adds what an engine has counted since it was asked before. What it had counted by the first time is not of this process's time.
+    /// Adds the counts since the last poll. The counts of the first poll are from before this process, and are not added.
     fn count(&mut self, model: String, upstream: &str, totals: Totals) {
         let Some(engine) = self.gauges.get(&model) else { return };
         let last = self.counted.entry((model, upstream.to_owned())).or_insert(totals);
@@ -97,7 +97,7 @@ impl State {
         if let Some(preemptions) = more.preemptions {
             engine.preempted(preemptions);
         }
-        // Two counters that are read one after the other may be a step apart.
+        // Two counters that are read one after the other may be one step apart.
         if let (Some(queried), Some(hit)) = (more.queried_tokens, more.hit_tokens) {
             engine.prefix_cache(queried, hit.min(queried));
         }
@@ -124,7 +124,7 @@ impl Figures {
 }
 
 impl Totals {
-    /// What has come since. A total that fell began anew.
+    /// The increase since the last poll. If a total decreased, the engine was restarted.
     fn since(&self, before: &Self) -> Self {
         self.with(before, |now, before| {
             now.map(|now| before.map_or(0, |before| if now < before { now } else { now - before }))

@@ -1,8 +1,8 @@
-//! llama.cpp's own figures, asked for only when that changes nothing.
+//! llama.cpp's own metrics, polled only if that has no side effect.
 //!
-//! `GET /metrics` and `GET /slots` are tasks of its queue like any other: they put the idle time off after which the model is
-//! unloaded, and load it again where it sleeps. So they are asked for while a client's request runs, which does the same
-//! anyway, and after `/props`, which does not, has said that the model is awake.
+//! `GET /metrics` and `GET /slots` are tasks in its queue: they postpone the idle time after which the model is unloaded, and load a sleeping model
+//! again. So they are only polled while a client's request runs, which has the same effect, and after `/props`, which has no effect, has reported
+//! that the model is awake.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ struct Slot {
 
 pub(super) async fn figures(upstream: &Arc<Upstream>) -> Result<ByModel, FetchError> {
     let models: ModelList = serde_json::from_slice(&upstream.fetch_ok("/v1/models").await?)?;
-    // A router has a server for each model, and which of them a request runs on is not known here.
+    // A router has one server per model, and the gateway does not know which of them handles a request.
     let [model] = &models.data[..] else { return Ok(ByModel::new()) };
     if model.status.is_some() {
         return Ok(ByModel::new());
@@ -39,7 +39,7 @@ pub(super) async fn figures(upstream: &Arc<Upstream>) -> Result<ByModel, FetchEr
     }
     let figures = match upstream.fetch_ok("/metrics").await {
         Ok(page) => read(&String::from_utf8_lossy(&page)),
-        // Without --metrics there are the slots, unless they were switched off as well.
+        // Without --metrics there are still the slots, unless they are disabled, too.
         Err(FetchError::Status(_)) if upstream.in_flight() > 0 => {
             let slots: Vec<Slot> = serde_json::from_slice(&upstream.fetch_ok("/slots").await?)?;
             let running = slots.iter().filter(|slot| slot.is_processing).count() as u64;
@@ -56,7 +56,7 @@ fn read(page: &str) -> Figures {
     Figures {
         running: count("llamacpp:requests_processing"),
         waiting: count("llamacpp:requests_deferred"),
-        // Not there any more since 2025.
+        // Absent since 2025.
         kv_cache_usage: value("llamacpp:kv_cache_usage_ratio"),
         totals: Totals {
             draft_tokens: count("llamacpp:spec_decode_num_draft_tokens_total"),

@@ -1,13 +1,13 @@
-//! What is asked of an upstream beside the clients' requests: whether it is there, which models it has, how its engine fares.
+//! Polls of an upstream: whether it answers, which models it has, and the metrics of its engine.
 //!
-//! All of it happens on tasks of its own, never for a scrape, and never so that a model is loaded or kept:
+//! All polls run in their own tasks, never during a scrape, and never cause a model to be loaded or kept loaded:
 //!
-//! | upstream | asked | when |
+//! | upstream | polled | setting |
 //! | --- | --- | --- |
-//! | a hosted API | for a connection, and nothing else | `probe` |
+//! | a hosted API | only a connection | `probe` |
 //! | Ollama | `/api/version`; `/api/tags`; `/api/ps`, none of which touches a model | `probe`; `refresh_models`; `poll` |
 //! | llama.cpp | `/health`; `/v1/models`, which are exempt from its idle timer | `probe`; `refresh_models` |
-//! | | `/metrics`, which is not: it wakes a sleeping model and puts its sleep off | `poll`, and only while a client's request runs there, after `/props` has said that it does not sleep |
+//! | | `/metrics`, which is not exempt: it wakes a sleeping model, and restarts its idle timer | `poll`, and only while a client's request runs there, after `/props` has said that it does not sleep |
 //! | vLLM | `/health`; `/v1/models`; `/metrics` | `probe`; `refresh_models`; `poll` |
 
 mod engines;
@@ -30,10 +30,10 @@ use crate::program::{
     upstream::{FetchError, Upstream},
 };
 
-/// How often connections that nobody needs are closed.
+/// The interval of closing idle connections.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Watches an upstream for as long as it is polled.
+/// Polls an upstream until the future is dropped.
 pub(crate) async fn watch(upstream: Arc<Upstream>, models: ModelNames, engines: Engines) {
     let name = upstream.config.name.clone();
     let mut watch =
@@ -64,12 +64,12 @@ struct Watch {
     models: ModelNames,
     engines: Engines,
     loaded: LoadedModels,
-    /// Of what the last look failed, so that a failure is told once and not each time.
+    /// The failures of the last poll, so that a failure is logged once and not each time.
     failing: BTreeSet<&'static str>,
 }
 
 impl Watch {
-    /// Whether somebody answers. What it says does not matter: an error is an answer.
+    /// Whether the upstream answers. Any answer counts, even an error.
     async fn probe(&mut self) {
         self.find_out().await;
         let path = match self.upstream.kind() {
@@ -83,7 +83,7 @@ impl Watch {
         self.upstream.probed(up);
     }
 
-    /// Asks an upstream what it is, where nobody has said.
+    /// Detects the kind of an upstream, if it is not configured.
     async fn find_out(&self) {
         if self.upstream.kind() != Kind::Auto {
             return;
@@ -91,7 +91,7 @@ impl Watch {
         if self.upstream.config.url.is_https() {
             return self.upstream.found(Kind::OpenAi);
         }
-        // Who does not answer at all is asked again.
+        // An upstream that does not answer is asked again.
         let Ok((status, version)) = self.upstream.fetch("/api/version").await else { return };
         let kind = if status.is_success() && has_key(&version, "version") {
             Kind::Ollama
@@ -104,7 +104,7 @@ impl Watch {
         } else {
             Kind::OpenAi
         };
-        tracing::info!(upstream = %self.upstream.config.name, kind = kind.as_str(), "found out what the upstream is");
+        tracing::info!(upstream = %self.upstream.config.name, kind = kind.as_str(), "detected the kind of the upstream");
         self.upstream.found(kind);
     }
 
@@ -127,7 +127,7 @@ impl Watch {
             Kind::Vllm => vllm::figures(&self.upstream).await,
             Kind::Auto | Kind::OpenAi | Kind::Anthropic => return Ok(()),
         };
-        // What is not known any more must not stay on the page.
+        // Values that are no longer known must not stay on the page.
         self.engines.publish(&self.upstream.config.name, figures.as_ref().ok().cloned().unwrap_or_default());
         figures.map(drop)
     }
@@ -139,12 +139,12 @@ impl Watch {
         };
         self.upstream.metrics.poll_failed();
         if self.failing.insert(of) {
-            tracing::warn!(upstream = %name, "nothing is known of {of}: {error}");
+            tracing::warn!(upstream = %name, "polling {of} failed: {error}");
         }
     }
 }
 
-/// Names of models, as `/v1/models` has them.
+/// Names of models, from `/v1/models`.
 #[derive(Deserialize)]
 pub(crate) struct ModelList {
     pub(crate) data: Vec<ModelEntry>,
@@ -153,7 +153,7 @@ pub(crate) struct ModelList {
 #[derive(Deserialize)]
 pub(crate) struct ModelEntry {
     pub(crate) id: String,
-    /// llama.cpp's router says which of its models are loaded.
+    /// llama.cpp's router reports which of its models are loaded.
     pub(crate) status: Option<serde::de::IgnoredAny>,
 }
 

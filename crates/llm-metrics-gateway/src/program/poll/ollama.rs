@@ -1,4 +1,4 @@
-//! Ollama's models, and which of them are loaded. To ask for them loads none and keeps none.
+//! Ollama's models, and the loaded ones. These requests neither load a model nor keep it loaded.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::program::upstream::{FetchError, Upstream};
 
-/// How many models may have figures of their own.
+/// The maximum number of models with their own metrics.
 const MAX_MODELS: usize = 256;
 
 #[derive(Deserialize)]
@@ -37,13 +37,13 @@ struct Process {
     expires_at: Option<String>,
 }
 
-/// The models that are installed.
+/// The installed models.
 pub(super) async fn models(upstream: &Arc<Upstream>) -> Result<BTreeSet<String>, FetchError> {
     let tags: Tags = serde_json::from_slice(&upstream.fetch_ok("/api/tags").await?)?;
     Ok(tags.models.into_iter().map(|tag| tag.name).collect())
 }
 
-/// The models that are loaded, and those that have been.
+/// The loaded models, and those that were loaded before.
 pub(super) struct LoadedModels {
     upstream: Arc<Upstream>,
     known: BTreeSet<String>,
@@ -94,7 +94,7 @@ impl LoadedModels {
     }
 }
 
-/// `None` for what is no time, and for Go's time before all times.
+/// `None` for an invalid time, and for Go's zero time.
 fn unix_seconds(time: &str) -> Option<f64> {
     let seconds = OffsetDateTime::parse(time, &Rfc3339).ok()?.unix_timestamp_nanos() as f64 / 1e9;
     (seconds > 0.0).then_some(seconds)

@@ -1,4 +1,4 @@
-//! Samples in Prometheus' text format, as far as the few that are read need it.
+//! Parses samples in Prometheus' text format, as far as needed here.
 
 /// A line with a value.
 #[derive(Debug, PartialEq)]
@@ -8,7 +8,7 @@ pub(super) struct Sample<'a> {
     pub(super) value: f64,
 }
 
-/// The samples of a page. A line that cannot be read is passed over.
+/// The samples of a page. A line that cannot be parsed is skipped.
 pub(super) fn samples(page: &str) -> impl Iterator<Item = Sample<'_>> {
     page.lines().filter(|line| !line.starts_with('#')).filter_map(sample)
 }
@@ -28,7 +28,7 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     Some(Sample { name: name.trim(), labels, value })
 }
 
-/// Where the brace is that is in no value.
+/// The closing brace that is not inside a value.
 fn end_of_labels(labels: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     labels.bytes().position(|byte| {

@@ -1,4 +1,4 @@
-//! vLLM's own figures. To read them costs it nothing, and does not end its sleep mode.
+//! vLLM's own metrics. Reading them costs it nothing, and does not end its sleep mode.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn read(page: &str) -> ByModel {
         let figures = match sample.name {
             "vllm:num_requests_running" => Figures { running: count, ..Figures::default() },
             "vllm:num_requests_waiting" => Figures { waiting: count, ..Figures::default() },
-            // The second is what it was called until 0.10.
+            // The second name was used until 0.10.
             "vllm:kv_cache_usage_perc" | "vllm:gpu_cache_usage_perc" => {
                 Figures { kv_cache_usage: Some(sample.value), ..Figures::default() }
             }
@@ -31,7 +31,7 @@ fn read(page: &str) -> ByModel {
         };
         let Some(model) = sample.label("model_name") else { continue };
         let entry = models.entry(model).or_default();
-        // Several engines behind one server are lines of their own.
+        // Several engines behind one server have separate lines.
         *entry = entry.and(&figures);
     }
     models

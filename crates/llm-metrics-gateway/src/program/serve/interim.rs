@@ -1,8 +1,8 @@
-//! Interim answers (1xx) on their way to a client.
+//! Interim responses (1xx) to a client.
 //!
-//! A service of hyper's answers once, so that what comes before the answer goes past it, straight into the socket. That is
-//! right only while nothing else is under way: an interim answer is written when the connection is flushed, that is when
-//! all before it has been written, and not at all once the answer itself is there.
+//! A hyper service returns one response, so interim responses bypass hyper and go directly into the socket. This is only correct while no other data
+//! is pending: an interim response is written when the connection is flushed, that is, when everything before it has been written, and not at all
+//! after the response itself was returned.
 
 use std::{
     fmt::Write,
@@ -18,12 +18,12 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What is to be written before the answer. Clones share it.
+/// Bytes to be written before the response. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interim(Arc<Mutex<Vec<u8>>>);
 
 impl Interim {
-    /// Passes an interim answer on.
+    /// Sends an interim response.
     pub(crate) fn send(&self, status: StatusCode, headers: &HeaderMap) {
         let reason = status.canonical_reason().unwrap_or_default();
         let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str());
@@ -36,7 +36,7 @@ impl Interim {
         self.waiting().extend_from_slice(head.as_bytes());
     }
 
-    /// The answer is there: what was not written by now comes too late.
+    /// The response was returned: interim responses that were not written yet are dropped.
     pub(crate) fn close(&self) {
         self.waiting().clear();
     }
@@ -50,7 +50,7 @@ impl Interim {
 pub(crate) struct ClientSocket {
     socket: TcpStream,
     interim: Interim,
-    /// What is left of an interim answer that has begun.
+    /// The rest of an interim response that was partly written.
     begun: Vec<u8>,
 }
 

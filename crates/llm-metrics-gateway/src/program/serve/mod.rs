@@ -1,4 +1,4 @@
-//! Clients' connections: accepted, bounded, and let go.
+//! Connections of clients: accepts, limits and closes them.
 
 mod interim;
 
@@ -33,22 +33,21 @@ use crate::program::{
     upstream::Tunnel,
 };
 
-/// How long to wait when no connection can be accepted, for lack of file descriptors for example.
+/// How long to wait if a connection cannot be accepted, for example because there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What connections are for.
+/// What connections share.
 pub(crate) struct Service {
     pub(crate) endpoints: Arc<Endpoints>,
-    /// Whether the endpoints are here, too, and not at an address of their own alone.
+    /// Whether the endpoints are served here, too, and not only on a separate address.
     pub(crate) own_endpoints: bool,
-    /// `None` where there are the endpoints and nothing else.
+    /// `None` if only the endpoints are served here.
     pub(crate) proxy: Option<Proxy>,
     pub(crate) limits: Limits,
     pub(crate) connections: metrics::Gauge,
 }
 
-/// Serves connections until `stop` says so; then lets those that are open finish, for `drain` at most or until `hurry`.
-/// Whether all of them did.
+/// Serves connections until `stop`. Then lets open connections finish, for at most `drain` or until `hurry`. Returns whether all of them finished.
 pub(crate) async fn serve(
     listener: TcpListener,
     service: Arc<Service>,
@@ -73,7 +72,7 @@ pub(crate) async fn serve(
     drop(listener);
     let everybody = async {
         graceful.shutdown().await;
-        // Connections that became something else have their place, too.
+        // Upgraded connections count against the limit, too.
         let all = u32::try_from(all).unwrap_or(u32::MAX);
         let _ = room.acquire_many(all).await;
     };
@@ -84,9 +83,9 @@ pub(crate) async fn serve(
     }
 }
 
-/// The next connection, once there is room for it.
+/// The next connection, when the limit allows it.
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
-    let permit = Arc::clone(room).acquire_owned().await.expect("nobody closes it");
+    let permit = Arc::clone(room).acquire_owned().await.expect("it is never closed");
     loop {
         match listener.accept().await {
             Ok((socket, _)) => return (socket, permit),
@@ -108,7 +107,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
         let _open = Open::new(&self.service.connections);
-        // A piece of a stream is worth its packet.
+        // A piece of a stream is sent immediately, in its own packet.
         let _ = socket.set_nodelay(true);
         let limits = self.service.limits;
         let builder = builder(limits);
@@ -130,9 +129,9 @@ impl Connection {
             }
         };
         tokio::select! {
-            // A client that hangs up is no concern of the gateway.
+            // A client that disconnects is not an error of the gateway.
             _ = &mut connection => return,
-            // Which HTTP it speaks is found out without a clock of its own.
+            // Detecting the version of HTTP needs no separate timer.
             () = silence, if !asked.load(Ordering::Relaxed) => {}
         }
         if asked.load(Ordering::Relaxed) {
@@ -159,20 +158,20 @@ impl Connection {
 fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let largest = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
-    // Whoever wants a date has sent one.
+    // A `date` header of the upstream is kept, and none is added.
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.header_bytes)
-        // Pieces that come together go out together: to copy some hundred bytes costs less than to write each piece.
+        // Pieces that arrive together are written together: copying some hundred bytes costs less than several writes.
         .writev(false)
         .auto_date_header(false);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(largest).auto_date_header(false);
     builder
 }
 
-/// A connection that is open, for the gauge.
+/// An open connection, for the gauge.
 struct Open(metrics::Gauge);
 
 impl Open {

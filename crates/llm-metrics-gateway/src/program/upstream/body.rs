@@ -1,4 +1,4 @@
-//! The body of an answer, on its way to the client.
+//! The body of an upstream's response.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{InFlight, Upstream, multiplexed::Uses, pool::Connection, throttle::RejectionReader};
 
-/// An answer's body. Dropping it before its end closes the connection, or resets the stream of one that others use as well.
+/// The body of a response. Dropping it before its end closes the connection, or resets its stream on a shared connection.
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
     transport: Transport,
@@ -27,17 +27,17 @@ pub(crate) struct UpstreamBody {
     in_flight: InFlight,
 }
 
-/// What the body comes from.
+/// The source of the body.
 pub(crate) enum Transport {
-    /// A connection of its own, driven here. `None` once it was given back, or has failed.
+    /// An exclusive connection, driven here. `None` after it was returned to the pool, or has failed.
     One(Option<Box<Connection>>),
-    /// One that is driven elsewhere.
+    /// A connection that is driven elsewhere.
     Two(#[expect(dead_code, reason = "counts the requests of the connection")] Uses),
-    /// One for this answer alone, which a task drives for as long as this is kept.
+    /// A connection for this response only, driven by a task until this is dropped.
     Task(#[expect(dead_code, reason = "ends the task")] AbortOnDrop),
 }
 
-/// Ends a task that nobody waits for.
+/// Aborts a task when dropped.
 pub(crate) struct AbortOnDrop(pub(crate) tokio::task::AbortHandle);
 
 impl Drop for AbortOnDrop {
@@ -53,7 +53,7 @@ struct Silence {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Why an answer's body ended early.
+/// Why the body of a response ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the upstream closed the connection in the middle of its response")]
@@ -70,7 +70,7 @@ impl UpstreamBody {
         Self { incoming, transport, streamed: false, silence, handle, rejection: None, in_flight }
     }
 
-    /// Reports to this request why it failed.
+    /// Reports the failure to this request.
     pub(super) fn handle(mut self, handle: InferenceHandle) -> Self {
         self.handle = handle;
         self
@@ -81,13 +81,13 @@ impl UpstreamBody {
         self
     }
 
-    /// Has a 429 read for what it says.
+    /// Reads the body of a 429 for its reason.
     pub(super) fn rejection(mut self, reader: Option<Box<RejectionReader>>) -> Self {
         self.rejection = reader;
         self
     }
 
-    /// Gives the connection back where the answer has ended with its head.
+    /// Returns the connection to the pool if the response has no body.
     pub(super) async fn settled(mut self) -> Self {
         if self.incoming.is_end_stream() {
             std::future::poll_fn(|cx| {
@@ -125,7 +125,7 @@ impl Body for UpstreamBody {
                 return Poll::Pending;
             };
             self.handle.error(ErrorType::Timeout);
-            tracing::warn!(upstream = %self.upstream().config.name, ?limit, "an answer was given up: nothing came any more");
+            tracing::warn!(upstream = %self.upstream().config.name, ?limit, "a response was aborted: no more data arrived");
             return Poll::Ready(Some(Err(BodyError::Silent(limit))));
         };
         if let Some(silence) = &mut self.silence {
@@ -162,13 +162,13 @@ impl Body for UpstreamBody {
 }
 
 impl Silence {
-    /// Whether it has lasted for too long. Time in which the client takes nothing is not the upstream's: then nobody asks
-    /// here, and the wait begins anew with the next piece.
+    /// Whether the wait has lasted too long. Time in which the client does not read is not counted: then this is not polled, and the wait starts
+    /// again with the next piece.
     fn is_too_long(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let deadline = since + self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        // One timer for the whole answer: to set it for each piece would cost more than the piece.
+        // One timer for the whole response, because resetting it for each piece would cost more than the piece.
         while timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
                 return Some(self.limit);

@@ -1,4 +1,4 @@
-//! From a URL to a connection.
+//! Opens connections.
 
 use std::{
     io,
@@ -25,9 +25,9 @@ pub(crate) struct Connector {
 }
 
 struct Tls {
-    /// Offers HTTP/2 and HTTP/1.1.
+    /// Offers HTTP/2 and HTTP/1.1 by ALPN.
     any: TlsConnector,
-    /// Offers HTTP/1.1 alone: only there a connection can become something else.
+    /// Offers only HTTP/1.1, which upgrades need.
     http1: TlsConnector,
     name: ServerName<'static>,
 }
@@ -50,7 +50,7 @@ pub(crate) enum ConnectError {
 #[non_exhaustive]
 pub enum TlsError {
     /// The platform has no trusted certificates.
-    #[error("no trusted certificates were found on this machine: install ca-certificates, or name a file with ca_file")]
+    #[error("no trusted certificates were found on this machine: install ca-certificates, or set ca_file")]
     NoRoots(#[source] Option<rustls_native_certs::Error>),
     /// The file with certificates cannot be read.
     #[error("{path}: the certificates cannot be used")]
@@ -89,12 +89,12 @@ impl Connector {
         Ok(Self { url: config.url.clone(), tls, limit: config.timeouts.connect })
     }
 
-    /// A new connection, to the first of the host's addresses that has one.
+    /// A new connection, to the first address of the host that accepts one.
     pub(crate) async fn connect(&self) -> Result<Stream, ConnectError> {
         self.in_time(self.try_connect(self.tls.as_ref().map(|tls| &tls.any))).await
     }
 
-    /// A new connection, on which HTTP/1.1 is spoken.
+    /// A new HTTP/1.1 connection.
     pub(crate) async fn connect_http1(&self) -> Result<Stream, ConnectError> {
         self.in_time(self.try_connect(self.tls.as_ref().map(|tls| &tls.http1))).await
     }
@@ -119,7 +119,7 @@ impl Connector {
     }
 
     async fn encrypted(&self, socket: TcpStream, connector: Option<&TlsConnector>) -> Result<Stream, ConnectError> {
-        // A piece of a stream is worth its packet.
+        // A piece of a stream is sent immediately, in its own packet.
         let _ = socket.set_nodelay(true);
         let (Some(tls), Some(connector)) = (&self.tls, connector) else { return Ok(Stream::plain(socket)) };
         let failed = |source| ConnectError::Tls { address: self.url.authority().to_string(), source };
@@ -143,7 +143,7 @@ impl Tls {
     }
 }
 
-/// The platform's certificates, and those of a file.
+/// The platform's certificates, and those of the file.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = file {

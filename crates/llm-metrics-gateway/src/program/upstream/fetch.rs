@@ -1,4 +1,4 @@
-//! Asking an upstream something of the gateway's own: its state, its models, its figures.
+//! Requests of the gateway itself to an upstream: its state, models and metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,11 +9,11 @@ use tokio::time::timeout;
 
 use super::{Upstream, send::SendError, upload::Source};
 
-/// How long an answer may take, and how large it may be.
+/// The timeout of a response, and its maximum size.
 const LIMIT: Duration = Duration::from_secs(5);
 const LARGEST: usize = 8 << 20;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error(transparent)]
@@ -29,14 +29,14 @@ pub(crate) enum FetchError {
 }
 
 impl Upstream {
-    /// Gets a path that does not depend on what the URL's own path is: `/v1` at its end is left out.
+    /// Gets a path that is independent of the URL's path: a `/v1` at the URL's end is ignored.
     ///
     /// It counts neither as an attempt nor as a request in flight.
     pub(crate) async fn fetch(self: &Arc<Self>, path: &str) -> Result<(StatusCode, Bytes), FetchError> {
         timeout(LIMIT, self.try_fetch(path)).await.map_err(|_| FetchError::Timeout)?
     }
 
-    /// The same, where only an answer with status 200 will do.
+    /// The same, but only a response with status 200 is accepted.
     pub(crate) async fn fetch_ok(self: &Arc<Self>, path: &str) -> Result<Bytes, FetchError> {
         match self.fetch(path).await? {
             (StatusCode::OK, body) => Ok(body),

@@ -1,4 +1,4 @@
-//! An upstream: its connections, and how a request is sent to it.
+//! An upstream: its connections, and how requests are sent to it.
 
 mod body;
 mod connect;
@@ -35,7 +35,7 @@ use crate::program::{
     record::{Registrar, UpstreamMetrics},
 };
 
-/// Where requests are sent.
+/// An upstream with its state.
 pub(crate) struct Upstream {
     pub(crate) config: UpstreamConfig,
     pub(crate) metrics: UpstreamMetrics,
@@ -45,16 +45,16 @@ pub(crate) struct Upstream {
     in_flight: AtomicUsize,
     health: AtomicU8,
     started: Instant,
-    /// In which second after the start a failure was last written into the log.
+    /// The second after the start in which a failure was last logged.
     warned: AtomicU64,
-    /// What it turned out to be, where the configuration leaves it open.
+    /// The detected kind, if it is not configured.
     found: OnceLock<Kind>,
 }
 
-/// What the last probe said.
+/// The result of the last probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// There was none yet.
+    /// No probe so far.
     Unknown,
     Up,
     Down,
@@ -76,7 +76,7 @@ impl Upstream {
         })
     }
 
-    /// What it is, as far as that is known.
+    /// Its kind, if it is known.
     pub(crate) fn kind(&self) -> Kind {
         match self.config.kind {
             Kind::Auto => self.found.get().copied().unwrap_or_default(),
@@ -84,12 +84,12 @@ impl Upstream {
         }
     }
 
-    /// It turned out to be of this kind.
+    /// Stores its detected kind.
     pub(crate) fn found(&self, kind: Kind) {
         let _ = self.found.set(kind);
     }
 
-    /// How many requests of clients its engine has at the moment.
+    /// The number of clients' requests in its engine.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -102,7 +102,7 @@ impl Upstream {
         }
     }
 
-    /// A probe had this result.
+    /// Stores the result of a probe.
     pub(crate) fn probed(&self, up: bool) {
         let health = if up { Health::Up } else { Health::Down };
         let before = self.health.swap(health as u8, Ordering::Relaxed);
@@ -117,7 +117,7 @@ impl Upstream {
         }
     }
 
-    /// Writes a failure into the log, once a second at most: an upstream that is down fails every request.
+    /// Logs a failure, at most once a second: if an upstream is down, every request fails.
     pub(crate) fn warn(&self, failure: std::fmt::Arguments<'_>) {
         let now = self.started.elapsed().as_secs();
         if self.warned.swap(now, Ordering::Relaxed) != now {
@@ -125,7 +125,7 @@ impl Upstream {
         }
     }
 
-    /// Closes connections that nobody needs.
+    /// Closes idle connections.
     pub(crate) fn sweep(&self) {
         self.pool.sweep();
     }
@@ -135,22 +135,22 @@ impl Upstream {
         self.connector.connect().await.map(drop)
     }
 
-    /// A path of the client's as a path of the upstream's.
+    /// Converts a client's path to a path of the upstream.
     fn target(&self, path: &PathAndQuery) -> Result<PathAndQuery, http::uri::InvalidUri> {
         let base = &self.config.url.base_path;
-        // `OPTIONS *` is about the server, whatever the path.
+        // `OPTIONS *` is about the server, so it has no path.
         if base.is_empty() || path == "*" { Ok(path.clone()) } else { format!("{base}{path}").parse() }
     }
 }
 
-/// A request that this upstream has.
+/// A request in flight at this upstream.
 pub(crate) struct InFlight {
     upstream: Arc<Upstream>,
     counts: bool,
 }
 
 impl InFlight {
-    /// One that gives the engine work counts. What only reads does not: it keeps no model loaded.
+    /// Counts a request that gives work to the engine. Other requests do not keep a model loaded.
     pub(crate) fn new(upstream: &Arc<Upstream>, method: &Method) -> Self {
         let counts = *method == Method::POST;
         if counts {

@@ -1,4 +1,4 @@
-//! HTTP/2 connections, each for many requests at a time.
+//! HTTP/2 connections, each for many concurrent requests.
 
 use std::{
     pin::Pin,
@@ -14,33 +14,33 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::{stream::Stream, upload::Upload};
 
-/// A connection that says nothing is asked whether it is still there.
+/// A connection without data is pinged after this time.
 const PING: Duration = Duration::from_secs(20);
 
 /// The connections to one upstream.
 #[derive(Default)]
 pub(crate) struct Multiplexed {
     open: Mutex<Vec<Shared>>,
-    /// Held while one is opened, so that a burst of requests opens one and not hundreds.
+    /// Locked while a connection is opened, so that a burst of requests opens one and not hundreds.
     opening: tokio::sync::Mutex<()>,
 }
 
-/// A connection; as many requests use it as there are clones of `uses` beside this one.
+/// A connection. The number of requests that use it is the number of other clones of `uses`.
 struct Shared {
     sender: SendRequest<Upload>,
     uses: Uses,
 }
 
-/// Counts the requests of a connection by its clones, and tells the connection from others. In it is how many requests the
-/// upstream allows at a time.
+/// Counts the requests of a connection by its clones, and identifies the connection. Contains the number of concurrent requests that the upstream
+/// allows.
 pub(crate) type Uses = Arc<AtomicUsize>;
 
 impl Multiplexed {
-    /// A connection that has room for another request.
+    /// A connection that can take another request.
     pub(crate) fn take(&self) -> Option<(SendRequest<Upload>, Uses)> {
         let mut open = self.open();
         open.retain(|shared| !shared.sender.is_closed());
-        // Two are not requests: this list's, and the task's.
+        // Two clones are not requests: that of this list, and that of the task.
         let has_room = |shared: &&Shared| Arc::strong_count(&shared.uses) < shared.uses.load(Ordering::Relaxed) + 2;
         open.iter().find(has_room).map(|shared| (shared.sender.clone(), Arc::clone(&shared.uses)))
     }
@@ -58,7 +58,7 @@ impl Multiplexed {
         self.start(connect.await?).await.map_err(failed)
     }
 
-    /// Begins to speak HTTP/2.
+    /// Starts HTTP/2 on a connection.
     pub(crate) async fn start(&self, stream: Stream) -> hyper::Result<(SendRequest<Upload>, Uses)> {
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -67,7 +67,7 @@ impl Multiplexed {
             .await?;
         let uses = Uses::new(AtomicUsize::new(connection.current_max_send_streams()));
         let allowed = Arc::clone(&uses);
-        // Its requests are told what happens to it.
+        // Its requests report its errors.
         tokio::spawn(std::future::poll_fn(move |cx| {
             let ended = Pin::new(&mut connection).poll(cx).map(drop);
             allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
@@ -77,12 +77,12 @@ impl Multiplexed {
         Ok((sender, uses))
     }
 
-    /// Uses a connection no more, on which a request could not be sent.
+    /// Removes a connection on which a request could not be sent.
     pub(crate) fn forget(&self, uses: &Uses) {
         self.open().retain(|shared| !Arc::ptr_eq(&shared.uses, uses));
     }
 
-    /// Whether HTTP/2 was spoken with this upstream and is still.
+    /// Whether HTTP/2 is used with this upstream.
     pub(crate) fn is_spoken(&self) -> bool {
         !self.open().is_empty()
     }

@@ -1,8 +1,8 @@
-//! HTTP/1.1 connections that wait for their next request.
+//! Idle HTTP/1.1 connections.
 //!
-//! A connection is no task of its own: it is polled by the task of the request that has it, so that a piece of an answer
-//! goes from one socket to the other without changing threads, and a client that leaves takes the connection with it. While
-//! nobody has it, nobody polls it: whether the upstream has closed it is asked when it is taken.
+//! A connection has no task: it is polled by the task of the request that uses it, so that a piece of a response passes from one socket to the other
+//! without changing threads, and when a client disconnects, the connection is closed. An idle connection is not polled: whether the upstream has
+//! closed it is checked when it is taken.
 
 use std::{
     pin::Pin,
@@ -19,54 +19,54 @@ use super::{
     upload::Upload,
 };
 
-/// How many connections wait at most: more are closed.
+/// The maximum number of idle connections.
 const MAX_IDLE: usize = 256;
 
-/// How long a connection rests after a stream. llama-server says that it keeps a connection and closes it after each stream;
-/// what were sent before the end is seen would be lost.
+/// How long a connection is not used after a stream. llama-server announces that it keeps a connection and closes it after each stream; a request
+/// that is sent before the close is seen would be lost.
 const REST: Duration = Duration::from_millis(50);
 
-/// The most that a connection reads at a time. While it waits it keeps up to twice that, and hyper's own limit is 400 KB: idle connections
-/// made up most of the gateway's memory. The head of an answer has to fit into it.
+/// The read buffer of a connection. An idle connection keeps up to twice that. With hyper's default of 400 KB, idle connections were most of the
+/// gateway's memory. The head of a response must fit into it.
 const READ_BYTES: usize = 32 << 10;
 
-/// What polls a connection.
+/// The future that drives a connection.
 pub(crate) type Driver = Pin<Box<http1::Connection<TokioIo<Stream>, Upload>>>;
 
-/// A connection, and what drives it.
+/// A connection, and the future that drives it.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Upload>,
-    /// `None` once it has ended.
+    /// `None` after it has ended.
     pub(crate) driver: Option<Driver>,
     look: Look,
     usable_from: Instant,
 }
 
-/// The connections to one upstream that nobody uses at the moment.
+/// The idle connections to one upstream.
 pub(crate) struct Pool {
     idle: Mutex<Vec<Connection>>,
     keep_alive: Duration,
 }
 
 impl Connection {
-    /// Begins to speak HTTP/1.1.
+    /// Starts HTTP/1.1 on a connection.
     pub(crate) async fn start(stream: Stream) -> hyper::Result<Self> {
         let look = stream.look();
         let (sender, driver) = http1::Builder::new().max_buf_size(READ_BYTES).handshake(TokioIo::new(stream)).await?;
         Ok(Self { sender, driver: Some(Box::pin(driver)), look, usable_from: Instant::now() })
     }
 
-    /// Lets the connection do what it can; the answer's body and head come to whoever waits for them.
+    /// Polls the connection. The response's head and body go to their receivers.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
             && driver.as_mut().poll(cx).is_ready()
         {
-            // Dropping it tells what became of a request that it still had.
+            // Dropping it reports the failure to its request.
             self.driver = None;
         }
     }
 
-    /// Whether another request can be sent now.
+    /// Whether it can send another request.
     pub(crate) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
         self.look.closely();
         self.drive(cx);
@@ -79,7 +79,7 @@ impl Pool {
         Self { idle: Mutex::default(), keep_alive }
     }
 
-    /// An open connection, the one that was used last.
+    /// The open connection that was used last.
     pub(crate) fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
         let now = Instant::now();
         loop {
@@ -94,7 +94,7 @@ impl Pool {
         }
     }
 
-    /// Takes a connection back whose request is done, if it can have another.
+    /// Returns a connection after its request, if it can send another.
     pub(crate) fn put(&self, mut connection: Connection, streamed: bool, cx: &mut Context<'_>) {
         connection.drive(cx);
         if connection.driver.is_none() || !connection.sender.is_ready() {
@@ -107,7 +107,7 @@ impl Pool {
         }
     }
 
-    /// Closes the connections that have waited for too long, and those that the upstream has closed.
+    /// Closes connections that were idle for too long, and those that the upstream has closed.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         let mut cx = Context::from_waker(Waker::noop());
@@ -130,7 +130,7 @@ impl Pool {
     }
 }
 
-/// Waits for what a connection has to give, while driving it.
+/// Waits for a result of a connection, while driving it.
 pub(crate) async fn driven<T>(connection: &mut Connection, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     std::future::poll_fn(|cx| {
         connection.drive(cx);

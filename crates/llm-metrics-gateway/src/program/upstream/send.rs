@@ -1,4 +1,4 @@
-//! Sending a request: attempts, time-outs, and what failures mean.
+//! Sends requests: attempts, timeouts, and the meaning of failures.
 
 use std::{
     pin::{Pin, pin},
@@ -33,14 +33,14 @@ use crate::program::{
     serve::Interim,
 };
 
-/// How often a request is tried of which nothing was sent.
+/// The maximum number of attempts for a request of which nothing was sent.
 const ATTEMPTS: usize = 3;
 
-/// How much of a request that went nowhere is read after all, for what it asked for.
+/// How much of the body of a failed request is read, to find its model.
 const READ_ANYWAY: u64 = 1 << 20;
 const READ_ANYWAY_TIME: Duration = Duration::from_secs(1);
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     #[error(transparent)]
@@ -60,7 +60,7 @@ pub(crate) enum SendError {
 }
 
 impl SendError {
-    /// What the client gets.
+    /// The status for the client.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Connect(ConnectError::Timeout { .. }) | Self::HeadTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -70,7 +70,7 @@ impl SendError {
         }
     }
 
-    /// What it counts as.
+    /// The result of the attempt in the metrics.
     pub(crate) fn error_type(&self) -> ErrorType {
         match self {
             Self::Connect(ConnectError::Timeout { .. }) | Self::HeadTimeout(_) | Self::ClientTimeout(_) => {
@@ -82,20 +82,20 @@ impl SendError {
         }
     }
 
-    /// What it is that a connection has failed.
+    /// The meaning of an error of a connection.
     pub(super) fn broken(error: hyper::Error) -> Self {
         if error.is_parse() { Self::Invalid(error) } else { Self::Reset(error) }
     }
 }
 
-/// A way to the upstream.
+/// A connection for a request.
 enum Line {
     One(Box<Connection>),
     Two(http2::SendRequest<Upload>, Uses),
 }
 
 impl Upstream {
-    /// Sends a request, and waits for the head of the answer. Headers and path are the client's, the rest is done here.
+    /// Sends a request, and waits for the head of the response. Headers and path are the client's; the rest is set here.
     pub(crate) async fn send(
         self: &Arc<Self>,
         mut parts: Parts,
@@ -113,7 +113,7 @@ impl Upstream {
         let mut request = Request::from_parts(parts, upload);
         if let Some(interim) = interim {
             hyper::ext::on_informational(&mut request, move |answer| {
-                // To go on is said by this side, as soon as the upstream takes the body.
+                // This side sends `100 Continue`, when the upstream accepts the body.
                 if answer.status() != StatusCode::CONTINUE {
                     interim.send(answer.status(), answer.headers());
                 }
@@ -126,7 +126,7 @@ impl Upstream {
         Ok(self.answer(answer, transport, handle, in_flight).await)
     }
 
-    /// Sends a request of the gateway's own, which counts nowhere.
+    /// Sends a request of the gateway itself, which is not counted.
     pub(super) async fn ask(
         self: &Arc<Self>,
         request: Request<Source>,
@@ -140,7 +140,7 @@ impl Upstream {
         Ok((parts.status, UpstreamBody::new(incoming, transport, in_flight).settled().await))
     }
 
-    /// Tries until there is an answer, or until something was sent and there is none.
+    /// Tries until there is a response, or until something was sent and there is none.
     async fn tried(
         &self,
         mut request: Request<Upload>,
@@ -156,7 +156,7 @@ impl Upstream {
                 Err(error) => {
                     let refused = !matches!(error, ConnectError::Timeout { .. });
                     trying.ended(if refused { Attempt::Refused } else { Attempt::Timeout });
-                    // Which model nobody answers for is the first thing to know, and it stands in the body.
+                    // The model of the failed request is needed for the metrics, and is in the body.
                     Box::pin(read_anyway(request.into_body())).await;
                     return Err(error.into());
                 }
@@ -188,7 +188,7 @@ impl Upstream {
         }
     }
 
-    /// A connection: one that is open where `fresh` does not forbid it, else a new one.
+    /// A connection: an idle one, unless `fresh` forbids it, otherwise a new one.
     async fn line(&self, fresh: bool) -> Result<Line, ConnectError> {
         if let Some((sender, uses)) = self.multiplexed.take() {
             return Ok(Line::Two(sender, uses));
@@ -199,7 +199,7 @@ impl Upstream {
                 return Ok(Line::One(Box::new(connection)));
             }
         }
-        // Apart, since each request would carry the room that this takes.
+        // A separate future, because otherwise each request would need its memory.
         Box::pin(self.new_line()).await
     }
 
@@ -222,7 +222,7 @@ impl Upstream {
         ConnectError::Refused { address, source: std::io::Error::other(error) }
     }
 
-    /// Spells the address as the protocol wants it.
+    /// Formats the URI as the protocol requires.
     fn address(&self, request: &mut Request<Upload>, target: &PathAndQuery, http2: bool) {
         let url = &self.config.url;
         let mut uri = http::uri::Parts::default();
@@ -243,7 +243,7 @@ impl Upstream {
         }
     }
 
-    /// Sends the request over a connection, and waits for the head of the answer.
+    /// Sends the request on a connection, and waits for the head of the response.
     async fn head(
         &self,
         line: Line,
@@ -268,7 +268,7 @@ impl Upstream {
         }
     }
 
-    /// The clock of the head runs from the last piece of the request on.
+    /// The timeout of the head starts at the last piece of the request.
     async fn in_time(
         &self,
         answer: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>,
@@ -310,13 +310,13 @@ impl Upstream {
     }
 }
 
-/// Events, or lines.
+/// A stream of events or lines.
 fn is_stream(headers: &http::HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
     kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/x-ndjson")
 }
 
-/// An attempt under way. One that nobody ends was cancelled.
+/// An attempt in progress. If it is dropped, it counts as cancelled.
 struct Trying<'a>(Option<&'a UpstreamMetrics>);
 
 impl Trying<'_> {
@@ -336,7 +336,7 @@ impl Drop for Trying<'_> {
 }
 
 enum Failed {
-    /// Nothing was sent: here it is again.
+    /// Nothing was sent: returns the request.
     Unsent(Box<Request<Upload>>, hyper::Error),
     Reset(hyper::Error),
     Timeout(SendError),
@@ -351,7 +351,7 @@ impl Failed {
     }
 }
 
-/// Reads a body that nobody else will, so that the layer sees what was asked for.
+/// Reads a body that is not sent, so that the layer sees the request.
 async fn read_anyway(mut body: Upload) {
     let reading = async {
         let mut read = 0;

@@ -29,10 +29,9 @@ enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Has the next read that finds nothing ask the kernel itself whether the peer has closed.
+/// Makes the next read that would wait ask the kernel whether the peer has closed the connection.
 ///
-/// The runtime knows of a closed socket only once it has been told of it, which on a busy thread is some while after it
-/// happened: long enough to send a request into a connection that is gone.
+/// The runtime learns about a closed socket with a delay, which on a busy thread is long enough to send a request into a closed connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Look(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! What an answer tells about the caller's allowance.
+//! Quotas and throttling, as reported in responses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::Upstream;
 use crate::program::record::{Quota, Throttled};
 
-/// How much of a 429 is read for its reason.
+/// How much of a 429's body is read for its reason.
 const KEPT: usize = 4096;
 
-/// Takes the headers of an answer over into the metrics; a reader where its body has more to say.
+/// Records the headers of a response. Returns a reader if its body is needed, too.
 pub(super) fn observe(
     upstream: &Arc<Upstream>,
     status: StatusCode,
@@ -31,8 +31,8 @@ pub(super) fn observe(
         .then(|| Box::new(RejectionReader { upstream: Arc::clone(upstream), exhausted, kept: Vec::new() }))
 }
 
-/// The headers that tell how much of a quota there is, and how much of it is left: OpenAI's and Anthropic's. Names, since to spell
-/// them for each answer cost more than to look for them.
+/// The headers with the limit and the rest of a quota: OpenAI's and Anthropic's. `HeaderName`s, because building them for each response cost more
+/// than looking them up.
 type Told = [HeaderName; 2];
 
 static REQUESTS: [Told; 2] = [
@@ -57,12 +57,12 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Option<f64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// Whether nothing is left of some allowance, whatever it was.
+/// Whether any quota is used up.
 fn is_exhausted(headers: &HeaderMap) -> bool {
     REQUESTS.iter().chain(&TOKENS).any(|[_, left]| number(headers, left) == Some(0.0))
 }
 
-/// The share of an allowance that is left. Where an upstream tells several, the scarcest counts.
+/// The remaining share of a quota. If an upstream reports several, the lowest counts.
 fn remaining(headers: &HeaderMap, kind: Quota) -> Option<f64> {
     let ratio = |[limit, left]: &Told| {
         let (limit, left) = (number(headers, limit)?, number(headers, left)?);
@@ -75,14 +75,14 @@ fn remaining(headers: &HeaderMap, kind: Quota) -> Option<f64> {
     told.iter().filter_map(ratio).reduce(f64::min)
 }
 
-/// Seconds, or OpenAI's milliseconds. A date is not read: it would need a clock that is the upstream's.
+/// Seconds, or OpenAI's milliseconds. A date is ignored: it would need the upstream's clock.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number(header::RETRY_AFTER.as_str()))?;
     Duration::try_from_secs_f64(seconds).ok().filter(|wait| *wait <= Duration::from_secs(7 * 24 * 3600))
 }
 
-/// Reads why a request was turned away, and counts it once the answer has ended.
+/// Reads the reason of a 429, and counts it when the response has ended.
 pub(super) struct RejectionReader {
     upstream: Arc<Upstream>,
     exhausted: bool,
@@ -102,7 +102,7 @@ impl Drop for RejectionReader {
     }
 }
 
-/// Codes and types of OpenAI, Azure, Anthropic, Mistral, DashScope, DeepSeek and vLLM; the text of a message says nothing.
+/// Codes and types of OpenAI, Azure, Anthropic, Mistral, DashScope, DeepSeek and vLLM. The text of a message is ignored.
 fn reason(body: &[u8], exhausted: bool) -> Throttled {
     const QUOTA: [&str; 5] = ["quota", "rate_limit", "ratelimit", "rate limit", "throttling"];
     const OVERLOAD: [&str; 4] = ["overload", "capacity", "server_busy", "unavailable"];

@@ -1,4 +1,4 @@
-//! Requests that turn their connection into something else: WebSockets.
+//! Requests that upgrade their connection, such as WebSockets.
 
 use std::sync::Arc;
 
@@ -18,12 +18,11 @@ use super::{
 };
 use crate::program::{client_body::ClientBody, headers};
 
-/// Keeps something for as long as a tunnel is open.
+/// Keeps a value for as long as a tunnel is open.
 pub(crate) type Tunnel = Arc<dyn Send + Sync>;
 
 impl Upstream {
-    /// Sends a request to upgrade, over a connection of its own. Where the upstream agrees, bytes pass both ways from
-    /// then on, and nobody looks at them.
+    /// Sends an upgrade request on its own connection. If the upstream agrees, bytes pass in both directions from then on, and are not inspected.
     pub(crate) async fn upgrade(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
@@ -45,7 +44,7 @@ impl Upstream {
         let stream = TokioIo::new(self.connector.connect_http1().await?);
         let (mut sender, connection) = http1::handshake(stream).await.map_err(SendError::broken)?;
         let task = tokio::spawn(async move {
-            // What becomes of it is told to whoever waits for the answer.
+            // Its errors are reported to the request.
             let _ = connection.with_upgrades().await;
         });
         let abort = AbortOnDrop(task.abort_handle());
@@ -74,7 +73,7 @@ async fn pass<K>(client: OnUpgrade, upstream: OnUpgrade, kept: K) {
     if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
         let (mut client, mut upstream): (TokioIo<Upgraded>, TokioIo<Upgraded>) =
             (TokioIo::new(client), TokioIo::new(upstream));
-        // Whoever closes first has its say passed on; there is nothing else to tell about it.
+        // The end of one side ends the other; there is nothing else to report.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
     }
     drop(kept);

@@ -1,4 +1,4 @@
-//! The body of a request, on its way to the upstream.
+//! The body of a request to the upstream.
 
 use std::{
     pin::Pin,
@@ -23,18 +23,18 @@ pub(crate) struct Upload {
     progress: Arc<Progress>,
 }
 
-/// Where the bytes come from.
+/// The source of the bytes.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// From the client, past the layer.
+    /// From the client, through the layer.
     Measured(RequestBody<ClientBody>),
-    /// From the client.
+    /// From the client, without the layer.
     Plain(ClientBody),
-    /// From nowhere.
+    /// No body.
     Empty,
 }
 
-/// How far a body is, for whoever waits for the answer.
+/// The progress of a body, for the code that waits for the response.
 #[derive(Debug)]
 pub(crate) struct Progress {
     last: Mutex<Instant>,
@@ -50,12 +50,12 @@ impl Upload {
 }
 
 impl Progress {
-    /// When a piece of the body was last passed on.
+    /// When a piece of the body was last sent.
     pub(crate) fn last(&self) -> Instant {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether all of the body was passed on.
+    /// Whether the whole body was sent.
     pub(crate) fn is_done(&self) -> bool {
         self.done.load(Ordering::Relaxed)
     }
