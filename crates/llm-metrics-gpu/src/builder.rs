@@ -1,4 +1,4 @@
-//! Setting a collector up, and the handle that stops it.
+//! Settings of a collector, and the handle that stops it.
 
 use std::{
     fmt,
@@ -25,24 +25,24 @@ use crate::{
 
 /// How long [`GpuCollector`] waits for its thread when it is dropped.
 const STOP_WITHIN: Duration = Duration::from_millis(200);
-/// Below this the calls are a burden on the driver.
+/// Shorter periods would be a burden on the driver.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-/// Longer than anybody means, and short enough to reckon with.
+/// Longer than any sensible setting, and short enough for time arithmetic.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// A running collector. Dropping it stops it.
 ///
-/// It owns one thread, which sleeps inside the driver's wait for events. If that thread is stuck in a driver call it is left
-/// behind rather than waited for: once it gets to ask whether it is to stop, between two parts of a device, it makes no more
-/// calls than it takes to close the driver, and it publishes nothing more. Its gauges then stay as they were.
+/// It owns one thread, which sleeps inside the driver's wait for events. If the thread is stuck in a driver call, it is left behind instead of waited
+/// for. When the call returns, the thread sees that it must stop, between two parts of a device: it only closes the driver, and publishes nothing
+/// more. Its gauges then keep their values.
 ///
-/// One collector to a recorder: two would contradict each other, and errors would count twice.
+/// Use one collector per recorder: two would contradict each other, and errors would count twice.
 #[derive(Debug)]
 #[must_use = "dropping the collector stops it"]
 pub struct GpuCollector {
     control: Arc<Control>,
-    /// The channel is closed when the thread ends. Only whoever stops it receives; the lock makes the collector `Sync`.
+    /// The channel is closed when the thread ends. It has one receiver; the lock makes the collector `Sync`.
     thread: Option<(Thread, Mutex<Receiver<()>>)>,
 }
 
@@ -52,12 +52,12 @@ impl GpuCollector {
         GpuCollectorBuilder::default()
     }
 
-    /// Closes the driver and leaves it alone until [`resume`](Self::resume), and waits for that for at most `budget`. Says
-    /// whether the driver is closed; if it is not yet, because a call into it hangs, it will be once that returns.
+    /// Closes the driver and does not use it until [`resume`](Self::resume). Waits for at most `budget` until the driver is closed, and returns
+    /// whether it is. If a call into the driver hangs, it will be closed when that returns.
     ///
-    /// An open driver keeps a GPU from being reset, its MIG mode from being changed, and the driver from being unloaded: this
-    /// is for a server that is to go on meanwhile. `gpu_collector_up` is 0 while it is paused, and the gauges are NaN, those
-    /// of the device and `gpu_up` included: it is not known whether a device answers that is not asked.
+    /// An open driver prevents a GPU reset, a change of its MIG mode, and unloading the driver: pause the collector if the server should keep running
+    /// meanwhile. While it is paused, `gpu_collector_up` is 0, and the gauges are NaN, including `gpu_up`, because the state of the devices is
+    /// unknown.
     pub fn pause(&self, budget: Duration) -> bool {
         self.control.pause();
         self.wake();
@@ -76,7 +76,7 @@ impl GpuCollector {
         }
     }
 
-    /// Stops it and waits for at most `budget`. Says whether its thread has ended.
+    /// Stops it and waits for at most `budget`. Returns whether its thread has ended.
     pub fn stop(mut self, budget: Duration) -> bool {
         self.stop_within(budget)
     }
@@ -100,7 +100,7 @@ impl Drop for GpuCollector {
     }
 }
 
-/// Sets a [`GpuCollector`] up.
+/// Settings of a [`GpuCollector`].
 #[must_use = "a builder does nothing until `start`"]
 #[derive(Default)]
 pub struct GpuCollectorBuilder {
@@ -125,59 +125,56 @@ impl fmt::Debug for GpuCollectorBuilder {
 }
 
 impl GpuCollectorBuilder {
-    /// How often what changes fast is read: 1 s unless told otherwise, 100 ms at least and a day at most, like
-    /// all times here.
+    /// The period of reading values that change fast: 1 s by default. Like all times here, it is limited to 100 ms to one day.
     ///
-    /// The driver's own samples are drained in every tick, so that a longer period loses no peak as long as it is shorter
-    /// than the driver's ring, which holds some 15 s.
+    /// Every tick reads the driver's own samples, so a longer period loses no peak as long as it is shorter than the driver's ring, which holds about
+    /// 15 s.
     pub fn period(mut self, period: Duration) -> Self {
         self.intervals.fast = period.clamp(SHORTEST_PERIOD, LONGEST);
         self
     }
 
-    /// How often what changes slowly is read: 10 s unless told otherwise, 100 ms at least, and in no case more
-    /// often than once a period.
+    /// The period of reading values that change slowly: 10 s by default, at least 100 ms, and never shorter than the fast period.
     pub fn slow_period(mut self, period: Duration) -> Self {
         self.intervals.slow = period.clamp(SHORTEST_PERIOD, LONGEST);
         self
     }
 
-    /// For how long `gpu_utilization_max_ratio` holds a maximum: 60 s unless told otherwise. Longer than the interval of
-    /// scrapes, so that each peak is in one.
+    /// How long `gpu_utilization_max_ratio` holds a maximum: 60 s by default. Choose more than the scrape interval, so that each peak is in a scrape.
     pub fn max_window(mut self, window: Duration) -> Self {
         self.intervals.window = window.min(LONGEST);
         self
     }
 
-    /// How long to wait before the driver is tried again, at first and at most: 1 s and 60 s unless told otherwise.
+    /// The first and the longest pause before the driver is tried again: 1 s and 60 s by default.
     pub fn retry(mut self, first: Duration, most: Duration) -> Self {
         let first = first.clamp(SHORTEST_PAUSE, LONGEST);
         self.intervals.retry = (first, most.clamp(first, LONGEST));
         self
     }
 
-    /// How long after a device was lost it is looked for again: 30 s unless told otherwise.
+    /// The interval of looking for a lost device: 30 s by default.
     pub fn look_again(mut self, after: Duration) -> Self {
         self.intervals.look_again = after.clamp(SHORTEST_PAUSE, LONGEST);
         self
     }
 
-    /// Watches only the devices with these UUIDs, as an engine tells those that it uses.
+    /// Monitors only the devices with these UUIDs, such as those that an engine uses.
     pub fn only_uuids<I: IntoIterator<Item: Into<String>>>(mut self, uuids: I) -> Self {
         self.selection = Selection::uuids(uuids);
         self
     }
 
-    /// Watches only the devices that CUDA shows to this process, by `CUDA_VISIBLE_DEVICES`.
+    /// Monitors only the devices that CUDA shows to this process, by `CUDA_VISIBLE_DEVICES`.
     ///
-    /// Indices are resolved by bus address, and only if they are certain to mean what CUDA means: under
-    /// `CUDA_DEVICE_ORDER=PCI_BUS_ID`, or if all devices are of one model. Else all are watched, and a warning says so.
+    /// Indices are resolved by bus address, and only if they certainly mean the same as in CUDA: with `CUDA_DEVICE_ORDER=PCI_BUS_ID`, or if all
+    /// devices are of one model. Otherwise all devices are monitored, with a warning.
     pub fn only_cuda_visible(mut self) -> Self {
         self.selection = Selection::Cuda(CudaEnvironment::of_process());
         self
     }
 
-    /// The NVML library to load, or its folder. Unless told: `NVML_LIB_PATH`, then the usual places.
+    /// The NVML library to load, or its folder. By default: `NVML_LIB_PATH`, then the usual places.
     pub fn library_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.nvml = self.nvml.library_path(path);
         self
@@ -201,7 +198,7 @@ impl GpuCollectorBuilder {
         self
     }
 
-    /// Reads another source than the machine's own driver. What was set up for NVML here does not concern it.
+    /// Reads another source instead of the machine's own driver. The NVML settings here do not apply to it.
     pub fn source(mut self, source: impl GpuSource) -> Self {
         self.source = Some(Box::new(source));
         self
@@ -213,7 +210,7 @@ impl GpuCollectorBuilder {
         self
     }
 
-    /// Spells the names differently. A prefix takes the place of `gpu`: with `qwen_gpu`, `gpu_up` becomes `qwen_gpu_up`.
+    /// Spells the names differently. A prefix replaces `gpu`: with `qwen_gpu`, `gpu_up` becomes `qwen_gpu_up`.
     pub fn naming(mut self, naming: Naming) -> Self {
         self.naming = naming;
         self
@@ -227,8 +224,8 @@ impl GpuCollectorBuilder {
 
     /// Starts the collector's thread.
     ///
-    /// Neither fails nor waits for a device. Without a driver it says so once in the log, `gpu_collector_up` is 0, and the
-    /// driver is picked up when one appears.
+    /// This neither fails nor waits for a device. Without a driver it logs that once, `gpu_collector_up` is 0, and the driver is used as soon as it
+    /// appears.
     pub fn start(self) -> GpuCollector {
         let source = self.source.unwrap_or_else(|| Box::new(AutoSource::new(self.nvml, AmdSource::new())));
         let sink = Sink { recorder: self.recorder, naming: self.naming, constant_labels: self.constant_labels };
@@ -236,7 +233,7 @@ impl GpuCollectorBuilder {
         let sampler = Sampler::new(self.intervals, self.selection, sink, Arc::clone(&control));
         let (end, ended) = mpsc::channel();
         let spawned = thread::Builder::new().name("gpu-sampler".into()).spawn(move || {
-            // Says that the thread has ended, even by a panic: the last to be dropped, after the sampler.
+            // Signals that the thread has ended, even by a panic: dropped last, after the sampler.
             let _end: mpsc::Sender<()> = end;
             let mut sampler = sampler;
             if catch_unwind(AssertUnwindSafe(|| sampler.run(source))).is_err() {
@@ -244,7 +241,7 @@ impl GpuCollectorBuilder {
             }
         });
         let thread = spawned
-            .inspect_err(|error| tracing::warn!(%error, "no GPU metrics: the system gave no thread for them"))
+            .inspect_err(|error| tracing::warn!(%error, "no GPU metrics: the thread could not be spawned"))
             .ok()
             .map(|handle| (handle.thread().clone(), Mutex::new(ended)));
         GpuCollector { control, thread }

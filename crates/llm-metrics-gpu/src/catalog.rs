@@ -1,6 +1,6 @@
-//! Every GPU metric, once: the rows that name, describe and document what the collector publishes.
+//! Every GPU metric, once: the rows from which names, HELP and documentation are made.
 //!
-//! The rows are [`MetricDef`]s like those of the core crate, so that the same code prints them and binds their buckets:
+//! The rows are [`MetricDef`]s like those of the core crate, so the same code describes them and sets their buckets:
 //!
 //! ```
 //! use llm_metrics_gpu::catalog;
@@ -10,28 +10,28 @@
 //! assert!(catalog::all().any(|other| other.name == row.name));
 //! ```
 //!
-//! What a device does not support is absent from it, never 0.
+//! Metrics that a device does not support are absent, never 0.
 
 use llm_metrics::catalog::MetricDef;
 
-/// Seconds of one round over all devices: from microseconds on a fast driver to one that hangs.
+/// Seconds to read all devices once: from microseconds on a fast driver to a driver that hangs.
 pub const TICK_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The labels that every series of a device has.
 pub const DEVICE_LABELS: [&str; 2] = ["gpu", "gpu_uuid"];
 
-/// XIDs after which, by [NVIDIA's catalogue][1] of them, a device has to be reset, the machine restarted or support called: where
-/// they can be told, their series exist at 0 from the start, so that the first one shows as an increase.
+/// XIDs that, according to [NVIDIA's catalogue][1], require a reset of the device, a restart of the machine or support. If they can be detected,
+/// their series exist at 0 from the start, so that the first one is visible as an increase.
 ///
 /// [1]: https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
 pub const CRITICAL_XIDS: [u64; 19] =
     [46, 48, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 143, 150, 151, 155, 156, 158];
 
-/// XIDs that NVML does not deliver ([NVIDIA/DCGM#162](https://github.com/NVIDIA/DCGM/issues/162)): they are only in the kernel's log.
+/// XIDs that NVML does not deliver ([NVIDIA/DCGM#162](https://github.com/NVIDIA/DCGM/issues/162)): they are only in the kernel log.
 pub const KERNEL_LOG_XIDS: [u64; 3] = [79, 119, 120];
 
-/// XIDs after which a device does not answer, or takes tens of seconds to fail: it fell off the bus, or its firmware is stuck.
+/// XIDs after which a device does not answer, or needs tens of seconds to fail: it fell off the bus, or its firmware hangs.
 pub(crate) const LOST_BY_XIDS: [u64; 3] = KERNEL_LOG_XIDS;
 
 llm_metrics::catalogue! {
@@ -42,7 +42,7 @@ llm_metrics::catalogue! {
         UP = gauge("gpu_up", Count)["gpu", "gpu_uuid"];
     }
     "GPU: load" {
-        /// Share of time in which at least one kernel ran: the mean of the driver's samples since the last tick. It does not tell how much of the device the kernel used.
+        /// Share of time in which at least one kernel ran: the mean of the driver's samples since the last tick. It does not show how much of the device the kernel used.
         UTILIZATION = gauge("gpu_utilization_ratio", Ratio)["gpu", "gpu_uuid"].otel("hw.gpu.utilization");
         /// Maximum of the driver's utilisation samples over a window (60 s by default), so that peaks between two scrapes are visible.
         UTILIZATION_MAX = gauge("gpu_utilization_max_ratio", Ratio)["gpu", "gpu_uuid"];
@@ -54,7 +54,7 @@ llm_metrics::catalogue! {
         ENCODER = gauge("gpu_encoder_utilization_ratio", Ratio)["gpu", "gpu_uuid"];
         /// Share of time in which the video decoder was busy, over a period that the driver chooses.
         DECODER = gauge("gpu_decoder_utilization_ratio", Ratio)["gpu", "gpu_uuid"];
-        /// Share of time in which device memory was read or written. It does not tell how much memory is in use.
+        /// Share of time in which device memory was read or written. It does not show how much memory is in use.
         MEMORY_CONTROLLER = gauge("gpu_memory_controller_utilization_ratio", Ratio)["gpu", "gpu_uuid"];
         /// Share of time in which a multiprocessor had a warp assigned, averaged over all of them. Hopper and later.
         SM_ACTIVE = gauge("gpu_sm_active_ratio", Ratio)["gpu", "gpu_uuid"];
@@ -157,7 +157,7 @@ pub fn label_values(row: &MetricDef, label: &str) -> Option<&'static [&'static s
     entry.map(|(.., values)| *values)
 }
 
-/// The start of a metric's name, a label, and the closed set of its values.
+/// The prefix of a metric's name, a label, and the closed set of its values.
 const LABEL_VALUES: &[(&str, &str, &[&str])] = &[
     ("gpu_power_watts", "reading", &["instant", "average_1s", "driver"]),
     ("gpu_power_limit_watts", "kind", &["enforced", "default", "max"]),

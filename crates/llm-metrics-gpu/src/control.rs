@@ -1,4 +1,4 @@
-//! What the collector's handle tells its thread, and what it learns from it.
+//! The state that the collector's handle and its thread share.
 
 use std::{
     sync::{
@@ -37,24 +37,23 @@ impl Control {
         self.resumed.store(true, Ordering::Release);
     }
 
-    /// Whether the collector was resumed since this was last asked: a pause may be over before the thread has seen it. One that
-    /// it has seen cuts its next wait short, too, which does no harm.
+    /// Whether the collector was resumed since the last call: a pause may be over before the thread has seen it. A pause that the thread has seen
+    /// shortens its next wait, too, which does no harm.
     pub(crate) fn take_resumed(&self) -> bool {
         self.resumed.swap(false, Ordering::AcqRel)
     }
 
-    /// To be asked for nothing for a while, with the driver closed.
+    /// Pauses: the driver is closed and not used.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
     }
 
-    /// Whether a session is to end as soon as it can, without another call for a reading.
+    /// Whether a session must end as soon as possible, without another call for a reading.
     pub(crate) fn ends_session(&self) -> bool {
         self.is_stopped() || self.is_paused()
     }
 
-    /// Nobody waits any more: what is published now would be of a collector that is gone, and could overwrite the values of
-    /// the one that replaced it.
+    /// The collector is gone: values that are published now could overwrite those of the collector that replaced it.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
     }
@@ -63,15 +62,15 @@ impl Control {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Says that the driver is open from now on, until what is returned is dropped.
+    /// The driver is open until the returned guard is dropped.
     pub(crate) fn driver_opens(&self) -> DriverIsOpen<'_> {
         *self.lock() = true;
         DriverIsOpen(self)
     }
 
-    /// Waits for at most `budget` until the driver is closed. Says whether it is.
+    /// Waits for at most `budget` until the driver is closed. Returns whether it is.
     pub(crate) fn wait_until_closed(&self, budget: Duration) -> bool {
-        // A budget that is beyond reckoning is a day, as elsewhere.
+        // A longer budget is limited to a day, as elsewhere.
         let until = Instant::now() + budget.min(Duration::from_secs(24 * 3600));
         let mut open = self.lock();
         while *open {
@@ -89,7 +88,7 @@ impl Control {
     }
 }
 
-/// The time in which the driver is open. It ends by a drop, so that a source that panics ends it too.
+/// The time in which the driver is open. Ends when dropped, so even a panic in a source ends it.
 pub(crate) struct DriverIsOpen<'a>(&'a Control);
 
 impl Drop for DriverIsOpen<'_> {

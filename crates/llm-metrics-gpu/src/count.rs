@@ -1,30 +1,29 @@
-//! A driver's count, which may fall back, as one that does not.
+//! Converts a driver's count, which may decrease, to a counter.
 
 use std::time::Instant;
 
 use llm_metrics::catalog::Unit;
 
-/// The sum of what a driver's count has risen by.
+/// The sum of the increases of a driver's count.
 ///
-/// It begins with the driver's own figure: a restart of this process is then no jump, and what a device has collected over
-/// its life is not forgotten. A reading that is below the last one, or further above it than a device can count, may be wrong:
-/// what happens next decides.
+/// It starts with the driver's own value, so a restart of this process is not a jump, and counts over a device's lifetime are kept. A reading that is
+/// lower than the last one, or higher than a device can count, may be wrong: the following readings decide.
 #[derive(Debug, Default)]
 pub(crate) struct RisingCount {
-    /// The highest reading since the count last began, and when that was.
+    /// The highest reading since the count last started, and its time.
     last: Option<(u64, Instant)>,
     total: u64,
-    /// The device was away: its count may have begun anew, wherever that stands by now.
+    /// The device was away: its count may have started again, at any value.
     interrupted: bool,
     suspect: Option<Suspect>,
 }
 
-/// A reading that is only believed if the next one bears it out.
+/// A reading that is only accepted if the next one confirms it.
 #[derive(Clone, Copy, Debug)]
 enum Suspect {
-    /// The count began anew.
+    /// The count started again.
     Restart,
-    /// The count stands there, further up than it can have risen.
+    /// The count is at this value, which is higher than possible.
     Jump(u64, Instant),
 }
 
@@ -38,7 +37,7 @@ impl RisingCount {
         self.interrupted = true;
     }
 
-    /// Takes a reading in, of a count that rises by no more than `most` a second. Says whether it can be.
+    /// Adds a reading of a count that increases by at most `most` per second. Returns whether it is plausible.
     pub(crate) fn take(&mut self, now: Instant, count: u64, most: f64) -> bool {
         let possible = |from: u64, at: Instant| {
             let seconds = now.saturating_duration_since(at).as_secs_f64();
@@ -47,7 +46,7 @@ impl RisingCount {
         let Some((last, at)) = self.last else { return self.accept(now, count, count) };
         if count < last {
             return if !self.can_have_restarted(count, last) {
-                // Less than it was (ROCm/amdsmi#115): nothing is counted until it is above where it was.
+                // A lower reading (ROCm/amdsmi#115): nothing is counted until it is above the previous value.
                 self.suspect = None;
                 true
             } else if matches!(self.suspect, Some(Suspect::Restart)) {
@@ -65,8 +64,7 @@ impl RisingCount {
         false
     }
 
-    /// One that begins anew begins at 0, and while the device is there it does so only when somebody clears it: soon after that
-    /// it is far below where it was.
+    /// A count starts again at 0. While the device is present, this only happens when it is cleared: soon after that it is far lower than before.
     const fn can_have_restarted(&self, count: u64, last: u64) -> bool {
         self.interrupted || count < last.div_ceil(2)
     }
@@ -78,12 +76,12 @@ impl RisingCount {
     }
 }
 
-/// How fast a device of this decade can count, by unit.
+/// The highest plausible rate of a count, by unit.
 pub(crate) const fn most_per_second(unit: Unit) -> f64 {
     match unit {
         Unit::Joules => 100_000.0,
         Unit::Bytes => 1e14,
-        // Time passes at one second a second.
+        // Time passes at one second per second.
         Unit::Seconds => 1.01,
         _ => 1e9,
     }

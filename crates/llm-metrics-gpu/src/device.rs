@@ -1,4 +1,4 @@
-//! What is published of one device: gauges that do not go stale, and counters that keep rising.
+//! The published state of one device: gauges that do not become stale, and counters that never decrease.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,17 +16,17 @@ use crate::{
     source::{ErrorKind, GpuIdentity, Part, Readings, Series, Value},
 };
 
-/// How many kinds of XID a device has series for.
+/// The maximum number of XIDs with a series per device.
 const XIDS: usize = 32;
-/// What the rest are counted as.
+/// The value for all other XIDs.
 const OTHER: &str = "other";
 
-/// A device's series. It outlives sessions, so that counters rise on after a driver was loaded anew.
+/// A device's series. It outlives sessions, so that counters continue after a driver was loaded again.
 pub(crate) struct Device {
     identity: GpuIdentity,
     labels: [Label; 2],
     state: State,
-    /// This loss was counted; the next one counts when the device has answered in between.
+    /// This loss was counted; the next one counts after the device has answered in between.
     loss_counted: bool,
     denial_reported: bool,
     gauges: HashMap<Series, GaugeSlot>,
@@ -37,14 +37,14 @@ pub(crate) struct Device {
     round: u64,
 }
 
-/// What is known of whether a device answers.
+/// Whether a device answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing: it was found, and not read yet. Nothing is published.
+    /// Unknown: it was found, but not read yet. Nothing is published.
     Unread,
     Up,
     Lost,
-    /// It is not asked, because the collector is paused.
+    /// It is not read, because the collector is paused.
     Unknown,
 }
 
@@ -67,7 +67,7 @@ struct Xid {
 }
 
 impl Device {
-    /// A device of which nothing was read yet.
+    /// A device that was not read yet.
     pub(crate) fn new(identity: GpuIdentity, window: Duration) -> Self {
         Self {
             labels: [Label::new("gpu", identity.index.to_string()), Label::new("gpu_uuid", identity.uuid.clone())],
@@ -88,7 +88,7 @@ impl Device {
         self.identity.index
     }
 
-    /// The time of the last utilisation sample that was taken in.
+    /// The time of the last utilisation sample that was used.
     pub(crate) const fn since(&self) -> u64 {
         self.load.since()
     }
@@ -101,13 +101,13 @@ impl Device {
         self.state == State::Lost
     }
 
-    /// Whether this loss was not counted yet. It is then.
+    /// Whether this loss was not counted yet. After this call, it is.
     pub(crate) const fn is_newly_lost(&mut self) -> bool {
         !std::mem::replace(&mut self.loss_counted, true)
     }
 
-    /// The driver has it, by this name: it may have given it another number, or be another version, since it was last seen.
-    /// Whether it answers is another question.
+    /// The driver has found it under this identity: its index or version may have changed since it was last seen. Whether it answers is not known
+    /// yet.
     pub(crate) fn found(&mut self, identity: GpuIdentity, sink: &Sink) {
         if self.identity == identity {
             return;
@@ -115,7 +115,7 @@ impl Device {
         self.mark_stale();
         sink.gauge(&catalog::INFO, &self.info_labels()).set(0.0);
         if self.identity.index != identity.index {
-            // Not 0: what was under this number is well, or will be told under another.
+            // Not 0: the device with this index works, or will be reported under another one.
             sink.gauge(&catalog::UP, &self.labels).set(f64::NAN);
             if self.state != State::Up {
                 self.state = State::Unread;
@@ -126,7 +126,7 @@ impl Device {
         self.renew(sink);
     }
 
-    /// It was read. Says whether it was lost before.
+    /// It was read. Returns whether it was lost before.
     pub(crate) fn answered(&mut self, sink: &Sink) -> bool {
         let before = std::mem::replace(&mut self.state, State::Up);
         self.loss_counted = false;
@@ -136,12 +136,12 @@ impl Device {
         before == State::Lost
     }
 
-    /// It is gone: every gauge becomes NaN, once.
+    /// It is lost: every gauge becomes NaN, once.
     pub(crate) fn lost(&mut self, sink: &Sink) {
         self.leave(State::Lost, sink);
     }
 
-    /// It is not asked any more: every gauge becomes NaN, whether it answers included.
+    /// It is no longer read: every gauge becomes NaN, including whether it answers.
     pub(crate) fn unknown(&mut self, sink: &Sink) {
         if self.state != State::Unread {
             self.leave(State::Unknown, sink);
@@ -157,7 +157,7 @@ impl Device {
         }
     }
 
-    /// Publishes what was read of a part, and makes NaN of what was not.
+    /// Publishes the readings of a part, and sets values that are missing to NaN.
     pub(crate) fn apply(&mut self, part: Part, readings: &Readings, sink: &Sink, metrics: &CollectorMetrics) {
         self.round += 1;
         for &(series, value) in &readings.values {
@@ -192,7 +192,7 @@ impl Device {
                 tracing::warn!(
                     gpu = self.index(),
                     uuid = self.identity.uuid,
-                    "this process may not read all of this GPU, whose figures are incomplete: the whole of one with MIG needs root"
+                    "this process has no permission to read all of this GPU, so its values are incomplete: with MIG, root is required"
                 );
             }
         }
@@ -213,7 +213,7 @@ impl Device {
         }
     }
 
-    /// Counts an error that the driver reported. Says whether it is the first of its kind.
+    /// Counts an error that the driver reported. Returns whether it is the first of its kind.
     pub(crate) fn xid(&mut self, xid: u64, sink: &Sink) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let known = xid.to_string();
@@ -231,7 +231,7 @@ impl Device {
         first
     }
 
-    /// Registers every series anew, and says again what each said.
+    /// Registers every series again, with its last value.
     pub(crate) fn renew(&mut self, sink: &Sink) {
         for (series, slot) in &mut self.gauges {
             if !slot.value.is_nan() {
@@ -283,14 +283,14 @@ impl Device {
             round,
         });
         if slot.value.is_nan() {
-            // It may have been away for long enough to be thrown out.
+            // It may have been idle for long enough to be removed by the recorder.
             slot.handle = register(&self.labels);
         }
         (slot.value, slot.part, slot.round) = (value, part, round);
         slot.handle.set(value);
     }
 
-    /// Takes a driver's count in. Says whether it can be.
+    /// Adds a reading of a driver's count. Returns whether it is plausible.
     fn count(&mut self, series: Series, count: u64, per_unit: u64, now: Instant, sink: &Sink) -> bool {
         let labels = &self.labels;
         let slot = self.counters.entry(series).or_insert_with(|| {
@@ -331,7 +331,7 @@ impl GaugeSlot {
 }
 
 impl CounterSlot {
-    /// The total, not what was added: to say it twice, as a collector that is started anew does, changes nothing.
+    /// Sets the total instead of adding, so that repeating it, as a restarted collector does, changes nothing.
     fn publish(&self) {
         self.handle.absolute(self.count.total() / self.per_unit);
     }

@@ -7,45 +7,45 @@ use std::{
 
 use crate::source::{Ring, Sample};
 
-/// How long the ring may be silent before the gauge is trusted instead: the ring of an idle device goes dark.
+/// How long the ring may have no new samples before the gauge is used instead: the ring of an idle device stops.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long before the ring's clock is thought to have been set back, so that all samples look old.
+/// After this time, the ring's clock is assumed to have been set back, which makes all samples look old.
 const RESYNC: Duration = Duration::from_secs(30);
-/// No two samples are further apart; a larger step is the driver's clock being set.
+/// Two samples are never further apart; a larger step means that the driver's clock was set.
 const STEP: u64 = 4_000_000;
 
-/// What a tick adds.
+/// The result of a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Load {
-    /// The mean since the last tick; nothing if there is no figure at all.
+    /// The mean since the last tick; `None` without any reading.
     pub(crate) mean: Option<f64>,
     /// The maximum within the window.
     pub(crate) max: Option<f64>,
-    /// Whole seconds of busy time that are to be published now.
+    /// Whole seconds of busy time to publish now.
     pub(crate) busy_seconds: u64,
-    /// Samples that no device can have.
+    /// Implausible samples.
     pub(crate) implausible: usize,
 }
 
-/// Follows one device.
+/// Tracks one device.
 ///
-/// Busy time is the sum of each sample times its distance from the one before. What is below a second is carried to the
-/// next tick, so that nothing is lost between two scrapes.
+/// Busy time is the sum over the samples of utilisation times the time since the previous sample. Fractions of a second are carried over to the next
+/// tick, so that nothing is lost between two scrapes.
 #[derive(Debug)]
 pub(crate) struct LoadMeter {
     window: Duration,
     last_sample: u64,
     last_tick: Option<Instant>,
-    /// How long the ring has been silent, and how much of that has not been accounted for.
+    /// How long the ring has had no new samples, and how much of that time is not accounted for.
     silent: Duration,
     uncounted: Duration,
-    /// Whether the whole ring is asked for, and for how long it had been silent when it last was.
+    /// Whether the whole ring is read, and for how long it had been silent when that was last done.
     anew: bool,
     asked_anew: Duration,
-    /// Microseconds that the gauge has accounted for while the ring was silent: not to be counted again.
+    /// Microseconds that the gauge has accounted for while the ring was silent: must not be counted again.
     covered: u64,
     busy_micros: f64,
-    /// The maxima of the window, falling: the first is the window's.
+    /// The maxima of the window, in descending order: the first one is the window's.
     maxima: VecDeque<(Instant, f64)>,
 }
 
@@ -65,19 +65,19 @@ impl LoadMeter {
         }
     }
 
-    /// The timestamp from which on samples are wanted: that of the last one, or 0 for all that there are.
+    /// The timestamp after which samples are needed: that of the last one, or 0 for all.
     pub(crate) const fn since(&self) -> u64 {
         if self.anew { 0 } else { self.last_sample }
     }
 
-    /// The device was away: time passed that nobody saw.
+    /// The device was away: this time cannot be measured.
     pub(crate) fn interrupt(&mut self) {
         (self.last_sample, self.last_tick) = (0, None);
         self.heard();
         self.maxima.clear();
     }
 
-    /// Takes in what a tick found.
+    /// Adds the readings of a tick.
     pub(crate) fn take(&mut self, now: Instant, gauge: Option<f64>, ring: &Ring) -> Load {
         let elapsed = self.last_tick.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.last_tick = Some(now);
@@ -108,7 +108,7 @@ impl LoadMeter {
         load
     }
 
-    /// Whether the ring, asked for anew, still ends where it did: the device is idle, and its clock is the same.
+    /// Whether the ring, when read completely, still has the same end: the device is idle, and its clock was not set.
     fn is_known(&mut self, samples: &[Sample]) -> bool {
         let newest = samples.iter().map(|sample| sample.timestamp).max();
         let known = self.anew && newest == Some(self.last_sample);
@@ -125,7 +125,7 @@ impl LoadMeter {
         let (mut weighted, mut total) = (0.0, 0.0);
         let mut samples = samples.to_vec();
         samples.sort_by_key(|sample| sample.timestamp);
-        // The first batch is history from before this collector, good only to begin from.
+        // The first batch is from before this collector, and only used as a start.
         let first = self.last_sample == 0;
         for sample in &samples {
             let step = sample.timestamp.saturating_sub(self.last_sample);
@@ -152,7 +152,7 @@ impl LoadMeter {
         (total > 0.0).then(|| weighted / total)
     }
 
-    /// Nothing new in the ring: soon the gauge stands in, and after a while the ring is read from its beginning again.
+    /// The ring has no new samples: soon the gauge replaces it, and after a while the ring is read completely.
     fn wait(&mut self, elapsed: Duration, gauge: Option<f64>) {
         self.silent += elapsed;
         self.uncounted += elapsed;

@@ -1,15 +1,15 @@
-//! What a device of this decade can say, by unit.
+//! Plausible values, by unit.
 
 use llm_metrics::catalog::Unit;
 
-/// The value, if it is one; drivers use the largest integers for "unknown".
+/// The value, if it is plausible; drivers use the largest integers for "unknown".
 pub(crate) fn plausible(unit: Unit, value: f64) -> Option<f64> {
     const ROUNDING: f64 = 0.01;
     let range = match unit {
-        // A quotient of two counters may come out a little above.
+        // A quotient of two counters may be slightly above 1.
         Unit::Ratio if value > 1.0 && value <= 1.0 + ROUNDING => return Some(1.0),
         Unit::Ratio => 0.0..=1.0,
-        // A machine may stand in the cold.
+        // A machine may be outdoors.
         Unit::Celsius => -100.0..=250.0,
         Unit::Watts => 0.0..=100_000.0,
         Unit::Hertz => 0.0..=1e11,

@@ -1,10 +1,10 @@
-//! Which devices are watched.
+//! The selection of devices.
 
 use std::collections::HashSet;
 
 use crate::source::{Enumeration, GpuIdentity};
 
-/// Which of the devices that a driver has are watched.
+/// Which devices of a driver are monitored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Selection {
     #[default]
@@ -16,7 +16,7 @@ pub(crate) enum Selection {
 /// The variables by which CUDA chooses and orders devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CudaEnvironment {
-    /// `CUDA_VISIBLE_DEVICES`; nothing is "all", empty is "none".
+    /// `CUDA_VISIBLE_DEVICES`; unset means all, empty means none.
     pub(crate) visible: Option<String>,
     /// `CUDA_DEVICE_ORDER`.
     pub(crate) order: Option<String>,
@@ -29,11 +29,11 @@ impl CudaEnvironment {
     }
 }
 
-/// What was chosen.
+/// The result of a selection.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) gpus: Vec<GpuIdentity>,
-    /// Why that may not be what was meant.
+    /// Why the selection may not be what was meant.
     pub(crate) warning: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Selection {
             Self::Cuda(environment) => environment.choose(found),
         };
         if chosen.gpus.is_empty() && there > 0 {
-            chosen.warning = Some(format!("no GPU is watched: none of the {there} that are there was asked for"));
+            chosen.warning = Some(format!("no GPU is monitored: none of the {there} GPUs was selected"));
         }
         chosen
     }
@@ -66,8 +66,7 @@ impl Selection {
 fn choose_uuids(uuids: &[String], found: Vec<GpuIdentity>) -> Chosen {
     let is = |gpu: &GpuIdentity, uuid: &String| gpu.uuid.eq_ignore_ascii_case(uuid);
     let absent: Vec<_> = uuids.iter().filter(|uuid| !found.iter().any(|gpu| is(gpu, uuid))).cloned().collect();
-    let warning =
-        (!absent.is_empty()).then(|| format!("GPUs that were asked for are not there: {}", absent.join(", ")));
+    let warning = (!absent.is_empty()).then(|| format!("selected GPUs are missing: {}", absent.join(", ")));
     Chosen { gpus: found.into_iter().filter(|gpu| uuids.iter().any(|uuid| is(gpu, uuid))).collect(), warning }
 }
 
@@ -106,7 +105,7 @@ impl CudaEnvironment {
 const GPU: &str = "GPU-";
 const MIG: &str = "MIG-";
 
-/// The indices of a list; none if one is there twice.
+/// The indices of a list; `None` if one occurs twice.
 fn indices<'a>(entries: impl Iterator<Item = &'a str>) -> Vec<u64> {
     let mut indices = Vec::new();
     for index in entries.map_while(leading_number) {
@@ -118,7 +117,7 @@ fn indices<'a>(entries: impl Iterator<Item = &'a str>) -> Vec<u64> {
     indices
 }
 
-/// As `strtoul` reads one: a sign may come first, and anything may follow.
+/// Parses like `strtoul`: a sign may come first, and any text may follow.
 fn leading_number(entry: &str) -> Option<u64> {
     let digits = entry.strip_prefix('+').unwrap_or(entry);
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
@@ -129,7 +128,7 @@ fn by_indices(found: &Enumeration, indices: &[u64]) -> Vec<GpuIdentity> {
     indices.iter().map_while(|index| by_index(found, *index).cloned()).collect()
 }
 
-/// The n-th device by bus address. While one is missing the driver's own numbers, which follow the bus too, are safer.
+/// The n-th device by bus address. While one is missing, the driver's own indices, which also follow the bus, are safer.
 fn by_index(found: &Enumeration, index: u64) -> Option<&GpuIdentity> {
     if found.missing > 0 {
         return found.found.iter().find(|gpu| u64::from(gpu.index) == index);
@@ -163,7 +162,7 @@ fn by_uuid(gpus: &[GpuIdentity], entry: &str) -> Option<(String, GpuIdentity)> {
 }
 
 fn by_mig_uuid(gpus: &[GpuIdentity], entry: &str) -> Option<(String, GpuIdentity)> {
-    // The older way to name a MIG device: `MIG-GPU-<uuid>/<instance>/<instance>`.
+    // The older form of a MIG device's name: `MIG-GPU-<uuid>/<instance>/<instance>`.
     if let Some((uuid, _)) = entry.strip_prefix(MIG).and_then(|rest| rest.split_once('/')) {
         let gpu = gpus.iter().find(|gpu| gpu.uuid.eq_ignore_ascii_case(uuid))?;
         return Some((entry.to_ascii_lowercase(), gpu.clone()));

@@ -1,4 +1,4 @@
-//! From rows and labels to the handles of a recorder.
+//! Handles of a recorder, by row and labels.
 
 use std::cell::Cell;
 
@@ -9,10 +9,10 @@ use crate::{catalog, source::ErrorKind};
 
 const METADATA: Metadata<'static> = Metadata::new("llm_metrics_gpu", Level::INFO, Some("llm_metrics_gpu"));
 
-/// Where series are registered: a recorder that was handed in, or the global one.
+/// The recorder in which series are registered: a given one, or the global one.
 ///
-/// Handles are registered anew from time to time: one from before a recorder was installed, or of a series that the
-/// recorder has thrown out as idle, is dead and does not say so.
+/// Handles are registered again from time to time: a handle from before a recorder was installed, or of a series that the recorder has removed as
+/// idle, records nothing and does not report that.
 pub(crate) struct Sink {
     pub(crate) recorder: Option<Box<dyn Recorder + Send + Sync>>,
     pub(crate) naming: Naming,
@@ -49,14 +49,14 @@ impl Sink {
     }
 }
 
-/// A counter of our own. Its total outlives the recorder that it was told to, so that one that is installed later gets it.
+/// A counter with its own total, which outlives the recorder: a recorder that is installed later gets the total, too.
 pub(crate) struct PersistentCounter {
     handle: Counter,
     total: Cell<u64>,
 }
 
 impl PersistentCounter {
-    /// One that is at 0, and shows.
+    /// A counter that is at 0, and on the page.
     pub(crate) fn new(handle: Counter) -> Self {
         handle.increment(0);
         Self { handle, total: Cell::new(0) }
@@ -67,14 +67,14 @@ impl PersistentCounter {
         self.handle.increment(times);
     }
 
-    /// Goes on with another handle. Where that is of the same series as before this changes nothing.
+    /// Continues with another handle. If it belongs to the same series, this changes nothing.
     pub(crate) fn renew(&mut self, handle: Counter) {
         handle.absolute(self.total.get());
         self.handle = handle;
     }
 }
 
-/// A gauge of our own, which can be told to another recorder again.
+/// A gauge with its own value, which can be set in another recorder again.
 struct PersistentGauge {
     handle: Gauge,
     value: f64,
@@ -102,7 +102,7 @@ const DEVICE_STATES: [&str; 3] = ["found", "missing", "denied"];
 /// The collector's metrics about itself.
 pub(crate) struct CollectorMetrics {
     up: PersistentGauge,
-    /// Nothing until there was a first look for devices, or a first success: a time of 0 would be fifty years ago.
+    /// `None` until the first search for devices, or the first success: a time of 0 would be fifty years ago.
     devices: Option<[PersistentGauge; 3]>,
     last_success: Option<PersistentGauge>,
     pub(crate) tick: Histogram,
@@ -111,7 +111,7 @@ pub(crate) struct CollectorMetrics {
 }
 
 impl CollectorMetrics {
-    /// Registers all of them, each counter at 0.
+    /// Registers all of them, with counters at 0.
     pub(crate) fn register(sink: &Sink) -> Self {
         Self {
             up: PersistentGauge::new(sink.gauge(&catalog::COLLECTOR_UP, &[]), 0.0),
@@ -123,7 +123,7 @@ impl CollectorMetrics {
         }
     }
 
-    /// Registers all of them anew, and says again what each said.
+    /// Registers all of them again, with their last values.
     pub(crate) fn renew(&mut self, sink: &Sink) {
         self.up.renew(sink.gauge(&catalog::COLLECTOR_UP, &[]));
         for (state, gauge) in DEVICE_STATES.iter().zip(self.devices.iter_mut().flatten()) {
@@ -139,7 +139,7 @@ impl CollectorMetrics {
         }
     }
 
-    /// Whether the driver works. Says whether that is news.
+    /// Sets whether the driver works. Returns whether that changed.
     pub(crate) fn set_up(&mut self, up: bool) -> bool {
         let value = if up { 1.0 } else { 0.0 };
         let news = self.up.value != value;
@@ -147,7 +147,7 @@ impl CollectorMetrics {
         news
     }
 
-    /// How many devices are found, missing, and denied.
+    /// Sets how many devices are found, missing, and denied.
     pub(crate) fn set_devices(&mut self, numbers: [usize; 3], sink: &Sink) {
         let gauges = self
             .devices
@@ -157,12 +157,12 @@ impl CollectorMetrics {
         }
     }
 
-    /// There is no driver that could tell.
+    /// There is no driver that could report it.
     pub(crate) fn devices_are_unknown(&mut self) {
         self.devices.iter_mut().flatten().for_each(|gauge| gauge.set(f64::NAN));
     }
 
-    /// Nothing is read, and that is as it should be: nothing here grows old.
+    /// Nothing is read, on purpose: no value becomes stale.
     pub(crate) fn pause(&mut self) {
         self.set_up(false);
         self.devices_are_unknown();

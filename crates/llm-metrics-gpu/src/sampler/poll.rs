@@ -1,4 +1,4 @@
-//! A tick: every device is read once.
+//! A tick: reads every device once.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -58,7 +58,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Notes how long a tick took.
+    /// Records the duration of a tick.
     pub(crate) fn took(&self, took: Duration) {
         self.metrics.tick.record(took.as_secs_f64());
         if took > SLOW_TICK {
@@ -73,7 +73,7 @@ impl Sampler {
         parts: usize,
         now: Instant,
     ) -> Result<(), ReadError> {
-        // First, since it tells whether the device answers.
+        // First, because it shows whether the device answers.
         self.read_part(watched, Part::Fast, session, now)?;
         if self.control.ends_session() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What was said in the log, so that it is said once.
+//! What was already logged, so that it is logged once.
 
 use std::mem;
 
@@ -12,7 +12,7 @@ pub(super) struct Reported {
 }
 
 impl Reported {
-    /// The driver works, from now on or again.
+    /// The driver works.
     pub(super) fn up(&mut self, gpus: usize, missing: usize) {
         self.down = None;
         if missing == 0 {
@@ -25,14 +25,14 @@ impl Reported {
     pub(super) fn down(&mut self, error: &SourceError, worked: bool) {
         let news = self.down.as_ref().map(mem::discriminant) != Some(mem::discriminant(error));
         if news && !worked && matches!(error, SourceError::NoLibrary { .. }) {
-            tracing::info!(%error, "no GPU metrics for now; a driver will be picked up when one appears");
+            tracing::info!(%error, "no GPU metrics for now; a driver will be used when one appears");
         } else if news {
             tracing::warn!(%error, "no GPU metrics for now; trying again from time to time");
         }
         self.down = Some(error.clone());
     }
 
-    /// Something is not as it was asked for.
+    /// A setting has not the intended effect.
     pub(super) fn selection(&mut self, warning: String) {
         if self.selection.as_ref() != Some(&warning) {
             tracing::warn!("{warning}");
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::tests::support::logged;
 
-    /// The level and the beginning of the message of what is said.
+    /// The level and the beginning of a log message.
     fn said(what: impl FnOnce(&mut Reported)) -> Vec<String> {
         let lines = logged(|| what(&mut Reported::default()));
         lines.iter().map(|line| line.split([';', '(', '=']).next().unwrap_or_default().to_owned()).collect()

@@ -1,4 +1,4 @@
-//! Which devices a session watches: the first look for them, and the looks for those that are missing.
+//! The devices that a session monitors: the first search, and searches for missing devices.
 
 use std::{
     collections::btree_map::Entry,
@@ -13,16 +13,16 @@ use crate::{
     source::{Enumeration, ErrorKind, GpuIdentity, GpuSession, SourceError},
 };
 
-/// How long it takes at most until what could not be read once, and does not change, is read again.
+/// The longest time after which a constant value that could not be read is read again.
 const LONGEST_FACTS_PAUSE: Duration = Duration::from_secs(3600);
 
-/// What a session watches.
+/// The devices that a session monitors.
 pub(crate) struct Generation {
     pub(super) watched: Vec<Watched>,
-    /// What the last look said of devices that do not answer, and that may not be read.
+    /// The number of devices that did not answer, and of those without permission, at the last search.
     missing: usize,
     denied: usize,
-    /// How many were lost after that look.
+    /// The number of devices that were lost after that search.
     lost_since: usize,
     looks: u32,
     look_at: Instant,
@@ -32,11 +32,11 @@ pub(super) struct Watched {
     pub(super) uuid: String,
     pub(super) index: u32,
     pub(super) lost: bool,
-    /// Nothing was read yet: everything is, at once.
+    /// Nothing was read yet: everything is read now.
     pub(super) fresh: bool,
     pub(super) slow_part: usize,
     pub(super) slow_at: Instant,
-    /// When what does not change is read again, if it could not be.
+    /// When constant values that could not be read are read again.
     pub(super) facts: Backoff,
 }
 
@@ -45,7 +45,7 @@ impl Generation {
         Self { watched: Vec::new(), missing: 0, denied: 0, lost_since: 0, looks: 0, look_at }
     }
 
-    /// How many looks for a missing device there were in vain.
+    /// The number of unsuccessful searches for a missing device.
     pub(super) const fn looks(&self) -> u32 {
         self.looks
     }
@@ -60,7 +60,7 @@ impl Generation {
 }
 
 impl Sampler {
-    /// Looks for devices for the first time in a session.
+    /// Searches for devices for the first time in a session.
     pub(crate) fn begin(&mut self, session: &mut dyn GpuSession, now: Instant) -> Result<Generation, SourceError> {
         let mut generation = Generation::new(now + self.intervals.look_again);
         let found = session.enumerate()?;
@@ -69,7 +69,7 @@ impl Sampler {
         }
         let (there, missing) = (found.found.len(), found.missing);
         self.admit(found, &mut generation, session, now);
-        // One that was well when the last session ended may not be there in this one.
+        // A device that worked when the last session ended may be missing in this one.
         let mut lost = 0;
         for (uuid, device) in &mut self.devices {
             if !generation.watched.iter().any(|watched| watched.uuid == *uuid) {
@@ -91,7 +91,7 @@ impl Sampler {
         Ok(generation)
     }
 
-    /// The driver answers: a device could be read, or there is none to read.
+    /// The driver answers: a device could be read, or there is no device.
     pub(super) fn works(&mut self, generation: &Generation) {
         self.worked = true;
         if self.metrics.set_up(true) {
@@ -99,7 +99,7 @@ impl Sampler {
         }
     }
 
-    /// Looks for devices that are missing, from time to time, and for new ones where that costs nothing.
+    /// Searches for missing devices from time to time, and for new ones if that costs nothing.
     pub(super) fn look_again(
         &mut self,
         generation: &mut Generation,
@@ -124,7 +124,7 @@ impl Sampler {
         if self.control.ends_session() {
             return Ok(());
         }
-        // One that is not found is lost, without a call to it that may take long to fail.
+        // A device that is not found is lost, without a call to it that may take long to fail.
         let watched = generation.watched.iter().filter(|watched| !watched.lost);
         let gone = watched.filter(|watched| !found.found.iter().any(|gpu| gpu.uuid == watched.uuid));
         for uuid in gone.map(|watched| watched.uuid.clone()).collect::<Vec<_>>() {
@@ -147,13 +147,13 @@ impl Sampler {
             device.lost(&self.sink);
             if device.is_newly_lost() {
                 self.metrics.error(ErrorKind::GpuLost, 1);
-                tracing::warn!(gpu = device.index(), uuid, "a GPU is lost; looking out for it");
+                tracing::warn!(gpu = device.index(), uuid, "a GPU is lost; searching for it");
             }
         }
         self.count_devices(generation);
     }
 
-    /// Takes in what a look for devices found: new devices, and lost ones that are there again.
+    /// Applies the result of a search: new devices, and lost ones that are back.
     fn admit(&mut self, found: Enumeration, generation: &mut Generation, session: &dyn GpuSession, now: Instant) {
         (generation.missing, generation.denied, generation.lost_since) = (found.missing, found.denied, 0);
         if found.denied > 0 {
@@ -199,7 +199,7 @@ impl Sampler {
         }
     }
 
-    /// Publishes how many devices there are, and counts those that are missing and that nobody knows the name of.
+    /// Publishes the number of devices, and counts missing ones without a known name.
     pub(super) fn count_devices(&mut self, generation: &Generation) {
         let missing = self.missing(generation);
         self.metrics.set_devices([generation.found(), missing, generation.denied], &self.sink);
@@ -208,8 +208,8 @@ impl Sampler {
         self.unknown_missing = unknown;
     }
 
-    /// How many devices are to be expected and do not answer. A driver does not tell the names of those that it cannot reach;
-    /// where UUIDs were asked for they are known.
+    /// The number of expected devices that do not answer. A driver does not report the names of devices that it cannot reach; if UUIDs were
+    /// configured, they are known.
     fn missing(&self, generation: &Generation) -> usize {
         match &self.selection {
             Selection::Uuids(uuids) => uuids.len().saturating_sub(generation.found()),

@@ -1,4 +1,4 @@
-//! AMD's GPUs, through the files that the `amdgpu` kernel driver shows under `/sys`. No library is needed.
+//! AMD's GPUs, through the files of the `amdgpu` kernel driver under `/sys`. No library is needed.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +16,10 @@ const AMD: &str = "0x1002";
 
 /// AMD's GPUs, through sysfs.
 ///
-/// There is no ring of samples to drain: utilisation is the figure of the moment, once a tick, and a peak between two
-/// ticks is not seen. A device that sleeps is left asleep; its gauges are NaN meanwhile. There is no count of energy: the driver
-/// has none among these files.
+/// There is no ring of samples: utilisation is the current value once per tick, and a peak between two ticks is not seen. A sleeping device is not
+/// woken; its gauges are NaN meanwhile. There is no energy metric, because the driver has no such file.
 ///
-/// Not tried on a device yet, only on a made-up directory tree.
+/// Not tested on a real device yet, only on a simulated directory tree.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AmdSource {
@@ -34,7 +33,7 @@ impl AmdSource {
         Self::at("/sys")
     }
 
-    /// A source that reads a tree of files like that of `/sys`.
+    /// A source that reads a directory tree like that of `/sys`.
     #[must_use]
     pub fn at(sysfs: impl Into<PathBuf>) -> Self {
         Self { sysfs: sysfs.into() }
@@ -44,11 +43,11 @@ impl AmdSource {
         !self.cards().is_empty()
     }
 
-    /// The numbers and folders of the cards. A number stays with its card when another one leaves.
+    /// The indices and folders of the cards. A card keeps its index when another one disappears.
     fn cards(&self) -> BTreeMap<u32, PathBuf> {
         let drm = fs::read_dir(self.sysfs.join("class/drm")).into_iter().flatten().flatten();
         let cards = drm.filter_map(|entry| {
-            // Its connectors are `card1-DP-1` and the like.
+            // Connectors have names such as `card1-DP-1`.
             let number = entry.file_name().to_str()?.strip_prefix("card")?.parse().ok()?;
             Some((number, fs::canonicalize(entry.path().join("device")).ok()?))
         });
@@ -81,7 +80,7 @@ struct Session<'source> {
 struct Card {
     folder: PathBuf,
     sensors: Option<PathBuf>,
-    /// The folders whose links lie between the slot and the device: its own, and those of the bridges on the card.
+    /// The folders of the links between the slot and the device: its own, and those of the bridges on the card.
     links: Vec<PathBuf>,
 }
 
@@ -93,7 +92,7 @@ impl GpuSession for Session<'_> {
         let ids: Vec<_> = cards.values().filter_map(|folder| text(folder, "unique_id")).collect();
         self.cards.clear();
         for (index, folder) in cards {
-            // An id that two have, such as one of zeroes, tells nobody apart.
+            // An id that two devices have, such as all zeros, identifies neither.
             let id = text(&folder, "unique_id").filter(|id| ids.iter().filter(|other| *other == id).count() == 1);
             let address = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let sensors = fs::read_dir(folder.join("hwmon")).into_iter().flatten().flatten().next();
@@ -111,7 +110,7 @@ impl GpuSession for Session<'_> {
         Ok(Enumeration::new(found, 0))
     }
 
-    /// A card that was not there comes with a folder.
+    /// A new card has a new folder.
     fn has_changed(&mut self) -> bool {
         let cards = self.source.cards();
         cards.len() != self.cards.len()
@@ -122,7 +121,7 @@ impl GpuSession for Session<'_> {
         let Some(card) = self.cards.get(&index).filter(|card| card.folder.is_dir()) else {
             return Err(ReadError::Lost);
         };
-        // To read most of these files would wake it.
+        // Reading most of these files would wake it.
         if text(&card.folder, "power/runtime_status").as_deref() == Some("suspended") {
             return Ok(());
         }
@@ -150,11 +149,11 @@ impl Card {
         self.file("mem_busy_percent", Series::new(&catalog::MEMORY_CONTROLLER, &[]), 100.0, out);
         self.file("mem_info_vram_used", Series::new(&catalog::MEMORY_USED, &[]), 1.0, out);
         self.file("mem_info_vram_total", Series::new(&catalog::MEMORY_TOTAL, &[]), 1.0, out);
-        // The graphics translation table: what an APU has beyond its carve-out.
+        // The graphics translation table: the memory of an APU beyond its carve-out.
         self.file("mem_info_gtt_used", Series::new(&catalog::SYSTEM_MEMORY_USED, &[]), 1.0, out);
         self.file("mem_info_gtt_total", Series::new(&catalog::SYSTEM_MEMORY_TOTAL, &[]), 1.0, out);
-        // Microwatts. Which of the two there is depends on the generation; the driver does not say over how long it averages.
-        // None at all is what the second die of an MI250 says, whose power is in the figure of the first.
+        // Microwatts. Which of the two exists depends on the generation; the driver does not report the averaging period.
+        // Neither exists for the second die of an MI250, whose power is included in that of the first.
         let draw = |name| self.value::<f64>(name).filter(|microwatts| *microwatts > 0.0);
         if let Some(microwatts) = draw("power1_input") {
             out.gauge(Series::new(&catalog::POWER, &[("reading", "instant")]), microwatts / 1e6);
@@ -174,7 +173,7 @@ impl Card {
         self.link("current", out);
     }
 
-    /// Millidegrees of the sensors, by name. What has no `edge`, as an MI300, has `junction` for the whole.
+    /// Millidegrees of the sensors, by name. A device without `edge`, such as an MI300, has `junction` for the whole.
     fn temperatures(
         &self,
         file: &str,
@@ -235,12 +234,12 @@ impl Card {
 
 type Labels = &'static [(&'static str, &'static str)];
 
-/// Of the whole, of its hottest spot, and of its memory.
+/// Of the device, of its hottest spot, and of its memory.
 const SENSORS: [Labels; 3] = [&[("sensor", "gpu")], &[("sensor", "junction")], &[("sensor", "memory")]];
 const LIMITS: [Labels; 3] = [&[("kind", "gpu_max")], &[("kind", "junction_max")], &[("kind", "mem_max")]];
 
-/// The device's own folder, and those of the bridges above it. A card has a switch inside, whose link to the device is the best
-/// there is; that of the slot is further up, and the narrowest is what data go through.
+/// The device's own folder, and those of the bridges above it. A card has an internal switch, whose link to the device is always fast; the link of
+/// the slot is further up, and is the narrowest on the data path.
 fn links_of(device: &Path) -> Vec<PathBuf> {
     const PCI_BRIDGE: &str = "0x0604";
     let is_bridge = |folder: &&Path| text(folder, "class").is_some_and(|class| class.starts_with(PCI_BRIDGE));
@@ -248,7 +247,7 @@ fn links_of(device: &Path) -> Vec<PathBuf> {
     [device].into_iter().chain(bridges).map(Path::to_path_buf).collect()
 }
 
-/// The generation of a link whose speed reads like `16.0 GT/s PCIe`.
+/// The generation of a link with a speed such as `16.0 GT/s PCIe`.
 fn generation(speed: &str) -> Option<f64> {
     let speeds = ["2.5", "5.0", "8.0", "16.0", "32.0", "64.0"];
     let at = speeds.iter().position(|known| speed.split_whitespace().next() == Some(known))?;

@@ -1,4 +1,4 @@
-//! Whatever is in this machine.
+//! The driver of this machine, of any vendor.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::{
 };
 use crate::backoff::Backoff;
 
-/// How soon the other driver is looked for again, at first and at most.
+/// The first and the longest pause between searches for the other driver.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// NVIDIA's driver where there is one that has a GPU, else AMD's: what a collector uses when it is told nothing.
+/// NVIDIA's driver if it has a GPU, otherwise AMD's: the default source.
 ///
-/// NVIDIA's is asked for anew each time that a session begins, and from time to time while AMD's is in use, so that it may
-/// appear later; likewise AMD's while NVIDIA's has no GPU. Where neither is there, the error is the one about NVIDIA's.
+/// NVIDIA's is tried again at the beginning of each session, and from time to time while AMD's is in use, so that it may appear later; likewise AMD's
+/// while NVIDIA's has no GPU. If there is neither, the error is that of NVIDIA's.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AutoSource {
@@ -63,7 +63,7 @@ impl GpuSource for AutoSource {
     }
 }
 
-/// A session that ends when there is something better.
+/// A session that ends when a better driver appears.
 struct SecondChoice<'a> {
     session: &'a mut dyn GpuSession,
     better: &'a dyn Fn() -> bool,

@@ -23,59 +23,59 @@ pub use scripted::{Script, ScriptedGpu, ScriptedSource};
 
 pub(crate) use readings::Value;
 
-/// A vendor's driver. Open: implement it for a driver that this crate does not know. A method that is added later has a default.
+/// A vendor's driver. The trait is not sealed: implement it for a driver that this crate does not support. Methods that are added later will have a
+/// default.
 pub trait GpuSource: Send + 'static {
-    /// Opens the driver, hands a session to `body`, and closes the driver when that returns.
+    /// Opens the driver, passes a session to `body`, and closes the driver when that returns.
     ///
     /// # Errors
-    /// When the driver cannot be opened; `body` has then not run.
+    /// If the driver cannot be opened; `body` has then not run.
     fn session(&mut self, body: &mut dyn FnMut(&mut dyn GpuSession)) -> Result<(), SourceError>;
 }
 
-/// A driver that is open. A trait to be implemented, as [`GpuSource`] is.
+/// An open driver. The trait is not sealed, like [`GpuSource`].
 pub trait GpuSession {
-    /// Looks for devices. Called at the beginning, and again from time to time while one is missing.
+    /// Searches for devices. Called at the beginning, and from time to time while one is missing.
     ///
     /// # Errors
-    /// When the driver as a whole does not answer. A device that does not is only [`missing`](Enumeration::missing).
+    /// If the whole driver does not answer. A single device that does not answer is [`missing`](Enumeration::missing).
     fn enumerate(&mut self) -> Result<Enumeration, SourceError>;
 
-    /// In how many parts the slow facts are read.
+    /// The number of parts in which slow values are read.
     fn slow_parts(&self) -> usize {
         1
     }
 
-    /// Reads a part of the device with that index.
+    /// Reads a part of the device with this index.
     ///
     /// # Errors
-    /// When the device is lost, or the driver as a whole. A single fact that cannot be read is no error here.
+    /// If the device or the whole driver is lost. A single value that cannot be read is not an error.
     fn read(&mut self, index: u32, part: Part, out: &mut Readings) -> Result<(), ReadError>;
 
-    /// The XIDs that mean that the device with that index is broken, of those that this session would hear of: their series
-    /// exist from the beginning. A driver that has no XIDs has none.
+    /// The XIDs that mean that the device with this index is broken, as far as this session can detect them: their series exist from the beginning. A
+    /// driver without XIDs returns none.
     fn critical_xids(&self, _index: u32) -> Vec<u64> {
         Vec::new()
     }
 
-    /// Whether there may be devices that the last look did not find, as far as that is known without a call into the driver.
-    /// Asked from time to time while none is missing.
+    /// Whether there may be devices that the last search did not find, as far as that is known without a call into the driver. Called from time to
+    /// time while none is missing.
     fn has_changed(&mut self) -> bool {
         false
     }
 
-    /// Whether it is time to end this session and begin another: a driver that is to be preferred has appeared. Asked after
-    /// each tick.
+    /// Whether this session should end and another begin, because a preferred driver has appeared. Called after each tick.
     fn superseded(&mut self) -> bool {
         false
     }
 
-    /// Whether the driver can be reopened. Asked before a session that works for some devices is ended for the sake of one
-    /// that stays lost; the answer must not take long.
+    /// Whether the driver can be reopened. Called before a session with working devices is ended because another device stays lost; it must not
+    /// block.
     fn reopen(&mut self) -> Reopen {
         Reopen::Ready
     }
 
-    /// Sleeps for `at_most`, or until something happens to a device.
+    /// Sleeps for `at_most`, or until a device has an event.
     fn wait(&mut self, at_most: Duration) -> Option<GpuEvent> {
         thread::park_timeout(at_most);
         None
@@ -86,23 +86,23 @@ pub trait GpuSession {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reopen {
-    /// It can, as far as is known.
+    /// Yes, as far as is known.
     Ready,
-    /// It is being tried: ask again.
+    /// The check is running: call again.
     Pending,
-    /// It cannot: keep the current session.
+    /// No: keep the current session.
     Refused,
 }
 
-/// The devices that were found.
+/// The result of a search for devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Enumeration {
     /// The devices that answer.
     pub found: Vec<GpuIdentity>,
-    /// How many there are that do not.
+    /// The number of devices that do not answer.
     pub missing: usize,
-    /// How many there are that this process may not read.
+    /// The number of devices that this process has no permission to read.
     pub denied: usize,
 }
 
@@ -114,13 +114,13 @@ impl Enumeration {
     }
 }
 
-/// What identifies a device.
+/// The identity of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GpuIdentity {
-    /// The driver's number for it: the label `gpu`. It may change at a reboot.
+    /// The driver's index: the label `gpu`. It may change at a reboot.
     pub index: u32,
-    /// The identity that never changes: the label `gpu_uuid`.
+    /// The permanent identity: the label `gpu_uuid`.
     pub uuid: String,
     /// The product's name.
     pub name: String,
@@ -128,21 +128,21 @@ pub struct GpuIdentity {
     pub pci_bus_id: String,
     /// The driver's version.
     pub driver_version: String,
-    /// The newest CUDA that the driver serves; empty where that says nothing.
+    /// The newest CUDA version that the driver supports; empty if that does not apply.
     pub cuda_version: String,
     /// The UUIDs of its MIG devices.
     pub mig_uuids: Vec<String>,
 }
 
 impl GpuIdentity {
-    /// A device of which only this is known.
+    /// A device with only these facts.
     #[must_use]
     pub fn new(index: u32, uuid: impl Into<String>) -> Self {
         Self { index, uuid: uuid.into(), ..Self::default() }
     }
 }
 
-/// Something that happened to a device.
+/// An event of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GpuEvent {
@@ -153,9 +153,9 @@ pub enum GpuEvent {
         /// Its number in NVIDIA's catalogue of XIDs.
         xid: u64,
     },
-    /// Events cannot be waited for at the moment; the source tries again by itself.
+    /// Waiting for events fails at the moment; the source tries again.
     WaitFailed {
-        /// What it is counted as.
+        /// The kind of error to count.
         kind: ErrorKind,
     },
 }
@@ -212,11 +212,9 @@ pub enum SourceError {
         symbol: &'static str,
     },
     /// All devices are lost.
-    #[error(
-        "every GPU is lost; if this is a container, `systemctl daemon-reload` on the host may have taken them away"
-    )]
+    #[error("every GPU is lost; if this is a container, `systemctl daemon-reload` on the host may have removed them")]
     AllLost,
-    /// Anything else.
+    /// Any other failure.
     #[error("the GPU driver failed: {detail}")]
     Failed {
         /// The message of the library.
@@ -272,7 +270,7 @@ kinds! {
     VersionMismatch = "version_mismatch",
     /// This process has no permission to read something.
     Permission = "permission",
-    /// A device was lost, or was not answering when it was first looked for. Counted once per loss.
+    /// A device was lost, or did not answer at the first search. Counted once per loss.
     GpuLost = "gpu_lost",
     /// A call failed unexpectedly.
     CallFailed = "call_failed",

@@ -1,4 +1,4 @@
-//! What a source reports of one device.
+//! The values that a source reports for one device.
 
 use std::{
     hash::{Hash, Hasher},
@@ -9,18 +9,18 @@ use llm_metrics::catalog::MetricDef;
 
 use super::ErrorKind;
 
-/// One series of a device: a row of the catalogue, and the labels that it has beside the device's own.
+/// One series of a device: a row of the catalogue, and its labels other than those of the device.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Series {
     /// The row of [`catalog`](crate::catalog).
     pub row: &'static MetricDef,
-    /// The labels beside `gpu` and `gpu_uuid`.
+    /// The labels other than `gpu` and `gpu_uuid`.
     pub labels: &'static [(&'static str, &'static str)],
 }
 
 impl Series {
-    /// A series with labels of its own.
+    /// A series with these labels.
     #[must_use]
     pub const fn new(row: &'static MetricDef, labels: &'static [(&'static str, &'static str)]) -> Self {
         Self { row, labels }
@@ -42,15 +42,15 @@ impl Hash for Series {
     }
 }
 
-/// A part of what is known of a device; each has its own rhythm.
+/// A part of a device's values; each part has its own period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
-    /// What does not change while the device is there: read once.
+    /// Constant values: read once.
     Static,
-    /// What changes all the time: read in every tick.
+    /// Values that change fast: read in every tick.
     Fast,
-    /// A share of what changes slowly. The shares are spread over the slow period, so that no tick has to read them all.
+    /// A part of the slow values. The parts are spread over the slow period, so that no tick reads all of them.
     Slow(usize),
 }
 
@@ -58,7 +58,7 @@ pub enum Part {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// When it was taken, in microseconds of a clock of the driver's choosing: only differences mean something.
+    /// When it was taken, in microseconds of the driver's clock: only differences have a meaning.
     pub timestamp: u64,
     /// Share of time in which a kernel ran.
     pub utilization: f64,
@@ -72,16 +72,16 @@ impl Sample {
     }
 }
 
-/// What the driver's ring of samples had to say.
+/// The content of the driver's ring of samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Ring {
-    /// This device has none.
+    /// This device has no ring.
     #[default]
     Unsupported,
-    /// Nothing that is newer than [`Readings::since`].
+    /// No samples after [`Readings::since`].
     Empty,
-    /// What is newer than [`Readings::since`], oldest first.
+    /// The samples after [`Readings::since`], oldest first.
     New(Vec<Sample>),
 }
 
@@ -91,7 +91,7 @@ pub(crate) enum Value {
     Count { count: u64, per_unit: u64 },
 }
 
-/// When a tick began, by its own time and by the machine's.
+/// When a tick began, by its own clock and by the machine's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tick {
     now: Instant,
@@ -99,16 +99,16 @@ pub(crate) struct Tick {
 }
 
 impl Tick {
-    /// The time of this moment, which is later than that of the tick by what was read in it before.
+    /// The current time, which is later than that of the tick by the reads before.
     pub(crate) fn clock(self) -> Instant {
         self.now + self.began.elapsed()
     }
 }
 
-/// Collects what a source reads of one device in one tick.
+/// Collects the values of one device in one tick.
 ///
-/// A source reports what it has and leaves out what it has not: a gauge that is left out of a part that had it before
-/// becomes NaN, and one that never was reported never exists.
+/// A source reports the values that it has and leaves out the others: a gauge that is missing from a part that had it before becomes NaN, and one
+/// that was never reported does not exist.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Readings {
@@ -152,30 +152,30 @@ impl Readings {
         self.tick
     }
 
-    /// The timestamp of the last utilisation sample that was taken in; 0 if there was none.
+    /// The timestamp of the last utilisation sample that was used; 0 if there was none.
     #[must_use]
     pub const fn since(&self) -> u64 {
         self.since
     }
 
-    /// Reports a gauge, in the unit of its row. A value that no device can have is dropped and counted.
+    /// Reports a gauge, in the unit of its row. An implausible value is dropped and counted.
     pub fn gauge(&mut self, series: Series, value: f64) {
         self.values.push((series, Value::Gauge(value)));
     }
 
-    /// Reports the driver's own count, of which `per_unit` make one of the row's unit: 1,000 for millijoules.
+    /// Reports the driver's own count, of which `per_unit` are one unit of the row: 1,000 for millijoules.
     ///
-    /// It may fall back, as it does when a driver is loaded anew: what is published only rises.
+    /// It may decrease, for example when a driver is loaded again: the published counter never does.
     pub fn count(&mut self, series: Series, count: u64, per_unit: u64) {
         self.values.push((series, Value::Count { count, per_unit: per_unit.max(1) }));
     }
 
-    /// Reports the load: the driver's gauge (a ratio), where it has one, and its ring of samples.
+    /// Reports the load: the driver's gauge (a ratio), if it has one, and its ring of samples.
     pub fn utilization(&mut self, gauge: Option<f64>, ring: Ring) {
         self.utilization = Some((gauge, ring));
     }
 
-    /// Counts something that could not be read.
+    /// Counts a value that could not be read.
     pub fn failed(&mut self, kind: ErrorKind) {
         self.failures.push(kind);
     }

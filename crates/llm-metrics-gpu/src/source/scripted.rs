@@ -1,4 +1,4 @@
-//! A source that says what it is told, for tests of what stands on the collector.
+//! A source with scripted values, for tests of code that uses the collector.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::catalog::CRITICAL_XIDS;
 
-/// What a [`ScriptedSource`] says; clones share it, so that a test can change it while the collector runs.
+/// The values of a [`ScriptedSource`]. Clones share them, so that a test can change them while the collector runs.
 ///
 /// ```
 /// use llm_metrics_gpu::{GpuCollector, catalog, source::{GpuIdentity, Script, ScriptedGpu, Series}};
@@ -52,12 +52,12 @@ impl Script {
         self.lock().gpus = gpus;
     }
 
-    /// Makes the driver fail as a whole, or work again.
+    /// Makes the whole driver fail, or work again.
     pub fn fail(&self, fault: Option<SourceError>) {
         self.lock().fault = fault;
     }
 
-    /// Makes something happen to a device.
+    /// Triggers an event of a device.
     pub fn push(&self, event: GpuEvent) {
         self.lock().events.push_back(event);
     }
@@ -67,7 +67,7 @@ impl Script {
     }
 }
 
-/// What a scripted device says in every tick.
+/// The values of a scripted device in every tick.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ScriptedGpu {
@@ -80,13 +80,13 @@ pub struct ScriptedGpu {
 }
 
 impl ScriptedGpu {
-    /// A device that says nothing yet.
+    /// A device without values.
     #[must_use]
     pub fn new(identity: GpuIdentity) -> Self {
         Self { identity, ..Self::default() }
     }
 
-    /// Whether it has fallen off the bus.
+    /// Whether it is lost.
     #[must_use]
     pub fn lost(mut self, lost: bool) -> Self {
         self.lost = lost;
@@ -100,21 +100,21 @@ impl ScriptedGpu {
         self
     }
 
-    /// Adds a count of the driver's, of which `per_unit` make one of the row's unit.
+    /// Adds a count of the driver, of which `per_unit` are one unit of the row.
     #[must_use]
     pub fn count(mut self, series: Series, count: u64, per_unit: u64) -> Self {
         self.counts.push((series, count, per_unit));
         self
     }
 
-    /// Sets the load: the driver's gauge, and its ring of samples where it has one.
+    /// Sets the load: the driver's gauge, and its ring of samples if it has one.
     #[must_use]
     pub fn utilization(mut self, gauge: Option<f64>, ring: Option<Vec<Sample>>) -> Self {
         self.utilization = Some((gauge, ring));
         self
     }
 
-    /// Adds something that cannot be read.
+    /// Adds an error for a value that cannot be read.
     #[must_use]
     pub fn failure(mut self, kind: ErrorKind) -> Self {
         self.failures.push(kind);

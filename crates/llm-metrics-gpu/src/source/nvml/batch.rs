@@ -1,4 +1,4 @@
-//! Fields that are asked for in one call, of which a device may not have all.
+//! Fields that are read in one call, some of which a device may not have.
 
 use std::time::Instant;
 
@@ -15,10 +15,10 @@ use crate::{
     source::{ErrorKind, ReadError, Readings},
 };
 
-/// A field that never had a value and failed so often in a row is left out.
+/// A field that never had a value is left out after this many failures in a row.
 const FAILURES: u8 = 3;
 
-/// The fields, and those of them that are asked for at present.
+/// The fields, and those that are currently read.
 pub(super) struct Batch {
     all: &'static [Field],
     asked: Vec<Asked>,
@@ -26,7 +26,7 @@ pub(super) struct Batch {
 }
 
 struct Asked {
-    /// Its place among all.
+    /// Its index among all.
     at: usize,
     worked: bool,
     failures: u8,
@@ -39,18 +39,17 @@ impl Batch {
         batch
     }
 
-    /// What to ask for now; nothing if no field is known to have a value. Fields that were left out are asked for again from
-    /// time to time.
+    /// The fields to read now; `None` if no field is known to have a value. Fields that were left out are tried again from time to time.
     pub(super) fn requests(&mut self, calls: &mut Calls, now: Instant) -> Vec<FieldRequest> {
         if self.asked.len() < self.all.len() && self.again.is_due(now) && calls.may_try_again() {
             self.complete();
-            // Whatever comes of it.
+            // Whatever the result.
             self.again.postpone(now);
         }
         self.asked.iter().map(|asked| self.all[asked.at].request).collect()
     }
 
-    /// Reports the answers to the last [`requests`](Self::requests), and leaves out what is not worth asking for.
+    /// Processes the results of the last [`requests`](Self::requests), and leaves out fields without values.
     pub(super) fn publish(
         &mut self,
         answers: Vec<Result<u64, NvmlError>>,
@@ -65,7 +64,7 @@ impl Batch {
                 (asked.worked, asked.failures) = (true, 0);
                 true
             }
-            // What older drivers say of a field that they do not know.
+            // Older drivers return this for an unknown field.
             Some(Err(NvmlError::InvalidArg)) => false,
             Some(Err(error)) => match classify(&error) {
                 Fault::Unsupported | Fault::Permission => false,

@@ -1,15 +1,15 @@
-//! Which calls a device is asked, of those that it may not support.
+//! The calls that are made for a device, some of which it may not support.
 
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 
-/// How soon something that was refused is asked for again, at first and at most: MIG may be turned off, a fabric may come up.
+/// The first and the longest pause before a refused call is tried again: MIG may be turned off, a fabric may become ready.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
-/// A call that never worked and failed so often in a row is refused, whatever the code.
+/// A call that never succeeded counts as refused after this many failures in a row, whatever the code.
 const FAILURES: u8 = 3;
 
-/// Calls that a device may turn out not to support.
+/// Calls that a device may not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Utilization,
@@ -31,22 +31,22 @@ pub(super) enum Call {
     PcieThroughput,
     Processes,
     MpsProcesses,
-    /// Read once in any case. The last.
+    /// Read once in any case. Must be the last.
     Static,
 }
 
 /// Why a call is not made for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// This device or driver does not have it.
+    /// This device or driver does not support it.
     Unsupported,
-    /// This process may not ask.
+    /// This process has no permission.
     Denied,
-    /// It never worked.
+    /// It never succeeded.
     Failing,
 }
 
-/// A pause for what was refused.
+/// A pause after a refused call.
 pub(super) const fn until_it_is_asked_again() -> Backoff {
     Backoff::new(PAUSES.0, PAUSES.1)
 }
@@ -59,11 +59,11 @@ struct State {
     failures: u8,
 }
 
-/// What is known of each call.
+/// The state of each call.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     states: [State; Call::Static as usize],
-    /// One call that was refused is made again in this tick: the others have to wait, so that a tick is not much longer.
+    /// One refused call is made again in this tick: the others must wait, so that a tick is not much longer.
     tried_again: bool,
     answered: bool,
     failed: bool,
@@ -74,7 +74,7 @@ impl Calls {
         (self.tried_again, self.answered, self.failed) = (false, false, false);
     }
 
-    /// Whether nothing but failures was heard in this tick.
+    /// Whether every call in this tick has failed.
     pub(super) const fn only_failed(&self) -> bool {
         self.failed && !self.answered
     }
@@ -85,7 +85,7 @@ impl Calls {
         state.refusal.is_none() || (state.again.is_due(now) && self.may_try_again())
     }
 
-    /// Whether something that was refused is to be asked for in this tick. Once.
+    /// Whether a refused call should be tried in this tick. At most once.
     pub(super) const fn may_try_again(&mut self) -> bool {
         !std::mem::replace(&mut self.tried_again, true)
     }
@@ -97,7 +97,7 @@ impl Calls {
         }
     }
 
-    /// The device is there, and will not answer this. Says whether that is news.
+    /// The device is present, but refuses this call. Returns whether that is new.
     pub(super) fn refused(&mut self, call: Call, refusal: Refusal, now: Instant) -> bool {
         self.answered = true;
         self.states.get_mut(call as usize).is_none_or(|state| {
@@ -117,12 +117,12 @@ impl Calls {
         }
     }
 
-    /// Whether a call is not made for now, for whatever reason.
+    /// Whether a call is not made at the moment, for any reason.
     pub(super) fn is_refused(&self, call: Call) -> bool {
         self.refusal(call).is_some()
     }
 
-    /// Whether a device does not have what a call asks for.
+    /// Whether a device does not support a call.
     pub(super) fn is_unsupported(&self, call: Call) -> bool {
         self.refusal(call) == Some(Refusal::Unsupported)
     }

@@ -1,4 +1,4 @@
-//! XIDs: what the driver tells by itself, to who waits for it.
+//! XIDs, which the driver delivers as events.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,9 +17,9 @@ use crate::{
     source::{ErrorKind, GpuEvent},
 };
 
-/// How soon a wait that failed is set up anew, at first and at most.
+/// The first and the longest pause before a failed wait is set up again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How often the set is made anew at most because a device of it is lost.
+/// The shortest interval of recreating the set because one of its devices is lost.
 const RENEWALS_APART: Duration = Duration::from_secs(1);
 
 /// The set of events, and the devices in it.
@@ -27,9 +27,9 @@ pub(super) struct Events<'nvml> {
     nvml: &'nvml Nvml,
     supported: bool,
     set: Option<EventSet<'nvml>>,
-    /// By handle. A device that is being lost stays, as long as the driver lets it: it may have something to say yet.
+    /// By handle. A device that is being lost stays as long as the driver allows it, because it may still have events.
     indices: BTreeMap<usize, u32>,
-    /// The devices that tell of XIDs.
+    /// The devices that deliver XIDs.
     telling: BTreeSet<u32>,
     again: Backoff,
     renewed_at: Option<Instant>,
@@ -50,14 +50,14 @@ impl<'nvml> Events<'nvml> {
         }
     }
 
-    /// Listens to a device, from now on or again.
+    /// Registers a device for events.
     pub(super) fn add(&mut self, index: u32, device: &Device<'_>) {
         if !self.supported {
             return;
         }
         self.indices.insert(raw::id(device), index);
         if self.set.is_none() && !self.again.is_set() {
-            // Counted by the wait that follows, if it cannot be had then either.
+            // If it fails, the following wait counts the error.
             match create_event_set(self.nvml) {
                 Ok(set) => self.set = Some(set),
                 Err(error) => self.failed(&error),
@@ -66,12 +66,12 @@ impl<'nvml> Events<'nvml> {
         self.register(index, device);
     }
 
-    /// Whether the XIDs of a device come this way.
+    /// Whether the XIDs of a device are delivered as events.
     pub(super) fn tell_of(&self, index: u32) -> bool {
         self.telling.contains(&index)
     }
 
-    /// Sleeps until something happens or the time is over; never less, so that no failure makes a busy loop.
+    /// Sleeps until an event or the end of the time; never less, so that no failure causes a busy loop.
     pub(super) fn wait(&mut self, at_most: Duration) -> Option<GpuEvent> {
         let began = Instant::now();
         if self.set.is_none() && self.again.is_due(began) {
@@ -90,19 +90,19 @@ impl<'nvml> Events<'nvml> {
                 }
             }
             Some(Err(NvmlError::Timeout)) => self.again.reset(),
-            // As long as a lost device is in the set, nothing is heard of the others (NVIDIA/k8s-test-infra#746).
+            // While a lost device is in the set, events of the others are not delivered (NVIDIA/k8s-test-infra#746).
             Some(Err(NvmlError::GpuLost)) if self.may_renew(began) => {
                 return if let Err(error) = self.renew() { self.report(&error) } else { None };
             }
             None | Some(Err(NvmlError::GpuLost)) => {}
             Some(Err(error)) => return self.report(&error),
         }
-        // It may have come back early: a signal, a lost device, an event that nobody asked for.
+        // It may have returned early: a signal, a lost device, an unexpected event.
         thread::park_timeout(at_most.saturating_sub(began.elapsed()));
         None
     }
 
-    /// Whether the set may be made anew because a device of it is lost, which takes effect unless that one still pretends.
+    /// Whether the set may be recreated because one of its devices is lost. It only helps if the driver admits the loss.
     fn may_renew(&mut self, now: Instant) -> bool {
         let may = self.renewed_at.is_none_or(|at| now.saturating_duration_since(at) >= RENEWALS_APART);
         if may {
@@ -113,13 +113,13 @@ impl<'nvml> Events<'nvml> {
 
     fn register(&mut self, index: u32, device: &Device<'_>) {
         let Some(set) = self.set.as_ref().filter(|_| supports_xids(device)) else { return };
-        // A device that refuses has no XIDs to tell; the others keep theirs.
+        // A device that refuses has no XIDs; the others keep theirs.
         if raw::register_xids(device, set).is_ok() {
             self.telling.insert(index);
         }
     }
 
-    /// A set of those that are not lost. One that is lost is added again when it is found.
+    /// A set of the devices that are not lost. A lost device is added again when it is found.
     fn renew(&mut self) -> Result<(), NvmlError> {
         self.set = Some(create_event_set(self.nvml)?);
         self.telling.clear();

@@ -1,29 +1,29 @@
-//! What a return code means for the one who called.
+//! The meaning of return codes.
 
 use nvml_wrapper::{Nvml, error::NvmlError};
 
 use crate::source::SourceError;
 
-/// What to do about a call that did not succeed.
+/// How to handle a call that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// This device or driver will never answer: do not ask again.
+    /// This device or driver does not support it: do not call again.
     Unsupported,
-    /// This process may not ask: do not ask again.
+    /// This process has no permission: do not call again.
     Permission,
-    /// There is no value at the moment. No fault at all.
+    /// There is no value at the moment, which is not an error.
     Nothing,
     /// The device is gone.
     Lost,
     /// The driver is gone.
     Source(SourceError),
-    /// It failed, and may succeed the next time.
+    /// It failed, and may succeed next time.
     Failed,
 }
 
 const GPU_NOT_FOUND: u32 = 28;
 
-/// By number where the wrapper has no name: codes 23 to 30 are newer than it.
+/// By number if the wrapper has no name: codes 23 to 30 are newer than it.
 pub(super) fn classify(error: &NvmlError) -> Fault {
     const ARGUMENT_VERSION_MISMATCH: u32 = 25;
     const DEPRECATED: u32 = 26;
@@ -48,12 +48,12 @@ pub(super) fn classify(error: &NvmlError) -> Fault {
     }
 }
 
-/// Whether the driver as a whole says so too, when a device said that it is gone.
+/// Whether the whole driver reports the same, after a device reported that it is gone.
 pub(super) fn driver_is_gone(nvml: &Nvml) -> bool {
     nvml.device_count().is_err()
 }
 
-/// The same of a call that concerns the driver as a whole.
+/// The same for a call about the whole driver.
 pub(super) fn source_error(error: &NvmlError) -> SourceError {
     let detail = error.to_string();
     match error {

@@ -1,4 +1,4 @@
-//! Fields of NVML: several facts in one call, by number.
+//! Fields of NVML: several values in one call, by number.
 
 use nvml_wrapper_sys::bindings::field_id as fi;
 
@@ -41,7 +41,7 @@ const fn ecc(id: u32, labels: &'static [(&'static str, &'static str)]) -> Field 
     count(id, Series::new(&catalog::ECC_ERRORS, labels))
 }
 
-/// In nanoseconds, as `nvml.h` says and DCGM takes them.
+/// In nanoseconds, as in `nvml.h` and DCGM.
 const fn throttled(id: u32, reason: &'static [(&'static str, &'static str)]) -> Field {
     scaled_count(id, 0, Series::new(&catalog::CLOCK_EVENT_SECONDS, reason), 1, 1_000_000_000)
 }
@@ -95,7 +95,7 @@ const HW_THERMAL_SLOWDOWN: u32 = 252;
 const HW_POWER_BRAKE: u32 = 253;
 
 impl Field {
-    /// Reports what the driver answered.
+    /// Reports the driver's values.
     pub(super) fn publish(&self, value: u64, out: &mut Readings) {
         match self.publish {
             Publish::Gauge { scale } => out.gauge(self.series, scaled(value as f64, scale)),
@@ -104,7 +104,7 @@ impl Field {
     }
 }
 
-/// Divides where that is exact: 626,260 mW are 626.26 W, not 626.2600000000001.
+/// Divides if that is exact: 626,260 mW are 626.26 W, not 626.2600000000001.
 pub(super) fn scaled(value: f64, scale: f64) -> f64 {
     if scale < 1.0 { value / (1.0 / scale).round() } else { value * scale }
 }

@@ -1,4 +1,4 @@
-//! GPM: what the multiprocessors, tensor cores and memory did between two samples. Hopper and later.
+//! GPM: the activity of multiprocessors, tensor cores and memory between two samples. Hopper and later.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use crate::{
     source::{Readings, Series},
 };
 
-/// Values of samples that are closer together are not valid.
+/// Values of samples that are closer together are invalid.
 const APART: Duration = Duration::from_millis(100);
-/// `nvml.h` gives PCIe throughput in MiB a second.
+/// `nvml.h` gives PCIe throughput in MiB per second.
 const MIB: f64 = 1_048_576.0;
 
-/// What is asked for; the first also stands in for utilisation where the driver has none.
+/// The metrics; the first one also replaces utilisation if the driver has none.
 const METRICS: [GpmMetricId; 7] = [
     GpmMetricId::GraphicsUtil,
     GpmMetricId::SmUtil,
@@ -26,23 +26,23 @@ const METRICS: [GpmMetricId; 7] = [
     GpmMetricId::PcieRxPerSec,
 ];
 
-/// The two samples of a device, and what they said.
+/// The two samples of a device, and their values.
 pub(super) struct Gpm<'nvml> {
-    /// The sample, and when the driver had taken it at the latest.
+    /// The sample, and the latest time at which the driver has taken it.
     earlier: Option<(GpmSample<'nvml>, Instant)>,
     spare: Option<GpmSample<'nvml>>,
     values: Vec<(GpmMetricId, f64)>,
 }
 
 impl<'nvml> Gpm<'nvml> {
-    /// `None` where the device has no GPM.
+    /// `None` if the device has no GPM.
     pub(super) fn of(device: &Device<'nvml>) -> Option<Self> {
         let usable = raw::has_gpm(device.nvml()) && device.gpm_support().unwrap_or(false);
         usable.then(|| Self { earlier: None, spare: None, values: Vec::new() })
     }
 
-    /// Takes a sample and compares it with the one before. It is not the time of the tick that counts: what was read before in it
-    /// may take long in one tick and not in the next.
+    /// Takes a sample and compares it with the previous one. The time of the tick is not used, because earlier reads may take long in one tick and
+    /// not in the next.
     pub(super) fn sample(&mut self, device: &Device<'nvml>, clock: impl Fn() -> Instant) -> Result<(), NvmlError> {
         if self.earlier.as_ref().is_some_and(|(_, at)| clock().saturating_duration_since(*at) < APART) {
             return Ok(());
@@ -60,18 +60,18 @@ impl<'nvml> Gpm<'nvml> {
             let metrics = gpm_metrics_get(device.nvml(), &earlier, later, &METRICS);
             self.spare = Some(earlier);
             let known = METRICS.iter().zip(metrics?).filter_map(|(id, result)| Some((*id, result.ok()?.value)));
-            // Of nothing there is no share: an idle device says so by success and NaN.
+            // A ratio of nothing: an idle device returns success and NaN.
             self.values.extend(known.filter(|(_, value)| value.is_finite()));
         }
         Ok(())
     }
 
-    /// What was said before is not true of now.
+    /// Earlier values are not current.
     pub(super) fn forget(&mut self) {
         self.values.clear();
     }
 
-    /// Reports what the last two samples said.
+    /// Reports the values of the last two samples.
     pub(super) fn report(&self, out: &mut Readings) {
         for &(id, value) in &self.values {
             let (row, labels, value): (_, &'static [_], _) = match id {
@@ -88,12 +88,12 @@ impl<'nvml> Gpm<'nvml> {
         }
     }
 
-    /// Share of time in which any engine worked: what utilisation is called elsewhere.
+    /// Share of time in which any engine was busy, known as utilisation elsewhere.
     pub(super) fn utilization(&self) -> Option<f64> {
         self.values.iter().find(|(id, _)| *id == GpmMetricId::GraphicsUtil).map(|(_, percent)| percent / 100.0)
     }
 
-    /// Whether it tells PCIe throughput, so that the slow call need not be made.
+    /// Whether it has PCIe throughput, so that the slow call is not needed.
     pub(super) fn has_pcie(&self) -> bool {
         self.values.iter().any(|(id, _)| *id == GpmMetricId::PcieTxPerSec)
     }

@@ -1,8 +1,8 @@
-//! One NVIDIA GPU: which calls are made when, and what their answers mean.
+//! One NVIDIA GPU: which calls are made when, and what their results mean.
 //!
-//! NVML's calls wait for a lock of the driver that the inference engine needs for its own allocations. Hence: what a device
-//! does not support is asked once in a long while, what changes slowly is spread over ticks, and one batch call replaces
-//! twenty. On a device that has everything a tick makes nine calls, and one more for a slow part.
+//! NVML's calls wait for a lock of the driver that the inference engine needs for its own allocations. Therefore, calls that a device does not
+//! support are rarely repeated, values that change slowly are spread over ticks, and one batch call replaces twenty. On a device that supports
+//! everything, a tick makes nine calls, and one more for a slow part.
 
 use nvml_wrapper::{
     Device,
@@ -50,7 +50,7 @@ pub(super) struct Gpu<'nvml> {
     gpm: Option<Gpm<'nvml>>,
 }
 
-/// A share of what changes slowly: one call, or a few that belong together.
+/// A part of the slow values: one call, or a few that belong together.
 type SlowPart<'nvml> = fn(&mut Gpu<'nvml>, &Context<'_>, &mut Readings) -> Result<(), ReadError>;
 
 impl<'nvml> Gpu<'nvml> {
@@ -117,7 +117,7 @@ impl<'nvml> Gpu<'nvml> {
                 out.gauge(Series::new(&catalog::CLOCK_EVENT, labels), if reasons & bit == 0 { 0.0 } else { 1.0 });
             }
         }
-        // A container that lost its GPUs gets "unknown error" from every call, which is as good as a lost device.
+        // In a container that lost its GPUs, every call returns "unknown error", which is treated like a lost device.
         if self.calls.only_failed() { Err(ReadError::Lost) } else { Ok(()) }
     }
 
@@ -130,7 +130,7 @@ impl<'nvml> Gpu<'nvml> {
         Self::SLOW_PARTS.get(part).map_or(Ok(()), |read| read(self, context, out))
     }
 
-    /// The second version of the call, or the first where there is no other.
+    /// The second version of the call, or the first if there is no other.
     fn read_memory(&mut self, out: &mut Readings) -> Result<(), ReadError> {
         if let Some(memory) = self.ask(Call::MemoryV2, out, Device::memory_info)? {
             out.gauge(Series::new(&catalog::MEMORY_USED, &[]), memory.used as f64);
@@ -139,7 +139,7 @@ impl<'nvml> Gpu<'nvml> {
             return Ok(());
         }
         if self.calls.has_worked(Call::MemoryV2) {
-            // Do not fall back after a failure that passes: the first version's "used" includes what is reserved.
+            // Do not fall back after a transient failure: the first version's "used" includes reserved memory.
             return Ok(());
         }
         if let Some(memory) = self.ask(Call::MemoryV1, out, raw::memory_v1)? {
@@ -149,8 +149,8 @@ impl<'nvml> Gpu<'nvml> {
         Ok(())
     }
 
-    /// Not where the memory is the machine's own: the memory controller then reads a constant 0, and the link is one of
-    /// generation 1 with one lane, neither of which means anything.
+    /// Not if the device uses system memory: the memory controller then reads a constant 0, and the link has generation 1 and one lane, both without
+    /// meaning.
     fn has_own_memory(&self) -> bool {
         !(self.calls.is_unsupported(Call::MemoryV2) && self.calls.is_unsupported(Call::MemoryV1))
     }
@@ -200,7 +200,7 @@ impl<'nvml> Gpu<'nvml> {
         Ok(())
     }
 
-    /// The fields that say what they are, or the one figure of drivers and devices that lack them.
+    /// The fields with a defined meaning, or the single value of drivers and devices without these fields.
     fn read_power(&mut self, out: &mut Readings) -> Result<(), ReadError> {
         self.read_fields(FAST, out)?;
         if self.fields[FAST].is_empty() || self.calls.is_refused(Call::Fields) {
@@ -296,13 +296,13 @@ impl<'nvml> Gpu<'nvml> {
                 processes.push(client);
             }
         }
-        // With one process whose memory the driver does not tell, there is no sum.
+        // If the driver does not report the memory of one process, there is no sum.
         let sum = |of: fn(u32, u32) -> bool| {
             let mut processes = processes.iter().filter(|process| of(process.pid, own_pid));
             processes.try_fold(0_u64, |sum, process| Some(sum.saturating_add(process.used_memory?)))
         };
         let other = sum(|pid, own| pid != own);
-        // One that is not listed may hold memory all the same, as under an MPS whose clients this driver does not list.
+        // A process that is not listed may still hold memory, such as under MPS if this driver does not list its clients.
         let own = sum(|pid, own| pid == own).filter(|_| processes.iter().any(|process| process.pid == own_pid));
         for (sum, labels) in [(own, &[("scope", "self")]), (other, &[("scope", "other")])] {
             if let Some(bytes) = sum {

@@ -1,4 +1,4 @@
-//! Finding and opening the driver's library.
+//! Finds and opens the driver's library.
 
 use std::{
     ffi::OsStr,
@@ -10,7 +10,7 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 use super::{fault::source_error, raw};
 use crate::source::SourceError;
 
-/// Where the library is looked for: the loader's own path, WSL, NixOS, the places of container runtimes and of the GPU operator.
+/// Candidates: the loader's own path, WSL, NixOS, the folders of container runtimes and of the GPU operator.
 const CANDIDATES: &[&str] = &[
     "libnvidia-ml.so.1",
     "/usr/lib/wsl/lib/libnvidia-ml.so.1",
@@ -34,9 +34,7 @@ pub(super) fn open(path: Option<&Path>) -> Result<Nvml, SourceError> {
         (SourceError::NoLibrary { detail }, Some(path)) => {
             let path = path.display();
             SourceError::NoLibrary {
-                detail: format!(
-                    "{detail}; {path} is where it was told to be (NVML_LIB_PATH, or the program's own setting)"
-                ),
+                detail: format!("{detail}; {path} is configured (by NVML_LIB_PATH or in the program)"),
             }
         }
         (SourceError::NoLibrary { detail }, None) => {
@@ -46,14 +44,13 @@ pub(super) fn open(path: Option<&Path>) -> Result<Nvml, SourceError> {
     })
 }
 
-/// Whether the file that the library was loaded from is gone or another one by now: the driver was upgraded, and what would be
-/// opened anew does not fit the kernel module any more.
+/// Whether the library's file was deleted or replaced: the driver was upgraded, and the library on disk does not match the loaded kernel module.
 pub(super) fn was_replaced(nvml: &Nvml) -> bool {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     raw::address_in_library(nvml).is_some_and(|address| is_of_deleted_file(&maps, address))
 }
 
-/// Whether an address is in a file that was deleted, by lines like `7f12-7f34 r-xp 00000000 08:01 1234  /path (deleted)`.
+/// Whether an address is in a deleted file, by lines such as `7f12-7f34 r-xp 00000000 08:01 1234  /path (deleted)`.
 fn is_of_deleted_file(maps: &str, address: usize) -> bool {
     maps.lines().any(|line| {
         let range = line.split_whitespace().next().and_then(|range| range.split_once('-'));
@@ -62,8 +59,7 @@ fn is_of_deleted_file(maps: &str, address: usize) -> bool {
     })
 }
 
-/// A library that is there and does not work, as one of another driver's version in a container, does not end the search;
-/// but where nothing works, it is what there is to tell.
+/// A library that does not work, such as one of another driver version in a container, does not end the search. If none works, its error is returned.
 pub(super) fn open_first(candidates: &[PathBuf]) -> Result<Nvml, SourceError> {
     let mut told = SourceError::NoLibrary { detail: String::from("nowhere to look") };
     for (at, candidate) in candidates.iter().enumerate() {
@@ -78,7 +74,7 @@ pub(super) fn open_first(candidates: &[PathBuf]) -> Result<Nvml, SourceError> {
     Err(told)
 }
 
-/// What `NVML_LIB_PATH` names, if it is set: the file or the folder that it is in.
+/// The value of `NVML_LIB_PATH`, if it is set: the file or its folder.
 pub(super) fn from_environment() -> Option<PathBuf> {
     std::env::var_os("NVML_LIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
@@ -93,7 +89,7 @@ fn open_at(path: &OsStr) -> Result<Nvml, SourceError> {
         _ => source_error(&error),
     })?;
     if let Some(symbol) = raw::missing_destructor(&nvml) {
-        // Its drop would panic. A library that cannot be shut down is none that anybody has; it stays open.
+        // Dropping it would panic. A library that cannot be shut down is useless; it stays open.
         std::mem::forget(nvml);
         return Err(SourceError::Unfit { symbol });
     }

@@ -1,4 +1,4 @@
-//! The calls that `nvml-wrapper` does not make, or not in the way that is needed. All of this crate's unsafe code is here.
+//! Calls that `nvml-wrapper` lacks, or makes in an unsuitable way. All of this crate's unsafe code is here.
 
 #![allow(unsafe_code, reason = "the C functions of NVML")]
 
@@ -15,7 +15,7 @@ use nvml_wrapper_sys::bindings::{
     nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG as SIGNED_LONG_LONG,
 };
 
-/// Memory as the first version of the call has it: `used` includes what the driver reserves.
+/// Memory in the first version of the call: `used` includes the driver's reserved memory.
 pub(super) struct MemoryV1 {
     pub(super) total: u64,
     pub(super) used: u64,
@@ -33,7 +33,7 @@ pub(super) fn memory_v1(device: &Device<'_>) -> Result<MemoryV1, NvmlError> {
     Ok(MemoryV1 { total: memory.total, used: memory.used })
 }
 
-/// A field to ask for, in the numbering of CUDA 12; its scope: a link, or `u32::MAX` for all links; and what it is.
+/// A field to read, in the numbering of CUDA 12; its scope: a link, or `u32::MAX` for all links; and its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FieldRequest {
     pub(super) id: u32,
@@ -41,17 +41,17 @@ pub(super) struct FieldRequest {
     pub(super) width: Width,
 }
 
-/// The type of a field, as `nvml.h` has it. All that are asked for here are unsigned integers.
+/// The type of a field in `nvml.h`. All fields here are unsigned integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     Bits32,
     Bits64,
 }
 
-/// Several fields in one call, answered by position.
+/// Reads several fields in one call; results are in the same order.
 ///
-/// The wrapper's `field_values_for` cannot set a scope, without which NVLink's fields tell of link 0 alone. A driver may
-/// answer with another id than was asked for (it was renumbered), hence by position.
+/// The wrapper's `field_values_for` cannot set a scope, without which NVLink's fields are about link 0 only. A driver may return another id than
+/// requested (it was renumbered), so results are matched by position.
 pub(super) fn fields(device: &Device<'_>, requests: &[FieldRequest]) -> Result<Vec<Result<u64, NvmlError>>, NvmlError> {
     let nvml = device.nvml();
     let call = nvml_sym(nvml.lib().nvmlDeviceGetFieldValues.as_ref())?;
@@ -76,11 +76,11 @@ fn integer(field: &nvmlFieldValue_t, width: Width) -> Result<u64, NvmlError> {
     // SAFETY: every member of the union is a number, which any bits are a value of; all of it was zeroed before.
     let (bits, signed, signed_long) = unsafe { (value.ullVal, value.siVal, value.sllVal) };
     if (field.timestamp, field.latencyUsec, field.valueType, bits) == (0, 0, DOUBLE, 0) {
-        // Left as it was, as memory errors are where ECC is off (NVML bug 2009232, which DCGM knows of).
+        // Unchanged, as memory errors are if ECC is off (NVML bug 2009232, which DCGM handles).
         return Err(NvmlError::NotSupported);
     }
     Ok(match (field.valueType, width) {
-        // Less than nothing is no value, and nobody takes this for one.
+        // A negative value is invalid.
         (SIGNED_INT, _) => u64::try_from(signed).unwrap_or(u64::MAX),
         (SIGNED_LONG_LONG, _) => u64::try_from(signed_long).unwrap_or(u64::MAX),
         // Not by the tag: drivers set that of a double on integers (nvbugs 2032468, 4300930).
@@ -90,7 +90,7 @@ fn integer(field: &nvmlFieldValue_t, width: Width) -> Result<u64, NvmlError> {
     })
 }
 
-/// CUDA 13.0 Update 1 (driver 580.82) gave other numbers to 251 to 273.
+/// CUDA 13.0 Update 1 (driver 580.82) renumbered 251 to 273.
 fn driver_id(scheme: FieldIdScheme, id: u32) -> u32 {
     match (scheme, id) {
         (FieldIdScheme::V13Update1, 251..=255) => id + 18,
@@ -99,21 +99,21 @@ fn driver_id(scheme: FieldIdScheme, id: u32) -> u32 {
     }
 }
 
-/// `nvmlGpmSampleGet` into a sample that is there already: the wrapper would allocate and free one each time.
+/// `nvmlGpmSampleGet` into an existing sample: the wrapper would allocate and free one each time.
 pub(super) fn gpm_sample_again(device: &Device<'_>, sample: &GpmSample<'_>) -> Result<(), NvmlError> {
     let call = nvml_sym(device.nvml().lib().nvmlGpmSampleGet.as_ref())?;
     // SAFETY: both handles are live for as long as their owners, which are borrowed.
     nvml_try(unsafe { call(device.handle(), sample.handle()) })
 }
 
-/// Adds a device's XIDs to a set. The wrapper's own method frees the set when one device refuses.
+/// Adds a device's XIDs to a set. The wrapper's own method frees the set if one device refuses.
 pub(super) fn register_xids(device: &Device<'_>, set: &EventSet<'_>) -> Result<(), NvmlError> {
     let call = nvml_sym(device.nvml().lib().nvmlDeviceRegisterEvents.as_ref())?;
     // SAFETY: both handles are live for as long as their owners, which are borrowed.
     nvml_try(unsafe { call(device.handle(), EventTypes::CRITICAL_XID_ERROR.bits(), set.handle()) })
 }
 
-/// The bits of what holds the clocks down: by the name that the call has had since CUDA 12.2, or the one before.
+/// The bits of the clock event reasons: by the name of the call since CUDA 12.2, or the previous one.
 pub(super) fn clock_event_reasons(device: &Device<'_>) -> Result<u64, NvmlError> {
     let lib = device.nvml().lib();
     let call = match lib.nvmlDeviceGetCurrentClocksEventReasons.as_ref() {
@@ -126,27 +126,26 @@ pub(super) fn clock_event_reasons(device: &Device<'_>) -> Result<u64, NvmlError>
     Ok(reasons)
 }
 
-/// A process, and the memory that it holds where the driver tells.
+/// A process, and its memory if the driver reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) used_memory: Option<u64>,
 }
 
-/// Which processes to list: clients of MPS are not among the others.
+/// Which processes to list: MPS clients have a separate list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProcessList {
     Compute,
     MpsClients,
 }
 
-/// `nvmlDeviceGet(MPS)ComputeRunningProcesses_v3`, into room for entries of either size.
+/// `nvmlDeviceGet(MPS)ComputeRunningProcesses_v3`, into a buffer for entries of either size.
 ///
-/// Drivers 535.43 to 535.86 write entries of 32 bytes where `nvml.h` has 24 (XuehaiPan/nvitop#79), beyond the end of what the
-/// wrapper gives them.
+/// Drivers 535.43 to 535.86 write entries of 32 bytes where `nvml.h` has 24 (XuehaiPan/nvitop#79), beyond the end of the wrapper's buffer.
 pub(super) fn processes(device: &Device<'_>, list: ProcessList, wide: bool) -> Result<Vec<Process>, NvmlError> {
     const WORDS: usize = 4;
-    /// Those that begin in between.
+    /// Room for processes that start in between.
     const SPARE: u32 = 8;
 
     let lib = device.nvml().lib();
@@ -175,7 +174,7 @@ pub(super) fn processes(device: &Device<'_>, list: ProcessList, wide: bool) -> R
         .collect())
 }
 
-/// `nvmlSystemGetCudaDriverVersion`, which needs no libcuda, as a container for utilities has none.
+/// `nvmlSystemGetCudaDriverVersion`, which needs no libcuda: a container for utilities has none.
 pub(super) fn cuda_version(nvml: &Nvml) -> Result<i32, NvmlError> {
     let call = nvml_sym(nvml.lib().nvmlSystemGetCudaDriverVersion.as_ref())?;
     let mut version = 0;
@@ -184,18 +183,18 @@ pub(super) fn cuda_version(nvml: &Nvml) -> Result<i32, NvmlError> {
     Ok(version)
 }
 
-/// An address inside the library as it is loaded.
+/// An address inside the loaded library.
 pub(super) fn address_in_library(nvml: &Nvml) -> Option<usize> {
     nvml.lib().nvmlDeviceGetCount_v2.as_ref().ok().map(|function| *function as usize)
 }
 
-/// What tells a device from all others while the library is open.
+/// Identifies a device while the library is open.
 pub(super) fn id(device: &Device<'_>) -> usize {
     // SAFETY: the handle is compared, not used.
     unsafe { device.handle() as usize }
 }
 
-/// The first symbol without which the wrapper panics when it drops what it made.
+/// The first missing symbol without which the wrapper panics when it drops its objects.
 pub(super) fn missing_destructor(nvml: &Nvml) -> Option<&'static str> {
     nvml.lib().nvmlShutdown.is_err().then_some("nvmlShutdown")
 }

@@ -1,4 +1,4 @@
-//! The driver, open: its devices, its events, and the kernel's log beside it.
+//! The open driver: its devices, its events, and the kernel log.
 
 use std::{
     collections::BTreeMap,
@@ -26,13 +26,13 @@ pub(super) struct Session<'nvml, 'source> {
     nvml: &'nvml Nvml,
     options: Options,
     own_pid: Option<u32>,
-    // Before the GPUs: the set is freed while its devices are still there.
+    // Before the GPUs: the set is freed while its devices still exist.
     events: Events<'nvml>,
     gpus: BTreeMap<u32, Gpu<'nvml>>,
     kernel_log: &'source mut KernelLog,
     driver_version: String,
     cuda_version: String,
-    /// To try whether the driver can be opened, and what came of it.
+    /// A check whether the driver can be opened, and its result.
     again: NvmlSource,
     trial: Option<Receiver<bool>>,
 }
@@ -93,7 +93,7 @@ impl GpuSession for Session<'_, '_> {
                 }
                 Err(error) => match classify(&error) {
                     Fault::Source(error) if driver_is_gone(self.nvml) => return Err(error),
-                    // Neither visible to this process nor ever going to be: no reason to look again.
+                    // Not visible to this process, and never will be: no reason to search again.
                     Fault::Permission => enumeration.denied += 1,
                     _ => {
                         self.gpus.remove(&index);
@@ -132,8 +132,8 @@ impl GpuSession for Session<'_, '_> {
         result
     }
 
-    /// Tries it on a thread of its own: what hangs there hangs nobody. That shows whether the library can be loaded and
-    /// initialised once more; it does not close the session that is there.
+    /// Checks on a separate thread, so that a hang there blocks nothing. The check shows whether the library can be loaded and initialised again; it
+    /// does not close the current session.
     fn reopen(&mut self) -> Reopen {
         let Some(trial) = &self.trial else {
             if library::was_replaced(self.nvml) {
@@ -142,7 +142,7 @@ impl GpuSession for Session<'_, '_> {
             let (answer, trial) = mpsc::channel();
             let again = self.again.clone();
             let spawned = thread::Builder::new().name("gpu-reopen".into()).spawn(move || {
-                // Nobody may be there any more to hear it.
+                // The receiver may be gone.
                 let _ = answer.send(again.devices().is_ok());
             });
             if spawned.is_err() {
@@ -162,7 +162,7 @@ impl GpuSession for Session<'_, '_> {
 
     fn wait(&mut self, at_most: Duration) -> Option<GpuEvent> {
         while let Some((index, xid)) = self.kernel_log.next() {
-            // What comes both ways is counted once.
+            // An XID that arrives both ways is counted once.
             if KERNEL_LOG_XIDS.contains(&xid) || !self.events.tell_of(index) {
                 return Some(GpuEvent::Xid { index, xid });
             }
@@ -171,7 +171,7 @@ impl GpuSession for Session<'_, '_> {
     }
 }
 
-/// This process's number as the host sees it: known only outside of containers, in the first PID namespace.
+/// This process's number on the host: only known outside of containers, in the first PID namespace.
 fn pid_on_host() -> Option<u32> {
     const FIRST_NAMESPACE: &str = "pid:[4026531836]";
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
