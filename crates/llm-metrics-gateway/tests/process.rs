@@ -129,7 +129,10 @@ fn a_gateway_that_runs_is_healthy_with_and_without_its_file() {
 #[tokio::test]
 async fn who_answers_wrongly_or_not_at_all_is_not_healthy() {
     for (answer, told) in [
-        (Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"), "answered with status 503 Service Unavailable"),
+        (
+            Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"),
+            "answered with status 503 Service Unavailable",
+        ),
         (Some("no HTTP at all\r\n\r\n"), "did not answer: "),
         (Some(""), "did not answer: "),
         (None, "did not answer within 3s"),

@@ -163,12 +163,12 @@ mod tests {
     use crate::{alerts, recording::Recording, slo::Slo};
 
     /// A variant of an alert, as Alertmanager sees it: the labels with constant values, and the names of all labels.
-    struct Told {
+    struct AlertLabels {
         fixed: BTreeMap<String, String>,
         labels: BTreeSet<String>,
     }
 
-    impl Told {
+    impl AlertLabels {
         fn name(&self) -> String {
             format!("{} {:?}", self.fixed["alertname"], self.fixed)
         }
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    fn told(slo: &Slo) -> Vec<Told> {
+    fn all_alerts(slo: &Slo) -> Vec<AlertLabels> {
         let recording = Recording::new(slo);
         let alerts = alerts::topics(slo, &recording).into_iter().flat_map(|topic| topic.alerts);
         let of = |alert: alerts::Alert| {
@@ -214,7 +214,7 @@ mod tests {
                 let fixed = variant.all_labels().chain([("alertname", alert.name)]);
                 let fixed: BTreeMap<_, _> = fixed.map(|(label, value)| (label.to_owned(), value.to_owned())).collect();
                 let found = variant.expr.labels().into_iter().map(|label| label.to_string());
-                Told { labels: found.chain(fixed.keys().cloned()).collect(), fixed }
+                AlertLabels { labels: found.chain(fixed.keys().cloned()).collect(), fixed }
             };
             alert.variants.iter().map(variant).collect::<Vec<_>>()
         };
@@ -222,19 +222,19 @@ mod tests {
     }
 
     /// For each alert, the alerts that can inhibit it.
-    fn silencers(told: &[Told], rules: &[Inhibit]) -> Vec<Vec<usize>> {
-        let by = |source: &Told, target: &Told| {
+    fn silencers(seen: &[AlertLabels], rules: &[Inhibit]) -> Vec<Vec<usize>> {
+        let by = |source: &AlertLabels, target: &AlertLabels| {
             rules.iter().any(|rule| {
                 // Alertmanager does not inhibit an alert that matches both sides if the other one does, too.
-                let both = |one: &Told| one.matches(&rule.source_matchers) && one.matches(&rule.target_matchers);
+                let both = |one: &AlertLabels| one.matches(&rule.source_matchers) && one.matches(&rule.target_matchers);
                 source.matches(&rule.source_matchers)
                     && target.matches(&rule.target_matchers)
                     && source.equals(target, &rule.equal)
                     && !(both(source) && both(target))
             })
         };
-        let of = |target: &Told| (0..told.len()).filter(|source| by(&told[*source], target)).collect();
-        told.iter().map(of).collect()
+        let of = |target: &AlertLabels| (0..seen.len()).filter(|source| by(&seen[*source], target)).collect();
+        seen.iter().map(of).collect()
     }
 
     /// A cycle of alerts that inhibit each other, if there is one: all of them would fire, and none be delivered.
@@ -259,40 +259,40 @@ mod tests {
         (0..silencers.len()).any(|start| visit(start, silencers, &mut path, &mut done)).then_some(path)
     }
 
-    fn named(told: &[Told], which: &[usize]) -> Vec<String> {
-        which.iter().map(|index| told[*index].name()).collect()
+    fn named(seen: &[AlertLabels], which: &[usize]) -> Vec<String> {
+        which.iter().map(|index| seen[*index].name()).collect()
     }
 
     /// Of alerts that fire together, at least one is delivered: no alert is inhibited by an alert that it inhibits.
     #[test]
     fn alerts_never_silence_each_other() {
         for by in [vec![], vec!["cluster".to_owned()]] {
-            let (told, rules) = (told(&Slo::default()), inhibitions(&by));
-            let silencers = silencers(&told, &rules);
+            let (seen, rules) = (all_alerts(&Slo::default()), inhibitions(&by));
+            let silencers = silencers(&seen, &rules);
             let found = circle(&silencers);
-            assert!(found.is_none(), "{:?}", named(&told, &found.unwrap()));
+            assert!(found.is_none(), "{:?}", named(&seen, &found.unwrap()));
         }
     }
 
     /// A page is only inhibited by a page, not by a ticket.
     #[test]
     fn a_page_is_silenced_by_pages_alone() {
-        let told = told(&Slo::default());
-        let silencers = silencers(&told, &inhibitions(&[]));
-        for (target, by) in silencers.iter().enumerate().filter(|(target, _)| told[*target].is_page()) {
-            let lesser: Vec<_> = by.iter().copied().filter(|source| !told[*source].is_page()).collect();
-            assert!(lesser.is_empty(), "{}: {:?}", told[target].name(), named(&told, &lesser));
+        let seen = all_alerts(&Slo::default());
+        let silencers = silencers(&seen, &inhibitions(&[]));
+        for (target, by) in silencers.iter().enumerate().filter(|(target, _)| seen[*target].is_page()) {
+            let lesser: Vec<_> = by.iter().copied().filter(|source| !seen[*source].is_page()).collect();
+            assert!(lesser.is_empty(), "{}: {:?}", seen[target].name(), named(&seen, &lesser));
         }
     }
 
     #[test]
-    fn a_rule_that_silences_something_speaks_of_alerts_that_there_are() {
-        let told = told(&Slo::default());
+    fn a_rule_that_silences_something_names_existing_alerts() {
+        let seen = all_alerts(&Slo::default());
         for rule in inhibitions(&[]) {
             for side in [&rule.source_matchers, &rule.target_matchers] {
-                assert!(told.iter().any(|one| one.matches(side)), "{side:?}");
+                assert!(seen.iter().any(|one| one.matches(side)), "{side:?}");
             }
-            let works = silencers(&told, std::slice::from_ref(&rule));
+            let works = silencers(&seen, std::slice::from_ref(&rule));
             assert!(works.iter().any(|by| !by.is_empty()), "{:?} never silences anything", rule.source_matchers);
         }
     }
@@ -304,8 +304,8 @@ mod tests {
             target_matchers: vec![format!("alertname = {target}")],
             equal: vec![JOB.to_owned(), INSTANCE.to_owned()],
         };
-        let told = told(&Slo::default());
-        let found = |rules: &[Inhibit]| circle(&silencers(&told, rules)).map(|circle| circle.len());
+        let seen = all_alerts(&Slo::default());
+        let found = |rules: &[Inhibit]| circle(&silencers(&seen, rules)).map(|circle| circle.len());
         assert_eq!(
             found(&[rule(TARGET_DOWN, CRASH_LOOP), rule(CRASH_LOOP, STALLED), rule(STALLED, TARGET_DOWN)]),
             Some(3)

@@ -66,4 +66,4 @@ pub mod vocabulary;
 pub use promql::Names;
 pub(crate) use promql::{counter, gauge, histogram};
 #[cfg(feature = "unstable")]
-pub use rule::{Level, Rule};
+pub use rule::{Level, Rule, RuleMetric};

@@ -22,7 +22,7 @@ use crate::{
     histogram,
     promql::{Counter, Expr, Names, Reader},
     rule_file::{HEADER, yaml},
-    slo::{Region, Slo, Told},
+    slo::{OverrideScope, Region, Slo},
     vocabulary::JOB,
 };
 
@@ -79,7 +79,7 @@ struct Scope {
 
 fn scopes(slo: &Slo) -> Vec<Scope> {
     let mut scopes: Vec<Scope> = Vec::new();
-    for cell in slo.cells(Told::ByModel) {
+    for cell in slo.cells(OverrideScope::ByModel) {
         match scopes.iter_mut().find(|scope| scope.name == cell.name && scope.slo == cell.slo) {
             Some(scope) => scope.regions.push(cell.region),
             None => scopes.push(Scope { name: cell.name, regions: vec![cell.region], slo: cell.slo }),

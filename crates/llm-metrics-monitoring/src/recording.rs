@@ -18,8 +18,11 @@ use llm_metrics_gpu::catalog as gpu;
 use crate::{
     counter, gauge, histogram,
     promql::{Counter, Window},
-    rule::{Level, Rule},
-    slo::{Slo, Told},
+    rule::{
+        Level, Rule,
+        RuleMetric::{Core, Gpu},
+    },
+    slo::{OverrideScope, Slo},
 };
 
 mod expressions;
@@ -149,7 +152,7 @@ impl Recording {
         let requests = || counter!(catalog::REQUESTS);
         let outcomes = Rule::new(
             Level::JobModelOutcome,
-            "llm_requests",
+            Core("requests"),
             "rate5m",
             Unit::Count,
             requests().rate(SHORT).sum_by(Level::JobModelOutcome.labels()),
@@ -163,7 +166,7 @@ impl Recording {
         let answered = |window| of_outcomes(&outcomes, &["success", "error"], window);
         let errors = Indicator::new(&Events {
             level: Level::JobModel,
-            stem: "llm_requests",
+            metric: Core("requests"),
             bad_word: "errors",
             ratio_word: "error_ratio",
             bad: &failed,
@@ -174,7 +177,7 @@ impl Recording {
         let (late, all_streams) = (|window| over(slow.gauge(), window), |window| over(streams.gauge(), window));
         let slow_first_token = Indicator::new(&Events {
             level: Level::JobModel,
-            stem: FIRST_TOKEN,
+            metric: FIRST_TOKEN,
             bad_word: "slow",
             ratio_word: "slow_ratio",
             bad: &late,
@@ -183,7 +186,7 @@ impl Recording {
 
         let gaps = histogram!(catalog::INTER_TOKEN_LATENCY);
         let all_gaps = rule(GAPS, "count_rate5m", Unit::Count, gaps.clone().count().rate(SHORT).sum_by(by_model()));
-        let long_gaps = by_cell(slo, Told::ByModel, |cell| {
+        let long_gaps = by_cell(slo, OverrideScope::ByModel, |cell| {
             let within = gaps.clone().with_bounds(slo.bounds_of(&catalog::INTER_TOKEN_LATENCY));
             let within = within.within(cell.objectives.inter_token_latency.seconds);
             all_gaps.now() - within.rate(SHORT).sum_by(by_model())
@@ -192,7 +195,7 @@ impl Recording {
         let (long, each_gap) = (|window| over(long_gaps.gauge(), window), |window| over(all_gaps.gauge(), window));
         let slow_gaps = Indicator::new(&Events {
             level: Level::JobModel,
-            stem: GAPS,
+            metric: GAPS,
             bad_word: "slow",
             ratio_word: "slow_ratio",
             bad: &long,
@@ -208,14 +211,14 @@ impl Recording {
 
         let by_slo = |operation: &str, counter: Counter| {
             let expr = counter.rate(SHORT).sum_by(Level::JobModelSlo.labels());
-            Rule::new(Level::JobModelSlo, "llm_slo_requests", operation, Unit::Count, expr)
+            Rule::new(Level::JobModelSlo, Core("slo_requests"), operation, Unit::Count, expr)
         };
         let judged = by_slo("rate5m", counter!(catalog::SLO_REQUESTS));
         let missed = by_slo("missed_rate5m", counter!(catalog::SLO_REQUESTS).with(RESULT, "missed"));
         let (misses, all_judged) = (|window| over(missed.gauge(), window), |window| over(judged.gauge(), window));
         let misses = Indicator::new(&Events {
             level: Level::JobModelSlo,
-            stem: "llm_slo_requests",
+            metric: Core("slo_requests"),
             bad_word: "missed",
             ratio_word: "missed_ratio",
             bad: &misses,
@@ -223,13 +226,14 @@ impl Recording {
         });
 
         let tokens = |row: Counter| row.rate(SHORT).sum_by(by_model());
-        let output_tokens = rule("llm_output_tokens", "rate5m", Unit::Tokens, tokens(counter!(catalog::OUTPUT_TOKENS)));
+        let output_tokens =
+            rule(Core("output_tokens"), "rate5m", Unit::Tokens, tokens(counter!(catalog::OUTPUT_TOKENS)));
         let first_token = Quantiles::new(
-            [FIRST_TOKEN, "llm_time_to_first_token_seconds_bucket"],
+            [FIRST_TOKEN, Core("time_to_first_token_seconds_bucket")],
             &histogram!(catalog::TIME_TO_FIRST_TOKEN),
         );
         let load = |level: &Level, operation: &str, expr| {
-            Rule::new(level.clone(), "llm_requests_in_flight", operation, Unit::Count, expr)
+            Rule::new(level.clone(), Core("requests_in_flight"), operation, Unit::Count, expr)
         };
         let (at, of_job) = (Level::Instance, Level::Job);
         let in_flight = load(&at, "sum", gauge!(catalog::REQUESTS_IN_FLIGHT).now().sum_by(at.labels()));
@@ -242,7 +246,7 @@ impl Recording {
         let in_flight_forecast = load(&of_job, "forecast15m", soon);
         let gpu_memory_ratio = Rule::new(
             Level::Gpu,
-            "gpu_memory_used",
+            Gpu("memory_used"),
             "ratio",
             Unit::Ratio,
             alive(gauge!(gpu::MEMORY_USED).now() / gauge!(gpu::MEMORY_TOTAL).now()),
@@ -273,25 +277,25 @@ impl Recording {
                 &long,
                 &each_gap,
             ),
-            requests: rule("llm_requests", "rate5m", Unit::Count, outcomes.now().sum_by(by_model())),
+            requests: rule(Core("requests"), "rate5m", Unit::Count, outcomes.now().sum_by(by_model())),
             goodput: by_slo("goodput_rate5m", counter!(catalog::SLO_REQUESTS).with(RESULT, "met")),
             duration: Quantiles::new(
-                ["llm_request_duration_seconds", "llm_request_duration_seconds_bucket"],
+                [Core("request_duration_seconds"), Core("request_duration_seconds_bucket")],
                 &histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success"),
             ),
-            gaps: Quantiles::new([GAPS, "llm_inter_token_latency_seconds_bucket"], &gaps),
+            gaps: Quantiles::new([GAPS, Core("inter_token_latency_seconds_bucket")], &gaps),
             per_token: Quantiles::new(
-                ["llm_time_per_output_token_seconds", "llm_time_per_output_token_seconds_bucket"],
+                [Core("time_per_output_token_seconds"), Core("time_per_output_token_seconds_bucket")],
                 &histogram!(catalog::TIME_PER_OUTPUT_TOKEN),
             ),
             queue: Quantiles::new(
-                ["llm_request_queue_seconds", "llm_request_queue_seconds_bucket"],
+                [Core("request_queue_seconds"), Core("request_queue_seconds_bucket")],
                 &histogram!(catalog::REQUEST_QUEUE),
             ),
-            input_tokens: rule("llm_input_tokens", "rate5m", Unit::Tokens, tokens(counter!(catalog::INPUT_TOKENS))),
+            input_tokens: rule(Core("input_tokens"), "rate5m", Unit::Tokens, tokens(counter!(catalog::INPUT_TOKENS))),
             job_output_tokens: Rule::new(
                 Level::Job,
-                "llm_output_tokens",
+                Core("output_tokens"),
                 "rate5m",
                 Unit::Tokens,
                 output_tokens.now().sum_by(Level::Job.labels()),
@@ -305,19 +309,19 @@ impl Recording {
             ),
             first_token,
             structured_valid_ratio: rule(
-                "llm_structured_outputs",
+                Core("structured_outputs"),
                 "valid_ratio_rate5m",
                 Unit::Ratio,
                 structured_ratio(counter!(catalog::STRUCTURED_OUTPUTS).with(RESULT, "valid")),
             ),
             structured_invalid_ratio: rule(
-                "llm_structured_outputs",
+                Core("structured_outputs"),
                 "invalid_ratio_rate5m",
                 Unit::Ratio,
                 structured_ratio(counter!(catalog::STRUCTURED_OUTPUTS).without_any(RESULT, ["valid", "unchecked"])),
             ),
             tool_call_invalid_ratio: rule(
-                "llm_tool_calls",
+                Core("tool_calls"),
                 "invalid_ratio_rate15m",
                 Unit::Ratio,
                 share(
@@ -327,44 +331,44 @@ impl Recording {
                 ),
             ),
             loop_ratio: rule(
-                "llm_output_repetition",
+                Core("output_repetition"),
                 "ratio_rate15m",
                 Unit::Ratio,
                 of_outputs(counter!(catalog::OUTPUT_REPETITION)),
             ),
             empty_ratio: rule(
-                "llm_output_empty",
+                Core("output_empty"),
                 "ratio_rate15m",
                 Unit::Ratio,
                 of_outputs(counter!(catalog::OUTPUT_EMPTY)),
             ),
-            cut_ratio: rule("llm_finish_reasons", "length_ratio_rate15m", Unit::Ratio, recorded(cut_ratio())),
+            cut_ratio: rule(Core("finish_reasons"), "length_ratio_rate15m", Unit::Ratio, recorded(cut_ratio())),
             waiting: load(&at, "waiting_sum", waiting),
             saturation: Rule::new(
                 Level::Job,
-                "llm_requests_in_flight",
+                Core("requests_in_flight"),
                 "saturation_ratio",
                 Unit::Ratio,
-                by_cell(slo, Told::ByJob, |slo| {
+                by_cell(slo, OverrideScope::ByJob, |slo| {
                     in_flight.now().avg_by(Level::Job.labels()) / slo.scaling.requests_per_replica
                 }),
             ),
             desired_replicas: Rule::new(
                 Level::Job,
-                "llm_desired_replicas",
+                Core("desired_replicas"),
                 "hint",
                 Unit::Count,
-                by_cell(slo, Told::ByJob, |slo| {
+                by_cell(slo, OverrideScope::ByJob, |slo| {
                     desired_replicas(&job_in_flight, &in_flight_forecast, slo.scaling.requests_per_replica)
                 }),
             ),
-            loaded: rule("llm_model_info", "sum", Unit::Count, gauge!(catalog::MODEL_INFO).now().sum_by(by_model())),
+            loaded: rule(Core("model_info"), "sum", Unit::Count, gauge!(catalog::MODEL_INFO).now().sum_by(by_model())),
             gpu_memory_forecast: Rule::new(
                 Level::Gpu,
-                "gpu_memory_used",
+                Gpu("memory_used"),
                 "forecast_ratio",
                 Unit::Ratio,
-                by_cell(slo, Told::ByJob, |slo| memory_forecast(&gpu_memory_ratio, slo)),
+                by_cell(slo, OverrideScope::ByJob, |slo| memory_forecast(&gpu_memory_ratio, slo)),
             ),
             joules_per_token: joules_per_token(slo),
             outcomes,

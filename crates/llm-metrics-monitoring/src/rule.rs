@@ -72,16 +72,28 @@ impl Level {
     }
 }
 
+/// The middle part of a rule's name: the metric that it is made from, without its prefix and without `_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RuleMetric {
+    /// A metric of the core, `requests` for `llm_requests_total`.
+    Core(&'static str),
+    /// A metric of the GPU crate, `memory_used` for `gpu_memory_used_bytes`.
+    Gpu(&'static str),
+    /// A name without a prefix.
+    Plain(&'static str),
+}
+
 /// A recording rule, named `level:metric:operation`.
 ///
 /// Cloning it is cheap. Its value is a gauge, whatever it was made from, so it has no rate.
 ///
 /// ```
 /// use llm_metrics::catalog::{self, Unit, labels::MODEL};
-/// use llm_metrics_monitoring::{Level, Rule, select_counter, promql::{Names, Reader, Window}};
+/// use llm_metrics_monitoring::{Level, Rule, RuleMetric, select_counter, promql::{Names, Reader, Window}};
 ///
 /// let expr = select_counter!(catalog::REQUESTS).rate(Window::minutes(5)).sum_by(Level::JobModel.labels());
-/// let rate = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, expr);
+/// let rate = Rule::new(Level::JobModel, RuleMetric::Core("requests"), "rate5m", Unit::Count, expr);
 /// let busy = rate.gauge().now().gt(10.0);
 /// let names = Names::new().prefix("qwen").unwrap();
 /// assert_eq!(busy.render(&names, Reader::Rules).unwrap(), "job_model:qwen_requests:rate5m > 10");
@@ -92,7 +104,7 @@ pub struct Rule(Arc<Definition>);
 #[derive(Debug, PartialEq)]
 struct Definition {
     level: Level,
-    stem: &'static str,
+    metric: RuleMetric,
     operation: String,
     unit: Unit,
     expr: Expr,
@@ -100,23 +112,23 @@ struct Definition {
 }
 
 impl Rule {
-    /// A rule. `stem` is the metric's name without suffixes, with the prefix `llm_` or `gpu_`.
+    /// A rule.
     #[must_use]
-    pub fn new(level: Level, stem: &'static str, operation: impl Into<String>, unit: Unit, expr: Expr) -> Self {
-        Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr, labels: None }))
+    pub fn new(level: Level, metric: RuleMetric, operation: impl Into<String>, unit: Unit, expr: Expr) -> Self {
+        Self(Arc::new(Definition { level, metric, operation: operation.into(), unit, expr, labels: None }))
     }
 
     /// A rule whose series get an additional label.
     #[must_use]
     pub fn labelled(
         level: Level,
-        stem: &'static str,
+        metric: RuleMetric,
         operation: impl Into<String>,
         unit: Unit,
         expr: Expr,
         label: (&'static str, &'static str),
     ) -> Self {
-        Self(Arc::new(Definition { level, stem, operation: operation.into(), unit, expr, labels: Some(label) }))
+        Self(Arc::new(Definition { level, metric, operation: operation.into(), unit, expr, labels: Some(label) }))
     }
 
     /// Its value, for use in an expression.
@@ -134,14 +146,8 @@ impl Rule {
     /// Its name.
     #[must_use]
     pub fn name(&self, names: &Names) -> String {
-        let Definition { level, stem, operation, .. } = &*self.0;
-        // A name with a prefix is a metric's name; others are words of another project.
-        let stem = if stem.contains('_') && (stem.starts_with("llm_") || stem.starts_with("gpu_")) {
-            names.prefixed(stem)
-        } else {
-            Cow::Borrowed(*stem)
-        };
-        format!("{}:{stem}:{operation}", level.word())
+        let Definition { level, metric, operation, .. } = &*self.0;
+        format!("{}:{}:{operation}", level.word(), names.rule_metric(*metric))
     }
 
     /// The additional label of its series, with its value.

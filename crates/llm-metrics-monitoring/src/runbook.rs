@@ -124,7 +124,7 @@ fn head(alert: &Alert, names: &Names) -> Result<String, GenerateError> {
         let labels: Vec<_> = variant.labels.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let labels = if labels.is_empty() { String::new() } else { format!(" ({})", labels.join(", ")) };
         let hold = match variant.hold.as_seconds() {
-            Some(0) => "at once".to_owned(),
+            Some(0) => "immediately".to_owned(),
             _ => format!("after {}", variant.hold),
         };
         let keep = variant.keep.map_or_else(String::new, |keep| format!(", and for {keep} longer"));

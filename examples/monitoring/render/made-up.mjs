@@ -1,4 +1,4 @@
-// A made-up fleet, second by second: servers with models, GPUs, machines and containers, and a gateway, in a condition that nobody has at hand.
+// A simulated fleet, second by second: servers with models, GPUs, machines and containers, and a gateway, in a condition that is hard to reproduce.
 // What it exposes has the names, labels and buckets of docs/METRICS.md, docs/gpu.md and docs/gateway.md; its figures are invented.
 import { Gateway } from './made-up-gateway.mjs';
 import { Page, chances } from './made-up-page.mjs';

@@ -1,4 +1,4 @@
-// Has a real Prometheus, with the configuration and the rules that are shipped, watch a made-up fleet (made-up.mjs), until it is told to end.
+// Runs a real Prometheus, with the shipped configuration and rules, on a simulated fleet (made-up.mjs), until it gets a signal to end.
 //
 //   node scenario.mjs --condition overload --port 9190 --data out/overload
 //

@@ -291,7 +291,16 @@ mod tests {
         baseline.findings.push("a < b".to_owned());
         baseline.memory.push(MemoryPoint { seconds: 1.0, gpu_bytes: Some(1e9), resident_bytes: None });
         let page = html(&baseline);
-        for shown in ["the knee", "21/s", "Duration", "Objectives against load", "GPU memory", "a &lt; b", "Normal range", "SATURATED"] {
+        for shown in [
+            "the knee",
+            "21/s",
+            "Duration",
+            "Objectives against load",
+            "GPU memory",
+            "a &lt; b",
+            "Normal range",
+            "SATURATED",
+        ] {
             assert!(page.contains(shown), "{shown}");
         }
         for foreign in ["<script", "http-equiv=\"refresh", "src=", "href=", "url(", "@import"] {

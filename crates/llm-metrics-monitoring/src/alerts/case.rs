@@ -171,12 +171,12 @@ impl Series {
         self.values.render(end)
     }
 
-    /// Splits a counter into two that add up to it, by a label that is not in `told`. This shows that an expression sums, and does not take the
+    /// Splits a counter into two that add up to it, by a label that the alert does not use. This shows that an expression sums, and does not take the
     /// maximum.
-    pub(crate) fn parts(&self, told: impl Fn(&str) -> bool) -> Vec<Self> {
+    pub(crate) fn parts(&self, is_used: impl Fn(&str) -> bool) -> Vec<Self> {
         let labels = self.select.labels();
         let is_set = |label: &str| self.select.matchers.iter().any(|matcher| matcher.label == label);
-        let free = |(label, _): &&(&str, &str)| labels.contains(*label) && !told(label) && !is_set(label);
+        let free = |(label, _): &&(&str, &str)| labels.contains(*label) && !is_used(label) && !is_set(label);
         let Some((label, value)) = APART.iter().find(free).filter(|_| self.counts) else { return vec![self.clone()] };
         let [more, mut less] = [0.75, 0.25].map(|part| Self { values: self.values.scaled(part), ..self.clone() });
         less.select.matchers.push(Matcher::new(*label, Compare::Equal, [*value]));

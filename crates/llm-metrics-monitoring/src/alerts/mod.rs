@@ -350,7 +350,7 @@ mod tests {
             bad: counter!(llm_metrics::catalog::STREAM_STALLS),
             good: None,
             all: requests(),
-            beside: None,
+            neither: None,
             recorded: None,
         };
         let alert = alert.alert();

@@ -25,7 +25,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             bad: choices().with(FINISH_REASON, "length"),
             good: Some(choices().with(FINISH_REASON, "stop")),
             all: choices(),
-            beside: None,
+            neither: None,
             recorded: Some(&rules.cut_ratio),
         },
         Share {
@@ -39,7 +39,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             bad: structured().with(RESULT, "invalid_json"),
             good: Some(structured().with(RESULT, "valid")),
             all: structured().without_any(RESULT, ["unchecked"]),
-            beside: Some(structured().with(RESULT, "unchecked")),
+            neither: Some(structured().with(RESULT, "unchecked")),
             recorded: Some(&rules.structured_invalid_ratio),
         },
         Share {
@@ -53,7 +53,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             bad: calls().with(RESULT, "invalid_json"),
             good: Some(calls().with(RESULT, "valid")),
             all: calls(),
-            beside: None,
+            neither: None,
             recorded: Some(&rules.tool_call_invalid_ratio),
         },
         Share {
@@ -67,7 +67,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             bad: counter!(catalog::OUTPUT_REPETITION).with(KIND, "cycle"),
             good: None,
             all: outputs(),
-            beside: None,
+            neither: None,
             recorded: Some(&rules.loop_ratio),
         },
         Share {
@@ -81,7 +81,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             bad: counter!(catalog::OUTPUT_EMPTY).with(KIND, "no_content"),
             good: None,
             all: outputs(),
-            beside: None,
+            neither: None,
             recorded: Some(&rules.empty_ratio),
         },
         Share {
@@ -95,7 +95,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             bad: counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "special_token_leak"),
             good: None,
             all: outputs(),
-            beside: Some(counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "cycle")),
+            neither: Some(counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "cycle")),
             recorded: None,
         },
     ];

@@ -8,7 +8,7 @@ use super::{Alert, Case, Variant, case::Context};
 use crate::{
     promql::Expr,
     recording::Recording,
-    slo::{Cell, Region, Slo, Told},
+    slo::{Cell, OverrideScope, Region, Slo},
     vocabulary::JOB,
 };
 
@@ -17,11 +17,11 @@ pub(super) const OVERRIDE: &str = "override";
 
 /// The alerts that `make` builds, for all settings that apply somewhere.
 pub(super) fn alerts(slo: &Slo, rules: &Recording, make: impl Fn(&Slo, &Recording) -> Vec<Alert>) -> Vec<Alert> {
-    let by = |told| {
+    let by = |scope| {
         let each = |cell: Cell| (make(&cell.slo, rules), cell);
-        slo.cells(told).into_iter().map(each).collect::<Vec<_>>()
+        slo.cells(scope).into_iter().map(each).collect::<Vec<_>>()
     };
-    let [by_model, by_job, alike] = [Told::ByModel, Told::ByJob, Told::Alike].map(by);
+    let [by_model, by_job, alike] = [OverrideScope::ByModel, OverrideScope::ByJob, OverrideScope::Alike].map(by);
     let mut names: Vec<&'static str> = Vec::new();
     for alert in by_model.iter().chain(&by_job).flat_map(|(alerts, _)| alerts) {
         if !names.contains(&alert.name) {
@@ -30,10 +30,10 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording, make: impl Fn(&Slo, &Recordin
     }
     let merged = names.into_iter().filter_map(|name| {
         let example = by_model.iter().chain(&by_job).find_map(|(alerts, _)| named(alerts, name))?;
-        let cells = match told(example) {
-            Told::ByModel => &by_model,
-            Told::ByJob => &by_job,
-            Told::Alike => &alike,
+        let cells = match scope_of(example) {
+            OverrideScope::ByModel => &by_model,
+            OverrideScope::ByJob => &by_job,
+            OverrideScope::Alike => &alike,
         };
         merge(slo, cells.iter().map(|(alerts, cell)| (named(alerts, name), cell)))
     });
@@ -45,15 +45,15 @@ fn named<'a>(alerts: &'a [Alert], name: &str) -> Option<&'a Alert> {
 }
 
 /// The labels by which this alert's settings can differ: those of its series.
-fn told(alert: &Alert) -> Told {
-    let Some(variant) = alert.variants.first() else { return Told::Alike };
+fn scope_of(alert: &Alert) -> OverrideScope {
+    let Some(variant) = alert.variants.first() else { return OverrideScope::Alike };
     let labels = variant.expr.labels();
     if labels.contains(MODEL) {
-        Told::ByModel
+        OverrideScope::ByModel
     } else if labels.contains(JOB) && !variant.expr.is_absence() {
-        Told::ByJob
+        OverrideScope::ByJob
     } else {
-        Told::Alike
+        OverrideScope::Alike
     }
 }
 

@@ -24,11 +24,11 @@ pub(super) struct Share<'a> {
     pub(super) window: Window,
     pub(super) hold: u32,
     pub(super) bad: Counter,
-    /// If both are series of one metric: a label value of the other events.
+    /// The counter of the other events, if it is of the same metric.
     pub(super) good: Option<Counter>,
     pub(super) all: Counter,
-    /// Events of the same metric that are in neither.
-    pub(super) beside: Option<Counter>,
+    /// The counter of events of the same metric that are in neither.
+    pub(super) neither: Option<Counter>,
     /// The rule that records the share over the window, if there is one.
     pub(super) recorded: Option<&'a Rule>,
 }
@@ -86,11 +86,11 @@ impl Share<'_> {
     /// This many events per minute, with this share of bad ones.
     fn series(&self, share: f64, events: f64) -> Vec<Series> {
         let bad = self.bad.clone().series(Values::rising(share * events));
-        let beside = self.beside.clone().map(|beside| beside.series(Values::rising(1000.0)));
+        let neither = self.neither.clone().map(|neither| neither.series(Values::rising(1000.0)));
         let rest = match &self.good {
             Some(good) => good.clone().series(Values::rising((1.0 - share) * events)),
             None => self.all.clone().series(Values::rising(events)),
         };
-        [bad, rest].into_iter().chain(beside).collect()
+        [bad, rest].into_iter().chain(neither).collect()
     }
 }

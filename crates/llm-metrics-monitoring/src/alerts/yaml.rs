@@ -151,11 +151,11 @@ fn test(alert: &Alert, case: &Case, slo: &Slo, names: &Names) -> Result<Test, Ge
     let context = case.context.clone().unwrap_or_else(|| Context::new(slo));
     // Budgets have many cases over hours and days, so their series are in one piece.
     let of_budget = alert.variants.iter().any(|variant| variant.all_labels().any(|(label, _)| label == "burn"));
-    let told = |label: &str| alert.variants.iter().any(|variant| variant.expr.labels().contains(label));
+    let is_used = |label: &str| alert.variants.iter().any(|variant| variant.expr.labels().contains(label));
     let series = case
         .series
         .iter()
-        .flat_map(|series| if of_budget || case.at > DAY { vec![series.clone()] } else { series.parts(told) });
+        .flat_map(|series| if of_budget || case.at > DAY { vec![series.clone()] } else { series.parts(is_used) });
     let input_series =
         series.map(|series| InputSeries { series: series.name(names, &context), values: series.values(case.at) });
     let expected = case.firings.iter().map(|firing| expected(alert, firing, slo, names, &context));
@@ -189,22 +189,22 @@ fn expected(alert: &Alert, firing: &Firing, slo: &Slo, names: &Names, context: &
     let mut exp_labels: BTreeMap<_, _> = of_series.collect();
     exp_labels.extend(firing.labels.iter().map(|(label, value)| ((*label).to_owned(), value.clone())));
     exp_labels.extend(labels(variant));
-    let told = |text: String| told(&text, &exp_labels, &firing.value);
+    let filled = |text: String| fill_in(&text, &exp_labels, &firing.value);
     let texts = annotations(alert, variant, slo).into_iter();
-    Expected { exp_annotations: texts.map(|(name, text)| (name, told(text))).collect(), exp_labels }
+    Expected { exp_annotations: texts.map(|(name, text)| (name, filled(text))).collect(), exp_labels }
 }
 
 /// Fills in the templates of a text.
-fn told(text: &str, labels: &BTreeMap<String, String>, value: &str) -> String {
+fn fill_in(text: &str, labels: &BTreeMap<String, String>, value: &str) -> String {
     let mut pieces = text.split("{{");
-    let mut told = pieces.next().unwrap_or_default().to_owned();
+    let mut filled = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (template, rest) = piece.split_once("}}").unwrap_or((piece, ""));
         match template.trim().strip_prefix("$labels.") {
-            Some(label) => told += labels.get(label).map_or("", String::as_str),
-            None => told += value,
+            Some(label) => filled += labels.get(label).map_or("", String::as_str),
+            None => filled += value,
         }
-        told += rest;
+        filled += rest;
     }
-    told
+    filled
 }

@@ -158,7 +158,7 @@ impl Counter {
     #[doc(hidden)]
     #[must_use]
     pub const fn of(row: &'static MetricDef) -> Self {
-        assert!(matches!(row.kind, Kind::Counter), "this row is no counter");
+        assert!(matches!(row.kind, Kind::Counter), "this row is not a counter");
         Self(Select::row(row))
     }
 
@@ -185,7 +185,7 @@ impl Gauge {
     #[doc(hidden)]
     #[must_use]
     pub const fn of(row: &'static MetricDef) -> Self {
-        assert!(matches!(row.kind, Kind::Gauge), "this row is no gauge");
+        assert!(matches!(row.kind, Kind::Gauge), "this row is not a gauge");
         Self(Select::row(row))
     }
 
@@ -272,7 +272,7 @@ impl Histogram {
     #[doc(hidden)]
     #[must_use]
     pub const fn of(row: &'static MetricDef) -> Self {
-        assert!(matches!(row.kind, Kind::Histogram), "this row is no histogram");
+        assert!(matches!(row.kind, Kind::Histogram), "this row is not a histogram");
         Self(Select::row(row))
     }
 

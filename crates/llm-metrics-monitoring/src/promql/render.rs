@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use llm_metrics::catalog::{self, MetricDef, Naming, Unit};
+use llm_metrics::catalog::{self, MetricDef, Naming};
 use llm_metrics_gpu::catalog::DEVICE_LABELS;
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     expr::{Aggregation, Function, Join, Node, Op, Over},
     select::quote,
 };
-use crate::{external, vocabulary::JOB};
+use crate::{external, rule::RuleMetric, vocabulary::JOB};
 
 /// How rows are spelled: the core's with one [`Naming`], the GPU's with another, and external ones unchanged.
 ///
@@ -92,18 +92,19 @@ impl Names {
         }
     }
 
-    /// A name with a metric prefix that is not a row: the middle part of a recording rule's name.
-    pub(crate) fn prefixed(&self, stem: &'static str) -> Cow<'static, str> {
-        let naming = if stem.starts_with("gpu_") { &self.gpu } else { &self.core };
-        naming.name(&MetricDef::gauge(stem, Unit::Count, ""))
+    /// The middle part of a recording rule's name.
+    pub(crate) fn rule_metric(&self, metric: RuleMetric) -> String {
+        match metric {
+            RuleMetric::Core(name) => format!("{}_{name}", prefix(&self.core, &catalog::REQUESTS)),
+            RuleMetric::Gpu(name) => format!("{}_{name}", prefix(&self.gpu, &llm_metrics_gpu::catalog::UP)),
+            RuleMetric::Plain(name) => name.to_owned(),
+        }
     }
 
     /// Replaces the default names of metrics and rules in a text by these names.
     pub(crate) fn respell(&self, text: &str) -> String {
-        let [core, gpu] = [catalog::REQUESTS, llm_metrics_gpu::catalog::UP].map(|row| {
-            let rest = row.name.find('_').map_or("", |at| &row.name[at..]);
-            self.row(&row).strip_suffix(rest).unwrap_or_default().to_owned()
-        });
+        let core = prefix(&self.core, &catalog::REQUESTS);
+        let gpu = prefix(&self.gpu, &llm_metrics_gpu::catalog::UP);
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let mut out = String::new();
         let mut rest = text;
@@ -122,6 +123,12 @@ impl Names {
         }
         out
     }
+}
+
+/// The prefix that `naming` gives to the names of a catalogue, of which `row` is one.
+fn prefix(naming: &Naming, row: &MetricDef) -> String {
+    let without_prefix = row.name.find('_').map_or("", |at| &row.name[at..]);
+    naming.name(row).strip_suffix(without_prefix).unwrap_or_default().to_owned()
 }
 
 /// The reader of an expression.

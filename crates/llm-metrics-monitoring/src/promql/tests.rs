@@ -7,7 +7,7 @@ use llm_metrics::catalog::{
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{Expr, InvalidExpression, Names, Reader, Window};
-use crate::{Level, Rule, counter, external, gauge, histogram};
+use crate::{Level, Rule, RuleMetric, counter, external, gauge, histogram};
 
 const M5: Window = Window::minutes(5);
 
@@ -73,14 +73,14 @@ fn a_dashboards_window_is_refused_in_a_rule() {
     let expr = counter!(catalog::REQUESTS).rate(Window::RATE).sum_by([MODEL]);
     assert_eq!(refused(&expr), InvalidExpression::VariableInRule { window: Window::RATE });
     assert!(expr.render(&Names::new(), Reader::Dashboard(&[])).is_ok());
-    let rule = Rule::new(Level::JobModel, "llm_requests", "rate", Unit::Count, expr);
+    let rule = Rule::new(Level::JobModel, RuleMetric::Core("requests"), "rate", Unit::Count, expr);
     let reads = rule.now().render(&Names::new(), Reader::Dashboard(&[])).unwrap_err();
     assert!(reads.contains(&InvalidExpression::VariableInRule { window: Window::RATE }));
 }
 
 #[test]
 fn a_rule_has_the_labels_that_its_level_says() {
-    let rule = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, requests());
+    let rule = Rule::new(Level::JobModel, RuleMetric::Core("requests"), "rate5m", Unit::Count, requests());
     assert!(
         matches!(&refused(&rule.now()), InvalidExpression::WrongLevel { rule, .. } if rule == "job_model:llm_requests:rate5m")
     );
@@ -134,7 +134,7 @@ fn a_dashboards_variables_are_added_where_the_label_is_and_nothing_else_is_said(
         r#"sum(rate(llm_output_tokens_total{job=~"$job",instance=~"$instance",model="qwen"}[$__rate_interval]))"#
     );
     let expr = counter!(catalog::REQUESTS).rate(M5).sum_by(Level::JobModel.labels());
-    let rule = Rule::new(Level::JobModel, "llm_requests", "rate5m", Unit::Count, expr);
+    let rule = Rule::new(Level::JobModel, RuleMetric::Core("requests"), "rate5m", Unit::Count, expr);
     assert_eq!(
         rule.now().render(&Names::new(), reader).unwrap(),
         r#"job_model:llm_requests:rate5m{job=~"$job",model=~"$model"}"#

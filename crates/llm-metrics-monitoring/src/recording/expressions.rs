@@ -10,8 +10,11 @@ use super::{SHORT, by_cell};
 use crate::{
     counter, gauge, histogram,
     promql::{Counter, Expr, Gauge, Label, Window},
-    rule::{Level, Rule},
-    slo::{Slo, Told},
+    rule::{
+        Level, Rule,
+        RuleMetric::{self, Core},
+    },
+    slo::{OverrideScope, Slo},
     vocabulary::{GPU_UUID, INSTANCE, JOB},
 };
 
@@ -21,12 +24,12 @@ pub fn alive(expr: Expr) -> Expr {
     expr.and_on([JOB, INSTANCE, GPU_UUID], gauge!(gpu::UP).now().equals(1.0))
 }
 
-pub(super) const FIRST_TOKEN: &str = "llm_time_to_first_token_seconds";
-pub(super) const GAPS: &str = "llm_inter_token_latency_seconds";
-pub(super) const LONGEST_GAP: &str = "llm_stream_max_gap_seconds";
+pub(super) const FIRST_TOKEN: RuleMetric = Core("time_to_first_token_seconds");
+pub(super) const GAPS: RuleMetric = Core("inter_token_latency_seconds");
+pub(super) const LONGEST_GAP: RuleMetric = Core("stream_max_gap_seconds");
 
-pub(super) fn rule(stem: &'static str, operation: &str, unit: Unit, expr: Expr) -> Rule {
-    Rule::new(Level::JobModel, stem, operation, unit, expr)
+pub(super) fn rule(metric: RuleMetric, operation: &str, unit: Unit, expr: Expr) -> Rule {
+    Rule::new(Level::JobModel, metric, operation, unit, expr)
 }
 
 /// Drops NaN, the result of a share or quantile of no events.
@@ -60,10 +63,10 @@ pub(super) fn first_tokens(slo: &Slo) -> FirstTokens {
     let first = histogram!(catalog::TIME_TO_FIRST_TOKEN);
     let tokenless = counter!(catalog::USAGE_REPORTS).with(STREAM, "true").with(SOURCE, "missing");
     let tokenless =
-        rule("llm_usage_reports", "tokenless_rate5m", Unit::Count, tokenless.rate(SHORT).sum_by(by_model()));
+        rule(Core("usage_reports"), "tokenless_rate5m", Unit::Count, tokenless.rate(SHORT).sum_by(by_model()));
     let with_token = || first.clone().count().rate(SHORT).sum_by(by_model());
     // A server whose streams have never had a token does not have this histogram yet.
-    let streams = by_cell(slo, Told::ByModel, |cell| {
+    let streams = by_cell(slo, OverrideScope::ByModel, |cell| {
         if cell.objectives.time_to_first_token.count_tokenless {
             (with_token() + tokenless.now()).or(with_token()).or(tokenless.now())
         } else {
@@ -71,7 +74,7 @@ pub(super) fn first_tokens(slo: &Slo) -> FirstTokens {
         }
     });
     let streams = rule(FIRST_TOKEN, "streams_rate5m", Unit::Count, streams);
-    let in_time = by_cell(slo, Told::ByModel, |cell| {
+    let in_time = by_cell(slo, OverrideScope::ByModel, |cell| {
         let within = first.clone().with_bounds(slo.bounds_of(&catalog::TIME_TO_FIRST_TOKEN));
         within.within(cell.objectives.time_to_first_token.seconds).rate(SHORT).sum_by(by_model())
     });
@@ -86,7 +89,7 @@ pub(super) fn streams_with_gaps(slo: &Slo) -> Expr {
     let longest = histogram!(catalog::STREAM_MAX_GAP);
     let all = || longest.clone().count().rate(SHORT).sum_by(Level::JobModel.labels());
     let bounds = slo.bounds_of(&catalog::STREAM_MAX_GAP);
-    by_cell(slo, Told::ByModel, |cell| {
+    by_cell(slo, OverrideScope::ByModel, |cell| {
         let limit = cell.objectives.inter_token_latency.seconds;
         match bounds.iter().rev().find(|bound| **bound <= limit) {
             Some(bound) => {
@@ -143,5 +146,5 @@ pub(super) fn joules_per_token(slo: &Slo) -> Rule {
     let energy = energy.max_by(by().chain([Label::Borrowed(GPU_UUID)])).sum_by(by());
     let tokens = counter(counter!(catalog::OUTPUT_TOKENS)).rate(SHORT).sum_by(by());
     let expr = energy / tokens.gt(0.0);
-    Rule::new(Level::Joined(join.clone()), "llm_output_tokens", "joules_per_token_rate5m", Unit::Joules, expr)
+    Rule::new(Level::Joined(join.clone()), Core("output_tokens"), "joules_per_token_rate5m", Unit::Joules, expr)
 }

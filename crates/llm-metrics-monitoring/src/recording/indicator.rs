@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     promql::{Expr, Window},
-    rule::{Level, Rule},
-    slo::{Region, Slo, Told},
+    rule::{Level, Rule, RuleMetric},
+    slo::{OverrideScope, Region, Slo},
 };
 
 /// The windows of the burn-rate alerts.
@@ -36,7 +36,7 @@ pub struct Indicator {
 /// The inputs of an indicator: recorded rates of bad events and of all events, over [`SHORT`].
 pub(super) struct Events<'a> {
     pub(super) level: Level,
-    pub(super) stem: &'static str,
+    pub(super) metric: RuleMetric,
     /// The word for bad events in names of rules: `errors`, `slow`.
     pub(super) bad_word: &'static str,
     pub(super) ratio_word: &'static str,
@@ -46,7 +46,7 @@ pub(super) struct Events<'a> {
 
 impl Indicator {
     pub(super) fn new(events: &Events<'_>) -> Self {
-        let Events { level, stem, bad_word, ratio_word, bad, all } = events;
+        let Events { level, metric, bad_word, ratio_word, bad, all } = events;
         let seconds = f64::from(SHORT.as_seconds().unwrap_or(300));
         let (mut ratios, mut increases) = (Vec::new(), Vec::new());
         for window in BURN_WINDOWS {
@@ -56,7 +56,7 @@ impl Indicator {
                 let step = f64::from(INTERVAL.as_seconds().unwrap_or(30));
                 (bad(Some(window)) * step, all(Some(window)) * step)
             };
-            let named = |operation: String, unit, expr| Rule::new(level.clone(), stem, operation, unit, expr);
+            let named = |operation: String, unit, expr| Rule::new(level.clone(), *metric, operation, unit, expr);
             let increase = named(format!("{bad_word}_increase{window}"), Unit::Count, bad);
             let ratio = named(format!("{ratio_word}_rate{window}"), Unit::Ratio, recorded(increase.now() / all));
             increases.push((window, increase));
@@ -113,13 +113,13 @@ impl Budget {
     ) -> Self {
         let window = Window::days(slo.objectives.window_days);
         let ratio = indicator.over(SHORT);
-        let rule = |operation: &'static str, of: &'static str, expr| {
-            Rule::labelled(Level::Slo, operation, of, Unit::Ratio, expr, ("slo", name))
+        let rule = |metric: &'static str, operation: &'static str, expr| {
+            Rule::labelled(Level::Slo, RuleMetric::Plain(metric), operation, Unit::Ratio, expr, ("slo", name))
         };
-        let share = by_cell(slo, Told::ByModel, |slo| all(None) * 0.0 + objective(slo));
-        let may_fail = by_cell(slo, Told::ByModel, |slo| all(None) * 0.0 + budget_of(objective(slo)));
-        let burn = by_cell(slo, Told::ByModel, |slo| ratio.now() / budget_of(objective(slo)));
-        let left = by_cell(slo, Told::ByModel, |slo| {
+        let share = by_cell(slo, OverrideScope::ByModel, |slo| all(None) * 0.0 + objective(slo));
+        let may_fail = by_cell(slo, OverrideScope::ByModel, |slo| all(None) * 0.0 + budget_of(objective(slo)));
+        let burn = by_cell(slo, OverrideScope::ByModel, |slo| ratio.now() / budget_of(objective(slo)));
+        let left = by_cell(slo, OverrideScope::ByModel, |slo| {
             recorded_number(1.0 - bad(Some(window)) / all(Some(window)) / budget_of(objective(slo)))
         });
         Self {
@@ -141,9 +141,9 @@ pub(crate) fn budget_of(objective: f64) -> f64 {
 }
 
 /// The expression for each set of settings, restricted to its series.
-pub(crate) fn by_cell(slo: &Slo, told: Told, make: impl Fn(&Slo) -> Expr) -> Expr {
+pub(crate) fn by_cell(slo: &Slo, scope: OverrideScope, make: impl Fn(&Slo) -> Expr) -> Expr {
     let mut groups: Vec<(Expr, Vec<Region>)> = Vec::new();
-    for cell in slo.cells(told) {
+    for cell in slo.cells(scope) {
         let expr = make(&cell.slo);
         match groups.iter_mut().find(|(known, _)| *known == expr) {
             Some((_, regions)) => regions.push(cell.region),

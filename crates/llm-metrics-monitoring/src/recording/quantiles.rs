@@ -5,7 +5,7 @@ use llm_metrics::catalog::Unit;
 use super::{SHORT, expressions::recorded};
 use crate::{
     promql::Histogram,
-    rule::{Level, Rule},
+    rule::{Level, Rule, RuleMetric},
 };
 
 /// Median, 95th and 99th percentile over five minutes.
@@ -25,13 +25,13 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    pub(super) fn new([stem, of_buckets]: [&'static str; 2], histogram: &Histogram) -> Self {
+    pub(super) fn new([metric, of_buckets]: [RuleMetric; 2], histogram: &Histogram) -> Self {
         let level = Level::JobModelLe;
         let rates = histogram.clone().buckets().rate(SHORT).sum_by(level.labels());
         let buckets = Rule::new(level, of_buckets, "rate5m", Unit::Count, rates);
         let rule = |quantile: f64, operation: &str| {
             let expr = buckets.gauge().histogram_quantile(quantile);
-            Rule::new(Level::JobModel, stem, operation, Unit::Seconds, recorded(expr))
+            Rule::new(Level::JobModel, metric, operation, Unit::Seconds, recorded(expr))
         };
         let (p50, p95, p99) = (rule(0.5, "p50_rate5m"), rule(0.95, "p95_rate5m"), rule(0.99, "p99_rate5m"));
         Self { buckets, p50, p95, p99 }

@@ -33,7 +33,7 @@ use serde_saphyr::UserMessageFormatter;
 
 use check::{CheckedSlo, Findings, Section, distinct, job, label};
 pub use overrides::Override;
-pub(crate) use overrides::{Cell, Region, Told};
+pub(crate) use overrides::{Cell, OverrideScope, Region};
 pub use settings::{
     Alerts, Gpu, InterTokenLatency, Objectives, PartialAlerts, PartialGpu, PartialInterTokenLatency, PartialObjectives,
     PartialScaling, PartialTimeToFirstToken, Scaling, TimeToFirstToken,

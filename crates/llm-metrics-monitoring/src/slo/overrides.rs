@@ -126,7 +126,7 @@ pub(super) fn check_all(overrides: &[Override], _: &Bounds) -> Checked {
 
 /// The labels by which overrides differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum OverrideScope {
     /// Job and model.
     ByModel,
     /// Only the job.
@@ -231,11 +231,11 @@ impl Region {
 
 impl Slo {
     /// The regions with different settings; first the one without overrides.
-    pub(crate) fn cells(&self, told: Told) -> Vec<Cell> {
+    pub(crate) fn cells(&self, scope: OverrideScope) -> Vec<Cell> {
         let base = Self { overrides: Vec::new(), ..self.clone() };
         let mut cells = vec![Cell { region: Region::all(), name: String::new(), slo: base }];
         for one in &self.overrides {
-            if told == Told::Alike || (told == Told::ByJob && !one.models.is_empty()) {
+            if scope == OverrideScope::Alike || (scope == OverrideScope::ByJob && !one.models.is_empty()) {
                 continue;
             }
             let of = Region { jobs: Values::of(&one.jobs), models: Values::of(&one.models) };
@@ -262,8 +262,8 @@ impl Slo {
 mod tests {
     use super::*;
 
-    fn cells(text: &str, told: Told) -> Vec<Cell> {
-        Slo::parse(text).unwrap().cells(told)
+    fn cells(text: &str, scope: OverrideScope) -> Vec<Cell> {
+        Slo::parse(text).unwrap().cells(scope)
     }
 
     fn holds(region: &Region, job: &str, model: &str) -> bool {
@@ -283,7 +283,7 @@ overrides:
   - {models: [b], jobs: [batch, chat], objectives: {availability: 0.8}}
 ";
         let slo = Slo::parse(text).unwrap();
-        let cells = slo.cells(Told::ByModel);
+        let cells = slo.cells(OverrideScope::ByModel);
         for job in ["batch", "chat", "other"] {
             for model in ["a", "b", "c"] {
                 let found: Vec<_> = cells.iter().filter(|cell| holds(&cell.region, job, model)).collect();
@@ -298,9 +298,9 @@ overrides:
     fn what_has_no_model_is_told_apart_by_job_alone() {
         let text =
             "overrides:\n  - {models: [a], alerts: {error_ratio: 0.1}}\n  - {jobs: [b], gpu: {memory_ratio: 0.99}}\n";
-        assert_eq!(cells(text, Told::ByJob).len(), 2);
-        assert_eq!(cells(text, Told::ByModel).len(), 4);
-        assert_eq!(cells(text, Told::Alike).len(), 1);
+        assert_eq!(cells(text, OverrideScope::ByJob).len(), 2);
+        assert_eq!(cells(text, OverrideScope::ByModel).len(), 4);
+        assert_eq!(cells(text, OverrideScope::Alike).len(), 1);
     }
 
     #[test]
