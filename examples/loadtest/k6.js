@@ -49,7 +49,7 @@ export const options = {
     checks: ['rate>0.99'],
     http_req_failed: [{ threshold: 'rate<0.05', abortOnFail: true, delayAbortEval: '30s' }],
     whole_answer_seconds: [`p(99)<${__ENV.P99_SECONDS || 30}`],
-    // What k6 could not send is load that the server was spared: a test with any is no open loop.
+    // Requests that k6 could not send are missing load: a test with any of them is not an open loop.
     dropped_iterations: ['count==0'],
   },
 };
@@ -60,7 +60,7 @@ export default function () {
   const own = Math.floor(Math.random() * 2 ** 32).toString(16);
   const body = {
     model,
-    // Words of its own at the beginning: otherwise a cache of prefixes answers for the model.
+    // Each prompt begins with random words: otherwise a prefix cache would answer instead of the model.
     messages: [{ role: 'user', content: `[${own}] ${prompt.prompt}` }],
     max_tokens: maxTokens,
     stream: true,

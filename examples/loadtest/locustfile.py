@@ -148,7 +148,7 @@ class Caller(HttpUser):
 if STEPS:
 
     class Steps(LoadTestShape):
-        """So many users for so many seconds, one step after the other."""
+        """A number of users for a number of seconds, one step after the other."""
 
         def tick(self):
             left = self.get_run_time()

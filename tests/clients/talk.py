@@ -115,7 +115,7 @@ for endpoint, ask, refusal in (
     except refusal as error:
         saw(endpoint, False, refused=error.status_code)
 
-# What is no generation: counting, listing, loading.
+# Requests without generation: counting, listing, loading.
 claude.messages.count_tokens(model=model, messages=messages)
 assert [listed.id for listed in gpt.models.list()] == [model]
 assert [listed.model for listed in llama.list().models] == [model]
