@@ -162,7 +162,7 @@ mod tests {
         Units::begin(unit).unit().expect("one byte is a unit").symbol
     }
 
-    /// The number of symbols after which a sequence of six, with three others before it, has been repeated.
+    /// The index of the symbol with which a sequence of six, with three others before it, has been repeated.
     fn period_after<const N: usize, const K: usize>() -> Option<usize> {
         let mut cycle = Cycle::<N, K>::default();
         let mut units = b"XYZ".iter().chain(b"abcdef".iter().cycle()).take(100);
