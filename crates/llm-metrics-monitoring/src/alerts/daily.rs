@@ -88,6 +88,18 @@ fn no_traffic(slo: &Slo, rules: &Recording) -> Alert {
     let expr = yesterday.ge(least).and(just_now.ge(least)).unless(rate().now().gt(0.0));
     let day = DAY;
     let served = |by: f64| ended(Values::rising(by).until(day + 120, Values::rising(0.0)));
+    // So many requests per minute, one after the other, until these minutes; none after two o'clock of the second day.
+    let turns = |turns: &[(u32, f64)]| {
+        let all = turns
+            .windows(2)
+            .fold(Values::rising(turns[0].1), |values, pair| values.until(pair[0].0, Values::rising(pair[1].1)));
+        vec![ended(all.until(day + 120, Values::rising(0.0)))]
+    };
+    let then_and_now = |yesterday: f64, today: f64| turns(&[(day + 30, yesterday), (day + 120, today)]);
+    // In parts of 1024 a counter is exact, and does not go back by a rounding error where it stops.
+    let [enough, too_few, hardly_any] = [0.21, 0.19, 0.05].map(|part| (least * part * 1024.0).round() / 1024.0);
+    let only_early_yesterday = turns(&[(100, least * 5.0), (day + 30, 0.0), (day + 120, least * 5.0)]);
+    let hardly_any_at_last = turns(&[(day + 104, least * 5.0), (day + 120, hardly_any)]);
     Alert::new(
         "LlmNoTraffic",
         "{{ $labels.model }}: no request has ended for minutes; at this time yesterday it was {{ printf \"%.0f\" $value }} in five minutes",
@@ -107,6 +119,12 @@ fn no_traffic(slo: &Slo, rules: &Recording) -> Alert {
     .case(Case::quiet("there was hardly any", day + 132, vec![served(least * 0.19)]))
     .case(Case::quiet("not yet for long enough", day + 127, vec![served(100.0)]))
     .case(Case::quiet("long over", day + 190, vec![served(100.0)]))
+    .case(Case::quiet("just enough yesterday", day + 132, then_and_now(enough, least * 5.0)).surely(0))
+    .case(Case::quiet("too few yesterday", day + 132, then_and_now(too_few, least * 5.0)))
+    .case(Case::quiet("just enough half an hour ago", day + 132, then_and_now(least * 5.0, enough)).surely(0))
+    .case(Case::quiet("too few half an hour ago", day + 132, then_and_now(least * 5.0, too_few)))
+    .case(Case::quiet("yesterday only early in the hour", day + 132, only_early_yesterday).surely(0))
+    .case(Case::quiet("hardly any in the last minutes", day + 132, hardly_any_at_last).surely(0))
 }
 
 fn ended(values: Values) -> Series {
