@@ -25,7 +25,7 @@ const SERIES: &str = "
 ## Number of series
 
 The counters of a model exist from its first accepted request on, or from the start if the model is declared. A histogram exists from its first sample on, for each set of labels.
-After a stream that succeeded, a chat model has 319 series. With reasoning, single-document responses, cancelled, failed and rejected requests, it has 511 series. 64 models in
+After a stream that succeeded, a chat model has 320 series. With reasoning, single-document responses, cancelled, failed and rejected requests, it has 512 series. 64 models in
 typical use take some 24,900 lines of a page.
 
 The finer buckets of time to first token and duration increased this: the histograms with these buckets had 117 series per chat model with successes only and 255 with every outcome, and 64 models took 20,568

@@ -12,6 +12,8 @@ crate::catalogue! {
         REQUEST_ERRORS = counter("llm_request_errors_total", Count)[MODEL, OPERATION, ENDPOINT, ERROR_TYPE, STATUS];
         /// Requests in flight: waiting for the first token, or streaming. A request that is not streamed is waiting until it ends.
         REQUESTS_IN_FLIGHT = gauge("llm_requests_in_flight", Count)[OPERATION, PHASE];
+        /// Requests in flight, by model. A request is counted from when it or its handler has named the model. If the name is not a label value yet, the request is counted from when it is accepted. If it names no model, it is counted as `unknown`, from its first token on.
+        MODEL_REQUESTS_IN_FLIGHT = gauge("llm_model_requests_in_flight", Count)[MODEL];
         /// Time from the arrival of a request to the end of its response, or until the client has gone.
         REQUEST_DURATION = histogram("llm_request_duration_seconds", Seconds, buckets::DURATION)[MODEL, OPERATION, THINKING, OUTCOME];
         /// Choices that finished, by the reason why the model stopped.

@@ -68,7 +68,9 @@ impl InferenceHandle {
     /// Sets the model's name, instead of the one in the request. Call it before the response head is sent, because values that are already recorded
     /// keep their name.
     pub fn model(&self, name: &str) {
-        self.report(|engine| engine.model = Some(name.into()));
+        if let Some(shared) = &self.shared {
+            shared.set_model(name);
+        }
     }
 
     /// Reports that one step of the engine has just generated `count` more output tokens, over all choices. They are counted immediately; from then

@@ -1,6 +1,7 @@
 //! The state that several owners share: the request body, the handler, and the response body.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use super::{quality::QualityContext, tracker::RouteFacts};
 use crate::{
     quality::{BoundedBytes, Prompt, QualityChecks, ToolNames},
-    record::{Hint, LlmMetrics, RawLabels, Series, inside_map},
+    record::{Hint, LlmMetrics, Model, RawLabels, Series, inside_map},
     vocabulary::{ErrorType, InspectionFailure, MAX_NAME_BYTES, MAX_PLAUSIBLE_TOKENS, Protocol, SkipReason, Usage},
     wire::{Format, RequestFacts},
 };
@@ -42,6 +43,8 @@ pub(crate) struct SharedRequest {
 pub(super) struct Reports {
     pub(super) params: RequestParams,
     pub(super) engine: Option<Box<EngineReport>>,
+    /// The model whose gauge of requests in flight has this request. Until the series are resolved, it is the model of the present name.
+    counted: Option<Model>,
 }
 
 /// The facts of the request, as far as it was read.
@@ -49,15 +52,28 @@ pub(super) struct Reports {
 pub(super) struct RequestParams {
     pub(super) model: Option<Arc<str>>,
     pub(super) stream: Option<bool>,
-    /// Values above 2³² are as implausible as 2³² − 1.
-    pub(super) max_tokens: Option<u32>,
+    pub(super) max_tokens: SmallNumber,
     pub(super) thinking: Option<bool>,
     /// The number of texts to embed or rank.
-    pub(super) inputs: Option<u32>,
+    pub(super) inputs: SmallNumber,
     /// The number of choices, known when any part of the request was read.
     pub(super) choices: Option<u16>,
     /// Whether the answer is generated in the background.
     pub(super) background: bool,
+}
+
+/// An optional number in four bytes. Values above 2³² are as implausible as 2³² − 2.
+#[derive(Clone, Copy, Default)]
+pub(super) struct SmallNumber(Option<NonZeroU32>);
+
+impl SmallNumber {
+    fn of(number: Option<u64>) -> Self {
+        Self(number.map(|number| u32::try_from(number).map_or(NonZeroU32::MAX, |n| NonZeroU32::MIN.saturating_add(n))))
+    }
+
+    pub(super) fn get(self) -> Option<u64> {
+        self.0.map(|one_more| u64::from(one_more.get() - 1))
+    }
 }
 
 /// The values that the handler reported.
@@ -102,14 +118,15 @@ impl SharedRequest {
         let mut reports = self.reports();
         let params = &mut reports.params;
         let model = facts.model.as_ref().map(|name| name.as_str());
-        if params.model.as_deref() != model {
+        let renamed = params.model.as_deref() != model;
+        if renamed {
             params.model = model.map(Into::into);
         }
         params.stream = facts.stream;
-        params.max_tokens = facts.max_tokens.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        params.max_tokens = SmallNumber::of(facts.max_tokens);
         params.thinking = facts.thinking;
         params.background = facts.background;
-        params.inputs = facts.inputs;
+        params.inputs = SmallNumber::of(facts.inputs.map(u64::from));
         params.choices =
             Some(facts.choices.map(|n| u16::try_from(n).unwrap_or(u16::MAX)).filter(|n| *n > 0).unwrap_or(1));
         let format = facts.format.and_then(Format::structured);
@@ -117,6 +134,48 @@ impl SharedRequest {
             reports.engine.get_or_insert_default().quality.requested.format = Some(format);
         }
         reports.expect(tools, schema, prompt.filter(|_| checks.truncation));
+        if renamed {
+            self.renamed(reports);
+        }
+    }
+
+    /// Sets the model's name, instead of the one in the request.
+    pub(super) fn set_model(&self, name: &str) {
+        let mut reports = self.reports();
+        if !self.is_settled() {
+            reports.engine.get_or_insert_default().model = Some(name.into());
+            self.renamed(reports);
+        }
+    }
+
+    /// Moves the request to the gauge of the model that its present name stands for, if that is certain.
+    fn renamed(&self, mut reports: MutexGuard<'_, Reports>) {
+        if self.series.get().is_some() {
+            return;
+        }
+        let before = reports.counted.take();
+        let name = reports.model().cloned();
+        // Unlocked: a recorder or a label policy's `map` may use this request's handle.
+        drop(reports);
+        let metrics = &self.metrics.0;
+        before.iter().for_each(|model| metrics.left(model));
+        // `map` cannot be called from within itself. The name is looked up again with the series.
+        let Some(name) = name.filter(|_| !inside_map()) else { return };
+        let Some(model) = metrics.certain_model(&name) else { return };
+        self.count_as(model, |reports| {
+            self.series.get().is_none() && reports.model().is_some_and(|now| Arc::ptr_eq(now, &name))
+        });
+    }
+
+    /// Counts the request in flight under this model only. `is_right` is asked under the lock, after the gauge was incremented.
+    fn count_as(&self, model: Model, is_right: impl FnOnce(&Reports) -> bool) {
+        // First the increment, so that a scrape never sees too few requests.
+        self.metrics.0.entered(&model);
+        let mut reports = self.reports();
+        let right = !self.is_settled() && is_right(&reports);
+        let no_more = if right { reports.counted.replace(model) } else { Some(model) };
+        drop(reports);
+        no_more.iter().for_each(|model| self.metrics.0.left(model));
     }
 
     /// Whether the names of the request's tools are needed.
@@ -181,25 +240,42 @@ impl SharedRequest {
 
     #[cold]
     fn resolve_by(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
-        let model = self.model();
-        self.resolve(model.as_deref().or(answer_model), accepted)
+        match self.named() {
+            Some((name, model)) => self.resolve(Some(&name), model, accepted),
+            None => self.resolve(answer_model, None, accepted),
+        }
     }
 
     /// The same, unless neither the handler nor the request has named the model.
     pub(super) fn named_series(&self, accepted: bool) -> Option<&Series> {
-        self.series.get().map(AsRef::as_ref).or_else(|| Some(self.resolve(Some(&self.model()?), accepted)))
+        if let Some(series) = self.series.get() {
+            return Some(series);
+        }
+        let (name, model) = self.named()?;
+        Some(self.resolve(Some(&name), model, accepted))
     }
 
-    /// No lock is held, because a label policy's `map` belongs to the embedder, and may use this request's handle. If two threads resolve
-    /// concurrently, the first result stays.
-    fn resolve(&self, model: Option<&str>, accepted: bool) -> &Series {
+    /// Nothing is locked meanwhile: a label policy's `map` is the embedder's, and may use this request's handle. Of two that
+    /// resolve at once, the first one's word stands.
+    fn resolve(&self, name: Option<&str>, model: Option<Model>, accepted: bool) -> &Series {
         let RouteFacts { endpoint, operation, .. } = self.route;
-        let series = self.metrics.0.series(endpoint, operation, model, self.labels.as_ref(), accepted);
-        self.series.get_or_init(|| series)
+        let (metrics, labels) = (&self.metrics.0, self.labels.as_ref());
+        let series = match model {
+            Some(model) => metrics.series_of(endpoint, operation, model, labels, accepted),
+            None => metrics.series(endpoint, operation, name, labels, accepted),
+        };
+        let series = self.series.get_or_init(|| series);
+        if !self.is_settled() && self.reports().counted.as_ref() != Some(&series.of) {
+            self.count_as(series.of.clone(), |_| true);
+        }
+        series
     }
 
-    fn model(&self) -> Option<Arc<str>> {
-        self.reports().model().cloned()
+    /// The present name of the model, and its entry, if the name is a label value already.
+    fn named(&self) -> Option<(Arc<str>, Option<Model>)> {
+        let reports = self.reports();
+        let model = reports.counted.clone().filter(|model| !self.metrics.0.is_other(model));
+        Some((Arc::clone(reports.model()?), model))
     }
 
     pub(crate) fn knows_model(&self) -> bool {
@@ -280,9 +356,10 @@ impl SharedRequest {
         self.tokens.fetch_or(SETTLED, Ordering::Relaxed) & !SETTLED
     }
 
-    /// Takes the facts of the request and the reported values.
+    /// Takes the facts of the request and the reported values, and removes the request from the gauge of its model.
     pub(super) fn take_reports(&self) -> (RequestParams, EngineReport) {
-        let Reports { params, engine } = std::mem::take(&mut *self.reports());
+        let Reports { params, engine, counted } = std::mem::take(&mut *self.reports());
+        counted.iter().for_each(|model| self.metrics.0.left(model));
         (params, engine.map(|report| *report).unwrap_or_default())
     }
 

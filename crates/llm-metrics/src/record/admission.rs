@@ -9,7 +9,12 @@ use foldhash::fast::RandomState;
 use http::request::Parts;
 use metrics::SharedString;
 
-use super::{Hint, Inner, Series, SeriesKey, catch_panic, policy::LabelValues, quality::QualityCounters};
+use super::{
+    Hint, Inner, Series, SeriesKey, catch_panic,
+    model::Model,
+    policy::{Known, LabelValues},
+    quality::QualityCounters,
+};
 use crate::{
     catalog::labels,
     vocabulary::{Endpoint, Operation},
@@ -83,9 +88,21 @@ impl Inner {
         accepted: bool,
     ) -> Arc<Series> {
         let model = match model {
-            None | Some("") => constant(&UNKNOWN),
-            Some(name) => self.bounded(labels::MODEL, &self.models, name, accepted),
+            None | Some("") => self.unknown.clone(),
+            Some(name) => self.models.admit(name, accepted).unwrap_or_else(|| self.other_model(accepted)),
         };
+        self.series_of(endpoint, operation, model, raw, accepted)
+    }
+
+    /// The handles for a request whose model is known already.
+    pub(crate) fn series_of(
+        &self,
+        endpoint: Endpoint,
+        operation: Operation,
+        model: Model,
+        raw: Option<&RawLabels>,
+        accepted: bool,
+    ) -> Arc<Series> {
         let extra = self.reads_labels().then(|| {
             let raw = |at: usize| raw.and_then(|raw| raw.get(at)).unwrap_or(&RawLabel::Absent);
             let values = self.extra.iter().enumerate().map(|(at, label)| match raw(at) {
@@ -107,7 +124,7 @@ impl Inner {
             return series;
         }
         sets.learnt += usize::from(!self.is_reserved(&key));
-        let recent = self.recent.model(&key.model);
+        let recent = self.recent.model(key.model.name());
         let series = Arc::new(Series::new(
             &self.registrar,
             &key,
@@ -142,10 +159,37 @@ impl Inner {
         }
     }
 
+    /// The model under which a request with this name will be recorded, if that is certain before it is accepted. Learns nothing.
+    pub(crate) fn certain_model(&self, name: &str) -> Option<Model> {
+        if name.is_empty() {
+            return None;
+        }
+        match self.models.find(name) {
+            Known::As(model) => Some(model),
+            Known::Full => Some(self.other.clone()),
+            Known::New => None,
+        }
+    }
+
+    /// Whether it is `other`.
+    pub(crate) fn is_other(&self, model: &Model) -> bool {
+        *model == self.other
+    }
+
     /// The label value of a model that is already known.
     #[cfg(feature = "tracing")]
     pub(crate) fn known_model(&self, name: &str) -> Option<Arc<str>> {
-        self.models.admit(name, false)
+        self.models.admit(name, false).map(|model| Arc::clone(model.name()))
+    }
+
+    /// Adds a request to the gauge of this model.
+    pub(crate) fn entered(&self, model: &Model) {
+        model.in_flight(&self.registrar).increment(1.0);
+    }
+
+    /// Removes it again.
+    pub(crate) fn left(&self, model: &Model) {
+        model.in_flight(&self.registrar).decrement(1.0);
     }
 
     /// Leaves `key` unchanged if its set exists or there is room for it. Otherwise removes the request labels, and if that is not enough also the
@@ -163,7 +207,7 @@ impl Inner {
             }
         }
         if !has_place(key) {
-            key.model = self.overflow(labels::MODEL, accepted);
+            key.model = self.other_model(accepted);
         }
     }
 
@@ -172,7 +216,7 @@ impl Inner {
     fn is_reserved(&self, key: &SeriesKey) -> bool {
         let values = || key.extra.iter().flat_map(|values| self.extra.iter().zip(values.iter()));
         let all = |word: &str| values().all(|(label, value)| **value == *word || label.values.is_reserved(value));
-        let is_nameless = [labels::OTHER, labels::UNKNOWN].contains(&&*key.model);
+        let is_nameless = key.model == self.other || key.model == self.unknown;
         (is_nameless || self.models.is_declared(&key.model)) && (all(labels::OTHER) || all(labels::UNKNOWN))
     }
 
@@ -180,13 +224,22 @@ impl Inner {
         values.admit(raw, accepted).unwrap_or_else(|| self.overflow(label, accepted))
     }
 
+    fn other_model(&self, accepted: bool) -> Model {
+        self.overflowed(labels::MODEL, accepted);
+        self.other.clone()
+    }
+
     /// Counts a value that is replaced by `other`. A value of a request that was not accepted is not counted, because it could not have become a
     /// label value.
     fn overflow(&self, label: &str, accepted: bool) -> Arc<str> {
+        self.overflowed(label, accepted);
+        constant(&OTHER)
+    }
+
+    fn overflowed(&self, label: &str, accepted: bool) {
         if accepted {
             self.global().overflowed(label);
         }
-        constant(&OTHER)
     }
 }
 

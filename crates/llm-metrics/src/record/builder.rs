@@ -10,7 +10,11 @@ use metrics::{Label, Recorder, SharedString};
 
 use super::{
     Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, Refreshed, Registrar,
-    admission::ExtraLabel, hints::Hints, policy::LabelValues, quality::FindingListener,
+    admission::ExtraLabel,
+    hints::Hints,
+    model::Model,
+    policy::{LabelValue, LabelValues},
+    quality::FindingListener,
 };
 use crate::{
     catalog::{
@@ -263,6 +267,8 @@ impl Builder {
             options: self.options,
             registrar: Arc::new(Registrar { recorder: self.recorder, naming: self.naming, constant: self.constant }),
             models: LabelValues::new(self.models),
+            other: Model::of(labels::OTHER.into()),
+            unknown: Model::of(labels::UNKNOWN.into()),
             extra_names: self.extra.iter().map(|label| label.name.clone()).collect(),
             extra: self.extra,
             objectives: self.objectives,

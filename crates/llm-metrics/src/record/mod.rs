@@ -7,6 +7,7 @@ mod catch;
 mod engine;
 mod global;
 mod hints;
+mod model;
 mod model_info;
 mod objective;
 mod page;
@@ -30,6 +31,7 @@ pub use builder::{BuildError, Builder};
 pub(crate) use catch::catch_panic;
 pub use engine::EngineMetrics;
 pub(crate) use hints::Hint;
+pub(crate) use model::Model;
 pub use model_info::{LoadedModel, ModelInfo};
 pub(crate) use objective::Times;
 pub use objective::{InvalidObjective, Objective};
@@ -81,7 +83,11 @@ pub struct LlmMetrics(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) options: Options,
     registrar: Arc<Registrar>,
-    models: LabelValues,
+    models: LabelValues<Model>,
+    /// The entry for models without a label value of their own.
+    other: Model,
+    /// The entry for requests without a model name.
+    unknown: Model,
     extra: Vec<ExtraLabel>,
     extra_names: Vec<SharedString>,
     objectives: Vec<Objective>,

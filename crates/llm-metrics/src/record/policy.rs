@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cell::Cell,
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -133,21 +133,33 @@ impl fmt::Debug for LabelPolicy {
     }
 }
 
+/// An entry for one value of a label.
+pub(crate) trait LabelValue: Clone {
+    fn of(name: Arc<str>) -> Self;
+}
+
+impl LabelValue for Arc<str> {
+    fn of(name: Arc<str>) -> Self {
+        name
+    }
+}
+
 /// A policy in use, with the values that it has admitted.
-pub(crate) struct LabelValues {
+pub(crate) struct LabelValues<V = Arc<str>> {
     policy: LabelPolicy,
     /// The label values of the declared names.
     declared: HashSet<Arc<str>, RandomState>,
     cap: usize,
     /// Bounded by the policy, and hashed so that callers cannot slow it down by their choice of names.
-    admitted: RwLock<HashSet<Arc<str>, RandomState>>,
+    admitted: RwLock<HashMap<Arc<str>, V, RandomState>>,
 }
 
-impl LabelValues {
+impl<V: LabelValue> LabelValues<V> {
     pub(crate) fn new(policy: LabelPolicy) -> Self {
         let declared: HashSet<Arc<str>, RandomState> =
             policy.declared.iter().filter_map(|name| Some(policy.mapped(name)?.into())).collect();
-        let admitted = RwLock::new(declared.clone());
+        let admitted = declared.iter().map(|name| (Arc::clone(name), V::of(Arc::clone(name))));
+        let admitted = RwLock::new(admitted.collect());
         Self { cap: declared.len().saturating_add(policy.learn), policy, declared, admitted }
     }
 
@@ -172,34 +184,46 @@ impl LabelValues {
     }
 
     /// The value for a name, or `None` for `other`. Only an accepted name is learnt.
-    pub(crate) fn admit(&self, name: &str, accepted: bool) -> Option<Arc<str>> {
+    pub(crate) fn admit(&self, name: &str, accepted: bool) -> Option<V> {
         let name = self.policy.mapped(name)?;
-        let name = name.as_ref();
-        let known = self.known(&self.admitted.read().unwrap_or_else(PoisonError::into_inner), name);
-        match known {
+        match self.look_up(&name) {
             Known::As(value) => Some(value),
-            Known::New if accepted && is_label_value(name) => self.learn(name),
+            Known::New if accepted && is_label_value(&name) => self.learn(&name),
             Known::New | Known::Full => None,
         }
     }
 
-    fn learn(&self, name: &str) -> Option<Arc<str>> {
+    /// The state of a name, without learning it. A name that is not a valid label value has no room.
+    pub(crate) fn find(&self, name: &str) -> Known<V> {
+        let Some(name) = self.policy.mapped(name) else { return Known::Full };
+        match self.look_up(&name) {
+            Known::New if !is_label_value(&name) => Known::Full,
+            known => known,
+        }
+    }
+
+    fn look_up(&self, name: &str) -> Known<V> {
+        self.known(&self.admitted.read().unwrap_or_else(PoisonError::into_inner), name)
+    }
+
+    fn learn(&self, name: &str) -> Option<V> {
         let mut admitted = self.admitted.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have learnt it since the read, or taken the last free place.
         match self.known(&admitted, name) {
             Known::As(value) => Some(value),
             Known::Full => None,
             Known::New => {
-                let value: Arc<str> = name.into();
-                admitted.insert(Arc::clone(&value));
+                let name: Arc<str> = name.into();
+                let value = V::of(Arc::clone(&name));
+                admitted.insert(name, value.clone());
                 Some(value)
             }
         }
     }
 
-    fn known(&self, admitted: &HashSet<Arc<str>, RandomState>, name: &str) -> Known {
+    fn known(&self, admitted: &HashMap<Arc<str>, V, RandomState>, name: &str) -> Known<V> {
         match admitted.get(name) {
-            Some(value) => Known::As(Arc::clone(value)),
+            Some(value) => Known::As(value.clone()),
             None if admitted.len() >= self.cap => Known::Full,
             None => Known::New,
         }
@@ -207,10 +231,10 @@ impl LabelValues {
 }
 
 /// The state of a name in a policy.
-enum Known {
-    As(Arc<str>),
+pub(crate) enum Known<V> {
+    As(V),
     New,
-    /// Unknown, and there is no room for another name.
+    /// Unknown, and there is no room for it.
     Full,
 }
 
@@ -223,28 +247,32 @@ pub(crate) fn is_label_value(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn values(policy: LabelPolicy) -> LabelValues {
+        LabelValues::new(policy)
+    }
+
     #[test]
     fn a_fixed_list_admits_nothing_else() {
-        let values = LabelValues::new(LabelPolicy::only(["a", "b"]));
+        let values = values(LabelPolicy::only(["a", "b"]));
         assert_eq!(values.admit("a", false).as_deref(), Some("a"));
         assert_eq!(values.admit("c", true), None);
     }
 
     #[test]
     fn a_name_that_is_declared_twice_makes_no_room_for_another() {
-        let values = LabelValues::new(LabelPolicy::only(["a", "a"]));
+        let values = values(LabelPolicy::only(["a", "a"]));
         assert_eq!(values.admit("b", true), None);
     }
 
     #[test]
     fn declared_names_are_mapped_like_those_that_are_asked_for() {
-        let values = LabelValues::new(LabelPolicy::only(["Qwen3"]).map(|name| name.to_ascii_lowercase().into()));
+        let values = values(LabelPolicy::only(["Qwen3"]).map(|name| name.to_ascii_lowercase().into()));
         assert_eq!(values.admit("QWEN3", false).as_deref(), Some("qwen3"));
     }
 
     #[test]
     fn names_are_learnt_from_accepted_requests_up_to_the_cap() {
-        let values = LabelValues::new(LabelPolicy::first_accepted(2));
+        let values = values(LabelPolicy::first_accepted(2));
         assert_eq!(values.admit("made-up", false), None);
         assert_eq!(values.admit("a", true).as_deref(), Some("a"));
         assert_eq!(values.admit("b", true).as_deref(), Some("b"));
@@ -254,14 +282,14 @@ mod tests {
 
     #[test]
     fn whether_a_map_is_at_work_is_known_in_it_alone() {
-        let values = LabelValues::new(LabelPolicy::first_accepted(1).map(|_| inside_map().to_string().into()));
+        let values = values(LabelPolicy::first_accepted(1).map(|_| inside_map().to_string().into()));
         assert_eq!(values.admit("a", true).as_deref(), Some("true"));
         assert!(!inside_map());
     }
 
     #[test]
     fn a_mapped_name_is_bounded_like_any_other() {
-        let values = LabelValues::new(LabelPolicy::first_accepted(1).map(|name| name.to_ascii_lowercase().into()));
+        let values = values(LabelPolicy::first_accepted(1).map(|name| name.to_ascii_lowercase().into()));
         assert_eq!(values.admit("Qwen3", true).as_deref(), Some("qwen3"));
         assert_eq!(values.admit("QWEN3", false).as_deref(), Some("qwen3"));
         assert_eq!(values.admit("llama", true), None);
@@ -269,7 +297,7 @@ mod tests {
 
     #[test]
     fn names_that_are_no_fit_labels_never_become_values() {
-        let values = LabelValues::new(LabelPolicy::first_accepted(8));
+        let values = values(LabelPolicy::first_accepted(8));
         for name in ["", "a\nb", "a\u{7f}", "a\\b", &"x".repeat(MAX_NAME_BYTES + 1)] {
             assert_eq!(values.admit(name, true), None, "{name:?}");
         }
@@ -278,7 +306,7 @@ mod tests {
 
     #[test]
     fn names_that_threads_found_new_at_once_are_learnt_up_to_the_cap() {
-        let values = LabelValues::new(LabelPolicy::first_accepted(1));
+        let values = values(LabelPolicy::first_accepted(1));
         assert_eq!([values.learn("a"), values.learn("a")].map(|value| value.is_some()), [true, true]);
         assert_eq!(values.learn("b"), None);
         assert_eq!(values.admitted.into_inner().unwrap().len(), 1);

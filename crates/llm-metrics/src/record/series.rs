@@ -5,6 +5,7 @@ use std::{array, collections::HashMap, hash::Hash, sync::Arc};
 use metrics::{Counter, Histogram, Label, SharedString};
 
 use super::{
+    model::Model,
     objective::{Objective, Times},
     quality::QualityCounters,
     registrar::{LazyHistogram, Registrar},
@@ -21,7 +22,7 @@ use crate::{
 /// The labels that distinguish one series of requests from another.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SeriesKey {
-    pub(crate) model: Arc<str>,
+    pub(crate) model: Model,
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
     /// Values of the embedder's own labels, in the order of the labels.
@@ -34,6 +35,7 @@ pub(crate) struct SeriesKey {
 /// error *ratio* empty.
 pub(crate) struct Series {
     registrar: Arc<Registrar>,
+    pub(crate) of: Model,
     model: Label,
     operation: Label,
     endpoint: Label,
@@ -101,7 +103,7 @@ impl Series {
         checks: QualityChecks,
     ) -> Self {
         let value = |name, value: &Arc<str>| Label::new::<SharedString, _>(name, Arc::clone(value));
-        let model = Label::new(labels::MODEL, Arc::clone(&key.model));
+        let model = Label::new(labels::MODEL, Arc::clone(key.model.name()));
         let operation = Label::from_static_parts(labels::OPERATION, key.operation.as_str());
         let endpoint = Label::from_static_parts(labels::ENDPOINT, key.endpoint.as_str());
         let extra: Vec<Label> = extra_names
@@ -173,6 +175,8 @@ impl Series {
             })
             .collect();
         let checked = checks.any() && generates;
+        // The gauge is 0 from now on while nothing is in flight.
+        key.model.in_flight(registrar);
         Self {
             generates,
             none: Counter::noop(),
@@ -206,6 +210,7 @@ impl Series {
             prefill: LazyHistogram::default(),
             decode: LazyHistogram::default(),
             registrar: Arc::clone(registrar),
+            of: key.model.clone(),
             model,
             operation,
             endpoint,

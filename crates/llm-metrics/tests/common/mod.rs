@@ -133,6 +133,7 @@ impl Recorded {
             let in_flight = self.gauge("llm_requests_in_flight", &[("phase", phase)]);
             assert_eq!(in_flight, 0.0, "nothing is in flight any more, {phase}");
         }
+        assert_eq!(self.gauge("llm_model_requests_in_flight", &[]), 0.0, "nor of any model");
         assert_eq!(self.samples("llm_request_duration_seconds", &[("outcome", outcome)]).len(), 1);
     }
 

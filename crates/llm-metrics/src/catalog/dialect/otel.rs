@@ -114,6 +114,7 @@ const NOT_THERE: (&str, &[rows::MetricDef]) = (
     &[
         rows::REQUESTS_STARTED,
         rows::REQUESTS_IN_FLIGHT,
+        rows::MODEL_REQUESTS_IN_FLIGHT,
         rows::FINISH_REASONS,
         rows::TIME_TO_FIRST_ANSWER_TOKEN,
         rows::REASONING_DURATION,

@@ -91,6 +91,7 @@ pub(super) fn families() -> Vec<Family> {
 
 pub(super) const ABSENT: Absent = &[
     ("vLLM counts requests when they end.", &[rows::REQUESTS_STARTED, rows::REQUESTS_IN_FLIGHT]),
+    ("vLLM has gauges for the requests in its engine only: running and waiting.", &[rows::MODEL_REQUESTS_IN_FLIGHT]),
     (
         "vLLM's metrics do not separate reasoning from answers.",
         &[rows::TIME_TO_FIRST_ANSWER_TOKEN, rows::REASONING_DURATION, rows::OUTPUT_REASONING_TOKENS],

@@ -7,6 +7,7 @@ use crate::{
     catalog::labels::{self, STATUS_CODES},
     inference::{
         quality::EndedRequest,
+        shared::{EngineReport, RequestParams},
         timing::Time,
         verdict::{AnswerState, End, OutcomeFacts, Verdict},
     },
@@ -25,12 +26,12 @@ impl RequestTracker {
         // First: whatever panics in what follows (a subscriber of spans may), nothing stays in flight. And it ends here, since a
         // request may be settled while another panic unwinds.
         self.shared.metrics.0.global().in_flight(self.shared.route.operation, phase).decrement(1.0);
-        let _ = catch_panic(|| self.settle_at(now, end, live));
+        let (params, engine) = self.shared.take_reports();
+        let _ = catch_panic(|| self.settle_at(now, end, live, params, engine));
     }
 
-    fn settle_at(&mut self, now: Instant, end: End, live: u64) {
-        let answer = self.answer.state(|| self.shared.reports().params.background);
-        let (params, engine) = self.shared.take_reports();
+    fn settle_at(&mut self, now: Instant, end: End, live: u64, params: RequestParams, engine: EngineReport) {
+        let answer = self.answer.state(|| params.background);
         let (status, framing, reported) = (self.status(), self.answer.framing, engine.error);
         let facts = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy };
         let verdict = facts.verdict();
@@ -55,7 +56,7 @@ impl RequestTracker {
             self.judge_quality(&EndedRequest {
                 outcome: verdict.outcome,
                 usage: measured.usage,
-                max_tokens: measured.params.max_tokens.map(u64::from),
+                max_tokens: measured.params.max_tokens.get(),
                 choices: self.answer.choices.reasons(true).map(|(_, count)| count).sum(),
                 input_truncated: measured.engine.input_truncated,
             });
@@ -162,13 +163,13 @@ impl RequestTracker {
         if let Some(reason) = verdict.discard {
             series.discarded(reason).increment(output.tokens);
         }
-        match params.max_tokens.map(u64::from) {
+        match params.max_tokens.get() {
             Some(limit) if limit > MAX_PLAUSIBLE_TOKENS => self.failure(InspectionFailure::Implausible),
             Some(limit) => series.request_max_tokens().record(limit as f64),
             None => {}
         }
-        if let Some(inputs) = params.inputs {
-            series.request_inputs().record(f64::from(inputs));
+        if let Some(inputs) = params.inputs.get() {
+            series.request_inputs().record(inputs as f64);
         }
     }
 
@@ -233,7 +234,7 @@ impl RequestTracker {
             requested: params.model.as_deref().or(engine.model.as_deref()),
             proxy: self.proxy,
             stream: measured.stream,
-            max_tokens: params.max_tokens.map(u64::from).filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
+            max_tokens: params.max_tokens.get().filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
             usage: measured.usage,
             verdict: *verdict,
         };
