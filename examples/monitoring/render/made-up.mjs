@@ -185,6 +185,7 @@ class Server {
     for (const phase of ['waiting', 'streaming']) page.set('llm_requests_in_flight', { operation: 'chat', phase }, held[phase]);
     for (const { name } of this.models) {
       const inside = running.get(name) ?? 0;
+      page.set('llm_model_requests_in_flight', { model: name }, inside);
       page.set('llm_engine_requests_running', { model: name }, Math.min(inside, 32));
       page.set('llm_engine_requests_waiting', { model: name }, Math.max(0, inside - 32));
       page.set('llm_engine_kv_cache_usage_ratio', { model: name }, Math.min(0.99, inside / 60));

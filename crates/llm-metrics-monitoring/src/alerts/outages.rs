@@ -115,13 +115,27 @@ fn stalled(rules: &Recording) -> Alert {
     ))
 }
 
-/// A request in flight has no model. One that is given up has, and so has what the engine tells.
+/// Clients may wait or give up, and an engine may tell what it works on, or not.
 fn model_stalled(slo: &Slo) -> Alert {
     let level = Level::InstanceModel;
     let least = slo.alerts.least_failures;
     let given_up = requests().with(OUTCOME, "cancelled").increase(SHORT).sum_by(level.labels()).ge(least);
     let in_engine = gauge!(catalog::ENGINE_REQUESTS_RUNNING).min_over_time(SHORT).max_by(level.labels()).gt(0.0);
+    let waiting = || gauge!(catalog::MODEL_REQUESTS_IN_FLIGHT);
+    // A model is new with the first request that it accepts: it has not waited for as long as the window is.
+    let there_before = waiting().offset(SHORT).now().max_by(level.labels());
+    let in_flight = waiting().min_over_time(SHORT).max_by(level.labels()).gt(0.0).and(there_before);
     let running = |values| gauge!(catalog::ENGINE_REQUESTS_RUNNING).series(values);
+    let patient = |values| waiting().series(values);
+    let one_of_many = |model: u32| {
+        let name = format!("model-{model}");
+        let works =
+            if model == 7 { Values::rising(600.0).until(10, Values::rising(0.0)) } else { Values::rising(600.0) };
+        [
+            waiting().with("model", name.clone()).series(Values::flat(2.0)),
+            histogram!(catalog::INTER_TOKEN_LATENCY).with("model", name).count().series(works),
+        ]
+    };
     let engine = || running(Values::flat(4.0));
     let engine_since = |minute| running(Values::flat(0.0).until(minute, Values::flat(4.0)));
     let tokens =
@@ -137,11 +151,44 @@ fn model_stalled(slo: &Slo) -> Alert {
     Alert::new(
         MODEL_STALLED,
         "{{ $labels.model }} at {{ $labels.instance }}: requests wait or are cancelled, and none gets a token",
-        "For five minutes this model produced no token, and none of its requests succeeded. Its engine hangs, or is far too slow. Other models may work.",
+        "For five minutes this model produced no token, and none of its requests succeeded. Its engine hangs, is far too slow, or works on a very long request without streaming. Other models may work.",
     )
     .settings(&["alerts.least_failures"])
     .variant(variant(given_up, "given up by clients"))
     .variant(variant(in_engine, "running in the engine"))
+    .variant(variant(in_flight, "in flight"))
+    .case(Case::quiet("clients are patient, and the engine tells nothing", 19, vec![
+        of_this(hung()),
+        others(),
+        patient(Values::flat(2.0)),
+        ended("rejected", Values::rising(60.0)),
+    ]).firing(2, "", &[]))
+    .case(Case::quiet("a model that never produced a token", 12, vec![patient(Values::flat(1.0))]).firing(2, "", &[]))
+    .case(
+        Case::quiet("one of twenty models", 19, (0..20).flat_map(one_of_many).collect())
+            .firing(2, "", &[("model", "model-7")]),
+    )
+    .case(
+        Case::quiet("in flight for eight minutes", 19, vec![patient(Values::flat(0.0).until(11, Values::flat(2.0)))])
+            .firing(2, "", &[]),
+    )
+    .case(Case::quiet("in flight, not yet for long enough", 14, vec![of_this(hung()), patient(Values::flat(2.0))]))
+    .case(Case::quiet("a new model, not in flight for long enough", 16, vec![
+        patient(Values::absent().until(10, Values::flat(2.0))),
+    ]))
+    .case(
+        Case::quiet("a new model that hangs from its first request on", 18, vec![
+            patient(Values::absent().until(10, Values::flat(2.0))),
+        ])
+        .firing(2, "", &[]),
+    )
+    .case(Case::quiet("nothing was in flight a moment ago", 21, vec![
+        of_this(hung()),
+        patient(Values::flat(2.0).until(15, Values::flat(0.0).until(16, Values::flat(2.0)))),
+    ]))
+    .cases([of_this(rarely()), first(rarely()), ended("success", rarely())].into_iter().map(|sign| {
+        Case::quiet("in flight, and a sign of life every four minutes", 19, vec![sign, patient(Values::flat(2.0))])
+    }))
     .case(Case::fires("clients give up", 19, "", vec![of_this(hung()), others(), gives_up(least * 0.21)]))
     .case(
         Case::quiet(

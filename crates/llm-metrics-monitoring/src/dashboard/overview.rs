@@ -139,6 +139,7 @@ fn models(slo: &Slo) -> Vec<Panel> {
                 ("Value #F", "Per token, P50"),
                 ("Value #G", "Duration, P95"),
                 ("Value #H", "Tokens/s"),
+                ("Value #I", "In flight"),
             ],
         )
         .instant(requests().rate(RATE).sum_by(by_model), "")
@@ -149,6 +150,7 @@ fn models(slo: &Slo) -> Vec<Panel> {
         .instant(histogram!(catalog::TIME_PER_OUTPUT_TOKEN).quantile(0.5, RATE, by_model), "")
         .instant(histogram!(catalog::REQUEST_DURATION).with(OUTCOME, "success").quantile(0.95, RATE, by_model), "")
         .instant(counter!(catalog::OUTPUT_TOKENS).rate(RATE).sum_by(by_model), "")
+        .instant(gauge!(catalog::MODEL_REQUESTS_IN_FLIGHT).now().sum_by(by_model), "")
         .column(Column { links: link(), width: Some(210), ..Column::new("Model", units::NONE) })
         .column(column("Requests/s", units::REQUESTS_PER_SECOND, 2))
         .column(Column {
@@ -170,6 +172,7 @@ fn models(slo: &Slo) -> Vec<Panel> {
             ..column("Duration, P95", units::SECONDS, 2)
         })
         .column(column("Tokens/s", units::TOKENS_PER_SECOND, 1))
+        .column(column("In flight", units::COUNT, 0))
         .sort("Requests/s")
         .size(20, 8),
         Panel::stat("Up", "Targets of the chosen jobs whose last scrape succeeded.", units::COUNT)
