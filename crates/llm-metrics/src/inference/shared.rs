@@ -255,8 +255,8 @@ impl SharedRequest {
         Some(self.resolve(Some(&name), model, accepted))
     }
 
-    /// Nothing is locked meanwhile: a label policy's `map` is the embedder's, and may use this request's handle. Of two that
-    /// resolve at once, the first one's word stands.
+    /// No lock is held, because a label policy's `map` belongs to the embedder, and may use this request's handle. If two threads resolve
+    /// concurrently, the first result stays.
     fn resolve(&self, name: Option<&str>, model: Option<Model>, accepted: bool) -> &Series {
         let RouteFacts { endpoint, operation, .. } = self.route;
         let (metrics, labels) = (&self.metrics.0, self.labels.as_ref());

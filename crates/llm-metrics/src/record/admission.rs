@@ -152,7 +152,7 @@ impl Inner {
         for model in self.models.declared() {
             for route in ROUTES.iter().filter(|route| route.starts_at_zero) {
                 let series = self.series(route.endpoint, route.operation, Some(model), None, true);
-                if route.endpoint == Endpoint::ChatCompletions {
+                if route.operation == Operation::Chat {
                     series.quality.iter().for_each(QualityCounters::register);
                 }
             }
