@@ -1,4 +1,4 @@
-//! The functions that only the fake has: a test finds them by name in the same library.
+//! Functions that only the fake library has. A test finds them by name in the same library.
 
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
 
@@ -23,7 +23,8 @@ const PROFILES: &[(&str, &str)] = &[
     ("wsl", include_str!("../profiles/wsl.json")),
 ];
 
-/// The state that the environment asks for; with `FAKE_NVML_LIVE` set, under a load that comes and goes. What cannot be read is said on standard error, and is a machine without GPUs.
+/// The state according to environment variables; if `FAKE_NVML_LIVE` is set, with a load that rises and falls. A state that cannot be read is
+/// reported on standard error, and the library then has no GPUs.
 pub(crate) fn state_from_environment() -> State {
     let json = if let Ok(name) = std::env::var("FAKE_NVML_PROFILE") {
         let Some(json) = profile(&name) else {
@@ -50,8 +51,8 @@ pub(crate) fn state_from_environment() -> State {
     state
 }
 
-/// XIDs for a process of its own: a file that a test moves to where `FAKE_NVML_XIDS` says, with a line `DEVICE XID` for each. It
-/// is taken away once it is read.
+/// XIDs for a separate process: a test moves a file to the path in `FAKE_NVML_XIDS`, with a line `DEVICE XID` for each. The
+/// file is deleted after it was read.
 pub(crate) fn take_written_xids(inner: &mut Inner) {
     let Some(path) = std::env::var_os("FAKE_NVML_XIDS") else { return };
     let Ok(text) = std::fs::read_to_string(&path) else { return };
@@ -103,7 +104,7 @@ exports! {
         SUCCESS
     }
 
-    /// Appends to the ring of utilisation samples, which forgets its oldest.
+    /// Appends to the ring of utilisation samples, which drops its oldest.
     fn fake_nvml_push_sample(device: c_uint, timestamp: c_ulonglong, percent: c_uint) {
         let mut inner = lock();
         let Some(device) = inner.state.devices.get_mut(device as usize) else { return INVALID_ARGUMENT };
@@ -115,7 +116,7 @@ exports! {
         SUCCESS
     }
 
-    /// How often a function was called; all of NVML's together for an empty name.
+    /// The number of calls of a function; for an empty name, of all functions of NVML.
     fn fake_nvml_calls(function: *const c_char) -> c_ulonglong {
         // SAFETY: a C string by contract.
         let Some(name) = (unsafe { text_of(function) }) else { return 0 };
@@ -135,7 +136,7 @@ exports! {
 
     fn fake_nvml_gpm_samples() -> c_ulonglong { lock().gpm_samples.len() as c_ulonglong }
 
-    /// What the program did that the real library does not survive, a line each; cut to the buffer.
+    /// Misuse by the program that would crash the real library, one line for each; truncated to the buffer.
     fn fake_nvml_violations(buffer: *mut c_char, length: c_uint) {
         let mut text = lock().violations.join("\n");
         let mut end = text.len().min((length as usize).saturating_sub(1));

@@ -1,4 +1,4 @@
-//! What a device answers.
+//! The functions of a device.
 
 use std::{
     ffi::{c_char, c_uint, c_ulonglong},
@@ -44,7 +44,7 @@ getters! {
     nvmlDeviceGetUtilizationRates() -> Utilization =
         |device| device.utilization.filter(|_| !device.has_mig()).map(|(gpu, memory)| Utilization { gpu, memory });
     nvmlDeviceGetMemoryInfo() -> MemoryV1 = |device| device.memory.as_ref().map(|memory| {
-        // The first version counts what the driver reserves as used.
+        // The first version includes the driver's reserved memory in the used memory.
         let used = memory.used + memory.reserved;
         MemoryV1 { total: memory.total, free: memory.total.saturating_sub(used), used }
     });
@@ -85,7 +85,7 @@ exports! {
         on_device("nvmlDeviceGetName", device, |device| unsafe { put_text(buffer, length, &device.name) })
     }
 
-    /// Of a GPU or of a MIG device.
+    /// Works for a GPU, and for a MIG device.
     fn nvmlDeviceGetUUID(device: Handle, buffer: *mut c_char, length: c_uint) {
         let Some((gpu, instance)) = mig_index_of(device) else {
             // SAFETY: the buffer has that length by contract.
@@ -181,7 +181,7 @@ exports! {
             unsafe {
                 *value_type = UNSIGNED_INT;
                 if samples.is_null() {
-                    // How many there may be, whether anything is new or not.
+                    // The maximum number of samples, whether any is new or not.
                     *count = RING as c_uint;
                     return SUCCESS;
                 }

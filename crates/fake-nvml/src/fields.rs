@@ -1,4 +1,4 @@
-//! Fields: several facts in one call, by number.
+//! Fields: several values in one call, by number.
 
 use std::{
     ffi::{c_int, c_uint},
@@ -18,7 +18,7 @@ use crate::{
 const ALL_LINKS: c_uint = c_uint::MAX;
 
 exports! {
-    /// Ids are in the numbering of the driver, on the way in and on the way out.
+    /// Ids are in the numbering of the driver, in the request and in the result.
     fn nvmlDeviceGetFieldValues(device: Handle, count: c_int, values: *mut FieldValue) {
         let (renumbered, unknown) = {
             let state = &lock().state;

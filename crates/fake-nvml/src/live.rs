@@ -1,4 +1,4 @@
-//! A load that comes and goes, so that a graph on a laptop has something to show.
+//! A load that rises and falls, so that a dashboard has values on a machine without a GPU.
 
 use std::{
     sync::OnceLock,
@@ -13,7 +13,7 @@ const SAMPLE: f64 = 1.0 / 6.0;
 const LOADED: u32 = 96;
 const IDLE: u32 = 2;
 
-/// `device` as it would answer now.
+/// `device` with its current values.
 pub(crate) fn at_this_moment(device: &Device) -> Device {
     static START: OnceLock<(Instant, Duration)> = OnceLock::new();
     let &(start, unix) = START.get_or_init(|| {

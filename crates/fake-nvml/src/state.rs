@@ -1,4 +1,4 @@
-//! What the fake pretends, and what it has seen.
+//! The state that the fake library simulates, and the calls that it has recorded.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::abi::{GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, Return, SUCCESS, UNINITIALIZED};
 
-/// How many samples the driver's ring holds.
+/// The number of samples in the driver's ring.
 pub(crate) const RING: usize = 100;
 const DEVICE: usize = 0x1000;
 const MIG: usize = 0x10_0000;
@@ -19,21 +19,21 @@ const MIG: usize = 0x10_0000;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct State {
-    /// What a reader of the file should know. Ignored.
+    /// A comment for readers of the file. Ignored.
     #[serde(rename = "$comment")]
     pub(crate) _comment: String,
     pub(crate) driver_version: String,
     pub(crate) cuda_version: i32,
-    /// What `nvmlInit_v2` returns.
+    /// The return code of `nvmlInit_v2`.
     pub(crate) init_return: Return,
-    /// What `nvmlInit_v2` returns while a device is lost, where it does not look away.
+    /// The return code of `nvmlInit_v2` while a device is lost, if it does not ignore that.
     pub(crate) init_return_while_lost: Return,
-    /// What a field that the driver does not know is answered with.
+    /// The return code for a field that the driver does not know.
     pub(crate) unknown_field: UnknownField,
     pub(crate) wait_while_lost: WaitWhileLost,
     /// How long a function takes, in microseconds, by name.
     pub(crate) latency_us: HashMap<String, u64>,
-    /// What a function returns on every device, by name.
+    /// The return code of a function on every device, by name.
     pub(crate) force: HashMap<String, Return>,
     pub(crate) devices: Vec<Device>,
 }
@@ -45,18 +45,18 @@ pub(crate) struct Device {
     pub(crate) uuid: String,
     pub(crate) name: String,
     pub(crate) bus_id: String,
-    /// Fallen off the bus: every call says so.
+    /// The device has fallen off the bus: every call returns that.
     pub(crate) lost: bool,
-    /// While it is lost, its handle, UUID, name and address can still be had.
+    /// While it is lost, its handle, UUID, name and address can still be read.
     pub(crate) keeps_identity: bool,
-    /// The same, until the library is initialised anew.
+    /// The same, until the library is initialised again.
     pub(crate) lost_until_init: bool,
-    /// Utilisation, power and energy follow a load that comes and goes, for demonstrations.
+    /// Utilisation, power and energy follow a load that rises and falls, for demonstrations.
     pub(crate) live: bool,
     pub(crate) force: HashMap<String, Return>,
     /// How long a function takes on this device, in microseconds, by name.
     pub(crate) latency_us: HashMap<String, u64>,
-    /// It tells of no events: MIG without privileges, vGPU, WSL.
+    /// It delivers no events: MIG without privileges, vGPU, WSL.
     pub(crate) no_xid_events: bool,
     /// Percent of time: kernels, memory controller.
     pub(crate) utilization: Option<(u32, u32)>,
@@ -86,9 +86,9 @@ pub(crate) struct Device {
     pub(crate) gpm: Option<BTreeMap<u32, Option<f64>>>,
     /// Processes: pid and bytes.
     pub(crate) processes: Vec<(u32, u64)>,
-    /// The same, of the clients of MPS, which are not among the others.
+    /// The same for MPS clients, which are not in the other list.
     pub(crate) mps_processes: Vec<(u32, u64)>,
-    /// It could have MIG devices.
+    /// It supports MIG.
     pub(crate) mig_capable: bool,
     /// UUIDs of MIG devices; an empty list is MIG mode without any. With MIG on there is neither utilisation nor row remapping.
     pub(crate) mig: Option<Vec<String>>,
@@ -185,16 +185,16 @@ impl Default for UnknownField {
     }
 }
 
-/// What the wait for events does while a device of the set is lost.
+/// The behaviour of the wait for events while a device of the set is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WaitWhileLost {
-    /// Says so, at once and for as long as it lasts, whatever else there is to tell.
+    /// Returns that at once in every call, also if there are events.
     #[default]
     SaysSo,
-    /// Tells what there is to tell, and then says so.
+    /// Delivers the available events first, and then returns that.
     EventsFirst,
-    /// Goes on as if nothing had happened.
+    /// Ignores it.
     Nothing,
 }
 
@@ -212,7 +212,7 @@ impl Device {
 pub(crate) struct Inner {
     pub(crate) state: State,
     pub(crate) initialised: i64,
-    /// How many devices there were when the library was initialised: what comes later is not seen until the next time.
+    /// The number of devices when the library was initialised: later ones are not visible until the next initialisation.
     pub(crate) devices_at_init: usize,
     pub(crate) calls: HashMap<&'static str, u64>,
     pub(crate) violations: Vec<String>,
@@ -228,7 +228,7 @@ impl Inner {
         0x20_0000 + self.next_object
     }
 
-    /// What the driver tells of an error, which is nothing of those that NVML does not deliver (NVIDIA/DCGM#162).
+    /// Adds the event of an error, except for the XIDs that NVML does not deliver (NVIDIA/DCGM#162).
     pub(crate) fn push_xid(&mut self, device: usize, xid: u64) {
         const NOT_DELIVERED: [u64; 3] = [79, 119, 120];
         if !NOT_DELIVERED.contains(&xid) {
@@ -243,7 +243,7 @@ impl Inner {
 }
 
 static INNER: OnceLock<Mutex<Inner>> = OnceLock::new();
-/// Wakes who waits for an event.
+/// Wakes the threads that wait for an event.
 pub(crate) static EVENT: Condvar = Condvar::new();
 
 pub(crate) fn lock() -> MutexGuard<'static, Inner> {
@@ -254,7 +254,7 @@ pub(crate) fn lock() -> MutexGuard<'static, Inner> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The beginning of every function: counted, delayed, refused where the state says so.
+/// The beginning of every function: counts the call, and delays or refuses it if the state says so.
 pub(crate) fn enter(function: &'static str) -> Result<MutexGuard<'static, Inner>, Return> {
     let mut inner = lock();
     *inner.calls.entry(function).or_default() += 1;
@@ -273,7 +273,7 @@ pub(crate) fn enter(function: &'static str) -> Result<MutexGuard<'static, Inner>
     }
 }
 
-/// What a device that is lost may still answer.
+/// A call that a lost device may still answer.
 const IDENTITY: [&str; 4] =
     ["nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetHandleByIndex_v2"];
 
@@ -290,7 +290,7 @@ pub(crate) fn on_device(function: &'static str, handle: Handle, body: impl FnOnc
         inner = lock();
     }
     let Some(device) = index.and_then(|index| inner.state.devices.get(index)) else {
-        // One that was there when the library was initialised, and is not any more.
+        // A device that was present when the library was initialised, and is gone now.
         if index.is_some_and(|index| index < inner.devices_at_init) {
             return GPU_IS_LOST;
         }

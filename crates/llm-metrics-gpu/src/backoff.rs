@@ -1,8 +1,8 @@
-//! How long to wait before something that failed is tried again.
+//! How long to wait before a failed operation is tried again.
 
 use std::time::{Duration, Instant};
 
-/// Twice as long each time, up to a limit.
+/// Pauses that double each time, up to a limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -35,17 +35,17 @@ impl Backoff {
         self.due.is_some()
     }
 
-    /// Whether that time has come.
+    /// Whether that time is reached.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// It worked.
+    /// It worked: the next pause is the first one again.
     pub(crate) const fn reset(&mut self) {
         *self = Self::new(self.first, self.most);
     }
 
-    /// How long to wait now, after it worked for so long: what failed then is another matter if that was longer than any pause.
+    /// How long to wait now, after it worked for this long. If that is longer than the longest pause, the failure counts as a new one.
     pub(crate) fn pause_after(&mut self, worked: Duration) -> Duration {
         if worked > self.most {
             self.reset();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_worked_for_longer_than_the_longest_pause_begins_anew() {
+    fn what_worked_for_longer_than_the_longest_pause_starts_with_the_first_pause_again() {
         let mut backoff = Backoff::new(SECOND, SECOND * 60);
         for _ in 0..3 {
             backoff.pause();

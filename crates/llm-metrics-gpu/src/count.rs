@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(counted(&[1000, 5000, 4985, 4985, 4990, 5100], 1e9), (5100, 0));
         assert_eq!(counted(&[5000, 2500, 2500, 2600], 1e9), (5000, 0));
         assert_eq!(counted(&[5000, 2499, 2499, 2600], 1e9), (7600, 0));
-        // Small ones are cleared by hand: one error, then none, then the next.
+        // An administrator clears a small count: one error, then none, then the next.
         assert_eq!(counted(&[1, 0, 0, 1], 1e9), (2, 0));
     }
 
@@ -171,7 +171,7 @@ mod tests {
         // Ten seconds apart, and one for the clocks.
         assert_eq!(counted(&[0, 1100], 100.0), (1100, 0));
         assert_eq!(counted(&[0, 1101], 100.0), (0, 1));
-        // A jump is borne out by what can follow it, not by another one.
+        // A plausible next reading confirms a jump; another jump does not.
         assert_eq!(counted(&[0, 5000, 6100], 100.0), (6100, 1));
         assert_eq!(counted(&[0, 5000, 6101, 20_000], 100.0), (0, 3));
         assert_eq!(counted(&[0, 5000, 4000, 4500], 100.0), (4500, 2), "nor by less than it");

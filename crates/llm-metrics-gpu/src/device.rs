@@ -448,7 +448,7 @@ mod tests {
     fn a_count_in_parts_of_a_unit_may_rise_by_as_many_of_them() {
         let mut hand = Hand::new();
         let energy = Series::new(&catalog::ENERGY, &[]);
-        // In millijoules, of which 200,000 J in two seconds are the most.
+        // In millijoules. The maximum is 200,000 J in two seconds.
         for (count, joules) in [(0, 0.0), (150_000_000, 150_000.0), (450_000_000, 150_000.0)] {
             hand.read(Part::Slow(0), |out| out.count(energy, count, 1000));
             assert_eq!(hand.value("gpu_energy_joules_total"), Some(joules), "{count}");
@@ -508,7 +508,7 @@ mod tests {
         assert_eq!(hand.page.value("gpu_info", &["driver_version=\"2\""]), Some(1.0));
         assert_eq!(hand.page.value("gpu_info", &["gpu=\"3\""]), Some(0.0));
         assert!(hand.page.value("gpu_power_watts", &["gpu=\"3\""]).unwrap().is_nan());
-        // Of one that does not answer nothing is known under its new number.
+        // Nothing is known about a device with a new index that does not answer.
         hand.device.lost(&hand.sink);
         hand.device.found(GpuIdentity::new(6, "GPU-a"), &hand.sink);
         assert_eq!(hand.page.value("gpu_up", &["gpu=\"6\""]), None);

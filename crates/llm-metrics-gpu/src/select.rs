@@ -71,13 +71,14 @@ fn choose_uuids(uuids: &[String], found: Vec<GpuIdentity>) -> Chosen {
 }
 
 impl CudaEnvironment {
-    /// Follows CUDA, as nvitop and PyTorch, which were compared with it, have it. The first entry says what the list is made of:
-    /// indices, or UUIDs of GPUs, or of MIG devices. Entries are taken in order up to the first that is not valid; one that is
-    /// there twice makes it no list at all. An index is a number at the beginning of an entry, whatever follows; the beginning
-    /// of a UUID will do if it is that of one device only. A MIG device stands for the GPU that it is on.
+    /// Parses the list as CUDA does, according to nvitop and PyTorch, which were compared with CUDA. The first entry determines
+    /// whether the list contains indices, UUIDs of GPUs, or UUIDs of MIG devices. Entries are used in order, up to the first
+    /// invalid one. If an entry occurs twice, the whole list is invalid. An index is a number at the beginning of an entry,
+    /// followed by any text. The beginning of a UUID is enough if only one device has it. A MIG device selects the GPU that it
+    /// is part of.
     ///
-    /// An index means something only under `CUDA_DEVICE_ORDER=PCI_BUS_ID` or if all devices are of one model: else CUDA
-    /// orders them by speed, which the driver does not tell. Then all devices are watched, with a warning.
+    /// An index is only used with `CUDA_DEVICE_ORDER=PCI_BUS_ID`, or if all devices are of one model: otherwise CUDA orders
+    /// devices by speed, which the driver does not report. Then all devices are monitored, with a warning.
     fn choose(&self, found: Enumeration) -> Chosen {
         let Some(list) = &self.visible else { return Chosen { gpus: found.found, warning: None } };
         let entries = list.split(',').map(str::trim);
@@ -138,8 +139,8 @@ fn by_index(found: &Enumeration, index: u64) -> Option<&GpuIdentity> {
     gpus.get(usize::try_from(index).ok()?).copied()
 }
 
-/// The GPUs of a list of names, each of which is resolved to the UUID of a device and the GPU that this is on; none if a
-/// device is there twice.
+/// The GPUs of a list of names. Each name is resolved to the UUID of a device, and the GPU that has this device. No GPU if a
+/// device occurs twice.
 fn by_names<'a>(
     entries: impl Iterator<Item = &'a str>,
     resolve: impl Fn(&str) -> Option<(String, GpuIdentity)>,

@@ -31,13 +31,14 @@ pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
     }
     let (mut tests, mut runbooks) = (Vec::new(), Vec::new());
     let topics = alerts::topics(slo, &recording);
-    let told: BTreeSet<_> = topics.iter().flat_map(|topic| &topic.alerts).map(|alert| alert.name).collect();
+    let generated: BTreeSet<_> = topics.iter().flat_map(|topic| &topic.alerts).map(|alert| alert.name).collect();
     for topic in topics {
         rules.push((yaml::alert_file(&topic), yaml::rules(&topic, slo, names)?));
         let cases = yaml::tests(&topic, &recording, slo, names)?;
         tests.push(File::new(format!("rules/{}.test.yml", topic.name), cases));
         for alert in &topic.alerts {
-            runbooks.push(File::new(format!("runbooks/{}.md", alert.name), runbook::page_among(alert, &told, names)?));
+            runbooks
+                .push(File::new(format!("runbooks/{}.md", alert.name), runbook::page_among(alert, &generated, names)?));
         }
     }
     let mut files = vec![File::new("alertmanager/alertmanager.yml", alertmanager::config(&slo.service.by)?)];

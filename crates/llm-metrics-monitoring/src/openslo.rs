@@ -28,7 +28,7 @@ use crate::{
 
 const VERSION: &str = "openslo/v1";
 const DATA_SOURCE: &str = "prometheus";
-/// Characters that a name can have at most (RFC 1123), less those of the indicator's.
+/// The maximum length of a name (RFC 1123), minus the indicator's part.
 const LONGEST: usize = 63 - RATIO.len();
 const RATIO: &str = "-ratio";
 
@@ -69,9 +69,9 @@ pub fn documents(slo: &Slo, names: &Names) -> Result<String, GenerateError> {
     Ok(HEADER.to_owned() + &texts.join("---\n"))
 }
 
-/// Where one set of settings holds. An override for a model of one job leaves the rest in two regions.
+/// The series with one set of settings. An override for a model of one job splits all other series into two regions.
 struct Scope {
-    /// The names of the overrides that hold there.
+    /// The names of the overrides that apply to them.
     name: String,
     regions: Vec<Region>,
     slo: Slo,
@@ -148,7 +148,7 @@ impl Objective {
                 let parts = scope.regions.iter().map(|region| total.clone().within(region));
                 parts.reduce(Expr::or).unwrap_or_else(|| total.clone()).sum()
             };
-            // What is not there takes nothing from the others.
+            // A missing series must not remove the others.
             let both = |all: Expr, more: Expr| (all.clone() + more.clone()).or(all).or(more);
             let all = counters.iter().map(sum).reduce(both).unwrap_or_else(|| Expr::vector(0.0));
             let query = all.render(names, Reader::Rules);
@@ -235,7 +235,7 @@ mod tests {
         slo.pointer(&path).unwrap().as_str().unwrap().to_owned()
     }
 
-    /// All series but those of a model of one job: one objective of both parts, not two of one name.
+    /// All series except those of a model of one job: one objective for both parts, not two with the same name.
     #[test]
     fn what_an_override_leaves_in_two_parts_is_one_objective() {
         let slos = slos(
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(seen.len(), 7 * 8);
     }
 
-    /// As the rules count, where they do.
+    /// Compares with the counts of the rules, if rules record them.
     #[test]
     fn a_stream_without_a_token_is_late_in_the_export_as_in_the_rules() {
         let totals = |settings: &str| {

@@ -1,4 +1,4 @@
-//! The one thread: opens the driver, ticks, waits, and begins again when the driver goes away.
+//! The collector's thread: opens the driver, reads all devices in each tick, waits, and starts again when the driver disappears.
 
 mod poll;
 mod reported;
@@ -25,21 +25,21 @@ use crate::{
     source::{GpuEvent, GpuSession, GpuSource, Readings, Reopen, SourceError},
 };
 
-/// The longest sleep in the driver: how long a stop may take.
+/// The longest sleep in the driver, and so the longest delay of a stop.
 const SLICE: Duration = Duration::from_millis(100);
-/// Events taken in between two ticks; a storm of them must not become a busy loop.
+/// The maximum number of events that are processed between two ticks, so that many events do not cause a busy loop.
 const EVENTS: usize = 256;
-/// After so many looks for a lost device the driver's library is opened anew; then after twice as many, and so on.
-const LOOKS_BEFORE_REOPENING: u32 = 10;
+/// After this many searches for a lost device, the driver's library is reopened; then after twice as many, and so on.
+const SEARCHES_BEFORE_REOPENING: u32 = 10;
 
-/// How often things are done.
+/// The periods of the sampler.
 #[derive(Clone, Debug)]
 pub(crate) struct Intervals {
     pub(crate) fast: Duration,
     pub(crate) slow: Duration,
-    /// For how long a maximum is held.
+    /// How long a maximum is held.
     pub(crate) window: Duration,
-    /// Between two attempts to open the driver, at first and at most.
+    /// The first and the longest pause between two attempts to open the driver.
     pub(crate) retry: (Duration, Duration),
     pub(crate) look_again: Duration,
 }
@@ -66,20 +66,20 @@ pub(crate) struct Sampler {
     devices: BTreeMap<String, Device>,
     readings: Readings,
     reported: Reported,
-    /// The driver worked once.
+    /// Whether the driver has worked before.
     worked: bool,
-    /// How many devices that nobody knows the name of are missing, and were counted as lost.
+    /// The number of missing devices without a known name that were counted as lost.
     unknown_missing: usize,
     renew_at: Option<Instant>,
-    /// How many looks for a lost device are made before the driver is opened anew.
-    looks_before_reopening: u32,
+    /// The number of searches for a lost device before the driver is reopened.
+    searches_before_reopening: u32,
 }
 
 /// Why a session ended, if not because of the driver.
 enum End {
     /// The collector was stopped or paused.
     Asked,
-    /// A device stays lost, which a driver that is opened anew may find. The others do not notice.
+    /// A device stays lost, and may be found after the driver is reopened. The other devices are not affected.
     Reopen,
 }
 
@@ -97,11 +97,11 @@ impl Sampler {
             worked: false,
             unknown_missing: 0,
             renew_at: None,
-            looks_before_reopening: LOOKS_BEFORE_REOPENING,
+            searches_before_reopening: SEARCHES_BEFORE_REOPENING,
         }
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until the collector is stopped.
     pub(crate) fn run(&mut self, mut source: Box<dyn GpuSource>) {
         self.sink.describe();
         self.metrics.set_up(false);
@@ -121,7 +121,7 @@ impl Sampler {
                 let control = Arc::clone(&self.control);
                 let _open = control.driver_opens();
                 if self.control.ends_session() {
-                    // After the flag was set: whoever pauses either sees it or is seen here.
+                    // Checked after the flag is set: a concurrent `pause` either sees the flag, or is seen here.
                     continue;
                 }
                 source.session(&mut |session| end = self.session(session))
@@ -142,14 +142,14 @@ impl Sampler {
         }
     }
 
-    /// One session, from the first look for devices until the driver goes away or the collector is stopped.
+    /// One session: from the first search for devices until the driver disappears, or the collector is stopped or paused.
     fn session(&mut self, session: &mut dyn GpuSession) -> Result<End, SourceError> {
         let mut generation = self.begin(session, Instant::now())?;
         let mut due = Instant::now();
         while !self.control.ends_session() {
             let now = Instant::now();
             if let Err(error) = self.tick(&mut generation, session, now) {
-                // The XID that says why comes about now.
+                // The XID with the cause arrives at about this time.
                 self.wait_until(Instant::now() + SLICE, &mut generation, session);
                 return Err(error);
             }
@@ -159,7 +159,7 @@ impl Sampler {
             due += self.intervals.fast;
             let done = Instant::now();
             if due < done {
-                // What was missed is not made up for. A slow driver is left in peace, and its events are still waited for.
+                // Missed ticks are skipped. A slow driver gets a full pause, in which its events are still received.
                 due = done + self.intervals.fast;
             }
             self.wait_until(due, &mut generation, session);
@@ -167,20 +167,20 @@ impl Sampler {
         Ok(End::Asked)
     }
 
-    /// Whether this session, which works for some devices, is to end for the sake of one that stays lost. Not before it is
-    /// known that the driver can be opened: a session that works is worth more than the hope of a better one.
+    /// Whether to end this session, in which some devices work, because another device stays lost. Only if a check has shown
+    /// that the driver can be reopened, so that a working session is not lost.
     pub(crate) fn is_to_reopen(&mut self, generation: &Generation, session: &mut dyn GpuSession) -> bool {
-        if generation.looks() < self.looks_before_reopening {
+        if generation.searches() < self.searches_before_reopening {
             return false;
         }
         let answer = session.reopen();
         if answer != Reopen::Pending {
-            self.looks_before_reopening = self.looks_before_reopening.saturating_mul(2);
+            self.searches_before_reopening = self.searches_before_reopening.saturating_mul(2);
         }
         answer == Reopen::Ready
     }
 
-    /// Sleeps inside the driver, in slices, and takes events in as they come.
+    /// Sleeps inside the driver, in slices, and processes events as they arrive.
     fn wait_until(&mut self, due: Instant, generation: &mut Generation, session: &mut dyn GpuSession) {
         let mut events = 0;
         loop {
@@ -206,7 +206,7 @@ impl Sampler {
             GpuEvent::WaitFailed { kind } => return self.metrics.error(kind, 1),
         };
         let uuid = generation.uuid_of(index).or_else(|| {
-            // One that this session has not found, and an earlier one had.
+            // A device that an earlier session found, and this one did not.
             let gone = self.devices.iter().find(|(_, device)| device.index() == index && !device.is_up());
             gone.map(|(uuid, _)| uuid.clone())
         });
@@ -218,24 +218,24 @@ impl Sampler {
             tracing::warn!(gpu = index, xid, "the GPU driver reported an error; more of this kind are only counted");
         }
         if LOST_BY_XIDS.contains(&xid) {
-            // Each call to it may now take as long as the driver's time-outs, in which no other device is read.
+            // Each call for this device may now take as long as the driver's timeouts. No other device is read during that time.
             self.lose(&uuid, generation, Instant::now());
         }
     }
 
-    /// The driver went away, or never was there.
+    /// The driver disappeared, or was never available.
     fn down(&mut self, error: &SourceError) {
         self.devices.values_mut().for_each(|device| device.lost(&self.sink));
         self.metrics.set_up(false);
         if *error != SourceError::AllLost {
-            // Those that are lost were counted one by one.
+            // Lost devices were already counted one by one.
             self.metrics.error(error.kind(), 1);
             self.metrics.devices_are_unknown();
         }
         self.reported.down(error, self.worked);
     }
 
-    /// Leaves the driver in peace until the collector is resumed or stopped.
+    /// Does not use the driver until the collector is resumed or stopped.
     fn rest(&mut self) {
         self.devices.values_mut().for_each(|device| device.unknown(&self.sink));
         self.metrics.pause();
@@ -246,7 +246,7 @@ impl Sampler {
         }
     }
 
-    /// Registers all series anew once in a slow period.
+    /// Registers all series again once per slow period.
     fn renew(&mut self, now: Instant) {
         if self.renew_at.is_none_or(|at| at <= now) {
             if self.renew_at.is_some() {
@@ -261,7 +261,7 @@ impl Sampler {
         }
     }
 
-    /// Says whether it was cut short because somebody wants the driver to be tried now.
+    /// Returns whether it ended early because the collector was resumed: the driver is then tried at once.
     fn sleep(&self, pause: Duration) -> bool {
         let due = Instant::now() + pause;
         while !self.control.ends_session() {
@@ -279,7 +279,7 @@ impl Sampler {
 }
 
 impl Drop for Sampler {
-    /// Whatever ended it: nothing that it said stays as if it were true.
+    /// However the sampler ends: values that are no longer current become NaN.
     fn drop(&mut self) {
         if self.control.is_abandoned() {
             return;

@@ -1,4 +1,4 @@
-//! What was already logged, so that it is logged once.
+//! Remembers what was already logged, so that it is logged once.
 
 use std::mem;
 
@@ -23,16 +23,16 @@ impl Reported {
     }
 
     pub(super) fn down(&mut self, error: &SourceError, worked: bool) {
-        let news = self.down.as_ref().map(mem::discriminant) != Some(mem::discriminant(error));
-        if news && !worked && matches!(error, SourceError::NoLibrary { .. }) {
+        let changed = self.down.as_ref().map(mem::discriminant) != Some(mem::discriminant(error));
+        if changed && !worked && matches!(error, SourceError::NoLibrary { .. }) {
             tracing::info!(%error, "no GPU metrics for now; a driver will be used when one appears");
-        } else if news {
+        } else if changed {
             tracing::warn!(%error, "no GPU metrics for now; trying again from time to time");
         }
         self.down = Some(error.clone());
     }
 
-    /// A setting has not the intended effect.
+    /// A setting does not have the intended effect.
     pub(super) fn selection(&mut self, warning: String) {
         if self.selection.as_ref() != Some(&warning) {
             tracing::warn!("{warning}");

@@ -207,7 +207,7 @@ fn a_missing_device_is_looked_for_every_thirty_seconds_and_one_that_is_there_is_
     assert_eq!(hand.when(100, |driver| driver.looks), [20], "found: no more");
     hand.driver.changed = true;
     assert_eq!(hand.when(100, |driver| driver.looks), [10, 40, 70], "unless that costs nothing");
-    assert_eq!(hand.generation.looks(), 0, "and those are not in vain");
+    assert_eq!(hand.generation.searches(), 0, "and those are not in vain");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_device_that_was_just_lost_is_not_looked_for_at_once() {
 }
 
 #[test]
-fn the_driver_is_opened_anew_after_ten_looks_in_vain_then_after_twenty_and_so_on() {
+fn the_driver_is_reopened_after_ten_unsuccessful_searches_then_after_twenty_and_so_on() {
     let mut driver = Driver::with(&["GPU-a"]);
     driver.missing = 1;
     let mut hand = Hand::on(driver);
@@ -229,7 +229,7 @@ fn the_driver_is_opened_anew_after_ten_looks_in_vain_then_after_twenty_and_so_on
         let before = hand.driver.asked_to_reopen;
         assert!(!hand.sampler.is_to_reopen(&hand.generation, &mut hand.driver), "it is refused");
         if hand.driver.asked_to_reopen > before {
-            asked.push(hand.generation.looks());
+            asked.push(hand.generation.searches());
         }
     }
     assert_eq!(asked, [10, 20, 40]);
@@ -243,7 +243,7 @@ fn the_driver_is_opened_anew_after_ten_looks_in_vain_then_after_twenty_and_so_on
         hand.ticks(1);
         let before = hand.driver.asked_to_reopen;
         if hand.sampler.is_to_reopen(&hand.generation, &mut hand.driver) {
-            looks = hand.generation.looks();
+            looks = hand.generation.searches();
         } else if hand.driver.asked_to_reopen > before {
             waited += 1;
         }
@@ -292,7 +292,7 @@ fn what_failed_in_a_read_that_ended_in_a_loss_is_counted() {
 }
 
 #[test]
-fn series_are_registered_anew_once_in_a_slow_period() {
+fn series_are_registered_again_once_per_slow_period() {
     let mut hand = Hand::on(Driver::with(&["GPU-a"]));
     hand.ticks(1);
     let due = hand.sampler.renew_at.unwrap();
@@ -503,7 +503,7 @@ fn a_driver_that_cannot_be_opened_is_tried_ever_more_seldom() {
     assert!((2..=most as usize).contains(&opened), "{opened} times, and {most} at most");
 }
 
-/// Fails while it is told to stop.
+/// Fails while the collector is stopped.
 struct Stopped(Arc<Control>);
 
 impl GpuSource for Stopped {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LOOKS_BEFORE_REOPENING, Sampler};
+use super::{SEARCHES_BEFORE_REOPENING, Sampler};
 use crate::{
     backoff::Backoff,
     device::Device,
@@ -24,7 +24,7 @@ pub(crate) struct Generation {
     denied: usize,
     /// The number of devices that were lost after that search.
     lost_since: usize,
-    looks: u32,
+    searches: u32,
     look_at: Instant,
 }
 
@@ -42,12 +42,12 @@ pub(super) struct Watched {
 
 impl Generation {
     const fn new(look_at: Instant) -> Self {
-        Self { watched: Vec::new(), missing: 0, denied: 0, lost_since: 0, looks: 0, look_at }
+        Self { watched: Vec::new(), missing: 0, denied: 0, lost_since: 0, searches: 0, look_at }
     }
 
     /// The number of unsuccessful searches for a missing device.
-    pub(super) const fn looks(&self) -> u32 {
-        self.looks
+    pub(super) const fn searches(&self) -> u32 {
+        self.searches
     }
 
     pub(super) fn uuid_of(&self, index: u32) -> Option<String> {
@@ -108,7 +108,7 @@ impl Sampler {
     ) -> Result<(), SourceError> {
         let none_missing = !generation.watched.is_empty() && self.missing(generation) == 0;
         if none_missing {
-            (generation.looks, self.looks_before_reopening) = (0, LOOKS_BEFORE_REOPENING);
+            (generation.searches, self.searches_before_reopening) = (0, SEARCHES_BEFORE_REOPENING);
         }
         if now < generation.look_at {
             return Ok(());
@@ -118,7 +118,7 @@ impl Sampler {
             return Ok(());
         }
         if !none_missing {
-            generation.looks = generation.looks.saturating_add(1);
+            generation.searches = generation.searches.saturating_add(1);
         }
         let found = session.enumerate()?;
         if self.control.ends_session() {

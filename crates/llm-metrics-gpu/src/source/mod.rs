@@ -1,8 +1,8 @@
 //! Sources of measurements: a trait, and one implementation per vendor.
 //!
-//! A source opens its driver inside [`GpuSource::session`] and closes it before that returns. Whatever it borrows from the
-//! driver's library therefore lives in one function's scope, on the sampler's thread, and starting over
-//! takes no more than a new session.
+//! A source opens its driver inside [`GpuSource::session`] and closes it before that returns. So everything that it borrows
+//! from the driver's library lives in the scope of one function, on the sampler's thread, and a restart only needs a new
+//! session.
 
 mod amd;
 mod auto;

@@ -61,7 +61,7 @@ fn unsupported_calls_are_made_once_in_a_long_while() {
     });
 }
 
-/// In a process of its own, because the memory that is measured is the process's.
+/// Runs in a separate process, because the memory of the whole process is measured.
 #[test]
 fn two_thousand_ticks_leave_nothing_behind() {
     if std::env::var_os("ALONE").is_none() {

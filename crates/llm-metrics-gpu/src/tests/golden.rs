@@ -1,4 +1,4 @@
-//! The whole page of each profile, as it was once looked at and found right. `BLESS=1` writes it anew.
+//! The whole page of each profile must be equal to the reviewed one. `BLESS=1` writes it again.
 
 use std::{
     fs,

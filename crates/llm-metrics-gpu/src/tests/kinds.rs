@@ -129,8 +129,8 @@ fn the_link_of_a_gpu_in_the_processor_is_not_published() {
 fn a_library_that_is_not_there_is_told_with_what_to_do_about_it() {
     use crate::source::{GpuSource, NvmlSource, SourceError};
 
-    let told = NvmlSource::new().library_path("/nowhere/libnvidia-ml.so.1").session(&mut |_| {}).unwrap_err();
-    assert!(matches!(told, SourceError::NoLibrary { .. }), "{told:?}");
-    let told = told.to_string();
-    assert!(told.contains("/nowhere/libnvidia-ml.so.1 is configured") && !told.contains("set NVML"), "{told}");
+    let error = NvmlSource::new().library_path("/nowhere/libnvidia-ml.so.1").session(&mut |_| {}).unwrap_err();
+    assert!(matches!(error, SourceError::NoLibrary { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("/nowhere/libnvidia-ml.so.1 is configured") && !text.contains("set NVML"), "{text}");
 }

@@ -168,7 +168,7 @@ fn a_library_that_does_not_work_does_not_end_the_search() {
     let places = ["/nowhere/libnvidia-ml.so.1".into(), broken.path().to_owned(), good.path().to_owned()];
     assert_eq!(search(&places), Ok(()));
     assert_eq!(search(&places[..2]), Err(SourceError::VersionMismatch), "rather than that there is none");
-    // The first one that does not work is what there is to tell, wherever it is, and else the first place.
+    // The error is that of the first library that does not work, wherever it is; if none was found, that of the first place.
     let unloaded = Fake::state(&json!({ "init_return": 9 }));
     let [nowhere, broken, _] = places;
     let both = [nowhere.clone(), broken.clone(), unloaded.path().to_owned()];
@@ -223,9 +223,9 @@ fn fields_that_newer_drivers_renumbered_are_asked_for_by_their_new_number() {
         );
         by_hand(&fake, |hand| {
             hand.ticks(1);
-            let told = seconds
+            let reported = seconds
                 .map(|(_, reason)| hand.value("gpu_clock_event_seconds_total", &[&format!("reason=\"{reason}\"")]));
-            assert_eq!(told, [Some(1.0), Some(7.0), Some(8.0)], "{driver}");
+            assert_eq!(reported, [Some(1.0), Some(7.0), Some(8.0)], "{driver}");
             assert_eq!(hand.value("gpu_clock_event_seconds_total", &["sync_boost"]), None);
         });
     }

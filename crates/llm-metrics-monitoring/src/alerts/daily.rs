@@ -88,7 +88,7 @@ fn no_traffic(slo: &Slo, rules: &Recording) -> Alert {
     let expr = yesterday.ge(least).and(just_now.ge(least)).unless(rate().now().gt(0.0));
     let day = DAY;
     let served = |by: f64| ended(Values::rising(by).until(day + 120, Values::rising(0.0)));
-    // So many requests per minute, one after the other, until these minutes; none after two o'clock of the second day.
+    // These numbers of requests per minute in turn, each until its minute; none after two o'clock of the second day.
     let turns = |turns: &[(u32, f64)]| {
         let all = turns
             .windows(2)

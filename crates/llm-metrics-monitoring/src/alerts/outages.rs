@@ -1,4 +1,5 @@
-//! Nothing works, and other figures look well: what hangs, what is given up or rejected, what is gone or restarts for ever.
+//! Outages that other metrics do not show: servers that hang, requests that are cancelled or rejected, models that are gone, processes that keep
+//! restarting.
 
 use llm_metrics::catalog::{self, labels::OUTCOME};
 
@@ -23,7 +24,7 @@ pub(crate) const MODEL_REJECTED: &str = "LlmModelRejected";
 pub(crate) const MODEL_GONE: &str = "LlmModelGone";
 pub(crate) const CRASH_LOOP: &str = "LlmCrashLoop";
 
-/// From here on nearly all requests end so: a share at which somebody gets up.
+/// The share from which on nearly all requests end like this: it is worth a page.
 const NEARLY_ALL: f64 = 0.9;
 
 pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
@@ -46,7 +47,7 @@ fn ended(outcome: &str, values: Values) -> Series {
     requests().with(OUTCOME, outcome).series(values)
 }
 
-/// Whether tokens come or requests succeed, by `level`. What fails or is given up is no sign of life.
+/// Whether tokens arrive or requests succeed, by `level`. Failed and cancelled requests do not count.
 fn unless_it_works(expr: Expr, level: &Level) -> Expr {
     let moves = |rate: Expr| rate.sum_by(level.labels()).gt(0.0);
     expr.unless(moves(requests().with(OUTCOME, "success").rate(SHORT)))
@@ -54,7 +55,7 @@ fn unless_it_works(expr: Expr, level: &Level) -> Expr {
         .unless(moves(histogram!(catalog::TIME_TO_FIRST_TOKEN).count().rate(SHORT)))
 }
 
-/// One every four minutes.
+/// One event every four minutes.
 fn rarely() -> Values {
     (1..12).fold(Values::flat(0.0), |values, count| values.until(count * 4, Values::flat(f64::from(count))))
 }
@@ -115,14 +116,14 @@ fn stalled(rules: &Recording) -> Alert {
     ))
 }
 
-/// Clients may wait or give up, and an engine may tell what it works on, or not.
+/// Fires whether clients wait or cancel, and whether or not the engine reports its running requests.
 fn model_stalled(slo: &Slo) -> Alert {
     let level = Level::InstanceModel;
     let least = slo.alerts.least_failures;
     let given_up = requests().with(OUTCOME, "cancelled").increase(SHORT).sum_by(level.labels()).ge(least);
     let in_engine = gauge!(catalog::ENGINE_REQUESTS_RUNNING).min_over_time(SHORT).max_by(level.labels()).gt(0.0);
     let waiting = || gauge!(catalog::MODEL_REQUESTS_IN_FLIGHT);
-    // A model is new with the first request that it accepts: it has not waited for as long as the window is.
+    // The series begins with the first request for a model: the requests must be waiting for as long as the window.
     let there_before = waiting().offset(SHORT).now().max_by(level.labels());
     let in_flight = waiting().min_over_time(SHORT).max_by(level.labels()).gt(0.0).and(there_before);
     let running = |values| gauge!(catalog::ENGINE_REQUESTS_RUNNING).series(values);
@@ -241,7 +242,7 @@ fn model_stalled(slo: &Slo) -> Alert {
     ))
 }
 
-/// The share of requests with that outcome, of those that `of` lists, over the short window, where there are enough of them.
+/// The share of requests with that outcome among those with the outcomes in `of`, over the short window, if there are enough of them.
 fn share(rules: &Recording, outcome: &str, of: &[&'static str]) -> Expr {
     let by_model = |expr: Expr| expr.sum_by(Level::JobModel.labels());
     by_model(rules.outcomes.gauge().with(OUTCOME, outcome).now())
@@ -295,12 +296,12 @@ fn cancelled(slo: &Slo, rules: &Recording) -> Alert {
     alert
 }
 
-/// Where what used to succeed does no more: a scanner with bad keys beside good traffic is not that.
+/// Where requests used to succeed and are now rejected. A scanner with bad keys next to good traffic does not match.
 fn collapsed(rules: &Recording, level: &Level, least: f64) -> Expr {
     let by_level = |expr: Expr| expr.sum_by(level.labels());
     let rates = |outcome: &str| rules.outcomes.gauge().with(OUTCOME, outcome);
     let seconds = f64::from(SHORT.as_seconds().unwrap_or(300));
-    // Successes that five minutes had an hour ago: by now the hour's mean is of before the trouble.
+    // Successes in five minutes, as a mean over an hour that ended ten minutes ago: mostly from before the outage.
     let before = by_level(rates("success").offset(Window::minutes(10)).avg_over_time(Window::hours(1))) * seconds;
     by_level(rates("rejected").now() * seconds)
         .ge(least)
@@ -308,29 +309,29 @@ fn collapsed(rules: &Recording, level: &Level, least: f64) -> Expr {
         .unless(by_level(rates("success").now() * seconds).gt(before * 0.1))
 }
 
-/// Successes and rejections that `collapsed` is shown with.
+/// Successes and rejections in the cases of `collapsed`.
 struct Collapse {
     least: f64,
 }
 
 impl Collapse {
-    /// What else ends decides nothing.
+    /// The series of a case. Requests with other outcomes must not change the result.
     fn seen(&self, success: Values, rejected: Values) -> Vec<Series> {
         let beside = ["error", "cancelled"].map(|outcome| ended(outcome, Values::rising(self.least * 5.0)));
         [ended("success", success), ended("rejected", rejected)].into_iter().chain(beside).collect()
     }
 
-    /// Successes, five times as many as are needed, and that part of them from minute 70 on.
+    /// Five times as many successes as are needed, and `after` times as many from minute 70 on.
     fn broken(&self, after: f64) -> Values {
         Values::rising(self.least).until(70, Values::rising(self.least * after))
     }
 
-    /// Rejections from minute 70 on, as that part of five times as many as are needed.
+    /// Rejections from minute 70 on: `by` times five times as many as are needed.
     fn since_then(&self, by: f64) -> Values {
         Values::rising(0.0).until(70, Values::rising(self.least * by))
     }
 
-    /// The cases in which that variant pages, and in which it just does not.
+    /// The cases in which this variant pages, and in which it only just does not.
     fn cases(&self, variant: usize) -> Vec<Case> {
         let (broken, since_then) = (|after| self.broken(after), |by| self.since_then(by));
         let all = || since_then(1.0);
@@ -358,7 +359,7 @@ impl Collapse {
     }
 }
 
-/// A model that nobody knows any more is rejected as `other`, and a few requests of each of many models are none of one: this sees both.
+/// Sums over all models. So it also detects requests for a removed model, which have the model `other`, and a few requests for each of many models.
 fn rejected(slo: &Slo, rules: &Recording) -> Alert {
     let least = slo.alerts.least_events;
     let collapse = Collapse { least };
@@ -376,7 +377,7 @@ fn rejected(slo: &Slo, rules: &Recording) -> Alert {
     .cases(collapse.cases(0))
 }
 
-/// One of many models: all of them together look well.
+/// Detects one of many models, which the sum over all models does not show.
 fn model_rejected(slo: &Slo, rules: &Recording) -> Alert {
     let (warn, least) = (slo.alerts.rejected_ratio, slo.alerts.least_events);
     let collapse = Collapse { least };
@@ -416,14 +417,14 @@ fn model_rejected(slo: &Slo, rules: &Recording) -> Alert {
 
 fn model_gone(rules: &Recording) -> Alert {
     let info = || gauge!(catalog::MODEL_INFO);
-    // In the hour before it was loaded, and somebody used it.
+    // In the hour before, it was loaded and used.
     let before = |rule: &Rule| rule.gauge().offset(Window::minutes(15)).max_over_time(Window::minutes(45)).gt(0.0);
     let (loaded, was, used) = (rules.loaded.now().gt(0.0), before(&rules.loaded), before(&rules.requests));
     let gone = || info().series(Values::flat(1.0).until(60, Values::absent()));
     let unloaded = || info().series(Values::flat(1.0).until(60, Values::flat(0.0)));
     let used_until = |minute| ended("success", Values::rising(60.0).until(minute, Values::absent()));
     let used_by = |by: f64| ended("success", Values::rising(by).until(60, Values::absent()));
-    // Used for the last twenty minutes alone.
+    // Only used in the last twenty minutes.
     let lately = ended("success", Values::rising(0.0).until(40, Values::rising(60.0).until(60, Values::absent())));
     Alert::new(
         MODEL_GONE,
@@ -462,7 +463,7 @@ fn crash_loop(slo: &Slo) -> Alert {
     let start = || gauge!(external::PROCESS_START_TIME);
     let starts = of_jobs(start(), slo).changes(Window::minutes(15)).gt(2.0);
     let flaps = of_jobs(gauge!(external::UP), slo).changes(Window::minutes(15)).gt(4.0);
-    // Started anew every so many minutes.
+    // Restarts at this interval of minutes.
     let times = |minutes: u32, times: u32| {
         let from = |n: u32| Values::flat(f64::from(n * minutes * 60));
         (1..times).fold(from(0), |values, n| values.until(n * minutes, from(n)))

@@ -20,7 +20,7 @@ fn first_token(slo: &Slo, rules: &Recording) -> Alert {
     let streams = (rules.streams.now() * seconds).ge(least);
     // A rush hour that comes every day is not unusual.
     let as_yesterday = p95.now().le(yesterday(p95.gauge()) * 2.0);
-    // There is data for some hours before.
+    // Data exists for some hours before.
     let known = p95.gauge().offset(Window::hours(3)).max_over_time(Window::hours(1)).gt(0.0);
     let expr = p95.now().gt(usual.now() * 2.0).and(known).and(streams).unless(as_yesterday);
     // The number of streams per minute that begin between these bounds, until these minutes in turn; none without bounds.
@@ -47,7 +47,7 @@ fn first_token(slo: &Slo, rules: &Recording) -> Alert {
         series(plenty, &turns)
     };
     let tomorrow = 31 * 60 + 26;
-    // Nobody from one minute on until the other.
+    // No requests between these two minutes.
     let gap = |from: u32, again: u32| {
         series(plenty, &[(from, "0.25", "0.5"), (again, "", ""), (5 * 60, "0.25", "0.5"), slow])
     };

@@ -119,7 +119,7 @@ mod tests {
             Self { batch: Batch::new(&FAST_FIELDS), calls: Calls::default(), start: Instant::now() }
         }
 
-        /// The ids that are asked for so many seconds after the start, each answered by what is given.
+        /// The ids that are requested this many seconds after the start. Each of them gets the given result.
         fn asked(&mut self, second: u64, answers: impl IntoIterator<Item = Result<u64, NvmlError>>) -> Vec<u32> {
             let now = self.start + Duration::from_secs(second);
             self.calls.begin_tick();

@@ -75,16 +75,16 @@ mod tests {
 
     #[test]
     fn what_the_driver_as_a_whole_says_is_told_by_its_reason() {
-        let told = |code: u32| source_error(&NvmlError::from(code));
+        let error = |code: u32| source_error(&NvmlError::from(code));
         for code in [1, 9, 12] {
-            assert!(matches!(told(code), SourceError::NotLoaded { .. }), "code {code}");
+            assert!(matches!(error(code), SourceError::NotLoaded { .. }), "code {code}");
         }
         for code in [4, 17] {
-            assert!(matches!(told(code), SourceError::Permission { .. }), "code {code}");
+            assert!(matches!(error(code), SourceError::Permission { .. }), "code {code}");
         }
-        assert_eq!(told(18), SourceError::VersionMismatch);
-        assert!(matches!(told(28), SourceError::NoDevice { .. }));
-        assert!(matches!(told(999), SourceError::Failed { .. }));
+        assert_eq!(error(18), SourceError::VersionMismatch);
+        assert!(matches!(error(28), SourceError::NoDevice { .. }));
+        assert!(matches!(error(999), SourceError::Failed { .. }));
         let symbol = NvmlError::FailedToLoadSymbol("nvmlInit_v2".into());
         assert_eq!(source_error(&symbol), SourceError::Unfit { symbol: "nvmlInit_v2" });
     }

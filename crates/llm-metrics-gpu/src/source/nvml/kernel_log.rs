@@ -1,7 +1,7 @@
-//! XIDs from the kernel's log, for those that NVML does not deliver.
+//! Reads XIDs that NVML does not deliver from the kernel log.
 //!
-//! The kernel module writes `NVRM: Xid (PCI:0000:83:00): 79, …` for each. Who may not read `/dev/kmsg`, as most containers
-//! and many users may not, does not hear of these.
+//! The kernel module writes `NVRM: Xid (PCI:0000:83:00): 79, …` for each of them. A process without permission to read
+//! `/dev/kmsg`, as in most containers and for many users, does not get these XIDs.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,22 +11,22 @@ use std::{
 };
 
 const KERNEL_LOG: &str = "/dev/kmsg";
-/// No record of the kernel's is longer.
+/// The maximum length of a record of the kernel log.
 const RECORD: usize = 8192;
-/// Records that are read in one go: a kernel that logs without end must not keep the thread.
+/// The maximum number of records per read, so that a kernel that logs without end does not block the thread.
 const RECORDS: usize = 1024;
 
-/// The reader. It outlives sessions, so that what is written between two of them is not missed.
+/// The reader. It outlives sessions, so that records that are written between two of them are not missed.
 #[derive(Debug)]
 pub(super) struct KernelLog {
     path: PathBuf,
     enabled: bool,
     file: Option<File>,
     tried: bool,
-    /// The beginning of a line whose end was not written yet.
+    /// The beginning of a line that is not complete yet.
     partial: Vec<u8>,
     found: VecDeque<Line>,
-    /// The numbers of GPUs by bus address, those included that are not there any more.
+    /// The indices of GPUs by bus address, including GPUs that are gone.
     indices: BTreeMap<Address, u32>,
 }
 
@@ -45,7 +45,7 @@ impl Default for KernelLog {
     }
 }
 
-/// With the same settings, and not open.
+/// Has the same settings, and is not open.
 impl Clone for KernelLog {
     fn clone(&self) -> Self {
         Self { enabled: self.enabled, ..Self::at(self.path.clone()) }
@@ -92,14 +92,14 @@ impl KernelLog {
         self.file.is_some()
     }
 
-    /// The GPU of that number is at this address of the PCI bus.
+    /// Sets the address of a GPU on the PCI bus.
     pub(super) fn place(&mut self, index: u32, pci_bus_id: &str) {
         if let Some(address) = address(pci_bus_id) {
             self.indices.insert(address, index);
         }
     }
 
-    /// The next XID that was written about a GPU that is known here: its number, and the XID.
+    /// The next XID in the log of a known GPU: the index of the GPU, and the XID.
     pub(super) fn next(&mut self) -> Option<(u32, u64)> {
         if self.found.is_empty() {
             self.read();
@@ -130,7 +130,7 @@ impl KernelLog {
     }
 }
 
-/// Reads what there is, and stops after [`RECORDS`].
+/// Reads all available records, but at most [`RECORDS`].
 fn read_records(mut log: impl Read, partial: &mut Vec<u8>, found: &mut VecDeque<Line>) -> io::Result<()> {
     let mut buffer = [0; RECORD];
     for _ in 0..RECORDS {
@@ -140,8 +140,8 @@ fn read_records(mut log: impl Read, partial: &mut Vec<u8>, found: &mut VecDeque<
                 partial.extend_from_slice(&buffer[..length]);
                 take_lines(partial, found);
             }
-            // Overwritten before it was read, or a signal: what comes next is there.
-            Err(error) if is_passing(&error) => {}
+            // The record was overwritten before it was read, or a signal arrived: the next record can be read.
+            Err(error) if is_transient(&error) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }
@@ -157,11 +157,11 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted)
 }
 
-/// Takes the whole lines out of what was read. A line without an end is dropped once it is longer than any can be.
+/// Removes the complete lines from `partial` and parses them. An incomplete line that is longer than a record can be is dropped.
 fn take_lines(partial: &mut Vec<u8>, found: &mut VecDeque<Line>) {
     let end = partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let lines = partial[..end].split(|byte| *byte == b'\n');
@@ -172,8 +172,8 @@ fn take_lines(partial: &mut Vec<u8>, found: &mut VecDeque<Line>) {
     }
 }
 
-/// `6,1234,5678,-;NVRM: Xid (PCI:0000:83:00): 79, …`. Drivers of old leave out `PCI:`; with MIG an instance follows the address.
-/// Anybody may write to the log: only what the kernel wrote (facility 0) counts.
+/// `6,1234,5678,-;NVRM: Xid (PCI:0000:83:00): 79, …`. Older drivers omit `PCI:`; with MIG, an instance follows the address.
+/// Users can write to the log, too: only lines of the kernel (facility 0) count.
 fn parse(line: &str) -> Option<Line> {
     let (head, text) = line.split_once(';')?;
     let priority: u32 = head.split(',').next()?.parse().ok()?;
@@ -185,7 +185,7 @@ fn parse(line: &str) -> Option<Line> {
     (priority < 8).then_some(line)
 }
 
-/// `00000000:83:00.0` of NVML's, `0000:83:00` of the log's.
+/// Parses `00000000:83:00.0`, as in NVML, or `0000:83:00`, as in the log.
 fn address(text: &str) -> Option<Address> {
     let mut parts = text.split(['.', ' ']).next()?.split(':').map(|part| u32::from_str_radix(part, 16));
     match (parts.next()?, parts.next()?, parts.next()?, parts.next()) {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_kernel_module_are_told_by_gpu() {
+    fn lines_of_the_kernel_module_are_assigned_to_gpus() {
         assert_eq!(written(FELL_OFF), [(3, 79)]);
         assert_eq!(
             written("4,1,2,-;NVRM: Xid (0001:c1:00): 119, Timeout after 45s of waiting for RPC response\n"),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_tell_nothing() {
+    fn other_lines_are_ignored() {
         for line in [
             "4,1,2,-;NVRM: Xid (PCI:0000:84:00): 79, of a GPU that is not known\n",
             "4,1,2,-;NVRM: GPU at PCI:0000:83:00: GPU-5d8f3a52\n",
@@ -247,11 +247,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_wrote_into_the_log_is_not_believed() {
-        for (priority, told) in [("7", 1), ("8", 0), ("12", 0)] {
+    fn what_a_user_wrote_into_the_log_is_ignored() {
+        for (priority, count) in [("7", 1), ("8", 0), ("12", 0)] {
             assert_eq!(
                 written(&FELL_OFF.replacen('4', priority, 1)).len(),
-                told,
+                count,
                 "priority {priority}: facility 1 from 8 on"
             );
         }
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(log.next(), Some((3, 79)), "and what follows is read");
     }
 
-    /// What `/dev/kmsg` answers, one after the other; then that there is no more for now.
+    /// Returns the results of reading `/dev/kmsg` one by one; then "would block".
     struct Answers<I>(I, usize);
 
     impl<I: Iterator<Item = Result<&'static str, ErrorKind>>> Read for Answers<I> {

@@ -61,17 +61,17 @@ fn is_of_deleted_file(maps: &str, address: usize) -> bool {
 
 /// A library that does not work, such as one of another driver version in a container, does not end the search. If none works, its error is returned.
 pub(super) fn open_first(candidates: &[PathBuf]) -> Result<Nvml, SourceError> {
-    let mut told = SourceError::NoLibrary { detail: String::from("nowhere to look") };
+    let mut reported = SourceError::NoLibrary { detail: String::from("nowhere to look") };
     for (at, candidate) in candidates.iter().enumerate() {
         match open_at(candidate.as_os_str()) {
             Ok(nvml) => return Ok(nvml),
-            Err(error) if at == 0 => told = error,
+            Err(error) if at == 0 => reported = error,
             Err(SourceError::NoLibrary { .. }) => {}
-            Err(error) if matches!(told, SourceError::NoLibrary { .. }) => told = error,
+            Err(error) if matches!(reported, SourceError::NoLibrary { .. }) => reported = error,
             Err(_) => {}
         }
     }
-    Err(told)
+    Err(reported)
 }
 
 /// The value of `NVML_LIB_PATH`, if it is set: the file or its folder.

@@ -25,7 +25,7 @@ pub(super) struct MemoryV1 {
 pub(super) fn memory_v1(device: &Device<'_>) -> Result<MemoryV1, NvmlError> {
     let call = nvml_sym(device.nvml().lib().nvmlDeviceGetMemoryInfo.as_ref())?;
     let mut memory = MaybeUninit::zeroed();
-    // SAFETY: the handle is the device's, and the struct is NVML's own, which all zeroes are a value of.
+    // SAFETY: the handle is the device's, and the struct is NVML's own, for which all zeroes are a valid value.
     let memory = unsafe {
         nvml_try(call(device.handle(), memory.as_mut_ptr()))?;
         memory.assume_init()
@@ -58,7 +58,7 @@ pub(super) fn fields(device: &Device<'_>, requests: &[FieldRequest]) -> Result<V
     let mut values: Vec<nvmlFieldValue_t> = requests
         .iter()
         .map(|request| {
-            // SAFETY: a C struct of integers and a union of numbers: all zeroes are a value of it.
+            // SAFETY: a C struct of integers and a union of numbers: all zeroes are a valid value.
             let mut value: nvmlFieldValue_t = unsafe { MaybeUninit::zeroed().assume_init() };
             value.fieldId = driver_id(nvml.field_id_scheme(), request.id);
             value.scopeId = request.scope;
@@ -73,7 +73,7 @@ pub(super) fn fields(device: &Device<'_>, requests: &[FieldRequest]) -> Result<V
 fn integer(field: &nvmlFieldValue_t, width: Width) -> Result<u64, NvmlError> {
     nvml_try(field.nvmlReturn)?;
     let value = field.value;
-    // SAFETY: every member of the union is a number, which any bits are a value of; all of it was zeroed before.
+    // SAFETY: every member of the union is a number, for which any bits are a valid value; all of it was zeroed before.
     let (bits, signed, signed_long) = unsafe { (value.ullVal, value.siVal, value.sllVal) };
     if (field.timestamp, field.latencyUsec, field.valueType, bits) == (0, 0, DOUBLE, 0) {
         // Unchanged, as memory errors are if ECC is off (NVML bug 2009232, which DCGM handles).

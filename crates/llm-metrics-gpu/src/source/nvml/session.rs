@@ -110,11 +110,11 @@ impl GpuSession for Session<'_, '_> {
     }
 
     fn critical_xids(&self, index: u32) -> Vec<u64> {
-        let told = |xid: &u64| {
+        let detectable = |xid: &u64| {
             let by_events = self.events.tell_of(index) && !KERNEL_LOG_XIDS.contains(xid);
             by_events || self.kernel_log.is_open()
         };
-        CRITICAL_XIDS.into_iter().filter(told).collect()
+        CRITICAL_XIDS.into_iter().filter(detectable).collect()
     }
 
     fn read(&mut self, index: u32, part: Part, out: &mut Readings) -> Result<(), ReadError> {
