@@ -90,7 +90,7 @@ fn a_recorder_that_is_installed_later_gets_everything() {
         "gpu_xid_errors_total{gpu=\"0\",gpu_uuid=\"GPU-a\",xid=\"79\"} 1",
         "gpu_collector_up 1",
         "gpu_collector_last_success_timestamp_seconds ",
-        "gpu_collector_reinits_total 0",
+        "gpu_collector_reinits_total ",
         "gpu_collector_errors_total{kind=\"version_mismatch\"} 0",
         "gpu_devices{state=\"missing\"} 0",
         "gpu_collector_tick_seconds",
