@@ -143,7 +143,7 @@ impl RequestSpan {
             .record("gen_ai.usage.reasoning.output_tokens", count(ended.usage.reasoning))
             .record("error.type", error.map(|error| error.as_str()))
             .record("llm.outcome", outcome.as_str());
-        // An error of the caller is no error of the server, but an error of the client that made it.
+        // A rejected request is not an error of the server, but it is an error of the client that sent it.
         if outcome == Outcome::Error || (ended.proxy && outcome == Outcome::Rejected) {
             span.record("otel.status_code", "error");
         }

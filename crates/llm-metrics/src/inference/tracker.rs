@@ -278,7 +278,7 @@ impl RequestTracker {
         }
         let total = event.counted.and_then(|finality| self.event_usage(&event, finality));
         let mut end = EventEnd { tokens: 0, finished: event.finishes, counted: event.counted.is_some() };
-        if event.bears_token {
+        if event.has_token {
             self.timing.answered |= event.answers;
             end.tokens = self.timing.event(event.texts, total);
         }

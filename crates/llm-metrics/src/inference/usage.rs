@@ -35,7 +35,7 @@ pub(super) struct UsageUpdate {
     pub(super) finality: Finality,
     /// The slot of the choice that the event is about, if there is one.
     pub(super) choice: Option<usize>,
-    pub(super) bears_token: bool,
+    pub(super) has_token: bool,
     /// It may be the last event about its choice: it has a finish reason, or no text.
     pub(super) may_be_last: bool,
     /// The number of events with a token so far, including this one.
@@ -53,7 +53,7 @@ impl ReportedUsage {
             self.by_choice |= own.is_some() && !self.may_be_over_all(tokens, update.events, each);
             match own {
                 Some(choice)
-                    if !(self.by_choice && update.may_be_last && is_sum(tokens, choice, each, update.bears_token)) =>
+                    if !(self.by_choice && update.may_be_last && is_sum(tokens, choice, each, update.has_token)) =>
                 {
                     let own = &mut each[choice].tokens;
                     *own = (*own).max(u32::try_from(tokens).unwrap_or(u32::MAX));
@@ -134,10 +134,10 @@ pub(super) fn whole(usage: Usage) -> Usage {
 
 /// Whether a count in an event about one choice is over all of them: at least the sum of the counts of the others, and of this one's own counts or
 /// events.
-fn is_sum(tokens: u64, choice: usize, each: &[EachChoice], bears_token: bool) -> bool {
+fn is_sum(tokens: u64, choice: usize, each: &[EachChoice], has_token: bool) -> bool {
     let own = each[choice];
     let others: u64 = each.iter().map(|choice| u64::from(choice.tokens)).sum::<u64>() - u64::from(own.tokens);
-    others > 0 && tokens >= others + u64::from(own.events.max(own.tokens)) + u64::from(bears_token)
+    others > 0 && tokens >= others + u64::from(own.events.max(own.tokens)) + u64::from(has_token)
 }
 
 #[cfg(test)]
@@ -151,17 +151,17 @@ mod tests {
     /// Output tokens of two choices after these events, each of which follows one more event with text.
     fn total(events: &[Event]) -> Option<u64> {
         let (mut usage, mut each) = (ReportedUsage::default(), [EachChoice::default(); 2]);
-        for (&Event(tokens, choice, bears), seen) in events.iter().zip(1..) {
+        for (&Event(tokens, choice, content), seen) in events.iter().zip(1..) {
             let update = UsageUpdate {
                 counts: Counts::from(Usage::new().output(tokens)),
                 finality: Finality::SoFar,
                 choice,
-                bears_token: bears.contains("text"),
-                may_be_last: bears != "text",
+                has_token: content.contains("text"),
+                may_be_last: content != "text",
                 events: seen,
             };
             usage.update(update, &mut each);
-            if let Some(choice) = choice.filter(|_| bears.contains("text")) {
+            if let Some(choice) = choice.filter(|_| content.contains("text")) {
                 each[choice].events += 1;
             }
         }
@@ -188,7 +188,7 @@ mod tests {
             // A count that looks like a sum and arrives with text is the choice's own, too.
             (&[Event(3, Some(0), "text"), Event(1, Some(1), "text"), Event(7, Some(1), "text")], 10),
         ] {
-            let shown: Vec<_> = events.iter().map(|Event(tokens, choice, bears)| (tokens, choice, bears)).collect();
+            let shown: Vec<_> = events.iter().map(|Event(tokens, choice, content)| (tokens, choice, content)).collect();
             assert_eq!(total(events), Some(expected), "{shown:?}");
         }
     }
@@ -198,7 +198,7 @@ mod tests {
         let mut usage = ReportedUsage::default();
         let update = |usage: &mut ReportedUsage, tokens, finality, events| {
             let counts = Counts::from(Usage::new().output(tokens));
-            let update = UsageUpdate { counts, finality, choice: None, bears_token: false, may_be_last: true, events };
+            let update = UsageUpdate { counts, finality, choice: None, has_token: false, may_be_last: true, events };
             usage.update(update, &mut []);
         };
         update(&mut usage, 2, Finality::SoFar, 2);
@@ -217,7 +217,7 @@ mod tests {
             counts,
             finality: Finality::SoFar,
             choice: None,
-            bears_token: true,
+            has_token: true,
             may_be_last: false,
             events: 2,
         };

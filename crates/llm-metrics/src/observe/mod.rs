@@ -104,7 +104,7 @@ impl Observer {
     /// measured again.
     pub fn request(&self, head: &Parts) -> ObservedRequest {
         if self.observes_method(&head.method) {
-            self.metrics.0.post_came();
+            self.metrics.0.post_arrived();
         }
         if head.extensions.get().is_some_and(|handle: &InferenceHandle| handle.is_open_in(&self.metrics)) {
             return ObservedRequest::default();

@@ -147,7 +147,6 @@ impl std::fmt::Debug for ObservedRequest {
 ///
 /// The bytes that are read before the response head decide under which model the request counts. If a request is rejected unread, read its bytes in
 /// memory nevertheless.
-/// memory all the same.
 #[derive(Default)]
 pub struct RequestReader(Option<Box<Reading>>);
 

@@ -14,7 +14,8 @@ use crate::{
     wire::ROUTES,
 };
 
-/// What no model and no caller has a say in. It is resolved at once, but for what would be a product of words.
+/// Handles that depend neither on a model nor on a caller. They are resolved at construction, except those with several labels whose combinations
+/// are mostly unused: they are resolved at their first use.
 pub(crate) struct GlobalHandles {
     registrar: Arc<Registrar>,
     started: [[OnceLock<Counter>; Endpoint::ALL.len()]; Operation::ALL.len()],

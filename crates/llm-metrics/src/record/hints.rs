@@ -1,4 +1,4 @@
-//! What is worth a word to whoever sets the service up: what looks like a mistake, and what to do about it.
+//! Log messages for the person who sets up the service: likely mistakes, and how to correct them.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::vocabulary::ErrorType;
 
-/// Something that looks like a mistake. Its text says what to do; nothing in it was said by a caller.
+/// A likely mistake. Its text says what to do, and contains nothing from a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
     UnknownPath { word: &'static str },
@@ -29,7 +29,7 @@ pub(crate) enum Hint {
     NoRequest,
 }
 
-/// After so many reads of the page, a `POST` should have come.
+/// If no `POST` has arrived after this many reads of the page, that is logged.
 const PAGES: u8 = 10;
 
 impl Hint {
@@ -111,22 +111,22 @@ impl fmt::Display for Hint {
 /// Which hints have been logged, and the state from which some of them are derived.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
-    /// One bit per hint, and the three below.
+    /// One bit per hint, and the three bits below.
     bits: AtomicU16,
     pages: AtomicU8,
     cancelled: CancelledAges,
 }
 
-/// A layer or an observer was made.
+/// A layer or an observer was created.
 const OBSERVER: u16 = 1 << 13;
-/// A `POST` has reached one.
+/// A `POST` has reached a layer or an observer.
 const POST: u16 = 1 << 14;
 /// A page was checked.
 #[cfg(feature = "prometheus")]
 const PAGE: u16 = 1 << 15;
 
 impl Hints {
-    /// Whether this is the first page to be looked at.
+    /// Whether this is the first page that is checked.
     #[cfg(feature = "prometheus")]
     pub(super) fn first_page(&self) -> bool {
         self.bits.fetch_or(PAGE, Ordering::Relaxed) & PAGE == 0
@@ -134,7 +134,7 @@ impl Hints {
 
     #[inline]
     fn seen(&self, bit: u16) {
-        // Nearly always it is set already, and a read is cheaper than a write.
+        // It is nearly always set already, and a read is cheaper than a write.
         if self.bits.load(Ordering::Relaxed) & bit == 0 {
             self.bits.fetch_or(bit, Ordering::Relaxed);
         }
@@ -142,22 +142,22 @@ impl Hints {
 }
 
 impl Inner {
-    /// Call it when a layer or an observer is made.
+    /// Call it when a layer or an observer is created.
     pub(crate) fn observed(&self) {
         self.hints.seen(OBSERVER);
     }
 
     /// Call it for each `POST`, whatever its path.
     #[inline]
-    pub(crate) fn post_came(&self) {
+    pub(crate) fn post_arrived(&self) {
         self.hints.seen(POST);
     }
 
     /// Call it before each page is rendered.
     pub(super) fn page_read(&self) {
         let Hints { bits, pages, .. } = &self.hints;
-        let waits = bits.load(Ordering::Relaxed) & (OBSERVER | POST | Hint::NoRequest.bit()) == OBSERVER;
-        if waits && pages.fetch_add(1, Ordering::Relaxed) + 1 >= PAGES {
+        let none_arrived = bits.load(Ordering::Relaxed) & (OBSERVER | POST | Hint::NoRequest.bit()) == OBSERVER;
+        if none_arrived && pages.fetch_add(1, Ordering::Relaxed) + 1 >= PAGES {
             self.hint(Hint::NoRequest);
         }
     }
@@ -169,7 +169,7 @@ impl Inner {
         }
     }
 
-    /// Says it, once.
+    /// Logs the hint, once.
     #[inline]
     pub(crate) fn hint(&self, hint: Hint) {
         if self.hints.bits.load(Ordering::Relaxed) & hint.bit() == 0 {
@@ -182,7 +182,7 @@ impl Inner {
         if self.hints.bits.fetch_or(hint.bit(), Ordering::Relaxed) & hint.bit() == 0 {
             #[cfg(feature = "tracing")]
             let _ = super::catch_panic(|| match hint {
-                // This may be no mistake: perhaps nobody has called the service yet.
+                // Not necessarily a mistake: perhaps nobody has called the service yet.
                 Hint::NoRequest => tracing::info!(target: crate::spans::HINTS, "{hint}"),
                 _ => tracing::warn!(target: crate::spans::HINTS, "{hint}"),
             });

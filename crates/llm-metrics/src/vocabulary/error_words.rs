@@ -1,9 +1,9 @@
-//! What the codes and types of errors inside answers mean.
+//! Maps the codes and types of errors in answers to error types.
 
 use super::ErrorType;
 
-/// Words by what they mean: those of OpenAI, Azure, Anthropic, vLLM, SGLang, llama.cpp, Google and OpenRouter. Case, and what
-/// stands between the parts of a word, do not matter.
+/// Codes and types by error type: those of OpenAI, Azure, Anthropic, vLLM, SGLang, llama.cpp, Google and OpenRouter. Case, and the
+/// separators between the parts of a word, are ignored.
 pub(crate) const ERROR_WORDS: &[(ErrorType, &[&str])] = &[
     (
         ErrorType::InvalidRequest,

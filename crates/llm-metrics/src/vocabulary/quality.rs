@@ -1,7 +1,7 @@
-//! What can be said about the quality of an output.
+//! Label values of the metrics of output quality.
 
 words! {
-    /// The form that a request asked for.
+    /// The structured format that a request asked for.
     pub(crate) enum StructuredFormat {
         JsonObject = "json_object",
         JsonSchema = "json_schema",
@@ -10,37 +10,37 @@ words! {
 }
 
 words! {
-    /// What became of an output that was to have a form.
+    /// The result of checking a structured output.
     pub(crate) enum StructuredResult {
         /// JSON, and nothing else.
         Valid = "valid",
         InvalidJson = "invalid_json",
-        /// JSON that does not follow the schema of its request. Only where schemas are checked (feature `json-schema`).
+        /// JSON that does not match the schema of its request. Only if schemas are checked (feature `json-schema`).
         SchemaMismatch = "schema_mismatch",
-        /// The beginning of JSON, of an answer that was cut.
+        /// The beginning of JSON: the answer was cut.
         Truncated = "truncated",
         /// JSON inside a Markdown fence.
         Fenced = "fenced",
-        /// Not checked: a grammar, too deeply nested, or, where schemas are checked, too large or without a usable schema.
+        /// Not checked: a grammar, too deeply nested, or, if schemas are checked, too large or without a usable schema.
         Unchecked = "unchecked",
     }
 }
 
 words! {
-    /// What became of a call to a tool.
+    /// The result of checking a tool call.
     pub(crate) enum ToolCallResult {
         Valid = "valid",
-        /// The arguments are no JSON object.
+        /// The arguments are not a JSON object.
         InvalidJson = "invalid_json",
         /// The request offered no tool of this name.
         UnknownTool = "unknown_tool",
-        /// The arguments end before their time.
+        /// The arguments are incomplete.
         Incomplete = "incomplete",
     }
 }
 
 words! {
-    /// What cut an output.
+    /// Why an output was cut.
     pub(crate) enum TruncationCause {
         MaxTokens = "max_tokens",
         ContextWindow = "context_window",
@@ -52,7 +52,7 @@ words! {
 words! {
     /// How it is known that a prompt was cut.
     pub(crate) enum InputTruncation {
-        /// The engine said so.
+        /// The engine reported it.
         Reported = "reported",
         /// The engine counts far fewer tokens than the text can have, or as many as it leaves of a prompt that is too long.
         Suspected = "suspected",
@@ -60,7 +60,7 @@ words! {
 }
 
 words! {
-    /// What an answer that is no answer has instead.
+    /// How an answer is empty.
     pub(crate) enum EmptyKind {
         NoChoices = "no_choices",
         NoContent = "no_content",
@@ -82,7 +82,7 @@ words! {
 }
 
 words! {
-    /// How a refusal showed.
+    /// How a refusal was detected.
     pub(crate) enum RefusalKind {
         RefusalField = "refusal_field",
         ContentFilter = "content_filter",
@@ -90,9 +90,9 @@ words! {
 }
 
 words! {
-    /// What should not stand in an output.
+    /// Text that should not be in an output.
     pub(crate) enum AnomalyKind {
-        /// U+FFFD: bytes that were no text.
+        /// U+FFFD: bytes that are not valid text.
         ReplacementChar = "replacement_char",
         /// A token of the chat template.
         SpecialTokenLeak = "special_token_leak",

@@ -392,7 +392,7 @@ fn the_engines_counts_are_believed_where_nothing_shows_that_they_are_not_all() {
             frame.event_end();
         }
     };
-    // One choice, of which a proxy may have cut the text anew; two, and as many as were seen of both.
+    // One choice, whose text a proxy may have split differently; two choices, and as many tokens as were seen of both.
     let one = Request::streamed(ASKED).each(&[&token, &token, &token, &stop, &of(2)]).end(End::Complete);
     let two = Request::streamed(TWO).each(&[&token, &second, &done, &of(2)]).end(End::Complete);
     for recorded in [one, two] {
@@ -595,13 +595,13 @@ fn what_is_moved_to_a_choice_is_its_own_and_no_more_than_was_told() {
         frame.choice(choice);
         frame.text(choice, TextKind::Answer, b"a");
     };
-    // Nothing but that it is there does not open it again; text does, and more so where it has text already.
+    // If the choice is only seen, that does not open it again. Text does, also if the choice has text already.
     let seen = |frame: &mut FrameSink<'_>| {
         frame.choice(0);
         frame.moved(0, 1);
         frame.event_end();
     };
-    let told = |frame: &mut FrameSink<'_>| {
+    let with_text = |frame: &mut FrameSink<'_>| {
         text(frame, 0);
         frame.moved(0, 1);
         frame.event_end();
@@ -614,7 +614,7 @@ fn what_is_moved_to_a_choice_is_its_own_and_no_more_than_was_told() {
     };
     for (emit, outcome, error) in [
         (&seen as Tell<'_>, "success", None),
-        (&told, "error", Some("stream_truncated")),
+        (&with_text, "error", Some("stream_truncated")),
         (&both, "error", Some("stream_truncated")),
     ] {
         Request::streamed(TWO).each(&[&token, &stop, &second, emit]).end(End::Complete).assert_ended(outcome, error);
@@ -897,7 +897,7 @@ fn plain_text_is_an_error_unless_the_stream_goes_on() {
 #[test]
 fn an_error_in_the_answer_is_what_it_says() {
     use ErrorType::{InvalidRequest, Overloaded, RateLimited, Unauthorized};
-    let told = |kinds: &[Option<ErrorType>], kind, framing: Option<Framing>| {
+    let ended_with = |kinds: &[Option<ErrorType>], kind, framing: Option<Framing>| {
         let mut request = Request::new("/v1/chat/completions", ASKED, kind, |builder| builder);
         request.tracker.head(200, framing.map(Framing::is_stream), framing);
         request.at(10, |frame| {
@@ -926,7 +926,7 @@ fn an_error_in_the_answer_is_what_it_says() {
         (&[None], server, document, "error", "internal"),
         (&[None], proxy, document, "error", "upstream_error"),
     ] {
-        let recorded = told(kinds, side, framing);
+        let recorded = ended_with(kinds, side, framing);
         recorded.assert_ended(outcome, Some(error));
         let discarded = u64::from(framing == stream);
         assert_eq!(recorded.counter("llm_discarded_tokens_total", &[("reason", "stream_error")]), discarded);

@@ -1,4 +1,4 @@
-//! An event that is nothing but a text may be emitted at once: that is the same as emitting it part by part.
+//! An event that only consists of a text may be emitted in one call. The result is the same as if its parts are emitted separately.
 
 use proptest::prelude::*;
 
@@ -51,13 +51,13 @@ fn emit(frame: &mut FrameSink<'_>, event: &Event, at_once: bool) {
     frame.event_end();
 }
 
-/// Everything that is recorded of these events, so many a frame, but for times that the test does not set.
+/// Everything that is recorded for these events, with `a_frame` events per frame, except times that the test does not set.
 fn recorded(asked: &str, events: &[Event], a_frame: usize, at_once: bool) -> Vec<String> {
     let mut request =
         Request::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder.live_tokens(true));
     request.tracker.head(200, Some(true), Some(super::Framing::Events));
     for (at, events) in (1..).zip(events.chunks(a_frame)) {
-        // Later than the test ends, which by the clock ends in silence otherwise.
+        // Later than the end of the test by the clock, which would otherwise add a gap at the end.
         request.at(3_600_000 + 10 * at, |frame| events.iter().for_each(|event| emit(frame, event, at_once)));
     }
     let recorded = request.end(End::Failed);
@@ -71,7 +71,7 @@ fn recorded(asked: &str, events: &[Event], a_frame: usize, at_once: bool) -> Vec
 
 proptest! {
     #[test]
-    fn a_text_told_at_once_counts_as_one_told_part_by_part(
+    fn a_text_emitted_in_one_call_counts_like_one_emitted_part_by_part(
         events in events(),
         a_frame in 1..4_usize,
         choices in 0..3_u8,

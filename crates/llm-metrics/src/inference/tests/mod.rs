@@ -52,7 +52,7 @@ impl Request {
         Self { tracker, route, snapshotter }
     }
 
-    /// A frame that arrived so many milliseconds after the request.
+    /// A frame that arrived this many milliseconds after the request.
     fn at(&mut self, milliseconds: u64, emit: impl FnOnce(&mut FrameSink<'_>)) -> &mut Self {
         self.at_time(Duration::from_millis(milliseconds), emit)
     }

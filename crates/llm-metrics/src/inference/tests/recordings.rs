@@ -225,7 +225,7 @@ impl Expected {
         (tokens, sum)
     }
 
-    /// Seconds a token, where that can be told.
+    /// Seconds per token, if they can be computed.
     fn time_per_output_token(&self, streamed: bool) -> Option<f64> {
         if let Some((each, tokens)) = self.engine {
             return (tokens > 1 && self.choices() == 1).then_some(each);

@@ -70,7 +70,7 @@ enum Fault {
 
 /// The state of the current event.
 pub(super) struct Event {
-    pub(super) bears_token: bool,
+    pub(super) has_token: bool,
     pub(super) answers: bool,
     pub(super) finishes: bool,
     /// It has counts.
@@ -90,7 +90,7 @@ const NONE: u32 = u32::MAX;
 impl Default for Event {
     fn default() -> Self {
         Self {
-            bears_token: false,
+            has_token: false,
             answers: false,
             finishes: false,
             counted: None,
@@ -209,7 +209,7 @@ impl Answer {
         self.choices.text(choice);
         // The choice is open: only the terminal event ends the answer.
         self.terminal = self.done;
-        self.event.bears_token = false;
+        self.event.has_token = false;
         std::mem::take(&mut self.event.answers)
     }
 
@@ -263,7 +263,7 @@ impl Answer {
 
     fn produce(&mut self) {
         self.produced = true;
-        self.event.bears_token = true;
+        self.event.has_token = true;
     }
 
     /// Two texts, or two finish reasons, in one event belong to two choices.

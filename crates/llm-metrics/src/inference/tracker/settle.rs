@@ -23,8 +23,8 @@ impl RequestTracker {
         let now = Instant::now();
         let live = self.shared.settle();
         self.accepted |= live > 0;
-        // First: whatever panics in what follows (a subscriber of spans may), nothing stays in flight. And it ends here, since a
-        // request may be settled while another panic unwinds.
+        // First, so that the request does not stay in flight if the code below panics (a subscriber of spans may). The panic is caught
+        // here, because a request may be settled while another panic unwinds.
         self.shared.metrics.0.global().in_flight(self.shared.route.operation, phase).decrement(1.0);
         let (params, engine) = self.shared.take_reports();
         let _ = catch_panic(|| self.settle_at(now, end, live, params, engine));
@@ -39,7 +39,7 @@ impl RequestTracker {
             self.answer.no_generation = true;
             self.forget_quality();
         }
-        // The name of a request that failed by no fault of its own may be learnt: it is in an outage that it is asked for.
+        // The model name of a request that failed without the caller's fault may be learnt: during an outage, errors must be counted by model.
         let model = engine.model.as_deref().or(params.model.as_deref()).or_else(|| self.answered_by());
         self.shared.series(model, self.accepted || verdict.outcome == Outcome::Error);
         let measured = self.measure(now, verdict, live, params, engine);
@@ -64,13 +64,13 @@ impl RequestTracker {
         let series = self.series();
         self.record(series, &measured);
         self.record_recent(series, now, &measured);
-        // Last, and our exporter reads it first: a request that a scrape sees as ended is there with all that is to be known of it.
+        // Incremented last, and our exporter reads it first: if a scrape includes a request as ended, it also includes all its other values.
         series.requests(measured.stream, measured.thinking, verdict.outcome).increment(1);
         #[cfg(feature = "tracing")]
         self.end_span(&measured);
     }
 
-    /// Nobody saw a token after the last one, and the stream was not complete: the silence before its end counts.
+    /// No token arrived between the last one and the end of an incomplete stream: this time counts as a gap.
     fn trailing_silence(&mut self, now: Instant) {
         if let Some(last) = self.timing.last.filter(|_| self.timing.first.is_some()) {
             self.gap(self.since_arrival(now).since(last));
@@ -183,7 +183,7 @@ impl RequestTracker {
         if let Some(time) = engine.prefill.or(wire.prefill) {
             series.prefill().record(time.as_secs_f64());
         }
-        // There is no time after the first token where there is no other.
+        // With fewer than two tokens, there is no time after the first token.
         let alone = wire.usage.output.or(measured.usage.output).is_some_and(|tokens| tokens < 2);
         if let Some(time) = engine.decode.or_else(|| wire.decode.filter(|_| !alone)) {
             series.decode().record(time.as_secs_f64());
@@ -217,8 +217,8 @@ impl RequestTracker {
             usage: measured.usage,
             labels: Arc::clone(&series.request_labels),
         };
-        let ours = matches!(verdict.outcome, Outcome::Success | Outcome::Error);
-        let duration = ours.then_some((Latency::Duration, times.duration));
+        let included = matches!(verdict.outcome, Outcome::Success | Outcome::Error);
+        let duration = included.then_some((Latency::Duration, times.duration));
         let each = times.time_per_output_token.filter(|_| self.accepted);
         let samples = duration.into_iter().chain(each.map(|each| (Latency::PerToken, each)));
         series.recent.record(now, samples);
@@ -243,7 +243,7 @@ impl RequestTracker {
     }
 }
 
-/// The status as a label: the codes that servers use, so that an odd one cannot add series.
+/// The status as a label value: one of the codes that servers use, or `other`, so that unusual codes add no series.
 fn status_word(status: Option<u16>) -> &'static str {
     let Some(status) = status else { return "none" };
     STATUS_CODES.iter().find(|(code, _)| *code == status).map_or("other", |(_, word)| word)

@@ -102,9 +102,9 @@ impl RequestTracker {
             counts,
             finality,
             choice: event.choices.is_power_of_two().then(|| event.choices.ilog2() as usize),
-            bears_token: event.bears_token,
-            may_be_last: event.reasons != 0 || !event.bears_token,
-            events: self.timing.events.saturating_add(event.bears_token.into()),
+            has_token: event.has_token,
+            may_be_last: event.reasons != 0 || !event.has_token,
+            events: self.timing.events.saturating_add(event.has_token.into()),
         };
         self.usage.update(update, self.timing.each_mut());
         counts.output().and_then(|_| self.usage.total(self.timing.each()))

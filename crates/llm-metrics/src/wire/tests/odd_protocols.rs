@@ -270,7 +270,7 @@ fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
 }
 
 #[test]
-fn an_event_of_a_response_whose_name_is_not_known_bears_no_token_wherever_its_type_stands() {
+fn an_event_of_a_response_whose_name_is_not_known_has_no_token_wherever_its_type_is() {
     for kind in ["response.of_tomorrow.delta", "response.shell_call_output_content.delta", "response."] {
         for data in [
             format!(r#"{{"type":"{kind}","delta":"x"}}"#),
@@ -368,7 +368,7 @@ fn ollama_in_its_corners() {
             r#","done_reason":"stop","eval_count":5"#,
             vec![SinkCall::Finish(0, FinishReason::Stop), SinkCall::Usage(Usage::new().output(5)), SinkCall::Done],
         ),
-        // What takes a tenth of a second is no loading.
+        // A tenth of a second is too short for loading a model.
         (r#","load_duration":100000000"#, vec![SinkCall::Done]),
         (r#","load_duration":100000001"#, vec![SinkCall::Load(Duration::from_nanos(100_000_001)), SinkCall::Done]),
         (

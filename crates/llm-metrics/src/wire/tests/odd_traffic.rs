@@ -1,4 +1,4 @@
-//! Shapes of traffic from public bug reports: what is no error, what is one in other clothes, and where counts may stand.
+//! Unusual traffic from public bug reports: events that are not errors, errors in other formats, and the places where counts may be.
 
 use super::support::{Recorder, SinkCall, chat_document, chat_stream, sink_calls, text};
 use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, SkipReason, Usage};
@@ -260,7 +260,7 @@ fn a_count_that_is_too_large_is_implausible_however_large() {
 }
 
 #[test]
-fn tokens_are_read_in_every_place_that_bears_them() {
+fn tokens_are_read_in_every_place_that_has_them() {
     for (delta, expected) in [
         (r#"{"content":[{"type":"text","text":"Hi"}]}"#, text(0, Answer, "Hi")),
         (r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Hm"}]}]}"#, text(0, Reasoning, "Hm")),

@@ -157,9 +157,9 @@ fn read_stream(stream: &[u8]) -> Body {
                     json if json.trim_start().starts_with('{') => {
                         read_document(&serde_json::from_str(json).unwrap(), "delta", &mut body, &mut event);
                     }
-                    // JSON that is no object is padding.
+                    // JSON that is not an object is padding.
                     json if serde_json::from_str::<Value>(json).is_ok() => {}
-                    // Under a name of its own, a text is a heart-beat.
+                    // A text in an event with another name is a heartbeat.
                     _ => event.error |= name.is_empty() || name == "message",
                 }
                 name.clear();

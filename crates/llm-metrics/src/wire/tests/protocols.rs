@@ -151,7 +151,7 @@ fn responses_stream_by_its_names_and_by_its_types() {
     .concat();
     assert_told(|| stream_of(Endpoint::Responses), &events(&stream), &expected);
     assert_told(|| stream_of(Endpoint::Responses), &unnamed(&stream), &expected);
-    // vLLM's types come last, and the name of the event has to tell.
+    // vLLM's types come last, so only the name of the event shows the type in time.
     let late = "event: response.reasoning_text.delta\ndata: {\"delta\":\"Hm\",\"sequence_number\":4,\"type\":\"response.reasoning_text.delta\"}\n\n";
     assert_told(|| stream_of(Endpoint::Responses), late, &one(text(0, Reasoning, "Hm")));
 }

@@ -199,7 +199,7 @@ fn answers_of_real_servers_are_read_as_serde_reads_them() {
         let reader =
             || -> Reader { route.reader(Framing::of_content_type(text("content_type").as_bytes()), false, None) };
         let bytes = body.as_bytes();
-        // Cut off in mid-stream by the engine's death, which is no answer that is whole.
+        // The engine died in the middle of the stream: the answer is not complete.
         let whole = sink_calls(reader(), [bytes]);
         let whole: Vec<_> = whole
             .into_iter()

@@ -112,7 +112,7 @@ pub(super) fn template(reader: &mut Reader) -> &mut Template {
     reader.stream().expect("a document has no template").template()
 }
 
-/// What a reader tells of these pieces of a body.
+/// The calls of a reader for these pieces of a body.
 pub(super) fn sink_calls<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<SinkCall> {
     let mut recorder = Recorder::default();
     for piece in pieces {

@@ -334,7 +334,7 @@ fn a_line_in_the_middle_of_an_event_is_no_template() {
     assert_alike(&["data: {\"choices\":[\n", choice, "\ndata: ]}\n\n", choice, "\n\n"]);
     assert_alike(&[&format!("data: {{\"choices\":[\n{choice}]}}\n\n"), &format!("{choice}\n\n")]);
     assert_alike(&[&format!("data: {{\"choices\":\n{second_line}"), second_line]);
-    // Of an event in two lines, the first one's end is no event's.
+    // If an event has two lines, the end of the first line is not the end of the event.
     let (event, line) = ("data: {\"choices\":[{\"delta\":{\"content\":\"x\"", "}");
     let whole = format!("{event}}}}}]}}\n\n");
     assert_alike(&[&whole, &whole, &format!("{event}{line}\ndata: }}]}}\n\n"), &format!("{event}{line}\n\n"), &whole]);

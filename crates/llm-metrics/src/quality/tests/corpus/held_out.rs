@@ -146,7 +146,7 @@ pub(super) fn samples() -> Vec<Sample> {
         healthy("emoji of a mood diary", lines(80, |n| format!("Day {}: {}{}", n + 1, dice.one_of(&["😀", "😐", "😢", "😡"]), dice.one_of(&["", "☀️", "🌧️", "❄️"])))),
         healthy("enum variants", lines(80, |n| format!("    {}{} = {},", dice.one_of(&verbs), dice.one_of(&names), n))),
         healthy("a letter that is quoted and answered", format!("{LETTER}\n> {}", LETTER.replace('\n', "\n> "))),
-        // What nobody can tell from a loop: they go on by one, and say nothing else.
+        // Cannot be distinguished from a loop: each line only increases a number.
         healthy("the numbers to 1000", lines(1000, |n| (n + 1).to_string())),
         healthy("99 bottles", (1..=99).rev().map(|n| format!("{n} bottles of beer on the wall, {n} bottles of beer.\nTake one down and pass it around, {} bottles of beer on the wall.\n\n", n - 1)).collect::<String>()),
         looping("one word", LETTER, "yes "),

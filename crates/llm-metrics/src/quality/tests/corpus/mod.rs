@@ -1,5 +1,5 @@
-//! Texts of which it is known whether they go round in circles: written for these tests, in two parts. Thresholds were chosen on
-//! the one; the other says what they are worth.
+//! Texts with known loops, and texts without loops, written for these tests, in two parts. The thresholds were chosen with the
+//! first part; the second shows how good they are.
 
 mod held_out;
 mod tuned;
@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 
 use crate::quality::{Finding, Outputs, Part, QualityChecks, RequestedOutput};
 
-/// A text, and what is true of it.
+/// A text, and whether it loops.
 struct Sample {
     name: &'static str,
     text: String,
-    /// Where it begins to loop, and how long a turn is.
+    /// The byte at which it begins to loop, and the length of one turn.
     looping: Option<(usize, usize)>,
 }
 
@@ -20,7 +20,7 @@ fn healthy(name: &'static str, text: impl Into<String>) -> Sample {
     Sample { name, text: text.into(), looping: None }
 }
 
-/// A text that loops after `before`: `turn` tells the nth turn.
+/// A text that loops after `before`: `turn` returns the nth turn.
 fn counted(name: &'static str, before: &str, turn: impl Fn(usize) -> String) -> Sample {
     let mut text = before.to_owned();
     for n in 1.. {
@@ -36,7 +36,7 @@ fn looping(name: &'static str, before: &str, turn: &str) -> Sample {
     counted(name, before, |_| turn.to_owned())
 }
 
-/// Numbers that follow no rule that shows.
+/// Pseudo-random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -55,40 +55,40 @@ fn lines(count: usize, mut line: impl FnMut(usize) -> String) -> String {
     (0..count).map(|n| line(n) + "\n").collect()
 }
 
-/// After how many bytes the text was told to loop.
-fn told(text: &str) -> Option<usize> {
+/// The number of bytes after which a loop was detected.
+fn detected_at(text: &str) -> Option<usize> {
     let mut outputs = Outputs::new(QualityChecks::none().repetition(true), RequestedOutput::default());
-    let mut told = None;
+    let mut detected = None;
     for (at, piece) in text.as_bytes().chunks(5).enumerate() {
         outputs.text(0, Part::Answer, piece, &mut |finding| {
-            assert!(matches!(finding, Finding::Repetition(_)) && told.is_none());
-            told = Some(5 * at + piece.len());
+            assert!(matches!(finding, Finding::Repetition(_)) && detected.is_none());
+            detected = Some(5 * at + piece.len());
         });
     }
-    told
+    detected
 }
 
-/// How well the samples are told apart.
+/// How well texts with loops are distinguished from texts without.
 #[derive(Debug, PartialEq)]
 struct Score {
     loops: usize,
-    told: usize,
+    detected: usize,
     healthy: usize,
     false_alarms: usize,
 }
 
-/// Judges a part, and tells what of it is judged wrongly.
+/// Checks all samples of a part. Returns the score, and the names of the samples with a wrong result.
 fn judge(samples: &[Sample]) -> (Score, Vec<&'static str>) {
-    let mut score = Score { loops: 0, told: 0, healthy: 0, false_alarms: 0 };
+    let mut score = Score { loops: 0, detected: 0, healthy: 0, false_alarms: 0 };
     let mut wrong = Vec::new();
     let mut report = String::new();
     for sample in samples {
-        let told = told(&sample.text);
+        let detected = detected_at(&sample.text);
         match sample.looping {
             Some((begins, turn)) => {
                 score.loops += 1;
-                score.told += usize::from(told.is_some());
-                if let Some(at) = told {
+                score.detected += usize::from(detected.is_some());
+                if let Some(at) = detected {
                     assert!(at > begins, "{} is told before it loops", sample.name);
                     let limit = begins + 2 * turn + 2048;
                     assert!(at <= limit, "{} is told {} bytes late", sample.name, at - limit);
@@ -96,31 +96,31 @@ fn judge(samples: &[Sample]) -> (Score, Vec<&'static str>) {
             }
             None => {
                 score.healthy += 1;
-                score.false_alarms += usize::from(told.is_some());
+                score.false_alarms += usize::from(detected.is_some());
             }
         }
-        if told.is_some() != sample.looping.is_some() {
+        if detected.is_some() != sample.looping.is_some() {
             wrong.push(sample.name);
         }
         let looping =
             sample.looping.map_or_else(String::new, |(begins, turn)| format!(", loops from {begins} by {turn}"));
-        let _ = writeln!(report, "{}: {} bytes{looping}, told at {told:?}", sample.name, sample.text.len());
+        let _ = writeln!(report, "{}: {} bytes{looping}, told at {detected:?}", sample.name, sample.text.len());
     }
     println!("{report}{score:?}");
     (score, wrong)
 }
 
 #[test]
-fn the_part_that_thresholds_were_chosen_on_is_told_apart() {
+fn the_part_that_thresholds_were_chosen_on_is_classified_correctly() {
     let (score, wrong) = judge(&tuned::samples());
-    assert_eq!(score, Score { loops: 19, told: 19, healthy: 16, false_alarms: 0 }, "{wrong:?}");
+    assert_eq!(score, Score { loops: 19, detected: 19, healthy: 16, false_alarms: 0 }, "{wrong:?}");
 }
 
 /// The figures of `docs/quality.md`.
 #[test]
-fn the_part_that_thresholds_were_not_chosen_on_says_what_they_are_worth() {
+fn the_part_that_thresholds_were_not_chosen_on_shows_how_good_they_are() {
     let (score, wrong) = judge(&held_out::samples());
-    assert_eq!(score, Score { loops: 28, told: 25, healthy: 22, false_alarms: 2 }, "{wrong:?}");
+    assert_eq!(score, Score { loops: 28, detected: 25, healthy: 22, false_alarms: 2 }, "{wrong:?}");
     assert_eq!(
         wrong,
         [
