@@ -204,7 +204,7 @@ fn propose(baseline: &Baseline, step: &Step, now: &Slo, room: &HeadRoom) -> Vec<
     put("scaling.requests_per_replica", number(replicas), reason);
     if let Some((used, total)) = gpu_memory(baseline) {
         let (least, most) = (used.0 / total, used.1 / total);
-        // From the first reading on, memory does not grow under load.
+        // Preallocated memory is used from the first reading on, and does not grow under load.
         let preallocated = least > 0.85 && most - least < 0.02;
         let reason = format!(
             "between {:.0} % and {:.0} % of the GPU memory was used over the whole run",
@@ -222,14 +222,14 @@ fn propose(baseline: &Baseline, step: &Step, now: &Slo, room: &HeadRoom) -> Vec<
     proposals
 }
 
-/// The quantile of this share, where it is one that is told; otherwise the next one above.
+/// The measured quantile for this share: p50, p95 or p99, whichever is the next one that is not below.
 fn quantile(latency: &Latency, share: f64) -> Option<(&'static str, f64)> {
-    let told = [(0.5, "p50", latency.p50), (0.95, "p95", latency.p95), (0.99, "p99", latency.p99)];
-    let (_, name, quantile) = told.into_iter().find(|(of, ..)| *of >= share).unwrap_or(told[2]);
+    let quantiles = [(0.5, "p50", latency.p50), (0.95, "p95", latency.p95), (0.99, "p99", latency.p99)];
+    let (_, name, quantile) = quantiles.into_iter().find(|(of, ..)| *of >= share).unwrap_or(quantiles[2]);
     Some((name, quantile.value)).filter(|(_, value)| *value > 0.0)
 }
 
-/// The smallest bound that is not below; the last but so many at most.
+/// The smallest bound that is not below `least`, without the last `but` bounds.
 fn bound(bounds: &[f64], least: f64, but: usize) -> f64 {
     let bounds = &bounds[..(bounds.len() - but).max(1)];
     bounds.iter().copied().find(|bound| *bound >= least).unwrap_or(bounds[bounds.len() - 1])
@@ -241,11 +241,11 @@ fn gpu_memory(baseline: &Baseline) -> Option<((f64, f64), f64)> {
     Some((range, baseline.server.gpu_memory_bytes.filter(|total| *total > 0.0)?))
 }
 
-/// To two digits.
+/// Rounds down to two digits.
 fn round_down(value: f64) -> f64 {
     let unit = 10f64.powf(value.max(1e-6).log10().floor() - 1.0);
     let rounded = (value / unit).floor() * unit;
-    // 0.1 has no exact value: digits that only show that are cut.
+    // Removes digits that only come from the binary representation, such as those of 0.1.
     (rounded * 1e6).round() / 1e6
 }
 
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_stays_and_applying_again_changes_nothing() {
+    fn other_content_is_kept_and_applying_again_changes_nothing() {
         let text = "# Ours.\nservice:\n  jobs: [qwen] # two of them\n\nobjectives:\n  availability: 0.999\n  time_to_first_token:\n    \
                     objective: 0.99\n    seconds: 1\nalerts:\n  error_ratio: 0.07\n";
         let applied = apply(&measured(), text, Scope::All, &HeadRoom::default()).unwrap();
@@ -369,14 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_that_cannot_be_changed_is_told_and_not_mangled() {
+    fn a_layout_that_cannot_be_edited_is_an_error() {
         let text = "objectives: {\n  time_to_first_token: {seconds: 1}\n}\n";
         let error = apply(&measured(), text, Scope::All, &HeadRoom::default()).unwrap_err();
         assert!(error.to_string().starts_with("objectives.time_to_first_token.seconds cannot be edited"), "{error}");
     }
 
     #[test]
-    fn mappings_in_braces_are_changed_where_they_have_to_be() {
+    fn only_mappings_in_braces_whose_fields_change_become_blocks() {
         let text = "objectives: {time_to_first_token: {seconds: 1, objective: 0.99}, availability: 0.999}\nlabels: {team: a}\n";
         let applied = apply(&measured(), text, Scope::All, &HeadRoom::default()).unwrap();
         let objectives = Slo::parse(&applied.text).unwrap().objectives;
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_kept_up_with_nothing_can_promise_nothing() {
+    fn without_a_rate_that_the_server_kept_up_with_nothing_is_proposed() {
         let none = baseline(vec![step(10.0, Verdict::Saturated, 5.0)]);
         assert!(matches!(apply(&none, "", Scope::All, &HeadRoom::default()), Err(ApplyError::NothingHeld)));
     }

@@ -72,7 +72,7 @@ impl Asker {
     }
 }
 
-/// A request on its way.
+/// A request in flight.
 struct Observed {
     seen: Observation,
     epoch: Instant,

@@ -184,7 +184,7 @@ struct Test {
 }
 
 impl Test {
-    /// Of a ratio whose logarithm has a standard error.
+    /// Tests the ratio of two values; `error` is the standard error of its logarithm.
     fn ratio(
         (figure, unit): (String, Unit),
         rate: Option<f64>,
@@ -197,7 +197,7 @@ impl Test {
         if !(change.is_finite() && change > 0.0) {
             return None;
         }
-        // A server of clockwork has no error at all: then any change is one.
+        // Without any variation the standard error is 0: then any change is significant.
         let error = error.max(1e-6);
         let interval = (change * (-1.96 * error).exp(), change * (1.96 * error).exp());
         // A difference above zero is not enough: with enough requests, any two runs differ significantly.
@@ -208,7 +208,7 @@ impl Test {
         Some(Self { worse: (change.change > 1.0) == more_is_worse, matters: true, change })
     }
 
-    /// Of two shares, by the usual test of proportions.
+    /// Tests the difference of two shares, by the usual test of proportions.
     fn share(
         figure: String,
         rate: f64,
@@ -310,12 +310,12 @@ fn knees(old: &Baseline, new: &Baseline, sensitivity: &Sensitivity, tests: &mut 
     ));
 }
 
-/// The standard error of the answers a second, as a share of them.
+/// The relative standard error of the answer rate.
 fn answer_error(step: &Step) -> f64 {
     let rate = step.client.answer_rate;
     match step.client.answer_rate_interval {
         Some(interval) => interval.relative_error(rate),
-        // Answers of an overloaded server come more evenly than a Poisson process brings them.
+        // The responses of an overloaded server are more regular than a Poisson process, so this is an upper bound.
         None => 1.0 / (rate * step.seconds).sqrt(),
     }
 }
@@ -354,12 +354,12 @@ fn notes(old: &Baseline, new: &Baseline) -> Vec<String> {
     differ("the protocol", a.protocol != b.protocol);
     differ("the machine that the load came from", old.machine != new.machine);
     differ("the GPU", old.server.gpu_info.get("name") != new.server.gpu_info.get("name"));
-    let told = |baseline: &Baseline, rate: f64| {
+    let has_rate = |baseline: &Baseline, rate: f64| {
         let mut steps = last_tries(baseline).into_iter().filter(|step| step.verdict != Verdict::Unknown);
         steps.any(|step| (step.rate / rate - 1.0).abs() < SAME_RATE)
     };
     if let Rates::Fixed(rates) = &old.settings.rates {
-        let missing = rates.iter().filter(|rate| told(old, **rate) && !told(new, **rate));
+        let missing = rates.iter().filter(|rate| has_rate(old, **rate) && !has_rate(new, **rate));
         notes.extend(missing.map(|rate| {
             format!("At {} requests/s nothing was compared: the new run does not have it.", figure(*rate))
         }));
@@ -370,7 +370,7 @@ fn notes(old: &Baseline, new: &Baseline) -> Vec<String> {
     notes
 }
 
-/// How probable it is that a normal variable is as far from 0 as this, either way. (Abramowitz and Stegun, 7.1.26.)
+/// The two-sided p-value of a standard normal variable. (Abramowitz and Stegun, 7.1.26.)
 fn two_sided(z: f64) -> f64 {
     let x = z.abs() / std::f64::consts::SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * x);
@@ -387,7 +387,7 @@ mod tests {
         testing::{baseline, step},
     };
 
-    /// Requests of so many seconds each, with a log-normal noise of so much, at 10 a second.
+    /// A run at 10 and 20 requests per second. Durations are log-normal, with this median and noise.
     fn run(seconds: f64, noise: f64, seed: u64) -> Baseline {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut draw = |scale: f64| {
@@ -421,19 +421,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_better_is_told_as_that() {
+    fn a_lower_latency_is_an_improvement() {
         let report = compare(&run(1.0, 0.1, 1), &run(0.7, 0.1, 2), &Sensitivity::default()).unwrap();
         assert!(report.changes.iter().any(|change| change.kind == ChangeKind::Improvement));
     }
 
     #[test]
-    fn much_noise_is_no_regression() {
+    fn noise_is_not_a_regression() {
         let found = (0..8).filter(|seed| !regressions(&run(1.0, 1.0, *seed), &run(1.0, 1.0, 100 + seed)).is_empty());
         assert!(found.count() <= 1, "once in a hundred");
     }
 
     #[test]
-    fn clockwork_has_no_error_and_no_panic() {
+    fn samples_without_variation_do_not_panic() {
         let mut old = run(1.0, 0.0, 1);
         assert_eq!(regressions(&old, &old), [""; 0]);
         assert!(!regressions(&old, &run(1.2, 0.0, 1)).is_empty());
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_one_of_the_requests_that_could_be_judged() {
+    fn a_share_is_relative_to_the_requests_that_were_evaluated() {
         let (old, mut new) = (run(1.0, 0.1, 1), run(1.0, 0.1, 2));
         let kept = &mut new.steps[0].attainment[0];
         (kept.kept, kept.held) = (crate::Share::of(80, 100).unwrap(), false);
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_knee_that_came_down_is_a_regression() {
+    fn a_lower_knee_is_a_regression() {
         let with_knee = |rate: f64| {
             let mut steps = vec![step(8.0, Verdict::KeptUp, 8.0), step(40.0, Verdict::Saturated, rate)];
             steps[1].seconds = 30.0;
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_knee_is_as_sure_as_its_interval() {
+    fn the_interval_of_a_knee_determines_its_significance() {
         let with_interval = |rate: f64, half_width: f64| {
             let mut baseline = baseline(vec![step(40.0, Verdict::Saturated, rate)]);
             baseline.steps[0].rate = rate;
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_in_the_new_run_is_told_even_where_nothing_was_measured() {
+    fn a_server_that_fails_in_the_new_run_is_reported_even_if_nothing_was_measured() {
         let (old, mut new) = (run(1.0, 0.1, 1), baseline(vec![]));
         assert!(compare(&old, &new, &Sensitivity::default()).is_err());
         new.ended = Ended::ServerFailing;
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_nothing_in_common_says_so_and_what_differs_is_noted() {
+    fn runs_without_common_values_are_an_error_and_different_settings_are_noted() {
         let (old, mut new) = (run(1.0, 0.1, 1), run(1.0, 0.1, 2));
         new.settings.workload.hang_ups = 0.5;
         assert!(compare(&old, &new, &Sensitivity::default()).unwrap().notes[0].contains("workload"));

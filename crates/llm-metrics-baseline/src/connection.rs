@@ -39,7 +39,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// Shorter than servers keep idle connections, so that few requests use one that is being closed. (llama-server: 5 s.)
 const IDLE: Duration = Duration::from_secs(4);
 
-/// A client of one server, with so many idle connections at most.
+/// A client of one server, with at most this many idle connections.
 pub(crate) fn client(connector: Connector, connections: usize) -> HttpClient {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
@@ -58,11 +58,11 @@ pub(crate) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// When the connection of an answer last had bytes to read.
+/// The time when a connection last had bytes to read.
 #[derive(Clone)]
 pub(crate) struct LastArrival {
     epoch: Instant,
-    /// Nanoseconds since the epoch, plus 1; 0 where nothing came yet.
+    /// Nanoseconds since the epoch, plus 1; 0 if nothing has arrived yet.
     nanos: Arc<AtomicU64>,
 }
 
@@ -82,14 +82,14 @@ impl LastArrival {
     }
 }
 
-/// Connects only to one server, whatever a URI says: its name was resolved, and the address was permitted.
+/// Connects to one server only, and ignores the URI of the request: the server's name was already resolved, and its address permitted.
 #[derive(Clone)]
 pub(crate) struct Connector {
     address: SocketAddr,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// Why there is no connection.
+/// Why no connection was established.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("{0}")]
@@ -101,7 +101,7 @@ pub(crate) enum ConnectError {
 }
 
 impl Connector {
-    /// `tls` is for those servers that speak it.
+    /// `tls` is only used if the target has TLS.
     pub(crate) fn new(target: &Target, tls: Option<&TlsConnector>) -> Self {
         Self { address: target.address, tls: tls.cloned().zip(target.certificate.clone()) }
     }

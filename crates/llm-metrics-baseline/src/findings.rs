@@ -96,12 +96,12 @@ fn saturation(baseline: &Baseline) -> Vec<String> {
     findings
 }
 
-/// One sentence per value: at how many rates they disagree, and where the most.
+/// One sentence per value on which clients and server disagree: the number of rates, and the rate with the largest difference.
 fn disagreements(baseline: &Baseline) -> Vec<String> {
     let mut worst: Vec<(&str, usize, f64, f64, f64)> = Vec::new();
     // If a step was cut off, the server has counted requests that the client has not.
-    let told = baseline.by_rate().into_iter().filter(|step| step.verdict != Verdict::Unknown);
-    for step in told {
+    let complete = baseline.by_rate().into_iter().filter(|step| step.verdict != Verdict::Unknown);
+    for step in complete {
         for seen in step.comparison.iter().filter(|seen| !seen.agree) {
             let apart = |client: f64, server: f64| (client - server).abs() / client.abs().max(f64::MIN_POSITIVE);
             match worst.iter_mut().find(|(figure, ..)| *figure == seen.figure) {
@@ -146,7 +146,7 @@ mod tests {
     use crate::testing::{baseline, step};
 
     #[test]
-    fn a_server_without_tokens_is_told_and_a_step_that_was_cut_off_disagrees_about_nothing() {
+    fn a_server_without_tokens_is_a_finding_and_a_step_that_was_cut_off_is_not_compared() {
         let found =
             |step: Step, start: &str| of(&baseline(vec![step])).iter().any(|finding| finding.starts_with(start));
         let empty = step(1.0, Verdict::KeptUp, 1.0);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn why_there_is_no_knee_is_told_as_it_is() {
+    fn the_reason_for_a_missing_knee_is_a_finding() {
         use Verdict::{Failing, KeptUp, Saturated, Unknown};
         let why = |verdicts: &[Verdict]| {
             let steps = verdicts.iter().zip(1u32..).map(|(verdict, n)| step(f64::from(n), *verdict, f64::from(n)));

@@ -1,34 +1,34 @@
-//! From bytes to messages: events, lines, or one document.
+//! Splits the bytes of a response into messages: events, lines, or one document.
 
-/// How an answer is cut into messages.
+/// How a response is split into messages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Framing {
     /// `text/event-stream`: the data of each event.
     Events,
     /// `application/x-ndjson`: each line.
     Lines,
-    /// All of it.
+    /// The whole body.
     Document,
 }
 
-/// No server says more in one message.
+/// The maximum size of a message. No server sends a larger one.
 const MOST_BYTES: usize = 16 << 20;
 
-/// A message is longer than any server's.
+/// A message is larger than [`MOST_BYTES`].
 #[derive(Debug, PartialEq)]
 pub(crate) struct TooLong;
 
-/// Cuts the bytes of one answer into messages.
+/// Splits the bytes of one response into messages.
 pub(crate) struct Framer {
     framing: Framing,
-    /// A line that has not ended, or the document.
+    /// The incomplete line, or the document.
     held: Vec<u8>,
-    /// The data of an event that has not ended.
+    /// The data of the incomplete event.
     data: Vec<u8>,
 }
 
 impl Framer {
-    /// By the content type of the answer.
+    /// Selects the framing by the content type of the response.
     pub(crate) fn new(content_type: &str) -> Self {
         let framing = match content_type.split(';').next().unwrap_or("").trim() {
             "text/event-stream" => Framing::Events,
@@ -56,12 +56,12 @@ impl Framer {
         if self.held.len() + self.data.len() > MOST_BYTES { Err(TooLong) } else { Ok(()) }
     }
 
-    /// The answer has ended: what is left may be a message, too.
+    /// Call this at the end of the response: the remaining bytes may be a message, too.
     pub(crate) fn end(mut self, mut message: impl FnMut(&[u8])) {
         let held = std::mem::take(&mut self.held);
         let line = held.trim_ascii();
         match self.framing {
-            // An event that no blank line ended is no event, by the standard; servers that forget it still mean it.
+            // The standard discards an event without a blank line at its end, but some servers forget that line after the last event.
             Framing::Events => {
                 event_line(line, &mut self.data, &mut message);
                 event_line(b"", &mut self.data, &mut message);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn wherever_the_bytes_are_cut_the_messages_are_the_same() {
+    fn the_messages_do_not_depend_on_where_the_bytes_are_split() {
         let events = ": hello\n\nevent: a\ndata: one\n\ndata:two\r\ndata: more\r\n\r\nid: 3\n\ndata: [DONE]\n\n";
         let lines = "{\"a\":1}\n\n{\"b\":2}\r\n{\"c\":3}";
         for size in 1..events.len() {
@@ -113,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_not_ended_is_told_at_the_end() {
+    fn an_incomplete_event_is_returned_at_the_end() {
         assert_eq!(cut("text/event-stream", "data: one\n\ndata: two", 4), ["one", "two"]);
         assert_eq!(cut("text/event-stream", "", 1), [""; 0]);
     }
 
     #[test]
-    fn what_never_ends_is_not_held() {
+    fn a_message_without_end_is_an_error() {
         for content_type in ["text/event-stream", "application/json"] {
             let mut framer = Framer::new(content_type);
             let pushed = (0..32).find_map(|_| framer.push(&vec![b'x'; 1 << 20], |_| {}).err());

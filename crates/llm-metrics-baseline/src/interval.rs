@@ -26,13 +26,13 @@ impl fmt::Display for Interval {
 
 /// The number of parts for batch means.
 const BATCHES: usize = 10;
-/// What a mean of so many parts is within with 95 %, in standard errors: Student's t with 9 degrees of freedom.
+/// The half width of the 95 % confidence interval of the mean of that many parts, in standard errors: Student's t with 9 degrees of freedom.
 const T: f64 = 2.262;
 
 impl Interval {
-    /// Of the rate of events at these times, in seconds since the time measured began: by *batch means*. The time is cut into parts, and
-    /// how much the parts differ says how sure their mean is, whether events come more evenly than by chance, as the answers of a busy
-    /// server do, or in bursts. (Law and Kelton, Simulation Modeling and Analysis, 9.5.3.)
+    /// The interval of the rate of events, by *batch means*. `times` are in seconds since the start of the measurement. The measurement is divided
+    /// into parts, and the variation between the parts determines the standard error of their mean. This is valid for events in bursts, and for events
+    /// that are more regular than a Poisson process, as the responses of a busy server are. (Law and Kelton, Simulation Modeling and Analysis, 9.5.3.)
     pub(crate) fn of_rate(times: impl Iterator<Item = f64>, seconds: f64) -> Option<Self> {
         let mut counts = [0.0; BATCHES];
         let mut any = false;
@@ -46,19 +46,19 @@ impl Interval {
         let mean = counts.iter().sum::<f64>() / BATCHES as f64;
         let variance = counts.iter().map(|count| (count - mean).powi(2)).sum::<f64>() / (BATCHES - 1) as f64;
         let rate = |count: f64| count * BATCHES as f64 / seconds;
-        // One more, or one less, is a matter of where the time was cut off.
+        // The exact start and end of the measurement can change the count by one.
         let half_width = T * rate((variance / BATCHES as f64).sqrt()) + 1.0 / seconds;
         Some(Self { low: (rate(mean) - half_width).max(0.0), high: rate(mean) + half_width })
     }
 
-    /// Of the highest of several rates. That it is the highest by chance as well makes it less sure by less than parts of the time that
-    /// are short make it surer: what a busy server answers more in one of them it answers less in the next. Simulated queues tell (see
-    /// the tests).
+    /// The interval of the highest of several rates. Taking the highest selects some random error, which would need a wider interval. But short parts
+    /// make each interval too wide, because a busy server that answers more in one part answers less in the next. In simulated queues the second effect
+    /// is larger (see the tests).
     pub(crate) fn of_highest(intervals: impl Iterator<Item = Self>) -> Option<Self> {
         intervals.reduce(|a, b| Self { low: a.low.max(b.low), high: a.high.max(b.high) })
     }
 
-    /// Of the value, as a share of it.
+    /// The standard error of `value`, as a share of it.
     pub(crate) fn relative_error(&self, value: f64) -> f64 {
         (self.high - self.low) / (2.0 * 1.96 * value)
     }
@@ -77,7 +77,7 @@ mod tests {
         testing, views,
     };
 
-    /// A step against so many slots that each take a second, give or take by chance, in no time at all.
+    /// A simulated step of a server with this many slots. Each request occupies a slot for a second, plus or minus a random jitter.
     fn simulated(rate: f64, slots: usize, jitter: f64, random: &mut fastrand::Rng) -> Step {
         const SECONDS: f64 = 25.0;
         let mut free: BinaryHeap<_> = (0..slots).map(|_| std::cmp::Reverse(Duration::ZERO)).collect();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_of_the_knee_holds_the_true_capacity_as_often_as_it_says() {
+    fn the_interval_of_the_knee_contains_the_true_capacity_in_95_percent_of_runs() {
         let mut random = fastrand::Rng::with_seed(11);
         for (slots, jitter) in [(16, 0.3), (16, 0.9), (4, 0.5)] {
             let capacity = slots as f64;
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_make_a_rate_less_sure_and_clockwork_makes_it_sure_to_one_event() {
+    fn bursts_widen_the_interval_and_regular_events_narrow_it_to_one_event() {
         let of = |times: Vec<f64>| Interval::of_rate(times.into_iter(), 20.0).unwrap();
         let even = of((0..200).map(|n| f64::from(n) / 10.0).collect());
         assert!((even.low - 9.95).abs() < 1e-9 && (even.high - 10.05).abs() < 1e-9, "{even:?}");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_of_a_poisson_process_is_held_as_often_as_it_says() {
+    fn the_interval_contains_the_rate_of_a_poisson_process_in_95_percent_of_runs() {
         let mut random = fastrand::Rng::with_seed(3);
         let held = (0..1000).filter(|_| {
             let mut at = 0.0;

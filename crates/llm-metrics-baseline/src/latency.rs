@@ -35,7 +35,7 @@ pub struct Quantile {
 }
 
 impl Quantile {
-    /// The width of the interval as a share of the value, where it is known.
+    /// The width of the interval as a share of the value; `None` without an interval.
     pub(crate) fn spread(&self) -> Option<f64> {
         Some((self.high? - self.low?) / self.value.max(f64::MIN_POSITIVE))
     }
@@ -51,7 +51,7 @@ impl Latency {
         Some(Self { count: samples.len() as u64, mean, p50: at(0.5), p95: at(0.95), p99: at(0.99), max })
     }
 
-    /// The same of a histogram of microseconds.
+    /// The statistics of a histogram of microseconds.
     pub(crate) fn of_histogram(micros: &Histogram<u64>) -> Option<Self> {
         if micros.is_empty() {
             return None;
@@ -59,7 +59,7 @@ impl Latency {
         let seconds = |micros: u64| micros as f64 / 1e6;
         let count = micros.len();
         let at = |q| {
-            // Half a rank further down, so that rounding does not choose the next one.
+            // Half a rank lower, so that rounding does not select the next rank.
             quantile(count, q, |rank| seconds(micros.value_at_quantile((rank as f64 - 0.5) / count as f64)))
         };
         Some(Self {
@@ -73,8 +73,8 @@ impl Latency {
     }
 }
 
-/// The sample at the nearest rank of `q`, with the ranks between which the true quantile lies: the number of samples below it is
-/// binomial, whatever the distribution. (Conover, Practical Nonparametric Statistics, 3.2; by the normal approximation.)
+/// The sample at the nearest rank of `q`, and the samples between which the true quantile is with 95 % confidence. The number of samples below the true
+/// quantile is binomial for any distribution. (Conover, Practical Nonparametric Statistics, 3.2; by the normal approximation.)
 fn quantile(count: u64, q: f64, at_rank: impl Fn(u64) -> f64) -> Quantile {
     let n = count as f64;
     let rank = ((q * n).ceil() as u64).clamp(1, count);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_hold_the_true_quantile_as_often_as_they_say() {
+    fn intervals_contain_the_true_quantile_in_95_percent_of_runs() {
         let mut random = fastrand::Rng::with_seed(7);
         let held = (0..1000).filter(|_| {
             let latency = Latency::of((0..500).map(|_| random.f64()).collect()).unwrap();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_tells_the_same_to_three_digits() {
+    fn a_histogram_gives_the_same_statistics_to_three_digits() {
         let mut micros = Histogram::new(3).unwrap();
         for value in 1..=1000 {
             micros.record(value * 1000).unwrap();

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streamed_answer_without_a_token_misses_the_first_one() {
+    fn a_stream_without_tokens_misses_time_to_first_token() {
         let mut seen = Observation::new(Duration::ZERO);
         (seen.end, seen.ended) = (End::Answered, Duration::from_millis(1));
         let kept = |seen: &Observation| "ttft=1s".parse::<Objective>().unwrap().judge([seen]).map(|kept| kept.held);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_miss_and_those_who_left_do_not_count() {
+    fn failures_miss_the_objective_and_disconnects_do_not_count() {
         let at = Duration::from_millis;
         let seen = |end, first: u64| {
             let mut seen = Observation::new(at(0));

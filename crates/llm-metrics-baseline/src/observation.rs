@@ -138,7 +138,7 @@ pub(crate) struct Observation {
     pub(crate) events: u64,
     pub(crate) input_tokens: Option<u64>,
     pub(crate) output_tokens: Option<u64>,
-    /// What was asked.
+    /// The settings of the request.
     pub(crate) thinking: Option<bool>,
     pub(crate) streamed: bool,
     pub(crate) end: End,

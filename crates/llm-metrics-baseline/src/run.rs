@@ -116,7 +116,7 @@ pub async fn run(
     mut settings: Settings,
     access: Access,
     stop: impl Future<Output = ()> + Send + 'static,
-    tell: &mut (dyn FnMut(Progress<'_>) + Send),
+    report: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Baseline, RunError> {
     settings.check()?;
     let prompts = settings.workload.prompts.load()?;
@@ -132,7 +132,7 @@ pub async fn run(
     let has_tls = std::iter::once(&target).chain(&metrics).any(|target| target.certificate.is_some());
     let tls = (has_tls || access.ca_file.is_some()).then(|| tls::connector(access.ca_file.as_deref())).transpose()?;
     let connector = |target: &Target| Connector::new(target, tls.as_ref());
-    // What else keeps it from connecting is a finding.
+    // Any other failure to connect becomes a finding.
     if target.certificate.is_some()
         && let Err(ConnectError::Tls(source)) = connector(&target).connect().await
     {
@@ -170,7 +170,7 @@ pub async fn run(
         stop,
         epoch,
     };
-    Ok(run.all(names, tell).await)
+    Ok(run.all(names, report).await)
 }
 
 struct Run {
@@ -189,11 +189,11 @@ struct Run {
 }
 
 impl Run {
-    async fn all(mut self, names: Names, tell: &mut (dyn FnMut(Progress<'_>) + Send)) -> Baseline {
+    async fn all(mut self, names: Names, report: &mut (dyn FnMut(Progress<'_>) + Send)) -> Baseline {
         let started_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        self.meet_metrics(names).await;
+        self.detect_metrics(names).await;
         let ended = match self.alone().await {
-            Ok(()) => self.steps(tell).await,
+            Ok(()) => self.steps(report).await,
             Err(failure) => {
                 self.findings.push(match failure {
                     Some(failure) => format!("The server did not answer the first requests, one at a time: {failure}. Nothing was measured."),
@@ -221,7 +221,7 @@ impl Run {
         baseline
     }
 
-    async fn meet_metrics(&mut self, names: Names) {
+    async fn detect_metrics(&mut self, names: Names) {
         match self.scraper.page().await {
             Ok(page) => {
                 if !self.scraper.recognise(&page, names) {
@@ -258,7 +258,7 @@ impl Run {
         Ok(())
     }
 
-    /// One request, or none where it is to end.
+    /// Sends one request. `None` if the run must end.
     async fn one(&mut self) -> Option<Observation> {
         if self.requests_left == 0 || Instant::now() >= self.deadline {
             return None;
@@ -274,7 +274,7 @@ impl Run {
         }
     }
 
-    async fn steps(&mut self, tell: &mut (dyn FnMut(Progress<'_>) + Send)) -> Ended {
+    async fn steps(&mut self, report: &mut (dyn FnMut(Progress<'_>) + Send)) -> Ended {
         let alone = self.server.unloaded_duration_seconds.unwrap_or(1.0).max(0.001);
         let first = match &self.settings.rates {
             Rates::Search { start: Some(start), .. } => *start,
@@ -284,16 +284,16 @@ impl Run {
             if let Some(ended) = self.over() {
                 return ended;
             }
-            tell(Progress::Started { rate, number: self.steps.len() + 1 });
-            let step = self.step(rate, tell).await;
-            tell(Progress::Ended(&step));
+            report(Progress::Started { rate, number: self.steps.len() + 1 });
+            let step = self.step(rate, report).await;
+            report(Progress::Ended(&step));
             let failing = step.verdict == Verdict::Failing || step.ended == StepEnded::Failing;
             let cut_off = step.ended == StepEnded::RunEnded;
             self.steps.push(step);
             if cut_off {
                 break;
             }
-            // A server that is merely overwhelmed answers again when it is left alone.
+            // A server that was only overloaded answers again without other load.
             if failing && !self.is_alive().await && !self.stop.is_set() {
                 return Ended::ServerFailing;
             }
@@ -319,7 +319,7 @@ impl Run {
             if self.one().await.is_none_or(|seen| !matches!(seen.end, End::Failed(_))) {
                 return true;
             }
-            // Who waited for so long has seen enough.
+            // After this long without an answer there is no need for another try.
             if began.elapsed() >= self.asker.silence {
                 break;
             }
@@ -327,7 +327,7 @@ impl Run {
         false
     }
 
-    async fn step(&mut self, rate: f64, tell: &mut (dyn FnMut(Progress<'_>) + Send)) -> Step {
+    async fn step(&mut self, rate: f64, report: &mut (dyn FnMut(Progress<'_>) + Send)) -> Step {
         let started = self.epoch.elapsed();
         let before = self.scraper.page().await.ok();
         let model: Arc<str> = self.settings.model.as_str().into();
@@ -341,7 +341,7 @@ impl Run {
             stop: self.stop.clone(),
         };
         let seed = self.settings.seed.wrapping_add(self.steps.len() as u64 + 1);
-        let seen = run.hold(rate, seed, &mut self.draws, tell).await;
+        let seen = run.hold(rate, seed, &mut self.draws, report).await;
         self.requests_left = self.requests_left.saturating_sub(seen.seen.len() as u64);
         let first = seen.seen.iter().filter_map(Observation::failure).find(|failure| failure.why.is_some());
         self.findings
@@ -378,13 +378,13 @@ impl Run {
     }
 }
 
-/// Clients are given an address with `/v1` or `/api` at its end, and so are we: those who ask put it there themselves.
+/// Users may give the base URL that clients use, with `/v1` or `/api` at its end. It is removed, because the protocols add it to their paths.
 fn api_root(text: &str) -> &str {
     let text = text.trim_end_matches('/');
     ["/v1", "/api"].iter().find_map(|end| text.strip_suffix(end)).unwrap_or(text)
 }
 
-/// The one model that the server lists; `given` is what was given as its address.
+/// The only model that the server lists. `given` is the server's address as the user gave it.
 async fn only_model(
     http: &HttpClient,
     target: &Target,
@@ -430,7 +430,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_as_clients_are_given_them_lead_to_the_same_server() {
+    fn the_base_url_of_clients_is_the_same_server() {
         for text in ["http://a:1", "http://a:1/", "http://a:1/v1", "http://a:1/v1/", "http://a:1/api"] {
             assert_eq!(api_root(text), "http://a:1", "{text}");
         }

@@ -1,4 +1,4 @@
-//! Which rate comes next.
+//! Chooses the next rate.
 
 use crate::{
     Interval,
@@ -6,16 +6,16 @@ use crate::{
     settings::Rates,
 };
 
-/// Rates below a so manieth of the first are not tried.
+/// Rates below this share of the first one are not tried.
 const LEAST: f64 = 1.0 / 64.0;
-/// Tries between the last rate that a server kept up with and the first that it did not.
+/// The maximum number of rates tried between the last one that the server kept up with and the first one that it did not.
 const MOST_TRIES: usize = 8;
-/// A server that answered so many times more at another rate was not overwhelmed by this one.
+/// If the server answered this many times the rate in another step, the rate did not overload it.
 const CONTRADICTION: f64 = 1.1;
-/// How close the rates are between which objectives begin to be missed, as a multiple of the precision of the knee.
+/// The precision of the rate at which objectives begin to be missed, as a multiple of the precision of the knee.
 const OBJECTIVES_PRECISION: f64 = 2.0;
 
-/// The rate to try next, after these.
+/// The next rate, after the steps in `tried`. `None` if the search is finished.
 pub(crate) fn next(rates: &Rates, first: f64, tried: &[Step]) -> Option<f64> {
     let (factor, precision, most) = match rates {
         Rates::Fixed(rates) => return rates.get(tried.len()).copied(),
@@ -33,7 +33,7 @@ pub(crate) fn next(rates: &Rates, first: f64, tried: &[Step]) -> Option<f64> {
             if saturated / kept_up - 1.0 > precision && between < MOST_TRIES {
                 return Some(between_rates(kept_up, saturated, precision, answer_rate(tried)));
             }
-            // Something else slowed the server down: what it was is gone, or it is there again.
+            // Something other than load may have slowed the server down, so this rate is measured again.
             if contradicted(tried).is_some() && times_tried(tried, saturated) < 2 {
                 return Some(saturated);
             }
@@ -46,7 +46,7 @@ pub(crate) fn next(rates: &Rates, first: f64, tried: &[Step]) -> Option<f64> {
     }
 }
 
-/// A rate that the server did not keep up with though it answered far more at another one, and how many that were.
+/// A rate that the server did not keep up with, although it answered far more requests per second in another step; and that higher number.
 pub(crate) fn contradicted(tried: &[Step]) -> Option<(f64, f64)> {
     let (saturated, answered) = bracket(tried).1.zip(answer_rate(tried))?;
     (answered > CONTRADICTION * saturated).then_some((saturated, answered))
@@ -56,8 +56,8 @@ fn times_tried(tried: &[Step], rate: f64) -> usize {
     tried.iter().filter(|step| step.rate == rate).count()
 }
 
-/// The highest rate that the server kept up with below the lowest that it did not; a server that fails did not. Of a rate that was
-/// tried twice the last time counts.
+/// The lowest rate with which the server did not keep up, preceded by the highest rate below it with which the server kept up. A failing server does
+/// not keep up. If a rate was tried twice, the last step counts.
 fn bracket(tried: &[Step]) -> (Option<f64>, Option<f64>) {
     let is_last = |at: usize| tried[at + 1..].iter().all(|step| step.rate != tried[at].rate);
     let rates = |verdicts: &'static [Verdict]| {
@@ -69,8 +69,8 @@ fn bracket(tried: &[Step]) -> (Option<f64>, Option<f64>) {
     (below.reduce(f64::max), saturated)
 }
 
-/// Just below or just above what the server answers when it has too much to do, where that lies in between: it is where the knee
-/// will be, unless it answers less when overloaded. Else halfway.
+/// A rate between these two: just below or just above the highest answer rate so far, if that is between them, because the knee is probably there.
+/// Otherwise their geometric mean, for example if the server answers less when it is overloaded.
 fn between_rates(kept_up: f64, saturated: f64, precision: f64, answers: Option<f64>) -> f64 {
     let margin = precision * 0.4;
     let near = answers.into_iter().flat_map(|rate| [rate * (1.0 - margin), rate * (1.0 + margin)]);
@@ -78,28 +78,28 @@ fn between_rates(kept_up: f64, saturated: f64, precision: f64, answers: Option<f
     near.into_iter().find(|rate| inside.contains(rate)).unwrap_or_else(|| (kept_up * saturated).sqrt())
 }
 
-/// The most answers a second of any step that tells.
+/// The highest number of responses per second in any conclusive step.
 fn answer_rate(tried: &[Step]) -> Option<f64> {
-    that_tell(tried).map(|step| step.client.answer_rate).reduce(f64::max)
+    conclusive(tried).map(|step| step.client.answer_rate).reduce(f64::max)
 }
 
-/// What is short says little about a rate.
-fn that_tell(tried: &[Step]) -> impl Iterator<Item = &Step> {
+/// The steps that are long enough to be conclusive.
+fn conclusive(tried: &[Step]) -> impl Iterator<Item = &Step> {
     let longest = tried.iter().map(|step| step.seconds).fold(0.0, f64::max);
-    let tells = move |step: &&Step| {
+    let is_conclusive = move |step: &&Step| {
         matches!(step.verdict, Verdict::KeptUp | Verdict::Saturated) && step.seconds >= longest / 4.0
     };
-    tried.iter().filter(tells)
+    tried.iter().filter(is_conclusive)
 }
 
-/// None where the server kept up with all rates, or with none.
+/// `None` if the server was not overloaded at any rate, or did not answer at all.
 pub(crate) fn knee(tried: &[Step]) -> Option<Knee> {
     let (_, saturated) = bracket(tried);
     let overloaded = tried.iter().any(|step| step.verdict == Verdict::Saturated);
     let answers = answer_rate(tried).filter(|rate| *rate > 0.0);
     let (saturated, rate) = saturated.filter(|_| overloaded).zip(answers)?;
-    let interval = Interval::of_highest(that_tell(tried).filter_map(|step| step.client.answer_rate_interval));
-    // By luck a server seems to keep up for a while with more than it can answer.
+    let interval = Interval::of_highest(conclusive(tried).filter_map(|step| step.client.answer_rate_interval));
+    // For a short time a server may seem to keep up with more than it can answer.
     let kept_up = |step: &&Step| step.verdict == Verdict::KeptUp && step.rate < saturated;
     let too_much = |step: &&Step| interval.is_some_and(|interval| step.rate > interval.high);
     let highest = tried.iter().filter(kept_up).filter(|step| !too_much(step)).max_by(|a, b| a.rate.total_cmp(&b.rate));
@@ -122,7 +122,7 @@ fn p99_turns_at(tried: &[Step]) -> Option<f64> {
     Some(steps.into_iter().find(|step| p99(step) >= Some(2.0 * least))?.rate)
 }
 
-/// Of the rates from below on, the last one at which every objective held.
+/// The highest rate up to which every objective was met, at all lower rates, too.
 pub(crate) fn objectives_held(tried: &[Step]) -> Option<ObjectivesHeld> {
     let mut steps: Vec<_> = tried.iter().filter(|step| step.verdict != Verdict::Unknown).collect();
     steps.sort_by(|a, b| a.rate.total_cmp(&b.rate));
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::testing::step;
 
-    /// Tries rates against a server that answers so many a second, until there is no next one.
+    /// Runs the search against a simulated server that answers this many requests per second.
     fn search(capacity: f64, first: f64, overloaded: impl Fn(f64) -> f64) -> Vec<Step> {
         let rates = Rates::Search { start: None, factor: 1.5, precision: 0.05, most: 1000.0 };
         let mut tried = Vec::new();
@@ -187,7 +187,7 @@ mod tests {
         let mut tried: Vec<Step> = Vec::new();
         let mut disturbed = 0;
         while let Some(rate) = next(&rates, 30.0, &tried) {
-            // Below 12 it is disturbed once.
+            // Once, something other than load slows it down at a rate below 12.
             let trouble = (10.0..12.0).contains(&rate) && disturbed == 0;
             disturbed += usize::from(trouble);
             let verdict = if rate <= 20.0 && !trouble { Verdict::KeptUp } else { Verdict::Saturated };
@@ -204,19 +204,19 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_keeps_up_with_all_has_no_knee_and_is_not_pressed_without_end() {
+    fn a_server_that_keeps_up_with_all_rates_has_no_knee_and_the_search_ends() {
         let tried = search(1e9, 100.0, |rate| rate);
         assert_eq!((tried.last().unwrap().rate, knee(&tried)), (1000.0, None));
     }
 
     #[test]
-    fn a_server_that_keeps_up_with_nothing_is_left_alone() {
+    fn the_search_ends_if_the_server_keeps_up_with_no_rate() {
         let tried = search(0.0, 10.0, |_| 0.0);
         assert!(tried.len() < 9 && tried.last().unwrap().rate < 0.5);
     }
 
     #[test]
-    fn what_is_more_than_the_server_can_answer_was_kept_up_with_by_luck() {
+    fn a_rate_above_the_interval_of_the_knee_does_not_count_as_kept_up() {
         let with = |rate: f64, verdict: Verdict, answers: f64| {
             let mut step = step(rate, verdict, answers);
             step.client.answer_rate_interval = Some(Interval { low: answers - 0.5, high: answers + 0.5 });
@@ -237,12 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_answered_there_is_no_knee() {
+    fn a_server_that_answers_nothing_has_no_knee() {
         assert_eq!(knee(&[step(10.0, Verdict::Saturated, 0.0)]), None);
     }
 
     #[test]
-    fn a_list_is_tried_as_it_stands() {
+    fn a_list_of_rates_is_tried_in_its_order() {
         let rates = Rates::Fixed(vec![5.0, 1.0]);
         let mut tried = Vec::new();
         while let Some(rate) = next(&rates, 1.0, &tried) {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn how_sure_it_is_up_to_which_rate_objectives_held_is_told() {
+    fn the_certainty_of_the_highest_rate_that_met_all_objectives_is_reported() {
         // The objective is 90 %, of 100 requests each.
         let kept = |rate: f64, kept: u64| {
             let mut step = step(rate, Verdict::KeptUp, rate);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn where_objectives_begin_to_be_missed_is_searched_too() {
+    fn the_rate_at_which_objectives_begin_to_be_missed_is_searched_too() {
         let rates = Rates::Search { start: None, factor: 2.0, precision: 0.05, most: 1000.0 };
         let mut tried = Vec::new();
         while let Some(rate) = next(&rates, 1.0, &tried) {

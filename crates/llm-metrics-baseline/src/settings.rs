@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_done_is_told() {
+    fn invalid_settings_are_errors() {
         assert!(Settings::default().check().is_ok());
         let wrong = |change: fn(&mut Settings)| {
             let mut settings = Settings::default();

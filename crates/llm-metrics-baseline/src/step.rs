@@ -20,12 +20,12 @@ use crate::{
     workload::Draws,
 };
 
-/// How often is looked at whether it is enough.
+/// The interval at which the end of the step is checked and progress is reported.
 const TICK: Duration = Duration::from_millis(250);
-/// Fewer requests say nothing about failing, or about falling behind.
+/// With fewer requests it is not decided whether the server fails or falls behind.
 const FEW: usize = 10;
 
-/// All that one step needs.
+/// The inputs of one step.
 pub(crate) struct StepRun<'a> {
     pub(crate) asker: &'a Asker,
     pub(crate) model: Arc<str>,
@@ -38,9 +38,9 @@ pub(crate) struct StepRun<'a> {
     pub(crate) stop: Stop,
 }
 
-/// What a step saw. Times are since its start.
+/// The observations of a step. Times are since its start.
 pub(crate) struct StepSeen {
-    /// What is measured: requests that were due in here.
+    /// The start of the measurement: requests that were due from here to `to` are measured.
     pub(crate) from: Duration,
     pub(crate) to: Duration,
     pub(crate) seen: Vec<Observation>,
@@ -59,26 +59,26 @@ impl StepSeen {
         self.to.saturating_sub(self.from).as_secs_f64()
     }
 
-    /// Requests in flight, on average over the time measured.
+    /// The mean number of requests in flight during the measurement.
     pub(crate) fn in_flight(&self) -> f64 {
         let overlap = |seen: &Observation| seen.ended.min(self.to).saturating_sub(seen.scheduled.max(self.from));
         self.seen.iter().map(overlap).sum::<Duration>().as_secs_f64() / self.seconds().max(f64::MIN_POSITIVE)
     }
 
-    /// How many more requests were in flight at the end of the time measured than at its beginning.
+    /// The number of requests in flight at the end of the measurement, minus that at its beginning.
     pub(crate) fn backlog(&self) -> f64 {
         let at = |time: Duration| self.seen.iter().filter(|seen| seen.scheduled <= time && time < seen.ended).count();
         at(self.to) as f64 - at(self.from) as f64
     }
 }
 
-/// A step on its way.
-struct Now {
+/// The state of a running step.
+struct State {
     rate: f64,
     epoch: Instant,
     from: Option<Duration>,
-    flying: JoinSet<Observation>,
-    /// When those in flight were due, by task.
+    tasks: JoinSet<Observation>,
+    /// When the requests in flight were due, by task.
     due: HashMap<tokio::task::Id, Duration>,
     seen: Vec<Observation>,
     longest: Duration,
@@ -92,78 +92,78 @@ impl StepRun<'_> {
         rate: f64,
         seed: u64,
         draws: &mut Draws,
-        tell: &mut dyn FnMut(Progress<'_>),
+        report: &mut dyn FnMut(Progress<'_>),
     ) -> StepSeen {
-        let mut now = Now {
+        let mut state = State {
             rate,
             epoch: Instant::now(),
             from: None,
-            flying: JoinSet::new(),
+            tasks: JoinSet::new(),
             due: HashMap::new(),
             seen: Vec::new(),
             longest: Duration::ZERO,
             not_sent: 0,
             in_flight_max: 0,
         };
-        let mut due = arrivals::start(rate, seed, now.epoch);
+        let mut due = arrivals::start(rate, seed, state.epoch);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = self.stop.clone();
         let ended = loop {
             tokio::select! {
                 () = stop.set() => break StepEnded::RunEnded,
-                Some(done) = now.flying.join_next_with_id(), if !now.flying.is_empty() => now.done(done),
+                Some(done) = state.tasks.join_next_with_id(), if !state.tasks.is_empty() => state.done(done),
                 Some(at) = due.recv() => {
                     if self.requests_left == 0 {
                         break StepEnded::RunEnded;
                     }
-                    if now.flying.len() as u64 >= self.limits.in_flight {
-                        now.not_sent += 1;
+                    if state.tasks.len() as u64 >= self.limits.in_flight {
+                        state.not_sent += 1;
                     } else {
                         self.requests_left -= 1;
-                        self.send(&mut now, at, draws);
+                        self.send(&mut state, at, draws);
                     }
                 }
                 _ = ticks.tick() => {
-                    if let Some(ended) = self.enough(&mut now) {
+                    if let Some(ended) = self.enough(&mut state) {
                         break ended;
                     }
-                    tell(Progress::Running(now.figures(self.length)));
+                    report(Progress::Running(state.figures(self.length)));
                 }
             }
         };
         drop(due);
-        let to = now.epoch.elapsed();
-        self.drain(&mut now, tell).await;
-        // Cut short before it was warm: the second half is warmer than the first.
-        let from = now.from.unwrap_or(to / 2);
-        StepSeen { from, to, seen: now.seen, not_sent: now.not_sent, in_flight_max: now.in_flight_max, ended }
+        let to = state.epoch.elapsed();
+        self.drain(&mut state, report).await;
+        // The step ended during the warm-up: its second half is measured, because the server was warmer then.
+        let from = state.from.unwrap_or(to / 2);
+        StepSeen { from, to, seen: state.seen, not_sent: state.not_sent, in_flight_max: state.in_flight_max, ended }
     }
 
-    fn send(&self, now: &mut Now, at: Instant, draws: &mut Draws) {
-        let (asker, model, draw, epoch) = (self.asker.clone(), self.model.clone(), draws.draw(), now.epoch);
+    fn send(&self, state: &mut State, at: Instant, draws: &mut Draws) {
+        let (asker, model, draw, epoch) = (self.asker.clone(), self.model.clone(), draws.draw(), state.epoch);
         let task =
-            now.flying.spawn(async move { asker.ask(&draw.question(&model), draw.hang_up_after, epoch, at).await });
-        now.due.insert(task.id(), at - epoch);
-        now.in_flight_max = now.in_flight_max.max(now.flying.len() as u64);
+            state.tasks.spawn(async move { asker.ask(&draw.question(&model), draw.hang_up_after, epoch, at).await });
+        state.due.insert(task.id(), at - epoch);
+        state.in_flight_max = state.in_flight_max.max(state.tasks.len() as u64);
     }
 
     /// Whether the step is over, and why.
-    fn enough(&self, now: &mut Now) -> Option<StepEnded> {
-        let elapsed = now.epoch.elapsed();
-        if most_fail(&now.seen, now.from.is_some()) {
+    fn enough(&self, state: &mut State) -> Option<StepEnded> {
+        let elapsed = state.epoch.elapsed();
+        if most_fail(&state.seen, state.from.is_some()) {
             return Some(StepEnded::Failing);
         }
         if Instant::now() >= self.deadline {
             return Some(StepEnded::RunEnded);
         }
-        let Some(from) = now.from else {
-            // It is warm when requests that began in it have ended in it, and then some: before, those in flight become more
-            // whatever the server does.
+        let Some(from) = state.from else {
+            // The warm-up lasts longer than the longest request so far: until then, the number of requests in flight grows even if the server
+            // keeps up.
             let warm_up = self.length.warm_up_seconds;
-            let warm = !now.seen.is_empty() && elapsed.as_secs_f64() >= 1.2 * now.longest.as_secs_f64();
+            let warm = !state.seen.is_empty() && elapsed.as_secs_f64() >= 1.2 * state.longest.as_secs_f64();
             if elapsed.as_secs_f64() >= if warm { warm_up } else { warm_up + self.length.most_seconds / 3.0 } {
-                now.from = Some(elapsed);
+                state.from = Some(elapsed);
             }
             return None;
         };
@@ -171,21 +171,21 @@ impl StepRun<'_> {
         if measured < self.length.least_seconds {
             return None;
         }
-        if now.not_sent > 0 {
+        if state.not_sent > 0 {
             return Some(StepEnded::InFlightLimit);
         }
         if measured >= self.length.most_seconds {
             return Some(StepEnded::Time);
         }
         let after = |seen: &&Observation| from <= seen.scheduled;
-        let waiting = now.due.values().filter(|due| from <= **due).count();
-        let ended = now.seen.iter().filter(after).count();
+        let waiting = state.due.values().filter(|due| from <= **due).count();
+        let ended = state.seen.iter().filter(after).count();
         if waiting > 2 * FEW && waiting > ended / 2 {
             return Some(StepEnded::Behind);
         }
         let stable = |latency: fn(&Observation) -> Option<f64>| {
-            let samples: Vec<_> = now.seen.iter().filter(after).filter_map(latency).collect();
-            // What is not measured at all (no streams) does not have to be stable.
+            let samples: Vec<_> = state.seen.iter().filter(after).filter_map(latency).collect();
+            // Without samples (time to first token without streams), there is nothing to wait for.
             Latency::of(samples)
                 .is_none_or(|latency| latency.p99.spread().is_some_and(|spread| spread <= self.length.stable))
         };
@@ -194,32 +194,32 @@ impl StepRun<'_> {
             .then_some(StepEnded::Stable)
     }
 
-    /// Waits for the last answers, but not for ever; those that do not come are unfinished.
-    async fn drain(&mut self, now: &mut Now, tell: &mut dyn FnMut(Progress<'_>)) {
+    /// Waits for the last responses, for a limited time. Requests without a complete response then count as unfinished.
+    async fn drain(&mut self, state: &mut State, report: &mut dyn FnMut(Progress<'_>)) {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let patience = if self.stop.is_set() { Duration::ZERO } else { left };
         let patience = tokio::time::sleep(patience.min(Duration::from_secs_f64(self.limits.drain_seconds)));
         tokio::pin!(patience);
         let mut ticks = tokio::time::interval(TICK);
-        while !now.flying.is_empty() {
+        while !state.tasks.is_empty() {
             tokio::select! {
-                Some(done) = now.flying.join_next_with_id() => now.done(done),
+                Some(done) = state.tasks.join_next_with_id() => state.done(done),
                 () = &mut patience => break,
                 () = self.stop.set() => break,
-                _ = ticks.tick() => tell(Progress::Running(now.figures(self.length))),
+                _ = ticks.tick() => report(Progress::Running(state.figures(self.length))),
             }
         }
-        let ended = now.epoch.elapsed();
-        now.flying.abort_all();
-        for (_, due) in now.due.drain() {
-            now.seen.push(Observation { ended, ..Observation::new(due) });
+        let ended = state.epoch.elapsed();
+        state.tasks.abort_all();
+        for (_, due) in state.due.drain() {
+            state.seen.push(Observation { ended, ..Observation::new(due) });
         }
-        now.seen.sort_by_key(|seen| seen.scheduled);
+        state.seen.sort_by_key(|seen| seen.scheduled);
     }
 }
 
-/// Turning some away is how a server keeps up with the others: what it answers then is what it can, as long as there are others. It
-/// turns away at once, and its first answers take their time.
+/// Whether most requests fail. A server that rejects some requests because of overload is still measured, as long as it answers others: those show its
+/// capacity. During warm-up rejections do not count, because a server rejects immediately, and its first responses take longer.
 fn most_fail(seen: &[Observation], warm: bool) -> bool {
     let last = &seen[seen.len().saturating_sub(4 * FEW)..];
     let answers = !warm || last.iter().any(|seen| !matches!(seen.end, End::Failed(_)));
@@ -227,9 +227,9 @@ fn most_fail(seen: &[Observation], warm: bool) -> bool {
     seen.len() >= FEW && seen.iter().filter(failed).count() * 2 >= seen.len()
 }
 
-impl Now {
+impl State {
     fn done(&mut self, done: Result<(tokio::task::Id, Observation), tokio::task::JoinError>) {
-        // A task that did not end well stays among those that are due, and ends as unfinished.
+        // The request of a task that panicked stays in `due`, and counts as unfinished.
         let Ok((task, seen)) = done else { return };
         self.due.remove(&task);
         if seen.end == End::Answered {
@@ -239,7 +239,7 @@ impl Now {
     }
 
     fn figures(&self, length: &StepLength) -> Running {
-        // The last ones are enough for a look.
+        // The last ones are enough for the progress display.
         let last = &self.seen[self.seen.len().saturating_sub(1000)..];
         let latency = |of: fn(&Observation) -> Option<f64>| Latency::of(last.iter().filter_map(of).collect());
         Running {
@@ -250,7 +250,7 @@ impl Now {
                 .map_or(0.0, |from| ((self.epoch.elapsed() - from).as_secs_f64() / length.most_seconds).min(1.0)),
             ended: self.seen.len() as u64,
             failed: self.seen.iter().filter(|seen| matches!(seen.end, End::Failed(_))).count() as u64,
-            in_flight: self.flying.len() as u64,
+            in_flight: self.tasks.len() as u64,
             time_to_first_token_p50: latency(Observation::time_to_first_token).map(|latency| latency.p50.value),
             duration_p99: latency(Observation::duration).map(|latency| latency.p99.value),
         }
@@ -263,7 +263,7 @@ mod tests {
     use crate::observation::ErrorKind;
 
     #[test]
-    fn a_server_that_turns_some_away_is_measured_and_one_that_answers_nobody_is_not() {
+    fn a_server_that_rejects_some_requests_is_measured_and_one_that_answers_none_is_not() {
         let seen = |ends: &[(End, usize)]| -> Vec<Observation> {
             let ends = ends.iter().flat_map(|(end, count)| std::iter::repeat_n(*end, *count));
             ends.map(|end| Observation { end, ..Observation::new(Duration::ZERO) }).collect()

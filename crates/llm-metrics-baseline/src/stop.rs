@@ -1,22 +1,22 @@
-//! Somebody wants it to end.
+//! The signal to stop a run.
 
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Whether it is to end. Clones are of the same.
+/// Whether the run should stop. Clones share the signal.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
-/// Waits for what ends it.
+/// The task that waits for the caller's `stop` future. Dropping this aborts it.
 pub(crate) struct Waiting(JoinHandle<()>);
 
 impl Stop {
     pub(crate) fn when(stop: impl Future<Output = ()> + Send + 'static) -> (Self, Waiting) {
-        let (tell, told) = watch::channel(false);
+        let (sender, receiver) = watch::channel(false);
         let task = tokio::spawn(async move {
             stop.await;
-            let _ = tell.send(true);
+            let _ = sender.send(true);
         });
-        (Self(told), Waiting(task))
+        (Self(receiver), Waiting(task))
     }
 
     pub(crate) fn is_set(&self) -> bool {
@@ -24,7 +24,7 @@ impl Stop {
     }
 
     pub(crate) async fn set(&mut self) {
-        // An error says that nobody is left to tell.
+        // It fails only after the sender was dropped: then the signal cannot come any more.
         let _ = self.0.wait_for(|set| *set).await;
     }
 }

@@ -11,9 +11,9 @@ pub(crate) struct Target {
     /// The given host, for the `Host` header.
     pub(crate) host: HeaderValue,
     pub(crate) address: SocketAddr,
-    /// The name that its certificate has to have; none where it speaks no TLS.
+    /// The name that its certificate must have; `None` without TLS.
     pub(crate) certificate: Option<ServerName<'static>>,
-    /// What stands before each path: empty, or `/prefix`.
+    /// The prefix of each path: empty, or `/prefix`.
     base: String,
 }
 
@@ -84,7 +84,7 @@ impl Target {
         !self.base.is_empty()
     }
 
-    /// The address of a path below what was given.
+    /// The URI of a path below the given address.
     pub(crate) fn uri(&self, path: &str) -> Uri {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
         let text = format!("{scheme}://{}{}{path}", self.address, self.base);
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_unless_somebody_says_so() {
+    fn another_machine_is_only_tested_with_permission() {
         for here in ["http://127.0.0.1:8080", "http://127.9.9.9", "http://localhost:1/", "http://[::1]:80"] {
             assert!(Target::resolve(here, false).is_ok(), "{here}");
         }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told() {
+    fn an_invalid_address_is_an_error() {
         for wrong in
             ["127.0.0.1:8080", "ftp://127.0.0.1", "http://", "/v1", "", "http://me:secret@127.0.0.1", "http://[::1"]
         {
@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn paths_stand_below_the_address() {
+    fn paths_are_appended_to_the_base_path() {
         let target = Target::resolve("http://localhost:8080/llm/", false).unwrap();
         assert_eq!(target.uri("/v1/models").path(), "/llm/v1/models");
         assert_eq!(target.host, "localhost:8080");
     }
 
     #[test]
-    fn with_https_the_certificate_has_to_be_for_the_name_or_the_address() {
+    fn with_https_the_certificate_must_be_for_the_name_or_the_address() {
         for (text, name, port) in [
             ("https://localhost/llm", "localhost", 443),
             ("https://127.0.0.1:8443", "127.0.0.1", 8443),

@@ -1,4 +1,4 @@
-//! Made-up steps for tests.
+//! Synthetic steps for tests.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{
     search,
 };
 
-/// A step of so many answers a second, in which an objective held.
+/// A step with this answer rate, in which an objective was met.
 pub(crate) fn step(rate: f64, verdict: Verdict, answer_rate: f64) -> Step {
     let kept = Share::of(99, 100).expect("there were requests");
     let objective = Objective { indicator: Indicator::Availability, seconds: None, share: 0.9 };
@@ -49,7 +49,7 @@ pub(crate) fn step(rate: f64, verdict: Verdict, answer_rate: f64) -> Step {
     }
 }
 
-/// A run of these steps.
+/// A run with these steps.
 pub(crate) fn baseline(steps: Vec<Step>) -> Baseline {
     Baseline {
         schema_version: SCHEMA_VERSION,

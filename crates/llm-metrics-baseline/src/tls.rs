@@ -44,7 +44,7 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// Trusts what the platform trusts (or `SSL_CERT_FILE` and `SSL_CERT_DIR` say), and what is in a file.
+/// A connector that trusts the certificates of the platform (or of `SSL_CERT_FILE` and `SSL_CERT_DIR`) and those of the file.
 pub(crate) fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut client = ClientConfig::builder_with_provider(provider)
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_has_no_certificates_is_told() {
+    fn a_file_without_certificates_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         let error = |text: &str| {

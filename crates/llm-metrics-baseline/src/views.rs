@@ -1,4 +1,4 @@
-//! From what a step saw to its figures.
+//! Computes the figures of a step from its observations.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const MOST_SAMPLES: usize = 1000;
 const FAILING: f64 = 0.05;
 /// The share of rejected or late requests that is allowed if a server keeps up.
 const TURNED_AWAY: f64 = 0.01;
-/// The share of arrivals by which those in flight may grow, on top of chance, while a server keeps up.
+/// If requests in flight grow by more than this share of the arrivals (plus what is random), the server does not keep up.
 const GROWTH: f64 = 0.05;
 
 pub(crate) fn client_view(step: &StepSeen) -> ClientView {
@@ -78,7 +78,7 @@ fn gaps<'a>(measured: impl Iterator<Item = &'a Observation>) -> Option<Latency> 
     Latency::of_histogram(&micros)
 }
 
-/// A step that was cut off before a half of its `least_seconds` tells nothing.
+/// Whether the server kept up. Unknown if the step was cut off before half of `least_seconds`.
 pub(crate) fn verdict(step: &StepSeen, least_seconds: f64) -> Verdict {
     let requests = step.measured().count() as f64;
     let cut_off = step.ended == StepEnded::RunEnded && step.seconds() < least_seconds / 2.0;
@@ -90,8 +90,8 @@ pub(crate) fn verdict(step: &StepSeen, least_seconds: f64) -> Verdict {
         step.measured().filter(failed).count() as f64
     };
     let unfinished = step.measured().any(|seen| seen.end == End::Unfinished);
-    // Those in flight at two times differ by chance even where nobody waits: as two independent draws of a Poisson distribution,
-    // of as many as come while the fastest are served.
+    // The numbers of requests in flight at two times differ by chance, even if no request waits: like two independent draws from a Poisson distribution,
+    // whose mean is the number of arrivals during a fast request.
     let mut durations: Vec<_> = step.measured().filter_map(Observation::duration).collect();
     durations.sort_by(f64::total_cmp);
     let fast = durations.get(durations.len() / 10).copied().unwrap_or(0.0);

@@ -49,10 +49,10 @@ impl Generate {
 fn check(files: &[generate::File], out: &Path) -> Result<(), Failure> {
     let (changed, stale): (Vec<_>, Vec<_>) =
         generate::drift(files, out).into_iter().partition(|path| files.iter().any(|file| file.path == *path));
-    let told = [("out of date; generate them again:", changed), ("no longer generated; remove them:", stale)];
-    let told = told.iter().filter(|(_, paths)| !paths.is_empty()).flat_map(|(what, paths)| {
+    let problems = [("out of date; generate them again:", changed), ("no longer generated; remove them:", stale)];
+    let lines = problems.iter().filter(|(_, paths)| !paths.is_empty()).flat_map(|(what, paths)| {
         std::iter::once((*what).to_owned()).chain(paths.iter().map(|path| format!("  {}", out.join(path).display())))
     });
-    let told: Vec<_> = told.collect();
-    if told.is_empty() { Ok(()) } else { Err(Failure::Finding(told.join("\n"))) }
+    let lines: Vec<_> = lines.collect();
+    if lines.is_empty() { Ok(()) } else { Err(Failure::Finding(lines.join("\n"))) }
 }

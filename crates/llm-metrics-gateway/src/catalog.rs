@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_keeps_the_rules() {
+    fn every_row_follows_the_naming_rules() {
         for row in all() {
             let suffix = match row.unit {
                 Unit::Seconds => "_seconds",
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_closed_set_has_no_list() {
+    fn only_closed_sets_have_a_list_of_values() {
         for row in all() {
             let open = ["upstream", "model"];
             for label in row.labels {

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_refused() {
+    fn contradictory_options_are_rejected() {
         for arguments in [
             &["--listen", "127.0.0.1:1"][..],
             &["--upstream", "localhost:1"],
@@ -152,13 +152,13 @@ mod tests {
         ] {
             assert!(Args::try_parse_from([&["llm-gateway"], arguments].concat()).is_err(), "{arguments:?}");
         }
-        for (arguments, told) in [
+        for (arguments, message) in [
             (&["--kind", "openai", "--poll", "15s"][..], "kind openai has no engine metrics"),
             (&["--metrics-listen", "127.0.0.1:8080"], "the address of the clients, 127.0.0.1:8080"),
         ] {
             let arguments = [&["llm-gateway", "--upstream", "http://h"], arguments].concat();
             let error = Args::try_parse_from(arguments).unwrap().settings().unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
 

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_listens_everywhere_is_asked_on_loopback_and_others_where_they_listen() {
+    fn a_gateway_on_all_addresses_is_checked_on_loopback_and_others_on_their_address() {
         for (listen, asked) in [
             ("0.0.0.0:9464", "127.0.0.1:9464"),
             ("[::]:9464", "[::1]:9464"),

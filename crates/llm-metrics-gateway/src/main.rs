@@ -97,7 +97,7 @@ async fn serve(config: &Config, gateway: Gateway) -> Result<bool, RunError> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let address = |listener: &TcpListener, told| listener.local_addr().unwrap_or(told);
+    let address = |listener: &TcpListener, configured| listener.local_addr().unwrap_or(configured);
     let clients = address(&listener, config.listen);
     announce(&format!("listening on http://{clients}"));
     let metrics = own.as_ref().map_or(clients, |own| address(own, clients));

@@ -6,15 +6,15 @@ use std::iter;
 const MEASURED: &str = "# measured: ";
 const HEAD: &str = "# Measured ";
 
-/// How far a block is indented where there is none yet to tell.
+/// The indentation of a block in a file without any indented line.
 const INDENT: usize = 2;
 
-/// Sets a field by the keys that lead to it, and puts a comment above it. A comment of the same kind that is there is replaced. A key that
-/// begins with `- ` is the whole first line of an item of a list. Lines are indented as those around them are.
+/// Sets the field at the path `keys`, and puts a comment above it, which replaces an earlier comment of the same kind. A key that begins with `- ` is
+/// the whole first line of an item of a list. New lines have the indentation of the lines around them.
 pub(super) fn set(text: &str, keys: &[&str], value: &str, comment: &str) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let step = lines.iter().map(|line| indent_of(line)).find(|indent| *indent > 0).unwrap_or(INDENT);
-    // The block that the next key is looked for in, and how far its lines are indented.
+    // The block in which the next key is searched, and its indentation.
     let (mut from, mut to, mut indent) = (0, lines.len(), 0);
     for (depth, key) in keys.iter().enumerate() {
         let found = (from..to).find(|at| is_key(&lines[*at], indent, key));
@@ -25,18 +25,18 @@ pub(super) fn set(text: &str, keys: &[&str], value: &str, comment: &str) -> Stri
             }
             (Some(at), Some(next)) => {
                 to += unfold(&mut lines, at, step);
-                // Below it stands what is indented further; items of a list may be indented as their key is.
+                // The block below the key has a deeper indentation; items of a list may have the same indentation as their key.
                 to = (at + 1..to).find(|at| ends_block(&lines[*at], indent, is_item(next))).unwrap_or(to);
                 from = at + 1;
-                let first = lines[from..to].iter().find(|line| says_something(line));
+                let first = lines[from..to].iter().find(|line| has_content(line));
                 let deeper = indent + if is_item(key) { INDENT } else { step };
                 indent = first.map_or(deeper, |line| indent_of(line));
             }
             (None, _) => {
-                // A block ends before the blank lines and comments that lead to the next one.
-                let leads_on =
-                    |line: &str| !says_something(line) && (line.trim().is_empty() || indent_of(line) < indent);
-                while to > from && leads_on(&lines[to - 1]) {
+                // Blank lines and comments before the next block belong to that block.
+                let belongs_to_next =
+                    |line: &str| !has_content(line) && (line.trim().is_empty() || indent_of(line) < indent);
+                while to > from && belongs_to_next(&lines[to - 1]) {
                     to -= 1;
                 }
                 lines.splice(to..to, new_lines(&keys[depth..], indent, step, value, comment));
@@ -47,7 +47,7 @@ pub(super) fn set(text: &str, keys: &[&str], value: &str, comment: &str) -> Stri
     joined(&lines)
 }
 
-/// Puts a line at the top, in place of one of its kind.
+/// Puts a line at the top of the text, and removes an earlier line of this kind.
 pub(super) fn head(text: &str, line: &str) -> String {
     let rest: Vec<_> = text.lines().filter(|line| !line.starts_with(HEAD)).map(str::to_owned).collect();
     let line = line.strip_prefix("Measured ").unwrap_or(line);
@@ -66,7 +66,7 @@ fn replace(lines: &mut Vec<String>, at: usize, key: &str, value: &str, comment: 
     }
 }
 
-/// Makes a block of a mapping in braces that is a line, `key: { a: 1, b: 2 } # comment`, and says how many lines that has added.
+/// Converts a mapping in braces on one line, `key: { a: 1, b: 2 } # comment`, to a block. Returns the number of added lines.
 fn unfold(lines: &mut Vec<String>, at: usize, step: usize) -> usize {
     let line = &lines[at];
     let (content, comment) = split_comment(line);
@@ -84,12 +84,12 @@ fn unfold(lines: &mut Vec<String>, at: usize, step: usize) -> usize {
     added
 }
 
-/// A line without the comment behind it, and the comment.
+/// Splits a line into its content and the comment at its end.
 fn split_comment(line: &str) -> (&str, &str) {
     line.split_at(line.find(" #").unwrap_or(line.len()))
 }
 
-/// The members of a mapping or sequence, without the brackets around them.
+/// Splits the text between the brackets of a mapping or sequence into its members.
 fn split(members: &str) -> Vec<&str> {
     let (mut quote, mut depth) = (None, 0);
     let between = |c: char| {
@@ -144,15 +144,15 @@ fn indent_of(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// It is neither blank nor a comment.
-fn says_something(line: &str) -> bool {
+/// Whether a line is neither blank nor a comment.
+fn has_content(line: &str) -> bool {
     let line = line.trim();
     !line.is_empty() && !line.starts_with('#')
 }
 
 fn ends_block(line: &str, indent: usize, of_items: bool) -> bool {
     let is_item_of_it = of_items && indent_of(line) == indent && line.trim_start().starts_with('-');
-    says_something(line) && indent_of(line) <= indent && !is_item_of_it
+    has_content(line) && indent_of(line) <= indent && !is_item_of_it
 }
 
 fn joined(lines: &[String]) -> String {
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_changed_where_it_stands() {
+    fn an_existing_field_is_changed_in_place() {
         let text = "a:\n  b:\n    c: 1 # mine\n    d: 2\nb:\n  c: 3\n";
         assert_eq!(
             set(text, &["a", "b", "c"], "9", "why"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_put_at_the_end_of_its_block() {
+    fn a_new_field_is_added_at_the_end_of_its_block() {
         assert_eq!(set("", &["a", "b"], "1", "why"), "a:\n  # measured: why\n  b: 1\n");
         assert_eq!(
             set("a:\n  b: 1\n\n# About c.\nc:\n  d: 2\n", &["a", "x"], "3", "why"),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn items_of_a_list_are_told_apart_by_their_first_line() {
+    fn items_of_a_list_are_identified_by_their_first_line() {
         let one = set("o:\n  - m: [a]\n    x: 1\nz: 1\n", &["o", "- m: [b]", "x"], "2", "why");
         assert_eq!(one, "o:\n  - m: [a]\n    x: 1\n  - m: [b]\n    # measured: why\n    x: 2\nz: 1\n");
         let two = set(&one, &["o", "- m: [a]", "y"], "3", "why");
@@ -212,7 +212,7 @@ mod tests {
             "a:\n    b:\n        c: 1\n        # measured: why\n        x: 3\nd:\n    e: 2\n    f:\n        # measured: why\n        g: 4\n"
         );
         assert_eq!(set(&changed, &["a", "b", "x"], "3", "why"), changed);
-        // Each block as it is, though the others are not.
+        // Each block keeps its own indentation.
         assert_eq!(
             set("a:\n  b: 1\nc:\n   d: 1\n", &["c", "e"], "2", "why"),
             "a:\n  b: 1\nc:\n   d: 1\n   # measured: why\n   e: 2\n"
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_in_braces_becomes_a_block_where_a_field_of_it_changes() {
+    fn a_mapping_in_braces_becomes_a_block_if_one_of_its_fields_changes() {
         let text = "o:\n  t: { seconds: 2.5, by: [a, b], as: \"x, y\" } # mine\n  g: { seconds: 1 }\nz: {}\n";
         let one = set(text, &["o", "t", "seconds"], "0.4", "why");
         assert_eq!(
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_head() {
+    fn a_second_head_replaces_the_first() {
         let once = head("a: 1\n", "Measured today");
         assert_eq!(once, "# Measured today\na: 1\n");
         assert_eq!(head(&once, "Measured tomorrow"), "# Measured tomorrow\na: 1\n");

@@ -1,11 +1,12 @@
-//! How sure a quantile of a series of requests is.
+//! The standard error of a quantile of a series of requests.
 
-/// Enough for a standard error to two digits.
+/// This many are enough for two digits of the standard error.
 const RESAMPLES: usize = 300;
 
-/// A quantile of both, and the standard error of the logarithm of their ratio, by a *circular block bootstrap*: requests that follow
-/// each other wait in the same queue and are not independent, as the usual tests (Mann and Whitney's, too) presume; resampled are
-/// therefore runs of them, as long as the square root of their number, the first following the last. (Politis and Romano, 1992.)
+/// The quantile of both series, and the standard error of the logarithm of their ratio, by a *circular block bootstrap*. Consecutive requests wait in
+/// the same queue, so they are not independent, although the usual tests (also Mann and Whitney's) assume it. Therefore blocks of consecutive requests
+/// are resampled; the length of a block is the square root of the number of requests, and after the last request follows the first. (Politis and
+/// Romano, 1992.)
 pub(super) fn ratio_of_quantiles(old: &[f64], new: &[f64], q: f64) -> ([f64; 2], f64) {
     let mut random = fastrand::Rng::with_seed(1);
     let errors = [old, new].map(|samples| {
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_depends_on_what_came_before_is_less_sure() {
+    fn correlated_samples_have_a_larger_standard_error() {
         let mut random = fastrand::Rng::with_seed(5);
         let independent: Vec<f64> = (0..900).map(|_| 1.0 + random.f64()).collect();
         let mut level = 1.5;
@@ -60,7 +61,7 @@ mod tests {
         let error = |samples: &[f64]| ratio_of_quantiles(samples, samples, 0.5).1 / deviation(samples);
         let (queued, alone) = (error(&queued), error(&independent));
         assert!(queued > 1.4 * alone, "{queued} {alone}");
-        // That of the median of a uniform distribution is 1 / (2 sqrt n), of both sqrt 2 times that.
+        // The standard error of the median of a uniform distribution is 1 / (2 sqrt n); that of the difference of two medians is sqrt 2 times that.
         let expected = 2f64.sqrt() * 0.5 / 30.0 / 1.5;
         let seen = ratio_of_quantiles(&independent, &independent, 0.5).1;
         assert!((seen / expected - 1.0).abs() < 0.6, "{seen} {expected}");

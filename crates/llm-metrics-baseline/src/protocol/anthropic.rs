@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::{Facts, Malformed, Question, Tags, text};
 
-/// The least that the API takes.
+/// The minimum that the API accepts.
 const THINKING_BUDGET: u32 = 1024;
 
 pub(super) fn body(question: &Question<'_>) -> Value {
@@ -45,7 +45,7 @@ pub(super) fn read(value: &Value, tags: &mut Tags) -> Result<Facts, Malformed> {
             facts.output_tokens = value["usage"]["output_tokens"].as_u64();
         }
         "content_block_start" if value["content_block"]["type"] == "tool_use" => facts.tool_call(),
-        // Servers may send kinds of events that are not known yet: the API says so.
+        // The API's documentation announces that there may be new types of events, so unknown ones are ignored.
         "" => return Err(Malformed),
         _ => {}
     }
@@ -60,7 +60,7 @@ fn block(block: &Value, facts: &mut Facts, tags: &mut Tags) {
     }
 }
 
-/// What was read from and written to a cache stands beside `input_tokens`.
+/// Tokens read from and written to a cache are not included in `input_tokens`.
 fn input_tokens(usage: &Value) -> Option<u64> {
     let cached = ["cache_read_input_tokens", "cache_creation_input_tokens"].map(|key| usage[key].as_u64().unwrap_or(0));
     cached.into_iter().try_fold(usage["input_tokens"].as_u64()?, u64::checked_add)

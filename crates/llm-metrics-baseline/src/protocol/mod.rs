@@ -26,7 +26,7 @@ pub enum Protocol {
     Ollama,
 }
 
-/// What one request asks.
+/// The content of one request.
 pub(crate) struct Question<'a> {
     pub(crate) model: &'a str,
     pub(crate) prompt: &'a str,
@@ -36,7 +36,7 @@ pub(crate) struct Question<'a> {
     pub(crate) thinking: Option<bool>,
 }
 
-/// What one event, line or document of an answer says.
+/// The content of one event, line or document of a response.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     /// It has text, reasoning or a tool call.
@@ -75,7 +75,7 @@ impl Protocol {
         }
     }
 
-    /// The headers that only this protocol has.
+    /// The headers of this protocol: the key, and its version.
     pub(crate) fn headers(self, key: Option<&HeaderValue>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let bearer = |key: &HeaderValue| HeaderValue::from_bytes(&[b"Bearer ", key.as_bytes()].concat()).ok();
@@ -95,7 +95,7 @@ impl Protocol {
     }
 }
 
-/// Reads the answer to one request.
+/// Reads the response to one request.
 pub(crate) struct Reader {
     protocol: Protocol,
     tags: Tags,
@@ -120,14 +120,14 @@ impl Reader {
     }
 }
 
-/// Whether text stands in `<think>` … `</think>`. Models have a token for each tag: they come whole.
+/// Whether the current text is between `<think>` and `</think>`. Models have one token for each tag, so a tag is never split.
 #[derive(Default)]
 pub(crate) struct Tags {
     inside: bool,
 }
 
 impl Facts {
-    /// Text of the answer, unless it stands between the tags.
+    /// Text outside the tags is part of the answer, text between them is reasoning.
     fn text(&mut self, text: &str, tags: &mut Tags) {
         self.tokens |= !text.is_empty();
         let mut rest = text;
@@ -167,17 +167,17 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or("")
 }
 
-/// Characters that are kept of what a server says about a failure.
+/// The maximum number of characters that are kept of a server's error message.
 const MOST_WORDS: usize = 200;
 
-/// What the body of an answer that is none says about why, in one line.
+/// The error message in the body of an error response, as one line.
 pub(crate) fn complaint(body: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let error = if value["error"].is_null() { &value } else { &value["error"] };
     words(error)
 }
 
-/// `{"message": "…"}`, as OpenAI and Anthropic have it, a text, as Ollama has it, or `{"detail": "…"}`, as FastAPI has it.
+/// `{"message": "…"}` (OpenAI, Anthropic), a string (Ollama), or `{"detail": "…"}` (FastAPI).
 fn words(error: &Value) -> Option<String> {
     let texts = [error.as_str(), error["message"].as_str(), error["detail"].as_str()];
     let line = texts.into_iter().flatten().next()?.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -185,7 +185,7 @@ fn words(error: &Value) -> Option<String> {
     (!line.is_empty()).then_some(line)
 }
 
-/// What an error inside an answer says of itself, as a code or a type.
+/// The kind of an error inside a response, by its code or type.
 fn in_band(error: &Value) -> ErrorKind {
     let words = ["code", "type", "status"].map(|key| match &error[key] {
         Value::Number(number) => number.to_string(),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_between_think_tags_is_reasoning() {
+    fn text_between_think_tags_is_reasoning() {
         let delta = |text: &str| json!({"choices": [{"delta": {"content": text}}]});
         let facts = read(
             Protocol::OpenAi,
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_say_all_at_once() {
+    fn a_document_has_all_facts_in_one_message() {
         let whole = (true, true, false, true, true);
         for (protocol, document) in [
             (
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_inside_an_answer_say_what_they_are() {
+    fn errors_inside_a_response_are_classified() {
         for (protocol, event, kind) in [
             (Protocol::OpenAi, json!({"error": {"message": "boom"}}), ErrorKind::StreamError),
             (Protocol::OpenAi, json!({"error": {"code": 429}}), ErrorKind::RateLimited),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_about_a_failure_is_one_line_and_not_a_long_one() {
+    fn error_messages_are_shortened_to_one_line() {
         for (body, said) in [
             ("{\"error\": {\"message\": \"no model\\n  x\", \"type\": \"a\"}}", Some("no model x")),
             ("{\"error\": \"model 'x' not found\"}", Some("model 'x' not found")),
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_the_protocol_is_malformed() {
+    fn messages_of_other_protocols_are_malformed() {
         for protocol in [Protocol::OpenAi, Protocol::Anthropic, Protocol::Ollama] {
             for garbage in
                 ["", "hello", "{}", "[]", "{\"choices\": 3}", "{\"error\": null}", "{\"x\": 1}", "null", "\u{0}"]
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_go_where_each_protocol_wants_them_and_are_not_shown() {
+    fn keys_are_sent_in_the_header_of_each_protocol_and_are_not_shown() {
         let key = HeaderValue::from_static("secret");
         assert_eq!(Protocol::OpenAi.headers(Some(&key))["authorization"], "Bearer secret");
         assert_eq!(Protocol::Anthropic.headers(Some(&key))["x-api-key"], "secret");

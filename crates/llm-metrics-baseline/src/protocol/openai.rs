@@ -13,7 +13,7 @@ pub(super) fn body(question: &Question<'_>) -> Value {
         body["stream_options"] = json!({"include_usage": true});
     }
     if let Some(thinking) = question.thinking {
-        // Where vLLM, SGLang, llama.cpp and mistral.rs look for Qwen's switch.
+        // vLLM, SGLang, llama.cpp and mistral.rs read Qwen's switch here.
         body["chat_template_kwargs"] = json!({"enable_thinking": thinking});
     }
     body

@@ -1,4 +1,4 @@
-//! Line charts as SVG, drawn here: nothing is fetched, nothing runs in the page.
+//! Line charts as SVG, without scripts or external files.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 280.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 12.0;
-/// Room for the names of two marks.
+/// Space for the names of two marks.
 const TOP: f64 = 32.0;
 const BOTTOM: f64 = 40.0;
-/// Values that are further apart than this are told apart on a logarithmic axis only.
+/// The ratio of the highest to the lowest value above which the axis is logarithmic.
 const WIDE: f64 = 30.0;
-/// Points that are still points; more of them are a line.
+/// The maximum number of points that are drawn as dots; more are drawn as a line only.
 const MOST_DOTS: usize = 60;
 
 pub(super) struct Chart<'a> {
@@ -23,16 +23,16 @@ pub(super) struct Chart<'a> {
     pub(super) x: &'a str,
     pub(super) y: &'a str,
     pub(super) series: Vec<Series>,
-    /// Vertical lines: where, and what they are.
+    /// Vertical lines: their values on the x axis, and their names.
     pub(super) marks: Vec<(f64, &'a str)>,
-    /// The axis begins at 0, however far values are apart.
+    /// Whether the y axis always begins at 0, and is never logarithmic.
     pub(super) from_zero: bool,
 }
 
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) points: Vec<(f64, f64)>,
-    /// The interval that the value lies in, where it is known.
+    /// Confidence intervals, where they are known: x, lower end, upper end.
     pub(super) intervals: Vec<(f64, f64, f64)>,
 }
 
@@ -47,7 +47,7 @@ impl Series {
     }
 }
 
-/// From values to places.
+/// Converts values to positions in the drawing.
 struct Axis {
     low: f64,
     high: f64,
@@ -88,7 +88,7 @@ impl Axis {
 }
 
 impl Chart<'_> {
-    /// None where there is nothing to draw.
+    /// `None` if no series has points.
     pub(super) fn draw(&self) -> Option<String> {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let most = |of: fn(&(f64, f64)) -> f64| points().map(of).reduce(f64::max);
@@ -154,9 +154,9 @@ impl Chart<'_> {
         );
         for (number, (mark, name)) in self.marks.iter().enumerate() {
             let at = x.place(*mark);
-            // Near the right edge the name stands on the left.
+            // Near the right edge the name is left of the line.
             let (anchor, aside) = if at > WIDTH * 0.75 { ("end", -5.0) } else { ("start", 5.0) };
-            // One below the other: marks may be close.
+            // The names are on separate lines, because marks may be close to each other.
             let name_at = 12.0 + 13.0 * number as f64;
             let _ = writeln!(
                 svg,
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_lies_within_the_picture_and_names_are_escaped() {
+    fn everything_is_drawn_inside_the_image_and_names_are_escaped() {
         for points in
             [vec![(1.0, 1.0)], vec![(0.0, 0.0)], vec![(1.0, 0.001), (50.0, 100.0)], vec![(1e-6, 1e9), (1e6, 1.0)]]
         {

@@ -275,7 +275,7 @@ mod tests {
     use crate::{MemoryPoint, testing};
 
     #[test]
-    fn a_report_needs_nothing_else_and_shows_what_there_is() {
+    fn a_report_is_self_contained_and_shows_all_measurements() {
         let mut steps = vec![
             testing::step(10.0, Verdict::KeptUp, 10.0),
             testing::step(20.0, Verdict::KeptUp, 20.0),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_server_can_say_stands_beside_its_rate_and_what_it_does_not_say_is_no_number() {
+    fn server_measurements_are_shown_per_rate_and_missing_ones_without_a_number() {
         use crate::server::{GpuView, ServerView};
         let mut steps = vec![testing::step(10.0, Verdict::KeptUp, 10.0), testing::step(20.0, Verdict::KeptUp, 20.0)];
         assert!(!html(&testing::baseline(steps.clone())).contains("Measurements of the server"));

@@ -26,18 +26,18 @@ pub struct Comparison {
     pub agree: bool,
 }
 
-/// A tiny distance is no disagreement: it is what sockets and schedulers take.
+/// The allowed difference in seconds: sockets and schedulers take that long.
 const LEAST: f64 = 0.005;
-/// The same for what is divided by the tokens of an answer.
+/// The same for the time per output token, which is divided by the number of tokens.
 const LEAST_PER_TOKEN: f64 = 0.001;
 const SHARE: f64 = 0.05;
 
-/// All requests of a step against the server's figures of it. What the server has no figure of is not there.
+/// Compares all requests of a step with the server's measurements. Values that the server does not report are left out.
 pub(crate) fn compare(seen: &[Observation], server: &ServerView) -> Vec<Comparison> {
     let mut figures = Figures::default();
     let answered = || seen.iter().filter(|seen| seen.end == End::Answered);
     let lag = |seen: &Observation| seen.lateness();
-    // Those whose client left, or did not wait, may have been answered or not, as the server saw it.
+    // If the client disconnected or stopped waiting, the server may or may not count the request as answered.
     let unsure = seen.iter().filter(|seen| matches!(seen.end, End::HungUp | End::Unfinished)).count();
 
     figures.count("answered", answered().count() as f64, server.answered, unsure as f64);
@@ -56,7 +56,7 @@ pub(crate) fn compare(seen: &[Observation], server: &ServerView) -> Vec<Comparis
     let streamed = seen.iter().any(|seen| seen.streamed);
     let first = seen.iter().filter_map(|seen| Some(seen.time_to_first_token()? - lag(seen)));
     figures.latency("time_to_first_token", first.collect(), server.time_to_first_token.as_ref(), LEAST);
-    // The server has those that were not answered in it as well.
+    // The server's histogram also contains requests that were not answered.
     if streamed && clear {
         let each = answered().filter_map(Observation::time_per_output_token).collect();
         figures.latency("time_per_output_token", each, server.time_per_output_token.as_ref(), LEAST_PER_TOKEN);
@@ -96,7 +96,7 @@ impl Figures {
     }
 }
 
-/// How far a value is from the bucket.
+/// The distance of a value from the bucket; 0 inside it.
 fn outside(value: f64, bucket: &BucketQuantile) -> f64 {
     (bucket.low - value).max(value - bucket.high.unwrap_or(f64::INFINITY)).max(0.0)
 }
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// A hundred requests that took so long, each with its first token after a tenth of it.
+    /// A hundred requests with this duration, each with its first token after a tenth of it.
     fn seen(millis: u64, late: u64) -> Vec<Observation> {
         let at = Duration::from_millis;
         (0..100)
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_further_apart_than_five_milliseconds_and_five_percent_is_told() {
+    fn differences_above_five_milliseconds_and_five_percent_are_reported() {
         let mut server = ServerView {
             answered: Some(100.0),
             output_tokens: Some(1000.0),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_exact_where_nobody_left() {
+    fn counts_must_be_equal_if_no_client_disconnected() {
         let server = ServerView { answered: Some(99.0), output_tokens: Some(1001.0), ..ServerView::default() };
         assert_eq!(disagree(&seen(100, 0), &server), ["answered", "output_tokens"]);
         let mut one_left = seen(100, 0);

@@ -1,4 +1,4 @@
-//! A page in Prometheus' text format, as far as it is asked about.
+//! Parses a page in Prometheus' text format: the samples, without types and HELP.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ pub(crate) struct Buckets {
 }
 
 impl Page {
-    /// Lines that are no samples are passed over: a page is not ours to judge here.
+    /// Skips lines that are not valid samples: validating the page is not the purpose here.
     pub(crate) fn parse(text: &str) -> Self {
         let mut page = Self::default();
         for (name, sample) in text.lines().filter_map(sample) {
@@ -57,7 +57,7 @@ impl Page {
         self.matching(name, &[(label, value)]).next().is_some()
     }
 
-    /// None where there is no such series, or none that has a value.
+    /// `None` if no such series exists, or all of them are NaN.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.matching(name, labels).map(|sample| sample.value).filter(|value| !value.is_nan()).reduce(|a, b| a + b)
     }
@@ -68,13 +68,13 @@ impl Page {
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
-    /// The values by a label.
+    /// The value of each series, with the value of its label.
     pub(crate) fn by(&self, name: &str, label: &str, labels: &[(&str, &str)]) -> Vec<(String, f64)> {
         let labelled = self.matching(name, labels);
         labelled.filter_map(|sample| Some((sample.label(label)?.to_owned(), sample.value))).collect()
     }
 
-    /// All labels of the series of an info metric that are 1.
+    /// The labels of the first series of an info metric with a value above 0.
     pub(crate) fn info(&self, name: &str) -> Option<Vec<(String, String)>> {
         Some(self.matching(name, &[]).find(|sample| sample.value > 0.0)?.labels.clone())
     }
@@ -100,7 +100,7 @@ impl Page {
 }
 
 impl Buckets {
-    /// What came since; nothing where the server began anew in between, which shows in counts that fall.
+    /// The increase since `before`. `None` if the count has decreased, because then the server was restarted.
     pub(crate) fn since(&self, before: Option<&Self>) -> Option<Self> {
         let Some(before) = before.filter(|before| before.count > 0.0) else { return Some(self.clone()) };
         if self.bounds.len() != before.bounds.len() || self.count < before.count {
@@ -110,8 +110,8 @@ impl Buckets {
         Some(Self { bounds: bounds.collect(), sum: self.sum - before.sum, count: self.count - before.count })
     }
 
-    /// The quantile as Prometheus guesses it, between the bounds of the bucket that it lies in. The upper bound of the last
-    /// bucket is infinite, and there is no guess.
+    /// The quantile as Prometheus interpolates it, and the bounds of its bucket. The upper bound of the last bucket is infinite: there, the quantile is
+    /// its lower bound.
     pub(crate) fn quantile(&self, q: f64) -> Option<(f64, f64, f64)> {
         let rank = q * self.count;
         if self.count <= 0.0 {
@@ -206,7 +206,7 @@ d{x="} 4
 "#;
 
     #[test]
-    fn a_page_is_read() {
+    fn a_page_is_parsed() {
         let page = Page::parse(PAGE);
         assert_eq!(page.sum("a", &[]), Some(7.0));
         assert_eq!(page.sum("a", &[("x", "2")]), Some(4.0));
@@ -228,7 +228,7 @@ d{x="} 4
     }
 
     #[test]
-    fn what_came_since_is_told_unless_the_server_began_anew() {
+    fn the_increase_is_known_unless_the_server_was_restarted() {
         let page = Page::parse(PAGE);
         let (all, one) = (page.buckets("h", &[]).unwrap(), page.buckets("h", &[("m", "1")]).unwrap());
         let since = all.since(Some(&one)).unwrap();
@@ -238,7 +238,7 @@ d{x="} 4
     }
 
     #[test]
-    fn garbage_is_no_page_and_no_panic() {
+    fn invalid_text_has_no_samples_and_does_not_panic() {
         for text in
             ["", "{", "a{", "a{b", "a{b=", "a{b=\"", "a{b=\"\\", "a{b=\"c\"", "a{b=\"c\"}", "a{b=\"ü\\", "\u{0}"]
         {

@@ -1,4 +1,4 @@
-//! What servers call what they measure.
+//! The names of servers' metrics.
 
 use llm_metrics::catalog::{self, InvalidPrefix, MetricDef, Naming};
 
@@ -8,30 +8,30 @@ use super::exposition::Page;
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) dialect: &'static str,
-    /// What the server says about its model.
+    /// The info metric of the model.
     pub(crate) info: String,
-    /// The label that has the model.
+    /// The label with the model's name.
     pub(crate) model: &'static str,
     pub(crate) time_to_first_token: String,
     pub(crate) time_per_output_token: String,
     pub(crate) inter_token_latency: String,
     pub(crate) duration: String,
-    /// Labels of durations of requests that got their answer.
+    /// The labels that select successful requests in `duration`.
     pub(crate) answered: &'static [(&'static str, &'static str)],
     pub(crate) requests: String,
     pub(crate) input_tokens: String,
     pub(crate) output_tokens: String,
-    /// With the label that says which.
+    /// The counter of errors, and the label with their type.
     pub(crate) errors: Option<(String, &'static str)>,
     pub(crate) queue: String,
-    /// Their sum is what is in flight.
+    /// Gauges whose sum is the number of requests in flight.
     pub(crate) in_flight: Vec<String>,
     pub(crate) waiting: String,
     pub(crate) kv_cache: String,
 }
 
 impl Names {
-    /// Those of the catalogue, with a prefix.
+    /// The names of llm-metrics' catalogue, with a prefix.
     pub(crate) fn ours(prefix: &str) -> Result<Self, InvalidPrefix> {
         let naming = Naming::new().prefix(prefix)?;
         let name = |row: &'static MetricDef| naming.name(row).into_owned();
@@ -55,7 +55,7 @@ impl Names {
         })
     }
 
-    /// vLLM's, of 0.10 and later.
+    /// The names of vLLM 0.10 and later.
     pub(crate) fn vllm() -> Self {
         let name = |name: &str| format!("vllm:{name}");
         Self {
@@ -78,7 +78,7 @@ impl Names {
         }
     }
 
-    /// Whether the page is of such a server.
+    /// Whether the page has any of these metrics.
     pub(crate) fn are_on(&self, page: &Page) -> bool {
         self.in_flight.iter().any(|name| page.has(name))
             || page.has(&self.requests)
@@ -86,12 +86,12 @@ impl Names {
     }
 }
 
-/// What is summed or averaged over the GPUs: ours, or DCGM exporter's, and what one of its units is in base units.
+/// Metrics per GPU of llm-metrics and of DCGM exporter, each with the factor that converts its unit to the base unit.
 pub(super) const GPU_MEMORY_USED: [(&str, f64); 2] =
     [("gpu_memory_used_bytes", 1.0), ("DCGM_FI_DEV_FB_USED", 1_048_576.0)];
 pub(super) const GPU_MEMORY_TOTAL: [(&str, f64); 2] =
     [("gpu_memory_total_bytes", 1.0), ("DCGM_FI_DEV_FB_TOTAL", 1_048_576.0)];
-/// What makes the whole where that is not exported, as by DCGM exporter unless it is told to.
+/// DCGM exporter does not export the total memory by default; it is the sum of used, free and reserved memory.
 pub(super) const GPU_MEMORY_FREE: (&str, f64) = ("DCGM_FI_DEV_FB_FREE", 1_048_576.0);
 pub(super) const GPU_MEMORY_RESERVED: (&str, f64) = ("DCGM_FI_DEV_FB_RESERVED", 1_048_576.0);
 pub(super) const GPU_UTILIZATION: [(&str, f64); 2] = [("gpu_utilization_ratio", 1.0), ("DCGM_FI_DEV_GPU_UTIL", 0.01)];

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PERIOD: Duration = Duration::from_secs(1);
 const MOST_BYTES: usize = 64 << 20;
 
-/// Why there is no page.
+/// Why a page could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{address}: {why}")]
 pub(crate) struct NoPage {
@@ -33,7 +33,7 @@ pub(crate) struct NoPage {
     why: String,
 }
 
-/// Reads pages of one or more addresses as one.
+/// Reads the pages of one or more addresses, and merges them.
 #[derive(Clone)]
 pub(crate) struct Scraper {
     targets: Vec<(HttpClient, Target)>,
@@ -41,7 +41,7 @@ pub(crate) struct Scraper {
     model: String,
 }
 
-/// Gauges at one time.
+/// The values of gauges at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) at: Duration,
@@ -58,7 +58,7 @@ impl Scraper {
         Self { targets, names: None, model: model.to_owned() }
     }
 
-    /// Looks whose names are on the page; false where nobody's are that are known.
+    /// Detects which known names the page has. Returns false if it has none of them.
     pub(crate) fn recognise(&mut self, page: &Page, ours: Names) -> bool {
         self.names = [ours, Names::vllm()].into_iter().find(|names| names.are_on(page));
         self.names.is_some()
@@ -68,7 +68,7 @@ impl Scraper {
         self.names.as_ref()
     }
 
-    /// The label that chooses this model's series, where there is one: names may be bounded into `other`.
+    /// The label that selects this model's series. `None` if the page has no such series, because the model may count under `other`.
     pub(crate) fn model_label<'a>(&'a self, page: &Page) -> Option<(&'a str, &'a str)> {
         let names = self.names.as_ref()?;
         [names.requests.clone(), format!("{}_count", names.duration)]
@@ -102,7 +102,7 @@ impl Scraper {
         }
     }
 
-    /// Reads gauges every second until it is dropped.
+    /// Reads the gauges every second, until the [`Watch`] is dropped.
     pub(crate) fn watch(&self, epoch: Instant) -> Watch {
         let readings = Arc::new(Mutex::new(Vec::new()));
         let (scraper, seen) = (self.clone(), readings.clone());
@@ -121,20 +121,20 @@ impl Scraper {
     }
 }
 
-/// Gauges over time.
+/// The readings of gauges over time.
 pub(crate) struct Watch {
     readings: Arc<Mutex<Vec<Reading>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Watch {
-    /// Those of a time.
+    /// The readings in this interval.
     pub(crate) fn between(&self, from: Duration, to: Duration) -> Vec<Reading> {
         let readings = self.readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         readings.iter().filter(|reading| from <= reading.at && reading.at <= to).cloned().collect()
     }
 
-    /// Memory over time, at most so many points.
+    /// Memory over time, with at most `most` points.
     pub(crate) fn memory(&self, most: usize) -> Vec<MemoryPoint> {
         let readings = self.between(Duration::ZERO, Duration::MAX);
         let points = readings.into_iter().filter(|reading| reading.gpu_bytes.or(reading.resident_bytes).is_some());
@@ -169,7 +169,7 @@ async fn one(client: &HttpClient, target: &Target, address: http::Uri) -> Result
     Ok(Page::parse(&String::from_utf8_lossy(&body.to_bytes())))
 }
 
-/// The first of these names that is on the page, in base units.
+/// The value of the first of these names that is on the page, in base units.
 pub(super) fn first(page: &Page, names: &[(&str, f64)], read: impl Fn(&Page, &str) -> Option<f64>) -> Option<f64> {
     names.iter().find_map(|(name, unit)| Some(read(page, name)? * unit))
 }
@@ -188,7 +188,7 @@ pub(super) fn gpu_energy(page: &Page) -> Option<f64> {
     first(page, &GPU_ENERGY, |page, name| page.sum(name, &[]))
 }
 
-/// What the server told about itself.
+/// Stores what the server reports about itself: its model and its GPUs.
 pub(crate) fn describe(server: &mut Server, page: &Page, names: Option<&Names>) {
     let labels = |name: &str| page.info(name).unwrap_or_default().into_iter().collect();
     server.metrics = names.map(|names| names.dialect.to_owned());
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_of_gpus_is_ours_or_what_dcgm_exporter_has_of_it() {
+    fn the_memory_of_gpus_is_from_llm_metrics_or_dcgm_exporter() {
         let total = |text: &str| {
             let mut server = Server::default();
             describe(&mut server, &Page::parse(text), None);

@@ -102,7 +102,7 @@ impl ServerLatency {
 }
 
 impl ServerView {
-    /// From the pages before and after a step, what was read in between, and the tokens that clients got.
+    /// Computes the view from the pages before and after a step, the readings during it, and the number of tokens that clients received.
     pub(crate) fn new(
         names: &Names,
         model: Option<(&str, &str)>,

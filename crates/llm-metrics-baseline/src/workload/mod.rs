@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workload_is_drawn_as_it_says_and_the_same_for_one_seed() {
+    fn a_workload_is_drawn_as_configured_and_the_same_for_one_seed() {
         let workload = Workload {
             input_words: Lengths::Fixed(20),
             output_tokens: Lengths::Uniform(10, 20),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_is_not_drawn() {
+    fn disabled_options_are_not_drawn() {
         let workload = Workload { distinct: false, ..Workload::default() };
         let draw = Draws::new(&workload, vec!["Hi".to_owned()], 1).draw();
         assert_eq!((draw.prompt.as_str(), draw.thinking, draw.hang_up_after), ("Hi", None, None));

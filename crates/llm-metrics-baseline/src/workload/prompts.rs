@@ -69,7 +69,7 @@ const MIXTURE: [&str; 12] = [
      texts and with the number of requests, until there is no room left; then requests have to wait, or are thrown out and begun again.",
 ];
 
-/// What makes prompts longer.
+/// The words that are added to make prompts longer.
 pub(super) const FILLER: &str = "Consider the following notes of a meeting about a service that answers questions in many languages, \
     in which the team spoke about load, about answers that were cut off, about the cost of each request and about what to \
     measure next; they agreed to look at the slowest requests first, to keep an eye on the memory, and to meet again on Monday.";
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_told_with_its_line() {
+    fn errors_in_a_file_have_the_line() {
         assert!(load("a\n{\"text\": \"b\"}").unwrap_err().to_string().contains("prompts.txt:2:"));
         assert!(load("{").unwrap_err().to_string().contains("prompts.txt:1:"));
         assert!(matches!(load(" \n\n"), Err(InvalidPrompts::Empty(_))));

@@ -152,7 +152,7 @@ impl Options {
             )));
         }
         files::check(&report)?;
-        let baseline = press(settings, access, self.json)?;
+        let baseline = run(settings, access, self.json)?;
         files::write(&self.out, &baseline.to_json())?;
         files::write(&report, &html(&baseline))?;
         if self.json {
@@ -227,15 +227,15 @@ fn key(variable: &str) -> Result<String, Failure> {
     if key.is_empty() { Err(Failure::Usage(format!("the environment variable {variable} is empty"))) } else { Ok(key) }
 }
 
-fn press(settings: Settings, access: Access, quiet: bool) -> Result<Baseline, Failure> {
+fn run(settings: Settings, access: Access, quiet: bool) -> Result<Baseline, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::usage)?;
     let mut bar = Bar::new(&settings.step, quiet);
-    let mut tell = |progress: Progress<'_>| bar.tell(&progress);
-    let pressed = runtime.block_on(llm_metrics_baseline::run(settings, access, asked_to_stop(), &mut tell));
+    let mut report = |progress: Progress<'_>| bar.report(&progress);
+    let result = runtime.block_on(llm_metrics_baseline::run(settings, access, asked_to_stop(), &mut report));
     bar.finish();
     // Requests that are still in flight are not waited for.
     runtime.shutdown_background();
-    pressed.map_err(Failure::usage)
+    result.map_err(Failure::usage)
 }
 
 /// Ctrl-C or SIGTERM; a second one ends the program immediately.

@@ -27,7 +27,7 @@ impl Bar {
         Self { bar, quiet, seconds: length.most_seconds }
     }
 
-    pub(super) fn tell(&mut self, progress: &Progress<'_>) {
+    pub(super) fn report(&mut self, progress: &Progress<'_>) {
         match progress {
             Progress::Started { rate, number } => {
                 self.bar.set_position(0);

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_known_by_how_its_user_agent_begins() {
+    fn a_program_is_identified_by_the_beginning_of_its_user_agent() {
         let clients = Clients::new(vec![ClientPattern { name: "shop".into(), prefix: "openai/python shop".into() }]);
         for (agent, name) in [
             ("OpenAI/Python 1.99.1", "openai-python"),

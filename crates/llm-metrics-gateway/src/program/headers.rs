@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_this_hop_stays_here() {
+    fn hop_by_hop_headers_are_not_forwarded() {
         let mut request = headers(&[
             ("connection", "Keep-Alive, X-Private"),
             ("keep-alive", "timeout=5"),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beside_chunks_does_not_pass() {
+    fn a_content_length_is_removed_if_the_body_is_chunked() {
         let lies = headers(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
         let mut request = lies.clone();
         of_request(&mut request, AcceptEncoding::Pass);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn no_compression_is_asked_for_unless_told() {
+    fn compression_is_only_requested_if_configured() {
         let mut request = headers(&[("accept-encoding", "gzip, br")]);
         of_request(&mut request, AcceptEncoding::Identity);
         assert_eq!(request, headers(&[("accept-encoding", "identity")]));

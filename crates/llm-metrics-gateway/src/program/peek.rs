@@ -59,7 +59,7 @@ pub(crate) async fn model(
 #[derive(Debug, PartialEq, Eq)]
 enum Model {
     Named(String),
-    /// There is no model.
+    /// The document has no model.
     None,
     /// The document continues.
     NotYet,
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_found_wherever_it_stands_and_however_the_body_is_cut() {
+    fn a_model_is_found_anywhere_in_the_body_however_it_is_split() {
         let body = r#" {"messages":[{"role":"user","content":"{\"model\":\"no\"}","model":"no"}],"stream":true,"model":"Qwen\/Qwen3"}"#;
         let end = body.len() - 1;
         for cut in 0..end {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_model_is_known_at_once() {
+    fn a_body_without_a_model_is_detected_early() {
         for body in ["[", "model=x", "--boundary", "{}", "{\"a\":1}", "{\"model\":3", "{\"model\":null}", "{\"a\" 1"] {
             assert_eq!(in_document(body.as_bytes()), Model::None, "{body}");
         }

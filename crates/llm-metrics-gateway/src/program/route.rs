@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_name_goes_before_a_beginning_and_a_long_one_before_a_short_one() {
+    fn a_whole_name_precedes_a_prefix_and_a_long_prefix_a_short_one() {
         let routes = routes(
             r#"
             [upstreams.all]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_rule_gets_the_rest() {
+    fn an_upstream_without_rules_gets_all_other_requests() {
         let routes = routes("[upstreams.a]\nurl = \"http://x\"\nmodels = [\"m\"]\n[upstreams.b]\nurl = \"http://y\"");
         let name = |model: Option<&str>| routes.by_model(model).map(|upstream| upstream.config.name.as_str());
         assert_eq!((name(Some("m")), name(Some("n")), name(None)), (Some("a"), Some("b"), Some("b")));

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_can_be_said() {
+    fn every_field_can_be_set() {
         let config = Config::parse(
             r#"
             listen = "0.0.0.0:80"
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_at_its_line_and_field() {
+    fn invalid_values_are_rejected_with_their_line_and_field() {
         for (text, place, reason) in [
             ("listen = \"localhost:1\"", "line 1, column 10: listen: ", "such as 127.0.0.1:8080"),
             ("listen = 8080", "line 1, column 10: listen: ", "such as \"127.0.0.1:8080\""),

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_upstream_is_refused_with_the_reason() {
+    fn an_invalid_url_is_rejected_with_the_reason() {
         for (url, reason) in [
             ("localhost:11434", "begin with http"),
             ("/v1", "begin with http"),

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_engine_counted_is_added_from_the_first_look_on_also_where_it_began_anew() {
+    fn counts_are_added_from_the_first_poll_on_and_after_a_restart() {
         let total = |preemptions| Totals { preemptions, ..Totals::default() };
         let more = |now, before| total(now).since(&total(before)).preemptions;
         assert_eq!(

@@ -32,7 +32,7 @@ struct Tls {
     name: ServerName<'static>,
 }
 
-/// Why there is no connection.
+/// Why no connection was established.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("{host} cannot be resolved")]

@@ -13,7 +13,7 @@ use super::{Upstream, send::SendError, upload::Source};
 const LIMIT: Duration = Duration::from_secs(5);
 const LARGEST: usize = 8 << 20;
 
-/// Why there is no response.
+/// Why no response was received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error(transparent)]

@@ -80,7 +80,7 @@ impl Upstream {
     pub(crate) fn kind(&self) -> Kind {
         match self.config.kind {
             Kind::Auto => self.found.get().copied().unwrap_or_default(),
-            told => told,
+            configured => configured,
         }
     }
 

@@ -40,7 +40,7 @@ const ATTEMPTS: usize = 3;
 const READ_ANYWAY: u64 = 1 << 20;
 const READ_ANYWAY_TIME: Duration = Duration::from_secs(1);
 
-/// Why there is no response.
+/// Why no response was received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     #[error(transparent)]

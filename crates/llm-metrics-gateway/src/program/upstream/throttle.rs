@@ -33,23 +33,23 @@ pub(super) fn observe(
 
 /// The headers with the limit and the rest of a quota: OpenAI's and Anthropic's. `HeaderName`s, because building them for each response cost more
 /// than looking them up.
-type Told = [HeaderName; 2];
+type RateLimitHeaders = [HeaderName; 2];
 
-static REQUESTS: [Told; 2] = [
-    told("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"),
-    told("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining"),
+static REQUESTS: [RateLimitHeaders; 2] = [
+    rate_limit_headers("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"),
+    rate_limit_headers("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining"),
 ];
 
-static TOKENS: [Told; 6] = [
-    told("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens"),
-    told("x-ratelimit-limit-input-tokens", "x-ratelimit-remaining-input-tokens"),
-    told("x-ratelimit-limit-output-tokens", "x-ratelimit-remaining-output-tokens"),
-    told("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining"),
-    told("anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining"),
-    told("anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining"),
+static TOKENS: [RateLimitHeaders; 6] = [
+    rate_limit_headers("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens"),
+    rate_limit_headers("x-ratelimit-limit-input-tokens", "x-ratelimit-remaining-input-tokens"),
+    rate_limit_headers("x-ratelimit-limit-output-tokens", "x-ratelimit-remaining-output-tokens"),
+    rate_limit_headers("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining"),
+    rate_limit_headers("anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining"),
+    rate_limit_headers("anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining"),
 ];
 
-const fn told(limit: &'static str, left: &'static str) -> Told {
+const fn rate_limit_headers(limit: &'static str, left: &'static str) -> RateLimitHeaders {
     [HeaderName::from_static(limit), HeaderName::from_static(left)]
 }
 
@@ -64,15 +64,15 @@ fn is_exhausted(headers: &HeaderMap) -> bool {
 
 /// The remaining share of a quota. If an upstream reports several, the lowest counts.
 fn remaining(headers: &HeaderMap, kind: Quota) -> Option<f64> {
-    let ratio = |[limit, left]: &Told| {
+    let ratio = |[limit, left]: &RateLimitHeaders| {
         let (limit, left) = (number(headers, limit)?, number(headers, left)?);
         (limit > 0.0 && left >= 0.0).then(|| (left / limit).min(1.0))
     };
-    let told: &[Told] = match kind {
+    let quotas: &[RateLimitHeaders] = match kind {
         Quota::Requests => &REQUESTS,
         Quota::Tokens => &TOKENS,
     };
-    told.iter().filter_map(ratio).reduce(f64::min)
+    quotas.iter().filter_map(ratio).reduce(f64::min)
 }
 
 /// Seconds, or OpenAI's milliseconds. A date is ignored: it would need the upstream's clock.
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_a_share_of_the_limit() {
+    fn the_remaining_quota_is_a_share_of_the_limit() {
         let openai = headers(&[
             ("x-ratelimit-limit-requests", "60"),
             ("x-ratelimit-remaining-requests", "45"),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_upstream_does_not_tell_is_absent() {
+    fn a_quota_that_an_upstream_does_not_report_is_absent() {
         assert_eq!(remaining(&headers(&[]), Quota::Requests), None);
         for limit in ["0", "-1", "many", ""] {
             let odd = headers(&[("x-ratelimit-limit-requests", limit), ("x-ratelimit-remaining-requests", "1")]);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowance_is_used_up_where_none_of_it_is_left() {
+    fn a_quota_is_used_up_if_none_of_it_remains() {
         assert!(is_exhausted(&headers(&[("x-ratelimit-remaining-requests", "0")])), "without its limit, too");
         assert!(is_exhausted(&headers(&[("anthropic-ratelimit-input-tokens-remaining", "0")])));
         assert!(!is_exhausted(&headers(&[("x-ratelimit-remaining-requests", "1")])));
