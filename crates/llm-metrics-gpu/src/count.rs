@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn a_dip_forgets_that_the_count_seemed_to_begin_anew() {
+    fn a_dip_cancels_the_assumption_that_the_count_started_again() {
         assert_eq!(counted(&[1000, 100, 900, 100, 900, 1001], 1e9), (1001, 0));
     }
 
     #[test]
-    fn a_count_that_was_interrupted_begins_anew_wherever_it_stands() {
+    fn a_count_that_was_interrupted_starts_again_at_any_value() {
         let (mut count, start) = (RisingCount::default(), Instant::now());
         let at = |n: u64| start + Duration::from_secs(10 * n);
         assert!(count.take(at(0), 1000, 1e9));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_stands_where_it_was_after_an_interruption_has_not_begun_anew() {
+    fn a_count_with_the_same_value_after_an_interruption_has_not_started_again() {
         let (mut count, start) = (RisingCount::default(), Instant::now());
         assert!(count.take(start, 1000, 1e9));
         count.interrupt();

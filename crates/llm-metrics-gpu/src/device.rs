@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_begins_anew_after_a_loss_goes_on_wherever_it_stands() {
+    fn a_count_that_starts_again_after_a_loss_continues_at_any_value() {
         let mut hand = Hand::new();
         hand.device.answered(&hand.sink);
         hand.read(Part::Slow(0), |out| out.count(REPLAYS, 10, 1));

@@ -40,8 +40,8 @@ pub(crate) struct LoadMeter {
     silent: Duration,
     uncounted: Duration,
     /// Whether the whole ring is read, and for how long it had been silent when that was last done.
-    anew: bool,
-    asked_anew: Duration,
+    read_whole_ring: bool,
+    whole_ring_read_at: Duration,
     /// Microseconds that the gauge has accounted for while the ring was silent: must not be counted again.
     covered: u64,
     busy_micros: f64,
@@ -57,8 +57,8 @@ impl LoadMeter {
             last_tick: None,
             silent: Duration::ZERO,
             uncounted: Duration::ZERO,
-            anew: false,
-            asked_anew: Duration::ZERO,
+            read_whole_ring: false,
+            whole_ring_read_at: Duration::ZERO,
             covered: 0,
             busy_micros: 0.0,
             maxima: VecDeque::new(),
@@ -67,7 +67,7 @@ impl LoadMeter {
 
     /// The timestamp after which samples are needed: that of the last one, or 0 for all.
     pub(crate) const fn since(&self) -> u64 {
-        if self.anew { 0 } else { self.last_sample }
+        if self.read_whole_ring { 0 } else { self.last_sample }
     }
 
     /// The device was away: this time cannot be measured.
@@ -111,10 +111,10 @@ impl LoadMeter {
     /// Whether the ring, when read completely, still has the same end: the device is idle, and its clock was not set.
     fn is_known(&mut self, samples: &[Sample]) -> bool {
         let newest = samples.iter().map(|sample| sample.timestamp).max();
-        let known = self.anew && newest == Some(self.last_sample);
+        let known = self.read_whole_ring && newest == Some(self.last_sample);
         if known {
-            self.anew = false;
-        } else if self.anew && newest.is_some_and(|newest| newest < self.last_sample) {
+            self.read_whole_ring = false;
+        } else if self.read_whole_ring && newest.is_some_and(|newest| newest < self.last_sample) {
             // The clock was set back.
             self.last_sample = 0;
         }
@@ -161,14 +161,14 @@ impl LoadMeter {
             self.busy_micros += gauge.unwrap_or(0.0) * due as f64;
             self.covered += due;
         }
-        if self.silent - self.asked_anew > RESYNC {
-            (self.anew, self.asked_anew) = (true, self.silent);
+        if self.silent - self.whole_ring_read_at > RESYNC {
+            (self.read_whole_ring, self.whole_ring_read_at) = (true, self.silent);
         }
     }
 
     fn heard(&mut self) {
         (self.silent, self.uncounted, self.covered) = (Duration::ZERO, Duration::ZERO, 0);
-        (self.anew, self.asked_anew) = (false, Duration::ZERO);
+        (self.read_whole_ring, self.whole_ring_read_at) = (false, Duration::ZERO);
     }
 
     fn remember(&mut self, now: Instant, ratio: f64) {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_wakes_just_when_it_is_asked_for_anew_is_no_new_clock() {
+    fn a_ring_that_wakes_when_it_is_read_completely_is_not_a_new_clock() {
         let (mut meter, start) = begun();
         let mut second = 1;
         while meter.since() != 0 {

@@ -60,7 +60,7 @@ fn structured(result: StructuredResult) -> Finding {
 }
 
 #[test]
-fn of_a_healthy_answer_nothing_is_told() {
+fn a_healthy_answer_has_no_findings() {
     assert_eq!(answer("Lima is the capital of Peru.", STOPPED), []);
     assert_eq!(answer("<think>\nHm.\n</think>\nLima.", STOPPED), []);
     assert_eq!(found(RequestedOutput::default(), &[(Part::Reasoning, "Hm."), (Part::Answer, "Lima.")], STOPPED), []);
@@ -94,7 +94,7 @@ fn only_a_success_without_a_choice_has_none() {
 }
 
 #[test]
-fn what_cut_an_output_is_told() {
+fn the_cause_of_a_cut_output_is_reported() {
     let limit = ChoiceEnd::Finished { reason: FinishReason::Length, on_limit: TruncationCause::ContextWindow };
     for (ending, cause) in [
         (CUT, TruncationCause::MaxTokens),
@@ -160,7 +160,7 @@ fn the_form_is_judged_where_one_was_asked_for() {
 }
 
 #[test]
-fn anomalies_are_told_once_a_choice_and_as_they_come() {
+fn anomalies_are_reported_once_per_choice_when_they_arrive() {
     let mut found = Vec::new();
     let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
     for _ in 0..3 {
@@ -183,7 +183,7 @@ fn reasoning_that_is_never_closed_is_an_anomaly_where_the_model_ended() {
 }
 
 #[test]
-fn a_loop_is_told_once_a_choice_wherever_it_is() {
+fn a_loop_is_reported_once_per_choice_wherever_it_is() {
     let again = "I will check. ".repeat(200);
     let cycle = Finding::Repetition(RepetitionKind::TokenRun);
     assert_eq!(answer(&again, STOPPED), [cycle]);
@@ -233,7 +233,7 @@ fn a_name_in_a_further_event_is_a_further_call() {
 }
 
 #[test]
-fn of_choices_whose_texts_were_mixed_up_nothing_is_told() {
+fn choices_whose_texts_were_mixed_up_have_no_findings() {
     let mut found = Vec::new();
     let mut outputs = Outputs::new(QualityChecks::all(), json());
     for choice in 0..3 {
@@ -305,7 +305,7 @@ fn a_choice_that_the_engine_gave_up_was_cut() {
 }
 
 #[test]
-fn a_loop_is_told_of_an_answer_that_has_room_for_one() {
+fn a_loop_is_reported_for_an_answer_that_has_room_for_one() {
     let findings = |bytes: u64| {
         let mut found = Vec::new();
         let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());
