@@ -131,6 +131,7 @@ impl<'r> FromData<'r> for Question {
         }
     }
 }
+// end
 
 // docs: server
 use llm_metrics::LlmMetrics;
