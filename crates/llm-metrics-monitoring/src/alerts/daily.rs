@@ -63,6 +63,21 @@ fn throughput(rules: &Recording) -> Alert {
         counter!(catalog::OUTPUT_TOKENS).series(Values::rising(100.0)),
         gauge!(catalog::REQUESTS_IN_FLIGHT).series(Values::flat(4.0)),
     ];
+    // On the second day, without seasons.
+    let later = DAY + 200;
+    let of = |tokens: Values, load: Values| {
+        vec![counter!(catalog::OUTPUT_TOKENS).series(tokens), gauge!(catalog::REQUESTS_IN_FLIGHT).series(load)]
+    };
+    let fewer = || Values::rising(6000.0).until(DAY, Values::rising(1800.0));
+    // Mean of the hour yesterday: 4000. Before that hour, and at its end, there was nothing.
+    let forty_minutes = Values::rising(0.0)
+        .until(140, Values::rising(6000.0))
+        .until(180, Values::rising(0.0))
+        .until(DAY, Values::rising(1800.0));
+    // Of the hour yesterday, the first half had load, and its mean is still more than today's load allows.
+    let half_an_hour =
+        Values::flat(0.0).until(140, Values::flat(20.0)).until(170, Values::flat(0.0)).until(DAY, Values::flat(6.0));
+    let stopped = Values::rising(6000.0).until(DAY, Values::rising(0.0));
     Alert::new(
         THROUGHPUT_LOW,
         "{{ $labels.job }}: {{ printf \"%.1f\" $value }} output tokens per second, less than half of yesterday's at this time",
@@ -76,6 +91,10 @@ fn throughput(rules: &Recording) -> Alert {
     .case(Case::quiet("nothing to do", at, series(0.0, 0.0)))
     .case(Case::quiet("no history", 4 * 60, warm_up))
     .case(Case::quiet("not yet for long enough", noon + 14, series(0.4, 1.0)))
+    .case(Case::fires("less than half of the hour's mean", later, "30.0", of(forty_minutes, Values::flat(10.0))))
+    .case(Case::quiet("seven in ten of the load", later, of(fewer(), Values::flat(10.0).until(DAY, Values::flat(7.0)))))
+    .case(Case::quiet("less load than in the hour's mean", later + 5, of(fewer(), half_an_hour)))
+    .case(Case::quiet("requests that no scrape sees in flight", later, of(stopped, Values::flat(0.0))))
 }
 
 /// A model without any finished request, at an hour with traffic on the day before: it is gone, unreachable, or hangs while clients wait.
@@ -140,6 +159,12 @@ fn too_few(slo: &Slo, rules: &Recording) -> Alert {
     let then = |by: f64| vec![ended(Values::rising(usual).until(change, Values::rising(by)))];
     let at = change + 46;
     let value = format!("{:.3}", usual / 60.0);
+    // Yesterday, twenty minutes of the hour had requests: its mean is just above the limit. In parts of 1024, a counter is exact.
+    let twenty_minutes = Values::rising(1.0)
+        .until(10, Values::rising(0.0))
+        .until(140, Values::rising((least * 1.12 * 180.0 * 1024.0).round() / 1024.0))
+        .until(160, Values::rising(0.0))
+        .until(DAY, Values::rising(least * 54.0));
     Alert::new(
         "LlmRequestRateLow",
         "{{ $labels.model }}: the request rate is too low; at this time yesterday it was {{ printf \"%.3f\" $value }} per second",
@@ -154,6 +179,7 @@ fn too_few(slo: &Slo, rules: &Recording) -> Alert {
         value,
         vec![ended(Values::rising(usual).until(change, Values::absent()))],
     ))
+    .case(Case::quiet("just above the limit in the hour's mean", DAY + 198, vec![ended(twenty_minutes)]).surely(0))
     .case(Case::quiet("in the band", at, then(least * 66.0)))
     .case(Case::quiet("not yet for long enough", change + 28, then(least * 54.0)))
     .case(Case::quiet("never more than that", at, vec![ended(Values::rising(least * 54.0))]))
