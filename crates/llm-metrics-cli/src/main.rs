@@ -1,5 +1,7 @@
 //! `llm-metrics`: load tests of LLM servers, and the rules, alerts and dashboards generated for them.
 
+#![forbid(unsafe_code)]
+
 mod baseline;
 mod export;
 mod generate;

@@ -36,7 +36,7 @@
 //! disconnects, its upstream connection is closed. HTTP/2 upstreams are the exception: their connection is shared.
 //!
 //! # Features
-//! `program`, on by default: everything except the [`catalog`].
+//! `program` (on by default) has everything except the [`catalog`].
 //!
 //! # External types in the public API
 //! Types of `http` (`Scheme`, `Authority`) and `tokio` (`TcpListener`), traits of `serde` and `clap`, and in errors types of `rustls` and `rustls-native-certs`.

@@ -13,7 +13,7 @@
 //! sets `gpu_collector_up` to 0 and waits for a driver to appear.
 //!
 //! # How it differs from other collectors
-//! - **It reads the driver's own ring of utilisation samples**, about six per second, instead of a gauge: a kernel
+//! - **It reads the driver's own ring buffer of utilisation samples**, about six per second, instead of a gauge: a kernel
 //!   that ran for 200 ms between two scrapes is visible in `gpu_utilization_max_ratio` and in `gpu_busy_seconds_total`.
 //! - **Nothing else is blocked.** One thread makes all driver calls, at most ten per second and device. A call that never returns blocks only that
 //!   thread: the metrics of all devices are then stale, which the age of the last success shows.
@@ -28,7 +28,7 @@
 //! it has the right buckets.
 //!
 //! # Pitfalls
-//! The gauges of a lost device are NaN, and so is every sum that includes them: join with `gpu_up == 1`. `docs/gpu.md` explains what each metric
+//! The gauges of a lost device are NaN, and so is every sum that includes them. To exclude them, join with `gpu_up == 1`. `docs/gpu.md` explains what each metric
 //! means, and does not mean.
 
 #![deny(unsafe_code)]

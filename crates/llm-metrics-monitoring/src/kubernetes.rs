@@ -72,8 +72,8 @@ fn scaled_objects(recording: &Recording, slo: &Slo, names: &Names) -> Result<Str
 }
 
 const ABOUT: &str = "\
-# For KEDA 2.17 or later: as many replicas as the rules hint at, from requests in flight and where they are going. GPU utilisation and
-# memory say nothing about load; do not scale by them.
+# For KEDA 2.17 or later. Scales to the number of replicas that the rules recommend, from the requests in flight and their forecast.
+# GPU utilisation and memory do not show the load; do not scale by them.
 ";
 
 fn scaled_object(
@@ -100,7 +100,7 @@ spec:
   pollingInterval: 15
   minReplicaCount: {replicas_min}
   maxReplicaCount: {replicas_max}
-  # Where Prometheus does not answer, or the rules are not loaded: what is there stays, and two at least.
+  # If Prometheus does not answer, or the rules are not loaded: keep the current number of replicas, at least two.
   fallback:
     failureThreshold: 4
     replicas: {fallback}
@@ -109,7 +109,7 @@ spec:
     horizontalPodAutoscalerConfig:
       behavior:
         scaleDown:
-          # Longer than a model takes to load: what is given back too early is missed for that long.
+          # Longer than the loading of a model: a replica that is removed too early is missing for that time.
           stabilizationWindowSeconds: 600
           policies:
             - {{ type: Pods, value: 1, periodSeconds: 300 }}
@@ -120,9 +120,9 @@ spec:
         serverAddress: http://prometheus-operated.monitoring.svc:9090
         query: |-
           {query}
-        # One replica for each that is hinted at.
+        # One replica per recommended replica.
         threshold: \"1\"
-        # No answer is an error, not a wish for none: it leads to the fallback.
+        # A missing value is an error, not zero: it leads to the fallback.
         ignoreNullValues: \"false\"
 ",
         fallback = (*replicas_min).max(2).min(*replicas_max),

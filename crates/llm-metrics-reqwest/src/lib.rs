@@ -1,7 +1,8 @@
 //! Metrics for programs that call large language models through [`reqwest`]: the layer of [`llm_metrics`] in reqwest's types.
 //!
 //! # reqwest
-//! A [`reqwest::Client`] is a tower service: wrap it in a [`ReqwestLayer`], and send the requests that its builders build with [`execute`](ReqwestService::execute).
+//! A [`reqwest::Client`] is a tower service: wrap it in a [`ReqwestLayer`]. Build a request with the client, and send it with
+//! [`execute`](ReqwestService::execute).
 //!
 //! ```
 //! use llm_metrics::{LabelPolicy, LlmMetrics};
@@ -22,7 +23,8 @@
 //! ```
 //!
 //! # reqwest-middleware
-//! With the feature `middleware`, a [`ReqwestLayer`] is a middleware. Outside a middleware that retries, it counts each call once; inside, each attempt.
+//! With the feature `middleware`, a [`ReqwestLayer`] is a middleware. If it is outside a middleware that retries, it counts each call once. If it is
+//! inside that middleware, it counts each attempt.
 //! [`Builder::request_label`](llm_metrics::Builder::request_label) sees the extensions of the request, and an inner middleware finds the request's
 //! [`InferenceHandle`] in them.
 //!

@@ -55,7 +55,7 @@
 //!
 //! # Recent latency
 //! The gauges `llm_recent_…` have quantiles and the exact maximum of the last minute, so that a spike between two
-//! scrapes is visible. [`LlmMetrics::recent_models`] and [`LlmMetrics::recent_requests`] return the same to the process itself. With
+//! scrapes is visible. [`LlmMetrics::recent_models`] and [`LlmMetrics::recent_requests`] return the same values to your code. With
 //! `Builder::exporter`, the exporter refreshes these gauges before each scrape; with any other exporter, call
 //! [`LlmMetrics::refresh`] before a scrape.
 //!
@@ -73,7 +73,7 @@
 //!
 //! # Features
 //! - `prometheus`: an exporter with the right buckets for every histogram, upkeep, and a service for `/metrics`. Without it, any recorder of the
-//!   [`metrics`] facade can be used; set the buckets of [`catalog::all`] by full name.
+//!   [`metrics`] facade can be used; set the buckets of [`catalog::all`] on your recorder, by the full name of each histogram.
 //! - `tracing`: one span per request, with OpenTelemetry's GenAI attributes; see the module `spans`.
 //! - `json-schema`: `QualityChecks::json_schema`, which validates structured output against the JSON schema of its request.
 //! - `axum`: [`InferenceHandle`] is an extractor that never fails, and inside nested routers the full path is known (`OriginalUri`).

@@ -1,7 +1,7 @@
 //! The metric catalogue: every metric, once.
 //!
 //! A row holds the name, kind, unit, HELP text, labels and buckets. All code that describes metrics to a recorder, sets buckets in an exporter, shows
-//! metrics under the names of another [`Dialect`], or writes `docs/METRICS.md` reads these rows, so these cannot disagree.
+//! metrics under the names of another [`Dialect`], or writes `docs/METRICS.md` reads these rows, so all of them agree.
 //!
 //! ```
 //! use llm_metrics::catalog;
