@@ -83,7 +83,7 @@ impl KernelLog {
             Err(error) => tracing::info!(
                 %error,
                 path = %self.path.display(),
-                "the kernel's log cannot be read: XIDs 79, 119 and 120, which the driver tells nowhere else, are not counted"
+                "the kernel's log cannot be read: XIDs 79, 119 and 120, which the driver does not report in another way, are not counted"
             ),
         }
     }
