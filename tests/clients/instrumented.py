@@ -1,8 +1,8 @@
 """Measures what docs/comparison.md says about OpenLLMetry and OpenLIT: what their metrics and spans are when a stream breaks.
 
-    python3 -m venv /tmp/instrumented
-    /tmp/instrumented/bin/pip install -r tests/clients/instrumented.txt
-    /tmp/instrumented/bin/python tests/clients/instrumented.py
+    python3 -m venv target/instrumented
+    target/instrumented/bin/pip install -r tests/clients/instrumented.txt
+    target/instrumented/bin/python tests/clients/instrumented.py
 
 Each of them instruments OpenAI's client in a process of its own, since they replace the same functions. Nothing leaves the machine: the server is in the
 process, and metrics and spans stay in memory. It prints what was recorded for each stream, and fails if the page is not right.
