@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use garde::{Error, Path, Report};
-use llm_metrics::catalog::{MetricDef, buckets::validate};
+use llm_metrics::{
+    MAX_NAME_BYTES,
+    catalog::{MetricDef, buckets::validate},
+};
 
 use super::{Bounds, Slo, histogram_of};
 
@@ -240,10 +243,10 @@ pub(super) fn service_name(value: &str, _: &Bounds) -> Checked {
 }
 
 pub(super) fn override_name(value: &str, _: &Bounds) -> Checked {
-    if value.len() <= 128 && !value.contains(char::is_control) && !value.contains("{{") {
+    if value.len() <= MAX_NAME_BYTES && !value.contains(char::is_control) && !value.contains("{{") {
         return Ok(());
     }
-    Err(Error::new("use a name of up to 128 characters"))
+    Err(Error::new(format!("use a name of at most {MAX_NAME_BYTES} bytes, without control characters and {{{{")))
 }
 
 pub(super) fn runbooks(value: &str, _: &Bounds) -> Checked {

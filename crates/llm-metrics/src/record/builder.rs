@@ -13,7 +13,7 @@ use super::{
     admission::ExtraLabel,
     hints::Hints,
     model::Model,
-    policy::{LabelValue, LabelValues},
+    policy::{LabelValue, LabelValueRule, LabelValues},
     quality::FindingListener,
 };
 use crate::{
@@ -318,7 +318,7 @@ pub enum BuildError {
     Label(#[from] InvalidLabel),
     /// The name of a declared model is not a valid label value.
     #[error(
-        "the model name {name:?} is not a valid label value: use 1 to 128 bytes, without control characters and backslashes, also for what the policy's `map` returns"
+        "the model name {name:?} is not a valid label value: {LabelValueRule}, also for what the policy's `map` returns"
     )]
     ModelName {
         /// The name.
@@ -326,7 +326,7 @@ pub enum BuildError {
     },
     /// A declared value of a request label is not a valid label value.
     #[error(
-        "the value {value:?} of the label {label:?} is not a valid label value: use 1 to 128 bytes, without control characters and backslashes, also for what the policy's `map` returns"
+        "the value {value:?} of the label {label:?} is not a valid label value: {LabelValueRule}, also for what the policy's `map` returns"
     )]
     LabelValue {
         /// The label.

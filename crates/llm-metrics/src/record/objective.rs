@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::policy::{LabelPolicy, is_label_value};
+use super::policy::{LabelPolicy, LabelValueRule, is_label_value};
 
 /// No request takes longer: a longer limit is a mistake.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -135,7 +135,7 @@ pub(crate) struct Times {
 #[non_exhaustive]
 pub enum InvalidObjective {
     /// Its name is not a valid label value.
-    #[error("its name is not a valid label value: use 1 to 128 bytes, without control characters and backslashes")]
+    #[error("its name is not a valid label value: {LabelValueRule}")]
     Name,
     /// Another objective has the same name.
     #[error("another objective has the same name: names have to be unique")]

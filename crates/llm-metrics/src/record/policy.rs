@@ -243,6 +243,15 @@ pub(crate) fn is_label_value(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
 }
 
+/// The rule of [`is_label_value`], for error messages.
+pub(super) struct LabelValueRule;
+
+impl fmt::Display for LabelValueRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "use 1 to {MAX_NAME_BYTES} bytes, without control characters and backslashes")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
