@@ -117,8 +117,8 @@ pub use quality::QualityChecks;
 pub use quality::fuzzing as quality_fuzzing;
 pub use recent::{RecentLatency, RecentRequest};
 pub use record::{
-    BuildError, Builder, EngineMetrics, InvalidObjective, LabelPolicy, LlmMetrics, LoadedModel, ModelInfo, Objective,
-    PageFault, QualityFinding, RecentModel,
+    BuildError, Builder, EngineMetrics, InvalidObjective, InvalidPage, LabelPolicy, LlmMetrics, LoadedModel, ModelInfo,
+    Objective, QualityFinding, RecentModel,
 };
 pub use vocabulary::{
     Endpoint, ErrorType, FinishReason, InvalidWord, MAX_NAME_BYTES, Operation, Outcome, Thinking, Usage,

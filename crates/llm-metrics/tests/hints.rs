@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use llm_metrics::{
-    ErrorType, FinishReason, InferenceHandle, LlmMetrics, Operation, PageFault,
+    ErrorType, FinishReason, InferenceHandle, InvalidPage, LlmMetrics, Operation,
     catalog::{self, Naming},
     observe::ResponseHead,
     prometheus::{Exporter, bind_buckets, render},
@@ -153,7 +153,7 @@ fn metrics_with_a_recorder_say_nothing_of_the_kind() {
 }
 
 /// An exporter of somebody else, with a request on its page; what it says of the page.
-fn checked(builder: PrometheusBuilder) -> (Vec<PageFault>, Vec<String>) {
+fn checked(builder: PrometheusBuilder) -> (Vec<InvalidPage>, Vec<String>) {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let recorder = builder.build_recorder();
@@ -173,8 +173,8 @@ fn checked(builder: PrometheusBuilder) -> (Vec<PageFault>, Vec<String>) {
 #[test]
 fn an_exporter_without_our_buckets_is_told_of_once() {
     let (faults, said) = checked(PrometheusBuilder::new());
-    assert!(faults.contains(&PageFault::Summary { metric: "llm_request_duration_seconds" }), "{faults:?}");
-    assert!(faults.contains(&PageFault::Summary { metric: "llm_time_to_first_token_seconds" }), "{faults:?}");
+    assert!(faults.contains(&InvalidPage::Summary { metric: "llm_request_duration_seconds" }), "{faults:?}");
+    assert!(faults.contains(&InvalidPage::Summary { metric: "llm_time_to_first_token_seconds" }), "{faults:?}");
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("prometheus::bind_buckets"), "{said:?}");
 
@@ -188,7 +188,7 @@ fn buckets_of_another_crate_are_told_of_once() {
     let suffix = Matcher::Suffix("duration_seconds".to_owned());
     let builder = bind_buckets(PrometheusBuilder::new(), &catalog::SECTIONS[1..], &Naming::new()).unwrap();
     let (faults, said) = checked(builder.set_buckets_for_metric(suffix, &[0.3, 1.0]).unwrap());
-    assert_eq!(faults, [PageFault::OtherBuckets { metric: "llm_request_duration_seconds" }]);
+    assert_eq!(faults, [InvalidPage::OtherBuckets { metric: "llm_request_duration_seconds" }]);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("full name"), "{said:?}");
 }

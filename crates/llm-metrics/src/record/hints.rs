@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Inner, PageFault,
+    Inner, InvalidPage,
     cancelled_ages::{CancelledAges, IN_A_ROW},
 };
 use crate::vocabulary::ErrorType;
@@ -84,8 +84,8 @@ impl fmt::Display for Hint {
                 "nothing is recorded: no recorder is installed for the `metrics` crate (0.24) that llm-metrics uses. Install one before the metrics are built, or hand one \
                  in with `Builder::recorder` or `Builder::exporter`. If one is installed, it is that of another version: `cargo tree -d -i metrics` shows them",
             ),
-            Self::Summary { metric } => PageFault::Summary { metric }.fmt(f),
-            Self::OtherBuckets { metric } => PageFault::OtherBuckets { metric }.fmt(f),
+            Self::Summary { metric } => InvalidPage::Summary { metric }.fmt(f),
+            Self::OtherBuckets { metric } => InvalidPage::OtherBuckets { metric }.fmt(f),
             Self::UnclassifiedError { error, counted } => write!(
                 f,
                 "the service inside the layer failed with an error that is not classified (its type is `{error}`), so that its request counts as \

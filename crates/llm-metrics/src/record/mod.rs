@@ -35,7 +35,7 @@ pub(crate) use model::Model;
 pub use model_info::{LoadedModel, ModelInfo};
 pub(crate) use objective::Times;
 pub use objective::{InvalidObjective, Objective};
-pub use page::PageFault;
+pub use page::InvalidPage;
 pub use policy::LabelPolicy;
 pub(crate) use policy::inside_map;
 #[cfg(feature = "tracing")]

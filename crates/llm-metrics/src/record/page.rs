@@ -6,7 +6,7 @@ use crate::catalog::{self, Kind, MetricDef};
 /// A problem on a page; see [`LlmMetrics::check_page`]. Its text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum PageFault {
+pub enum InvalidPage {
     /// The exporter made a summary of a histogram of the catalogue.
     #[error(
         "`{metric}` is a summary, which rules and dashboards cannot use and which cannot be added up over instances: set our buckets on the exporter's builder, with \
@@ -32,7 +32,7 @@ impl LlmMetrics {
     /// feature `tracing`, the first problem of each kind is logged once, at `WARN`. Pages of our own exporter need no such check.
     ///
     /// ```
-    /// use llm_metrics::{FinishReason, LlmMetrics, Operation, PageFault};
+    /// use llm_metrics::{FinishReason, LlmMetrics, Operation, InvalidPage};
     /// use metrics_exporter_prometheus::PrometheusBuilder;
     ///
     /// let recorder = PrometheusBuilder::new().build_recorder(); // without our buckets
@@ -40,18 +40,18 @@ impl LlmMetrics {
     /// let metrics = LlmMetrics::builder().recorder(recorder).build()?;
     /// metrics.start(Operation::Chat, "Qwen3-4B").finish(FinishReason::Stop);
     /// let faults = metrics.check_page(&page.render());
-    /// assert_eq!(faults, [PageFault::Summary { metric: "llm_request_duration_seconds" }]);
+    /// assert_eq!(faults, [InvalidPage::Summary { metric: "llm_request_duration_seconds" }]);
     /// # Ok::<(), llm_metrics::BuildError>(())
     /// ```
     #[must_use]
-    pub fn check_page(&self, page: &str) -> Vec<PageFault> {
+    pub fn check_page(&self, page: &str) -> Vec<InvalidPage> {
         let naming = &self.0.registrar.naming;
         let histograms = catalog::all().filter(|row| row.kind == Kind::Histogram);
         let faults: Vec<_> = histograms.filter_map(|row| fault(row, &naming.name(row), page)).collect();
         for fault in &faults {
             self.0.hint(match fault {
-                PageFault::Summary { metric } => Hint::Summary { metric },
-                PageFault::OtherBuckets { metric } => Hint::OtherBuckets { metric },
+                InvalidPage::Summary { metric } => Hint::Summary { metric },
+                InvalidPage::OtherBuckets { metric } => Hint::OtherBuckets { metric },
             });
         }
         faults
@@ -66,15 +66,15 @@ impl LlmMetrics {
     }
 }
 
-fn fault(row: &MetricDef, name: &str, page: &str) -> Option<PageFault> {
+fn fault(row: &MetricDef, name: &str, page: &str) -> Option<InvalidPage> {
     let kind = page.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '))?;
     if kind == "summary" {
-        return Some(PageFault::Summary { metric: row.name });
+        return Some(InvalidPage::Summary { metric: row.name });
     }
     let buckets = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("_bucket{"));
     let bounds = buckets.filter_map(|labels| labels.split_once("le=\"")?.1.split_once('"')?.0.parse().ok());
     let bounds: Vec<f64> = bounds.filter(|bound: &f64| bound.is_finite()).collect();
     let other = bounds.iter().any(|bound| !row.buckets.contains(bound))
         || row.buckets.iter().any(|bound| !bounds.contains(bound));
-    other.then_some(PageFault::OtherBuckets { metric: row.name })
+    other.then_some(InvalidPage::OtherBuckets { metric: row.name })
 }
