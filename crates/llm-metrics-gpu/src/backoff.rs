@@ -12,6 +12,11 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// For calls to a driver: the pause doubles from one second to one minute.
+    pub(crate) const fn of_drivers() -> Self {
+        Self::new(Duration::from_secs(1), Duration::from_secs(60))
+    }
+
     pub(crate) const fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, next: first, due: None }
     }

@@ -77,6 +77,7 @@ impl GpuCollector {
     }
 
     /// Stops it and waits for at most `budget`. Returns whether its thread has ended.
+    #[must_use = "if it is `false`, a call to the driver still hangs"]
     pub fn stop(mut self, budget: Duration) -> bool {
         self.stop_within(budget)
     }

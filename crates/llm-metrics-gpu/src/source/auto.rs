@@ -8,9 +8,6 @@ use super::{
 };
 use crate::backoff::Backoff;
 
-/// The first and the longest pause between searches for the other driver.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
 /// NVIDIA's driver if it has a GPU, otherwise AMD's: the default source.
 ///
 /// NVIDIA's is tried again at the beginning of each session, and from time to time while AMD's is in use, so that it may appear later; likewise AMD's
@@ -72,7 +69,7 @@ struct SecondChoice<'a> {
 
 impl<'a> SecondChoice<'a> {
     fn new(session: &'a mut dyn GpuSession, better: &'a dyn Fn() -> bool) -> Self {
-        let mut look = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut look = Backoff::of_drivers();
         look.postpone(Instant::now());
         Self { session, better, look }
     }

@@ -9,7 +9,8 @@ use llm_metrics::catalog::MetricDef;
 
 use super::ErrorKind;
 
-/// One series of a device: a row of the catalogue, and its labels other than those of the device.
+/// One series of a device: a row of the catalogue, and its labels other than those of the device. A [`GpuSession`](super::GpuSession) names with it
+/// what it reports.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Series {
@@ -42,7 +43,7 @@ impl Hash for Series {
     }
 }
 
-/// A part of a device's values; each part has its own period.
+/// A part of a device's values; each part has its own period. The collector passes it to [`GpuSession::read`](super::GpuSession::read).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
@@ -72,7 +73,7 @@ impl Sample {
     }
 }
 
-/// The content of the driver's ring of samples.
+/// The content of the driver's ring of samples, for [`Readings::utilization`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Ring {

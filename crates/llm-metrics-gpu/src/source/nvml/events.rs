@@ -17,8 +17,6 @@ use crate::{
     source::{ErrorKind, GpuEvent},
 };
 
-/// The first and the longest pause before a failed wait is set up again.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The shortest interval of recreating the set because one of its devices is lost.
 const RENEWALS_APART: Duration = Duration::from_secs(1);
 
@@ -44,7 +42,7 @@ impl<'nvml> Events<'nvml> {
             set: None,
             indices: BTreeMap::new(),
             telling: BTreeSet::new(),
-            again: Backoff::new(PAUSES.0, PAUSES.1),
+            again: Backoff::of_drivers(),
             renewed_at: None,
             warned: false,
         }

@@ -108,3 +108,21 @@ impl Field {
 pub(super) fn scaled(value: f64, scale: f64) -> f64 {
     if scale < 1.0 { value / (1.0 / scale).round() } else { value * scale }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_search_of_the_documentation_finds_each_field_by_its_name() {
+        let rows = include_str!("fields.rs").split("#[cfg(test)]").next().unwrap();
+        let names: Vec<_> = rows
+            .split("fi::NVML_")
+            .skip(1)
+            .map(|rest| rest.split(',').next().unwrap())
+            .map(|name| format!("NVML_{name}"))
+            .collect();
+        assert!(names.len() > 10, "{names:?}");
+        for name in names {
+            assert!(include_str!("mod.rs").contains(&format!("#[doc(alias = \"{name}\")]")), "{name}");
+        }
+    }
+}
