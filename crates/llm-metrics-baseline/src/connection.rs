@@ -89,7 +89,8 @@ pub(crate) struct Connector {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// Why no connection was established.
+/// Why no connection was established. The error of the system is part of the message and not a source, because findings show only the last error of
+/// a chain ([`cause`]).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("{0}")]

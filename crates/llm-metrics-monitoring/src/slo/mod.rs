@@ -147,7 +147,10 @@ impl Bounds {
     }
 }
 
-/// Why a `slo.yaml` is invalid, with the line and the field.
+/// Why a `slo.yaml` is invalid: all problems, each with its field and, where the YAML parser knows it, its line.
+///
+/// It has no [`source`](std::error::Error::source). The message contains everything that the error of the YAML parser says, and whoever prints a chain
+/// of errors would print it twice. A message of several problems has no single source either.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]

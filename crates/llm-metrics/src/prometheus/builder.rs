@@ -116,8 +116,8 @@ impl ExporterBuilder {
         self
     }
 
-    /// Changes the settings of the underlying `PrometheusBuilder`, which exports everything that is not in a catalogue: for example to set buckets
-    /// for your own metrics.
+    /// Changes the settings of the underlying `PrometheusBuilder`, which exports everything that is not in a catalogue. For services with other
+    /// metrics in the same process: for example to set the buckets of these metrics.
     ///
     /// Only the recorder of that exporter is used. Building fails if a setting would be lost, and the error names the alternative: listeners, push
     /// gateways, an upkeep interval, global labels, and buckets for metrics of the catalogues by their full names.

@@ -71,6 +71,7 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Response<Full<Byte
 impl<B> Service<Request<B>> for MetricsService {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
+    /// Boxed, because it is an `async` function's future, whose type has no name.
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
