@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use super::framing::{DocumentDecoder, Extent, LineSink, NdJsonDecoder, SseDecoder};
-use super::{Finality, Framing, Reader, RequestScan, Route, Sink, TextKind, Timings};
-use crate::vocabulary::{Endpoint, ErrorType, FinishReason, InspectionFailure, Usage};
+use super::recorder::{self, NullSink, Recorder};
+use super::{Framing, Reader, RequestScan, Route, TextKind};
+use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Usage};
 
 /// The bytes of an event's name that are kept.
 pub const LONGEST_EVENT_NAME: usize = super::framing::LONGEST_NAME;
@@ -32,6 +33,33 @@ pub enum SinkCall {
     Implausible,
 }
 
+impl SinkCall {
+    /// The part of a call that the fuzz targets compare with their own reading of the answer.
+    fn of(call: recorder::SinkCall) -> Option<Self> {
+        use recorder::SinkCall as Call;
+
+        Some(match call {
+            Call::Text(choice, kind, text) => Self::Text(choice, kind.into(), text),
+            Call::Choice(index) => Self::Choice(index),
+            Call::Finish(choice, reason) => Self::Finish(choice, reason),
+            Call::UsageSoFar(usage) | Call::Usage(usage) => Self::Usage(usage),
+            Call::Model(name) => Self::Model(name),
+            Call::Error | Call::ErrorOf(_) => Self::Error,
+            Call::PlainText => Self::PlainText,
+            Call::Done => Self::Done,
+            Call::NoGeneration => Self::NoGeneration,
+            Call::InBackground | Call::Load(_) => return None,
+            Call::Timings(prefill, decode) => Self::Timings(prefill, decode),
+            Call::TimedUsage(usage) => Self::TimedUsage(usage),
+            Call::EventEnd => Self::EventEnd,
+            Call::Failure(InspectionFailure::Malformed) => Self::Malformed,
+            Call::Failure(InspectionFailure::TooLarge) => Self::TooLarge,
+            Call::Failure(InspectionFailure::Implausible) => Self::Implausible,
+            Call::Failure(InspectionFailure::NoChoices) => unreachable!("readers do not emit it"),
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Answer,
@@ -39,6 +67,18 @@ pub enum Kind {
     Refusal,
     ToolCall,
     Media,
+}
+
+impl From<TextKind> for Kind {
+    fn from(kind: TextKind) -> Self {
+        match kind {
+            TextKind::Answer => Self::Answer,
+            TextKind::Reasoning => Self::Reasoning,
+            TextKind::Refusal => Self::Refusal,
+            TextKind::ToolName(_) | TextKind::ToolArguments(_) | TextKind::ToolInput => Self::ToolCall,
+            TextKind::Media => Self::Media,
+        }
+    }
 }
 
 /// The input.
@@ -68,11 +108,11 @@ pub fn read<'a>(answer: Answer, templates: bool, pieces: impl IntoIterator<Item 
     if !templates {
         reader.without_templates();
     }
-    let mut recorder = Recorder(Vec::new());
+    let mut recorder = Recorder::default();
     pieces.into_iter().for_each(|piece| reader.read(piece, &mut recorder));
     reader.end(&mut recorder);
     let trusted = reader.stream().is_some_and(|stream| stream.template().probe.trusted);
-    Reading { calls: recorder.0, trusted }
+    Reading { calls: recorder.0.into_iter().filter_map(SinkCall::of).collect(), trusted }
 }
 
 /// Reads an answer without recording the calls.
@@ -93,74 +133,6 @@ fn reader(answer: Answer) -> Reader {
         Answer::Document(endpoint) => (endpoint, Framing::Document),
     };
     Route::of(endpoint).expect("a known endpoint").reader(Some(framing), false, None)
-}
-
-struct NullSink;
-
-impl Sink for NullSink {}
-
-struct Recorder(Vec<SinkCall>);
-
-impl Sink for Recorder {
-    fn text(&mut self, choice: u32, kind: TextKind, fragment: &[u8]) {
-        assert!(!fragment.is_empty(), "an empty text was emitted");
-        let kind = match kind {
-            TextKind::Answer => Kind::Answer,
-            TextKind::Reasoning => Kind::Reasoning,
-            TextKind::Refusal => Kind::Refusal,
-            TextKind::ToolName(_) | TextKind::ToolArguments(_) | TextKind::ToolInput => Kind::ToolCall,
-            TextKind::Media => Kind::Media,
-        };
-        match self.0.last_mut() {
-            Some(SinkCall::Text(last, last_kind, text)) if *last == choice && *last_kind == kind => {
-                text.extend_from_slice(fragment);
-            }
-            _ => self.0.push(SinkCall::Text(choice, kind, fragment.to_vec())),
-        }
-    }
-    fn choice(&mut self, index: u32) {
-        self.0.push(SinkCall::Choice(index));
-    }
-    fn finish_reason(&mut self, choice: u32, reason: FinishReason) {
-        self.0.push(SinkCall::Finish(choice, reason));
-    }
-    fn usage(&mut self, usage: Usage, _finality: Finality) {
-        self.0.push(SinkCall::Usage(usage));
-    }
-    fn model(&mut self, name: &str) {
-        self.0.push(SinkCall::Model(name.to_owned()));
-    }
-    fn error(&mut self, _kind: Option<ErrorType>) {
-        self.0.push(SinkCall::Error);
-    }
-    fn plain_text(&mut self) {
-        self.0.push(SinkCall::PlainText);
-    }
-    fn no_generation(&mut self) {
-        self.0.push(SinkCall::NoGeneration);
-    }
-    fn done(&mut self) {
-        self.0.push(SinkCall::Done);
-    }
-    fn timings(&mut self, timings: Timings) {
-        if timings.prefill.is_some() || timings.decode.is_some() {
-            self.0.push(SinkCall::Timings(timings.prefill, timings.decode));
-        }
-        if timings.usage != Usage::new() {
-            self.0.push(SinkCall::TimedUsage(timings.usage));
-        }
-    }
-    fn event_end(&mut self) {
-        self.0.push(SinkCall::EventEnd);
-    }
-    fn failure(&mut self, kind: InspectionFailure) {
-        self.0.push(match kind {
-            InspectionFailure::Malformed => SinkCall::Malformed,
-            InspectionFailure::TooLarge => SinkCall::TooLarge,
-            InspectionFailure::Implausible => SinkCall::Implausible,
-            InspectionFailure::NoChoices => unreachable!("readers do not emit it"),
-        });
-    }
 }
 
 /// The calls of the framing.

@@ -23,6 +23,8 @@ mod learner;
 mod pattern;
 mod protocol;
 mod reader;
+#[cfg(any(test, fuzzing))]
+mod recorder;
 mod request;
 mod route;
 mod scanner;

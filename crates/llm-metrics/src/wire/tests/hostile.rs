@@ -5,16 +5,12 @@ use proptest::prelude::*;
 
 use super::generated::{cut, pieces, stream};
 use super::support::{
-    Recorder, SinkCall, chat_document, chat_stream, completion_stream, sink_calls, text, without_templates,
+    NullSink, Recorder, SinkCall, chat_document, chat_stream, completion_stream, sink_calls, text, without_templates,
 };
 use crate::vocabulary::{Endpoint, FinishReason, InspectionFailure, Usage};
 use crate::wire::TextKind::{Answer, ToolArguments, ToolName};
 use crate::wire::json::Shape;
-use crate::wire::{ROUTES, Reader, RequestScan, Route, Sink};
-
-struct NullSink;
-
-impl Sink for NullSink {}
+use crate::wire::{ROUTES, Reader, RequestFacts, RequestScan, Route};
 
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let bytes = vec(prop::sample::select(b"{}[]\",:\\u\n\r dataevnt0123.-truefalsn\xF0\x9F\x98\x80".to_vec()), 0..200);
@@ -46,6 +42,13 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..200), bytes, words]
 }
 
+/// The facts of a request in these pieces, and why it could not be read.
+fn scanned<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (RequestFacts, Option<InspectionFailure>) {
+    let mut scan = Route::of(Endpoint::Completions).unwrap().request_scan(false);
+    pieces.into_iter().for_each(|piece| scan.read(piece));
+    (*scan.facts(), scan.failure(true))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
@@ -54,8 +57,7 @@ proptest! {
         for reader in [chat_stream, chat_document, completion_stream] {
             prop_assert_eq!(sink_calls(reader(), cut(&soup, &lengths)), sink_calls(reader(), [&soup[..]]));
         }
-        let mut scan = Route::of(Endpoint::Completions).unwrap().request_scan(false);
-        scan.read(&soup);
+        prop_assert_eq!(scanned(cut(&soup, &lengths)), scanned([&soup[..]]));
     }
 
     #[test]
@@ -159,7 +161,7 @@ fn half_a_character_is_replaced() {
 }
 
 #[test]
-fn state_is_small_and_of_one_size() {
+fn a_reader_takes_at_most_640_bytes_and_a_request_scan_416() {
     assert!(size_of::<Reader>() <= 640, "{}", size_of::<Reader>());
     assert!(size_of::<RequestScan>() <= 416, "{}", size_of::<RequestScan>());
 }
