@@ -67,7 +67,9 @@ fn scaled_objects(recording: &Recording, slo: &Slo, names: &Names) -> Result<Str
         let deployment = deployments.entry(scaling.deployment.clone()).or_insert_with(|| (scaling, Vec::new()));
         deployment.1.push(job);
     }
-    let documents = deployments.values().map(|(scaling, jobs)| scaled_object(recording, scaling, jobs, names));
+    let prometheus = &slo.service.prometheus;
+    let documents =
+        deployments.values().map(|(scaling, jobs)| scaled_object(recording, scaling, jobs, prometheus, names));
     Ok(HEADER.to_owned() + ABOUT + &documents.collect::<Result<Vec<_>, _>>()?.join("---\n"))
 }
 
@@ -80,6 +82,7 @@ fn scaled_object(
     recording: &Recording,
     scaling: &Scaling,
     jobs: &[&str],
+    prometheus: &str,
     names: &Names,
 ) -> Result<String, GenerateError> {
     let hint = recording.desired_replicas.gauge();
@@ -117,7 +120,7 @@ spec:
     - type: prometheus
       metricType: AverageValue
       metadata:
-        serverAddress: http://prometheus-operated.monitoring.svc:9090
+        serverAddress: {prometheus}
         query: |-
           {query}
         # One replica per recommended replica.

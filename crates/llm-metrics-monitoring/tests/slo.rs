@@ -1,6 +1,6 @@
 //! `slo.yaml`: what is wrong with it is said with the line and the field.
 
-use llm_metrics_monitoring::slo::Slo;
+use llm_metrics_monitoring::{generate, promql::Names, slo::Slo};
 
 fn refused(text: &str) -> String {
     Slo::parse(text).unwrap_err().to_string()
@@ -75,6 +75,56 @@ fn what_is_there_twice_is_refused() {
     let message = refused("alerts: {}\n---\ngpu: {}\n");
     for of_the_library in ["Options", "from_multiple", "Policy"] {
         assert!(!message.contains(of_the_library), "{message}");
+    }
+}
+
+#[test]
+fn keda_reads_from_the_address_of_prometheus_in_the_settings() {
+    let scaled_objects = |text: &str| {
+        let files = generate::files(&Slo::parse(text).unwrap(), &Names::new()).unwrap();
+        let file = files.into_iter().find(|file| file.path.ends_with("kubernetes/scaledobject.yml"));
+        file.expect("a ScaledObject").text
+    };
+    let address = |text: &str| {
+        let file = scaled_objects(text);
+        let lines = file.lines().filter_map(|line| line.trim().strip_prefix("serverAddress: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(address(""), ["http://prometheus-operated.monitoring.svc:9090"]);
+    for url in
+        ["http://thanos-query:9090", "https://p.example.org/prometheus/a", "http://10.0.0.1", "http://[fd00::1]:9"]
+    {
+        assert_eq!(address(&format!("service: {{prometheus: \"{url}\"}}\n")), [url]);
+    }
+    let two = "service: {jobs: [a, b], prometheus: 'http://p:1'}\noverrides: [{jobs: [b], scaling: {deployment: b}}]\n";
+    assert_eq!(address(two), ["http://p:1", "http://p:1"], "one for each Deployment");
+}
+
+#[test]
+fn an_address_of_prometheus_that_is_not_a_url_is_rejected() {
+    for url in [
+        "",
+        "prometheus:9090",
+        "ftp://p",
+        "http://",
+        "http://:9090",
+        "http://p:",
+        "http://p:0",
+        "http://p:65536",
+        "http://p:9090/",
+        "http://p//",
+        "http://a b",
+        "http://a #b",
+        "http://p/a: b",
+        "http://p/\\nb",
+        "http://user:password@p",
+        "http://[p]",
+        "http://[::1",
+        "http://{{p}}",
+    ] {
+        let message = refused(&format!("service:\n  name: a\n  prometheus: \"{url}\"\n"));
+        assert!(message.contains("line 3") && message.contains("service.prometheus"), "{url:?}: {message}");
+        assert!(message.contains("is not a valid URL of a server: use http:// or https://"), "{url:?}: {message}");
     }
 }
 

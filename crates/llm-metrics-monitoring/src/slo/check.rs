@@ -256,6 +256,34 @@ pub(super) fn runbooks(value: &str, _: &Bounds) -> Checked {
     Err(Error::new("use a URL or a folder, without a trailing slash"))
 }
 
+/// The URL of a server that a program in the cluster calls. A URL with a password is rejected, because the manifest is not a secret.
+pub(super) fn server_url(value: &str, _: &Bounds) -> Checked {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| value.strip_prefix(scheme)).unwrap_or_default();
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, Some(path)),
+        None => (rest, None),
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, "80"),
+    };
+    let is_name = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let is_host = !host.is_empty()
+        && match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => is_name(host),
+        };
+    let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/%+=@".contains(&byte);
+    let is_path = |path: &str| !path.is_empty() && !path.ends_with('/') && path.bytes().all(in_path);
+    if is_host && port.parse::<u16>().is_ok_and(|port| port > 0) && path.is_none_or(is_path) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{value:?} is not a valid URL of a server: use http:// or https://, a host, and if needed a port and a path, \
+         such as http://prometheus.monitoring.svc:9090, without a trailing slash"
+    )))
+}
+
 /// A label name for targets.
 pub(super) fn label(value: &str, _: &Bounds) -> Checked {
     let begins =

@@ -97,11 +97,13 @@ pub struct Service {
     pub runbooks: String,
     /// The URL of Alertmanager, for links that silence an alert.
     pub alertmanager: String,
+    /// The URL of Prometheus in the cluster, from which KEDA reads the recommended number of replicas.
+    pub prometheus: String,
 }
 
 impl Section for Service {
     fn check(&self, findings: &mut Findings<'_>) {
-        let Self { name, jobs, by, runbooks, alertmanager } = self;
+        let Self { name, jobs, by, runbooks, alertmanager, prometheus } = self;
         findings.field("name", check::service_name(name, findings.bounds));
         findings.field("jobs", check::not_empty(jobs, findings.bounds));
         findings.field("jobs", distinct(jobs, findings.bounds));
@@ -110,6 +112,7 @@ impl Section for Service {
         findings.items("by", by, label);
         findings.field("runbooks", check::runbooks(runbooks, findings.bounds));
         findings.field("alertmanager", check::runbooks(alertmanager, findings.bounds));
+        findings.field("prometheus", check::server_url(prometheus, findings.bounds));
     }
 }
 
@@ -133,6 +136,7 @@ impl Default for Service {
             by: Vec::new(),
             runbooks: "docs/runbooks".to_owned(),
             alertmanager: "http://127.0.0.1:9093".to_owned(),
+            prometheus: "http://prometheus-operated.monitoring.svc:9090".to_owned(),
         }
     }
 }
