@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trace_layer_writes_where_somebody_listens() {
+    fn the_trace_layer_writes_if_there_is_a_subscriber() {
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(|| Counting);
         let question = Script::whole(&sample::question(false), usize::MAX);
         let mut service = trace(Handler::unary(&Script::whole(&sample::document(), usize::MAX)));

@@ -40,7 +40,7 @@ async fn chat(Json(question): Json<Value>) -> Response {
 }
 
 #[tokio::test]
-async fn streams_that_fail_are_200_for_the_one_and_what_they_were_for_the_other() {
+async fn failed_streams_are_200_for_one_crate_and_errors_for_the_other() {
     let duration = Matcher::Full("axum_http_requests_duration_seconds".to_owned());
     let exporter = Exporter::builder()
         .configure(|builder| {

@@ -60,7 +60,7 @@ async fn locust_times_streams_and_counts_what_the_server_counts() {
 }
 
 #[tokio::test]
-async fn locust_says_what_failed() {
+async fn locust_reports_failures() {
     // Nobody listens here.
     let settings = [("MODEL", "m"), ("STEPS", "1x2")];
     let running = tokio::task::spawn_blocking(move || locust("http://127.0.0.1:9", &settings));
@@ -92,7 +92,7 @@ fn the_script_of_k6_can_be_read() {
 }
 
 #[test]
-fn prompts_have_what_the_scripts_read() {
+fn prompts_have_the_fields_that_the_scripts_read() {
     let text = fs::read_to_string(scripts().join("prompts.json")).expect("prompts");
     let prompts: Vec<Value> = serde_json::from_str(&text).expect("JSON");
     assert!(prompts.iter().all(|prompt| prompt["prompt"].is_string()));

@@ -508,7 +508,7 @@ fn ten_million_samples_take_no_memory_and_none_is_lost() {
 }
 
 #[test]
-fn samples_of_a_histogram_of_ones_own_are_taken_out_without_a_scrape() {
+fn samples_of_custom_histograms_are_drained_without_a_scrape() {
     const AT_ONCE: isize = 100_000;
     let _alone = alone();
     let mine = metrics_exporter_prometheus::Matcher::Full("mine_seconds".to_owned());

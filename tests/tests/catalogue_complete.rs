@@ -8,7 +8,7 @@ use llm_metrics_tests::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_described_is_emitted_with_the_declared_type_help_and_labels_and_nothing_else() {
+async fn exactly_the_described_metrics_are_emitted_with_their_type_help_and_labels() {
     let watched = Watched::with(everything_can_happen, |exporter| exporter).await;
     let _running = everything(&watched).await;
     // One that is in flight while the page is read.
@@ -63,7 +63,7 @@ async fn every_value_of_a_closed_label_is_one_that_the_catalogue_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn engine_gauges_follow_what_is_pushed_and_an_unloaded_model_is_zero() {
+async fn engine_gauges_have_the_last_reported_values_and_an_unloaded_model_is_zero() {
     let watched = Watched::with(everything_can_happen, |exporter| exporter).await;
     let running = everything(&watched).await;
     let page = watched.scrape().await;
@@ -109,7 +109,7 @@ async fn sixty_four_models_in_typical_use_stay_below_25_000_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_has_as_many_series_as_the_documentation_says() {
+async fn a_model_has_as_many_series_as_documented() {
     let lines = |text: &str| text.lines().filter(|line| line.contains(&format!("model=\"{MODEL}\""))).count();
     let watched = Watched::start().await;
     let busy = Busy::start(&watched).await;

@@ -28,7 +28,7 @@ fn each_service_has_a_health_check_with_limits() {
 
 /// A check that came with the image asks the port that the image has by default.
 #[test]
-fn a_health_check_asks_where_its_service_was_told_to_listen() {
+fn a_health_check_uses_the_address_of_its_service() {
     let mut told = 0;
     for (name, service) in services() {
         let listens = words(&service["command"]).iter().find_map(|word| {

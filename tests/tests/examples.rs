@@ -157,7 +157,7 @@ fn the_engine_without_http_is_measured_by_hand() {
 }
 
 #[test]
-fn an_exporter_of_ones_own_has_all_buckets() {
+fn a_custom_exporter_has_all_buckets() {
     let page = Page::parse(printed("own-exporter"));
     assert_eq!(page.value("qwen_requests_total", &[("outcome", "success")]), 1.0);
     assert!(page.value("qwen_recent_request_duration_seconds", &[("stat", "max")]) > 0.0);

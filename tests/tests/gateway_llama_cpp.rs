@@ -172,7 +172,7 @@ fn ask(text: &str, stream: bool) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_of_llama_server_sees_is_what_is_counted() {
+async fn the_counts_match_what_a_client_of_llama_server_sees() {
     let Some(llama) = LlamaServer::start().await else { return };
     let gate = Gate::before(llama.addr).await;
     let mut client = Client::connect(gate.addr).await;

@@ -50,7 +50,7 @@ fn the_operator_and_keda_accept_every_manifest_of_their_kinds() {
 }
 
 #[test]
-fn what_runs_has_no_more_rights_than_it_needs_and_goes_one_at_a_time() {
+fn pods_have_no_more_rights_than_they_need_and_stop_one_at_a_time() {
     let all = manifests(|_| true);
     let of = |kind: &str| all.iter().filter(|manifest| manifest.value["kind"] == kind).collect::<Vec<_>>();
     let deployments = of("Deployment");

@@ -69,7 +69,7 @@ fn check_config(promtool: &Tool, config: &str) -> bool {
 }
 
 #[test]
-fn what_the_services_of_the_compose_file_point_to_is_there_and_nothing_listens_outside() {
+fn the_services_of_the_compose_file_refer_to_existing_files_and_listen_only_on_loopback() {
     let compose = parse(&text("compose.yml"));
     let services = compose["services"].as_object().expect("services");
     let mut mounts = BTreeMap::new();
@@ -261,7 +261,7 @@ fn the_operator_gets_the_rules_that_prometheus_gets() {
 }
 
 #[test]
-fn keda_scales_the_server_by_what_a_rule_records() {
+fn keda_scales_the_server_by_a_recorded_series() {
     let scaled = parse(&text("kubernetes/scaledobject.yml"));
     assert_eq!((&scaled["apiVersion"], &scaled["kind"]), (&json!("keda.sh/v1alpha1"), &json!("ScaledObject")));
     let (spec, server) = (&scaled["spec"], Server::read());

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 const LIMIT: Duration = Duration::from_secs(280);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_measured_is_recorded_shown_stored_and_told() {
+async fn measurements_are_recorded_shown_stored_and_alerted_on() {
     let Some(tools) = Tools::find() else { return };
     // Both may have to be built first, which takes as long as it takes.
     let _ = (binary(), made_up_driver());

@@ -78,7 +78,7 @@ async fn assert_found_of(request: String, answer: Vec<String>, outputs: f64, exp
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_healthy_answers_nothing_is_told() {
+async fn healthy_answers_cause_no_finding() {
     for answer in [
         said("Lima is the capital of Peru.", "stop"),
         said("<think>\nHm, let me see.\n</think>\n\nLima.", "stop"),
@@ -90,7 +90,7 @@ async fn of_healthy_answers_nothing_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_form_of_an_output_is_judged_where_the_request_asked_for_one() {
+async fn the_format_of_an_output_is_checked_if_the_request_asked_for_one() {
     for (text, reason, expected) in [
         ("{\"city\": \"Lima\", \"people\": [1, 2.5e3]}", "stop", vec!["structured_outputs/valid"]),
         ("Sure! {\"city\": \"Lima\"}", "stop", vec!["structured_outputs/invalid_json"]),
@@ -181,7 +181,7 @@ async fn each_choice_is_held_against_the_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn escapes_and_cuts_of_the_wire_are_no_part_of_the_text() {
+async fn escapes_and_cuts_on_the_wire_do_not_change_the_text() {
     let watched = Watched::start().await;
     let document = json!({"a": "say \"hi\"\n", "b": ["é", "🎉", "\u{1}"], "c": {"d": null}}).to_string();
     // Two characters an event, and each frame seven bytes.
@@ -194,7 +194,7 @@ async fn escapes_and_cuts_of_the_wire_are_no_part_of_the_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_in_one_piece_is_judged_too() {
+async fn an_answer_in_one_piece_is_checked_too() {
     let watched = Watched::start().await;
     let request = json_asked().replace("\"stream\":true", "\"stream\":false");
     watched.exchange(CHAT, request, || Script::json(completion("{\"a\": [1, 2]", 9, 2))).await;
@@ -202,7 +202,7 @@ async fn an_answer_in_one_piece_is_judged_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cut_an_output_is_told() {
+async fn the_cause_of_a_truncation_is_reported() {
     let limited = asking(json!({"max_tokens": 20}));
     assert_found(limited, said("Lima is", "length"), &["output_truncated/max_tokens"]).await;
     let roomy = asking(json!({"max_tokens": 21}));
@@ -223,7 +223,7 @@ async fn what_cut_an_output_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_has_cut_the_output_and_says_nothing_about_its_form() {
+async fn a_client_that_disconnects_truncates_the_output_and_its_format_is_unchecked() {
     let watched = Watched::start().await;
     let server = watched.answer(|_, _| Script::stream([Step::from(token("{\"city\"")), Step::Hold(Gate::new())])).await;
     let mut client = Client::connect(server.addr).await;
@@ -249,7 +249,7 @@ async fn an_answer_without_an_answer_is_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_is_told_while_it_goes_on() {
+async fn a_loop_is_reported_while_it_goes_on() {
     let watched = Watched::start().await;
     let (gate, again) = (Gate::new(), token("I should check the file again. ").repeat(60));
     let (steps, hold) = ([Step::from(role()), Step::from(again)], gate.clone());
@@ -288,7 +288,7 @@ fn tools_asked() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_of_a_tool_is_judged_once_however_many_pieces_it_comes_in() {
+async fn each_tool_call_is_checked_once_however_many_pieces_it_has() {
     let end = [finish("tool_calls"), DONE.to_owned()];
     let begins = |index: u32, name: &str| {
         calls(
@@ -343,7 +343,7 @@ async fn found_at(path: &str, request: Value, content_type: &'static str, answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_are_judged_in_every_protocol() {
+async fn tool_calls_are_checked_in_every_protocol() {
     let tools = json!([{"type": "function", "name": "f", "input_schema": {}}, {"type": "function", "name": "g"}]);
     let responses = concat!(
         "event: response.function_call_arguments.delta\n",
@@ -431,7 +431,7 @@ async fn a_prompt_that_was_cut_by_the_engines_word_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_should_not_stand_in_an_answer_is_told_once() {
+async fn anomalies_of_an_answer_are_reported_once() {
     let leak = "Done.<|im_end|> \n<|im_start|>user\nAnd \u{FFFD} now?";
     assert_found(
         ask(MODEL),
@@ -448,7 +448,7 @@ async fn what_should_not_stand_in_an_answer_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_choice_is_judged_by_itself() {
+async fn each_choice_is_checked_separately() {
     let watched = Watched::start().await;
     let of = |index: u32, text: &str, reason: &str| {
         let text = serde_json::to_string(text).unwrap();
@@ -473,7 +473,7 @@ async fn each_choice_is_judged_by_itself() {
 
 /// Which choice a text was of is known only after it was read.
 #[tokio::test(flavor = "multi_thread")]
-async fn choices_that_say_their_index_after_their_text_are_not_judged_but_the_only_one_is() {
+async fn choices_with_the_index_after_the_text_are_unchecked_unless_there_is_only_one() {
     for (choices, expected) in [(2, vec![]), (1, vec!["structured_outputs/invalid_json"])] {
         let late = |text: &str, reason: &str| -> String {
             let of = |index| {
@@ -489,7 +489,7 @@ async fn choices_that_say_their_index_after_their_text_are_not_judged_but_the_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_failed_before_an_answer_are_not_judged() {
+async fn requests_that_failed_before_an_answer_are_not_checked() {
     let watched = Watched::start().await;
     let failed = || {
         let mut response: Response<Script> = Script::json("{\"error\":{\"message\":\"no\"}}");
@@ -549,7 +549,7 @@ async fn a_check_that_is_off_finds_nothing_and_has_no_series() {
 struct Told(Option<String>, String, Operation, &'static str, &'static str);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedder_is_told_of_each_finding_and_of_nothing_else() {
+async fn the_callback_gets_each_finding_and_nothing_else() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let list = Arc::clone(&told);
     let watched = Watched::with(

@@ -36,7 +36,7 @@ impl Saw {
 }
 
 #[tokio::test]
-async fn what_the_official_clients_saw_is_what_is_counted() {
+async fn the_counts_match_what_the_official_clients_saw() {
     let Some(python) = python_with(&["openai", "anthropic", "ollama"]) else { return };
     let server = QwenServer::start(&["--no-gpu"]).await;
     let saw = talk(&python, server.api).await;
@@ -44,7 +44,7 @@ async fn what_the_official_clients_saw_is_what_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_they_saw_through_the_gateway_is_what_the_gateway_counts() {
+async fn the_gateways_counts_match_what_the_clients_saw() {
     let Some(python) = python_with(&["openai", "anthropic", "ollama"]) else { return };
     let server = QwenServer::start(&["--no-gpu"]).await;
     // Of what kind it is, and which models it has, the gateway finds out.

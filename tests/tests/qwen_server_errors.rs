@@ -139,7 +139,7 @@ async fn a_prompt_that_does_not_fit_is_a_400_and_a_body_that_does_not_a_413() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_to_the_model_is_not_counted() {
+async fn requests_that_are_not_model_calls_are_not_counted() {
     let server = QwenServer::start(&[]).await;
     for (method, path, status) in [
         ("GET", CHAT, 405),
@@ -161,7 +161,7 @@ async fn what_is_no_request_to_the_model_is_not_counted() {
 }
 
 #[tokio::test]
-async fn a_full_server_refuses_at_once_and_says_when_to_come_back() {
+async fn a_full_server_rejects_at_once_with_retry_after() {
     let server = QwenServer::start(&["--max-seqs", "1", "--max-queue", "0"]).await;
     let request =
         json!({"model": TINY, "stream": true, "ignore_eos": true, "messages": [{"role": "user", "content": "hi"}]});

@@ -123,7 +123,7 @@ async fn the_tokens_of_a_client_that_left_before_the_head_are_discarded() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_waits_for_during_its_prefill_is_cancelled() {
+async fn a_stream_whose_client_leaves_during_the_prefill_is_cancelled() {
     let server = std::sync::Arc::new(QwenServer::start(&[]).await);
     let asking = std::sync::Arc::clone(&server);
     let prompt = "word ".repeat(250);
@@ -139,7 +139,7 @@ async fn a_stream_that_nobody_waits_for_during_its_prefill_is_cancelled() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_holds_up_nobody() {
+async fn a_client_that_does_not_read_blocks_no_other() {
     let server = QwenServer::start(&[]).await;
     let mut request = long();
     request["n"] = json!(2);

@@ -31,7 +31,7 @@ async fn closed(addr: std::net::SocketAddr) {
 }
 
 #[tokio::test]
-async fn it_says_where_it_listens_what_it_serves_and_that_it_is_ready() {
+async fn it_prints_its_address_and_its_models_and_that_it_is_ready() {
     let server = QwenServer::start(&[]).await;
     let lines = format!("listening on http://{0}\nmetrics on http://{0}/metrics\n", server.api);
     assert_eq!(server.output(), lines, "standard output is for programs to read");
@@ -48,7 +48,7 @@ async fn it_says_where_it_listens_what_it_serves_and_that_it_is_ready() {
 }
 
 #[tokio::test]
-async fn what_the_engine_is_stands_on_the_page_and_what_it_does_not_tell_does_not() {
+async fn facts_about_the_engine_are_on_the_page_and_unknown_ones_are_absent() {
     let server = QwenServer::start(&[]).await;
     assert_serves(&server).await;
     let page = server.settled().await;
@@ -94,7 +94,7 @@ async fn it_watches_the_gpus_that_cuda_would_give_it() {
 }
 
 #[tokio::test]
-async fn it_watches_no_gpu_that_is_not_for_it_and_none_when_told_not_to() {
+async fn it_watches_only_its_gpus_and_none_if_turned_off() {
     let hidden = beside_an_h200(&[], "-1").start().await;
     hidden.when(|page| page.series("gpu_collector_up", &[]) > 0).await;
     let unwatched = beside_an_h200(&["--no-gpu"], "0").start().await;
@@ -139,7 +139,7 @@ async fn memory_does_not_grow_with_every_prompt() {
 }
 
 #[tokio::test]
-async fn metrics_on_a_port_of_their_own_are_not_on_the_apis() {
+async fn metrics_on_a_separate_port_are_not_on_the_apis() {
     let server = QwenServer::start(&["--metrics-addr", "127.0.0.1:0"]).await;
     assert_ne!(server.api, server.metrics);
     assert_serves(&server).await;
@@ -178,7 +178,7 @@ async fn objectives_of_the_command_line_are_counted() {
 }
 
 #[tokio::test]
-async fn an_objective_that_cannot_be_is_a_clear_failure() {
+async fn an_invalid_objective_is_a_clear_error() {
     for (slos, code, says) in [
         (&["--slo", "chat"][..], 2, "must be like chat:ttft=500ms,tpot=50ms,duration=10s"),
         (&["--slo", "chat:ttft=soon"], 2, "ttft must be a time like 500ms, 30s or 5m, and not \"soon\""),
@@ -297,7 +297,7 @@ async fn two_that_start_at_once_share_a_cache_that_was_not_there() {
 }
 
 #[tokio::test]
-async fn a_cache_that_cannot_be_written_is_no_obstacle() {
+async fn a_cache_that_cannot_be_written_is_not_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     fs::write(&file, "").expect("a file");

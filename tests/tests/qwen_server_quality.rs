@@ -162,7 +162,7 @@ impl Demo {
 }
 
 #[tokio::test]
-async fn a_form_is_judged_in_every_api() {
+async fn the_format_is_checked_in_every_api() {
     let mut demo = Demo::start().await;
     for api in ALL {
         let json = api.json();
@@ -188,7 +188,7 @@ async fn a_form_is_judged_in_every_api() {
 }
 
 #[tokio::test]
-async fn calls_of_tools_are_judged_in_every_api_that_has_them() {
+async fn tool_calls_are_checked_in_every_api_that_has_them() {
     let mut demo = Demo::start().await;
     for api in ALL.into_iter().filter(|api| api.calls_tools()) {
         for (script, result) in [
@@ -213,7 +213,7 @@ async fn calls_of_tools_are_judged_in_every_api_that_has_them() {
 }
 
 #[tokio::test]
-async fn what_cuts_an_answer_or_a_prompt_is_told_in_every_api() {
+async fn truncations_of_answers_and_prompts_are_reported_in_every_api() {
     let mut demo = Demo::start().await;
     for api in ALL {
         demo.assert_found(api, "babble", &api.max_tokens(5), &["output_truncated/max_tokens"]).await;
@@ -242,7 +242,7 @@ async fn what_cuts_an_answer_or_a_prompt_is_told_in_every_api() {
 }
 
 #[tokio::test]
-async fn answers_with_nothing_in_them_loops_refusals_and_anomalies_are_told_in_every_api() {
+async fn empty_answers_loops_refusals_and_anomalies_are_reported_in_every_api() {
     let mut demo = Demo::start().await;
     for api in ALL {
         for (script, finding) in [
@@ -325,7 +325,7 @@ async fn there_is_a_demonstration_of_every_value_of_every_metric() {
 }
 
 #[tokio::test]
-async fn without_the_option_the_model_answers_and_with_it_a_script_that_is_not_there_is_refused() {
+async fn without_the_option_the_model_answers_and_a_missing_script_is_rejected() {
     let request = with(Chat.request("/demo cycle", false), json!({"temperature": 0, "max_tokens": 40}));
     let server = QwenServer::start(&["--no-gpu"]).await;
     let seen = server.ask(Chat.path(), &request).await;

@@ -64,7 +64,7 @@ fn assert_tells(span: &ExportedSpan, seen: &Seen) {
 }
 
 #[tokio::test]
-async fn a_stream_is_a_span_in_the_callers_trace_that_tells_what_the_client_saw() {
+async fn a_stream_is_a_span_in_the_callers_trace_with_what_the_client_saw() {
     let (server, collector) = observed(&[]).await;
     let seen = traced(&server, &chat(true)).await;
     assert!(seen.done);
@@ -76,7 +76,7 @@ async fn a_stream_is_a_span_in_the_callers_trace_that_tells_what_the_client_saw(
 }
 
 #[tokio::test]
-async fn a_document_is_a_span_in_the_callers_trace_that_tells_what_the_client_saw() {
+async fn a_document_is_a_span_in_the_callers_trace_with_what_the_client_saw() {
     let (server, collector) = observed(&[]).await;
     let seen = traced(&server, &chat(false)).await;
     let span = collector.span().await;
@@ -171,7 +171,7 @@ async fn no_content_leaves_the_server() {
 }
 
 #[tokio::test]
-async fn what_is_no_llm_call_is_no_span() {
+async fn requests_that_are_not_llm_calls_have_no_span() {
     let (server, collector) = observed(&[]).await;
     for path in ["/health", "/ready", "/v1/models", "/metrics", "/nowhere"] {
         server.send("GET", path).await;
@@ -181,7 +181,7 @@ async fn what_is_no_llm_call_is_no_span() {
 }
 
 #[tokio::test]
-async fn what_is_left_is_sent_at_the_end() {
+async fn remaining_spans_are_sent_at_the_end() {
     let collector = collector().await;
     let server = launch(&collector.endpoint(), &[]).env("OTEL_BSP_SCHEDULE_DELAY", "3600000");
     let mut server = server.start().await;
@@ -193,7 +193,7 @@ async fn what_is_left_is_sent_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_fails_no_request_and_is_told_of() {
+async fn a_missing_collector_fails_no_request_and_is_logged() {
     let nowhere = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = nowhere.local_addr().expect("an address");
     drop(nowhere);
@@ -232,7 +232,7 @@ async fn a_collector_that_never_answers_holds_up_no_request() {
 }
 
 #[tokio::test]
-async fn the_environment_says_where_and_who_as_everywhere() {
+async fn the_environment_sets_the_endpoint_and_the_service_name() {
     let collector = collector().await;
     let server = Launch::new(&[])
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
@@ -248,7 +248,7 @@ async fn the_environment_says_where_and_who_as_everywhere() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_none_is_refused_at_the_start() {
+async fn an_invalid_endpoint_is_rejected_at_the_start() {
     let (status, log) = Launch::new(&["--otlp-endpoint", "localhost:4318"]).fails().await;
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("--otlp-endpoint localhost:4318") && log.contains("http://localhost:4318"), "{log}");

@@ -164,7 +164,7 @@ impl Body for Crumbs {
 }
 
 #[test]
-fn a_million_frames_of_one_byte_are_counted_right_and_held_by_nobody() {
+fn a_million_frames_of_one_byte_are_counted_and_not_held() {
     const FRAMES: usize = 1_000_000;
     let _alone = alone();
     in_a_runtime_of_its_own(async {

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_all_buckets_has_the_last_one_that_can_be_exceeded() {
+    fn a_value_beyond_all_buckets_gets_the_last_bound_that_can_be_exceeded() {
         let mut baseline = measured();
         baseline.steps[0].client.duration = Latency::of(vec![5000.0; 100]);
         let applied = apply(&baseline, "", Scope::All, &HeadRoom::default()).unwrap();

@@ -3,7 +3,7 @@
 use llm_metrics_baseline::{Baseline, InvalidBaseline};
 
 #[test]
-fn a_file_of_another_version_or_of_something_else_says_so() {
+fn a_file_of_another_version_or_of_another_kind_is_an_error() {
     assert!(matches!(Baseline::parse("{\"schema_version\": 2}"), Err(InvalidBaseline::Version(2))));
     for text in ["", "{}", "[]", "{\"schema_version\": 1}", "{\"schema_version\": \"1\"}"] {
         assert!(matches!(Baseline::parse(text), Err(InvalidBaseline::Unreadable(_))), "{text:?}");

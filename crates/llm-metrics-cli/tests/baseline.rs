@@ -83,7 +83,7 @@ fn short<'a>(target: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_run_writes_what_it_measured_and_says_it_in_a_few_lines() {
+fn a_run_writes_its_measurements_and_prints_a_short_summary() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://{}", server("application/json", ANSWER));
     let (status, out, err) =
@@ -121,7 +121,7 @@ fn a_server_that_answers_garbage_is_a_finding_and_there_is_a_file() {
 }
 
 #[test]
-fn what_cannot_be_carried_out_ends_with_2_and_sends_nothing() {
+fn an_impossible_run_exits_with_2_and_sends_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://{}", server("application/json", ANSWER));
     for (arguments, says) in [
@@ -165,7 +165,7 @@ fn a_server_with_tls_is_trusted_for_its_ca_by_option_or_by_variable() {
 }
 
 #[test]
-fn what_is_no_file_is_written_to_and_stays_what_it_is() {
+fn a_path_that_is_not_a_regular_file_is_written_to_and_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://{}", server("application/json", ANSWER));
     fs::write(folder.path().join("real.json"), "").unwrap();
@@ -182,7 +182,7 @@ fn what_is_no_file_is_written_to_and_stays_what_it_is() {
 }
 
 #[test]
-fn what_the_server_says_of_the_first_failure_is_told_but_not_the_key() {
+fn the_servers_message_of_the_first_failure_is_shown_but_not_the_key() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (says, said) = std::sync::mpsc::channel();
@@ -237,7 +237,7 @@ fn a_server_that_fails_at_every_rate_or_in_the_new_run_ends_with_1() {
 }
 
 #[test]
-fn ctrl_c_ends_it_with_what_there_is() {
+fn ctrl_c_ends_the_run_with_the_results_so_far() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://{}", server("application/json", ANSWER));
     let long =
@@ -259,7 +259,7 @@ fn ctrl_c_ends_it_with_what_there_is() {
 }
 
 #[test]
-fn what_was_measured_becomes_a_slo_yaml_and_rules_and_a_report_and_is_compared() {
+fn a_measurement_becomes_a_slo_yaml_rules_and_a_report_and_can_be_compared() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://{}", server("application/json", ANSWER));
     assert_eq!(run(folder.path(), &short(&target, &["--no-stream"])).0, Some(0));
@@ -302,7 +302,7 @@ fn what_was_measured_becomes_a_slo_yaml_and_rules_and_a_report_and_is_compared()
 }
 
 #[test]
-fn what_is_no_baseline_ends_with_2() {
+fn a_file_that_is_not_a_baseline_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("other.json"), "{\"schema_version\": 7}").unwrap();
     for arguments in [

@@ -24,7 +24,7 @@ fn it_generates_into_a_folder_that_does_not_exist_and_finds_it_up_to_date() {
 }
 
 #[test]
-fn what_is_no_longer_generated_is_found_and_what_is_not_ours_is_left_alone() {
+fn files_that_are_no_longer_generated_are_found_and_other_files_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(run(folder.path(), &["generate", "--out", "."]).0, Some(0));
     fs::write(folder.path().join("rules/mine.yml"), "groups: []\n").unwrap();
@@ -57,7 +57,7 @@ fn a_finding_in_the_settings_ends_with_1_and_writes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_carried_out_ends_with_2() {
+fn an_impossible_command_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     for arguments in [
@@ -75,7 +75,7 @@ fn what_cannot_be_carried_out_ends_with_2() {
 }
 
 #[test]
-fn what_is_in_the_way_is_found_before_anything_is_replaced() {
+fn an_obstacle_is_found_before_any_file_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("rules/gpu.rules.yml")).unwrap();
     let (status, message) = run(folder.path(), &["generate", "--out", "."]);
@@ -85,7 +85,7 @@ fn what_is_in_the_way_is_found_before_anything_is_replaced() {
 }
 
 #[test]
-fn it_is_done_even_where_nobody_reads_what_it_says() {
+fn it_finishes_even_if_its_output_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

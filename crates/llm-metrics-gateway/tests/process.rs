@@ -17,7 +17,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn check_says_whether_the_settings_are_right_and_runs_nothing() {
+fn check_reports_whether_the_settings_are_valid_and_runs_nothing() {
     let right = file("[upstreams.a]\nurl = \"http://127.0.0.1:1\"\n");
     let checked = output(&["--config", right.path().to_str().unwrap(), "--check"]);
     assert!(checked.status.success());
@@ -35,7 +35,7 @@ fn check_says_whether_the_settings_are_right_and_runs_nothing() {
 }
 
 #[test]
-fn what_cannot_be_read_or_listened_on_is_said() {
+fn a_file_that_cannot_be_read_and_an_address_that_cannot_be_listened_on_are_reported() {
     let missing = output(&["--config", "/no/such/file.toml"]);
     assert_eq!(missing.status.code(), Some(1));
     let message = String::from_utf8_lossy(&missing.stderr);
@@ -56,7 +56,7 @@ fn what_cannot_be_read_or_listened_on_is_said() {
 }
 
 #[test]
-fn why_it_did_not_start_is_said_whatever_is_logged() {
+fn the_reason_for_not_starting_is_printed_at_every_log_level() {
     for level in ["off", "inof", "=", "", "llm_metrics=debug"] {
         let missing = support::command(&["--config", "/no/such/file.toml"]).env("RUST_LOG", level).output().unwrap();
         assert_eq!(missing.status.code(), Some(1));
@@ -66,7 +66,7 @@ fn why_it_did_not_start_is_said_whatever_is_logged() {
 }
 
 #[test]
-fn a_level_that_is_none_is_said_once() {
+fn an_invalid_log_level_is_reported_once() {
     let settings = file("[upstreams.a]\nurl = \"http://127.0.0.1:1\"\n");
     let arguments = ["--config", settings.path().to_str().unwrap(), "--check"];
     let told = |level: &str| {
@@ -225,7 +225,7 @@ async fn no_key_and_no_prompt_reaches_the_log() {
 
 /// Of two things that are asked of an upstream one fails, each time anew, and the other one does not.
 #[tokio::test]
-async fn a_poll_that_goes_on_to_fail_is_told_once() {
+async fn a_poll_that_keeps_failing_is_logged_once() {
     let (lists, mut asked) = tokio::sync::mpsc::unbounded_channel();
     let (addr, _task) = upstream(move |mut socket| {
         let lists = lists.clone();

@@ -118,7 +118,7 @@ async fn the_protocol_is_the_best_that_both_speak() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_trusted_is_told_nothing() {
+async fn an_untrusted_server_gets_no_request() {
     let upstream = Upstream::start(&[b"h2"]).await;
     let gateway = gateway(&upstream, false).await;
     let answer = exchange(gateway, GET).await;
@@ -127,7 +127,7 @@ async fn who_cannot_be_trusted_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn a_websocket_passes_also_where_http2_is_spoken_otherwise() {
+async fn a_websocket_passes_also_if_the_upstream_uses_http2() {
     let upstream = Upstream::start(&[b"h2", b"http/1.1"]).await;
     let gateway = gateway(&upstream, true).await;
     assert!(exchange(gateway, GET).await.ends_with("ok"));

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_worked_for_longer_than_the_longest_pause_starts_with_the_first_pause_again() {
+    fn after_working_longer_than_the_longest_pause_it_starts_with_the_first_pause_again() {
         let mut backoff = Backoff::new(SECOND, SECOND * 60);
         for _ in 0..3 {
             backoff.pause();

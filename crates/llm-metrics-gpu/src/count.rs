@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_leaps_once_is_not_believed() {
+    fn a_count_that_jumps_once_is_ignored() {
         assert_eq!(counted(&[1000, 5000, 1 << 60, 5100], 1000.0), (5100, 1));
         assert_eq!(counted(&[1000, 5000, 1 << 60, 1 << 50, 5100], 1000.0), (5100, 2));
     }
 
     #[test]
-    fn a_count_that_stays_where_it_leapt_to_is_believed() {
+    fn a_count_that_stays_at_its_new_level_after_a_jump_is_used() {
         assert_eq!(counted(&[1000, 1_000_000, 1_000_500], 1000.0), (1_000_500, 1));
     }
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_may_rise_by_what_the_time_allows_and_a_second_more() {
+    fn a_count_may_rise_by_the_elapsed_time_plus_one_second() {
         // Ten seconds apart, and one for the clocks.
         assert_eq!(counted(&[0, 1100], 100.0), (1100, 0));
         assert_eq!(counted(&[0, 1101], 100.0), (0, 1));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_integers_are_no_counts() {
+    fn the_largest_integers_are_not_counts() {
         for (count, plausible) in [
             (0, true),
             (u64::from(u32::MAX) - 1, true),

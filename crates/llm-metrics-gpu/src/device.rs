@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_asked_for_from_the_last_one_on() {
+    fn samples_are_requested_from_the_last_one_on() {
         let mut hand = Hand::new();
         assert_eq!(hand.device.since(), 0);
         hand.read(Part::Fast, |out| out.utilization(Some(0.5), Ring::New(vec![Sample::new(7_000_000, 0.5)])));
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_cannot_say_is_counted_and_not_published() {
+    fn a_value_that_a_device_cannot_report_is_counted_and_not_published() {
         let mut hand = Hand::new();
         hand.read(Part::Fast, |out| {
             out.gauge(TEMPERATURE, 251.0);
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn that_not_all_may_be_read_is_said_once_of_a_device_and_nothing_else_is() {
+    fn missing_permissions_are_logged_once_per_device_and_nothing_else_is() {
         for (kind, said) in [(ErrorKind::Permission, 1), (ErrorKind::CallFailed, 0)] {
             let mut hand = Hand::new();
             let lines = support::logged(|| (0..3).for_each(|_| hand.read(Part::Fast, |out| out.failed(kind))));
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_was_last_learnt_and_losses_count_once() {
+    fn the_identity_is_the_last_known_one_and_losses_count_once() {
         let mut hand = Hand::new();
         assert!(!hand.device.is_up() && !hand.device.is_lost());
         hand.device.unknown(&hand.sink);

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_gauge_stood_in_for_is_taken_off_once() {
+    fn the_time_that_the_gauge_stood_in_for_is_subtracted_once() {
         let (mut meter, start) = begun();
         for second in 1..=10 {
             meter.take(start + SECOND * second, Some(0.0), &Ring::Empty);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_ring_is_asked_for_once_in_more_than_thirty_seconds_of_silence() {
+    fn after_thirty_seconds_of_silence_the_whole_ring_is_requested_once() {
         let (mut meter, start) = begun();
         let mut asked = Vec::new();
         for second in 1..=100 {

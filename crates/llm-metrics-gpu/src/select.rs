@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_uuid_begins_with_chooses_none_even_if_there_is_but_one() {
+    fn a_prefix_of_every_uuid_selects_no_device_even_if_there_is_only_one() {
         let mut one = three();
         one.found.drain(..2);
         one.found[0].mig_uuids.truncate(1);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_says_what_the_list_is_made_of() {
+    fn the_first_entry_decides_the_kind_of_the_list() {
         assert_eq!(visible("0,GPU-ccdd0000-2"), [0]);
         assert_eq!(visible("GPU-ccdd0000-2,0"), [2]);
         assert_eq!(visible("MIG-1111,GPU-aabb"), [2]);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_by_uuid_and_is_not_there_is_told() {
+    fn a_selected_uuid_that_is_missing_is_reported() {
         let chosen = Selection::uuids(["GPU-AABB0000-0", "gpu-aabb0000-0", "GPU-gone"]);
         assert_eq!(chosen, Selection::Uuids(vec!["GPU-AABB0000-0".into(), "GPU-gone".into()]), "each once");
         let chosen = chosen.choose(three());
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_among_different_models_is_refused_unless_the_order_is_known() {
+    fn an_index_among_different_models_is_rejected_unless_the_order_is_known() {
         let mut mixed = three();
         mixed.found[0].name = "RTX 3060".into();
         let mut environment = CudaEnvironment { visible: Some("0".into()), order: Some("FASTEST_FIRST".into()) };

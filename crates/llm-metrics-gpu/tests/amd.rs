@@ -195,7 +195,7 @@ fn memory_of_an_apu_is_more_than_its_carve_out() {
 }
 
 #[test]
-fn cards_with_one_id_are_told_apart_by_their_address() {
+fn cards_with_the_same_id_are_distinguished_by_their_address() {
     let sys = tempfile::tempdir().unwrap();
     for n in 1..=2 {
         let busy = format!("{n}0");
@@ -227,7 +227,7 @@ fn it_may_freeze() {
 
 /// The second die of an MI250, whose power is in the figure of the first (ml-energy/zeus#203).
 #[test]
-fn no_power_at_all_is_no_power_that_is_known() {
+fn a_power_of_zero_is_not_reported() {
     let sys = tempfile::tempdir().unwrap();
     card(sys.path(), 1, "pci0000:00/0000:05:00.0", &[("gpu_busy_percent", "9"), ("hwmon/h/power1_average", "0")]);
     card(sys.path(), 2, "pci0000:00/0000:06:00.0", &[("gpu_busy_percent", "9"), ("hwmon/h/power1_input", "61000000")]);

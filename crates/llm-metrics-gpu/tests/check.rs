@@ -9,7 +9,7 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 use support::{example, fake_library};
 
 #[test]
-fn it_reports_every_getter_the_ring_gpm_and_what_nvidia_smi_says() {
+fn it_reports_every_getter_the_ring_gpm_and_the_output_of_nvidia_smi() {
     // An nvidia-smi that agrees about the limit of power and differs about the memory.
     let folder = tempfile::tempdir().unwrap();
     let smi = folder.path().join("nvidia-smi");

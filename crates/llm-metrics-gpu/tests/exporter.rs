@@ -23,7 +23,7 @@ fn get(address: &str, path: &str) -> String {
 }
 
 #[test]
-fn it_serves_the_gpus_of_the_machine_and_stops_when_told() {
+fn it_serves_the_gpus_of_the_machine_and_stops_on_a_signal() {
     let mut exporter = Command::new(example("gpu-exporter"))
         .args(["--listen", "127.0.0.1:0", "--period", "0.1", "--label", "rack=7", "--cuda-visible"])
         .env("NVML_LIB_PATH", fake_library())
@@ -79,7 +79,7 @@ fn it_serves_the_gpus_of_the_machine_and_stops_when_told() {
 }
 
 #[test]
-fn it_says_in_words_why_it_does_not_start() {
+fn it_prints_why_it_does_not_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (arguments, reason) in [

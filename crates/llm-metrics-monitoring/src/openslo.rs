@@ -237,7 +237,7 @@ mod tests {
 
     /// All series except those of a model of one job: one objective for both parts, not two with the same name.
     #[test]
-    fn what_an_override_leaves_in_two_parts_is_one_objective() {
+    fn an_objective_stays_one_if_an_override_splits_its_series() {
         let slos = slos(
             "service: {jobs: [llm, batch]}\noverrides:\n  - {models: [m], jobs: [batch], objectives: {availability: 0.9}}\n",
         );

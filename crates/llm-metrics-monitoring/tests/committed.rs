@@ -54,7 +54,7 @@ fn the_slo_yaml_of_the_example_has_every_field_and_the_defaults_but_for_its_depl
 }
 
 #[test]
-fn there_is_a_runbook_for_every_alert_and_no_other() {
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let slo = Slo::default();
     let recording = Recording::new(&slo);
     let topics = alerts::topics(&slo, &recording);

@@ -178,7 +178,7 @@ fn every_row_of_the_catalogues_is_shown() {
 }
 
 #[test]
-fn what_has_a_job_and_an_instance_is_matched_by_the_choices() {
+fn series_with_a_job_and_an_instance_are_filtered_by_the_variables() {
     for (path, dashboard) in provisioned() {
         let variables: BTreeSet<_> = list(&dashboard, "/templating/list")
             .iter()
@@ -234,7 +234,7 @@ fn counters_are_rated_first_and_over_grafanas_interval() {
 }
 
 #[test]
-fn every_panel_says_what_it_is_and_in_which_unit() {
+fn every_panel_has_a_description_and_a_unit() {
     for (path, dashboard) in files() {
         let mut titles = BTreeSet::new();
         for panel in panels(&dashboard) {
@@ -258,7 +258,7 @@ fn every_panel_says_what_it_is_and_in_which_unit() {
 
 /// Nothing is there for some reason: no requests, no such device, a check that is off.
 #[test]
-fn a_panel_without_data_says_why_and_a_cell_of_a_table_does_not() {
+fn a_panel_without_data_shows_why_and_a_cell_of_a_table_does_not() {
     for (path, dashboard) in files() {
         for panel in panels(&dashboard) {
             let (title, why) = (text(panel, "/title"), text(panel, "/fieldConfig/defaults/noValue"));
@@ -272,7 +272,7 @@ fn a_panel_without_data_says_why_and_a_cell_of_a_table_does_not() {
 }
 
 #[test]
-fn alerts_are_on_top_the_gravest_first_and_the_latest_of_them() {
+fn alerts_are_on_top_the_most_severe_and_latest_first() {
     let (_, overview) = provisioned().find(|(path, _)| path.ends_with("llm-overview.json")).unwrap();
     let tables: Vec<_> = panels(&overview).take(2).collect();
     let severities = tables.iter().map(|panel| text(panel, "/targets/0/expr"));

@@ -75,7 +75,7 @@ fn no_two_rules_record_the_same_and_every_rule_is_in_a_group() {
 }
 
 #[test]
-fn alerts_are_unique_proven_and_say_what_they_mean() {
+fn alerts_are_unique_tested_and_described() {
     let (_, alerts) = everything();
     let names: BTreeSet<_> = alerts.iter().map(|alert| alert.name).collect();
     assert_eq!(names.len(), alerts.len());
@@ -103,7 +103,7 @@ fn windows_hold_enough_scrapes_and_rates_come_before_sums() {
 
 /// A hundred instances with twenty models have millions of samples an hour, and a handful of series that are recorded of them.
 #[test]
-fn what_is_longer_than_a_quarter_of_an_hour_is_read_from_recorded_series() {
+fn windows_longer_than_a_quarter_of_an_hour_are_read_from_recorded_series() {
     for (name, text) in texts() {
         for (series, window) in windows(&text) {
             assert!(series.contains(':') || window <= Duration::from_secs(15 * 60), "{name}: {series} over {window:?}");
@@ -136,7 +136,7 @@ fn windows(text: &str) -> Vec<(String, Duration)> {
 
 /// The gauges of a lost GPU are NaN, or what they were.
 #[test]
-fn what_reads_a_gauge_of_a_gpu_asks_whether_it_answers() {
+fn an_expression_with_a_gauge_of_a_gpu_requires_that_the_gpu_answers() {
     // A GPU that is lost is what this is about, or it may be lost by what this is about.
     let exempt = ["LlmGpuXid", "LlmGpuLost", "LlmGpuCollectorStale"];
     for (name, text) in texts() {

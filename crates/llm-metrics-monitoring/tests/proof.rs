@@ -69,7 +69,7 @@ fn every_alert_fires_when_it_should_and_stays_quiet_when_it_should() {
 
 /// Scenarios that are written by hand: several models, instances and outcomes, what every rule records, what fires and that it ends.
 #[test]
-fn the_scenarios_hold_on_what_is_generated() {
+fn the_scenarios_hold_for_the_generated_rules() {
     let folder = generated("", &Names::new());
     let rules = folder.path().join("rules");
     let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
@@ -147,7 +147,7 @@ overrides:
 
 /// Much is needed before anything is said, and limits just below everything.
 #[test]
-fn the_proof_holds_at_the_ends_of_what_can_be_set() {
+fn the_cases_hold_at_both_ends_of_each_setting() {
     let settings = "\
 objectives: {availability: 0.5, time_to_first_token: {objective: 0.5, count_tokenless: false}, inter_token_latency: {objective: 0.5}, window_days: 7}
 alerts: {least_events: 20000, least_failures: 1, cut_ratio: 0.995, error_ratio: 0.995, kv_cache_ratio: 0.995, rejected_ratio: 0.95, cancelled_ratio: 0.95, queue_requests: 1}

@@ -15,14 +15,14 @@ fn everything_has_a_default_and_the_defaults_are_valid() {
 }
 
 #[test]
-fn a_threshold_that_is_no_bucket_bound_is_refused_with_the_nearest() {
+fn a_threshold_that_is_not_a_bucket_bound_is_rejected_with_the_nearest_ones() {
     let message = refused("objectives:\n  time_to_first_token:\n    seconds: 3.5\n");
     assert!(message.contains("line 3") && message.contains("objectives.time_to_first_token.seconds"), "{message}");
     assert!(message.contains("the nearest are 3 and 4"), "{message}");
 }
 
 #[test]
-fn a_threshold_beyond_the_last_bucket_is_refused() {
+fn a_threshold_beyond_the_last_bucket_is_rejected() {
     let message = refused("objectives: {inter_token_latency: {seconds: 21}}\n");
     assert!(message.contains("beyond the last one, 20"), "{message}");
     let message = refused("alerts: {duration_p99_seconds: 1800}\n");
@@ -30,7 +30,7 @@ fn a_threshold_beyond_the_last_bucket_is_refused() {
 }
 
 #[test]
-fn each_finding_is_told_with_its_line_and_field() {
+fn each_problem_is_reported_with_its_line_and_field() {
     let message = refused("alerts:\n  error_ratio: 2\n  duration_p99_seconds: 8\ngpu:\n  join_label: a b\n");
     for told in ["line 2", "alerts.error_ratio", "line 3", "below duration_p95_seconds", "line 5", "gpu.join_label"] {
         assert!(message.contains(told), "{told}: {message}");
@@ -39,7 +39,7 @@ fn each_finding_is_told_with_its_line_and_field() {
 }
 
 #[test]
-fn what_is_no_yaml_or_not_known_is_refused() {
+fn invalid_yaml_and_unknown_fields_are_rejected() {
     assert!(refused("objectives:\n  availabilty: 0.99\n").contains("line 2"));
     assert!(refused("objectives:\n  availabilty: 0.99\n").contains("availability"));
     assert!(refused("objectives: [\n").contains("line 1"));
@@ -50,7 +50,7 @@ fn what_is_no_yaml_or_not_known_is_refused() {
 }
 
 #[test]
-fn a_value_of_another_type_is_told_with_its_line_and_field() {
+fn a_value_of_another_type_is_reported_with_its_line_and_field() {
     for (text, field, line) in [
         ("objectives:\n  availability: high\n", "objectives.availability", "line 2"),
         ("alerts:\n  error_ratio: 0.1\n  cut_ratio:\n", "alerts.cut_ratio", "line 3"),
@@ -64,7 +64,7 @@ fn a_value_of_another_type_is_told_with_its_line_and_field() {
 }
 
 #[test]
-fn what_is_there_twice_is_refused() {
+fn duplicates_are_rejected() {
     let message = refused("service: {jobs: [llm, canary, llm]}\n");
     assert!(message.contains("service.jobs") && message.contains("\"llm\" is listed twice"), "{message}");
     let message = refused("alerts:\n  cut_ratio: 0.1\n  cut_ratio: 0.2\n");
@@ -129,7 +129,7 @@ fn an_address_of_prometheus_that_is_not_a_url_is_rejected() {
 }
 
 #[test]
-fn a_service_with_bounds_of_its_own_sets_thresholds_on_these() {
+fn a_service_with_other_bounds_sets_thresholds_on_these() {
     let own = "buckets: {llm_time_to_first_token_seconds: [0.5, 3.5, 9]}\nobjectives: {time_to_first_token: {seconds: SECONDS}}\n";
     assert!(Slo::parse(&own.replace("SECONDS", "3.5")).is_ok());
     let message = refused(&own.replace("SECONDS", "2.5"));
@@ -141,7 +141,7 @@ fn a_service_with_bounds_of_its_own_sets_thresholds_on_these() {
 }
 
 #[test]
-fn what_holds_for_a_model_is_what_all_overrides_say_the_last_one_first() {
+fn the_settings_of_a_model_are_those_of_all_matching_overrides_and_the_last_one_wins() {
     let slo = Slo::parse(
         "\
 alerts: {error_ratio: 0.04}
@@ -160,7 +160,7 @@ overrides:
 }
 
 #[test]
-fn an_override_that_cannot_hold_is_refused() {
+fn an_invalid_override_is_rejected() {
     for (text, told) in [
         ("overrides: [{alerts: {error_ratio: 0.1}}]", "set `models` or `jobs`"),
         ("overrides: [{models: [a], gpu: {memory_ratio: 0.99}}]", "gpu cannot be set for models"),

@@ -142,7 +142,7 @@ async fn a_stream_that_stops_in_the_middle_is_truncated() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn a_port_without_a_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -153,7 +153,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn nobody_answers_in_time() {
+async fn a_server_that_does_not_answer_in_time() {
     let app = Router::new().route(CHAT, post(async || std::future::pending::<()>().await));
     let mut question = question(serve(app).await);
     *question.timeout_mut() = Some(Duration::from_millis(100));
@@ -179,7 +179,7 @@ async fn a_time_out_while_the_answer_is_read_still_is_one() {
 }
 
 #[tokio::test]
-async fn somebody_hangs_up_without_an_answer() {
+async fn a_server_that_closes_without_an_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -295,7 +295,7 @@ async fn a_large_question_in_memory_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_no_call_of_a_model_passes() {
+async fn requests_that_are_not_model_calls_pass() {
     let echo =
         async |headers: HeaderMap, body: String| format!("{} {body}", headers["content-length"].to_str().unwrap());
     let app = Router::new().route("/echo", post(echo)).route(CHAT, get(async || "got"));
@@ -331,7 +331,7 @@ async fn an_answer_that_reqwest_decompresses_is_read() {
 }
 
 #[tokio::test]
-async fn upstreams_are_told_apart() {
+async fn upstreams_are_distinguished() {
     let (metrics, page) = testing::metrics_with(|builder| builder.upstream_label(LabelPolicy::first_accepted(1)));
     let client = client(&metrics);
     let first = serve(chat()).await;

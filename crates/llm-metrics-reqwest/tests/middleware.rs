@@ -162,7 +162,7 @@ async fn a_label_is_read_from_the_extensions_of_the_request() {
 }
 
 #[tokio::test]
-async fn errors_are_told_apart() {
+async fn errors_are_distinguished() {
     let (metrics, page) = testing::metrics();
     let layer = ReqwestLayer::new(metrics.layer());
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -178,7 +178,7 @@ async fn errors_are_told_apart() {
 }
 
 #[tokio::test]
-async fn what_is_no_call_of_a_model_passes() {
+async fn requests_that_are_not_model_calls_pass() {
     let (metrics, page) = testing::metrics();
     let client = ClientBuilder::new(reqwest::Client::new()).with(ReqwestLayer::new(metrics.layer())).build();
     let answer = client.get(serve(0).await).send().await.unwrap();

@@ -17,7 +17,7 @@ const CHAT: &str = "/v1/chat/completions";
 const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"content":"Yes."},"finish_reason":"stop"}]}"#;
 
 #[tokio::test]
-async fn the_span_of_a_call_is_a_clients_and_a_child_of_what_the_program_does() {
+async fn the_span_of_a_call_is_a_client_span_and_a_child_of_the_programs_span() {
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test")).with_context_activation(false);

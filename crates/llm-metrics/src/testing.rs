@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_asked_by_row_and_labels() {
+    fn a_page_is_read_by_row_and_labels() {
         let odd = "a\"b,c=\"d\"} 7";
         let (metrics, page) = metrics_with(|builder| builder.models([odd, "other one"]));
         ask(&metrics, odd);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "llm_requests_total has no label \"kind\": it has [\"")]
-    fn a_label_that_is_none_is_refused() {
+    fn a_label_that_the_row_does_not_have_panics() {
         let (_metrics, page) = metrics();
         let _ = page.value(&catalog::REQUESTS, &[("kind", "a")]);
     }

@@ -156,7 +156,7 @@ async fn a_compressed_request_is_not_taken_for_json() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_object_and_does_not_say_that_it_is_compressed_is_not() {
+async fn a_request_that_is_not_an_object_and_not_declared_compressed_is_not_compressed() {
     for odd in ["[]", "\"{\"", "model=m", "\u{1f}\u{8b}"] {
         let body = InPieces::new([Some(Pieces::whole(odd))]);
         let recorded = asked(Request::post(CHAT).body(body).unwrap()).await;
@@ -170,7 +170,7 @@ async fn a_request_that_is_no_object_and_does_not_say_that_it_is_compressed_is_n
 }
 
 #[tokio::test]
-async fn an_answer_of_which_a_piece_was_not_seen_is_judged_by_its_clean_end() {
+async fn an_answer_with_an_unread_piece_is_settled_by_its_clean_end() {
     let hello = Some(Pieces::whole(HELLO));
     let unseen = Some(Pieces::cut(&":\n".repeat(TOO_MANY), TOO_MANY));
     let recorded = answered([hello.clone(), unseen.clone(), hello.clone()]).await;
@@ -187,7 +187,7 @@ async fn an_answer_of_which_a_piece_was_not_seen_is_judged_by_its_clean_end() {
 }
 
 #[tokio::test]
-async fn an_event_that_a_failure_cuts_is_not_told() {
+async fn an_event_that_a_failure_cuts_is_not_emitted() {
     let cut = STOP.trim_end();
     let recorded = answered([Some(Pieces::whole(HELLO)), Some(Pieces::whole(cut)), None]).await;
     recorded.assert_ended("error", Some(("stream_truncated", "200")));
@@ -201,7 +201,7 @@ async fn an_event_that_a_failure_cuts_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_is_complete_when_it_says_so() {
+async fn an_unread_body_is_complete_if_its_is_end_stream_says_so() {
     let recording = Recording::new();
     let service = ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(|request| async {
         read(request).await;
@@ -218,7 +218,7 @@ async fn a_body_that_nobody_reads_is_complete_when_it_says_so() {
 }
 
 #[tokio::test]
-async fn bodies_say_of_themselves_what_those_say_that_they_wrap() {
+async fn bodies_report_the_size_and_end_of_the_bodies_they_wrap() {
     let recording = Recording::new();
     let whole = |text: &'static str| http_body_util::Full::new(Bytes::from_static(text.as_bytes()));
     for text in ["", ASK] {
@@ -267,7 +267,7 @@ fn a_service_is_ready_when_that_is_which_is_measured() {
 }
 
 #[tokio::test]
-async fn a_layer_without_the_requests_body_measures_what_comes_back() {
+async fn a_layer_without_the_request_body_measures_the_response() {
     for (method, measured) in [("POST", 1), ("GET", 0)] {
         let recording = Recording::new();
         let service = ServiceBuilder::new()

@@ -67,7 +67,7 @@ fn dropping_it_before_its_first_token_learns_no_name() {
 }
 
 #[test]
-fn reasoning_is_counted_step_by_step_where_nobody_says_how_much_it_was() {
+fn reasoning_is_counted_step_by_step_if_its_amount_is_not_reported() {
     let recording = Recording::new();
     let mut inference = recording.metrics.start(Operation::Chat, "m");
     inference.reasoning_tokens(3);
@@ -121,7 +121,7 @@ fn an_embedding_is_not_streamed_and_misses_no_output() {
 }
 
 #[test]
-fn what_a_request_is_started_with_is_in_its_labels() {
+fn the_settings_of_a_started_request_are_in_its_labels() {
     let recording = Recording::with(|builder| {
         builder.request_label("tier", LabelPolicy::only(["gold"]), |_| None).request_label(
             "tenant",
@@ -145,7 +145,7 @@ fn what_a_request_is_started_with_is_in_its_labels() {
 }
 
 #[test]
-fn what_an_engine_could_not_finish_is_the_upstreams_fault_at_a_client_alone() {
+fn an_unfinished_generation_is_an_upstream_error_only_at_a_client() {
     for (client, error) in [(true, "upstream_error"), (false, "internal")] {
         let recording = Recording::new();
         let request = recording.metrics.inference(Operation::Chat, "m");
@@ -193,7 +193,7 @@ fn tokens_that_the_handle_of_another_thread_reports_have_their_times() {
 }
 
 #[test]
-fn a_request_ends_when_it_is_dropped_whoever_has_a_handle() {
+fn a_request_ends_when_it_is_dropped_even_if_handles_exist() {
     let recording = Recording::new();
     let inference = recording.metrics.start(Operation::Chat, "m");
     let handle = inference.handle();
@@ -206,7 +206,7 @@ fn a_request_ends_when_it_is_dropped_whoever_has_a_handle() {
 }
 
 #[test]
-fn whoever_listens_may_report_a_step_of_the_very_request() {
+fn a_listener_may_report_a_step_of_the_same_request() {
     let handle: Arc<Mutex<InferenceHandle>> = Arc::default();
     let told = Arc::clone(&handle);
     let recording = Recording::with(|builder| builder.on_finding(move |_| told.lock().unwrap().tokens(2)));
@@ -270,7 +270,7 @@ fn a_failure_has_its_type() {
 }
 
 #[test]
-fn what_the_engine_could_not_finish_is_an_error() {
+fn an_unfinished_generation_is_an_error() {
     let recording = Recording::new();
     recording.metrics.start(Operation::Chat, "m").finish(FinishReason::Error);
     recording.take().assert_ended("error", Some(("internal", "none")));
@@ -314,7 +314,7 @@ fn a_step_of_many_tokens_is_at_most_64_samples_of_its_gap_by_their_number() {
 }
 
 #[test]
-fn all_that_is_said_of_a_model_is_in_its_labels() {
+fn every_fact_about_a_model_is_in_its_labels() {
     let recording = Recording::new();
     let info =
         ModelInfo::new("m").engine("mistral.rs").engine_version("0.8.1").quantization("Q4K").context_length(40960);
@@ -345,7 +345,7 @@ fn a_model_that_is_loaded_again_is_loaded() {
 }
 
 #[test]
-fn gauges_of_an_engine_that_is_gone_are_no_numbers() {
+fn gauges_of_an_engine_that_is_gone_are_nan() {
     let recording = Recording::new();
     let engine = recording.metrics.engine("m");
     engine.running(3);
@@ -359,7 +359,7 @@ fn gauges_of_an_engine_that_is_gone_are_no_numbers() {
 }
 
 #[test]
-fn engine_gauges_show_what_was_pushed_and_nothing_else() {
+fn engine_gauges_show_only_reported_values() {
     let recording = Recording::new();
     let engine = recording.metrics.engine("m");
     engine.running(3);
@@ -386,7 +386,7 @@ fn a_model_is_loaded_until_its_guard_drops() {
 }
 
 #[test]
-fn what_an_engine_tells_of_its_steps_is_there_once_it_is_told() {
+fn metrics_of_engine_steps_exist_once_they_are_reported() {
     let recording = Recording::new();
     let engine = recording.metrics.engine("m");
     assert!(recording.take().series().all(|(name, ..)| !name.starts_with("llm_engine_")), "absent is not zero");
@@ -417,7 +417,7 @@ fn what_an_engine_tells_of_its_steps_is_there_once_it_is_told() {
 }
 
 #[test]
-fn what_no_engine_can_have_done_is_not_recorded() {
+fn impossible_values_of_an_engine_are_not_recorded() {
     let recording = Recording::new();
     let engine = recording.metrics.engine("m");
     engine.prefix_cache(5, 6);

@@ -198,7 +198,7 @@ async fn a_page_without_dots_is_the_same_for_every_scraper() {
 }
 
 #[test]
-fn a_prefix_of_ones_own_does_not_matter_to_other_dialects() {
+fn a_custom_prefix_does_not_change_other_dialects() {
     let naming = Naming::new().prefix("qwen").unwrap();
     let builder = Exporter::builder().process_metrics(false).naming(naming).dialects([Dialect::Vllm]);
     let exporter = builder.build().unwrap().1;
@@ -208,7 +208,7 @@ fn a_prefix_of_ones_own_does_not_matter_to_other_dialects() {
 }
 
 #[test]
-fn dialects_that_cannot_be_are_refused() {
+fn invalid_dialects_are_rejected() {
     let build = |dialects: Vec<Dialect>| Exporter::builder().dialects(dialects).build().map(drop);
     assert!(matches!(build(vec![]), Err(ExporterError::NoDialect)));
     for provider in ["", "a\\b", "a\nb"] {

@@ -48,7 +48,7 @@ that is not in this table is `stream_error`. In an answer without streaming it i
 ";
 
 #[test]
-fn the_committed_page_is_what_the_catalogue_generates() {
+fn the_committed_page_is_generated_from_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/METRICS.md");
     let tables = document::markdown(catalog::SECTIONS, labels::ALL);
     let generated = format!("{INTRODUCTION}{tables}{SERIES}{ERRORS}{}", document::error_words());
@@ -92,7 +92,7 @@ fn links_of_the_readme_lead_to_files() {
 }
 
 #[test]
-fn badges_say_what_the_manifest_says() {
+fn badges_match_the_manifest() {
     let badge = |name: &str| fs::read_to_string(repository().join(format!("docs/images/badges/{name}.svg"))).unwrap();
     let rust = env!("CARGO_PKG_RUST_VERSION").trim_end_matches(".0");
     assert!(badge("rust").contains(&format!("Rust: {rust} or later")));

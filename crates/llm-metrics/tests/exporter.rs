@@ -38,7 +38,7 @@ fn no_histogram_is_a_summary_when_the_metrics_are_built_with_the_exporter() {
 }
 
 #[test]
-fn buckets_of_ones_own_replace_the_catalogues() {
+fn custom_buckets_replace_those_of_the_catalogue() {
     let metric = "llm_request_duration_seconds";
     let builder = Exporter::builder().buckets(metric, [7.0]).buckets(metric, [1.0, 2.5]);
     let (recorder, exporter) = builder.build().unwrap();
@@ -64,7 +64,7 @@ fn counters_are_on_the_page_in_the_order_in_which_they_are_read() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused() {
+fn invalid_settings_are_rejected() {
     let buckets =
         |bounds: &[f64]| Exporter::builder().buckets("llm_request_duration_seconds", bounds).build().map(drop);
     assert!(matches!(buckets(&[2.0, 1.0]), Err(ExporterError::InvalidBuckets { .. })));
@@ -82,7 +82,7 @@ fn settings_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn what_the_exporter_underneath_would_not_do_is_refused_with_what_does() {
+fn settings_that_would_be_lost_are_rejected_with_an_alternative() {
     type Change = fn(PrometheusBuilder) -> PrometheusBuilder;
     let cases: [(Change, &str); 6] = [
         (|builder| builder.with_http_listener(([127, 0, 0, 1], 9100)), "`Exporter::serve`"),
@@ -114,7 +114,7 @@ fn what_the_exporter_underneath_would_not_do_is_refused_with_what_does() {
 }
 
 #[test]
-fn what_the_exporter_underneath_does_may_be_set() {
+fn settings_of_the_underlying_exporter_can_be_changed() {
     let builder = Exporter::builder().constant_label("region", "eu").configure(|builder| {
         let builder = builder.set_quantiles(&[0.5]).unwrap().set_bucket_duration(Duration::from_secs(60)).unwrap();
         let builder = builder.set_buckets(&[1.0, 2.0]).unwrap().with_recommended_naming(true);
@@ -135,7 +135,7 @@ fn labels<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn what_is_rendered_here_has_its_labels_spelled_as_what_is_rendered_underneath() {
+fn labels_are_rendered_as_the_underlying_exporter_renders_them() {
     const THEIRS: &[Section] = &[Section::new(
         "Theirs",
         &[
@@ -159,7 +159,7 @@ fn what_is_rendered_here_has_its_labels_spelled_as_what_is_rendered_underneath()
 }
 
 #[test]
-fn what_is_said_of_a_metric_is_on_the_page_whoever_has_it() {
+fn descriptions_are_on_the_page_whichever_exporter_renders_the_metric() {
     let builder =
         Exporter::builder().constant_label("region", "eu").process_metrics(false).configure(|exporter| exporter);
     let (recorder, exporter) = builder.build().unwrap();
@@ -193,7 +193,7 @@ async fn rendering_inside_a_runtime_does_not_panic() {
 }
 
 #[tokio::test]
-async fn the_service_outlives_the_exporter_and_says_what_it_serves() {
+async fn the_service_outlives_the_exporter_and_has_the_right_content_type() {
     let (recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
     LlmMetrics::builder().recorder(recorder).build().unwrap();
     let service = exporter.service();
@@ -297,7 +297,7 @@ fn metrics_that_share_an_exporter_show_their_recent_windows_together() {
 }
 
 #[test]
-fn gauges_of_an_engine_that_was_dropped_are_no_numbers() {
+fn gauges_of_a_dropped_engine_are_nan() {
     let (_recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
     let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
     let running = || -> f64 {
@@ -322,7 +322,7 @@ fn gauges_of_an_engine_that_was_dropped_are_no_numbers() {
 }
 
 #[test]
-fn what_nobody_refreshes_is_absent_and_not_stale() {
+fn gauges_that_are_not_refreshed_are_absent_and_not_stale() {
     let (recorder, exporter) = Exporter::builder().build().unwrap();
     with_one_request(&LlmMetrics::builder().recorder(recorder).build().unwrap());
     let page = exporter.render();

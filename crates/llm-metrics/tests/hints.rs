@@ -69,7 +69,7 @@ fn request(metrics: &LlmMetrics, path: &str, body: &[u8], response: ResponseHead
 }
 
 #[test]
-fn each_mistake_is_said_once_with_its_remedy() {
+fn each_mistake_is_logged_once_with_its_remedy() {
     type Case = (fn(&LlmMetrics), &'static str);
     let cases: [Case; 6] = [
         (|metrics| request(metrics, "/api/chat", b"", EVENTS, b""), "`.ollama()`"),
@@ -117,7 +117,7 @@ fn each_mistake_is_said_once_with_its_remedy() {
 }
 
 #[test]
-fn nothing_is_said_of_what_is_well() {
+fn nothing_is_logged_without_a_mistake() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let (metrics, _page) = testing::metrics();
@@ -171,7 +171,7 @@ fn checked(builder: PrometheusBuilder) -> (Vec<InvalidPage>, Vec<String>) {
 }
 
 #[test]
-fn an_exporter_without_our_buckets_is_told_of_once() {
+fn an_exporter_without_our_buckets_is_logged_once() {
     let (faults, said) = checked(PrometheusBuilder::new());
     assert!(faults.contains(&InvalidPage::Summary { metric: "llm_request_duration_seconds" }), "{faults:?}");
     assert!(faults.contains(&InvalidPage::Summary { metric: "llm_time_to_first_token_seconds" }), "{faults:?}");
@@ -184,7 +184,7 @@ fn an_exporter_without_our_buckets_is_told_of_once() {
 }
 
 #[test]
-fn buckets_of_another_crate_are_told_of_once() {
+fn buckets_of_another_crate_are_logged_once() {
     let suffix = Matcher::Suffix("duration_seconds".to_owned());
     let builder = bind_buckets(PrometheusBuilder::new(), &catalog::SECTIONS[1..], &Naming::new()).unwrap();
     let (faults, said) = checked(builder.set_buckets_for_metric(suffix, &[0.3, 1.0]).unwrap());
@@ -219,7 +219,7 @@ fn a_prefix_that_the_exporter_does_not_know_is_logged_once() {
 }
 
 #[test]
-fn a_histogram_with_buckets_of_ones_own_is_none_of_a_catalogue_whatever_its_labels() {
+fn a_histogram_with_other_buckets_is_not_of_a_catalogue_whatever_its_labels() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let own = Matcher::Full("job_stream_max_gap_seconds".to_owned());
@@ -259,7 +259,7 @@ where
 }
 
 #[tokio::test]
-async fn an_error_that_nobody_has_classified_is_told_of_once_with_its_type() {
+async fn an_unclassified_error_is_logged_once_with_its_type() {
     let (metrics, page) = testing::metrics();
     let timeout = ServiceBuilder::new()
         .layer(metrics.layer())
@@ -282,7 +282,7 @@ async fn an_error_that_nobody_has_classified_is_told_of_once_with_its_type() {
 }
 
 #[tokio::test]
-async fn an_error_that_somebody_has_classified_is_no_mistake() {
+async fn a_classified_error_is_not_a_mistake() {
     let (metrics, _page) = testing::metrics();
     let failing = |_| ready(Err::<Answered, _>(BoxError::from("on purpose")));
     let by_hand = metrics.layer().classify_error(|_: &BoxError| ErrorType::Internal);
@@ -307,7 +307,7 @@ async fn an_error_that_somebody_has_classified_is_no_mistake() {
 
 #[cfg(feature = "tower")]
 #[tokio::test]
-async fn towers_errors_are_classified_and_others_told_of() {
+async fn towers_errors_are_classified_and_others_logged() {
     use llm_metrics::layer::TowerErrors;
 
     let (metrics, page) = testing::metrics();
@@ -326,7 +326,7 @@ async fn towers_errors_are_classified_and_others_told_of() {
 }
 
 #[tokio::test]
-async fn a_timeout_outside_of_the_layer_is_told_of_once() {
+async fn a_timeout_outside_of_the_layer_is_logged_once() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let (metrics, page) = testing::metrics();
@@ -352,7 +352,7 @@ async fn a_timeout_outside_of_the_layer_is_told_of_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_with_all_its_requests_is_no_time_limit() {
+async fn a_client_that_disconnects_with_all_its_requests_is_not_a_timeout() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let (metrics, page) = testing::metrics();
@@ -366,7 +366,7 @@ async fn a_client_that_leaves_with_all_its_requests_is_no_time_limit() {
 
 /// The page of the exporter is rendered by a thread of its own, where only a global subscriber hears anything.
 #[test]
-fn pages_without_any_request_are_told_of_once_if_there_is_a_layer() {
+fn pages_without_any_request_are_logged_once_if_there_is_a_layer() {
     let everywhere = Said::default();
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(everywhere.clone())).unwrap();
     let (metrics, page) = testing::metrics();

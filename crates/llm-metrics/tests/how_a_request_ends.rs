@@ -21,7 +21,7 @@ async fn ends_by_status(status: u16, outcome: &str, error: Option<&str>) {
 }
 
 #[tokio::test]
-async fn bad_requests_are_the_callers_fault() {
+async fn bad_requests_count_as_rejected() {
     for status in [400, 402, 405, 406, 409, 411, 413, 415, 422, 431] {
         ends_by_status(status, "rejected", Some("invalid_request")).await;
     }
@@ -59,7 +59,7 @@ async fn client_closed_request_is_cancelled() {
 }
 
 #[tokio::test]
-async fn overload_and_lost_upstreams_are_errors_of_their_own() {
+async fn overload_and_lost_upstreams_are_separate_errors() {
     for status in [503, 529] {
         ends_by_status(status, "error", Some("overloaded")).await;
     }
@@ -101,7 +101,7 @@ async fn an_error_of_the_inner_service_counts_like_a_server_error() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_inner_service_is_what_the_hook_says() {
+async fn an_error_of_the_inner_service_has_the_type_that_the_hook_returns() {
     let recording = Recording::new();
     let layer = recording.metrics.layer().classify_error(|_: &Broken| ErrorType::Timeout);
     let service =
@@ -128,7 +128,7 @@ async fn an_error_inside_a_stream_that_began_with_200_is_a_stream_error() {
 }
 
 #[tokio::test]
-async fn a_null_error_is_no_error() {
+async fn a_null_error_is_not_an_error() {
     let recording = Recording::new();
     let hello = "data: {\"error\":null,\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"},\"finish_reason\":\"stop\"}]}\n\n";
     exchange(&recording, post(CHAT, ASK), stream([Step::Data(hello), Step::Data(DONE)])).await.unwrap();
@@ -170,7 +170,7 @@ async fn an_empty_stream_is_truncated() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_body_is_judged_by_its_status() {
+async fn an_answer_without_a_body_is_settled_by_its_status() {
     for (status, outcome, error) in [(204, "success", None), (404, "rejected", Some(("not_found", "404")))] {
         let recording = Recording::new();
         let response = Response::builder().status(status).body(Steps::new([]).exact().boxed_unsync()).unwrap();
@@ -243,7 +243,7 @@ async fn one_choice_finished_of_two_is_not_the_end() {
 }
 
 #[tokio::test]
-async fn a_response_that_nobody_waits_for_is_cancelled() {
+async fn a_response_whose_client_has_gone_is_cancelled() {
     let recording = Recording::new();
     let service = ServiceBuilder::new()
         .layer(recording.metrics.layer())
@@ -324,12 +324,12 @@ async fn a_body_of_known_length_is_complete_with_its_last_byte() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_no_answer() {
+async fn a_redirect_is_not_an_answer() {
     ends_by_status(307, "rejected", Some("invalid_request")).await;
 }
 
 #[tokio::test]
-async fn a_body_that_was_not_read_is_judged_by_status_and_clean_end() {
+async fn an_unread_body_is_settled_by_status_and_clean_end() {
     for (header, value, reason) in
         [("content-encoding", "gzip", "compressed"), ("content-type", "application/octet-stream", "content_type")]
     {

@@ -73,7 +73,7 @@ async fn the_answers_name_counts_where_the_request_had_none() {
 }
 
 #[tokio::test]
-async fn keys_inside_tools_and_messages_are_no_facts() {
+async fn keys_inside_tools_and_messages_are_not_facts() {
     let recording = Recording::new();
     let hostile = r#"{"messages":[{"role":"user","content":"\"model\":\"evil\"","model":"evil"}],
         "tools":[{"function":{"parameters":{"properties":{"model":"evil","stream":true}}}}],
@@ -92,7 +92,7 @@ async fn constant_labels_are_on_every_series() {
 }
 
 #[tokio::test]
-async fn request_labels_have_a_cap_of_their_own() {
+async fn request_labels_have_a_separate_limit() {
     let tenant = |parts: &http::request::Parts| Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned());
     let recording = Recording::with(|builder| builder.request_label("tenant", LabelPolicy::first_accepted(2), tenant));
     for name in ["acme", "globex", "initech", "acme"] {
@@ -198,7 +198,7 @@ async fn a_learnt_model_keeps_its_name_where_its_set_without_tenants_is_known() 
 }
 
 #[tokio::test]
-async fn rejected_requests_take_no_set_of_labels_and_are_no_overflow() {
+async fn rejected_requests_take_no_label_set_and_are_not_overflow() {
     let recording = with_tenants(LabelPolicy::only(["x", "y", "z"]), |builder| {
         builder.model_labels(LabelPolicy::first_accepted(3)).max_label_sets(2)
     });
@@ -217,7 +217,7 @@ async fn rejected_requests_take_no_set_of_labels_and_are_no_overflow() {
 }
 
 #[tokio::test]
-async fn a_reserved_value_stays_on_what_was_rejected_or_has_no_place() {
+async fn a_reserved_value_stays_on_rejected_requests_and_beyond_the_limit() {
     let recording = with_tenants(LabelPolicy::only(["x", "y"]).reserved(), |builder| {
         builder.model_labels(LabelPolicy::first_accepted(9)).max_label_sets(1)
     });
@@ -283,7 +283,7 @@ async fn a_prefix_is_on_every_name() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_to_a_model_leaves_no_trace() {
+async fn requests_that_are_not_model_calls_are_not_recorded() {
     let recording = Recording::new();
     recording.metrics.register();
     let before: Vec<_> =
@@ -300,7 +300,7 @@ async fn what_is_no_request_to_a_model_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn completions_are_an_operation_of_their_own() {
+async fn completions_are_a_separate_operation() {
     let recording = Recording::new();
     let text = "data: {\"choices\":[{\"index\":0,\"text\":\"Hello\",\"finish_reason\":\"stop\"}]}\n\n";
     exchange(&recording, post(COMPLETIONS, ASK), stream([Step::Data(text), Step::Data(DONE)])).await.unwrap();

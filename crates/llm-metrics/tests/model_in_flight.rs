@@ -144,7 +144,7 @@ fn a_name_is_not_learnt_before_its_request_is_accepted() {
 }
 
 #[test]
-fn what_can_be_nothing_but_other_is_other_at_once() {
+fn a_name_that_can_only_become_other_is_other_at_once() {
     let recording = Recording::with(|builder| builder.models(["a"]));
     let requests = [asked(&recording.metrics, "b"), asked(&recording.metrics, "c")];
     assert_in_flight(&recording, &[("a", 0), ("other", 2)]);

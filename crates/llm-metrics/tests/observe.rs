@@ -26,7 +26,7 @@ fn asked(metrics: &LlmMetrics) -> ObservedRequest {
 }
 
 #[test]
-fn it_ends_as_it_is_said_to_and_dropped_it_is_cancelled() {
+fn it_ends_as_reported_and_is_cancelled_if_dropped() {
     type Case = (fn(ObservedRequest), Outcome, Option<ErrorType>);
     let cases: [Case; 8] = [
         (|request| drop(request), Outcome::Cancelled, None),
@@ -97,7 +97,7 @@ fn the_model_is_the_one_that_the_bytes_name_and_the_handle_is_heard() {
 }
 
 #[test]
-fn what_is_measured_already_is_not_measured_again() {
+fn a_request_that_is_already_measured_is_not_measured_again() {
     let (metrics, page) = testing::metrics();
     let mut head = head("/v1/chat/completions");
     let outer = metrics.observer().request(&head);
@@ -110,7 +110,7 @@ fn what_is_measured_already_is_not_measured_again() {
 }
 
 #[test]
-fn what_passes_and_looks_like_a_call_of_a_model_is_counted_where_it_succeeds() {
+fn unmeasured_requests_that_look_like_model_calls_are_counted_if_they_succeed() {
     let (metrics, page) = testing::metrics();
     let observer =
         metrics.observer().path("/my/chat/room", Endpoint::Other).path("/rooms/{room}/chat", Endpoint::Other);

@@ -45,7 +45,7 @@ async fn a_map_that_panics_makes_the_model_other_and_counts_as_an_overflow() {
 }
 
 #[tokio::test]
-async fn a_map_that_panics_loses_no_rejected_request_and_none_that_nobody_waited_for() {
+async fn a_map_that_panics_loses_no_rejected_and_no_cancelled_request() {
     let recording = Recording::with(|builder| builder.model_labels(sloppy(4)));
     exchange(&recording, post(CHAT, ODD), answer(401, "application/json", [Step::Data("{}")])).await.unwrap();
     let recorded = recording.take();
@@ -150,7 +150,7 @@ fn a_map_that_asks_the_policy_again_comes_to_an_end() {
 }
 
 #[test]
-fn a_declared_name_on_which_the_map_panics_is_refused_when_it_is_declared() {
+fn a_declared_name_on_which_the_map_panics_is_rejected_at_once() {
     let policy = || LabelPolicy::only(["ab\u{e9}"]).map(|name| name[..name.len().min(3)].into());
     let model = LlmMetrics::builder().model_labels(policy()).build().unwrap_err();
     assert_eq!(model, BuildError::ModelName { name: "ab\u{e9}".into() });

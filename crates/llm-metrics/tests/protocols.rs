@@ -46,7 +46,7 @@ fn start() -> Step {
 }
 
 #[tokio::test]
-async fn anthropics_message_adds_up_what_was_cached_and_ends_with_its_last_event() {
+async fn anthropics_message_adds_up_cached_tokens_and_ends_with_its_last_event() {
     let recording = Recording::new();
     let stop = r#","delta":{"stop_reason":"max_tokens"},"usage":{"output_tokens":57}"#;
     let steps = [start(), delta("Hel"), delta("lo"), event("message_delta", stop), event("message_stop", "")];
@@ -228,7 +228,7 @@ fn ollama(lines: &[&'static str]) -> Answer {
 }
 
 #[tokio::test]
-async fn ollama_is_a_stream_of_lines_where_it_was_asked_for() {
+async fn ollama_is_a_stream_of_lines_if_enabled() {
     let recording = Recording::new();
     let layer = recording.metrics.layer();
     through(layer.clone(), post("/api/chat", r#"{"model":"m"}"#), ollama(&OLLAMA)).await;
@@ -250,7 +250,7 @@ async fn ollama_is_a_stream_of_lines_where_it_was_asked_for() {
 
 /// Ollama's JSON is lines or a document; a document may be written over many of them.
 #[tokio::test]
-async fn what_json_is_whose_content_type_does_not_say_is_what_the_request_asked_for() {
+async fn json_without_a_clear_content_type_is_read_as_the_request_asked() {
     let whole = "{\n  \"model\": \"m\",\n  \"message\": {\"role\": \"assistant\", \"content\": \"ab\"},\n  \"done\": true,\n  \"done_reason\": \"stop\",\n  \"prompt_eval_count\": 26,\n  \"eval_count\": 2\n}\n";
     for (ask, stream, body) in [
         (r#"{"model":"m","stream":false}"#, "false", &[whole][..]),
@@ -270,7 +270,7 @@ async fn what_json_is_whose_content_type_does_not_say_is_what_the_request_asked_
 }
 
 #[tokio::test]
-async fn loading_a_model_is_no_generation() {
+async fn loading_a_model_is_not_a_generation() {
     let recording = Recording::new();
     let loaded = r#"{"model":"m","created_at":"2026","response":"","done":true,"done_reason":"load"}"#;
     let request = post("/api/generate", r#"{"model":"m","stream":false}"#);
@@ -349,7 +349,7 @@ async fn inputs_are_counted_in_every_form() {
 }
 
 #[tokio::test]
-async fn llama_cpps_own_completion_is_no_broken_stream() {
+async fn the_completion_of_llama_cpp_is_not_a_broken_stream() {
     let recording = Recording::new();
     let steps = [
         Step::Data("data: {\"index\":0,\"content\":\"Hel\",\"stop\":false,\"tokens_predicted\":1}\n\n"),
@@ -368,7 +368,7 @@ async fn llama_cpps_own_completion_is_no_broken_stream() {
 }
 
 #[tokio::test]
-async fn a_path_of_ones_own_speaks_the_format_that_it_is_said_to() {
+async fn a_custom_path_has_the_format_of_its_endpoint() {
     let recording = Recording::new();
     let layer = recording.metrics.layer().path("/ask/{tenant}", Endpoint::ChatCompletions);
     through(layer, post("/ask/someone", ASK), stream([Step::Data(HELLO), Step::Data(STOP), Step::Data(DONE)])).await;

@@ -106,7 +106,7 @@ async fn a_tool_is_on_offer_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn calls_of_a_response_are_judged_one_by_one_when_they_are_complete() {
+async fn tool_calls_of_a_response_are_checked_when_they_are_complete() {
     let added = |name: &str| {
         format!(r#"{{"type":"response.output_item.added","item":{{"type":"function_call","name":"{name}"}}}}"#)
     };
@@ -179,7 +179,7 @@ async fn a_schema_is_held_against_the_answer_where_both_checks_are_switched_on()
 }
 
 #[tokio::test]
-async fn of_an_answer_of_which_something_was_missed_nothing_is_said() {
+async fn an_answer_that_was_not_read_whole_is_not_checked() {
     let deep = format!("{{\"x\":{}", "[".repeat(70_000));
     for (missed, judged) in
         [(r#"{"choices":[],"usage":{"prompt_tokens":99999999999}}"#, 1), (r#"{"choices" []}"#, 0), (&*deep, 0)]
@@ -289,7 +289,7 @@ async fn ollama_is_suspected_where_it_counts_as_many_tokens_as_it_leaves_of_a_pr
 }
 
 #[tokio::test]
-async fn a_prompt_that_was_cut_is_counted_if_the_answer_or_the_handler_says_so() {
+async fn a_cut_prompt_is_counted_if_the_answer_or_the_handler_reports_it() {
     for (truncated, counted) in [("true", 1), ("false", 0), ("null", 0)] {
         let document = format!(r#"{{"content":"a","stop":true,"stop_type":"eos","truncated":{truncated}}}"#);
         let answer = made_up("application/json", document);
@@ -331,7 +331,7 @@ async fn told(request: Request<Full<Bytes>>, id: Option<&'static str>, text: &st
 }
 
 #[tokio::test]
-async fn a_finding_has_the_id_of_its_request_and_what_is_good_is_none() {
+async fn a_finding_has_the_id_of_its_request_and_good_output_causes_none() {
     let request = || {
         let request = Request::post(CHAT).header("x-request-id", "by-the-head");
         request.body(Full::new(JSON_ASKED.into())).unwrap()
@@ -358,7 +358,7 @@ fn by_hand(work: impl FnOnce(&mut llm_metrics::Inference), reason: FinishReason)
 }
 
 #[test]
-fn what_is_shown_by_hand_is_checked() {
+fn text_that_is_passed_by_hand_is_checked() {
     let json = |pieces: &'static [&str]| {
         by_hand(
             |inference| {
@@ -388,7 +388,7 @@ fn what_is_shown_by_hand_is_checked() {
 }
 
 #[test]
-fn of_a_request_whose_text_was_not_shown_its_end_is_judged() {
+fn a_request_without_text_is_checked_by_its_end() {
     let cut = by_hand(|inference| inference.tokens(1), FinishReason::Length);
     assert_eq!(cut.counter("llm_output_truncated_total", &[("cause", "context_window")]), 1);
     assert_eq!(cut.counter("llm_outputs_total", &[]), 1);
@@ -419,7 +419,7 @@ fn a_declared_model_has_all_counters_of_findings_at_zero() {
 }
 
 #[tokio::test]
-async fn what_a_request_asks_for_is_there_at_zero_once_one_has() {
+async fn metrics_of_a_requested_feature_are_zero_after_the_first_request_for_it() {
     let answer = || stream([HELLO, STOP, DONE].map(Step::Data));
     let forms = |recorded: &Recorded| {
         recorded

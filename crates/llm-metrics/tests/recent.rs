@@ -42,7 +42,7 @@ async fn a_finished_request_is_kept_with_all_that_was_recorded_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_of_a_request_is_absent() {
+async fn unknown_values_of_a_request_are_absent() {
     let recording = Recording::new();
     exchange(&recording, post(CHAT, ASK), answer(503, "application/json", [Step::Data("{}")])).await.unwrap();
     let request = only(&recording);
@@ -92,7 +92,7 @@ fn the_newest_come_first_and_no_more_than_1024_are_kept() {
 }
 
 #[tokio::test]
-async fn a_window_has_what_succeeded_or_failed_and_not_what_was_rejected_or_cancelled() {
+async fn a_window_has_successes_and_errors_without_rejected_and_cancelled_requests() {
     let recording = Recording::with(|builder| builder.models([MODEL]));
     for status in [400, 429] {
         exchange(&recording, post(CHAT, ASK), answer(status, "application/json", [Step::Data("{}")])).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_first_token_shows_before_its_stream_ends() {
 }
 
 #[test]
-fn gauges_are_there_once_they_were_refreshed_and_say_what_the_windows_say() {
+fn gauges_exist_once_they_were_refreshed_and_have_the_values_of_the_windows() {
     let recording = Recording::new();
     recording.metrics.refresh();
     let mut request = recording.metrics.start(Operation::Chat, MODEL);

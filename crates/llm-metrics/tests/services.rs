@@ -146,7 +146,7 @@ fn an_exporter_that_is_there_already_makes_histograms_of_ours() {
 }
 
 #[tokio::test]
-async fn what_is_wrapped_can_be_looked_at_changed_and_taken_out() {
+async fn the_inner_service_can_be_read_changed_and_taken_out() {
     #[derive(Clone, Debug, PartialEq)]
     struct Counted(u32);
     let (metrics, _) = testing::metrics();

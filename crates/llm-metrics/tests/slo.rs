@@ -70,7 +70,7 @@ async fn an_objective_is_met_only_if_every_limit_is_kept() {
 }
 
 #[tokio::test]
-async fn a_limit_that_cannot_be_measured_is_left_out() {
+async fn a_limit_that_cannot_be_measured_is_ignored() {
     let recording = with([slo("x").time_to_first_token(NEVER).time_per_output_token(NEVER).duration(ALWAYS)]);
     in_one_piece(&recording).await;
     assert_eq!(results(&recording, ["x"]), [(1, 0)], "an answer in one piece has a duration alone");

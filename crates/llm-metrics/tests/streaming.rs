@@ -79,7 +79,7 @@ async fn reasoning_without_an_answer_has_no_answer_latency() {
 }
 
 #[tokio::test]
-async fn an_empty_think_block_is_no_thinking() {
+async fn an_empty_think_block_is_not_thinking() {
     let recorded =
         streamed([Step::Data(delta("\"content\":\"<think>\\n\\n</think>\\n\\nYes\"")), Step::Data(STOP)]).await;
     assert_eq!(recorded.counter("llm_requests_total", &[("thinking", "false"), ("outcome", "success")]), 1);
@@ -87,7 +87,7 @@ async fn an_empty_think_block_is_no_thinking() {
 }
 
 #[tokio::test]
-async fn without_output_the_requests_switch_says_whether_it_was_thinking() {
+async fn without_output_the_switch_of_the_request_decides_thinking() {
     for (ask, thinking) in [
         ("{\"model\":\"Qwen3-4B\",\"enable_thinking\":true}", "true"),
         ("{\"model\":\"Qwen3-4B\",\"chat_template_kwargs\":{\"enable_thinking\":false}}", "false"),
@@ -170,7 +170,7 @@ async fn a_single_token_has_no_time_per_token_and_no_gap() {
 }
 
 #[tokio::test]
-async fn what_is_not_streamed_has_no_time_of_tokens() {
+async fn an_answer_without_streaming_has_no_token_times() {
     let recording = Recording::new();
     let whole = "{\"model\":\"Qwen3-4B\",\"choices\":[{\"index\":0,\"message\":{\"content\":\"Hello world\"},\
                  \"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}";

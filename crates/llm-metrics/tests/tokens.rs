@@ -154,7 +154,7 @@ async fn the_handle_wins_over_the_wire() {
 }
 
 #[tokio::test]
-async fn what_the_engine_produced_for_a_client_that_left_before_the_head_is_counted() {
+async fn tokens_for_a_client_that_disconnected_before_the_head_are_counted() {
     const ASK: &str = r#"{"model":"Qwen3-4B","stream":true,"enable_thinking":true,"messages":[]}"#;
     let recording = Recording::new();
     let service = ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(
@@ -197,7 +197,7 @@ async fn an_engine_that_is_ahead_of_the_wire_is_not_sampled_twice() {
 }
 
 #[tokio::test]
-async fn the_handle_says_why_a_request_failed() {
+async fn the_handle_decides_why_a_request_failed() {
     let recorded = handled(|handle| handle.error(llm_metrics::ErrorType::Timeout)).await;
     recorded.assert_ended("error", Some(("timeout", "200")));
     assert_eq!(recorded.counter("llm_discarded_tokens_total", &[("reason", "timeout")]), 3);
@@ -240,7 +240,7 @@ async fn llama_cpp_timings_are_engine_times() {
 }
 
 #[tokio::test]
-async fn finish_reasons_count_once_a_choice() {
+async fn finish_reasons_count_once_per_choice() {
     let two = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}},{\"index\":1,\"delta\":{\"content\":\"b\"}}]}\n\n";
     let ends = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"},{\"index\":1,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n";
     let recorded = streamed([Step::Data(two), Step::Data(ends), Step::Data(ends), Step::Data(DONE)]).await;

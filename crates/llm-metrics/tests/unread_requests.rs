@@ -134,7 +134,7 @@ async fn a_refused_connection_has_the_name() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_not_read_for_ever() {
+async fn a_body_without_end_is_not_read_forever() {
     const PIECE: &str = "\"some text that goes on and on\",";
     let (body, polled) = InMemory::new(["{\"messages\":["], Then::Repeats(PIECE));
     assert_eq!(of(&refused(503, body).await, "unknown"), 1);
@@ -199,7 +199,7 @@ async fn nothing_is_read_for_a_request_that_has_ended_or_that_panics() {
 }
 
 #[tokio::test]
-async fn what_is_taken_out_of_it_is_whole() {
+async fn a_body_that_is_taken_out_is_complete() {
     let recording = Recording::new();
     let service = ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(
         |request: Request<RequestBody<Full<Bytes>>>| async {
@@ -273,7 +273,7 @@ async fn a_request_that_is_sent_again_is_counted_again() {
 }
 
 #[tokio::test]
-async fn what_comes_after_the_name_is_not_read_for_its_sake() {
+async fn the_body_is_not_read_beyond_the_model_name() {
     let recording = Recording::new();
     let service = ServiceBuilder::new().layer(recording.metrics.layer()).service(service_fn(
         |request: Request<RequestBody<InMemory>>| async {

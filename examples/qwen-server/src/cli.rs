@@ -282,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_served_under_its_own_name_unless_told() {
+    fn an_id_is_served_under_its_name_by_default() {
         let id = "Qwen/Qwen3-4B-Instruct-2507";
         assert_eq!(model(&["--model", id]).unwrap().name, id);
         assert_eq!(model(&["--model", id, "--served-model-name", "qwen"]).unwrap().name, "qwen");
     }
 
     #[test]
-    fn what_is_neither_directory_nor_id_is_refused() {
+    fn a_name_that_is_neither_a_directory_nor_an_id_is_rejected() {
         for wrong in ["qwen", "./qwen", "/no/such/dir", "a/b/c", "../x", "Qwen/"] {
             assert_eq!(model(&["--model", wrong]), Err(ModelError::NotFound(wrong.into())));
         }

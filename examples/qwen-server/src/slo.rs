@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_the_reason() {
+    fn an_unreadable_request_is_rejected_with_the_reason() {
         for (text, says) in [
             ("chat", "must be like"),
             ("chat:", "must be like"),

@@ -18,7 +18,7 @@ async fn nobody() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_down_is_a_502_under_the_model_that_was_asked_for() {
+async fn an_upstream_that_is_down_is_a_502_for_the_requested_model() {
     let upstream = Upstream::start(|mut peer| async move {
         while peer.request().await.is_some() {
             peer.write(unary(&completion("Hi", 9, 1))).await;
@@ -139,7 +139,7 @@ async fn a_reset_in_mid_stream_reaches_the_client_and_counts_as_truncated() {
 }
 
 #[tokio::test]
-async fn a_length_that_lies_reaches_the_client() {
+async fn a_wrong_content_length_reaches_the_client() {
     let upstream = Upstream::start(|mut peer| async move {
         peer.request().await;
         peer.write("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"choices\":")
@@ -155,7 +155,7 @@ async fn a_length_that_lies_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn more_than_the_length_that_was_said_is_not_passed_and_the_connection_not_used_again() {
+async fn bytes_beyond_the_content_length_are_dropped_and_the_connection_is_closed() {
     let upstream = Upstream::start(|mut peer| async move {
         while peer.request().await.is_some() {
             peer.write(
@@ -174,7 +174,7 @@ async fn more_than_the_length_that_was_said_is_not_passed_and_the_connection_not
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_a_502() {
+async fn an_invalid_answer_is_a_502() {
     for (answer, reason) in [
         ("SSH-2.0-OpenSSH\r\n\r\n".to_owned(), "not valid HTTP"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}".to_owned(), "not valid HTTP"),
@@ -354,7 +354,7 @@ async fn a_long_request_may_take_longer_than_the_head() {
 }
 
 #[tokio::test]
-async fn nobody_there_at_all_is_said_by_ready_and_the_gauge() {
+async fn a_missing_upstream_is_shown_by_ready_and_the_gauge() {
     let addr = nobody().await;
     let gateway =
         Running::start(&format!("[upstreams.up]\nurl = \"http://{addr}\"\nkind = \"openai\"\nprobe = \"1s\"")).await;

@@ -57,7 +57,7 @@ async fn a_request_passes_byte_for_byte_with_the_headers_that_are_for_the_upstre
 }
 
 #[tokio::test]
-async fn the_encoding_that_a_client_takes_passes_where_told_and_what_is_compressed_is_not_read() {
+async fn the_clients_encoding_passes_if_configured_and_compressed_bodies_are_not_read() {
     let upstream = Told::start(|_, _| {
         let mut answer = Script::json(Bytes::from_static(b"\x1f\x8b not really"));
         answer.headers_mut().insert("content-encoding", HeaderValue::from_static("gzip"));
@@ -157,7 +157,7 @@ async fn trailers_pass() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
+async fn a_client_that_expects_100_continue_gets_it() {
     let upstream = Told::start(|_, _| Script::json("{}")).await;
     let gateway = Running::before(upstream.server.addr, "").await;
     let mut client = Wire::open(gateway.addr).await;
@@ -297,7 +297,7 @@ async fn an_answer_without_a_body_is_one() {
 }
 
 #[tokio::test]
-async fn an_answer_that_ends_with_its_connection_passes_whole() {
+async fn an_answer_that_ends_with_its_connection_passes_completely() {
     let upstream = Upstream::start(|mut peer| async move {
         peer.request().await;
         peer.write("HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await;

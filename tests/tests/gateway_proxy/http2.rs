@@ -95,7 +95,7 @@ async fn many_requests_share_few_connections_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_speaks_no_http2_is_a_502() {
+async fn an_upstream_without_http2_is_a_502() {
     let upstream = crate::raw::Upstream::start(|mut peer| async move {
         let mut read = Vec::new();
         let _ = tokio::io::AsyncReadExt::read_buf(&mut peer.socket, &mut read).await;

@@ -13,7 +13,7 @@ use llm_metrics_tests::{
 use crate::{raw::Wire, told::Told};
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused_and_one_that_does_not_come_is_not_waited_for() {
+async fn a_head_that_is_too_large_is_rejected_and_a_late_one_times_out() {
     let upstream = Told::start(|_, _| Script::json("{}")).await;
     let config = format!(
         "[limits]\nheader_bytes = 8192\nheader_timeout = \"200ms\"\n[upstreams.up]\nurl = \"{}\"\nkind = \"openai\"",
@@ -71,7 +71,7 @@ async fn who_comes_when_all_places_are_taken_waits_for_one() {
 }
 
 #[tokio::test]
-async fn a_429_says_whose_fault_it_is_and_what_is_left_is_told() {
+async fn a_429_has_its_cause_and_the_remaining_quota_is_exported() {
     let upstream = Told::start(|parts, _| {
         let quota = parts.uri.path().contains("/v1/chat");
         let body = if quota {
@@ -109,7 +109,7 @@ async fn a_429_says_whose_fault_it_is_and_what_is_left_is_told() {
 }
 
 #[tokio::test]
-async fn a_stream_may_end_while_the_gateway_stops_and_nobody_new_is_let_in() {
+async fn a_stream_may_end_while_the_gateway_stops_and_new_requests_are_rejected() {
     let gate = Gate::new();
     let hold = gate.clone();
     let upstream = Told::start(move |_, _| {

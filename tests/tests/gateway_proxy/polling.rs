@@ -161,7 +161,7 @@ async fn llama_cpp_falls_asleep_sleeps_on_and_is_read_while_it_works() {
 }
 
 #[tokio::test]
-async fn a_router_of_llama_cpp_is_not_asked_for_what_would_load_a_model() {
+async fn a_router_of_llama_cpp_gets_no_request_that_would_load_a_model() {
     let engine = Engine::new();
     let upstream = engine
         .serve(|engine, method, path| match (method.as_str(), path) {
@@ -243,7 +243,7 @@ async fn the_models_that_there_are_become_labels_and_no_other_name_does() {
 }
 
 #[tokio::test]
-async fn an_upstream_whose_kind_nobody_said_is_found_out_without_touching_its_model() {
+async fn the_kind_of_an_upstream_is_detected_without_touching_its_model() {
     for (answers, kind) in
         [(llama_cpp as fn(&Engine, &Method, &str) -> Option<Response<Script>>, "/health"), (ollama, "/api/tags")]
     {
@@ -281,7 +281,7 @@ async fn vllms_figures_are_read_and_an_engine_that_is_gone_has_none() {
 }
 
 #[tokio::test]
-async fn what_vllm_has_counted_since_the_first_look_is_counted() {
+async fn vllms_counts_since_the_first_poll_are_counted() {
     let engine = Engine::new();
     let asked = Arc::new(AtomicU64::new(0));
     let times = Arc::clone(&asked);
@@ -310,7 +310,7 @@ async fn what_vllm_has_counted_since_the_first_look_is_counted() {
 }
 
 #[tokio::test]
-async fn a_hosted_service_is_asked_for_a_connection_and_nothing_else() {
+async fn a_hosted_service_only_gets_a_connection() {
     let engine = Engine::new();
     let upstream = engine.serve(|_, _, _| Some(Script::stream([token("x")]))).await;
     let text = format!("[upstreams.up]\nurl = \"{}\"\nkind = \"openai\"\nprobe = \"1s\"", upstream.url("/v1"));

@@ -73,7 +73,7 @@ async fn the_same_path_of_another_server_passes_unread() {
 }
 
 #[tokio::test]
-async fn what_speaks_other_protocols_is_measured_as_what_it_is() {
+async fn other_protocols_are_measured_as_such() {
     let upstream = Told::start(|parts, _| match parts.uri.path() {
         "/v1/messages" => Script::json(
             json!({"type": "message", "model": "claude", "role": "assistant", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn",

@@ -17,7 +17,7 @@ async fn upstream() -> Told {
 }
 
 #[tokio::test]
-async fn the_path_decides_before_the_model_and_the_label_says_who_it_was() {
+async fn the_path_decides_before_the_model_and_the_label_names_the_upstream() {
     let (path, model, rest) = (upstream().await, upstream().await, upstream().await);
     let config = format!(
         r#"
@@ -73,7 +73,7 @@ async fn the_path_decides_before_the_model_and_the_label_says_who_it_was() {
 }
 
 #[tokio::test]
-async fn what_is_for_nobody_is_a_404_and_goes_nowhere() {
+async fn a_request_without_an_upstream_is_a_404() {
     let one = upstream().await;
     let gateway = Running::start(&format!("[upstreams.one]\nurl = \"{}\"\nmodels = [\"m\"]", one.server.url(""))).await;
     let mut client = Client::connect(gateway.addr).await;
@@ -115,7 +115,7 @@ async fn without_the_layer_requests_pass_and_are_not_measured() {
 }
 
 #[tokio::test]
-async fn the_text_of_answers_is_checked_unless_told() {
+async fn the_text_of_answers_is_checked_by_default() {
     for (settings, checked) in [("", true), ("check_outputs = false\n", false)] {
         let one = upstream().await;
         let config = format!("{settings}[upstreams.one]\nurl = \"{}\"", one.server.url(""));

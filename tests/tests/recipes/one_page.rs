@@ -39,7 +39,7 @@ fn assert_both(page: String) {
 }
 
 #[test]
-fn one_page_has_what_the_crate_prometheus_counts_and_ours() {
+fn one_page_has_the_metrics_of_the_crate_prometheus_and_ours() {
     let theirs = prometheus::Registry::new();
     let jobs = prometheus::IntCounterVec::new(prometheus::opts!("jobs_total", "Jobs."), &["kind"]).unwrap();
     let seconds = prometheus::Histogram::with_opts(prometheus::histogram_opts!("job_seconds", "A job.")).unwrap();
@@ -51,7 +51,7 @@ fn one_page_has_what_the_crate_prometheus_counts_and_ours() {
 }
 
 #[test]
-fn one_page_has_what_prometheus_client_counts_and_ours() {
+fn one_page_has_the_metrics_of_prometheus_client_and_ours() {
     use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
     let mut theirs = prometheus_client::registry::Registry::default();
     let jobs = Family::<Vec<(String, String)>, Counter>::default();

@@ -28,7 +28,7 @@ fn the_code_of_each_page_is_code_that_runs() {
 
 /// Every block of Rust is one that is shown from a file.
 #[test]
-fn no_page_has_code_of_its_own() {
+fn all_code_in_the_pages_comes_from_recipes() {
     for page in PAGES {
         let text = fs::read_to_string(Path::new(ROOT).join("docs").join(page)).unwrap();
         assert_eq!(text.matches("```rust").count(), text.matches(SHOWS).count(), "{page}");

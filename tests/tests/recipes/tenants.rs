@@ -34,7 +34,7 @@ use llm_metrics_tests::Page;
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn tenants_are_told_apart_within_their_cap_under_names_of_ones_own() {
+async fn tenants_are_distinguished_up_to_their_limit_under_custom_names() {
     let (exporter, metrics) = tenants().unwrap();
     let app = app(&exporter, &metrics);
     for (tenant, model) in [("acme", "Qwen3-4B"), ("initech", "Qwen3-4B"), ("hooli", "made-up"), ("", "Qwen3-14B")] {

@@ -17,7 +17,7 @@ pub(crate) const GZIP: &[u8] =
     \xda\x71\xe8\x66\xe7\xbe\x26\x25\x83\xe3\xa0\x00\x00\x00";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compressed_stream_is_judged_by_how_its_transport_ends() {
+async fn a_compressed_stream_is_settled_by_the_end_of_its_transport() {
     enum Ends {
         Well,
         Fails,
@@ -64,7 +64,7 @@ async fn a_compressed_stream_is_judged_by_how_its_transport_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_of_a_wrong_type_passes_and_is_not_taken_for_what_it_is_not() {
+async fn a_body_with_a_wrong_content_type_passes_and_is_not_misread() {
     let html = || "<html><body>502 Bad Gateway</body></html>".to_owned();
     let events = || short().concat();
     let document = || completion("Hi", 9, 2);

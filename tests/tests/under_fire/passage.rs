@@ -138,7 +138,7 @@ fn known<B: Body>(body: &B) -> (SizeHintParts, bool) {
 }
 
 #[tokio::test]
-async fn what_a_body_says_of_its_length_and_end_passes_unchanged_before_and_after_each_frame() {
+async fn the_size_hint_and_end_of_a_body_pass_unchanged_before_and_after_each_frame() {
     let watched = Watched::start().await;
     for shape in 0..shapes().len() {
         let request = || Request::post(CHAT).header("x-shape", shape).body(Full::new(Bytes::from(ask(MODEL)))).unwrap();

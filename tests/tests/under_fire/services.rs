@@ -141,7 +141,7 @@ async fn a_document_that_breaks_off_at_each_byte_is_an_internal_error_until_it_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_of_the_service_is_what_the_hook_says_and_passes_unchanged() {
+async fn an_error_of_the_service_has_the_type_of_the_hook_and_passes_unchanged() {
     for http in Http::BOTH {
         let watched = Watched::start().await;
         let layer = watched.metrics.layer().classify_error(|error: &BoxError| {
@@ -173,7 +173,7 @@ async fn a_service_that_never_answers_ends_when_the_client_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_never_answers_ends_when_a_time_out_inside_the_layer_says_so() {
+async fn a_service_that_never_answers_ends_by_a_timeout_inside_the_layer() {
     for http in Http::BOTH {
         let watched = Watched::start().await;
         let layer = watched.metrics.layer().classify_error(|error: &BoxError| {
@@ -218,7 +218,7 @@ impl Service<Asked> for Readiness {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_never_ready_or_says_that_it_never_will_be_gets_no_request_and_counts_none() {
+async fn a_service_that_is_never_ready_or_fails_to_become_ready_counts_no_request() {
     for http in Http::BOTH {
         for (ready, requests) in [(Some(Ok(())), 1.0), (Some(Err("gone for good")), 0.0), (None, 0.0)] {
             let watched = Watched::start().await;

@@ -115,7 +115,7 @@ async fn names_of_rejected_requests_are_not_learnt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_paths_are_no_requests_and_no_series() {
+async fn random_paths_are_not_requests_and_create_no_series() {
     let watched = Watched::start().await;
     watched.metrics.register();
     let server = watched.answer(|_, _| Script::json(completion("Hi", 9, 2))).await;

@@ -152,7 +152,7 @@ async fn a_client_that_closes_at_done_has_its_whole_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_cut_at_the_token_limit_says_length() {
+async fn an_answer_cut_at_the_token_limit_counts_as_length() {
     let watched = Watched::start().await;
     let ask = r#"{"model":"Qwen3-4B","stream":true,"max_tokens":2,"messages":[]}"#;
     let answer = || Script::stream([token("I "), token("was"), finish("length"), usage(9, 2), DONE.to_owned()]);

@@ -32,7 +32,7 @@ fn once(page: &Page, name: &str) -> Histogram {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_an_empty_text_comments_and_pings_are_no_first_token() {
+async fn roles_empty_texts_comments_and_pings_are_not_the_first_token() {
     let preludes = [
         role(),
         chunk(&json!({"role": "assistant", "content": null}), None),
@@ -105,7 +105,7 @@ async fn a_lone_closing_tag_makes_reasoning_of_all_that_came_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_think_block_is_no_thinking() {
+async fn an_empty_think_block_is_not_thinking() {
     let steps = [Step::from(token("<think>\n\n</think>\n\n")), Step::Wait(PAUSE), Step::from(token("Yes."))];
     let page = page_of(steps.into_iter().chain(end()).collect()).await;
     assert_eq!(page.value("llm_requests_total", &[("thinking", "false")]), 1.0);

@@ -152,7 +152,7 @@ async fn a_compressed_request_is_skipped_and_the_model_comes_from_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_event_is_said_once_and_the_stream_goes_on() {
+async fn a_broken_event_is_reported_once_and_the_stream_goes_on() {
     let watched = Watched::start().await;
     let broken = "data: {\"choices\":[{]}\n\n";
     let stream = [token("a"), broken.to_owned(), broken.to_owned(), token("b"), finish("stop"), DONE.to_owned()];

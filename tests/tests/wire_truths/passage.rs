@@ -195,7 +195,7 @@ fn stream_of(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_request_to_a_model_passes_without_a_trace() {
+async fn requests_that_are_not_model_calls_pass_without_being_recorded() {
     let watched = Watched::start().await;
     watched.metrics.register();
     let service = service_fn(|request: Asked| async move {

@@ -104,7 +104,7 @@ async fn two_metrics_in_one_process_do_not_meet() {
 }
 
 #[test]
-fn a_label_that_histograms_need_for_themselves_is_refused() {
+fn a_label_that_histograms_need_is_rejected() {
     for name in ["le", "quantile"] {
         let constant = LlmMetrics::builder().constant_label(name, "x").build();
         assert!(constant.is_err(), "a second {name:?} on a line would cost the whole page");

@@ -276,7 +276,7 @@ async fn cached_and_reasoning_tokens_are_parts_and_are_not_added() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_count_that_no_model_could_produce_is_discarded_and_said() {
+async fn an_implausible_count_is_discarded_and_reported() {
     let steps = [token("a"), finish("stop"), usage(9, 18_446_744_073_709_551_615), DONE.to_owned()].map(Step::from);
     let page = page_of(steps.to_vec()).await;
     assert_ended(&page, 1, "success");

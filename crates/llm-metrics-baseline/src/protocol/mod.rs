@@ -222,7 +222,7 @@ mod tests {
     const ANSWER: (bool, bool, bool, bool, bool) = (true, true, false, false, false);
 
     #[test]
-    fn openai_stream_roles_and_empty_text_are_no_tokens_and_usage_comes_last() {
+    fn openai_stream_roles_and_empty_texts_are_not_tokens_and_usage_comes_last() {
         let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]});
         let facts = read(
             Protocol::OpenAi,

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_written_file_can_be_read_back() {
         for text in ["0", "64", "32..128", "7..7", "~64"] {
             assert_eq!(text.parse::<Lengths>().unwrap().to_string(), text);
         }

@@ -41,6 +41,6 @@ async fn a_planted_regression_of_fifteen_percent_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn noise_of_five_percent_is_no_regression() {
+async fn noise_of_five_percent_is_not_a_regression() {
     assert_eq!(regressions(1.0).await, [""; 0]);
 }

@@ -12,7 +12,7 @@ fn says(findings: &[String], what: &[&str]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_dies_ends_it_with_what_there_was() {
+async fn a_server_that_dies_ends_the_run_with_the_results_so_far() {
     let server = Scripted::start(Script { slots: 64, ..Script::default() });
     let dying = server.clone();
     tokio::spawn(async move {
@@ -30,7 +30,7 @@ async fn a_server_that_dies_ends_it_with_what_there_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_is_told_and_nothing_more_is_sent() {
+async fn a_garbled_answer_is_reported_and_nothing_more_is_sent() {
     let server = Scripted::start(Script { answer: Answer::Garbage, ..Script::default() });
     let baseline = measure(server.settings(Rates::Fixed(vec![10.0]))).await;
     assert_eq!((baseline.ended, baseline.steps.len()), (Ended::ServerFailing, 0));
@@ -39,7 +39,7 @@ async fn garbage_is_told_and_nothing_more_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_http_and_what_is_not_there_is_told() {
+async fn a_server_without_http_and_a_missing_server_are_reported() {
     let raw = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = raw.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -93,7 +93,7 @@ async fn a_server_that_still_answers_some_is_not_called_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_server_answers_that_turns_others_away_is_measured() {
+async fn answers_of_a_server_that_also_rejects_requests_are_measured() {
     let server = Scripted::start(Script { answer: Answer::TurnsAway, ..Script::default() });
     let baseline = measure(server.settings(Rates::Fixed(vec![80.0]))).await;
     let step = &baseline.steps[0];
@@ -105,7 +105,7 @@ async fn what_a_server_answers_that_turns_others_away_is_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_stops_it_gets_what_there_is() {
+async fn stopping_a_run_returns_the_results_so_far() {
     let server = Scripted::start(Script { slots: 64, ..Script::default() });
     let mut settings = server.settings(Rates::Fixed(vec![10.0, 20.0]));
     settings.step.least_seconds = 4.0;
@@ -142,7 +142,7 @@ async fn limits_are_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_that_is_reached_before_anything_was_measured_is_no_failure_of_the_server() {
+async fn a_limit_that_is_reached_before_the_first_measurement_is_not_a_failure_of_the_server() {
     let server = Scripted::start(Script::default());
     let mut settings = server.settings(Rates::Fixed(vec![1.0]));
     settings.limits.requests = 2;
@@ -153,7 +153,7 @@ async fn a_limit_that_is_reached_before_anything_was_measured_is_no_failure_of_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_hangs_up_thinks_or_speaks_another_protocol_is_told_apart() {
+async fn hang_ups_reasoning_and_other_protocols_are_distinguished() {
     for (answer, protocol) in [
         (Answer::OpenAi, Protocol::OpenAi),
         (Answer::Anthropic, Protocol::Anthropic),
@@ -186,7 +186,7 @@ async fn who_hangs_up_thinks_or_speaks_another_protocol_is_told_apart() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_is_an_error_at_once() {
+async fn an_impossible_request_is_an_error_at_once() {
     let server = Scripted::start(Script::default());
     let settings = server.settings(Rates::Fixed(vec![1.0]));
     let error = async |change: fn(&mut llm_metrics_baseline::Settings)| {

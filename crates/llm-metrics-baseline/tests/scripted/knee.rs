@@ -27,7 +27,7 @@ async fn the_knee_is_found_within_ten_percent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quantiles_are_those_of_the_script_and_the_server_says_the_same() {
+async fn quantiles_are_those_of_the_script_and_of_the_server() {
     let script = Script { slots: 64, ..Script::default() };
     let server = Scripted::start(script);
     let baseline = measure(server.settings(Rates::Fixed(vec![10.0, 20.0]))).await;

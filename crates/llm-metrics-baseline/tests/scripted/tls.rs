@@ -64,7 +64,7 @@ async fn measure(settings: Settings, ca_file: Option<PathBuf>) -> Result<Baselin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_speaks_tls_is_measured_as_any_other() {
+async fn a_server_with_tls_is_measured_like_any_other() {
     let encrypted = Encrypted::start().await;
     let ca_file = Some(encrypted.certificate.path().to_owned());
     let baseline = measure(encrypted.settings("localhost"), ca_file).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_server_that_speaks_tls_is_measured_as_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_cannot_be_trusted_is_asked_nothing_and_it_is_told_what_to_do() {
+async fn an_untrusted_server_gets_no_request_and_the_error_says_what_to_do() {
     let encrypted = Encrypted::start().await;
     let ca_file = Some(encrypted.certificate.path().to_owned());
     for (settings, ca_file, says) in [
@@ -96,7 +96,7 @@ async fn who_cannot_be_trusted_is_asked_nothing_and_it_is_told_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_speaks_no_tls_or_only_that_is_told_apart_from_who_is_not_there() {
+async fn a_server_without_tls_or_with_only_tls_is_distinguished_from_a_missing_one() {
     let encrypted = Encrypted::start().await;
     let mut settings = encrypted.settings("localhost");
     settings.target = format!("https://{}", encrypted.server.address);

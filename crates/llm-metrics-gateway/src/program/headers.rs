@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_are_asked_for_where_the_client_takes_them() {
+    fn trailers_are_requested_if_the_client_accepts_them() {
         let mut request = headers(&[("te", "gzip;q=0.5, trailers")]);
         of_request(&mut request, AcceptEncoding::Pass);
         assert_eq!(request, headers(&[("te", "trailers")]));

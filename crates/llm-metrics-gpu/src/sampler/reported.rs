@@ -62,13 +62,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_work_is_said_and_whether_all_of_it_does() {
+    fn a_recovery_is_logged_with_whether_it_is_complete() {
         assert_eq!(said(|reported| reported.up(2, 0)), ["INFO collecting GPU metrics gpus"]);
         assert_eq!(said(|reported| reported.up(2, 1)), ["WARN collecting GPU metrics"]);
     }
 
     #[test]
-    fn a_failure_is_said_once_until_it_is_another_or_was_over() {
+    fn a_failure_is_logged_once_until_it_changes_or_has_ended() {
         let missing = SourceError::NoLibrary { detail: "a".into() };
         let other = SourceError::NoLibrary { detail: "b".into() };
         let (info, warning) = ("INFO no GPU metrics for now", "WARN no GPU metrics for now");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_was_asked_for_is_said_once() {
+    fn an_unmet_setting_is_logged_once() {
         let selections = |texts: &'static [&str]| {
             said(move |reported| texts.iter().for_each(|text| reported.selection((*text).to_owned())))
         };
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_read_is_said_once() {
+    fn a_missing_permission_is_logged_once() {
         let denied = said(|reported| (1..4).for_each(|gpus| reported.denied(gpus)));
         assert_eq!(denied, ["WARN no permission to read these GPUs"]);
     }

@@ -145,7 +145,7 @@ impl Hand {
 }
 
 #[test]
-fn what_does_not_change_and_could_not_be_read_is_read_again_ever_more_seldom() {
+fn a_constant_value_that_could_not_be_read_is_retried_with_growing_pauses() {
     let mut driver = Driver::with(&["GPU-a"]);
     driver.failing.insert(Part::Static, ErrorKind::CallFailed);
     let mut hand = Hand::on(driver);
@@ -155,7 +155,7 @@ fn what_does_not_change_and_could_not_be_read_is_read_again_ever_more_seldom() {
 }
 
 #[test]
-fn a_failure_that_will_not_pass_is_no_reason_to_read_again() {
+fn a_permanent_failure_is_not_retried() {
     let mut driver = Driver::with(&["GPU-a"]);
     driver.failing.insert(Part::Static, ErrorKind::Permission);
     assert_eq!(Hand::on(driver).when(100, |driver| driver.reads_of(Part::Static)), [0]);
@@ -189,7 +189,7 @@ fn slow_parts_are_spread_over_their_period() {
 }
 
 #[test]
-fn a_driver_that_says_it_has_no_parts_is_read_all_the_same() {
+fn a_driver_that_reports_no_parts_is_read_anyway() {
     let mut driver = Driver::with(&["GPU-a"]);
     driver.slow_parts = 0;
     let mut hand = Hand::on(driver);
@@ -198,7 +198,7 @@ fn a_driver_that_says_it_has_no_parts_is_read_all_the_same() {
 }
 
 #[test]
-fn a_missing_device_is_looked_for_every_thirty_seconds_and_one_that_is_there_is_not() {
+fn a_missing_device_is_searched_for_every_thirty_seconds_and_a_present_one_is_not() {
     let mut driver = Driver::with(&["GPU-a"]);
     driver.missing = 1;
     let mut hand = Hand::on(driver);
@@ -252,7 +252,7 @@ fn the_driver_is_reopened_after_ten_unsuccessful_searches_then_after_twenty_and_
 }
 
 #[test]
-fn a_storm_of_events_is_no_busy_loop() {
+fn many_events_cause_no_busy_loop() {
     let mut driver = Driver::with(&["GPU-a"]);
     driver.storm = true;
     let mut hand = Hand::on(driver);
@@ -280,7 +280,7 @@ fn a_tick_of_more_than_a_second_is_slow() {
 }
 
 #[test]
-fn what_failed_in_a_read_that_ended_in_a_loss_is_counted() {
+fn failures_in_a_read_that_ended_in_a_loss_are_counted() {
     let mut driver = Driver::with(&["GPU-a"]);
     (driver.lost, driver.failing) = (true, HashMap::from([(Part::Fast, ErrorKind::CallFailed)]));
     let mut hand = Hand::on(driver);
@@ -304,7 +304,7 @@ fn series_are_registered_again_once_per_slow_period() {
 }
 
 #[test]
-fn the_xid_of_a_device_that_is_not_watched_is_nobodys() {
+fn the_xid_of_an_unwatched_device_is_ignored() {
     let driver = Driver::with(&["GPU-a", "GPU-b"]);
     let mut hand = Hand::selecting(Selection::uuids(["GPU-b"]), driver);
     hand.ticks(1);
@@ -377,7 +377,7 @@ fn devices_are_counted_by_state_from_the_first_look_on() {
 }
 
 #[test]
-fn that_a_driver_works_is_said_once_and_again_after_it_did_not() {
+fn a_working_driver_is_logged_once_and_again_after_a_failure() {
     let mut hand = Hand::on(Driver::with(&["GPU-a"]));
     let said = |hand: &mut Hand| {
         let lines = support::logged(|| hand.ticks(3));
@@ -389,7 +389,7 @@ fn that_a_driver_works_is_said_once_and_again_after_it_did_not() {
 }
 
 #[test]
-fn permissions_are_spoken_of_where_they_lack() {
+fn missing_permissions_are_mentioned() {
     for denied in [0, 1] {
         let mut driver = Driver::with(&["GPU-a"]);
         driver.denied = denied;
@@ -415,7 +415,7 @@ fn a_device_that_a_look_does_not_find_is_lost_before_it_is_read() {
 }
 
 #[test]
-fn a_session_that_does_not_find_what_an_earlier_one_had_counts_it_as_lost() {
+fn a_session_that_does_not_find_a_device_of_an_earlier_session_counts_it_as_lost() {
     let mut hand = Hand::on(Driver::with(&["GPU-a", "GPU-b", "GPU-c"]));
     hand.ticks(1);
     assert_eq!(hand.value("gpu_collector_reinits_total", ""), Some(0.0));
@@ -448,7 +448,7 @@ fn a_driver_none_of_whose_devices_answers_is_down_and_one_without_devices_is_not
 }
 
 #[test]
-fn what_was_asked_for_by_uuid_is_missing_until_it_answers_and_nothing_else_is() {
+fn only_a_device_selected_by_uuid_is_missing_until_it_answers() {
     let mut driver = Driver::with(&["GPU-a", "GPU-b"]);
     driver.missing = 5;
     let mut hand = Hand::selecting(Selection::uuids(["GPU-b", "GPU-z"]), driver);
@@ -483,7 +483,7 @@ impl GpuSource for Shut {
 }
 
 #[test]
-fn a_driver_that_cannot_be_opened_is_tried_ever_more_seldom() {
+fn a_driver_that_cannot_be_opened_is_retried_with_growing_pauses() {
     let opened = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let (recorder, _page) = support::page();
     let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };

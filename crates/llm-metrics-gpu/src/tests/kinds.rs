@@ -8,7 +8,7 @@ use super::{
 };
 
 #[test]
-fn what_stands_in_for_utilisation_does_not_stand_for_ever() {
+fn the_substitute_for_utilisation_expires() {
     let gpu = |force: serde_json::Value| {
         machine(&[device("GPU-a", json!({ "utilization": null, "gpm": { "1": 80.0, "2": 40.0 }, "force": force }))])
     };
@@ -52,7 +52,7 @@ fn mig_devices_are_known_by_the_gpu_that_they_are_on() {
 }
 
 #[test]
-fn nothing_to_divide_by_is_no_error() {
+fn a_division_by_zero_is_not_an_error() {
     by_hand(&Fake::profile("h100"), |hand| {
         hand.ticks(10);
         assert_eq!(hand.value("gpu_sm_active_ratio", &[]), Some(0.0));
@@ -62,7 +62,7 @@ fn nothing_to_divide_by_is_no_error() {
 }
 
 #[test]
-fn the_version_of_cuda_is_told_without_libcuda() {
+fn the_version_of_cuda_is_known_without_libcuda() {
     for code in [12, 13, 999] {
         let mut state = machine(&[device("GPU-a", json!({}))]);
         state["force"] = json!({ "nvmlSystemGetCudaDriverVersion_v2": code });
@@ -126,7 +126,7 @@ fn the_link_of_a_gpu_in_the_processor_is_not_published() {
 }
 
 #[test]
-fn a_library_that_is_not_there_is_told_with_what_to_do_about_it() {
+fn a_missing_library_is_reported_with_a_remedy() {
     use crate::source::{GpuSource, NvmlSource, SourceError};
 
     let error = NvmlSource::new().library_path("/nowhere/libnvidia-ml.so.1").session(&mut |_| {}).unwrap_err();

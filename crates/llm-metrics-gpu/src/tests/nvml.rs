@@ -122,7 +122,7 @@ fn every_fact_comes_out_under_its_own_name() {
 
 /// The bits of `nvmlClocksEventReasons`, by `nvml.h`.
 #[test]
-fn each_reason_of_the_clocks_is_told_from_the_others() {
+fn each_reason_of_the_clocks_is_distinguished() {
     let reasons = [
         (0x001, "gpu_idle"),
         (0x002, "applications_clocks_setting"),
@@ -214,7 +214,7 @@ fn nvlink_is_counted_over_all_links() {
 }
 
 #[test]
-fn fields_that_newer_drivers_renumbered_are_asked_for_by_their_new_number() {
+fn fields_that_newer_drivers_renumbered_are_requested_by_their_new_number() {
     let seconds = [("74", "sw_power_cap"), ("251", "sw_thermal_slowdown"), ("252", "hw_thermal_slowdown")];
     for driver in ["570.86.16", "580.95.05", "590.48.01"] {
         let ns = json!({ "74": 1_999_999_999_u64, "251": 7_000_000_000_u64, "252": 8_500_000_000_u64 });
@@ -268,7 +268,7 @@ fn a_second_version_that_fails_once_is_not_replaced_by_the_first() {
 }
 
 #[test]
-fn what_a_device_does_not_support_is_absent() {
+fn unsupported_values_are_absent() {
     by_hand(&Fake::profile("rtx4090"), |hand| {
         hand.ticks(12);
         for absent in ["gpu_ecc_errors_total", "gpu_remapped_rows", "gpu_sm_active_ratio", "gpu_nvlink_bytes_total"] {
@@ -428,7 +428,7 @@ fn facts_that_could_not_be_read_at_first_are_read_later() {
 }
 
 #[test]
-fn a_leap_of_the_energy_is_no_energy() {
+fn a_jump_of_the_energy_counter_is_not_energy() {
     let state = |mj: u64| machine(&[device("GPU-a", json!({ "energy_mj": mj }))]);
     by_hand(&Fake::state(&state(1_000_000)), |hand| {
         hand.ticks(1);
@@ -462,7 +462,7 @@ fn values_out_of_range_are_dropped_and_counted() {
 }
 
 #[test]
-fn a_mig_parent_shows_what_it_has() {
+fn a_mig_parent_has_the_values_that_it_supports() {
     by_hand(&Fake::profile("h100-mig"), |hand| {
         hand.ticks(3);
         assert_eq!(hand.value("gpu_up", &[]), Some(1.0));
@@ -475,7 +475,7 @@ fn a_mig_parent_shows_what_it_has() {
 }
 
 #[test]
-fn own_memory_is_told_from_that_of_others() {
+fn the_processs_memory_is_distinguished_from_that_of_others() {
     let fake = Fake::state(&machine(&[device("GPU-a", json!({ "processes": [[4242, 100], [1, 20], [2, 3]] }))]));
     by_hand_from(fake.source().process_memory(true).host_pid(4242), &fake, |hand| {
         hand.ticks(1);
@@ -485,7 +485,7 @@ fn own_memory_is_told_from_that_of_others() {
 }
 
 #[test]
-fn memory_of_processes_is_absent_where_one_of_them_is_not_told() {
+fn memory_of_processes_is_absent_if_that_of_one_process_is_unknown() {
     let big = 1_u64 << 63;
     for (processes, own, other) in [
         (json!([[4242, u64::MAX], [1, 20]]), None, Some(20.0)),
@@ -502,7 +502,7 @@ fn memory_of_processes_is_absent_where_one_of_them_is_not_told() {
 }
 
 #[test]
-fn pcie_throughput_is_measured_when_asked_for_and_gpm_does_not_tell() {
+fn pcie_throughput_is_measured_if_enabled_and_not_in_gpm() {
     let fake = Fake::profile("rtx4090");
     by_hand_from(fake.source().pcie_throughput(true), &fake, |hand| {
         hand.ticks(1);

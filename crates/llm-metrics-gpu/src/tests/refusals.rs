@@ -38,7 +38,7 @@ fn fields_that_the_driver_left_as_they_were_are_not_supported() {
 }
 
 #[test]
-fn what_is_less_than_nothing_is_no_value() {
+fn negative_numbers_are_not_values() {
     let fields = json!({ "82": -5, "4": -1 });
     by_hand(&Fake::state(&machine(&[device("GPU-a", json!({ "fields": fields }))])), |hand| {
         hand.ticks(1);
@@ -49,7 +49,7 @@ fn what_is_less_than_nothing_is_no_value() {
 }
 
 #[test]
-fn what_was_not_supported_for_a_while_comes_back() {
+fn values_that_were_unsupported_for_a_while_come_back() {
     let mig = |on: bool| {
         let mut gpu = device(
             "GPU-a",
@@ -81,7 +81,7 @@ fn what_was_not_supported_for_a_while_comes_back() {
 }
 
 #[test]
-fn power_falls_back_where_the_driver_refuses_the_fields_by_another_code() {
+fn power_falls_back_if_the_driver_refuses_the_fields_with_another_code() {
     // At once for what means that a field is not known; after three times for what may pass.
     for (code, ticks, failures) in [(2, 1, 0.0), (999, 3, 6.0)] {
         let refused = json!({ "185": { "error": code }, "186": { "error": code } });
@@ -115,7 +115,7 @@ fn a_field_that_fails_once_keeps_its_place() {
 }
 
 #[test]
-fn a_driver_that_knows_no_field_has_the_rest() {
+fn a_driver_without_fields_has_the_other_values() {
     let mut state = machine(&[device("GPU-a", json!({ "power": { "usage": 31000 } }))]);
     state["unknown_field"] = json!(2);
     by_hand(&Fake::state(&state), |hand| {

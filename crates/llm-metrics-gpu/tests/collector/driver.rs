@@ -10,7 +10,7 @@ use super::{
 };
 
 #[test]
-fn a_machine_without_a_driver_is_no_error_and_a_driver_that_appears_is_picked_up() {
+fn a_machine_without_a_driver_is_not_an_error_and_a_driver_that_appears_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let (builder, page) = quick();
     let collector = builder.library_path(folder.path().join("libnvidia-ml.so.1")).start();
@@ -28,7 +28,7 @@ fn a_machine_without_a_driver_is_no_error_and_a_driver_that_appears_is_picked_up
 }
 
 #[test]
-fn a_driver_that_cannot_be_used_is_told_by_kind() {
+fn an_unusable_driver_is_reported_by_kind() {
     for (code, kind) in
         [(9, "no_driver"), (4, "permission"), (18, "version_mismatch"), (28, "no_driver"), (999, "call_failed")]
     {
@@ -43,7 +43,7 @@ fn a_driver_that_cannot_be_used_is_told_by_kind() {
 }
 
 #[test]
-fn a_library_that_is_none_or_cannot_be_shut_down_is_refused() {
+fn a_file_that_is_not_the_library_or_cannot_be_shut_down_is_rejected() {
     let without_shutdown = Fake::without(&["nvmlShutdown"]);
     for path in ["libc.so.6", without_shutdown.path().to_str().unwrap()] {
         let (builder, page) = quick();

@@ -59,7 +59,7 @@ fn losing_every_gpu_ends_in_a_new_session() {
 }
 
 #[test]
-fn a_gpu_that_only_a_driver_opened_anew_can_find_comes_back_and_the_others_do_not_notice() {
+fn a_gpu_that_only_a_reopened_driver_finds_comes_back_without_effect_on_the_others() {
     let state = |lost| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost_until_init": lost }))]);
     let fake = Fake::state(&state(false));
     let (builder, page) = on(&fake);
@@ -94,7 +94,7 @@ fn a_gpu_that_is_late_is_picked_up() {
 
 /// The engine died of XID 79, the supervisor started it again, and the GPU is still lost: nobody knows its name.
 #[test]
-fn the_only_gpu_that_is_lost_from_the_start_is_told() {
+fn the_only_gpu_is_reported_if_it_is_lost_from_the_start() {
     let state = |lost: bool| machine(&[device("GPU-a", json!({ "lost": lost }))]);
     let fake = Fake::state(&state(true));
     let (builder, page) = on(&fake);
@@ -116,7 +116,7 @@ fn the_only_gpu_that_is_lost_from_the_start_is_told() {
 }
 
 #[test]
-fn one_of_two_gpus_that_is_lost_from_the_start_is_told() {
+fn one_of_two_gpus_is_reported_if_it_is_lost_from_the_start() {
     let state =
         |a: bool, b: bool| machine(&[device("GPU-a", json!({ "lost": a })), device("GPU-b", json!({ "lost": b }))]);
     let fake = Fake::state(&state(false, true));
@@ -154,7 +154,7 @@ fn gpus_are_counted_by_state() {
 }
 
 #[test]
-fn a_gpu_that_was_asked_for_by_uuid_and_is_not_there_is_missing_and_no_other() {
+fn only_a_gpu_that_was_selected_by_uuid_can_be_missing() {
     let state = |lost: bool| {
         machine(&[
             device("GPU-a", json!({})),
@@ -178,7 +178,7 @@ fn a_gpu_that_was_asked_for_by_uuid_and_is_not_there_is_missing_and_no_other() {
 
 /// What opens is the library on disk, which may be another one by now, and what is opened may hang.
 #[test]
-fn the_others_go_on_while_the_driver_cannot_be_opened_anew() {
+fn the_others_go_on_while_the_driver_cannot_be_reopened() {
     let state = |lost: bool| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost": lost }))]);
     let refused = json!({ "init_return": 18 });
     let hanging = json!({ "latency_us": { "nvmlInit_v2": 4_000_000 } });
@@ -275,7 +275,7 @@ fn a_gpu_that_has_another_number_is_not_down() {
 }
 
 #[test]
-fn a_gpu_that_a_driver_opened_anew_does_not_have_any_more_is_missing() {
+fn a_gpu_that_a_reopened_driver_no_longer_has_is_missing() {
     let fake = Fake::state(&machine(&[device("GPU-a", json!({})), device("GPU-b", json!({}))]));
     let (builder, page) = on(&fake);
     let _collector = builder.start();

@@ -56,7 +56,7 @@ fn a_thread_that_was_left_behind_calls_no_further_device_and_publishes_nothing()
 }
 
 #[test]
-fn a_stop_says_whether_the_thread_has_ended() {
+fn stop_returns_whether_the_thread_has_ended() {
     let slow = json!({ "latency_us": { "nvmlDeviceGetUtilizationRates": 2_000_000 } });
     let fake = Fake::state(&with(machine(&[device("GPU-a", json!({}))]), slow));
     let (builder, page) = on(&fake);
@@ -100,7 +100,7 @@ fn a_stopped_collector_leaves_nothing_that_looks_alive() {
 }
 
 #[test]
-fn a_paused_collector_lets_go_of_the_driver_and_alarms_nobody() {
+fn a_paused_collector_closes_the_driver_and_causes_no_alert() {
     let state =
         |mj: u64| machine(&[device("GPU-a", json!({ "energy_mj": mj })), device("GPU-b", json!({ "lost": true }))]);
     let fake = Fake::state(&state(3_000_000));

@@ -86,7 +86,7 @@ fn the_xid_of_the_only_gpu_that_is_being_lost_is_counted() {
 }
 
 #[test]
-fn a_wait_for_events_that_fails_is_counted_and_set_up_anew() {
+fn a_failed_wait_for_events_is_counted_and_set_up_again() {
     let good = machine(&[device("GPU-a", json!({}))]);
     let fake = Fake::state(&good);
     let (builder, page) = on(&fake);
@@ -108,7 +108,7 @@ fn a_wait_for_events_that_fails_is_counted_and_set_up_anew() {
 
 /// A driver that has no events at all, and one that cannot make a set of them for a while.
 #[test]
-fn where_no_set_of_events_can_be_made_the_log_tells_until_one_can() {
+fn xids_come_from_the_log_until_a_set_of_events_can_be_created() {
     for (code, failed) in [(3, false), (999, true)] {
         let good = two(json!({}));
         let fake = Fake::state(&with(good.clone(), json!({ "force": { "nvmlEventSetCreate": code } })));
@@ -130,7 +130,7 @@ fn where_no_set_of_events_can_be_made_the_log_tells_until_one_can() {
 }
 
 #[test]
-fn the_sleep_between_ticks_is_no_busy_loop() {
+fn the_sleep_between_ticks_is_not_a_busy_loop() {
     let fake = Fake::state(&machine(&[device("GPU-a", json!({}))]));
     let mut state = machine(&[device("GPU-a", json!({}))]);
     // An event call that returns at once, as when a signal arrives or a device is lost.
@@ -146,7 +146,7 @@ fn the_sleep_between_ticks_is_no_busy_loop() {
 }
 
 #[test]
-fn what_nvml_does_not_deliver_is_read_from_the_kernels_log() {
+fn xids_that_nvml_does_not_deliver_are_read_from_the_kernel_log() {
     let fake = Fake::state(&two(json!({})));
     fake.log_xid("0000:0b:00", 119);
     let (builder, page) = on(&fake);
@@ -184,7 +184,7 @@ fn a_gpu_that_fell_off_the_bus_or_is_stuck_is_left_alone_at_once() {
 }
 
 #[test]
-fn a_gpu_that_was_only_said_to_be_stuck_comes_back() {
+fn a_gpu_that_was_wrongly_reported_as_stuck_comes_back() {
     let fake = Fake::state(&two(json!({})));
     let (builder, page) = on(&fake);
     let _collector = builder.look_again(Duration::from_secs(1)).start();
@@ -196,7 +196,7 @@ fn a_gpu_that_was_only_said_to_be_stuck_comes_back() {
 }
 
 #[test]
-fn where_the_kernels_log_may_not_be_read_what_only_it_tells_is_absent() {
+fn without_permission_for_the_kernel_log_the_xids_that_only_it_has_are_absent() {
     let fake = Fake::state(&two(json!({})));
     let (builder, page) = quick();
     let _collector = builder.source(fake.source().kernel_log(false)).start();
@@ -208,7 +208,7 @@ fn where_the_kernels_log_may_not_be_read_what_only_it_tells_is_absent() {
 }
 
 #[test]
-fn a_gpu_that_tells_of_no_events_is_told_of_by_the_log() {
+fn a_gpu_without_events_gets_its_xids_from_the_log() {
     let fake = Fake::state(&two(json!({ "no_xid_events": true })));
     let (builder, page) = on(&fake);
     let _collector = builder.start();
@@ -265,7 +265,7 @@ fn a_lost_gpu_does_not_deafen_the_others() {
 
 /// As one that is lost and lets itself be added to a set all the same.
 #[test]
-fn a_wait_that_says_lost_whatever_is_in_the_set_is_no_busy_loop() {
+fn a_wait_that_always_reports_a_loss_is_not_a_busy_loop() {
     let lost = json!({ "force": { "nvmlEventSetWait_v2": 15 } });
     let fake = Fake::state(&with(two(json!({})), lost));
     let (builder, page) = on(&fake);

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_that_is_not_proven_both_ways_is_refused() {
+    fn an_alert_without_both_cases_is_rejected() {
         assert_eq!(
             faults(|alert| alert.cases.retain(|case| case.firings.is_empty())),
             [InvalidAlert::NeverFires { variant: 0 }]
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_whose_text_or_labels_are_wrong_is_refused() {
+    fn an_alert_with_a_wrong_text_or_wrong_labels_is_rejected() {
         let model = |alert: &mut Alert| alert.description += "{{ $labels.model }}";
         assert_eq!(faults(model), [InvalidAlert::NoSuchLabel { label: "model".to_owned() }]);
         assert_eq!(faults(|alert| alert.summary = "down".to_owned()), [InvalidAlert::NothingSaid]);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_without_a_condition_is_refused() {
+    fn an_alert_without_a_condition_is_rejected() {
         let always = |alert: &mut Alert| {
             alert.summary = "{{ $value }}".to_owned();
             alert.variants[0].expr = counter!(llm_metrics::catalog::REQUESTS).rate(Window::minutes(5));

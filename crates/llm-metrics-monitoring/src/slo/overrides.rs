@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_is_in_one_region_and_has_there_what_holds_for_it() {
+    fn every_series_is_in_exactly_one_region_with_its_settings() {
         let text = "\
 overrides:
   - {jobs: [batch], objectives: {availability: 0.9}}
@@ -295,7 +295,7 @@ overrides:
     }
 
     #[test]
-    fn what_has_no_model_is_told_apart_by_job_alone() {
+    fn series_without_a_model_are_distinguished_by_job_alone() {
         let text =
             "overrides:\n  - {models: [a], alerts: {error_ratio: 0.1}}\n  - {jobs: [b], gpu: {memory_ratio: 0.99}}\n";
         assert_eq!(cells(text, OverrideScope::ByJob).len(), 2);
@@ -304,7 +304,7 @@ overrides:
     }
 
     #[test]
-    fn a_name_that_stands_for_all_others_is_none_of_those_that_are_listed() {
+    fn the_name_for_all_others_is_not_a_listed_one() {
         let but = |names: &[&str]| Values::AllBut(names.iter().map(|name| (*name).to_owned()).collect());
         assert_eq!(but(&[]).one("a"), "a");
         assert_eq!(but(&["a", "a-2"]).one("a"), "a-3");

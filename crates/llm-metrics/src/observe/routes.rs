@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_ones_own_is_what_it_is_said_to_be() {
+    fn a_custom_path_has_the_given_endpoint() {
         let mut routes = Routes::default();
         routes.own("/tenants/{tenant}/ask".into(), Endpoint::ChatCompletions);
         routes.own("/internal/v1/messages".into(), Endpoint::Other);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_tells_what_no_path_does() {
+    fn a_function_decides_the_endpoint_before_the_paths() {
         let mut routes = Routes::default();
         routes.own("/internal/v1/messages".into(), Endpoint::Messages);
         routes.by_function(Arc::new(|head| match head.headers.get("x-format")?.as_bytes() {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn ollama_has_to_be_asked_for() {
+    fn ollama_is_opt_in() {
         assert_eq!(find(&Routes::default(), "/api/chat"), None);
         assert_eq!(find(&Routes { ollama: true, ..Routes::default() }, "/api/chat"), Some(Endpoint::OllamaChat));
     }

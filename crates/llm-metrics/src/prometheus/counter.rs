@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_last_and_read_first_is_never_ahead() {
+    fn a_counter_that_is_recorded_last_and_read_first_is_never_ahead() {
         let mut counters = Counters::default();
         let names = ["last_total", "first_total"];
         names.iter().for_each(|name| counters.bind((*name).to_owned(), ()));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_one_buffer_at_a_time_is_given_one() {
+    fn a_writer_that_takes_one_buffer_at_a_time_gets_one() {
         assert!(!WriteDeadline::new(Plain, LIMIT).is_write_vectored());
     }
 }

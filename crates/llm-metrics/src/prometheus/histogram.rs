@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_above_every_bound() {
+    fn nan_is_above_every_bound() {
         let histograms = bound();
         register(&histograms, &Key::from_name(NAME), &[]).record(f64::NAN);
         let page = page(&histograms);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_bound_is_left_to_others() {
+    fn metrics_without_our_buckets_are_left_to_the_other_exporter() {
         let histograms = bound();
         assert!(histograms.register(&Key::from_name("mine_seconds"), &[]).is_none());
         assert!(!histograms.describe("mine_seconds", &"Mine.".into()));

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_accepted_is_tried_again_after_a_pause() {
+    async fn a_failed_accept_is_tried_again_after_a_pause() {
         let (began, tries) = (Instant::now(), AtomicU32::new(0));
         let accept = || {
             let works = tries.fetch_add(1, Ordering::Relaxed) == 3;

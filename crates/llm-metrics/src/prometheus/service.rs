@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_in_utf8_are_for_those_who_ask_for_them() {
+    fn names_in_utf8_are_sent_only_on_request() {
         let asks = |accept: &str| {
             let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_str(accept).unwrap())]);
             asks_for_utf8_names(&headers)

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_deeper_than_is_followed_is_neither_valid_nor_invalid() {
+    fn json_that_is_nested_too_deeply_is_neither_valid_nor_invalid() {
         let nested = |depth| "[{\"a\":".repeat(depth / 2) + "1" + &"}]".repeat(depth / 2);
         assert_eq!(validity(&nested(DEEPEST)), Validity::Valid);
         assert_eq!(validity(&nested(DEEPEST + 2)), Validity::TooDeep);

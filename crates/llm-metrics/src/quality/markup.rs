@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_code_is_spoken_of_and_not_leaked() {
+    fn a_special_token_in_code_is_quoted_and_not_leaked() {
         assert!(!leaks("Qwen begins a turn with `<|im_start|>` and ends it with ``<|im_end|>``."));
         assert!(!leaks("So:\n```jinja\n<|im_start|>user\n```\n"));
         assert!(!leaks("````\n```\n<|im_start|>\n```\n````"));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_in_an_answer_whose_reasoning_came_apart_is_spoken_of() {
+    fn a_tag_in_an_answer_with_separate_reasoning_is_quoted() {
         let mut markup = Markup::default();
         markup.reasoning_apart();
         markup.read(b"The tag is </think>");
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_is_what_stands_between_tags_or_before_a_lone_closing_one() {
+    fn reasoning_is_the_text_between_tags_or_before_a_single_closing_tag() {
         let says = |text| {
             let (_, markup) = read(text);
             (markup.has_reasoning(), markup.reasoning_is_open(), markup.has_answer())

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_what_its_schema_allows_or_it_is_not() {
+    fn an_answer_matches_its_schema_or_it_does_not() {
         let schema = json!({
             "type": "object", "properties": {"city": {"type": "string", "pattern": "^[A-Z]"}, "of": {"$ref": "#/$defs/country"}},
             "required": ["city"], "additionalProperties": false, "$defs": {"country": {"enum": ["Peru", "Chile"]}},
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_fetched_and_what_does_not_compile_is_unchecked() {
+    fn nothing_is_fetched_and_a_schema_that_does_not_compile_is_unchecked() {
         for schema in [
             json!({"$ref": "http://127.0.0.1:9/schema.json"}),
             json!({"$ref": "file:///etc/hostname"}),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_few_references_blow_up_is_left_alone() {
+    fn a_schema_that_a_few_references_blow_up_is_unchecked() {
         for applicator in ["allOf", "anyOf", "oneOf"] {
             let of = |n: usize| json!({"$ref": format!("#/$defs/a{n}")});
             let mut schemas: serde_json::Map<_, _> =

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn json_in_a_fence_is_told_from_json() {
+    fn json_in_a_fence_is_distinguished_from_json() {
         for text in [
             "```json\n{\"a\": 1}\n```",
             "```\n{\"a\": 1}\n```\n",
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_invalid_even_if_it_was_cut() {
+    fn text_that_is_neither_is_invalid_even_if_it_was_cut() {
         for text in [
             "Sure! {\"a\": 1}",
             "{\"a\": 1} Anything else?",
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_before_json_is_no_part_of_it() {
+    fn reasoning_before_json_is_not_part_of_it() {
         for (text, expected) in [
             ("<think>\nHm.\n</think>\n\n{\"a\": 1}", StructuredResult::Valid),
             ("<think>\n\n</think>\n\n{\"a\": 1}", StructuredResult::Valid),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_too_deep_is_unchecked() {
+    fn json_that_is_nested_too_deeply_is_unchecked() {
         assert_eq!(result(&"[".repeat(300), true), StructuredResult::Unchecked);
         assert_eq!(result(&format!("```json\n{}", "[".repeat(300)), false), StructuredResult::Unchecked);
     }

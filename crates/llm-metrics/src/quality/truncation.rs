@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_of_which_just_what_a_cut_one_has_left_was_counted_is_suspected_if_it_can_be_so_long() {
+    fn a_prompt_with_exactly_the_count_of_a_cut_one_is_suspected_if_it_can_be_that_long() {
         let limit = Some(PromptLimit { context: 4096, left: [4096, 4095, 2050, 2051] });
         let suspected = |bytes, tokens| suspected(Prompt { bytes, limit }, tokens);
         for tokens in [4096, 4095, 2050, 2051] {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_says_is_more_than_a_suspicion_and_without_a_count_there_is_none() {
+    fn the_engines_report_wins_over_a_suspicion_which_needs_a_count() {
         let prompt = Some(Prompt { bytes: 100_000, limit: None });
         assert_eq!(of_input(true, prompt, Some(1)), Some(InputTruncation::Reported));
         assert_eq!(of_input(true, None, None), Some(InputTruncation::Reported));

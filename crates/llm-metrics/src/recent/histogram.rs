@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_the_bounds_is_counted_at_the_ends_and_kept_as_the_largest() {
+    fn samples_outside_the_bounds_are_counted_at_the_ends_and_kept_as_the_largest() {
         assert_eq!(of([0.0, f64::MIN_POSITIVE, 1e-6]).counts[0], 3);
         let long = of([1e6]);
         assert_eq!((long.counts[BUCKETS - 1], long.max()), (1, 1e6));

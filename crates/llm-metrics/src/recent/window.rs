@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_comes_round_forgets_what_it_had() {
+    fn a_reused_slot_forgets_its_content() {
         let mut window = Window::default();
         window.record(7, BACK, 5.0);
         window.record(7 + BACK + 1, BACK, 1.0);

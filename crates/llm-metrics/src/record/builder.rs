@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_name_that_prometheus_refuses_is_refused() {
+    fn a_label_name_that_prometheus_rejects_is_rejected() {
         for name in ["", "1st", "a-b", "__name__", "größe"] {
             assert_eq!(
                 error(LlmMetrics::builder().constant_label(name, "x")),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_name_that_is_in_use_is_refused() {
+    fn a_label_name_that_is_in_use_is_rejected() {
         for name in ["model", "outcome", "le", "quantile"] {
             assert_eq!(
                 error(LlmMetrics::builder().constant_label(name, "x")),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_value_that_cannot_be_a_label_value_is_refused() {
+    fn a_declared_value_that_is_not_a_valid_label_value_is_rejected() {
         for value in ["", "a\nb", "a\\b", &"x".repeat(129)] {
             let model = error(LlmMetrics::builder().models(["m", value]));
             assert_eq!(model, BuildError::ModelName { name: value.to_owned() });
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn an_objective_that_cannot_be_judged_is_refused_with_the_reason() {
+    fn an_invalid_objective_is_rejected_with_the_reason() {
         let second = Duration::from_secs(1);
         let named = |name: &str| Objective::new(name).duration(second);
         for name in ["", "a\nb", "a\\b", &"x".repeat(129)] {
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recent_window_that_cannot_be_is_refused() {
+    fn an_invalid_recent_window_is_rejected() {
         for window in
             [Duration::ZERO, Duration::from_millis(999), Duration::from_millis(1500), Duration::from_secs(601)]
         {

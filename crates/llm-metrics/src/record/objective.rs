@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_exactly_as_long_as_the_limit_keeps_it_and_what_cannot_be_measured_is_left_out() {
+    fn a_latency_equal_to_the_limit_meets_it_and_an_unknown_latency_is_ignored() {
         let [limit, more] = [Duration::from_nanos(7), Duration::from_nanos(8)];
         let objective = Objective::new("all").time_to_first_token(limit).time_per_output_token(limit);
         let judge = |first, each| {

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn declared_names_are_mapped_like_those_that_are_asked_for() {
+    fn declared_names_are_mapped_like_requested_ones() {
         let values = values(LabelPolicy::only(["Qwen3"]).map(|name| name.to_ascii_lowercase().into()));
         assert_eq!(values.admit("QWEN3", false).as_deref(), Some("qwen3"));
     }
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_fit_labels_never_become_values() {
+    fn names_that_are_not_valid_label_values_never_become_values() {
         let values = values(LabelPolicy::first_accepted(8));
         for name in ["", "a\nb", "a\u{7f}", "a\\b", &"x".repeat(MAX_NAME_BYTES + 1)] {
             assert_eq!(values.admit(name, true), None, "{name:?}");

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_tell_the_usual_from_the_worst() {
+    fn quantiles_distinguish_usual_from_worst_latencies() {
         let watched = Watched::start();
         for n in 0..100 {
             watched.ended("m", 1.0, if n < 97 { 0.5 } else { 4.0 });

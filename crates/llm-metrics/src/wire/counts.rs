@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cached_beside_the_input_is_added_to_it() {
+    fn cached_tokens_beside_the_input_are_added_to_it() {
         use Count::{CacheWrite, CachedInput, Input, UncachedInput};
         assert_eq!(usage(&[(UncachedInput, 25), (CachedInput, 1000), (CacheWrite, 7)]).input, Some(1032));
         assert_eq!(usage(&[(UncachedInput, 0), (CachedInput, 9)]).input, Some(9));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_no_usage() {
+    fn zeros_are_not_usage() {
         use Count::{CachedInput, Input, Output};
         assert_eq!(usage(&[(Input, 0), (Output, 0), (CachedInput, 0)]), Usage::new());
         assert_eq!(usage(&[(Input, 9), (Output, 0)]), Usage::new().input(9).output(0));

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_types_say_what_an_error_is() {
+    fn codes_and_types_classify_an_error() {
         for (value, expected) in [
             (Scalar::Number(b"429"), Some(ErrorType::RateLimited)),
             (Scalar::Number(b"400"), Some(ErrorType::InvalidRequest)),

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn ollamas_paths_have_to_be_asked_for() {
+    fn ollamas_paths_are_opt_in() {
         let post = |path| route(&http::Method::POST, path, true).map(|route| route.endpoint);
         assert_eq!(post("/api/chat"), Some(Endpoint::OllamaChat));
         assert_eq!(post("/api/generate"), Some(Endpoint::OllamaGenerate));

@@ -138,7 +138,7 @@ async fn each_finding_is_an_event_in_the_span_of_its_request_and_holds_no_text()
 }
 
 #[tokio::test]
-async fn whoever_wants_no_spans_is_told_of_findings_all_the_same() {
+async fn findings_are_reported_even_without_spans() {
     let (findings, _guard) = Findings::subscribe(Targets::new().with_target(FINDINGS, LevelFilter::INFO));
     let recording = Recording::new();
     fail_to_write_json(&recording).await;
@@ -147,7 +147,7 @@ async fn whoever_wants_no_spans_is_told_of_findings_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_is_as_it_should_be_is_no_event() {
+async fn good_output_causes_no_event() {
     let (findings, _guard) = Findings::subscribe(everything());
     let recording = Recording::new();
     exchange(&recording, post(CHAT, ASK), stream([ROLE, HELLO, WORLD, STOP, DONE].map(Step::Data))).await.unwrap();
@@ -155,7 +155,7 @@ async fn what_is_as_it_should_be_is_no_event() {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_callback_harms_neither_the_answer_nor_the_events_nor_the_counts() {
+async fn a_panic_of_the_callback_changes_neither_the_answer_nor_the_events_nor_the_counts() {
     let (findings, _guard) = Findings::subscribe(everything());
     let calls = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&calls);

@@ -77,7 +77,7 @@ async fn a_document_is_one_span_with_all_that_is_known_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_absent() {
+async fn unknown_values_are_absent() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
     exchange(&recording, post(CHAT, ASK), stream([HELLO, WORLD, STOP, DONE].map(Step::Data))).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_client_that_leaves_ends_it_as_cancelled() {
 }
 
 #[tokio::test]
-async fn a_response_that_nobody_waits_for_ends_it_as_cancelled() {
+async fn the_span_of_a_response_whose_client_has_gone_ends_as_cancelled() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
     let service = ServiceBuilder::new()
@@ -187,7 +187,7 @@ async fn a_clients_span_names_whom_it_asks() {
 }
 
 #[tokio::test]
-async fn what_the_caller_did_is_no_error_of_a_server_and_one_of_a_client() {
+async fn an_error_of_the_caller_is_an_error_only_in_a_client_span() {
     for (proxy, kind, status) in [(false, "server", None), (true, "client", Some("error"))] {
         let (spans, _guard) = Spans::subscribe();
         let layer = Recording::new().metrics.layer();
@@ -305,7 +305,7 @@ async fn a_handle_that_outlives_the_request_does_not_keep_it_open() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_llm_call_has_no_span() {
+async fn a_request_that_is_not_an_llm_call_has_no_span() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
     exchange(&recording, post("/v1/files", ASK), json("{}")).await.unwrap();

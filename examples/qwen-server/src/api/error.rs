@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_server_says_when_to_come_back() {
+    fn a_full_server_sends_retry_after() {
         let response = ApiError::overloaded().into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_out_of_range_is_refused_and_null_is_absent() {
+    fn a_number_out_of_range_is_rejected_and_null_is_absent() {
         let mut fields = Fields::parse(br#"{"top_p": 1.5, "min_p": null}"#).unwrap();
         assert!(fields.number("top_p", 0.0..=1.0).is_err());
         assert_eq!(fields.number("min_p", 0.0..=1.0).unwrap(), None);

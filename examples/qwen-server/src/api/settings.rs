@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_models_defaults_fill_what_the_request_leaves_open() {
+    fn the_models_defaults_apply_to_missing_settings() {
         let defaults = ModelGenerationDefaults { temperature: Some(0.6), top_k: Some(20), ..Default::default() };
         let ours = sampling(&mut fields(&json!({"temperature": 0})), &defaults, &[]).unwrap();
         assert_eq!((ours.temperature, ours.top_k), (Some(0.0), Some(20)));
@@ -212,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_does_not_sample_is_greedy_unless_asked_otherwise() {
+    fn a_model_that_does_not_sample_is_greedy_by_default() {
         let defaults = ModelGenerationDefaults { do_sample: Some(false), ..Default::default() };
         assert_eq!(sampling(&mut fields(&json!({})), &defaults, &[]).unwrap().temperature, Some(0.0));
     }
 
     #[test]
-    fn the_newer_name_of_the_limit_wins_and_zero_is_refused() {
+    fn the_newer_name_of_the_limit_wins_and_zero_is_rejected() {
         let both = json!({"max_tokens": 5, "max_completion_tokens": 7});
         assert_eq!(max_tokens(&mut fields(&both)).unwrap(), Some(7));
         assert!(max_tokens(&mut fields(&json!({"max_tokens": 0}))).is_err());

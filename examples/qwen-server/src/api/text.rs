@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_began_like_a_stop_sequence_is_delivered() {
+    fn text_that_only_begins_like_a_stop_sequence_is_delivered() {
         let delta = run(&["END", "N\u{e9}e"], &ToolUse::None, &["the E", "N", "\u{e9}"], Finish::Length);
         assert_eq!((delta.content.as_str(), delta.finish_reason), ("the EN\u{e9}", Some("length")));
         assert_eq!(delta.stop_sequence, None);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_stays_text() {
+    fn text_that_is_not_a_call_stays_text() {
         for text in ["<tool_call>not json</tool_call>", "<tool_call>{\"name\": \"f\"", "a <tool"] {
             let delta = run(&[], &ToolUse::Auto, &[text], Finish::Length);
             assert_eq!((delta.content.as_str(), delta.finish_reason), (text, Some("length")));

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_one_that_is_not_there_is_told_which_are() {
+    fn the_error_for_a_missing_profile_lists_the_existing_ones() {
         let error = asks("/demo circle").unwrap_err().to_string();
         assert!(error.contains("`circle`") && error.contains("char_run, token_run, cycle"), "{error}");
         assert!(asks("/demo").is_err());

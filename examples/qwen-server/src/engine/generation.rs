@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_finish_reason_is_a_fault() {
+    fn an_unknown_finish_reason_is_an_error() {
         assert_eq!(finish("length").ok(), Some(Finish::Length));
         assert!(finish("canceled").is_err());
     }

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_no_reasoning_and_words_between_them_are() {
+    fn tags_are_not_reasoning_and_words_between_them_are() {
         let tally = tally(&[1, 2], &[100, 7, 8, 9, 101, 3, 4]);
         assert_eq!((tally.sampled(), tally.reasoning(false)), (7, 3));
     }

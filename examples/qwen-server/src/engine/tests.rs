@@ -92,7 +92,7 @@ async fn a_dropped_generation_leaves_the_engine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_generation_that_nobody_reads_does_not_hold_up_the_engine() {
+async fn an_unread_generation_does_not_block_the_engine() {
     let (engine, _cache) = engine().await;
     let unread = engine.start_long(600).await;
     let mut other = engine.start(chat(100), engine.admit(1).unwrap(), &Handle::default()).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_generation_that_nobody_reads_does_not_hold_up_the_engine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_while_its_prompt_is_counted_harms_nobody() {
+async fn a_client_that_disconnects_while_its_prompt_is_counted_affects_no_other() {
     let (engine, _cache) = engine().await;
     let before = engine.runner.get_sender(None).unwrap();
     for patience in 0..50 {
@@ -158,7 +158,7 @@ impl CustomLogitsProcessor for Bomb {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_dies_says_so_and_comes_back() {
+async fn an_engine_that_dies_is_reported_and_restarted() {
     let (engine, _cache) = engine().await;
     let mut victim = engine.start_long(1900).await;
     victim.next().await.unwrap().unwrap();

@@ -153,7 +153,7 @@ async fn a_timeout_is_a_504_and_frees_the_engine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_request_has_a_status_and_a_name() {
+async fn an_invalid_request_has_a_status_and_an_error_code() {
     let server = server(None);
     server.load().await;
     let cases = [
@@ -190,7 +190,7 @@ async fn a_server_without_its_model_is_alive_but_not_ready() {
 }
 
 #[tokio::test]
-async fn a_busy_server_says_when_to_come_back() {
+async fn a_busy_server_sends_retry_after() {
     let server = server(None);
     let request = Request::get("/ready").body(Body::empty()).unwrap();
     let response = server.router.clone().oneshot(request).await.unwrap();

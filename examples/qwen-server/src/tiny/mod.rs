@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_has_a_direction_of_its_own() {
+    fn every_state_has_its_own_direction() {
         let states = chain::Chain::over(&vocabulary()).unwrap().states();
         assert!(states.len() <= shape::HIDDEN, "{} states do not fit", states.len());
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_file_is_written_anew() {
+    fn a_truncated_file_is_written_again() {
         let cache = tempfile::tempdir().unwrap();
         let path = ensure_in(cache.path()).unwrap().join("model.safetensors");
         let whole = std::fs::metadata(&path).unwrap().len();

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_tells_where_each_tensor_lies() {
+    fn the_header_has_the_offset_of_each_tensor() {
         let tensor = |name: &str, values: Vec<f32>| Tensor { name: name.into(), shape: vec![values.len()], values };
         let file = encode(&[tensor("a", vec![1.0, -2.0]), tensor("b", vec![0.5])]);
         let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;

@@ -114,7 +114,7 @@ async fn inputs_and_their_tokens_are_counted_however_the_bytes_are_framed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_fails_or_breaks_off_is_no_success() {
+async fn a_document_that_fails_or_breaks_off_is_not_a_success() {
     for case in all() {
         let half = case.bytes().slice(..case.bytes().len() / 2);
         for http in Http::BOTH {

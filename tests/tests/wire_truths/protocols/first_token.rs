@@ -21,7 +21,7 @@ fn once(page: &Page, name: &str, how: &str) -> Histogram {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_bears_no_token_is_no_first_token() {
+async fn events_without_a_token_are_not_the_first_token() {
     for case in cases::all() {
         for silent in &case.silent {
             let mut steps = steps(&case.events);

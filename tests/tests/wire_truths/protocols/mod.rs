@@ -182,7 +182,7 @@ async fn a_document_has_the_counts_of_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_breaks_off_is_no_success_and_one_whose_client_leaves_is_cancelled() {
+async fn a_document_that_breaks_off_is_not_a_success_and_one_whose_client_leaves_is_cancelled() {
     for case in cases::all() {
         let document = Bytes::from(case.document.to_string());
         let half = document.slice(..document.len() / 2);
@@ -245,7 +245,7 @@ async fn an_error_before_the_stream_is_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_inside_the_stream_is_no_success() {
+async fn an_error_inside_the_stream_is_not_a_success() {
     for case in cases::all() {
         for http in Http::BOTH {
             let mut steps = steps(case.unfinished());

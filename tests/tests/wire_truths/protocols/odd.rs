@@ -141,7 +141,7 @@ const ALL: [Odd; 23] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_proxies_and_engines_send_ends_as_it_did() {
+async fn streams_of_proxies_and_engines_have_the_right_outcome() {
     for Odd { endpoint, content_type, answer, ended, finished } in ALL {
         let watched = Watched::start().await;
         let respond = move |_: &_, _: &_| -> Response<Script> {

@@ -21,7 +21,7 @@ fn named(endpoint: &str) -> Endpoint {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_of_ones_own_speaks_any_protocol_that_it_is_said_to() {
+async fn a_custom_path_can_have_any_protocol() {
     for case in cases::all() {
         let watched = Watched::start().await;
         // Ollama's is not asked for: what is said of a path is enough.
@@ -40,7 +40,7 @@ async fn a_path_of_ones_own_speaks_any_protocol_that_it_is_said_to() {
 const DOCUMENT: &str = r#"{"model":"Qwen3-4B"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_is_measured_behind_what_proxies_put_around_it() {
+async fn a_path_is_measured_with_the_prefixes_of_proxies() {
     let watched = Watched::start().await;
     let server = watched.answer_through(watched.metrics.layer().ollama(), |_, _| Script::json(DOCUMENT)).await;
     let mut client = Client::connect(server.addr).await;
@@ -83,7 +83,7 @@ async fn a_path_is_measured_behind_what_proxies_put_around_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_call_of_a_model_is_left_alone_in_every_protocol() {
+async fn requests_that_are_not_model_calls_are_left_alone_in_every_protocol() {
     let watched = Watched::start().await;
     let server = watched.answer_through(watched.metrics.layer().ollama(), |_, _| Script::json(DOCUMENT)).await;
     let mut client = Client::connect(server.addr).await;
@@ -134,7 +134,7 @@ async fn what_is_no_call_of_a_model_is_left_alone_in_every_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ollamas_paths_are_anybodys_unless_they_are_asked_for() {
+async fn ollamas_paths_are_not_measured_unless_enabled() {
     let watched = Watched::start().await;
     let server = watched.answer_through(watched.metrics.layer(), |_, _| Script::json(DOCUMENT)).await;
     let mut client = Client::connect(server.addr).await;

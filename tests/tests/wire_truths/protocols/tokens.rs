@@ -85,7 +85,7 @@ async fn an_answer_of_one_token_has_no_time_per_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_many_tokens_as_the_engine_counted_in_an_event_are_so_many_samples() {
+async fn each_token_that_the_engine_counted_in_an_event_is_a_sample() {
     let case = cases::all().into_iter().find(|case| case.endpoint == "/completion").expect("llama.cpp");
     let count = |tokens: u64| move |event: &mut Value| event["tokens_predicted"] = tokens.into();
     let events = [

@@ -56,7 +56,7 @@ async fn every_reason_to_stop_is_known_in_every_protocol() {
 
 /// A proxy that says again what it has said, or says it earlier than it need.
 #[tokio::test(flavor = "multi_thread")]
-async fn usage_that_is_told_twice_is_counted_once() {
+async fn usage_that_is_sent_twice_is_counted_once() {
     let usage = json!({"input_tokens": 25, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 7, "output_tokens": 6});
     let again = |text: &str| text.replace(r#""usage":{"output_tokens":6}"#, &format!(r#""usage":{usage}"#));
     let stops = |text: &str| {
@@ -79,7 +79,7 @@ async fn usage_that_is_told_twice_is_counted_once() {
 
 /// Every kind of event that bears a token, one of each, and how many there are.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_delta_of_a_response_bears_a_token_and_what_repeats_it_does_not() {
+async fn each_kind_of_delta_of_a_response_has_a_token_and_its_repetition_has_none() {
     let case = case("/v1/responses");
     let event = |event: Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().expect("a type"));
     let delta = |kind: &str| event(json!({"type": format!("response.{kind}.delta"), "item_id": "i", "delta": "x"}));

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_was_refused_is_asked_for_again_in_its_place_ten_seconds_later() {
+    fn a_refused_field_is_requested_again_in_its_place_ten_seconds_later() {
         let (first, second) = (FAST_FIELDS[0].request.id, FAST_FIELDS[1].request.id);
         let mut hand = Hand::new();
         assert_eq!(hand.asked(0, [Ok(1), Ok(2)]), [first, second]);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_all_asked_for_leave_the_second_try_of_a_tick_to_others() {
+    fn fields_that_are_all_requested_leave_the_second_try_of_a_tick_to_others() {
         let mut hand = Hand::new();
         hand.asked(0, [REFUSED, Ok(2)]);
         assert_eq!(hand.asked(10, [Ok(1), Ok(2)]).len(), 2);

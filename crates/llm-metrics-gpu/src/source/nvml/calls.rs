@@ -149,7 +149,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn what_was_refused_is_asked_for_again_after_ten_seconds_then_twenty_up_to_an_hour() {
+    fn a_refused_call_is_tried_again_after_ten_seconds_then_twenty_up_to_an_hour() {
         let (mut calls, start) = (Calls::default(), Instant::now());
         let mut asked = Vec::new();
         for second in 0..20_000 {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_forgets_that_it_was_refused() {
+    fn an_answer_resets_an_earlier_refusal() {
         let (mut calls, now) = (Calls::default(), Instant::now());
         calls.refused(Call::Gpm, Refusal::Unsupported, now);
         assert!(!calls.may(Call::Gpm, now + SECOND * 9) && calls.is_unsupported(Call::Gpm));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_news_once() {
+    fn a_refusal_is_reported_once() {
         let (mut calls, now) = (Calls::default(), Instant::now());
         assert!(calls.refused(Call::Processes, Refusal::Denied, now));
         assert!(!calls.refused(Call::Processes, Refusal::Denied, now + SECOND * 10));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_refuses_is_there_and_one_that_only_fails_may_not_be() {
+    fn a_device_that_refuses_is_present_and_one_that_only_fails_may_be_absent() {
         let (mut calls, now) = (Calls::default(), Instant::now());
         calls.begin_tick();
         assert!(!calls.only_failed(), "nothing was asked");

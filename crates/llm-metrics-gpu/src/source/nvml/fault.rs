@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_driver_as_a_whole_says_is_told_by_its_reason() {
+    fn an_error_of_the_whole_driver_is_reported_with_its_reason() {
         let error = |code: u32| source_error(&NvmlError::from(code));
         for code in [1, 9, 12] {
             assert!(matches!(error(code), SourceError::NotLoaded { .. }), "code {code}");

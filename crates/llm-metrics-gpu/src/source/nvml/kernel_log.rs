@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_wrote_into_the_log_is_ignored() {
+    fn lines_that_a_user_wrote_into_the_log_are_ignored() {
         for (priority, count) in [("7", 1), ("8", 0), ("12", 0)] {
             assert_eq!(
                 written(&FELL_OFF.replacen('4', priority, 1)).len(),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_are_taken_and_what_is_left_stays_unless_no_line_can_be_so_long() {
+    fn whole_lines_are_taken_and_the_rest_stays_unless_it_is_longer_than_a_line_can_be() {
         let mut found = VecDeque::new();
         let mut partial = b"4,1,2,-;NVRM: Xid (PCI:0000:83:00): 79\n4,1".to_vec();
         take_lines(&mut partial, &mut found);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_may_not_be_read_or_is_not_asked_for_is_none() {
+    fn a_log_without_permission_or_turned_off_is_not_read() {
         let mut log = KernelLog::at("/nowhere/kmsg");
         log.open();
         assert!(!log.is_open() && log.next().is_none());

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_whose_file_is_gone_is_known_by_where_it_lies() {
+    fn a_library_whose_file_is_gone_is_recognised_by_its_address() {
         let maps = "55d0-55d8 r--p 00000000 08:01 12 /usr/bin/server\n\
                     7f10-7f20 r-xp 00000000 08:01 13                         /usr/lib/libnvidia-ml.so.590 (deleted)\n\
                     7f20-7f30 r-xp 00000000 08:01 14                         /usr/lib/libc.so.6\n\

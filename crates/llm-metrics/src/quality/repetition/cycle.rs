@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_came_is_not_repeated() {
+    fn text_that_never_came_is_not_a_repetition() {
         let mut cycle = Cycle::<256, 4>::default();
         (0..3).for_each(|_| cycle.push(Symbol::default(), EXTENT));
         cycle.try_distance(1, EXTENT);

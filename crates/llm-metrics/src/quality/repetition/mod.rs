@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_block_that_comes_twice_is_no_loop() {
+    fn a_long_block_that_comes_twice_is_not_a_loop() {
         let block: String = (0..90).map(|n| format!("line {} of it: {}\n", n * n % 89, n * 7919 % 1009)).collect();
         assert_eq!(first_loop(&block.repeat(2)), None);
         assert!(first_loop(&block.repeat(3)).is_some());

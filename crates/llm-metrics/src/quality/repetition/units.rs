@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_utf_8_is_cut_too() {
+    fn invalid_utf_8_is_cut_too() {
         let mut units = Units::default();
         let ended: Vec<_> = (0..200).filter_map(|_| units.read(0xbf)).map(|unit| unit.extent.bytes).collect();
         assert_eq!(ended, [LONGEST + 4; 5]);

@@ -67,7 +67,7 @@ fn a_healthy_answer_has_no_findings() {
 }
 
 #[test]
-fn what_has_no_answer_in_it_is_empty() {
+fn an_output_without_an_answer_is_empty() {
     let empty = |texts: &[(Part, &str)], ending| match found(RequestedOutput::default(), texts, ending)[..] {
         [Finding::Empty(kind)] => Some(kind),
         [] => None,
@@ -111,7 +111,7 @@ fn the_cause_of_a_cut_output_is_reported() {
 }
 
 #[test]
-fn a_refusal_is_no_empty_answer_and_no_broken_form() {
+fn a_refusal_is_neither_an_empty_answer_nor_an_invalid_output() {
     let refused = [Finding::Refusal(RefusalKind::RefusalField)];
     assert_eq!(found(json(), &[(Part::Refusal, "I cannot.")], STOPPED), refused);
     assert_eq!(found(json(), &[], finished(FinishReason::Refusal)), refused);
@@ -120,7 +120,7 @@ fn a_refusal_is_no_empty_answer_and_no_broken_form() {
 }
 
 #[test]
-fn the_form_is_judged_where_one_was_asked_for() {
+fn the_format_is_checked_if_one_was_requested() {
     let judged = |text, ending| found(json(), &[(Part::Answer, text)], ending);
     assert_eq!(judged("{}", STOPPED), [structured(StructuredResult::Valid)]);
     assert_eq!(judged("{'a': 1}", STOPPED), [structured(StructuredResult::InvalidJson)]);
@@ -194,7 +194,7 @@ fn a_loop_is_reported_once_per_choice_wherever_it_is() {
 }
 
 #[test]
-fn calls_are_judged_with_their_choice() {
+fn tool_calls_are_checked_with_their_choice() {
     let mut tools = ToolNames::default();
     tools.insert(b"weather");
     let requested = RequestedOutput { format: None, tools: Some(Box::new(tools)), schema: None };
@@ -214,7 +214,7 @@ fn calls_are_judged_with_their_choice() {
 }
 
 #[test]
-fn a_schema_alone_is_no_check() {
+fn a_schema_alone_is_not_a_check() {
     let schema = |checks| QualityChecks { json_schema: true, ..checks };
     assert!(!schema(QualityChecks::none()).any(), "it is the form of an answer that is held against it");
     assert!(schema(QualityChecks::none().structured_output(true)).any());
@@ -246,7 +246,7 @@ fn choices_whose_texts_were_mixed_up_have_no_findings() {
 }
 
 #[test]
-fn a_check_that_is_off_tells_nothing() {
+fn a_check_that_is_off_reports_nothing() {
     let texts = [(Part::Answer, &*format!("<|im_end|>\u{FFFD}{}", "no ".repeat(1000))), (Part::Refusal, "no")];
     let findings = |checks| found_by(checks, json(), &texts, CUT).len();
     assert_eq!(findings(QualityChecks::none()), 0);
@@ -264,7 +264,7 @@ fn a_check_that_is_off_tells_nothing() {
 }
 
 #[test]
-fn each_choice_is_judged_by_itself_up_to_the_last_that_is_followed() {
+fn each_choice_is_checked_separately_up_to_the_last_that_is_tracked() {
     let mut found = Vec::new();
     let mut emit = |finding| found.push(finding);
     let mut outputs = Outputs::new(QualityChecks::all(), json());

@@ -70,7 +70,7 @@ fn data(text: &str) -> LineCall {
 }
 
 #[test]
-fn each_framing_tells_of_a_body_what_its_specification_says() {
+fn each_framing_reads_a_body_as_its_specification_defines() {
     use LineCall::{BodyEnd, Error, EventEnd, Named};
     let name = |name: &str| Named(name.into());
     for (framing, body, expected) in [
@@ -93,7 +93,7 @@ fn each_framing_tells_of_a_body_what_its_specification_says() {
 }
 
 #[test]
-fn what_an_event_begins_and_ends_with_is_what_its_framing_reads() {
+fn the_prefix_and_suffix_of_an_event_are_those_that_its_framing_reads() {
     for (framing, name) in [(Framing::Events, None), (Framing::Events, Some("message_stop")), (Framing::Lines, None)] {
         let body = [&framing.lead(name).concat(), &b"{}"[..], framing.end()].concat();
         let named = name.map(|name| LineCall::Named(name.into()));

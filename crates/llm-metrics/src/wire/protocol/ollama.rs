@@ -109,7 +109,7 @@ mod tests {
 
     /// From `limit=… keep=…` in Ollama's log.
     #[test]
-    fn what_is_left_of_a_prompt_is_what_ollama_says_in_its_log() {
+    fn the_rest_of_a_cut_prompt_is_as_long_as_ollama_logs_it() {
         for (context, keep, limit) in [
             (2048, None, 2048),
             (4096, None, 4095),

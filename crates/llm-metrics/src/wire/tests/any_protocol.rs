@@ -189,7 +189,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn values_that_differ_change_nothing_that_is_told(
+    fn differing_values_do_not_change_the_calls(
         (endpoint, events) in differing(),
         damage in damage(),
         lengths in pieces(),
@@ -253,7 +253,7 @@ fn events_have_templates_in_every_protocol_also_where_a_time_or_a_number_differs
 }
 
 #[test]
-fn what_never_begins_as_the_event_before_is_not_learnt_for_ever() {
+fn events_that_never_begin_like_the_one_before_stop_being_learnt() {
     let mut reader = stream_of(Endpoint::Responses);
     let mut learnt = 0;
     for turn in 0..100 {

@@ -53,7 +53,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_told_alike_however_they_are_cut(soup in soup(), lengths in pieces()) {
+    fn any_bytes_give_the_same_calls_however_they_are_cut(soup in soup(), lengths in pieces()) {
         for reader in [chat_stream, chat_document, completion_stream] {
             prop_assert_eq!(sink_calls(reader(), cut(&soup, &lengths)), sink_calls(reader(), [&soup[..]]));
         }
@@ -61,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_streams_are_told_alike_however_they_are_cut(
+    fn damaged_streams_give_the_same_calls_however_they_are_cut(
         stream in stream(), lengths in pieces(), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
     ) {
         let mut stream = stream;
@@ -110,7 +110,7 @@ fn long_lines_and_long_values_are_read_in_place() {
 }
 
 #[test]
-fn a_failure_is_told_once_for_each_kind() {
+fn each_kind_of_failure_is_reported_once() {
     let stream =
         "data: {\"a\" 1}\n\ndata: {\"a\":\n\ndata: {}}\n\ndata: {\"usage\":{\"prompt_tokens\":9999999999}}\n\n"
             .repeat(3);

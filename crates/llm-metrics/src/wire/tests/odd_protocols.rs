@@ -35,7 +35,7 @@ fn said_in(endpoint: Endpoint, events: &[&str]) -> Vec<SinkCall> {
 }
 
 #[test]
-fn the_last_word_on_an_anthropic_input_counts_and_need_not_repeat_what_was_cached() {
+fn the_last_input_count_of_anthropic_wins_and_need_not_repeat_cached_tokens() {
     let usage = |input: u64, cached: u64, written: u64| {
         Usage::new().input(input).cached_input(cached).cache_write(written).output(57)
     };
@@ -102,7 +102,7 @@ fn thinking_tokens_are_a_part_of_the_output_of_a_message() {
 }
 
 #[test]
-fn blocks_of_a_servers_tools_and_citations_bear_what_the_model_wrote_and_no_more() {
+fn blocks_of_server_tools_and_citations_have_only_the_text_of_the_model() {
     let seen = said_in(
         Endpoint::Messages,
         &[
@@ -201,7 +201,7 @@ fn a_response_ends_under_every_name_that_it_may_have() {
 }
 
 #[test]
-fn the_name_of_its_last_event_says_how_a_response_ended_where_it_has_no_status() {
+fn a_response_without_a_status_ends_as_its_last_event_is_named() {
     for (event, expected) in [
         (r#"{"type":"response.completed"}"#, FinishReason::Stop),
         (r#"{"type":"response.completed","response":{"usage":null}}"#, FinishReason::Stop),
@@ -295,7 +295,7 @@ fn an_event_of_a_response_whose_name_is_not_known_has_no_token_wherever_its_type
 }
 
 #[test]
-fn a_response_that_is_not_there_yet_says_whether_it_is_made_in_the_background() {
+fn a_pending_response_shows_whether_it_is_generated_in_the_background() {
     for name in ["response.created", "response.queued", "response.in_progress"] {
         for (status, background, expected) in [
             ("queued", "true", vec![SinkCall::InBackground]),

@@ -18,7 +18,7 @@ fn of_stream(body: &str) -> Vec<SinkCall> {
 const TOKEN: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
 
 #[test]
-fn json_that_is_no_object_is_padding() {
+fn json_that_is_not_an_object_is_padding() {
     for padding in ["null", "true", "false", " null ", "0", "-1.5e7", "\"ping\"", "[]", "[ 1]", "[{\"error\":1}]"] {
         let seen = of_stream(&format!("{TOKEN}{}{TOKEN}", data(padding)));
         let is_error = |call: &SinkCall| matches!(call, SinkCall::Error | SinkCall::PlainText | SinkCall::ErrorOf(_));
@@ -40,7 +40,7 @@ fn json_that_is_no_object_is_padding() {
 }
 
 #[test]
-fn a_heart_beat_with_a_name_of_its_own_is_no_error() {
+fn a_named_heartbeat_is_not_an_error() {
     assert_eq!(of_stream("event: heartbeat\ndata: still here\n\n"), [SinkCall::EventEnd]);
     assert_eq!(of_stream("event: heartbeat\n\ndata: engine is gone\n\n"), [SinkCall::PlainText, SinkCall::EventEnd]);
     for name in ["message", "error"] {
@@ -50,7 +50,7 @@ fn a_heart_beat_with_a_name_of_its_own_is_no_error() {
 }
 
 #[test]
-fn done_may_be_said_twice() {
+fn done_may_come_twice() {
     let twice = [SinkCall::Done, SinkCall::EventEnd, SinkCall::Done, SinkCall::EventEnd];
     assert_eq!(of_stream("data: [DONE]\n\ndata: [DONE]\n\n"), twice);
     assert_eq!(of_stream("data: [DONE]\ndata: [DONE]\n\n"), [SinkCall::Done, SinkCall::Done, SinkCall::EventEnd]);
@@ -65,7 +65,7 @@ fn done_may_be_said_twice() {
 }
 
 #[test]
-fn a_body_that_ends_inside_done_says_nothing() {
+fn a_body_that_ends_inside_done_emits_nothing() {
     let whole = "data: [DONE]\n\n";
     for at in 0..=11 {
         let seen = sink_calls(chat_stream(), [TOKEN.as_bytes(), &whole.as_bytes()[..at]]);
@@ -77,7 +77,7 @@ fn a_body_that_ends_inside_done_says_nothing() {
 }
 
 #[test]
-fn a_body_that_ends_inside_a_word_of_json_says_nothing() {
+fn a_body_that_ends_inside_a_json_literal_emits_nothing() {
     for word in ["null", "true", "false"] {
         for at in 1..word.len() {
             assert_eq!(of_stream(&format!("data: {}", &word[..at])), [], "{word} cut at {at}");
@@ -93,7 +93,7 @@ fn the_last_line_counts_without_its_end() {
 }
 
 #[test]
-fn what_closes_too_early_or_the_wrong_way_is_malformed() {
+fn brackets_that_close_too_early_or_wrongly_are_malformed() {
     for body in [
         "{",
         "{\"a\":",
@@ -110,7 +110,7 @@ fn what_closes_too_early_or_the_wrong_way_is_malformed() {
 }
 
 #[test]
-fn every_escape_is_what_json_says() {
+fn every_escape_is_decoded_as_json_defines() {
     let long = "x".repeat(100);
     let stream = data(&format!(r#"{{"choices":[{{"delta":{{"content":"{long}\b\f\n\r\t\/\\\"{long}\n"}}}}]}}"#));
     let plain = format!("{long}\u{8}\u{c}\n\r\t/\\\"{long}\n");
@@ -295,7 +295,7 @@ impl Sink for Begins {
 }
 
 #[test]
-fn the_first_bytes_say_what_a_body_is() {
+fn the_first_bytes_decide_the_kind_of_body() {
     use Framing::{Document, Events, Lines};
     let event = "data: {\"choices\":[]}\n\n";
     let json = "{\"choices\":[]}";

@@ -300,7 +300,7 @@ fn ollama_generates_loads_and_fails() {
 }
 
 #[test]
-fn a_line_that_is_cut_says_nothing() {
+fn a_cut_line_emits_nothing() {
     let whole = r#"{"model":"q","response":"a","done":true,"done_reason":"stop","eval_count":1}"#;
     for at in 1..whole.len() {
         let seen = sink_calls(lines_of(Endpoint::OllamaGenerate), [&whole.as_bytes()[..at]]);
@@ -312,7 +312,7 @@ fn a_line_that_is_cut_says_nothing() {
 }
 
 #[test]
-fn llama_cpps_own_stream_and_what_others_serve_at_its_path() {
+fn the_stream_of_llama_cpp_and_of_other_servers_at_its_path() {
     let body = concat!(
         r#"data: {"index":0,"content":"Hel","tokens":[1],"stop":false,"id_slot":0,"tokens_predicted":1,"tokens_evaluated":4}"#,
         "\n\n",

@@ -226,7 +226,7 @@ fn ollama_thinks_or_not_or_how_much() {
 }
 
 #[test]
-fn what_is_said_to_be_compressed_is_read_if_it_is_json_for_all_that() {
+fn a_body_that_is_declared_compressed_but_is_json_is_read() {
     for (body, compressed) in [
         (" \r\n\t{\"model\":\"m\"}", false),
         ("\u{feff}{\"model\":\"m\"}", false),
@@ -263,7 +263,7 @@ fn the_length_of_a_request_is_that_of_its_text_unless_it_is_known_to_hold_more()
 }
 
 #[test]
-fn a_request_to_ollama_says_how_long_its_context_is_and_nothing_else_does() {
+fn only_a_request_to_ollama_has_the_length_of_its_context() {
     let context = |endpoint, body: &str| {
         let route = Route::of(endpoint).unwrap();
         let mut scan = route.request_scan(false);
@@ -298,7 +298,7 @@ fn a_request_to_ollama_says_how_long_its_context_is_and_nothing_else_does() {
 }
 
 #[test]
-fn a_response_is_asked_for_in_the_background() {
+fn a_response_is_requested_in_the_background() {
     for (body, expected) in [
         (r#"{"model":"m","background":true,"stream":true}"#, true),
         (r#"{"background":false}"#, false),
@@ -330,7 +330,7 @@ fn a_limit_that_is_too_large_stays_too_large() {
 }
 
 #[test]
-fn a_name_that_is_no_text_is_cut_before_that_if_it_is_too_long_anyway() {
+fn a_long_name_with_invalid_text_is_cut_before_it() {
     let name = |valid: usize| ["x".repeat(valid).as_bytes(), &[0xFF]].concat();
     assert_eq!(model_name(&name(128)), "\0");
     assert_eq!(model_name(&name(129)), "x".repeat(129));
@@ -348,7 +348,7 @@ fn a_name_that_is_too_long_stays_too_long_and_is_cut_between_characters() {
 }
 
 #[test]
-fn what_is_no_request_has_no_facts() {
+fn a_body_that_is_not_a_request_has_no_facts() {
     for body in [
         "",
         "null",

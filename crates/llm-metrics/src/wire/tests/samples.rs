@@ -167,7 +167,7 @@ fn sglang_stream_with_tools_two_choices_and_windows_line_ends() {
 }
 
 #[test]
-fn openai_stream_with_padding_and_usage_in_a_chunk_of_its_own() {
+fn openai_stream_with_padding_and_usage_in_a_separate_chunk() {
     let body = concat!(
         r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt","service_tier":"default","system_fingerprint":null,"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"aZ"}"#,
         "\n\n",
@@ -210,7 +210,7 @@ fn openai_stream_with_padding_and_usage_in_a_chunk_of_its_own() {
 }
 
 #[test]
-fn reasoning_under_two_names_is_told_once() {
+fn reasoning_under_two_names_is_emitted_once() {
     let body = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\"Hm\",\"reasoning_content\":\"Hm\"}}]}\n\n"
         .repeat(2);
     let event = [SinkCall::Choice(0), text(0, Reasoning, "Hm"), SinkCall::EventEnd];
@@ -246,7 +246,7 @@ fn one_event_may_have_many_lines_and_a_type() {
 }
 
 #[test]
-fn unary_answers_are_told_like_one_event() {
+fn unary_answers_are_emitted_like_one_event() {
     let body = r#" {"id":"c","object":"chat.completion","model":"q","choices":[
         {"finish_reason":"stop","index":0,"message":{"role":"assistant","reasoning_content":"Hm","content":"Hi \u00e9"}},
         {"finish_reason":"function_call","index":1,"message":{"content":null,"function_call":{"name":"f","arguments":"{}"}}}

@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn known_events_are_told_as_if_they_were_read(events in alike(&ENVELOPES, varying()), lengths in pieces()) {
+    fn known_events_emit_the_same_as_if_they_were_read(events in alike(&ENVELOPES, varying()), lengths in pieces()) {
         let all_json = events.iter().all(|event| serde_json::from_str::<Value>(&event["data: ".len()..]).is_ok());
         prop_assume!(all_json);
         let whole: Vec<_> = events.iter().map(String::as_bytes).collect();
@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn events_that_only_begin_alike_are_told_as_if_they_were_read(events in relatives(), lengths in pieces()) {
+    fn events_that_only_begin_alike_emit_the_same_as_if_they_were_read(events in relatives(), lengths in pieces()) {
         let whole: Vec<_> = events.iter().map(String::as_bytes).collect();
         let expected = sink_calls(without_templates(chat_stream()), whole.iter().copied());
         prop_assert_eq!(&sink_calls(chat_stream(), whole.iter().copied()), &expected);
@@ -152,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_events_are_told_as_if_they_were_read(
+    fn damaged_events_emit_the_same_as_if_they_were_read(
         // Without an object after the text: that one is safe only in what is JSON.
         events in prop_oneof![alike(&ENVELOPES[..5], varying()), alike(&ENVELOPES[5..6], "\"[a-z]{0,9}\"")],
         damage in damage(),
@@ -217,7 +217,7 @@ fn events_with_other_escapes_are_known_around_their_text() {
 }
 
 #[test]
-fn what_is_met_again_now_and_then_is_learnt_for_ever() {
+fn events_that_return_now_and_then_keep_being_learnt() {
     let event = |id: u32, text: &str| {
         format!("data: {{\"id\":\"{id}\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
     };
@@ -307,7 +307,7 @@ fn the_end_of_a_piece_is_not_the_end_of_an_event() {
 }
 
 #[test]
-fn memory_that_was_lent_to_the_scanner_is_no_template() {
+fn memory_that_was_lent_to_the_scanner_is_not_a_template() {
     let event = |start: &str, fill: usize| {
         let fill = "a".repeat(fill - start.len());
         format!("data: {start}{fill}\",\"choices\":[{{\"delta\":{{\"content\":\"x\"}}}}]}}\n\n")
@@ -319,14 +319,14 @@ fn memory_that_was_lent_to_the_scanner_is_no_template() {
 }
 
 #[test]
-fn what_comes_before_the_choices_is_not_known_where_something_in_it_may_differ() {
+fn the_part_before_the_choices_is_read_if_a_value_in_it_may_differ() {
     let event = "data: {\"obfuscation\":\"\",\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
     // As long as what came before the choices, and made of the bytes around what may differ.
     assert_alike(&[event, event, "data: {\"obfuscation\":,\"choices\":[{\"]}\n\n", event]);
 }
 
 #[test]
-fn a_line_in_the_middle_of_an_event_is_no_template() {
+fn a_line_in_the_middle_of_an_event_is_not_a_template() {
     let second_line = "data: [{\"delta\":{\"content\":\"x\"}}]}\n\n";
     // By itself, that line is no JSON; or it is, and says something else.
     assert_alike(&["data: {\"choices\":\n", second_line, second_line]);

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_refused_by_the_place_where_it_stands() {
+    fn an_image_is_rejected_with_its_position() {
         let image = json!({"type": "image", "source": {"type": "url", "url": "file:///etc/passwd"}});
         let error = translated(json!({"messages": [{"role": "user", "content": [image]}]})).unwrap_err();
         assert!(error.message().contains("messages[0].content"), "{error:?}");

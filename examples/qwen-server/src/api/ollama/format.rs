@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_goes_out_whole() {
+    fn a_tool_call_is_sent_in_one_piece() {
         let mut format = OllamaFormat::new(Shape::Chat, "m");
         let part = |name: Option<&str>, arguments: &str| CallDelta {
             index: 0,

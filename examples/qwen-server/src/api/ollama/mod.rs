@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_no_limit_and_an_odd_format_is_refused() {
+    fn a_limit_of_zero_is_no_limit_and_an_unknown_format_is_rejected() {
         let mut request = Fields::default();
         for limit in [-1, -2, 0] {
             let asked = json!({"options": {"num_predict": limit}, "format": "", "stream": false});

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_call_is_an_item_of_its_own() {
+    fn a_second_call_is_a_separate_item() {
         let mut format = ResponseFormat::new("m");
         let call = |index: usize| CallDelta {
             index,

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_store_is_refused_with_the_way_out() {
+    fn a_request_that_needs_a_store_is_rejected_with_an_alternative() {
         let error = translated(json!({"input": "hi", "previous_response_id": "resp_1"})).err().unwrap();
         assert!(error.message().contains("send the conversation"), "{error:?}");
         assert!(translated(json!({"input": "hi", "background": true})).is_err());

@@ -80,7 +80,7 @@ async fn messages_whole_and_streamed_say_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ollama_streams_unless_told_otherwise() {
+async fn ollama_streams_by_default() {
     let server = server(None);
     server.load().await;
     let options = json!({"temperature": 0});
@@ -169,7 +169,7 @@ async fn a_forced_tool_call_has_the_shape_of_its_api() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_api_refuses_in_its_own_shape() {
+async fn each_api_rejects_in_its_own_format() {
     let server = server(None);
     for (path, body) in [
         ("/v1/responses", json!({"model": "nope", "input": "hi"})),

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_used_last_stays() {
+    fn the_last_used_schema_stays() {
         let mut cache = Cache::new(2);
         cache.insert("a", 1);
         cache.insert("b", 2);
