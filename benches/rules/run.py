@@ -3,7 +3,7 @@
 
     benches/rules/run.py --instances 100 --models 20 --minutes 15 --history-days 3 [--prometheus prometheus]
 
-Serves a page for each instance, as the exporter writes it (all that alerts and rules read), lets a Prometheus of its own scrape them with
+Serves a page for each instance, as the exporter writes it (all that alerts and rules read), lets its own Prometheus scrape them with
 the committed rules, and prints what Prometheus itself says about each group: its interval, and the longest that it took in the last ten minutes. The
 longest windows are sums over recorded series, whose number does not depend on the instances: `--history-days` writes so many days of them beforehand.
 Everything is on 127.0.0.1, in a temporary folder. It ends with 1 where a group took longer than its interval, or left out an evaluation.
@@ -139,7 +139,7 @@ class Pages(http.server.BaseHTTPRequestHandler):
 
 
 def read_over_time():
-    """The recorded series that rules look back at, with the labels that their names tell."""
+    """The recorded series that rules look back at, with the labels in their names."""
     names = {name for text in expressions() for name in re.findall(r"((?:\w+:)+\w+)(?:\{[^}]*\})?(?:\[| offset)", text)}
     for name in sorted(names):
         level = name.split(":")[0].split("_")
@@ -187,7 +187,7 @@ def main():
     options = options.parse_args()
     Pages.lines, Pages.start = page(options.models), time.time() - 3600
     if missing := not_on(Pages.lines):
-        sys.exit(f"rules read what is not on the page: {', '.join(missing)}")
+        sys.exit(f"rules read metrics that are not on the page: {', '.join(missing)}")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="rules-bench-"))

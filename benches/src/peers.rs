@@ -13,7 +13,7 @@ use tower_http::trace::TraceLayer;
 use crate::{sample::MODEL, script::Chunks, serve::Handler};
 
 /// The same metrics by the macros of `metrics`, in a handler that knows all there is to know: nothing is read. Labels are
-/// strings of their own, as in a handler that has the model's name from the request, and each macro looks its metric up.
+/// separate strings, as in a handler that has the model's name from the request, and each macro looks its metric up.
 #[derive(Debug)]
 pub struct ByHand {
     model: String,
@@ -23,7 +23,7 @@ pub struct ByHand {
     tokens: u64,
 }
 
-/// Labels of which each value is a string of its own.
+/// Labels of which each value is a separate string.
 macro_rules! labelled {
     ($kind:ident $name:literal $($label:literal = $value:expr),+) => {
         $kind!($name, $($label => $value.to_owned()),+)

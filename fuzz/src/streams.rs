@@ -29,7 +29,7 @@ pub fn lines(stream: &[u8]) -> Vec<Line> {
                 let name = name.strip_prefix(b" ").unwrap_or(name);
                 found.push(Line::Named(name[..name.len().min(LONGEST_EVENT_NAME)].to_vec()));
             }
-            // Not in the specification: how llama.cpp told of errors for long.
+            // Not in the specification: how llama.cpp reported errors for long.
             (b"error", Some([_, ..])) => found.push(Line::Error),
             _ => {}
         }
@@ -107,7 +107,7 @@ fn event(data: &[Vec<u8>], body: Body, own: bool, answer: &mut Answer) -> Option
             let only = joined[begins + b"[DONE]".len()..].iter().all(blank);
             only.then(|| Some(Event { done: true, ..Event::default() }))
         }
-        // JSON that is no object is padding; what only looks like it may be anything.
+        // JSON that is not an object is padding; text that only resembles it may be anything.
         b'[' | b'"' | b'-' | b'0'..=b'9' | b'n' | b't' | b'f' => {
             let is_json = data.len() == 1 && std::str::from_utf8(&text).is_ok_and(|text| json::parse(text).is_some());
             is_json.then(|| Some(Event::default()))

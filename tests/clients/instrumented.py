@@ -4,7 +4,7 @@
     target/instrumented/bin/pip install -r tests/clients/instrumented.txt
     target/instrumented/bin/python tests/clients/instrumented.py
 
-Each of them instruments OpenAI's client in a process of its own, since they replace the same functions. Nothing leaves the machine: the server is in the
+Each of them instruments OpenAI's client in a separate process, since they replace the same functions. Nothing leaves the machine: the server is in the
 process, and metrics and spans stay in memory. It prints what was recorded for each stream, and fails if the page is not right.
 """
 
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-# Each is the name of a model, which tells the server what to do after two events with text.
+# Each is the name of a model, which decides what the server does after two events with text.
 COMPLETE, BREAKS, ERROR, NO_END, LEAVES = STREAMS = ["complete", "breaks", "error event", "no end", "client leaves"]
 
 

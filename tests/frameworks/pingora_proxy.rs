@@ -150,7 +150,7 @@ async fn chat(Json(question): Json<Value>) -> Response {
     }
 }
 
-/// A proxy before an upstream, with an address of its own.
+/// A proxy before an upstream, with its own address.
 async fn start(upstream: SocketAddr) -> (String, LlmMetrics, Page) {
     let (metrics, page) = testing::metrics();
     let observer = metrics.observer().proxy();

@@ -95,7 +95,7 @@ impl AsyncRead for ObservedBody<'_> {
     }
 }
 
-/// Only bodies whose size is known need this, and rocket does not seek in them if it is told the size.
+/// Only bodies whose size is known need this, and rocket does not seek in them if it knows the size.
 impl AsyncSeek for ObservedBody<'_> {
     fn start_seek(self: Pin<&mut Self>, _: io::SeekFrom) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())

@@ -19,7 +19,7 @@ use crate::{Asked, Client, Gate, MODEL, Script, Server, Step, Watched, post, ser
 pub enum Case {
     /// A stream that goes well.
     Well,
-    /// A stream that reasons first, with all that usage can tell.
+    /// A stream that reasons first, with all fields of usage.
     Thinking,
     /// A client that hangs up.
     HangsUp,
@@ -33,7 +33,7 @@ pub enum Case {
     RateLimited,
     /// A server that failed.
     Failed,
-    /// The engine tells what it knows.
+    /// The engine reports what it knows.
     Engine,
     /// A compressed answer.
     Compressed,
@@ -194,14 +194,14 @@ fn paced(events: Vec<String>) -> Vec<Step> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Everything {
-    /// What the engine tells of itself.
+    /// The engine's own metrics.
     pub engine: EngineMetrics,
     /// The model that is loaded.
     pub loaded: LoadedModel,
 }
 
 impl Everything {
-    /// The engine does a step, and tells all that there is to tell of it.
+    /// The engine does a step, and reports all of its values.
     pub fn step(&self) {
         self.engine.batch_size(3);
         self.engine.step_tokens(514);

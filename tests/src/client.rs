@@ -142,7 +142,7 @@ impl Answer {
         self.body.frame().await
     }
 
-    /// Reads until at least so many bytes of data came, and tells them.
+    /// Reads until at least that many bytes of data came, and returns them.
     pub async fn bytes(&mut self, at_least: usize) -> Vec<u8> {
         let mut read = Vec::new();
         while read.len() < at_least {

@@ -14,7 +14,7 @@ use crate::{
     qwen_server::{PATIENCE, fetch},
 };
 
-/// A running program that serves HTTP on the loopback address, with a folder of its own. Dropping it ends the process.
+/// A running program that serves HTTP on the loopback address, with a separate folder. Dropping it ends the process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Daemon {

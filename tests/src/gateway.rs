@@ -30,7 +30,7 @@ impl Running {
         .await
     }
 
-    /// With this configuration, and its own endpoints at an address of their own.
+    /// With this configuration, and its own endpoints at a separate address.
     pub async fn start(config: &str) -> Self {
         Self::with(Config::parse(config).expect("a configuration")).await
     }
@@ -71,7 +71,7 @@ impl Running {
     /// Asks one of its own endpoints: the status and the text.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// If there is no answer.
     pub async fn get(&self, path: &str) -> (u16, String) {
         let mut client = Client::connect(self.own).await;
         let request = Request::get(format!("http://{}{path}", self.own)).header("host", self.own.to_string());
@@ -82,7 +82,7 @@ impl Running {
     /// What a scrape gets now.
     ///
     /// # Panics
-    /// When there is no page.
+    /// If there is no page.
     pub async fn scrape(&self) -> Page {
         let (status, text) = self.get("/metrics").await;
         assert_eq!(status, 200);

@@ -67,7 +67,7 @@ pub fn yaml_files(folder: PathBuf) -> Vec<(PathBuf, String)> {
 /// The files of one kind in a folder of it, in order, with the folder's name before theirs.
 ///
 /// # Panics
-/// When there is no such folder.
+/// If there is no such folder.
 #[must_use]
 pub fn files(in_folder: &str, ending: &str) -> Vec<String> {
     let entries = fs::read_dir(folder().join(in_folder)).unwrap_or_else(|error| panic!("{in_folder}: {error}"));

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{Daemon, Tool, free_address};
 
-/// A running Prometheus with storage of its own; dropping it ends the process.
+/// A running Prometheus with its own storage; dropping it ends the process.
 #[derive(Debug)]
 pub struct Prometheus(Daemon);
 

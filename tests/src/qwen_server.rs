@@ -1,4 +1,4 @@
-//! The Qwen server as a process of its own, as its users run it.
+//! The Qwen server as a separate process, as its users run it.
 //!
 //! Each test starts one, so that every number on its `/metrics` comes from that test alone.
 
@@ -40,7 +40,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// On free ports, with a cache of its own and nothing from the environment that would change what it does.
+    /// On free ports, with its own cache and nothing from the environment that would change what it does.
     #[must_use]
     pub fn new(options: &[&str]) -> Self {
         Self::bare(&[&["--listen", "127.0.0.1:0"], options].concat())
@@ -146,7 +146,7 @@ impl QwenServer {
     /// The same for a caller that says by W3C's `traceparent` who it is.
     ///
     /// # Panics
-    /// When that is no header's value.
+    /// If that is not a valid header value.
     pub async fn open_traced(&self, path: &str, request: &Value, traceparent: &str) -> Reading {
         let mut request = post(self.api, path, request.to_string());
         request.headers_mut().insert("traceparent", traceparent.parse().expect("a header"));
@@ -161,7 +161,7 @@ impl QwenServer {
     /// Sends a request without a body to the API.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// If there is no answer.
     pub async fn send(&self, method: &str, path: &str) -> Fetched {
         fetch(self.api, method, path).await.expect("an answer")
     }

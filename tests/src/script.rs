@@ -1,4 +1,4 @@
-//! Bodies that do as they are told.
+//! Scripted bodies.
 
 use std::{
     error::Error,

@@ -1,4 +1,4 @@
-//! Services on sockets of their own.
+//! Services on separate sockets.
 
 use std::{error::Error, net::SocketAddr};
 

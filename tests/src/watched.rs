@@ -22,7 +22,7 @@ pub const MODEL: &str = "Qwen3-4B";
 /// A request as a handler behind the layer gets it.
 pub type Asked = Request<RequestBody<Incoming>>;
 
-/// Metrics with an exporter of their own, scraped over HTTP.
+/// Metrics with their own exporter, scraped over HTTP.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Watched {
@@ -86,7 +86,7 @@ impl Watched {
         serve(service).await
     }
 
-    /// Sends one request over a connection of its own, to a server with this answer, and reads the answer to its end.
+    /// Sends one request over a separate connection, to a server with this answer, and reads the answer to its end.
     pub async fn exchange(
         &self,
         path: &str,

@@ -46,7 +46,7 @@ impl Webhook {
         &self.url
     }
 
-    /// Every alert that it was told of, firing and resolved, in the order in which the notices came.
+    /// Every alert that it received, firing and resolved, in the order of the notifications.
     #[must_use]
     pub fn alerts(&self) -> Vec<Value> {
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What silences what: alerts are given to an Alertmanager with the committed configuration, which says what it holds back.
+//! Inhibition: alerts are sent to an Alertmanager with the committed configuration, which reports the ones that it inhibits.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A short sweep against the Qwen server: what was measured agrees with what the server says, and becomes rules that Prometheus reads.
+//! A short sweep against the Qwen server: the measurements agree with the server's metrics, and become rules that Prometheus reads.
 
 use std::fs;
 

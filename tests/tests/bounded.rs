@@ -83,7 +83,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Reads a request to its end and answers with this chunk for ever.
+/// Reads a request to its end and answers with this chunk forever.
 async fn answer<B: Body>(request: Request<B>, chunk: Bytes) -> Result<Response<Again>, Infallible> {
     let is_ollama = request.uri().path().starts_with("/api/");
     let mut body = std::pin::pin!(request.into_body());
@@ -120,7 +120,7 @@ fn open_stream(
 fn next(body: &mut (impl Body<Data = Bytes, Error = Infallible> + Unpin)) {
     match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(frame))) => drop(black_box(frame)),
-        _ => panic!("the body goes on for ever"),
+        _ => panic!("the body goes on forever"),
     }
 }
 
@@ -372,7 +372,7 @@ fn the_checks_allocate_nothing_a_chunk() {
     assert_eq!(findings.load(Ordering::Relaxed), 0, "nothing ended the checks");
 }
 
-/// What bodies can be made of to fill the memory of their reader: each of these goes on for ever.
+/// What bodies can be made of to fill the memory of their reader: each of these goes on forever.
 fn endless() -> [(&'static str, &'static str, &'static str); 9] {
     [
         ("a text without end", "data: {\"choices\":[{\"delta\":{\"content\":\"", "and so on "),
@@ -392,7 +392,7 @@ fn no_answer_makes_its_reader_grow() {
     let _alone = alone();
     for (what, begin, rest) in endless() {
         for content_type in ["text/event-stream", "application/json"] {
-            /// A body that begins once and then goes on for ever.
+            /// A body that begins once and then goes on forever.
             struct Endless(Option<Bytes>, Bytes);
             impl Body for Endless {
                 type Data = Bytes;

@@ -1,4 +1,4 @@
-//! The catalogue is what is on the page: every row, and nothing else.
+//! The page has every row of the catalogue, and nothing else.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -79,7 +79,11 @@ async fn engine_gauges_have_the_last_reported_values_and_an_unloaded_model_is_ze
     drop(running.loaded);
     let page = watched.scrape().await;
     assert_eq!(page.value("llm_engine_requests_running", &labels), 0.0);
-    assert_eq!(page.value("llm_engine_kv_cache_usage_ratio", &labels), 0.25, "what is no ratio is not recorded");
+    assert_eq!(
+        page.value("llm_engine_kv_cache_usage_ratio", &labels),
+        0.25,
+        "a value that is not a ratio is not recorded"
+    );
     assert_eq!(page.value("llm_model_info", &info), 0.0);
 }
 

@@ -54,7 +54,7 @@ fn a_health_check_uses_the_address_of_its_service() {
 fn the_check_of_dcgm_exporter_takes_200_for_well_and_nothing_else() {
     let (_, exporter) = services().into_iter().find(|(name, _)| name == "dcgm-exporter").expect("a service");
     let test: Vec<String> = words(&exporter["healthcheck"]["test"]).iter().map(|&word| word.to_owned()).collect();
-    assert!(test.iter().any(|word| word.contains("$$")), "compose reads one $ as a variable of its own");
+    assert!(test.iter().any(|word| word.contains("$$")), "compose reads one $ as its own variable");
     for (answer, well) in [
         (Some("HTTP/1.0 200 OK\r\n\r\nOK"), true),
         (Some("HTTP/1.1 503 Service Unavailable\r\n\r\n"), false),

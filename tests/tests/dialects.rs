@@ -25,7 +25,7 @@ enum Form {
     Histogram(&'static [&'static str]),
 }
 
-/// A metric, the matcher of a label of its own, and how it is asked for.
+/// A metric, the matcher of its own label, and how it is asked for.
 struct Ask(&'static str, &'static str, Form);
 
 const BY_ENGINE: &[&str] = &["model_name", "instance", "engine"];

@@ -225,7 +225,7 @@ fn the_server_runs_with_no_more_than_it_needs() {
         let volumes = pod["volumes"].as_array().expect("volumes");
         assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{mount}");
     }
-    // Nobody is sent here any more when the server is told to end, and it has the time that it asks for.
+    // No new requests come when the server is stopped, and it has the time that it needs.
     let slept = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("seconds");
     let drain = strings(&container["args"]).last().and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok());
     assert!(pod["terminationGracePeriodSeconds"].as_u64().expect("seconds") > slept + drain.expect("--drain-timeout"));
@@ -268,7 +268,10 @@ fn keda_scales_the_server_by_a_recorded_series() {
     assert_eq!(spec["scaleTargetRef"]["name"], server.deployment["metadata"]["name"]);
     assert!(server.deployment["spec"].get("replicas").is_none(), "two would decide");
     assert!(spec["minReplicaCount"].as_u64().expect("a number") < spec["maxReplicaCount"].as_u64().expect("a number"));
-    assert_eq!(spec["fallback"]["behavior"], "currentReplicasIfHigher", "no answer is no reason to scale down");
+    assert_eq!(
+        spec["fallback"]["behavior"], "currentReplicasIfHigher",
+        "a missing answer is not a reason to scale down"
+    );
     let trigger = &spec["triggers"][0];
     assert_eq!((&trigger["type"], &trigger["metricType"]), (&json!("prometheus"), &json!("AverageValue")));
     for field in ["serverAddress", "query", "threshold", "ignoreNullValues"] {

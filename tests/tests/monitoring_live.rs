@@ -246,7 +246,7 @@ impl Stack {
             .env("CUDA_VISIBLE_DEVICES", "0");
         let first = Arc::new(first.start().await);
         let second = QwenServer::start(&["--no-gpu"]).await;
-        // mistral.rs tells neither queue nor prefill times nor its cache: an engine that does.
+        // mistral.rs reports neither queue nor prefill times nor its cache: an engine that does.
         let scripted = Arc::new(Watched::with(everything_can_happen, |exporter| exporter).await);
         let everything = everything(&scripted).await;
 
@@ -260,7 +260,7 @@ impl Stack {
         let arguments = ["-storageDataPath=data", "-memory.allowedBytes=64MB", &listen];
         let storage = Daemon::start(&tools.victoria_metrics, storage, temporary(), &arguments, "/health").await;
 
-        // What a gateway knows, with an upstream behind it that tells all that one can.
+        // What a gateway knows, with an upstream behind it that reports everything.
         let gateway = Gatewayed::start().await;
 
         let servers = [first.api, second.api, scripted.addr, gateway.own()];
@@ -380,7 +380,7 @@ async fn demonstrate(server: Arc<QwenServer>) {
     }
 }
 
-/// What the Qwen server does not do: an engine that tells all about itself, and requests that fail.
+/// What the Qwen server does not do: an engine that reports everything, and requests that fail.
 async fn act(watched: Arc<Watched>) {
     let busy = Busy::start(&watched).await;
     for case in [Case::Engine, Case::Thinking, Case::Whole, Case::Failed].into_iter().cycle().take(1000) {

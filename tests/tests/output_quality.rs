@@ -1,4 +1,4 @@
-//! What is told of the quality of what was said, over real sockets: each finding, and silence where there is none.
+//! The findings of output quality over real sockets, and none where there is none.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use llm_metrics::{Operation, QualityChecks};
 use llm_metrics_tests::{Client, Gate, MODEL, Page, Script, Step, Watched, post, stream::*};
 use serde_json::{Value, json};
 
-/// Every family of the section, with the label that tells findings apart.
+/// Every family of the section, with the label that distinguishes findings.
 const FAMILIES: [(&str, &str); 8] = [
     ("llm_structured_outputs_total", "result"),
     ("llm_tool_calls_total", "result"),
@@ -142,7 +142,7 @@ async fn json_is_held_against_the_schema_of_its_request_where_that_is_switched_o
         (json!({"structured_outputs": {"json": city(0)}}), "{\"city\": 7}", "schema_mismatch"),
         (json!({"grammar": {"type": "json_schema", "value": city(0)}}), "{\"city\": 7}", "schema_mismatch"),
         (json!({"json_schema": city(0)}), "{\"city\": 7}", "schema_mismatch"),
-        // What is passed over after it is no schema, nor is what the user says.
+        // What is skipped after it is not a schema, and neither is the user's text.
         (
             json!({"json_schema": city(0), "metadata": {"type": "string"}, "zz": [1], "messages": [{"content": {"schema": {}}}]}),
             "{\"city\": 7}",
@@ -546,18 +546,18 @@ async fn a_check_that_is_off_finds_nothing_and_has_no_series() {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Told(Option<String>, String, Operation, &'static str, &'static str);
+struct Found(Option<String>, String, Operation, &'static str, &'static str);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_callback_gets_each_finding_and_nothing_else() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let list = Arc::clone(&told);
+    let findings = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&findings);
     let watched = Watched::with(
         move |builder| {
             builder.on_finding(move |finding| {
                 let id = finding.request_id.map(str::to_owned);
-                let told = Told(id, finding.model.to_owned(), finding.operation, finding.metric, finding.kind);
-                list.lock().unwrap().push(told);
+                let found = Found(id, finding.model.to_owned(), finding.operation, finding.metric, finding.kind);
+                list.lock().unwrap().push(found);
             })
         },
         |exporter| exporter,
@@ -571,9 +571,9 @@ async fn the_callback_gets_each_finding_and_nothing_else() {
     let healthy = watched.exchange(CHAT, json_asked(), || Script::stream(said("{}", "stop")));
     healthy.await;
     watched.settled().await;
-    let of = |metric, kind| Told(Some("req-7".to_owned()), MODEL.to_owned(), Operation::Chat, metric, kind);
+    let of = |metric, kind| Found(Some("req-7".to_owned()), MODEL.to_owned(), Operation::Chat, metric, kind);
     assert_eq!(
-        *told.lock().unwrap(),
+        *findings.lock().unwrap(),
         [of("llm_output_anomalies_total", "special_token_leak"), of("llm_structured_outputs_total", "invalid_json")]
     );
 }

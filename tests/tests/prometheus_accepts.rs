@@ -9,7 +9,7 @@ use llm_metrics_tests::{
     MODEL, Watched, everything, everything_can_happen, python_with_client, start_prometheus, tool,
 };
 
-/// Runs a command with this input, and tells whether it succeeded and what it said.
+/// Runs a command with this input, and returns whether it succeeded and its output.
 fn run(command: &mut Command, input: &str) -> (bool, String) {
     let mut child = command
         .stdin(Stdio::piped())

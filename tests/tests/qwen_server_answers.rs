@@ -168,7 +168,7 @@ async fn a_forced_tool_call_is_an_answer() {
         "required": ["day"], "additionalProperties": false});
     let tool = json!({"type": "function", "function": {"name": "forecast", "parameters": parameters}});
     for streamed in [json!({}), json!({"stream": true, "stream_options": {"include_usage": true}})] {
-        // Greedy, the tiny model would put blank lines between the tokens of its JSON for ever.
+        // Greedy, the tiny model would put blank lines between the tokens of its JSON forever.
         let request = with(chat(&json!({"tools": [tool], "tool_choice": "required", "temperature": 1})), &streamed);
         let seen = server.ask(CHAT, &request).await;
         assert!(seen.tool_calls.starts_with("forecast{"), "{seen:?}");

@@ -1,4 +1,4 @@
-//! The official clients of OpenAI, Anthropic and Ollama, pointed at the Qwen server, and at a gateway in front of it: what they saw is what is counted.
+//! The official clients of OpenAI, Anthropic and Ollama, with the Qwen server, and with a gateway in front of it: the counts match what they saw.
 
 use std::{net::SocketAddr, process::Stdio};
 
@@ -60,7 +60,7 @@ async fn the_gateways_counts_match_what_the_clients_saw() {
     assert_eq!(attempts(&page), [forwarded as f64, 0.0, 0.0, 0.0, 0.0]);
     assert_eq!(page.histogram("llm_gateway_overhead_seconds", &upstream).count, forwarded as f64);
 
-    // Whoever serves and whoever passes it on have counted the same.
+    // The server and the gateway have counted the same.
     let served = server.settled().await;
     for counter in [
         "llm_requests_total",
@@ -73,10 +73,10 @@ async fn the_gateways_counts_match_what_the_clients_saw() {
     }
 }
 
-/// What the script asks that generates nothing: it is passed on, and is no request to a model.
+/// What the script asks that generates nothing: it is passed on, and is not a model call.
 const NO_GENERATION: usize = 5;
 
-/// Has the clients talk to whoever is there, and returns what they saw.
+/// Runs the clients against this address, and returns what they saw.
 async fn talk(python: &Tool, addr: SocketAddr) -> Vec<Saw> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/talk.py");
     let mut talk = python.command();

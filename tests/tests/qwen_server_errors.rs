@@ -1,4 +1,4 @@
-//! Every error of the Qwen server: what the client gets, and how it counts.
+//! Every error of the Qwen server: the answer to the client, and how it counts.
 
 use llm_metrics_tests::{
     qwen_server::{Ledger, QwenServer, Seen, TINY},

@@ -1,4 +1,4 @@
-//! Clients of the Qwen server that leave, or do not read: they count as what they are, and nobody else notices.
+//! Clients of the Qwen server that disconnect, or do not read: each counts as such, without effect on others.
 
 use llm_metrics_tests::{
     Page,

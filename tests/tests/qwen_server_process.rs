@@ -1,4 +1,4 @@
-//! The Qwen server as a process: how it starts, where it gets its model, how it stops, and what it says when it cannot.
+//! The Qwen server as a process: how it starts, where it gets its model, how it stops, and its error messages.
 
 use std::{fs, net::TcpListener, path::Path, time::Duration};
 
@@ -234,7 +234,7 @@ async fn a_drain_takes_no_longer_than_it_may_and_a_second_ctrl_c_ends_it() {
         let status = server.exited().await;
         assert_eq!(status.code(), Some(0), "{}", server.log());
         let seen = reading.rest().await;
-        assert!(!seen.done && !seen.whole, "what was cut off does not look complete: {seen:?}");
+        assert!(!seen.done && !seen.whole, "a cut answer does not look complete: {seen:?}");
     }
 }
 

@@ -200,7 +200,7 @@ async fn tool_calls_are_checked_in_every_api_that_has_them() {
             for streamed in [true, false] {
                 let request = with(api.request(&format!("/demo {script}"), streamed), api.tools());
                 let answer = demo.ask(api, &request).await;
-                // Ollama has arguments as an object, and Anthropic too in an answer that is no stream: what is none cannot be sent.
+                // Ollama has arguments as an object, and Anthropic too in an answer that is not a stream: other arguments cannot be sent.
                 let sends_objects = api == OllamaChat || (api == Messages && !streamed);
                 let result = if sends_objects && script.starts_with("tool_call") { "tool_calls/valid" } else { result };
                 assert_eq!(demo.news().await, [result], "{api:?}: {request}: {answer}");

@@ -1,4 +1,4 @@
-//! The Qwen server and an OpenTelemetry collector: a span a request, in the caller's trace, that says what the client saw.
+//! The Qwen server and an OpenTelemetry collector: one span per request, in the caller's trace, with what the client saw.
 
 use llm_metrics_tests::{
     Collector, ExportedSpan, collector,

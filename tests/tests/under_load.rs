@@ -1,4 +1,4 @@
-//! Ten thousand streams at once, and a million frames of one byte: all are told apart, and what they hold is bounded.
+//! Ten thousand streams at once, and a million frames of one byte: each is counted, and their memory is bounded.
 
 use std::{
     pin::Pin,
@@ -71,7 +71,7 @@ fn crowd(server: &Server, connections: usize, barrier: &Arc<Barrier>) -> Vec<tok
     connections.collect()
 }
 
-/// Holds a crowd open, and tells how much memory there is then for each stream, on both sides.
+/// Holds many streams open, and returns the memory per stream, on both sides.
 async fn held(server: &Server, connections: usize, gate: &Gate, at_its_height: impl AsyncFnOnce()) -> isize {
     let before = LIVE.load(Ordering::Relaxed);
     let barrier = Arc::new(Barrier::new(connections + 1));

@@ -62,7 +62,7 @@ fn rounds(servers: &[Server; 2], streams: usize, count: usize) -> io::Result<[Ro
     Ok(both)
 }
 
-/// A server on a thread of its own, until the process ends.
+/// A server on a separate thread, until the process ends.
 struct Server {
     address: SocketAddr,
     /// Asks for the processor time of its thread so far.

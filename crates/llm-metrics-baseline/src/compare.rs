@@ -416,7 +416,7 @@ mod tests {
             assert_eq!(regressions(&old, &run(1.05, 0.15, 100 + seed)), [""; 0], "five percent");
             let found = regressions(&old, &run(1.15, 0.15, 100 + seed));
             assert!(found.iter().any(|found| found.contains(" p50 at ")), "{found:?}");
-            assert_eq!(regressions(&old, &run(0.8, 0.15, 100 + seed)), [""; 0], "better is no regression");
+            assert_eq!(regressions(&old, &run(0.8, 0.15, 100 + seed)), [""; 0], "better is not a regression");
         }
     }
 
@@ -469,7 +469,7 @@ mod tests {
         (kept.kept, kept.held) = (crate::Share::of(80, 100).unwrap(), false);
         assert_eq!(regressions(&old, &new).len(), 1);
         new.steps[0].attainment[0].requests = Some(10);
-        assert_eq!(regressions(&old, &new), [""; 0], "ten requests tell nothing");
+        assert_eq!(regressions(&old, &new), [""; 0], "ten requests are too few");
     }
 
     #[test]

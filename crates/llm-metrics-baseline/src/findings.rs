@@ -177,7 +177,7 @@ mod tests {
                 .unwrap_or_default()
         };
         assert!(why(&[KeptUp, KeptUp]).contains("kept up with all"));
-        assert!(why(&[KeptUp, Unknown]).contains("kept up with all"), "it was stopped, which is told beside it");
+        assert!(why(&[KeptUp, Unknown]).contains("kept up with all"), "it was stopped, which is another finding");
         assert!(why(&[Unknown]).contains("long enough"));
         for failing in [&[KeptUp, Failing][..], &[Failing, Failing]] {
             assert!(why(failing).contains("failed for reasons other than load"), "{failing:?}");

@@ -276,7 +276,7 @@ mod tests {
         for warm in [false, true] {
             assert!(most_fail(&seen(&[(broken, 50), (End::Answered, 50)]), warm));
             assert!(!most_fail(&seen(&[(broken, 49), (End::Answered, 51)]), warm));
-            assert!(!most_fail(&seen(&[(broken, 9)]), warm), "too few to tell");
+            assert!(!most_fail(&seen(&[(broken, 9)]), warm), "too few requests");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is written can be read, and what cannot be read says why.
+//! A written file can be read, and an unreadable file gives a reason.
 
 use llm_metrics_baseline::{Baseline, InvalidBaseline};
 

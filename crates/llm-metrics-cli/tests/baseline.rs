@@ -200,7 +200,7 @@ fn the_servers_message_of_the_first_failure_is_shown_but_not_the_key() {
 
     // Metrics are asked for first.
     says.send("").unwrap();
-    says.send("{\"error\": \"sk-secret is no key\"}").unwrap();
+    says.send("{\"error\": \"sk-secret is not a key\"}").unwrap();
     let mut command = command(folder.path(), &short(&target, &["--api-key-env", "A_KEY"]));
     let output = command.env("A_KEY", "sk-secret").output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();

@@ -7,7 +7,7 @@
 //!
 //! Four ways take turns, round by round, so that what else the machine does disturbs all alike: straight to the upstream, through a
 //! gateway that measures nothing, through one that measures and does not check the text of answers, and through one that does all. Client and upstream write and read raw bytes, eight connections
-//! at a time; the gateways are processes of their own, as their users run them.
+//! at a time; the gateways are separate processes, as their users run them.
 //!
 //! A busy neighbour takes turns away from all, and more from who is in two processes. Processor time it can hardly change:
 //! so there is also what a request costs all processes together, and how many of them the two cores could do if they had
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         }
         for (way, cost) in WAYS.iter().zip(&costs) {
             let budget = (*way == "gateway").then_some((true, budget));
-            judge(&format!("{name}: {way}, two cores of their own"), 2e6 / cost.all(), "a second", budget);
+            judge(&format!("{name}: {way}, two separate cores"), 2e6 / cost.all(), "a second", budget);
         }
         for (way, cost) in WAYS.iter().zip(&costs).skip(1) {
             judge(&format!("{name}: processor time of the {way}"), cost.gateway(), "µs", None);
@@ -150,7 +150,7 @@ impl Cost {
     }
 }
 
-/// A gateway as a process of its own.
+/// A gateway as a separate process.
 struct Gateway {
     addr: SocketAddr,
     child: Child,

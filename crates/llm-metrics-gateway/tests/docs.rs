@@ -1,4 +1,4 @@
-//! The manual holds what the catalogue holds. `BLESS=1` writes the generated part anew.
+//! The manual matches the catalogue. `BLESS=1` writes the generated part again.
 
 use std::{fs, path::PathBuf};
 
@@ -33,7 +33,7 @@ fn the_page_has_the_catalogue_as_it_is() {
     if std::env::var_os("BLESS").is_some() {
         fs::write(path, format!("{head}{BEGIN}{}{END}{tail}", generated())).unwrap();
     } else {
-        assert!(body == generated(), "docs/gateway.md is not what the catalogue says; write it anew with BLESS=1");
+        assert!(body == generated(), "docs/gateway.md does not match the catalogue; write it again with BLESS=1");
     }
 }
 

@@ -223,7 +223,7 @@ async fn no_key_and_no_prompt_reaches_the_log() {
     }
 }
 
-/// Of two things that are asked of an upstream one fails, each time anew, and the other one does not.
+/// Of two things that are asked of an upstream one fails, each time, and the other one does not.
 #[tokio::test]
 async fn a_poll_that_keeps_failing_is_logged_once() {
     let (lists, mut asked) = tokio::sync::mpsc::unbounded_channel();

@@ -520,7 +520,7 @@ mod tests {
         hand.device.expect_xids(&[48, 79], &hand.sink);
         assert!(hand.device.xid(48, &hand.sink) && !hand.device.xid(48, &hand.sink));
         hand.device.expect_xids(&[48], &hand.sink);
-        assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"48\""]), Some(2.0), "what was counted stays");
+        assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"48\""]), Some(2.0), "counts stay");
         assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"79\""]), Some(0.0));
         for xid in 1000..1030 {
             assert!(hand.device.xid(xid, &hand.sink));

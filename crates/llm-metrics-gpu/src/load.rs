@@ -276,7 +276,7 @@ mod tests {
         }
         let samples = vec![Sample::new(20_200_000, 1.0), Sample::new(20_400_000, 1.0)];
         meter.take(start + SECOND * 11, Some(0.0), &Ring::New(samples));
-        assert_eq!(meter.busy_micros, 400_000.0, "of both what came after the silence");
+        assert_eq!(meter.busy_micros, 400_000.0, "of both, the time after the silence");
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn the_kernels_files_become_metrics() {
     ] {
         assert_eq!(page.value(name, labels), Some(expected), "{name} {labels:?}");
     }
-    assert_eq!(page.value("gpu_energy_joules_total", &[]), None, "this card does not tell");
+    assert_eq!(page.value("gpu_energy_joules_total", &[]), None, "this card has no such file");
 }
 
 /// A collector on this tree that ticks and looks as fast as it may.
@@ -136,7 +136,7 @@ fn a_card_without_an_edge_sensor_is_as_hot_as_its_hottest_spot() {
     }
 }
 
-/// LACT#334, Syllo/nvtop#138, nokyan/resources#512: the function tells of the link inside the card, the port of the slot's.
+/// LACT#334, Syllo/nvtop#138, nokyan/resources#512: the function has the link inside the card, the port that of the slot.
 #[test]
 fn the_link_is_the_narrowest_between_the_slot_and_the_device() {
     let sys = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn the_link_is_the_narrowest_between_the_slot_and_the_device() {
         ];
         write(&sys.path().join("devices").join(path), &files);
     };
-    // What is above the root port is no bridge: a link there would not count.
+    // A device above the root port is not a bridge: its link would not count.
     write(
         &sys.path().join("devices/pci0000:00"),
         &[("current_link_width", "1"), ("current_link_speed", "2.5 GT/s PCIe")],
@@ -243,7 +243,7 @@ fn a_power_of_zero_is_not_reported() {
 fn a_card_that_comes_later_is_found_while_another_one_is_well() {
     let sys = tempfile::tempdir().unwrap();
     card(sys.path(), 1, "pci0000:00/0000:05:00.0", &[("gpu_busy_percent", "1")]);
-    // As a collector has it that is told nothing.
+    // As a collector without settings has it.
     let (recorder, page) = page();
     let quick = Duration::from_millis(100);
     let source = AutoSource::new(NvmlSource::new().library_path("/nowhere"), AmdSource::at(sys.path()));

@@ -1,4 +1,4 @@
-//! The check for a real machine, on the fake driver: that it runs to its end and says what it is for.
+//! The check for a real machine, on the fake driver: it runs to its end and prints its purpose.
 
 #![cfg(target_os = "linux")]
 

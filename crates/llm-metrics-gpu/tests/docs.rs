@@ -1,4 +1,4 @@
-//! The pages about GPU metrics hold what the catalogue holds. `BLESS=1` writes the generated part anew.
+//! The pages about GPU metrics match the catalogue. `BLESS=1` writes the generated part again.
 
 use std::{fs, path::PathBuf};
 
@@ -30,7 +30,7 @@ fn the_page_has_the_catalogue_as_it_is() {
     if std::env::var_os("BLESS").is_some() {
         fs::write(path, format!("{head}{BEGIN}{}{END}{tail}", generated())).unwrap();
     } else {
-        assert!(body == generated(), "docs/gpu.md is not what the catalogue says; write it anew with BLESS=1");
+        assert!(body == generated(), "docs/gpu.md does not match the catalogue; write it again with BLESS=1");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The example that is nothing but a GPU exporter, as a process of its own.
+//! The example that is nothing but a GPU exporter, as a separate process.
 
 #![cfg(target_os = "linux")]
 

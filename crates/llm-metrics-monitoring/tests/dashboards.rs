@@ -152,17 +152,17 @@ fn every_row_of_the_catalogues_is_shown() {
     let not_shown = [
         (
             "llm_input_cache_write_tokens_total",
-            "told by Anthropic's protocol alone; what was read from caches is shown",
+            "only Anthropic's protocol has it; tokens that were read from caches are shown",
         ),
         ("llm_request_inputs", "of embeddings and reranking alone; their rate, errors and times are shown"),
         ("llm_model_load_seconds", "a moment in hours: the switches between models are annotations"),
         ("llm_slo_requests_total", "the rules make attainment and goodput of it, which are shown"),
         ("gpu_memory_reserved_bytes", "the driver's own share, which hardly ever changes"),
-        ("gpu_system_memory_total_bytes", "what the machine lets an APU have, which does not change"),
+        ("gpu_system_memory_total_bytes", "the memory that the machine gives to an APU, which does not change"),
         ("gpu_process_memory_bytes", "off unless asked for; the runbooks ask for it"),
         ("gpu_energy_joules_total", "a rule makes joules per token of it; power is shown"),
-        ("gpu_pcie_link_generation", "what the board is plugged into"),
-        ("gpu_pcie_link_width", "what the board is plugged into"),
+        ("gpu_pcie_link_generation", "the slot of the board"),
+        ("gpu_pcie_link_width", "the slot of the board"),
         ("gpu_recovery_action", "an alert"),
         (
             "gpu_xid_errors_total",
@@ -285,7 +285,7 @@ fn alerts_are_on_top_the_most_severe_and_latest_first() {
     }
 }
 
-/// A name in a legend that is no label shows nothing.
+/// A name in a legend that is not a label shows nothing.
 #[test]
 fn legends_name_labels_that_the_series_have() {
     for (path, dashboard) in provisioned() {
@@ -409,7 +409,7 @@ fn another_prefix_is_in_every_query() {
     }
 }
 
-/// One in twelve men cannot tell red from green.
+/// One in twelve men cannot distinguish red from green.
 #[test]
 fn no_colour_is_green_and_a_meaning_has_one_colour() {
     for (path, dashboard) in files() {

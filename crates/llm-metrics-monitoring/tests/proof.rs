@@ -142,7 +142,7 @@ overrides:
     let files = [files(&rules, ".rules.yml"), files(&rules, ".alerts.yml")].concat();
     let check = promtool.current_dir(&rules).args(["check", "rules", "--lint=all", "--lint-fatal"]);
     let output = check.args(files).output().unwrap();
-    assert!(output.status.success(), "several jobs and overrides are no duplicates: {}", said(&output));
+    assert!(output.status.success(), "several jobs and overrides are not duplicates: {}", said(&output));
 }
 
 /// Much is needed before anything is said, and limits just below everything.

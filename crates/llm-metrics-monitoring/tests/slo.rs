@@ -1,4 +1,4 @@
-//! `slo.yaml`: what is wrong with it is said with the line and the field.
+//! `slo.yaml`: problems are reported with the line and the field.
 
 use llm_metrics_monitoring::{generate, promql::Names, slo::Slo};
 

@@ -194,7 +194,7 @@ async fn an_event_that_a_failure_cuts_is_not_emitted() {
     assert_eq!(
         recorded.counter("llm_finish_reasons_total", &[("finish_reason", "stop")]),
         1,
-        "why it stopped was told"
+        "the reason for its end was read"
     );
     let recorded = answered([Some(Pieces::whole(HELLO)), Some(Pieces::whole(cut))]).await;
     recorded.assert_ended("success", None);

@@ -184,7 +184,7 @@ fn tokens_that_the_handle_of_another_thread_reports_have_their_times() {
     let ended = recording.take();
     assert_eq!(ended.counter("llm_requests_total", &[("outcome", "success"), ("thinking", "true")]), 1);
     assert_eq!(ended.counter("llm_output_reasoning_tokens_total", &[]), 2);
-    assert_eq!(ended.counter("llm_output_tokens_total", &[]), 0, "nothing is told of what has ended");
+    assert_eq!(ended.counter("llm_output_tokens_total", &[]), 0, "nothing is recorded after the end");
     let [answer] = ended.samples("llm_time_to_first_answer_token_seconds", &[])[..] else { panic!("one answer") };
     assert!(answer >= PAUSE.as_secs_f64());
     assert_eq!(ended.samples("llm_time_per_output_token_seconds", &[]).len(), 1);
@@ -354,7 +354,7 @@ fn gauges_of_an_engine_that_is_gone_are_nan() {
     assert!(recorded.gauge("llm_engine_requests_running", &[]).is_nan());
     assert!(
         recorded.series().all(|(name, ..)| name != "llm_engine_requests_waiting"),
-        "what was never set stays absent"
+        "values that were never set are absent"
     );
 }
 
@@ -408,12 +408,12 @@ fn metrics_of_engine_steps_exist_once_they_are_reported() {
     assert_eq!(count("llm_engine_prefix_cache_hit_tokens_total"), 256);
     assert_eq!(count("llm_engine_draft_tokens_total"), 8);
     assert_eq!(count("llm_engine_accepted_draft_tokens_total"), 5);
-    assert!(recorded.series().any(|(name, ..)| name == "llm_engine_preemptions_total"), "told that there are none");
+    assert!(recorded.series().any(|(name, ..)| name == "llm_engine_preemptions_total"), "reported as zero");
     assert_eq!(count("llm_engine_preemptions_total"), 0);
 
     engine.preempted(2);
     drop(engine);
-    assert_eq!(recording.take().counter("llm_engine_preemptions_total", &of_model), 2, "what was counted stays");
+    assert_eq!(recording.take().counter("llm_engine_preemptions_total", &of_model), 2, "counts stay");
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     page.split("\n```").step_by(2).flat_map(str::lines)
 }
 
-/// Sorted, since sentences of two languages have them in orders of their own.
+/// Sorted, since sentences of two languages have them in different orders.
 fn links(page: &str) -> Vec<&str> {
     let mut links: Vec<_> =
         prose(page).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next()).collect();

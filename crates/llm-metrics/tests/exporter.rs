@@ -60,7 +60,7 @@ fn counters_are_on_the_page_in_the_order_in_which_they_are_read() {
     let at = |row: &MetricDef| page.find(&format!("# TYPE {} counter\n", row.name));
     let counters: Vec<_> = catalog::all().filter(|row| row.name != catalog::REQUESTS.name).filter_map(at).collect();
     assert!(counters.len() > 10 && counters.is_sorted(), "{page}");
-    assert!(at(&catalog::REQUESTS).unwrap() < counters[0], "what is counted last is read first");
+    assert!(at(&catalog::REQUESTS).unwrap() < counters[0], "the metric that is recorded last is read first");
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn metrics_that_share_an_exporter_show_their_recent_windows_together() {
     assert!(recent_maximum(&exporter.render()).unwrap() >= 0.02, "whichever was built last");
     drop((slow, idle));
     quick.refresh();
-    assert!(recent_maximum(&exporter.render()).unwrap() < 0.02, "what is gone is not in the window");
+    assert!(recent_maximum(&exporter.render()).unwrap() < 0.02, "dropped metrics are not in the window");
     drop(quick);
     assert!(recent_maximum(&exporter.render()).unwrap().is_nan());
 }

@@ -364,7 +364,7 @@ async fn a_client_that_disconnects_with_all_its_requests_is_not_a_timeout() {
     assert_eq!(*said.0.lock().unwrap(), [""; 0]);
 }
 
-/// The page of the exporter is rendered by a thread of its own, where only a global subscriber hears anything.
+/// The page of the exporter is rendered by a separate thread, where only a global subscriber hears anything.
 #[test]
 fn pages_without_any_request_are_logged_once_if_there_is_a_layer() {
     let everywhere = Said::default();

@@ -125,7 +125,7 @@ fn a_map_may_use_the_handle_of_the_request_whose_name_it_maps() {
     let usage = llm_metrics::Usage::new().input(1);
     assert_eq!(with_handle_in_map(move |handle| handle.usage(usage)), 1);
     assert_eq!(with_handle_in_map(|handle| handle.queue_time(std::time::Duration::from_secs(1))), 1);
-    assert!(with_handle_in_map(|handle| handle.tokens(1)) > 1, "what it reports is counted");
+    assert!(with_handle_in_map(|handle| handle.tokens(1)) > 1, "its reports are counted");
 }
 
 #[test]

@@ -161,7 +161,7 @@ async fn a_stream_of_a_response_in_the_background_may_end_before_the_response_ha
         (asked, vec![status("queued", ""), Step::Fail], truncated),
     ] {
         let recording = Recording::new();
-        // Whoever reads the one whose connection broke is told so.
+        // The reader of the broken connection gets an error.
         let _ = exchange(&recording, post("/v1/responses", request), stream(steps)).await;
         let recorded = recording.take();
         recorded.assert_ended(if error.is_some() { "error" } else { "success" }, error);

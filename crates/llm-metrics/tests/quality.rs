@@ -1,4 +1,4 @@
-//! That what the request asked for and what the answer holds reach the checks of outputs; what each of them finds is tested where it stands.
+//! The checks of outputs get the request's settings and the answer's text. The findings of each check are tested beside it.
 
 mod common;
 
@@ -266,7 +266,7 @@ async fn ollama_is_suspected_where_it_counts_as_many_tokens_as_it_leaves_of_a_pr
             // So short a text fits, whatever its count is.
             (short, context, "", "2050", 0),
             (short, context, "", "4096", 0),
-            // What is not text has tokens of its own, and a prompt that was read from the cache has no count.
+            // What is not text has its own tokens, and a prompt that was read from the cache has no count.
             (&long, context, r#","images":["AAAA"]"#, "2050", 0),
             (&long, context, "", "null", 0),
         ] {
@@ -303,9 +303,9 @@ async fn a_cut_prompt_is_counted_if_the_answer_or_the_handler_reports_it() {
     assert_eq!(input_truncated(&recording.take(), "reported"), 1);
 }
 
-// Whom it is told.
+// Who gets findings.
 
-/// Request id, metric and kind of what the listener is told of a request.
+/// Request id, metric and kind of each finding that the listener gets for a request.
 async fn told(request: Request<Full<Bytes>>, id: Option<&'static str>, text: &str) -> Vec<(Option<String>, String)> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&told);

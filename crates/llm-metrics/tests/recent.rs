@@ -53,7 +53,7 @@ async fn unknown_values_of_a_request_are_absent() {
 
     let recording = Recording::new();
     exchange(&recording, post(CHAT, ASK), stream([HELLO, WORLD, STOP, DONE].map(Step::Data))).await.unwrap();
-    assert_eq!(only(&recording).usage.output, None, "what is estimated from events is not known");
+    assert_eq!(only(&recording).usage.output, None, "estimates from events are not known counts");
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_window_has_successes_and_errors_without_rejected_and_cancelled_reques
     drop(hung_up);
     exchange(&recording, post(CHAT, "{}"), answer(400, "application/json", [Step::Data("{}")])).await.unwrap();
     let models = recording.metrics.recent_models();
-    assert_eq!(models.len(), 1, "of a model without any there is nothing to tell: {models:?}");
+    assert_eq!(models.len(), 1, "a model without requests has no entry: {models:?}");
     assert_eq!((models[0].model.as_ref(), models[0].duration), (MODEL, None));
     assert_eq!(models[0].time_to_first_token.unwrap().count, 1, "its first token came");
 

@@ -92,7 +92,7 @@ pub(crate) struct Model {
 /// Why the model's options are invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ModelError {
-    #[error("--model {0}: there is no such directory, and it is no Hugging Face id like Qwen/Qwen3-0.6B")]
+    #[error("--model {0}: there is no such directory, and it is not a Hugging Face id like Qwen/Qwen3-0.6B")]
     NotFound(String),
     #[error("--model {directory}: there is no {file} in it")]
     Incomplete { directory: String, file: &'static str },

@@ -11,7 +11,7 @@ pub(crate) fn parse(text: &str) -> Result<Objective, String> {
     let mut objective = Objective::new(name);
     let mut given = Vec::new();
     for limit in limits.split(',') {
-        let (what, time) = limit.split_once('=').ok_or_else(|| format!("{LIKE}, and {limit:?} is no limit"))?;
+        let (what, time) = limit.split_once('=').ok_or_else(|| format!("{LIKE}, and {limit:?} is not a limit"))?;
         if given.contains(&what) {
             return Err(format!("{what} is limited twice"));
         }
@@ -50,8 +50,8 @@ mod tests {
             ("chat", "must be like"),
             ("chat:", "must be like"),
             ("ttft=500ms", "must be like"),
-            ("chat:ttft", "\"ttft\" is no limit"),
-            ("chat:ttft=1s,", "\"\" is no limit"),
+            ("chat:ttft", "\"ttft\" is not a limit"),
+            ("chat:ttft=1s,", "\"\" is not a limit"),
             ("chat:ttft=500", "ttft=500 has no unit: write 500ms or 500s"),
             ("chat:ttft=fast", "ttft must be a time like 500ms, 30s or 5m, and not \"fast\""),
             ("chat:ttft=1s,ttft=2s", "ttft is limited twice"),

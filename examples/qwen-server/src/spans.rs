@@ -26,7 +26,7 @@ pub(crate) struct Spans(SdkTracerProvider);
 /// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpansError {
-    #[error("--otlp-endpoint {0}: this is no http or https URL like http://localhost:4318")]
+    #[error("--otlp-endpoint {0}: this is not an http or https URL like http://localhost:4318")]
     Endpoint(String),
     #[error("the spans' exporter could not be set up")]
     Exporter(#[from] ExporterBuildError),

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// The server's binary: the one that `LLM_METRICS_QWEN_SERVER` names, else what `cargo build -p qwen-server` makes, in the
-/// target directory and with the cargo that run this test. Cargo is asked once a process; a second process that asks at
+/// target directory and with the cargo that run this test. Cargo is called once per process; a second process that asks at
 /// the same time waits for cargo's own lock.
 ///
 /// Where `LLM_METRICS_REQUIRE_TOOLS=1` is set, the server must have been built before: mistral.rs is some 640 crates,
@@ -54,7 +54,7 @@ fn build(package: &str) -> String {
     String::from_utf8_lossy(&built.stdout).into_owned()
 }
 
-/// What cargo sets for this crate's tests, and would not set for a build of its own.
+/// What cargo sets for this crate's tests, and would not set for its own build.
 fn is_about_this_crate(variable: &OsString) -> bool {
     let name = variable.to_string_lossy();
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|start| name.starts_with(start))
@@ -87,7 +87,7 @@ fn read(messages: &str, target: &str, nothing_new: bool) -> PathBuf {
     }
     assert!(
         compiled.is_empty() || !nothing_new,
-        "the server was to be built already, and {} crates were compiled anew: {compiled:?}",
+        "the server was to be built already, and {} crates were compiled again: {compiled:?}",
         compiled.len()
     );
     made.expect("cargo names the file")

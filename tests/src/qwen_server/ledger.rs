@@ -28,14 +28,14 @@ struct Entry {
 type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 impl Ledger {
-    /// Books a request that was answered. What is no whole and good answer is refused.
+    /// Books a request that was answered. Anything but a complete, good answer is rejected.
     #[track_caller]
     pub fn answered(&mut self, path: &str, request: &Value, seen: Seen) {
         let usage = seen.told_usage();
         self.answered_without_usage(path, request, seen, usage);
     }
 
-    /// Books a request that was answered without telling token counts, which must have been these.
+    /// Books a request that was answered without token counts, which must have been these.
     #[track_caller]
     pub fn answered_without_usage(&mut self, path: &str, request: &Value, seen: Seen, usage: Usage) {
         assert_eq!((seen.status, &seen.error, seen.whole), (200, &None, true), "{seen:?}");
@@ -159,7 +159,7 @@ impl Ledger {
         bounded("llm_time_to_first_answer_token_seconds", &answered);
         bounded("llm_reasoning_duration_seconds", &|e| answered(e) && !e.seen.reasoning.trim().is_empty());
         bounded("llm_stream_max_gap_seconds", &|e| e.seen.token_events > 1);
-        // Several choices are made side by side: their tokens have no time that could be told apart.
+        // Several choices are made side by side: their tokens have no separate times.
         let each = self.group(|e| {
             let mut labels = e.streamed(e.seen.token_events > 1 && e.seen.finish_reasons.len() == 1)?;
             labels.push(("thinking", e.thinking));
@@ -181,7 +181,7 @@ impl Ledger {
             let most: u64 = of().map(|entry| entry.usage.output - 1).sum();
             let range = least as f64..=most as f64;
             assert!(range.contains(&found.count), "{name} of {operation}: {} is not in {range:?}", found.count);
-            // Each choice has gaps of its own.
+            // Each choice has its own gaps.
             let most = of().map(|entry| entry.seen.finish_reasons.len().max(1) as f64 * entry.seen.took.as_secs_f64());
             assert!(found.sum <= most.sum(), "{name}: {}", found.sum);
         }

@@ -39,7 +39,7 @@ pub struct Seen {
     pub first_token: Option<Duration>,
     /// From before the connection was opened until the end of what was read.
     pub took: Duration,
-    /// Token counts, if they were told.
+    /// Token counts, if the answer had them.
     pub usage: Option<Usage>,
     /// `error` of the document, or of an event.
     pub error: Option<Value>,
@@ -68,10 +68,10 @@ impl Seen {
         self.text.get(&0).map_or("", String::as_str)
     }
 
-    /// The usage that the answer told.
+    /// The usage in the answer.
     ///
     /// # Panics
-    /// When it told none.
+    /// If there was none.
     #[must_use]
     #[track_caller]
     pub fn told_usage(&self) -> Usage {
@@ -124,7 +124,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Sends a request over a connection of its own and waits for the head of the answer.
+    /// Sends a request over a separate connection and waits for the head of the answer.
     pub(super) async fn open(addr: SocketAddr, request: Request<Full<Bytes>>) -> Self {
         let began = Instant::now();
         let opened = async {

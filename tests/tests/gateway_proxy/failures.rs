@@ -1,4 +1,4 @@
-//! What fails, fails as what it is, and only once.
+//! Each failure counts once, with its cause.
 
 use std::time::Duration;
 
@@ -195,8 +195,8 @@ async fn an_invalid_answer_is_a_502() {
         let mut client = Client::connect(gateway.addr).await;
         let answer = client.send(post(gateway.addr, CHAT, ask("m"))).await;
         assert_eq!(answer.status(), 502);
-        let told = answer.text().await;
-        assert!(told.contains(reason), "{told}");
+        let text = answer.text().await;
+        assert!(text.contains(reason), "{text}");
         assert_error(&gateway.ended(1).await, "upstream_error", "none");
     }
 }
@@ -234,7 +234,7 @@ async fn a_client_that_leaves_in_mid_stream_takes_the_upstreams_request_with_it(
         async move {
             peer.request().await;
             peer.write(format!("{STREAM}{}", piece(&token("word")))).await;
-            // A model that thinks: nothing is written, so that only the end of the connection tells.
+            // A model that thinks: nothing is written, so that only the end of the connection shows it.
             peer.closed().await;
             let _ = gone.send(()).await;
         }

@@ -1,4 +1,4 @@
-//! What passes is what was sent.
+//! Everything passes unchanged.
 
 use std::{
     sync::{
@@ -21,12 +21,12 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     raw::{END, STREAM, Upstream, Wire, piece, unary},
-    told::Told,
+    recording_upstream::RecordingUpstream,
 };
 
 #[tokio::test]
 async fn a_request_passes_byte_for_byte_with_the_headers_that_are_for_the_upstream() {
-    let upstream = Told::start(|_, _| Script::json(completion("Hi", 9, 1))).await;
+    let upstream = RecordingUpstream::start(|_, _| Script::json(completion("Hi", 9, 1))).await;
     let gateway = Running::before(upstream.server.addr, "").await;
     // No JSON, and longer than any buffer.
     let body: Vec<u8> = (0..1_500_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -58,7 +58,7 @@ async fn a_request_passes_byte_for_byte_with_the_headers_that_are_for_the_upstre
 
 #[tokio::test]
 async fn the_clients_encoding_passes_if_configured_and_compressed_bodies_are_not_read() {
-    let upstream = Told::start(|_, _| {
+    let upstream = RecordingUpstream::start(|_, _| {
         let mut answer = Script::json(Bytes::from_static(b"\x1f\x8b not really"));
         answer.headers_mut().insert("content-encoding", HeaderValue::from_static("gzip"));
         answer
@@ -79,7 +79,7 @@ async fn the_clients_encoding_passes_if_configured_and_compressed_bodies_are_not
 
 #[tokio::test]
 async fn an_answer_passes_byte_for_byte_and_is_measured_under_its_upstream() {
-    let upstream = Told::start(|_, _| {
+    let upstream = RecordingUpstream::start(|_, _| {
         let mut answer = Script::stream(well(5));
         let headers = answer.headers_mut();
         headers.append("set-cookie", HeaderValue::from_static("a=1"));
@@ -106,7 +106,7 @@ async fn an_answer_passes_byte_for_byte_and_is_measured_under_its_upstream() {
 #[tokio::test]
 async fn the_time_that_the_upstream_takes_is_not_the_gateways() {
     let steps = || [Step::Wait(Duration::from_millis(300)), "data: [DONE]\n\n".into()];
-    let upstream = Told::start(move |_, _| Script::stream(steps())).await;
+    let upstream = RecordingUpstream::start(move |_, _| Script::stream(steps())).await;
     let gateway = Running::before(upstream.server.addr, "").await;
     let mut client = Client::connect(gateway.addr).await;
     let answer = client.send(post(gateway.addr, CHAT, ask("Qwen3-4B"))).await;
@@ -138,7 +138,7 @@ async fn one_byte_at_a_time_is_the_same_answer() {
 
 #[tokio::test]
 async fn trailers_pass() {
-    let upstream = Told::start(|_, _| {
+    let upstream = RecordingUpstream::start(|_, _| {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-checksum", HeaderValue::from_static("abc"));
         let steps = [Step::from("data: [DONE]\n\n"), Step::Trailers(trailers)];
@@ -158,7 +158,7 @@ async fn trailers_pass() {
 
 #[tokio::test]
 async fn a_client_that_expects_100_continue_gets_it() {
-    let upstream = Told::start(|_, _| Script::json("{}")).await;
+    let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let gateway = Running::before(upstream.server.addr, "").await;
     let mut client = Wire::open(gateway.addr).await;
     client.write("POST /x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n").await;
@@ -225,7 +225,7 @@ async fn a_websocket_passes_both_ways_until_one_side_closes() {
     assert!(gateway.finished().await, "it waited for the tunnel");
 }
 
-/// As Java's client does with its first request to a server. It is told nothing of the offer, takes HTTP/1.1, and is measured.
+/// As Java's client does with its first request to a server. It gets no offer, takes HTTP/1.1, and is measured.
 #[tokio::test]
 async fn who_offers_http2_on_an_open_connection_is_answered_in_http1_and_measured() {
     let upstream = Upstream::start(|mut peer| async move {
@@ -379,7 +379,7 @@ async fn a_hundred_megabytes_pass_and_a_client_that_does_not_read_holds_the_upst
 
 #[tokio::test]
 async fn a_request_without_a_known_length_passes() {
-    let upstream = Told::start(|_, _| Script::json("{}")).await;
+    let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let gateway = Running::before(upstream.server.addr, "").await;
     let pieces =
         ["{\"model\":", "\"m\"}"].map(|piece| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(piece))));
@@ -412,7 +412,7 @@ async fn a_pipelined_request_gets_its_answer_after_the_one_before() {
 
 #[tokio::test]
 async fn a_request_with_two_lengths_is_one_request() {
-    let upstream = Told::start(|_, _| Script::json("{}")).await;
+    let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let gateway = Running::before(upstream.server.addr, "").await;
     let mut client = Wire::open(gateway.addr).await;
     // Whoever believed the length would take the rest for another request.

@@ -39,7 +39,7 @@ fn the_sidecar_takes_the_requests_and_the_engine_is_behind_it_alone() {
     let config = Config::parse(of("ConfigMap")["data"]["gateway.toml"].as_str().unwrap()).unwrap();
     let pod = &of("Deployment")["spec"]["template"]["spec"];
     let (sidecar, engine) = (&pod["initContainers"][0], &pod["containers"][0]);
-    assert_eq!(sidecar["restartPolicy"], "Always", "without, it is no sidecar");
+    assert_eq!(sidecar["restartPolicy"], "Always", "without it, this is not a sidecar");
     let port = |name: &str| {
         let ports = sidecar["ports"].as_array().unwrap();
         ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].as_u64().unwrap()

@@ -8,14 +8,14 @@ use llm_metrics_tests::{
     stream::{CHAT, ask, token, well},
 };
 
-use crate::told::Told;
+use crate::recording_upstream::RecordingUpstream;
 
 const SIDES: [(Http, &str); 3] = [(Http::Two, ""), (Http::One, "http2 = true"), (Http::Two, "http2 = true")];
 
 #[tokio::test]
 async fn streams_and_trailers_pass() {
     for (client, upstream_speaks) in SIDES {
-        let upstream = Told::start(|_, _| {
+        let upstream = RecordingUpstream::start(|_, _| {
             let mut trailers = HeaderMap::new();
             trailers.insert("x-checksum", "abc".parse().unwrap());
             let steps = well(3).into_iter().map(Step::from).chain([Step::Trailers(trailers)]);
@@ -52,13 +52,13 @@ async fn streams_and_trailers_pass() {
 async fn a_client_that_leaves_takes_the_upstreams_stream_with_it() {
     for (client, upstream_speaks) in SIDES {
         let mut upstream =
-            Told::start(|_, _| Script::stream([Step::from(token("word")), Step::Hold(Gate::new())])).await;
+            RecordingUpstream::start(|_, _| Script::stream([Step::from(token("word")), Step::Hold(Gate::new())])).await;
         let gateway = Running::before(upstream.server.addr, upstream_speaks).await;
         let mut connection = Client::open(client, gateway.addr).await;
         let mut answer = connection.send(post(gateway.addr, CHAT, ask("m"))).await;
         answer.until("word").await;
         drop((answer, connection));
-        upstream.let_go().await;
+        upstream.answer_dropped().await;
         let page = gateway.ended(1).await;
         assert_eq!(page.value("llm_requests_total", &[("outcome", "cancelled")]), 1.0);
     }
@@ -70,7 +70,7 @@ async fn many_requests_share_few_connections_and_none_is_lost() {
     const REQUESTS: usize = 500;
     let gate = Gate::new();
     let hold = gate.clone();
-    let upstream = Told::start(move |_, _| {
+    let upstream = RecordingUpstream::start(move |_, _| {
         Script::stream([Step::Hold(hold.clone())].into_iter().chain(well(1).into_iter().map(Step::from)))
     })
     .await;

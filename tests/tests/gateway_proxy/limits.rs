@@ -1,4 +1,4 @@
-//! What clients are held to, what a full upstream says, and how the gateway ends.
+//! The limits for clients, a full upstream, and how the gateway stops.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use llm_metrics_tests::{
     stream::{CHAT, ask, well},
 };
 
-use crate::{raw::Wire, told::Told};
+use crate::{raw::Wire, recording_upstream::RecordingUpstream};
 
 #[tokio::test]
 async fn a_head_that_is_too_large_is_rejected_and_a_late_one_times_out() {
-    let upstream = Told::start(|_, _| Script::json("{}")).await;
+    let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let config = format!(
         "[limits]\nheader_bytes = 8192\nheader_timeout = \"200ms\"\n[upstreams.up]\nurl = \"{}\"\nkind = \"openai\"",
         upstream.server.url("")
@@ -32,7 +32,7 @@ async fn a_head_that_is_too_large_is_rejected_and_a_late_one_times_out() {
 
 #[tokio::test]
 async fn where_there_is_no_limit_a_head_and_the_model_in_a_body_may_come_late() {
-    let upstream = Told::start(|_, _| Script::json("{}")).await;
+    let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let config = format!(
         "[limits]\nheader_timeout = \"0\"\n[upstreams.up]\nurl = \"{}\"\nkind = \"openai\"\nmodels = [\"m\"]",
         upstream.server.url("")
@@ -54,7 +54,7 @@ async fn where_there_is_no_limit_a_head_and_the_model_in_a_body_may_come_late() 
 
 #[tokio::test]
 async fn who_comes_when_all_places_are_taken_waits_for_one() {
-    let upstream = Told::start(|_, _| Script::json("{}")).await;
+    let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let config =
         format!("[limits]\nconnections = 1\n[upstreams.up]\nurl = \"{}\"\nkind = \"openai\"", upstream.server.url(""));
     let gateway = Running::start(&config).await;
@@ -72,7 +72,7 @@ async fn who_comes_when_all_places_are_taken_waits_for_one() {
 
 #[tokio::test]
 async fn a_429_has_its_cause_and_the_remaining_quota_is_exported() {
-    let upstream = Told::start(|parts, _| {
+    let upstream = RecordingUpstream::start(|parts, _| {
         let quota = parts.uri.path().contains("/v1/chat");
         let body = if quota {
             "{\"error\":{\"code\":\"rate_limit_exceeded\",\"type\":\"tokens\"}}"
@@ -112,7 +112,7 @@ async fn a_429_has_its_cause_and_the_remaining_quota_is_exported() {
 async fn a_stream_may_end_while_the_gateway_stops_and_new_requests_are_rejected() {
     let gate = Gate::new();
     let hold = gate.clone();
-    let upstream = Told::start(move |_, _| {
+    let upstream = RecordingUpstream::start(move |_, _| {
         let events = well(2);
         let mut steps: Vec<Step> = events.iter().take(2).cloned().map(Step::from).collect();
         steps.push(Step::Hold(hold.clone()));
@@ -140,7 +140,8 @@ async fn a_stream_may_end_while_the_gateway_stops_and_new_requests_are_rejected(
 
 #[tokio::test]
 async fn a_stream_that_does_not_end_is_cut_when_the_time_is_over() {
-    let upstream = Told::start(|_, _| Script::stream([Step::from(well(1).concat()), Step::Hold(Gate::new())])).await;
+    let upstream =
+        RecordingUpstream::start(|_, _| Script::stream([Step::from(well(1).concat()), Step::Hold(Gate::new())])).await;
     let config = format!("drain_timeout = \"200ms\"\n[upstreams.up]\nurl = \"{}\"", upstream.server.url(""));
     let gateway = Running::start(&config).await;
     let mut client = Client::connect(gateway.addr).await;

@@ -1,5 +1,5 @@
-//! The gateway between real sockets: what passes, what fails and how, over HTTP/1.1 and HTTP/2, with upstreams that do as they
-//! are told.
+//! The gateway between real sockets: what passes, what fails and how, over HTTP/1.1 and HTTP/2, with scripted
+//! upstreams.
 
 mod failures;
 mod faithful;
@@ -9,5 +9,5 @@ mod limits;
 mod polling;
 mod protocols;
 mod raw;
+mod recording_upstream;
 mod routing;
-mod told;

@@ -1,4 +1,4 @@
-//! What the gateway asks of its own, of upstreams that would notice.
+//! The gateway's own requests, to upstreams that record them.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ const IDLE: Duration = Duration::from_millis(600);
 struct Engine(Arc<Mutex<State>>);
 
 struct State {
-    /// When the idle time last began anew.
+    /// When the idle time last began again.
     touched: Instant,
     busy: usize,
     loads: usize,
@@ -143,7 +143,7 @@ async fn llama_cpp_falls_asleep_sleeps_on_and_is_read_while_it_works() {
     let idle: BTreeSet<_> = ["GET /health", "GET /props", "GET /v1/models"].map(str::to_owned).into();
     assert_eq!(engine.asked(), idle);
     let page = gateway.scrape().await;
-    assert_eq!(page.series("llm_engine_requests_running", &[]), 0, "what is not known is absent");
+    assert_eq!(page.series("llm_engine_requests_running", &[]), 0, "unknown values are absent");
 
     let mut client = Client::connect(gateway.addr).await;
     let answer = client.send(post(gateway.addr, CHAT, "{\"model\":\"smollm2\",\"stream\":true}")).await;
@@ -154,7 +154,7 @@ async fn llama_cpp_falls_asleep_sleeps_on_and_is_read_while_it_works() {
     tokio::time::sleep(IDLE).await;
     assert!(engine.sleeps() && engine.loads() == 2, "the client woke it, and nobody else");
     let page = gateway.scrape().await;
-    assert!(page.value("llm_engine_requests_running", &[]).is_nan(), "what is not known any more is no value");
+    assert!(page.value("llm_engine_requests_running", &[]).is_nan(), "an unknown value is NaN");
     assert_eq!(page.value("llm_gateway_poll_failures_total", &[]), 0.0);
     let stated = engine.asked().into_iter().filter(|asked| asked.contains("/slots")).count();
     assert_eq!(stated, 0, "/metrics is there");
@@ -288,7 +288,7 @@ async fn vllms_counts_since_the_first_poll_are_counted() {
     let upstream = engine
         .serve(move |_, _, path| {
             (path == "/metrics").then(|| {
-                // It has been at work for long, and is started anew once.
+                // It has been at work for long, and is started again once.
                 let n = times.fetch_add(1, Ordering::Relaxed);
                 let total = if n < 3 { 1000 + 10 * n } else { 7 };
                 let series = |name, value| format!("vllm:{name}_total{{model_name=\"q\"}} {value}\n");

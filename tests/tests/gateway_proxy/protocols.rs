@@ -1,4 +1,4 @@
-//! Which protocols are read depends on what the upstream is.
+//! The protocols that are read depend on the kind of upstream.
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
@@ -6,7 +6,7 @@ use http_body_util::Full;
 use llm_metrics_tests::{Client, Script, Step, gateway::Running, post};
 use serde_json::json;
 
-use crate::told::Told;
+use crate::recording_upstream::RecordingUpstream;
 
 /// As Ollama streams: a line for each token, and figures in the last.
 fn ollama(parts: &Parts, _: &Bytes) -> Response<Script> {
@@ -27,8 +27,8 @@ fn ollama(parts: &Parts, _: &Bytes) -> Response<Script> {
     Script::new([line(false), line(false), line(false), line(true)]).respond("application/x-ndjson")
 }
 
-async fn gateway(kind: &str) -> (Told, Running) {
-    let upstream = Told::start(ollama).await;
+async fn gateway(kind: &str) -> (RecordingUpstream, Running) {
+    let upstream = RecordingUpstream::start(ollama).await;
     let gateway = Running::before(upstream.server.addr, &format!("kind = \"{kind}\"")).await;
     (upstream, gateway)
 }
@@ -74,7 +74,7 @@ async fn the_same_path_of_another_server_passes_unread() {
 
 #[tokio::test]
 async fn other_protocols_are_measured_as_such() {
-    let upstream = Told::start(|parts, _| match parts.uri.path() {
+    let upstream = RecordingUpstream::start(|parts, _| match parts.uri.path() {
         "/v1/messages" => Script::json(
             json!({"type": "message", "model": "claude", "role": "assistant", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn",
                 "usage": {"input_tokens": 7, "output_tokens": 2}})

@@ -10,10 +10,10 @@ use llm_metrics_tests::{
 };
 use serde_json::json;
 
-use crate::told::Told;
+use crate::recording_upstream::RecordingUpstream;
 
-async fn upstream() -> Told {
-    Told::start(|_, _| Script::json(completion("Hi", 1, 1))).await
+async fn upstream() -> RecordingUpstream {
+    RecordingUpstream::start(|_, _| Script::json(completion("Hi", 1, 1))).await
 }
 
 #[tokio::test]
@@ -45,14 +45,14 @@ async fn the_path_decides_before_the_model_and_the_label_names_the_upstream() {
         (CHAT, CHAT, "{\"model\":\"llama\"}".to_owned()),
     ] {
         client.send(post(gateway.addr, to, body.clone())).await.text().await;
-        let told = if to != CHAT {
+        let chosen = if to != CHAT {
             &path
         } else if path_of.starts_with("/base") {
             &model
         } else {
             &rest
         };
-        let (head, received) = told.only();
+        let (head, received) = chosen.only();
         assert_eq!((head.uri.path(), received.as_ref()), (path_of, body.as_bytes()));
     }
     client

@@ -151,7 +151,7 @@ async fn the_recipe_measures_a_server_on_actix_web() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let theirs = metrics.clone();
-    // It has a runtime of its own, and serves until the process ends.
+    // It has its own runtime, and serves until the process ends.
     std::thread::spawn(move || actix_web::rt::System::new().block_on(async move { server(&theirs, listener)?.await }));
     asked::assert_measured(&url, &metrics, &page).await;
     asked::assert_hang_up_is_noticed_in_silence(&url, &metrics).await;

@@ -99,7 +99,7 @@ async fn assert_all(url: &str, metrics: &LlmMetrics, page: &Page, broken: ErrorT
     let request = ended(metrics, 5).await;
     assert_eq!((&*request.model, request.error_type), ("broken", Some(broken)));
 
-    // What is no question to a model passes.
+    // Requests that are not model calls pass.
     client.get(format!("{url}/v1/models")).send().await.unwrap();
     assert_eq!(page.value(&REQUESTS, &[]), Some(5.0));
 }

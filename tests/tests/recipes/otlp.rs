@@ -88,7 +88,7 @@ async fn otlp_has_each_metric_once_with_our_buckets() {
     }
     for row in catalog::all().filter(|row| row.kind == Kind::Histogram) {
         let Some(data) = data.get(row.name) else { continue };
-        let Data::Histogram(histogram) = data else { panic!("{} is no histogram", row.name) };
+        let Data::Histogram(histogram) = data else { panic!("{} is not a histogram", row.name) };
         assert!(histogram.data_points.iter().all(|series| series.explicit_bounds == row.buckets), "{}", row.name);
     }
     let Data::Histogram(first_token) = &data[TIME_TO_FIRST_TOKEN.name] else { panic!("no histogram") };

@@ -1,4 +1,4 @@
-//! The pages have the code of these files. `BLESS=1` writes it into them anew.
+//! The pages have the code of these files. `BLESS=1` writes it into them again.
 
 use std::{fs, path::Path};
 

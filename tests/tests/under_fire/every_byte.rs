@@ -13,7 +13,7 @@ use crate::ended;
 /// How many clients are at it at one time.
 const AT_ONCE: usize = 8;
 
-/// Lets one client after another read `0..`, `1..`, … of these bytes, and leave; each is a request of its own.
+/// Lets one client after another read `0..`, `1..`, … of these bytes, and leave; each is a separate request.
 async fn leave_after(watched: &Watched, http: Http, stream: &Bytes, lengths: std::ops::Range<usize>) {
     let server = {
         let stream = stream.clone();

@@ -1,4 +1,4 @@
-//! With the layer and without, a client gets the same: head, bytes, trailers, and what is known of the length.
+//! With the layer and without, a client gets the same: head, bytes, trailers, and the size hint.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -117,7 +117,7 @@ async fn answers_of_every_shape_are_the_same_with_the_layer_and_without() {
     }
     let page = watched.settled().await;
     let posts = (2 * shapes().len()) as f64;
-    assert_eq!(page.value("llm_requests_total", &[]), posts, "what is no POST is no request to a model");
+    assert_eq!(page.value("llm_requests_total", &[]), posts, "only POST requests are model calls");
 }
 
 /// What is known of a body before each frame of it and after the last.

@@ -30,7 +30,7 @@ enum Place {
     Future,
     /// The request's body.
     RequestBody,
-    /// The hook that tells what an error is.
+    /// The hook that classifies errors.
     Classify,
     /// The answer's body, when it is asked for its length.
     SizeHint,
@@ -60,7 +60,7 @@ impl Place {
     ];
 }
 
-/// Stops the thread of whoever comes to one place, until it is let go.
+/// Blocks each thread that reaches a place, until it is released.
 #[derive(Clone)]
 struct Stop {
     place: Place,
@@ -203,7 +203,7 @@ async fn while_a_request_is_stopped_anywhere_scrapes_are_served_and_other_reques
         let (label, mapping) = (stop.clone(), stop.clone());
         let watched = Watched::with(
             |builder| {
-                // The label of the request that is to be stopped has a name of its own: the mapping knows it by that.
+                // The label of the request that is to be stopped has its own name: the mapping knows it by that.
                 let policy = LabelPolicy::first_accepted(4).map(move |name| {
                     if name == "yes" {
                         mapping.reached(Place::LabelMapping);
@@ -227,7 +227,7 @@ async fn while_a_request_is_stopped_anywhere_scrapes_are_served_and_other_reques
         };
         let (done, other) = tokio::sync::oneshot::channel();
         let (metrics, stops) = (watched.metrics.clone(), stop.clone());
-        // A thread of its own, so that one that waits for ever fails the test and does not hang it.
+        // A separate thread, so that one that waits forever fails the test and does not hang it.
         std::thread::spawn(move || {
             stops.wait_until_stopped();
             request(&metrics, None);

@@ -190,7 +190,7 @@ async fn a_service_that_never_answers_ends_by_a_timeout_inside_the_layer() {
     }
 }
 
-/// Is ready as it was told, and answers well.
+/// Is ready as scripted, and answers successfully.
 #[derive(Clone)]
 struct Readiness {
     /// `None`: never.

@@ -10,7 +10,7 @@ use tower::{BoxError, ServiceBuilder, service_fn, timeout::TimeoutLayer};
 
 use crate::{assert_ended, assert_error};
 
-/// A stream of so many tokens that then waits for ever.
+/// A stream of so many tokens that then waits forever.
 fn endless(tokens: usize) -> Vec<Step> {
     let mut steps = vec![Step::from(role())];
     steps.extend((0..tokens).map(|n| Step::from(token(&format!("word{n} ")))));
@@ -35,7 +35,7 @@ async fn a_client_that_hangs_up_mid_stream_is_cancelled_and_its_tokens_are_disca
     assert_ended(&page, 1, "cancelled");
     assert_eq!(page.value("llm_discarded_tokens_total", &[("reason", "client_disconnect"), ("model", MODEL)]), 3.0);
     assert_eq!(page.value("llm_usage_reports_total", &[("source", "estimated"), ("stream", "true")]), 1.0);
-    assert_eq!(page.value("llm_request_errors_total", &[]), 0.0, "whoever hangs up is no error");
+    assert_eq!(page.value("llm_request_errors_total", &[]), 0.0, "a client that disconnects is not an error");
     assert_eq!(page.value("llm_finish_reasons_total", &[]), 0.0);
     assert_eq!(page.count("llm_request_output_tokens", &[]), 0.0, "no length of an answer that was cut");
     assert_eq!(page.count("llm_time_to_first_token_seconds", &[]), 1.0);

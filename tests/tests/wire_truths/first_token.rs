@@ -11,7 +11,7 @@ const TTFT: &str = "llm_time_to_first_token_seconds";
 const TTFAT: &str = "llm_time_to_first_answer_token_seconds";
 const REASONING: &str = "llm_reasoning_duration_seconds";
 
-/// Long enough to be told from no wait at all.
+/// Long enough to be distinguished from no wait at all.
 const PAUSE: Duration = Duration::from_millis(300);
 
 async fn page_of(steps: Vec<Step>) -> Page {

@@ -1,4 +1,4 @@
-//! Tokens are counted once, and what is not known is not zero.
+//! Tokens are counted once, and unknown values are not zero.
 
 use std::time::Duration;
 

@@ -281,7 +281,7 @@ mod tests {
                 (false, false, false, false, true)
             ]
         );
-        assert_eq!((facts[0].input_tokens, facts[0].output_tokens), (Some(8), None), "a place-holder is no count");
+        assert_eq!((facts[0].input_tokens, facts[0].output_tokens), (Some(8), None), "a placeholder is not a count");
         assert_eq!(facts[5].output_tokens, Some(12));
     }
 

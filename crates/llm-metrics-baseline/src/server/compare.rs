@@ -172,7 +172,7 @@ mod tests {
         let mut one_left = seen(100, 0);
         one_left[0].end = End::HungUp;
         one_left.pop();
-        assert_eq!(disagree(&one_left, &server), [""; 0], "98 or 99 were answered, and tokens cannot be told");
+        assert_eq!(disagree(&one_left, &server), [""; 0], "98 or 99 were answered, and tokens are unknown");
         let server = ServerView { time_per_output_token: Some(latency(0.5, 0.4, 0.5)), ..ServerView::default() };
         assert_eq!(disagree(&seen(100, 0), &server).len(), 4);
         assert_eq!(disagree(&one_left, &server), [""; 0], "the server has more tokens of who left than the client");

@@ -41,7 +41,7 @@ async fn quantiles_are_those_of_the_script_and_of_the_server() {
         ] {
             let (seen, own) = (seen.as_ref().unwrap(), own.as_ref().unwrap());
             let near = |seconds: f64| 0.005f64.max(0.05 * seconds);
-            // Sleeps are never too short, and on a busy machine some are too long: that is no matter for the median.
+            // Sleeps are never too short, and on a busy machine some are too long: that does not matter for the median.
             let error = seen.p50.value - script;
             assert!(-1e-3 < error && error < near(script), "{} against {script}", seen.p50.value);
             // Too long or not, both have seen the same: the server says between which bounds of its buckets.

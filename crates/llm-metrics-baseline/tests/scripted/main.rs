@@ -1,4 +1,4 @@
-//! Against a server that does what it is told.
+//! Against a scripted server.
 
 mod compare;
 mod failures;

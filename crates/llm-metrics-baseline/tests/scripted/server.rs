@@ -1,4 +1,4 @@
-//! A server that does what it is told: so many answers at once, the first token after a time, the others at known gaps.
+//! A scripted server: a number of answers at once, the first token after a time, the others at known gaps.
 
 use std::{
     convert::Infallible,
@@ -108,7 +108,7 @@ impl Scripted {
             .layer(metrics.layer())
             .route_service("/metrics", exporter.service())
             .with_state(server.clone());
-        // On a runtime of its own: with it, all its connections end at once.
+        // On its own runtime: with it, all its connections end at once.
         let dead = server.dead.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -105,7 +105,7 @@ pub(crate) async fn exchange(addr: SocketAddr, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// An upstream that does with each connection what it is told.
+/// An upstream that handles each connection with the given function.
 pub(crate) async fn upstream<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (SocketAddr, JoinHandle<()>)
 where
     F: Future<Output = ()> + Send + 'static,

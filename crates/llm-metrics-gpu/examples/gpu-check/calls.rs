@@ -1,4 +1,4 @@
-//! Every getter: what it says, and how long it takes.
+//! Every getter: its result, and how long it takes.
 
 use std::{
     fmt::Debug,

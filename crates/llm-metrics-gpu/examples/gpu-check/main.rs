@@ -1,4 +1,4 @@
-//! Asks a real GPU everything that the collector asks, and prints what it answers and what each answer costs.
+//! Makes every call of the collector on a real GPU, and prints its result and its cost.
 //!
 //! ```text
 //! cargo run --release -p llm-metrics-gpu --example gpu-check > docs/gpu-check-h200.md

@@ -143,7 +143,7 @@ pub(crate) fn events(nvml: &Nvml) {
     };
     for index in 0..nvml.device_count().unwrap_or(0) {
         let Ok(device) = nvml.device_by_index(index) else { continue };
-        println!("- GPU {index} tells of {:?}", device.supported_event_types());
+        println!("- GPU {index} has events of {:?}", device.supported_event_types());
         match device.register_events(EventTypes::CRITICAL_XID_ERROR, set) {
             Ok(registered) => set = registered,
             Err(error) => {

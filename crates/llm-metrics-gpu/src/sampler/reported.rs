@@ -1,4 +1,4 @@
-//! Remembers what was already logged, so that it is logged once.
+//! Remembers which messages were already logged, so that each is logged once.
 
 use std::mem;
 

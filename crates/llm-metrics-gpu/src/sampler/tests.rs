@@ -1,4 +1,4 @@
-//! The pace of everything, over time that the test holds, with a driver that counts what it is asked.
+//! The intervals of all reads, with a simulated clock and a driver that counts calls.
 
 use std::{
     collections::HashMap,
@@ -469,10 +469,10 @@ fn a_device_with_another_number_is_read_by_it() {
     hand.ticks(31);
     assert_eq!(hand.page.value("gpu_memory_used_bytes", &["gpu=\"4\""]), Some(1.0));
     assert!(hand.page.value("gpu_memory_used_bytes", &["gpu=\"0\""]).unwrap().is_nan());
-    assert_eq!(hand.driver.reads_of(Part::Static), 2, "everything is read anew");
+    assert_eq!(hand.driver.reads_of(Part::Static), 2, "everything is read again");
 }
 
-/// Fails for ever, and counts how often it is opened.
+/// Fails forever, and counts how often it is opened.
 struct Shut(Arc<std::sync::atomic::AtomicUsize>);
 
 impl GpuSource for Shut {

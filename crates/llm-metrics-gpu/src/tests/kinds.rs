@@ -1,4 +1,4 @@
-//! What differs between GPUs: GPM, processes, memory of their own, the library that they come with.
+//! Differences between GPUs: GPM, processes, their own memory, the library that they come with.
 
 use serde_json::json;
 
@@ -83,7 +83,7 @@ fn clients_of_mps_are_processes_too() {
         assert_eq!(
             hand.value("gpu_process_memory_bytes", &["scope=\"other\""]),
             Some(28.0),
-            "whoever is in both lists once"
+            "a process in both lists counts once"
         );
     });
 }

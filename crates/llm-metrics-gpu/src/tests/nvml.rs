@@ -470,7 +470,11 @@ fn a_mig_parent_has_the_values_that_it_supports() {
         for absent in ["gpu_utilization_ratio", "gpu_memory_used_bytes", "gpu_remapped_rows", "gpu_sm_active_ratio"] {
             assert_eq!(hand.value(absent, &[]), None, "{absent}");
         }
-        assert_eq!(hand.value("gpu_collector_errors_total", &["kind=\"permission\""]), Some(2.0), "said once a call");
+        assert_eq!(
+            hand.value("gpu_collector_errors_total", &["kind=\"permission\""]),
+            Some(2.0),
+            "counted once per call"
+        );
     });
 }
 
@@ -518,5 +522,5 @@ fn pcie_throughput_is_measured_if_enabled_and_not_in_gpm() {
     assert!(fake.calls("nvmlDeviceGetPcieThroughput") > 4, "each time that it is due");
     let fake = Fake::profile("h200");
     by_hand_from(fake.source().pcie_throughput(true), &fake, |hand| hand.ticks(30));
-    assert!(fake.calls("nvmlDeviceGetPcieThroughput") <= 2, "GPM tells it from the second tick on");
+    assert!(fake.calls("nvmlDeviceGetPcieThroughput") <= 2, "GPM has it from the second tick on");
 }

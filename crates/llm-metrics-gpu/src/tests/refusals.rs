@@ -76,7 +76,7 @@ fn values_that_were_unsupported_for_a_while_come_back() {
         assert!(hand.value("gpu_utilization_ratio", &[]).unwrap().is_nan());
         hand.fake.set(&mig(false));
         hand.ticks(12);
-        assert_eq!(hand.value("gpu_utilization_ratio", &[]), Some(0.5), "the pace begins anew");
+        assert_eq!(hand.value("gpu_utilization_ratio", &[]), Some(0.5), "the pace begins again");
     });
 }
 

@@ -39,7 +39,7 @@ fn one_lost_gpu_leaves_the_others_alone_and_comes_back_by_itself() {
     assert_eq!(page.value("gpu_up", &["GPU-a"]), Some(1.0));
     assert_eq!(page.value("gpu_collector_up", &[]), Some(1.0));
 
-    // The driver was loaded anew: its counts begin again.
+    // The driver was loaded again: its counts begin again.
     fake.set(&state(false, 200_000));
     page.until("it is back", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
     page.until("counters rise on", |page| page.value("gpu_energy_joules_total", &["GPU-a"]) == Some(5200.0));
@@ -243,10 +243,10 @@ fn a_gpu_is_up_when_something_was_read_of_it() {
     page.until("it is being read", |_| fake.calls("nvmlDeviceGetMemoryInfo_v2") == 1);
     assert_eq!((page.value("gpu_up", &[]), page.value("gpu_info", &[])), (None, None));
     page.until("it is up", |page| page.value("gpu_up", &[]) == Some(1.0));
-    assert_eq!(page.value("gpu_memory_used_bytes", &[]), Some(300.0), "whoever sees that it is up sees its figures");
+    assert_eq!(page.value("gpu_memory_used_bytes", &[]), Some(300.0), "a page with gpu_up 1 also has its values");
 }
 
-/// GPU 0 fell off the bus and is gone when the driver is opened anew: what was GPU 1 is GPU 0 now, and well.
+/// GPU 0 fell off the bus and is gone when the driver is reopened: what was GPU 1 is GPU 0 now, and well.
 #[test]
 fn a_gpu_that_has_another_number_is_not_down() {
     let script = Script::new();
@@ -264,7 +264,7 @@ fn a_gpu_that_has_another_number_is_not_down() {
     page.until("it is back", |page| page.value("gpu_up", &["GPU-b", "gpu=\"0\""]) == Some(1.0));
     for_ticks(&page, 5.0, |page| {
         let old = page.value("gpu_up", &["GPU-b", "gpu=\"1\""]);
-        assert!(old.is_some_and(f64::is_nan), "`gpu_up == 0` would fire for ever for a GPU that is well: {old:?}");
+        assert!(old.is_some_and(f64::is_nan), "`gpu_up == 0` would fire forever for a GPU that is well: {old:?}");
     });
     assert_eq!(page.value("gpu_up", &["GPU-a"]), Some(0.0));
     assert_eq!((devices(&page, "found"), devices(&page, "missing")), (Some(1.0), Some(1.0)));
@@ -281,7 +281,7 @@ fn a_gpu_that_a_reopened_driver_no_longer_has_is_missing() {
     let _collector = builder.start();
     page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
     fake.set(&machine(&[device("GPU-a", json!({}))]));
-    page.until("it is opened anew", |page| page.value("gpu_collector_reinits_total", &[]) == Some(1.0));
+    page.until("it is reopened", |page| page.value("gpu_collector_reinits_total", &[]) == Some(1.0));
     for_ticks(&page, 3.0, |page: &Page| {
         assert_eq!(page.value("gpu_up", &["GPU-b"]), Some(0.0));
         assert_eq!((devices(page, "found"), devices(page, "missing")), (Some(1.0), Some(1.0)));

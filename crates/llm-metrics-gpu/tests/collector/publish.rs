@@ -49,7 +49,7 @@ fn names_labels_and_devices_can_be_chosen() {
     assert_eq!(page.value("qwen_gpu_up", &["gpu=\"0\""]), None);
 }
 
-/// In a process of its own, because it is the process's environment that is read.
+/// In a separate process, because it is the process's environment that is read.
 #[test]
 fn the_variables_of_cuda_choose_the_gpus() {
     if std::env::var_os("ALONE").is_none() {

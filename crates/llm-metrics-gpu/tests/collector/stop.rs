@@ -121,7 +121,7 @@ fn a_paused_collector_closes_the_driver_and_causes_no_alert() {
     assert_eq!((fake.calls("nvmlInit_v2"), errors(&page, "gpu_lost")), (inits, 1.0));
     assert!(collector.pause(AT_ONCE), "it is already");
 
-    // The driver was loaded anew meanwhile.
+    // The driver was loaded again meanwhile.
     fake.set(&state(200_000));
     collector.resume();
     page.until("it is up again", |page| page.value("gpu_up", &[]) == Some(1.0));

@@ -47,7 +47,7 @@ fn the_xid_of_a_gpu_that_is_lost_is_counted() {
     page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
     fake.set(&two(json!({ "lost": true })));
     page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
-    // The driver's events tell nothing of it any more, and the log does.
+    // The driver has no events for it any more, and the log has.
     page.until("it is left out of the set", |_| fake.calls("nvmlEventSetCreate") > 1);
     for_ticks(&page, 2.0, |_| {});
     fake.log_xid("0000:0b:00", 48);
@@ -116,7 +116,7 @@ fn xids_come_from_the_log_until_a_set_of_events_can_be_created() {
         let _collector = builder.start();
         page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
         fake.log_xid("0000:0b:00", 48);
-        page.until("the log tells", |page| xids(page, "GPU-b", 48) == Some(1.0));
+        page.until("the log has it", |page| xids(page, "GPU-b", 48) == Some(1.0));
         let tried = fake.calls("nvmlEventSetCreate");
         for_ticks(&page, 15.0, |_| {});
         assert_eq!(errors(&page, "call_failed") > 0.0, failed, "code {code}");
@@ -124,7 +124,7 @@ fn xids_come_from_the_log_until_a_set_of_events_can_be_created() {
         if failed {
             fake.set(&good);
             fake.push_xid(0, 31);
-            page.until("the driver tells", |page| xids(page, "GPU-a", 31) == Some(1.0));
+            page.until("the driver has it", |page| xids(page, "GPU-a", 31) == Some(1.0));
         }
     }
 }
@@ -153,7 +153,7 @@ fn xids_that_nvml_does_not_deliver_are_read_from_the_kernel_log() {
     let _collector = builder.look_again(Duration::from_secs(600)).period(Duration::from_secs(600)).start();
     page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
     for xid in CRITICAL_XIDS {
-        assert_eq!(xids(&page, "GPU-b", xid), Some(0.0), "{xid} can be seen to rise; what was before is history");
+        assert_eq!(xids(&page, "GPU-b", xid), Some(0.0), "{xid} can be seen to rise; earlier lines are not counted");
     }
     // By the event, which no driver sends of this one, and by the log.
     fake.push_xid(1, 79);
@@ -218,12 +218,14 @@ fn a_gpu_without_events_gets_its_xids_from_the_log() {
     fake.log_xid("0000:0a:00", 48);
     fake.push_xid(0, 48);
     page.until("both", |page| xids(page, "GPU-b", 48) == Some(1.0) && xids(page, "GPU-a", 48) == Some(1.0));
-    for_ticks(&page, 3.0, |page| assert_eq!(xids(page, "GPU-a", 48), Some(1.0), "what comes both ways counts once"));
+    for_ticks(&page, 3.0, |page| {
+        assert_eq!(xids(page, "GPU-a", 48), Some(1.0), "an XID from both sources counts once")
+    });
 
     let (builder, page) = quick();
     let _collector = builder.source(fake.source().kernel_log(false)).start();
     page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
-    assert!(CRITICAL_XIDS.iter().all(|xid| xids(&page, "GPU-b", *xid).is_none()), "nobody would tell");
+    assert!(CRITICAL_XIDS.iter().all(|xid| xids(&page, "GPU-b", *xid).is_none()), "there is no source for them");
 }
 
 #[test]

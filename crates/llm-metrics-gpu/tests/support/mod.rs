@@ -57,7 +57,7 @@ fn built(what: &[&str], target: &str) -> PathBuf {
 
 const KERNEL_LOG: &str = "kmsg";
 
-/// A driver of its own: a copy of the library, hence with its own state, so that tests run side by side.
+/// A separate driver: a copy of the library, with its own state, so that tests run side by side.
 pub struct Fake {
     library: Option<Library>,
     path: PathBuf,
@@ -217,7 +217,7 @@ pub struct Page {
     handle: PrometheusHandle,
 }
 
-/// A recorder, and the page that shows what it was told.
+/// A recorder, and the page that it renders.
 pub fn page() -> (PrometheusRecorder, Page) {
     let builder = PrometheusBuilder::new();
     let name = catalog::TICK.name.to_owned();

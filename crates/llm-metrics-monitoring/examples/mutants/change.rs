@@ -151,7 +151,7 @@ fn here(expr: &Expr) -> Vec<Change<Expr>> {
                 "/" => vec![other(arithmetic, "*")],
                 _ => vec![],
             };
-            // `>= 0` and `>= -Inf` only drop what is no number.
+            // `>= 0` and `>= -Inf` only drop NaN.
             let drops_nan = matches!(&*node.rhs, Expr::NumberLiteral(number) if op == ">=" && number.val <= 0.0);
             if drops_nan { Vec::new() } else { all.into_iter().flatten().collect() }
         }

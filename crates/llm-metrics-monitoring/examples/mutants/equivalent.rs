@@ -18,7 +18,7 @@ pub(crate) struct Equivalents(Vec<Entry>);
 struct Entry {
     /// The names of the rules.
     rules: Vec<String>,
-    /// What is changed, as it is told.
+    /// The changed text, for reports.
     changes: Vec<String>,
     /// Why that makes no difference.
     reason: String,

@@ -99,7 +99,7 @@ fn report(bench: &Bench, mutants: &[Mutant], noticed: &Noticed, equivalents: &Eq
         kinds.entry(mutant.kind).or_default()[which] += 1;
         total[which] += 1;
     }
-    println!("\n{:<16} {:>8} {:>10} {:>9}", "what is changed", "noticed", "equivalent", "unnoticed");
+    println!("\n{:<16} {:>8} {:>10} {:>9}", "change", "noticed", "equivalent", "unnoticed");
     for (kind, [noticed, equivalent, missed]) in
         kinds.iter().map(|(kind, counts)| (*kind, *counts)).chain([("all", total)])
     {
@@ -123,7 +123,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--file" => options.file = Some(value()?),
             "--at-most" => {
                 let most = value()?;
-                let most = most.parse().map_err(|_| format!("--at-most {most}: that is no number"))?;
+                let most = most.parse().map_err(|_| format!("--at-most {most}: that is not a number"))?;
                 options.at_most = Some(most);
             }
             "--verbose" => options.verbose = true,

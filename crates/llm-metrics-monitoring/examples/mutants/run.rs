@@ -1,7 +1,7 @@
 //! The tests, on rules beside which changed copies of them stand.
 //!
 //! A run of promtool is spent on evaluating rules at each step of a test, over hours and days. Hence all changes are looked at in the
-//! same few runs: each has copies of the rule that it changes and of all that is made of that, under names of their own, and each
+//! same few runs: each has copies of the rule that it changes and of all that is made of that, under their own names, and each
 //! expectation of a test is asked once of every copy that it is about.
 
 use std::{
@@ -159,7 +159,7 @@ struct Copy<'a> {
     /// From 1 on; 0 is not changed.
     number: usize,
     mutant: Option<&'a Mutant>,
-    /// The labels that a changed alert has of its own: of the alerts of its name it alone is copied.
+    /// The labels that a changed alert has in addition: of the alerts of its name it alone is copied.
     labels: Option<&'a Map<String, Value>>,
     /// What there are copies of.
     names: Names,

@@ -227,7 +227,7 @@ fn ecc() -> Alert {
     .case(Case::fires("one more, ten minutes ago", 20, "", vec![uncorrected().series(once.clone())]))
     .case(Case::quiet("one more, eighteen minutes ago", 28, vec![uncorrected().series(once.clone())]))
     .case(Case::quiet(
-        "of all time, as read anew",
+        "since the driver was loaded, as read again",
         12,
         vec![
             counter!(gpu::ECC_ERRORS).with("counter", "aggregate").with("severity", "uncorrected").series(once.clone()),

@@ -156,7 +156,7 @@ fn model_stalled(slo: &Slo) -> Alert {
     .variant(variant(given_up, "given up by clients"))
     .variant(variant(in_engine, "running in the engine"))
     .variant(variant(in_flight, "in flight"))
-    .case(Case::quiet("clients are patient, and the engine tells nothing", 19, vec![
+    .case(Case::quiet("clients are patient, and the engine reports nothing", 19, vec![
         of_this(hung()),
         others(),
         patient(Values::flat(2.0)),

@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(judged(&json!({"$defs": clique, "$ref": "#/$defs/a0"}), &json!(7)), Unchecked);
         let twice = json!({"properties": {"x": {"oneOf": [{"$ref": "#"}, {"not": {"$ref": "#"}}]}, "y": false}});
         let deep = (0..100).fold(json!({"y": 1}), |inner, _| json!({"x": inner}));
-        assert_eq!(judged(&twice, &deep), Valid, "and it is no matter of 2^100 steps");
+        assert_eq!(judged(&twice, &deep), Valid, "and it does not take 2^100 steps");
     }
 
     #[test]
@@ -329,6 +329,6 @@ mod tests {
             assert_eq!(judged(&named, &json!({})), Unchecked, "{key}");
         }
         let named = json!({"$id": "http://example.com/root", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}});
-        assert_eq!(judged(&named, &json!({"a": 1})), SchemaMismatch, "its own name is no other base");
+        assert_eq!(judged(&named, &json!({"a": 1})), SchemaMismatch, "its own name is not another base");
     }
 }

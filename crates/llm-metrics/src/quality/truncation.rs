@@ -75,7 +75,7 @@ mod tests {
         assert!(suspected(100_000, 4096));
         assert!(!suspected(16 * 4096, 4096));
         assert!(suspected(16 * 4096 + 1, 4096));
-        assert!(!suspected(8191, 1), "too short to tell");
+        assert!(!suspected(8191, 1), "too short");
         assert!(suspected(8192, 1));
     }
 

@@ -84,7 +84,7 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     registrar: Arc<Registrar>,
     models: LabelValues<Model>,
-    /// The entry for models without a label value of their own.
+    /// The entry for models without their own label value.
     other: Model,
     /// The entry for requests without a model name.
     unknown: Model,

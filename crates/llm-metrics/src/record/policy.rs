@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(values.admit("a", true).as_deref(), Some("a"));
         assert_eq!(values.admit("b", true).as_deref(), Some("b"));
         assert_eq!(values.admit("c", true), None);
-        assert_eq!(values.admit("a", false).as_deref(), Some("a"), "what was learnt stays known");
+        assert_eq!(values.admit("a", false).as_deref(), Some("a"), "learnt names stay known");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A service with an answer that a test wrote, the layer around it, and what it recorded.
+//! A service with a scripted answer, the layer around it, and the recorded metrics.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, missing_docs)]
@@ -21,7 +21,7 @@ pub const MODEL: &str = "Qwen3-4B";
 pub const CHAT: &str = "/v1/chat/completions";
 pub const COMPLETIONS: &str = "/v1/completions";
 
-/// What a recorder was told. A snapshot consumes, so there is one, taken once.
+/// The content of a recorder. A snapshot drains it, so it is taken only once.
 pub struct Recorded(Vec<Series>);
 
 type Series = (String, Vec<(String, String)>, DebugValue);
@@ -84,7 +84,7 @@ impl Recorded {
         self.matching(name, labels)
             .map(|value| match value {
                 DebugValue::Counter(count) => *count,
-                other => panic!("{name} is no counter: {other:?}"),
+                other => panic!("{name} is not a counter: {other:?}"),
             })
             .sum()
     }
@@ -94,7 +94,7 @@ impl Recorded {
         self.matching(name, labels)
             .map(|value| match value {
                 DebugValue::Gauge(value) => value.into_inner(),
-                other => panic!("{name} is no gauge: {other:?}"),
+                other => panic!("{name} is not a gauge: {other:?}"),
             })
             .sum()
     }
@@ -105,7 +105,7 @@ impl Recorded {
         self.matching(name, labels)
             .flat_map(|value| match value {
                 DebugValue::Histogram(samples) => samples.iter().map(|sample| sample.into_inner()).collect::<Vec<_>>(),
-                other => panic!("{name} is no histogram: {other:?}"),
+                other => panic!("{name} is not a histogram: {other:?}"),
             })
             .collect()
     }

@@ -1,4 +1,4 @@
-//! The event that tells of a finding: what is in it, where it stands, and what is never in it.
+//! The event of a finding: its fields, its span, and what it never contains.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ const SECRET: &str = "xyzzy";
 
 /// An event of a finding, and the target of the span that it came in.
 #[derive(Clone, Debug, PartialEq)]
-struct Told {
+struct FindingEvent {
     fields: BTreeMap<&'static str, String>,
     inside: Option<String>,
 }
@@ -36,7 +36,7 @@ struct Told {
 /// A subscriber that remembers the events of findings, and every text that any span or event has held.
 #[derive(Clone, Default)]
 struct Findings {
-    told: Arc<Mutex<Vec<Told>>>,
+    events: Arc<Mutex<Vec<FindingEvent>>>,
     texts: Arc<Mutex<Vec<String>>>,
 }
 
@@ -47,8 +47,8 @@ impl Findings {
         (findings, tracing::subscriber::set_default(subscriber))
     }
 
-    fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap().clone()
+    fn events(&self) -> Vec<FindingEvent> {
+        self.events.lock().unwrap().clone()
     }
 
     fn note(&self, fields: &Fields) {
@@ -88,7 +88,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Findings {
         self.note(&fields);
         if event.metadata().target() == FINDINGS {
             let inside = context.event_span(event).map(|span| span.metadata().target().to_owned());
-            self.told.lock().unwrap().push(Told { fields: fields.0, inside });
+            self.events.lock().unwrap().push(FindingEvent { fields: fields.0, inside });
         }
     }
 }
@@ -129,9 +129,9 @@ async fn each_finding_is_an_event_in_the_span_of_its_request_and_holds_no_text()
     let (findings, _guard) = Findings::subscribe(everything());
     let recording = Recording::new();
     fail_to_write_json(&recording).await;
-    let told = findings.told();
-    assert_eq!(told.iter().map(|told| told.fields.clone()).collect::<Vec<_>>(), expected(Some("req-7")));
-    assert!(told.iter().all(|told| told.inside.as_deref() == Some(TARGET)), "{told:?}");
+    let events = findings.events();
+    assert_eq!(events.iter().map(|event| event.fields.clone()).collect::<Vec<_>>(), expected(Some("req-7")));
+    assert!(events.iter().all(|event| event.inside.as_deref() == Some(TARGET)), "{events:?}");
     let texts = findings.texts.lock().unwrap();
     assert!(texts.len() > 10, "spans and events were seen: {texts:?}");
     assert!(!texts.iter().any(|text| text.contains(SECRET) || text.contains("im_end")), "{texts:?}");
@@ -142,8 +142,8 @@ async fn findings_are_reported_even_without_spans() {
     let (findings, _guard) = Findings::subscribe(Targets::new().with_target(FINDINGS, LevelFilter::INFO));
     let recording = Recording::new();
     fail_to_write_json(&recording).await;
-    let told = findings.told();
-    assert_eq!(told.iter().map(|told| told.fields.clone()).collect::<Vec<_>>(), expected(Some("req-7")));
+    let events = findings.events();
+    assert_eq!(events.iter().map(|event| event.fields.clone()).collect::<Vec<_>>(), expected(Some("req-7")));
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn good_output_causes_no_event() {
     let (findings, _guard) = Findings::subscribe(everything());
     let recording = Recording::new();
     exchange(&recording, post(CHAT, ASK), stream([ROLE, HELLO, WORLD, STOP, DONE].map(Step::Data))).await.unwrap();
-    assert_eq!(findings.told(), []);
+    assert_eq!(findings.events(), []);
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn a_panic_of_the_callback_changes_neither_the_answer_nor_the_events_nor_t
         *calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         ["special_token_leak", "invalid_json"]
     );
-    assert_eq!(findings.told().len(), 2);
+    assert_eq!(findings.events().len(), 2);
     let recorded = recording.take();
     assert_eq!(recorded.counter("llm_requests_total", &[("outcome", "success")]), 1);
     assert_eq!(recorded.counter("llm_structured_outputs_total", &[("result", "invalid_json")]), 1);

@@ -1,4 +1,4 @@
-//! One span a request: what it says, whose child it is, and when it ends.
+//! One span per request: its fields, its parent, and its end.
 
 #![cfg(feature = "tracing")]
 
@@ -223,7 +223,7 @@ async fn a_panic_ends_it_and_leaves_no_span_behind() {
     assert!(polled.is_err());
     assert_eq!(spans.request().ending(), (Some("error"), Some("internal"), Some("error")));
     assert!(spans.request().closed);
-    assert!(tracing::Span::current().is_none(), "what was entered was left");
+    assert!(tracing::Span::current().is_none(), "every entered span was exited");
 }
 
 /// Polls a future until it is done or has panicked.

@@ -248,5 +248,5 @@ async fn the_last_requests_can_be_looked_at() {
     let (status, error) = server.send(Request::get("/debug/requests?limit=all").body(Body::empty()).unwrap()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(error.contains("limit must be a number"), "{error}");
-    assert_eq!(server.metric("llm_requests_started_total", &[]), 3.0, "looking is no traffic");
+    assert_eq!(server.metric("llm_requests_started_total", &[]), 3.0, "reading metrics is not traffic");
 }

@@ -56,7 +56,7 @@ impl Chain {
         }
     }
 
-    /// The tokens that the model must tell apart: each needs a direction of its own in the hidden state.
+    /// The tokens that the model must distinguish: each needs its own direction in the hidden state.
     pub(super) fn states(&self) -> Vec<usize> {
         self.followers.keys().copied().chain([self.end]).collect()
     }

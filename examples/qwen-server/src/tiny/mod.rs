@@ -37,7 +37,7 @@ struct File {
     contents: Vec<u8>,
 }
 
-/// Makes sure that the model lies in a directory of its own under `cache`, and returns that directory.
+/// Makes sure that the model lies in its own directory under `cache`, and returns that directory.
 ///
 /// The directory is named after its contents, and each file appears whole or not at all, so any number of processes
 /// may do this at the same time.

@@ -10,7 +10,7 @@ use crate::assert_ended;
 const TTFT: &str = "llm_time_to_first_token_seconds";
 const TTFAT: &str = "llm_time_to_first_answer_token_seconds";
 
-/// Long enough to be told from no wait at all.
+/// Long enough to be distinguished from no wait at all.
 const PAUSE: Duration = Duration::from_millis(300);
 
 #[track_caller]

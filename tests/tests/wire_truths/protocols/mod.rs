@@ -76,7 +76,7 @@ impl Case {
         if let Ok(answer) = client.try_send(post(server.addr, self.endpoint, self.streamed.to_string())).await
             && let Ok((bytes, _)) = answer.finish().await
         {
-            assert_eq!(bytes, sent, "{}: what passes is what was sent", self.endpoint);
+            assert_eq!(bytes, sent, "{}: everything passes unchanged", self.endpoint);
         }
         watched.settled().await
     }
@@ -156,7 +156,7 @@ async fn a_stream_is_counted_the_same_however_its_bytes_are_framed() {
             for http in Http::BOTH {
                 let page = case.stream(http, steps.clone()).await;
                 case.assert_served(&page, true, &format!("{how}, {http:?}"));
-                // What came at one instant took no time that could be told, unless the engine tells it.
+                // Tokens of one instant have no measurable time, unless the engine reports one.
                 let timed = case.engine_times || how != "all in one frame";
                 let samples = page.count("llm_time_per_output_token_seconds", &[("operation", case.operation)]);
                 assert_eq!(samples, f64::from(u8::from(timed)), "{} {how}, {http:?}", case.endpoint);
@@ -234,7 +234,7 @@ async fn an_error_before_the_stream_is_its_status() {
             client.send(post(server.addr, case.endpoint, case.streamed.to_string())).await.text().await;
             let page = watched.settled().await;
             assert_ended(&page, 1, outcome);
-            // It would have been streamed: Ollama does that unless it is told not to.
+            // It would have been streamed: Ollama does that by default.
             let labels = [("endpoint", case.endpoint), ("stream", "true"), ("model", "Qwen3-4B")];
             let labels = if outcome == "rejected" { &labels[..2] } else { &labels };
             assert_eq!(page.value("llm_requests_total", labels), 1.0, "{}", case.endpoint);

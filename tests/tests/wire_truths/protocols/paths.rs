@@ -1,4 +1,4 @@
-//! Which requests are measured: by their path, their method, and what the embedder says.
+//! Which requests are measured: by their path, their method, and the embedder's settings.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -33,7 +33,7 @@ async fn a_custom_path_can_have_any_protocol() {
             let answer = client.send(post(server.addr, path, case.streamed.to_string())).await;
             assert_eq!(answer.text().await, case.events.concat());
         }
-        case.assert_served(&watched.settled().await, true, "on a path of one's own");
+        case.assert_served(&watched.settled().await, true, "on a custom path");
     }
 }
 

@@ -141,7 +141,11 @@ async fn a_refusal_is_counted_in_every_protocol_that_has_one() {
         let page = watched.settled().await;
         assert_ended(&page, 1, "success");
         assert_eq!(page.value("llm_refusals_total", &[("kind", "refusal_field")]), 1.0, "{endpoint} {content_type}");
-        assert_eq!(page.value("llm_output_empty_total", &[]), 0.0, "{endpoint} {content_type}: it is no empty answer");
+        assert_eq!(
+            page.value("llm_output_empty_total", &[]),
+            0.0,
+            "{endpoint} {content_type}: it is not an empty answer"
+        );
     }
 }
 

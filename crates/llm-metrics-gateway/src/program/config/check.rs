@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_url_is_enough() {
         let config = Config::parse(ONE).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8080", "loopback unless told");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080", "loopback by default");
         let upstream = &config.upstreams[0];
         assert_eq!((upstream.kind, upstream.accept_encoding), (Kind::Auto, AcceptEncoding::Identity));
         assert_eq!(upstream.timeouts.head, Some(Duration::from_secs(600)));

@@ -163,11 +163,7 @@ mod tests {
     fn counts_are_added_from_the_first_poll_on_and_after_a_restart() {
         let total = |preemptions| Totals { preemptions, ..Totals::default() };
         let more = |now, before| total(now).since(&total(before)).preemptions;
-        assert_eq!(
-            more(Some(7), None),
-            Some(0),
-            "what was before is not of our time, and it is told that there is such a thing"
-        );
+        assert_eq!(more(Some(7), None), Some(0), "earlier counts are not counted, and the series exists");
         assert_eq!(more(Some(9), Some(7)), Some(2));
         assert_eq!(more(Some(3), Some(9)), Some(3));
         assert_eq!(more(None, Some(9)), None);

@@ -219,6 +219,6 @@ mod tests {
         calls.failed(Call::Static, now);
         assert!(calls.only_failed());
         calls.refused(Call::Static, Refusal::Unsupported, now);
-        assert!(!calls.only_failed() && calls.may(Call::Static, now), "what is read once is always asked for");
+        assert!(!calls.only_failed() && calls.may(Call::Static, now), "a constant value is always requested");
     }
 }

@@ -320,7 +320,7 @@ mod tests {
         let answers = [overwritten, Ok(FELL_OFF), signal, Ok(FELL_OFF), no_more, Ok(FELL_OFF)];
         let mut log = Answers(answers.into_iter(), 0);
         assert!(read_records(&mut log, &mut partial, &mut found).is_ok());
-        assert_eq!((found.len(), log.1), (2, 5), "up to where there was no more");
+        assert_eq!((found.len(), log.1), (2, 5), "up to the end");
         let mut log = Answers([Err(ErrorKind::Other), Ok(FELL_OFF)].into_iter(), 0);
         assert!(read_records(&mut log, &mut partial, &mut found).is_err());
         assert_eq!(found.len(), 2);

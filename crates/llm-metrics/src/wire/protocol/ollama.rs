@@ -126,6 +126,6 @@ mod tests {
         ] {
             assert!(left_of_prompt(context, keep).contains(&limit), "{context} {keep:?} {limit}");
         }
-        assert!(!left_of_prompt(4096, Some(0)).contains(&2050), "it keeps what the request says");
+        assert!(!left_of_prompt(4096, Some(0)).contains(&2050), "it keeps as many as the request sets");
     }
 }

@@ -184,7 +184,7 @@ fn errors_in_other_clothes_are_errors() {
     ] {
         assert_eq!(of_stream(&data(nothing)), [SinkCall::EventEnd], "{nothing}");
     }
-    // A code and a message beside an answer are no error.
+    // A code and a message beside an answer are not an error.
     let seen = of_stream(&data(r#"{"code":200,"message":"ok","choices":[{"delta":{"content":"b"}}]}"#));
     assert_eq!(seen, [SinkCall::Choice(0), text(0, Answer, "b"), SinkCall::EventEnd]);
 }

@@ -83,7 +83,7 @@ fn translate(mut fields: Fields) -> Result<Fields, ApiError> {
         }
     }
     chat.set("messages", messages);
-    // A thinking model thinks unless it is told not to.
+    // A thinking model thinks by default.
     if let Some(effort) = fields.take::<Reasoning>("reasoning")?.and_then(|reasoning| reasoning.effort) {
         chat.set("enable_thinking", effort != "none");
     }

@@ -1,4 +1,4 @@
-//! What an upstream on hyper was told, and what it says to that.
+//! An upstream on hyper that records its requests and answers with a function.
 
 use std::{
     pin::Pin,
@@ -15,28 +15,28 @@ use llm_metrics_tests::{Script, Server, serve};
 use tokio::sync::mpsc;
 use tower::service_fn;
 
-/// An upstream that keeps what it was sent.
-pub(crate) struct Told {
+/// An upstream that records its requests.
+pub(crate) struct RecordingUpstream {
     pub(crate) server: Server,
     requests: Arc<Mutex<Vec<(Parts, Bytes)>>>,
-    let_go: mpsc::UnboundedReceiver<()>,
+    answer_dropped: mpsc::UnboundedReceiver<()>,
 }
 
-impl Told {
+impl RecordingUpstream {
     /// Reads each request to its end, and answers.
     pub(crate) async fn start(
         answer: impl Fn(&Parts, &Bytes) -> Response<Script> + Clone + Send + Sync + 'static,
     ) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&requests);
-        let (tell, let_go) = mpsc::unbounded_channel();
+        let (dropped, answer_dropped) = mpsc::unbounded_channel();
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let (answer, kept, tell) = (answer.clone(), Arc::clone(&kept), tell.clone());
+            let (answer, kept, dropped) = (answer.clone(), Arc::clone(&kept), dropped.clone());
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await?.to_bytes();
-                let response = answer(&parts, &body).map(|script| Telling { script, tell });
-                // What the gateway asks of its own is not what this is about.
+                let response = answer(&parts, &body).map(|script| NotifyOnDrop { script, dropped });
+                // The gateway's own requests are not recorded.
                 let own =
                     parts.headers.get("user-agent").is_some_and(|agent| agent.as_bytes().starts_with(b"llm-gateway/"));
                 if !own {
@@ -45,12 +45,12 @@ impl Told {
                 Ok::<_, hyper::Error>(response)
             }
         });
-        Self { server: serve(service).await, requests, let_go }
+        Self { server: serve(service).await, requests, answer_dropped }
     }
 
-    /// Waits until an answer is let go, at its end or before.
-    pub(crate) async fn let_go(&mut self) {
-        self.let_go.recv().await.expect("the upstream runs");
+    /// Waits until an answer is dropped, at its end or before.
+    pub(crate) async fn answer_dropped(&mut self) {
+        self.answer_dropped.recv().await.expect("the upstream runs");
     }
 
     /// The only request so far.
@@ -61,13 +61,13 @@ impl Told {
     }
 }
 
-/// A script that tells when it is dropped.
-struct Telling {
+/// A script that reports when it is dropped.
+struct NotifyOnDrop {
     script: Script,
-    tell: mpsc::UnboundedSender<()>,
+    dropped: mpsc::UnboundedSender<()>,
 }
 
-impl Body for Telling {
+impl Body for NotifyOnDrop {
     type Data = Bytes;
     type Error = <Script as Body>::Error;
 
@@ -76,8 +76,8 @@ impl Body for Telling {
     }
 }
 
-impl Drop for Telling {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
-        let _ = self.tell.send(());
+        let _ = self.dropped.send(());
     }
 }
