@@ -479,7 +479,7 @@ fn a_mig_parent_has_the_values_that_it_supports() {
 }
 
 #[test]
-fn the_processs_memory_is_distinguished_from_that_of_others() {
+fn own_memory_is_distinguished_from_that_of_others() {
     let fake = Fake::state(&machine(&[device("GPU-a", json!({ "processes": [[4242, 100], [1, 20], [2, 3]] }))]));
     by_hand_from(fake.source().process_memory(true).host_pid(4242), &fake, |hand| {
         hand.ticks(1);
