@@ -122,10 +122,13 @@ impl Page {
         let row = row_of(name);
         assert!(row.is_some() || on_page().next().is_some(), "there is no {name}, on this page or on any");
         for (label, value) in labels {
-            let known = row.is_some_and(|row| row.labels.contains(label)) || *label == "le";
-            assert!(known || on_page().any(|sample| sample.labels.contains_key(*label)), "{name} has no label {label}");
-            let values = row.map_or(&[][..], |row| label_values(row, label));
-            assert!(values.is_empty() || values.contains(value), "{label} is never {value}: it is one of {values:?}");
+            match row.and_then(|row| row.label(label)) {
+                Some(declared) => assert!(declared.allows(value), "{value} is never a value of {declared:?}"),
+                None => {
+                    let known = *label == "le" || on_page().any(|sample| sample.labels.contains_key(*label));
+                    assert!(known, "{name} has no label {label}");
+                }
+            }
         }
         self.families.values().flat_map(|family| &family.samples).filter(move |sample| {
             sample.name == name
@@ -294,17 +297,6 @@ fn row_of(name: &str) -> Option<&'static MetricDef> {
     } else {
         catalog::all().chain(llm_metrics_gateway::catalog::all()).find(has_line)
     }
-}
-
-/// The values that a label of a row can have, by the row's own catalogue; empty if they are not a closed set.
-fn label_values(row: &MetricDef, label: &str) -> &'static [&'static str] {
-    llm_metrics_gateway::catalog::label_values(row, label)
-        .or_else(|| llm_metrics_gpu::catalog::label_values(row, label))
-        .or_else(|| {
-            catalog::all().find(|own| own.name == row.name && own.labels.contains(&label))?;
-            catalog::labels::ALL.iter().find(|known| known.name == label).map(|known| known.values)
-        })
-        .unwrap_or_default()
 }
 
 /// The value of a label, and what follows its closing quote.

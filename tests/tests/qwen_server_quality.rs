@@ -108,7 +108,7 @@ fn found(page: &Page) -> Found {
     for metric in section.metrics {
         // The outputs themselves are what findings are compared with.
         let Some(label) =
-            ["result", "cause", "evidence", "kind"].into_iter().find(|label| metric.labels.contains(label))
+            ["result", "cause", "evidence", "kind"].into_iter().find(|label| metric.label(label).is_some())
         else {
             assert_eq!(metric.name, "llm_outputs_total");
             continue;

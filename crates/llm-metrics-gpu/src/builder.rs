@@ -12,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-use llm_metrics::catalog::Naming;
-use metrics::{Label, Recorder};
+use llm_metrics::catalog::{InvalidLabel, Naming, Registrar};
+use metrics::Recorder;
 
 use crate::{
+    catalog,
     control::Control,
     sampler::{Intervals, Sampler},
     select::{CudaEnvironment, Selection},
-    sink::Sink,
     source::{AmdSource, AutoSource, GpuSource, NvmlSource},
 };
 
@@ -103,15 +103,24 @@ impl Drop for GpuCollector {
 
 /// Settings of a [`GpuCollector`].
 #[must_use = "a builder does nothing until `start`"]
-#[derive(Default)]
 pub struct GpuCollectorBuilder {
     intervals: Intervals,
     selection: Selection,
     nvml: NvmlSource,
     source: Option<Box<dyn GpuSource>>,
-    recorder: Option<Box<dyn Recorder + Send + Sync>>,
-    naming: Naming,
-    constant_labels: Vec<Label>,
+    registrar: Registrar,
+}
+
+impl Default for GpuCollectorBuilder {
+    fn default() -> Self {
+        Self {
+            intervals: Intervals::default(),
+            selection: Selection::default(),
+            nvml: NvmlSource::default(),
+            source: None,
+            registrar: Registrar::new(catalog::SECTIONS),
+        }
+    }
 }
 
 impl fmt::Debug for GpuCollectorBuilder {
@@ -119,8 +128,7 @@ impl fmt::Debug for GpuCollectorBuilder {
         f.debug_struct("GpuCollectorBuilder")
             .field("intervals", &self.intervals)
             .field("selection", &self.selection)
-            .field("naming", &self.naming)
-            .field("constant_labels", &self.constant_labels)
+            .field("registrar", &self.registrar)
             .finish_non_exhaustive()
     }
 }
@@ -207,20 +215,23 @@ impl GpuCollectorBuilder {
 
     /// Registers with this recorder instead of the global one.
     pub fn recorder(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        self.recorder = Some(Box::new(recorder));
+        self.registrar = self.registrar.recorder(recorder);
         self
     }
 
     /// Spells the names differently. A prefix replaces `gpu`: with `qwen_gpu`, `gpu_up` becomes `qwen_gpu_up`.
     pub fn naming(mut self, naming: Naming) -> Self {
-        self.naming = naming;
+        self.registrar = self.registrar.naming(naming);
         self
     }
 
-    /// Adds a label to every series.
-    pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.constant_labels.push(Label::new(name.into(), value.into()));
-        self
+    /// Adds a label with the same value to every series.
+    ///
+    /// # Errors
+    /// If the name is invalid in Prometheus, if a GPU metric has a label of that name, or if it was added before.
+    pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Result<Self, InvalidLabel> {
+        self.registrar = self.registrar.constant_label(name, value)?;
+        Ok(self)
     }
 
     /// Starts the collector's thread.
@@ -229,9 +240,8 @@ impl GpuCollectorBuilder {
     /// appears.
     pub fn start(self) -> GpuCollector {
         let source = self.source.unwrap_or_else(|| Box::new(AutoSource::new(self.nvml, AmdSource::new())));
-        let sink = Sink { recorder: self.recorder, naming: self.naming, constant_labels: self.constant_labels };
         let control = Arc::new(Control::default());
-        let sampler = Sampler::new(self.intervals, self.selection, sink, Arc::clone(&control));
+        let sampler = Sampler::new(self.intervals, self.selection, self.registrar, Arc::clone(&control));
         let (end, ended) = mpsc::channel();
         let spawned = thread::Builder::new().name("gpu-sampler".into()).spawn(move || {
             // Signals that the thread has ended, even by a panic: dropped last, after the sampler.

@@ -5,14 +5,18 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use llm_metrics::catalog::Registrar;
 use metrics::{Counter, Gauge, Label};
 
 use crate::{
-    catalog,
+    catalog::{
+        self,
+        labels::{CUDA_VERSION, DRIVER_VERSION, GPU, GPU_UUID, NAME, PCI_BUS_ID, XID},
+    },
+    collector_metrics::{CollectorMetrics, PersistentCounter},
     count::{RisingCount, most_per_second, plausible_count},
     load::LoadMeter,
     plausible::plausible,
-    sink::{CollectorMetrics, PersistentCounter, Sink},
     source::{ErrorKind, GpuIdentity, Part, Readings, Series, Value},
 };
 
@@ -70,7 +74,7 @@ impl Device {
     /// A device that was not read yet.
     pub(crate) fn new(identity: GpuIdentity, window: Duration) -> Self {
         Self {
-            labels: [Label::new("gpu", identity.index.to_string()), Label::new("gpu_uuid", identity.uuid.clone())],
+            labels: [GPU.label(identity.index.to_string()), GPU_UUID.label(identity.uuid.clone())],
             identity,
             state: State::Unread,
             loss_counted: false,
@@ -108,65 +112,66 @@ impl Device {
 
     /// The driver has found it under this identity: its index or version may have changed since it was last seen. Whether it answers is not known
     /// yet.
-    pub(crate) fn found(&mut self, identity: GpuIdentity, sink: &Sink) {
+    pub(crate) fn found(&mut self, identity: GpuIdentity, registrar: &Registrar) {
         if self.identity == identity {
             return;
         }
         self.mark_stale();
-        sink.gauge(&catalog::INFO, &self.info_labels()).set(0.0);
+        registrar.gauge(&catalog::INFO, self.info_labels()).set(0.0);
         if self.identity.index != identity.index {
             // Not 0: the device with this index works, or will be reported under another one.
-            sink.gauge(&catalog::UP, &self.labels).set(f64::NAN);
+            registrar.gauge(&catalog::UP, self.labels.clone()).set(f64::NAN);
             if self.state != State::Up {
                 self.state = State::Unread;
             }
         }
-        self.labels[0] = Label::new("gpu", identity.index.to_string());
+        self.labels[0] = GPU.label(identity.index.to_string());
         self.identity = identity;
-        self.renew(sink);
+        self.renew(registrar);
     }
 
     /// It was read. Returns whether it was lost before.
-    pub(crate) fn answered(&mut self, sink: &Sink) -> bool {
+    pub(crate) fn answered(&mut self, registrar: &Registrar) -> bool {
         let before = std::mem::replace(&mut self.state, State::Up);
         self.loss_counted = false;
         if before != State::Up {
-            self.publish_state(sink);
+            self.publish_state(registrar);
         }
         before == State::Lost
     }
 
     /// It is lost: every gauge becomes NaN, once.
-    pub(crate) fn lost(&mut self, sink: &Sink) {
-        self.leave(State::Lost, sink);
+    pub(crate) fn lost(&mut self, registrar: &Registrar) {
+        self.leave(State::Lost, registrar);
     }
 
     /// It is no longer read: every gauge becomes NaN, including whether it answers.
-    pub(crate) fn unknown(&mut self, sink: &Sink) {
+    pub(crate) fn unknown(&mut self, registrar: &Registrar) {
         if self.state != State::Unread {
-            self.leave(State::Unknown, sink);
+            self.leave(State::Unknown, registrar);
         }
     }
 
-    fn leave(&mut self, state: State, sink: &Sink) {
+    fn leave(&mut self, state: State, registrar: &Registrar) {
         if self.state != state {
             self.mark_stale();
             self.counters.values_mut().for_each(|slot| slot.count.interrupt());
             self.state = state;
-            self.publish_state(sink);
+            self.publish_state(registrar);
         }
     }
 
     /// Publishes the readings of a part, and sets values that are missing to NaN.
-    pub(crate) fn apply(&mut self, part: Part, readings: &Readings, sink: &Sink, metrics: &CollectorMetrics) {
+    pub(crate) fn apply(&mut self, part: Part, readings: &Readings, registrar: &Registrar, metrics: &CollectorMetrics) {
         self.round += 1;
         for &(series, value) in &readings.values {
             let accepted = match value {
                 Value::Gauge(value) => {
-                    plausible(series.row.unit, value).map(|value| self.gauge(series, value, part, sink))
+                    plausible(series.row.unit, value).map(|value| self.gauge(series, value, part, registrar))
                 }
                 Value::Count { count, per_unit } => {
-                    let counted = plausible_count(count) && self.count(series, count, per_unit, readings.now(), sink);
+                    let counted =
+                        plausible_count(count) && self.count(series, count, per_unit, readings.now(), registrar);
                     counted.then_some(())
                 }
             };
@@ -179,11 +184,13 @@ impl Device {
             metrics.error(ErrorKind::OutOfRange, load.implausible as u64);
             for (row, value) in [(&catalog::UTILIZATION, load.mean), (&catalog::UTILIZATION_MAX, load.max)] {
                 if let Some(value) = value {
-                    self.gauge(Series::new(row, &[]), value, part, sink);
+                    self.gauge(Series::new(row, &[]), value, part, registrar);
                 }
             }
             let labels = &self.labels;
-            let busy = self.busy.get_or_insert_with(|| PersistentCounter::new(sink.counter(&catalog::BUSY, labels)));
+            let busy = self
+                .busy
+                .get_or_insert_with(|| PersistentCounter::new(registrar.counter(&catalog::BUSY, labels.clone())));
             busy.add(load.busy_seconds);
         }
         for kind in &readings.failures {
@@ -203,69 +210,69 @@ impl Device {
     }
 
     /// Creates the series of these XIDs at 0, so that the first one shows as an increase.
-    pub(crate) fn expect_xids(&mut self, xids: &[u64], sink: &Sink) {
+    pub(crate) fn expect_xids(&mut self, xids: &[u64], registrar: &Registrar) {
         for xid in xids {
             let name = xid.to_string();
             if !self.xids.contains_key(&name) {
-                let count = PersistentCounter::new(sink.counter(&catalog::XID_ERRORS, &self.xid_labels(&name)));
+                let count = PersistentCounter::new(registrar.counter(&catalog::XID_ERRORS, self.xid_labels(&name)));
                 self.xids.insert(name, Xid { count, last: None });
             }
         }
     }
 
     /// Counts an error that the driver reported. Returns whether it is the first of its kind.
-    pub(crate) fn xid(&mut self, xid: u64, sink: &Sink) -> bool {
+    pub(crate) fn xid(&mut self, xid: u64, registrar: &Registrar) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let known = xid.to_string();
         let name = if self.xids.len() < XIDS || self.xids.contains_key(&known) { known } else { OTHER.into() };
         let labels = self.xid_labels(&name);
         let slot = self.xids.entry(name).or_insert_with(|| Xid {
-            count: PersistentCounter::new(sink.counter(&catalog::XID_ERRORS, &labels)),
+            count: PersistentCounter::new(registrar.counter(&catalog::XID_ERRORS, labels.clone())),
             last: None,
         });
         slot.count.add(1);
         let first = slot.last.is_none();
-        let last = slot.last.get_or_insert_with(|| (sink.gauge(&catalog::XID_LAST, &labels), now));
+        let last = slot.last.get_or_insert_with(|| (registrar.gauge(&catalog::XID_LAST, labels.clone()), now));
         last.1 = now;
         last.0.set(now);
         first
     }
 
     /// Registers every series again, with its last value.
-    pub(crate) fn renew(&mut self, sink: &Sink) {
+    pub(crate) fn renew(&mut self, registrar: &Registrar) {
         for (series, slot) in &mut self.gauges {
             if !slot.value.is_nan() {
-                slot.handle = sink.gauge(series.row, &labels_of(&self.labels, series));
+                slot.handle = registrar.gauge(series.row, labels_of(&self.labels, series));
                 slot.handle.set(slot.value);
             }
         }
         for (series, slot) in &mut self.counters {
-            slot.handle = sink.counter(series.row, &labels_of(&self.labels, series));
+            slot.handle = registrar.counter(series.row, labels_of(&self.labels, series));
             slot.publish();
         }
         if let Some(busy) = &mut self.busy {
-            busy.renew(sink.counter(&catalog::BUSY, &self.labels));
+            busy.renew(registrar.counter(&catalog::BUSY, self.labels.clone()));
         }
         for (xid, slot) in &mut self.xids {
-            let labels = [self.labels[0].clone(), self.labels[1].clone(), Label::new("xid", xid.clone())];
-            slot.count.renew(sink.counter(&catalog::XID_ERRORS, &labels));
+            let labels = [self.labels[0].clone(), self.labels[1].clone(), XID.label(xid.clone())];
+            slot.count.renew(registrar.counter(&catalog::XID_ERRORS, labels.clone()));
             if let Some((handle, at)) = &mut slot.last {
-                *handle = sink.gauge(&catalog::XID_LAST, &labels);
+                *handle = registrar.gauge(&catalog::XID_LAST, labels.clone());
                 handle.set(*at);
             }
         }
-        self.publish_state(sink);
+        self.publish_state(registrar);
     }
 
-    fn publish_state(&self, sink: &Sink) {
+    fn publish_state(&self, registrar: &Registrar) {
         let up = match self.state {
             State::Unread => return,
             State::Up => 1.0,
             State::Lost => 0.0,
             State::Unknown => f64::NAN,
         };
-        sink.gauge(&catalog::UP, &self.labels).set(up);
-        sink.gauge(&catalog::INFO, &self.info_labels()).set(up);
+        registrar.gauge(&catalog::UP, self.labels.clone()).set(up);
+        registrar.gauge(&catalog::INFO, self.info_labels()).set(up);
     }
 
     fn mark_stale(&mut self) {
@@ -273,9 +280,9 @@ impl Device {
         self.load.interrupt();
     }
 
-    fn gauge(&mut self, series: Series, value: f64, part: Part, sink: &Sink) {
+    fn gauge(&mut self, series: Series, value: f64, part: Part, registrar: &Registrar) {
         let round = self.round;
-        let register = |labels: &[Label; 2]| sink.gauge(series.row, &labels_of(labels, &series));
+        let register = |labels: &[Label; 2]| registrar.gauge(series.row, labels_of(labels, &series));
         let slot = self.gauges.entry(series).or_insert_with(|| GaugeSlot {
             handle: register(&self.labels),
             value: f64::NAN,
@@ -291,10 +298,10 @@ impl Device {
     }
 
     /// Adds a reading of a driver's count. Returns whether it is plausible.
-    fn count(&mut self, series: Series, count: u64, per_unit: u64, now: Instant, sink: &Sink) -> bool {
+    fn count(&mut self, series: Series, count: u64, per_unit: u64, now: Instant, registrar: &Registrar) -> bool {
         let labels = &self.labels;
         let slot = self.counters.entry(series).or_insert_with(|| {
-            let handle = sink.counter(series.row, &labels_of(labels, &series));
+            let handle = registrar.counter(series.row, labels_of(labels, &series));
             CounterSlot { handle, count: RisingCount::default(), per_unit }
         });
         let most = most_per_second(series.row.unit) * per_unit as f64;
@@ -305,18 +312,17 @@ impl Device {
 
     fn xid_labels(&self, xid: &str) -> [Label; 3] {
         let [gpu, uuid] = self.labels.clone();
-        [gpu, uuid, Label::new("xid", xid.to_owned())]
+        [gpu, uuid, XID.label(xid.to_owned())]
     }
 
     fn info_labels(&self) -> Vec<Label> {
         let identity = &self.identity;
         let facts = [
-            ("name", &identity.name),
-            ("driver_version", &identity.driver_version),
-            ("cuda_version", &identity.cuda_version),
-            ("pci_bus_id", &identity.pci_bus_id),
+            NAME.label(identity.name.clone()),
+            DRIVER_VERSION.label(identity.driver_version.clone()),
+            CUDA_VERSION.label(identity.cuda_version.clone()),
+            PCI_BUS_ID.label(identity.pci_bus_id.clone()),
         ];
-        let facts = facts.into_iter().map(|(name, value)| Label::new(name, value.clone()));
         self.labels.iter().cloned().chain(facts).collect()
     }
 }
@@ -344,8 +350,6 @@ fn labels_of(device: &[Label; 2], series: &Series) -> Vec<Label> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use llm_metrics::catalog::Naming;
-
     use super::*;
     use crate::{
         source::{Ring, Sample},
@@ -359,7 +363,7 @@ mod tests {
 
     struct Hand {
         device: Device,
-        sink: Sink,
+        registrar: Registrar,
         metrics: CollectorMetrics,
         page: Page,
         now: Instant,
@@ -368,10 +372,10 @@ mod tests {
     impl Hand {
         fn new() -> Self {
             let (recorder, page) = support::page();
-            let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
-            let metrics = CollectorMetrics::register(&sink);
+            let registrar = Registrar::new(catalog::SECTIONS).recorder(recorder);
+            let metrics = CollectorMetrics::register(&registrar);
             let device = Device::new(GpuIdentity::new(3, "GPU-a"), SECOND * 60);
-            Self { device, sink, metrics, page, now: Instant::now() }
+            Self { device, registrar, metrics, page, now: Instant::now() }
         }
 
         /// A second later, a part is read.
@@ -380,7 +384,7 @@ mod tests {
             let mut readings = Readings::new(self.now);
             readings.start(self.now, self.device.since());
             read(&mut readings);
-            self.device.apply(part, &readings, &self.sink, &self.metrics);
+            self.device.apply(part, &readings, &self.registrar, &self.metrics);
         }
 
         fn value(&self, name: &str) -> Option<f64> {
@@ -404,9 +408,9 @@ mod tests {
     #[test]
     fn a_maximum_does_not_come_back_with_a_device_that_was_away() {
         let mut hand = Hand::new();
-        hand.device.answered(&hand.sink);
+        hand.device.answered(&hand.registrar);
         hand.read(Part::Fast, |out| out.utilization(Some(0.9), Ring::Unsupported));
-        hand.device.lost(&hand.sink);
+        hand.device.lost(&hand.registrar);
         assert!(hand.value("gpu_utilization_max_ratio").unwrap().is_nan());
         hand.read(Part::Fast, |out| out.utilization(Some(0.1), Ring::Unsupported));
         assert_eq!(hand.value("gpu_utilization_max_ratio"), Some(0.1));
@@ -458,13 +462,13 @@ mod tests {
     #[test]
     fn a_count_that_starts_again_after_a_loss_continues_at_any_value() {
         let mut hand = Hand::new();
-        hand.device.answered(&hand.sink);
+        hand.device.answered(&hand.registrar);
         hand.read(Part::Slow(0), |out| out.count(REPLAYS, 10, 1));
         // While it is there, less is a glitch.
         hand.read(Part::Slow(0), |out| out.count(REPLAYS, 8, 1));
         hand.read(Part::Slow(0), |out| out.count(REPLAYS, 8, 1));
         assert_eq!(hand.value("gpu_pcie_replays_total"), Some(10.0));
-        hand.device.lost(&hand.sink);
+        hand.device.lost(&hand.registrar);
         for _ in 0..2 {
             hand.read(Part::Slow(0), |out| out.count(REPLAYS, 8, 1));
         }
@@ -475,32 +479,32 @@ mod tests {
     fn the_identity_is_the_last_known_one_and_losses_count_once() {
         let mut hand = Hand::new();
         assert!(!hand.device.is_up() && !hand.device.is_lost());
-        hand.device.unknown(&hand.sink);
+        hand.device.unknown(&hand.registrar);
         assert_eq!(hand.value("gpu_up"), None, "nothing was known before either");
-        assert!(!hand.device.answered(&hand.sink), "it is there for the first time, and not back");
+        assert!(!hand.device.answered(&hand.registrar), "it is there for the first time, and not back");
         assert_eq!((hand.value("gpu_up"), hand.value("gpu_info")), (Some(1.0), Some(1.0)));
         assert!(hand.device.is_up());
-        hand.device.lost(&hand.sink);
+        hand.device.lost(&hand.registrar);
         assert!(hand.device.is_lost() && hand.device.is_newly_lost() && !hand.device.is_newly_lost());
         assert_eq!((hand.value("gpu_up"), hand.value("gpu_info")), (Some(0.0), Some(0.0)));
-        hand.device.unknown(&hand.sink);
+        hand.device.unknown(&hand.registrar);
         assert!(hand.value("gpu_up").unwrap().is_nan() && !hand.device.is_lost());
-        hand.device.lost(&hand.sink);
+        hand.device.lost(&hand.registrar);
         assert!(!hand.device.is_newly_lost(), "it did not answer in between");
-        assert!(hand.device.answered(&hand.sink), "it is back");
-        hand.device.lost(&hand.sink);
+        assert!(hand.device.answered(&hand.registrar), "it is back");
+        hand.device.lost(&hand.registrar);
         assert!(hand.device.is_newly_lost());
     }
 
     #[test]
     fn another_driver_or_number_ends_the_old_series() {
         let mut hand = Hand::new();
-        hand.device.answered(&hand.sink);
+        hand.device.answered(&hand.registrar);
         hand.read(Part::Fast, |out| out.gauge(POWER, 1.0));
-        hand.device.found(GpuIdentity::new(3, "GPU-a"), &hand.sink);
+        hand.device.found(GpuIdentity::new(3, "GPU-a"), &hand.registrar);
         assert_eq!(hand.value("gpu_power_watts"), Some(1.0), "the same as before");
         let renumbered = GpuIdentity { driver_version: "2".into(), ..GpuIdentity::new(5, "GPU-a") };
-        hand.device.found(renumbered, &hand.sink);
+        hand.device.found(renumbered, &hand.registrar);
         assert_eq!(hand.device.index(), 5);
         let up = |gpu: &str| hand.page.value("gpu_up", &[&format!("gpu=\"{gpu}\"")]);
         assert!(up("3").unwrap().is_nan());
@@ -509,23 +513,23 @@ mod tests {
         assert_eq!(hand.page.value("gpu_info", &["gpu=\"3\""]), Some(0.0));
         assert!(hand.page.value("gpu_power_watts", &["gpu=\"3\""]).unwrap().is_nan());
         // Nothing is known about a device with a new index that does not answer.
-        hand.device.lost(&hand.sink);
-        hand.device.found(GpuIdentity::new(6, "GPU-a"), &hand.sink);
+        hand.device.lost(&hand.registrar);
+        hand.device.found(GpuIdentity::new(6, "GPU-a"), &hand.registrar);
         assert_eq!(hand.page.value("gpu_up", &["gpu=\"6\""]), None);
     }
 
     #[test]
     fn thirty_two_kinds_of_xid_have_series_and_the_first_of_each_is_news() {
         let mut hand = Hand::new();
-        hand.device.expect_xids(&[48, 79], &hand.sink);
-        assert!(hand.device.xid(48, &hand.sink) && !hand.device.xid(48, &hand.sink));
-        hand.device.expect_xids(&[48], &hand.sink);
+        hand.device.expect_xids(&[48, 79], &hand.registrar);
+        assert!(hand.device.xid(48, &hand.registrar) && !hand.device.xid(48, &hand.registrar));
+        hand.device.expect_xids(&[48], &hand.registrar);
         assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"48\""]), Some(2.0), "counts stay");
         assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"79\""]), Some(0.0));
         for xid in 1000..1030 {
-            assert!(hand.device.xid(xid, &hand.sink));
+            assert!(hand.device.xid(xid, &hand.registrar));
         }
-        assert!(hand.device.xid(2000, &hand.sink) && !hand.device.xid(2001, &hand.sink), "both are others");
+        assert!(hand.device.xid(2000, &hand.registrar) && !hand.device.xid(2001, &hand.registrar), "both are others");
         assert_eq!(hand.page.value("gpu_xid_errors_total", &["other"]), Some(2.0));
         assert_eq!(hand.page.value("gpu_xid_errors_total", &["xid=\"1029\""]), Some(1.0));
     }

@@ -40,6 +40,7 @@ extern crate self as llm_metrics_gpu;
 mod backoff;
 mod builder;
 pub mod catalog;
+mod collector_metrics;
 mod control;
 mod count;
 mod device;
@@ -47,7 +48,6 @@ mod load;
 mod plausible;
 mod sampler;
 mod select;
-mod sink;
 pub mod source;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;

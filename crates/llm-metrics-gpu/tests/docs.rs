@@ -14,23 +14,18 @@ fn page(name: &str) -> (PathBuf, String) {
     (path, text)
 }
 
-/// The tables of the sections and of the buckets; labels are described by hand.
-fn generated() -> String {
-    let text = markdown(catalog::SECTIONS, &[]);
-    let (sections, rest) = text.split_once("## Labels").unwrap();
-    let (_, buckets) = rest.split_once("## Buckets").unwrap();
-    format!("{sections}## Buckets{buckets}")
-}
-
 #[test]
 fn the_page_has_the_catalogue_as_it_is() {
     let (path, text) = page("gpu.md");
     let (head, rest) = text.split_once(BEGIN).unwrap();
     let (body, tail) = rest.split_once(END).unwrap();
     if std::env::var_os("BLESS").is_some() {
-        fs::write(path, format!("{head}{BEGIN}{}{END}{tail}", generated())).unwrap();
+        fs::write(path, format!("{head}{BEGIN}{}{END}{tail}", markdown(catalog::SECTIONS))).unwrap();
     } else {
-        assert!(body == generated(), "docs/gpu.md does not match the catalogue; write it again with BLESS=1");
+        assert!(
+            body == markdown(catalog::SECTIONS),
+            "docs/gpu.md does not match the catalogue; write it again with BLESS=1"
+        );
     }
 }
 
@@ -60,13 +55,10 @@ fn the_names_of_opentelemetry_are_those_of_the_catalogue() {
 }
 
 #[test]
-fn every_kind_of_error_and_every_label_is_described() {
+fn every_kind_of_error_is_described() {
     let (_, text) = page("gpu.md");
     let (_, labels) = text.split_once("## Labels").unwrap();
     for kind in ErrorKind::ALL {
         assert!(labels.contains(&format!("`{}`", kind.as_str())), "{kind:?}");
-    }
-    for label in catalog::all().flat_map(|row| row.labels) {
-        assert!(labels.contains(&format!("`{label}`")), "{label}");
     }
 }

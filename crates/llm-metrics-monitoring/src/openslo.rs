@@ -10,10 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use llm_metrics::catalog::{
-    self,
-    labels::{OUTCOME, RESULT, SOURCE, STREAM},
-};
+use llm_metrics::catalog::{self};
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,7 +20,7 @@ use crate::{
     promql::{Counter, Expr, Names, Reader},
     rule_file::{HEADER, yaml},
     slo::{OverrideScope, Region, Slo},
-    vocabulary::JOB,
+    vocabulary::{JOB, OUTCOME, RESULT, SOURCE, STREAM},
 };
 
 const VERSION: &str = "openslo/v1";

@@ -9,12 +9,10 @@
 //! assert_eq!(rules.requests.name(&Names::new()), "job_model:llm_requests:rate5m");
 //! ```
 
-use llm_metrics::catalog::{
-    self, Unit,
-    labels::{OUTCOME, PHASE, RESULT},
-};
+use llm_metrics::catalog::{self, Unit};
 use llm_metrics_gpu::catalog as gpu;
 
+use crate::vocabulary::{OUTCOME, PHASE, RESULT};
 use crate::{
     counter, gauge, histogram,
     promql::{Counter, Window},

@@ -2,14 +2,11 @@
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use llm_metrics::catalog::{
-    Unit,
-    labels::{MODEL, OUTCOME},
-};
+use llm_metrics::catalog::Unit;
 
 use crate::{
     promql::{Expr, Gauge, InvalidExpression, Label, Names, Reader, select::Select},
-    vocabulary::{GPU, GPU_UUID, INSTANCE, JOB},
+    vocabulary::{GPU, GPU_UUID, INSTANCE, JOB, MODEL, OUTCOME},
 };
 
 /// The aggregation level of a rule: the first word of its name, and the exact labels of its series.
@@ -89,7 +86,7 @@ pub enum RuleMetric {
 /// Cloning it is cheap. Its value is a gauge, whatever it was made from, so it has no rate.
 ///
 /// ```
-/// use llm_metrics::catalog::{self, Unit, labels::MODEL};
+/// use llm_metrics::catalog::{self, Unit};
 /// use llm_metrics_monitoring::{Level, Rule, RuleMetric, select_counter, promql::{Names, Reader, Window}};
 ///
 /// let expr = select_counter!(catalog::REQUESTS).rate(Window::minutes(5)).sum_by(Level::JobModel.labels());

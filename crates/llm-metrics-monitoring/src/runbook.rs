@@ -10,7 +10,7 @@ macro_rules! by_hand {
     };
 }
 
-/// The hand-written part, with default names.
+/// The hand-written part. `{llm}` and `{gpu}` stand for the prefixes of metrics and rules.
 const BY_HAND: &[(&str, &str)] = by_hand![
     "LlmAnswersCut",
     "LlmAttainmentLow",
@@ -83,7 +83,7 @@ pub(crate) fn meanings() -> impl Iterator<Item = (&'static str, String)> {
 /// If an expression is invalid.
 pub fn page(alert: &Alert, names: &Names) -> Result<String, GenerateError> {
     let by_hand = BY_HAND.iter().find(|(name, _)| *name == alert.name).map_or("", |(_, text)| text);
-    Ok(head(alert, names)? + &names.respell(by_hand))
+    Ok(head(alert, names)? + &names.with_prefixes(by_hand))
 }
 
 /// The same, with links only to the runbooks of `others`. An alert that the settings turn off has no runbook.

@@ -141,7 +141,7 @@ fn an_expression_with_a_gauge_of_a_gpu_requires_that_the_gpu_answers() {
     let exempt = ["LlmGpuXid", "LlmGpuLost", "LlmGpuCollectorStale"];
     for (name, text) in texts() {
         let gauges = llm_metrics_gpu::catalog::all().filter(|row| {
-            row.labels.contains(&"gpu_uuid") && row.kind == llm_metrics::catalog::Kind::Gauge && row.name != "gpu_up"
+            row.label("gpu_uuid").is_some() && row.kind == llm_metrics::catalog::Kind::Gauge && row.name != "gpu_up"
         });
         let reads = gauges
             .filter(|row| text.contains(&format!("{}{{", row.name)) || text.contains(&format!("{} ", row.name)))

@@ -91,6 +91,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod catalog;
+mod catch;
 mod inference;
 pub mod layer;
 pub mod observe;

@@ -76,7 +76,7 @@ impl Page {
     /// such series.
     ///
     /// # Panics
-    /// If the metric has no such label, because the result would always be `None`.
+    /// If the metric has no such label, or if the label never has this value, because the result would always be `None`.
     #[must_use]
     #[track_caller]
     pub fn value(&self, metric: &MetricDef, labels: &[(&str, &str)]) -> Option<f64> {
@@ -84,9 +84,18 @@ impl Page {
         let name = if metric.kind == Kind::Histogram { format!("{name}_count") } else { name.into_owned() };
         let text = self.text();
         let series: Vec<_> = text.lines().filter_map(|line| Series::parse(line, &name)).collect();
-        for (label, _) in labels {
-            let known = metric.labels.contains(label) || series.iter().any(|series| series.label(label).is_some());
-            assert!(known, "{name} has no label {label:?}: it has {:?}", metric.labels);
+        for (label, value) in labels {
+            if let Some(declared) = metric.label(label) {
+                let allowed = declared.values;
+                assert!(
+                    declared.allows(value),
+                    "the label {label:?} of {name} is never {value:?}: use one of {allowed:?}"
+                );
+            } else {
+                let own: Vec<_> = metric.labels.iter().map(|label| label.name).collect();
+                let is_additional = series.iter().any(|series| series.label(label).is_some());
+                assert!(is_additional, "{name} has no label {label:?}: it has {own:?}");
+            }
         }
         let asked = |series: &&Series| labels.iter().all(|(name, value)| series.label(name) == Some(value));
         series.iter().filter(asked).map(|series| series.value).reduce(|sum, value| sum + value)
@@ -177,6 +186,15 @@ mod tests {
     fn a_label_that_the_row_does_not_have_panics() {
         let (_metrics, page) = metrics();
         let _ = page.value(&catalog::REQUESTS, &[("kind", "a")]);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "the label \"outcome\" of llm_requests_total is never \"failed\": use one of [\"success\""
+    )]
+    fn a_value_that_the_label_never_has_is_refused() {
+        let (_metrics, page) = metrics();
+        let _ = page.value(&catalog::REQUESTS, &[("outcome", "failed")]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use http::header;
 use llm_metrics::{
     LabelPolicy, LlmMetrics, QualityChecks,
-    catalog::Naming,
+    catalog::{Naming, Registrar},
     prometheus::{self, Exporter},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -21,7 +21,7 @@ use crate::program::{
     models::ModelNames,
     poll::{self, Engines},
     proxy::{Proxy, Routed},
-    record::Registrar,
+    record,
     route::Routes,
     serve::{self, Service},
     upstream::{TlsError, Upstream},
@@ -75,7 +75,7 @@ impl Gateway {
     /// If an upstream is the gateway itself, certificates cannot be read, or the exporter's thread cannot be spawned.
     pub fn new(config: Config) -> Result<Self, GatewayError> {
         let (recorder, exporter) = Exporter::builder().catalogue(catalog::SECTIONS, Naming::new()).build()?;
-        let registrar = Registrar::new(recorder);
+        let registrar = record::registrar(recorder);
         let mut upstreams = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
             let mut own = [Some(config.listen), config.metrics_listen].into_iter().flatten();
@@ -139,7 +139,7 @@ impl Gateway {
             own_endpoints,
             proxy: Some(Proxy::new(Routes::new(&self.upstreams), limits, measured)),
             limits,
-            connections: self.registrar.gauge(&catalog::CONNECTIONS, Vec::new()),
+            connections: self.registrar.gauge(&catalog::CONNECTIONS, []),
         };
         let stop = async {
             stop.await;

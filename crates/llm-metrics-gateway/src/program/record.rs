@@ -1,48 +1,26 @@
 //! Handles of the gateway's own metrics, one set per upstream.
 
-use std::{sync::Arc, time::Duration};
+use std::{array, sync::Arc, time::Duration};
 
 use llm_metrics::{
-    catalog::{MetricDef, Naming},
+    catalog::{LabelDef, MetricDef, Registrar},
     prometheus::ExporterRecorder,
 };
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Histogram, Label};
 
-use crate::catalog::{self, values};
-
-const METADATA: Metadata<'static> = Metadata::new("llm_metrics_gateway", Level::INFO, Some("llm_metrics_gateway"));
+use crate::catalog::{
+    self,
+    labels::{ATTEMPT_RESULT, MEMORY_KIND, MODEL, QUOTA_KIND, THROTTLED_KIND, UPSTREAM},
+};
 
 /// Registers rows of the gateway's catalogue with the exporter.
-#[derive(Clone, Debug)]
-pub(crate) struct Registrar {
-    recorder: Arc<ExporterRecorder>,
+pub(crate) fn registrar(recorder: Arc<ExporterRecorder>) -> Registrar {
+    let registrar = Registrar::new(catalog::SECTIONS).recorder(recorder);
+    registrar.describe();
+    registrar
 }
 
-impl Registrar {
-    pub(crate) fn new(recorder: Arc<ExporterRecorder>) -> Self {
-        catalog::all().for_each(|row| row.describe(&Naming::new(), &recorder));
-        Self { recorder }
-    }
-
-    pub(crate) fn gauge(&self, row: &MetricDef, labels: Vec<Label>) -> Gauge {
-        self.recorder.register_gauge(&key(row, labels), &METADATA)
-    }
-
-    fn counter(&self, row: &MetricDef, labels: Vec<Label>) -> Counter {
-        self.recorder.register_counter(&key(row, labels), &METADATA)
-    }
-
-    fn histogram(&self, row: &MetricDef, labels: Vec<Label>) -> Histogram {
-        self.recorder.register_histogram(&key(row, labels), &METADATA)
-    }
-}
-
-fn key(row: &MetricDef, labels: Vec<Label>) -> Key {
-    debug_assert!(labels.iter().map(Label::key).eq(row.labels.iter().copied()), "{} has other labels", row.name);
-    Key::from_parts(row.name, labels)
-}
-
-/// The end of an attempt, in the order of [`values::RESULT`].
+/// The end of an attempt, in the order of [`ATTEMPT_RESULT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     Answered,
@@ -52,7 +30,7 @@ pub(crate) enum Attempt {
     Cancelled,
 }
 
-/// The reason in a response with status 429, in the order of [`values::THROTTLED`].
+/// The reason in a response with status 429, in the order of [`THROTTLED_KIND`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Throttled {
     Quota,
@@ -60,7 +38,7 @@ pub(crate) enum Throttled {
     Unknown,
 }
 
-/// The unit of a quota, in the order of [`values::QUOTA`].
+/// The unit of a quota, in the order of [`QUOTA_KIND`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quota {
     Requests,
@@ -77,22 +55,22 @@ pub(crate) struct UpstreamMetrics {
     registrar: Registrar,
     upstream: Label,
     overhead: Histogram,
-    attempts: [Counter; values::RESULT.len()],
-    throttled: [Counter; values::THROTTLED.len()],
+    attempts: [Counter; ATTEMPT_RESULT.values.len()],
+    throttled: [Counter; THROTTLED_KIND.values.len()],
     poll_failures: Counter,
 }
 
 impl UpstreamMetrics {
     pub(crate) fn new(registrar: &Registrar, name: &str) -> Self {
-        let upstream = Label::new("upstream", name.to_owned());
-        let counters = |row: &MetricDef, label: &'static str, word: &'static str| {
-            registrar.counter(row, vec![upstream.clone(), Label::from_static_parts(label, word)])
+        let upstream = UPSTREAM.label(name.to_owned());
+        let counter = |row: &MetricDef, label: LabelDef, value: usize| {
+            registrar.counter(row, [upstream.clone(), label.label(label.values[value])])
         };
         Self {
-            overhead: registrar.histogram(&catalog::OVERHEAD, vec![upstream.clone()]),
-            attempts: values::RESULT.map(|word| counters(&catalog::ATTEMPTS, "result", word)),
-            throttled: values::THROTTLED.map(|word| counters(&catalog::THROTTLED, "kind", word)),
-            poll_failures: registrar.counter(&catalog::POLL_FAILURES, vec![upstream.clone()]),
+            overhead: registrar.histogram(&catalog::OVERHEAD, [upstream.clone()]),
+            attempts: array::from_fn(|end| counter(&catalog::ATTEMPTS, ATTEMPT_RESULT, end)),
+            throttled: array::from_fn(|kind| counter(&catalog::THROTTLED, THROTTLED_KIND, kind)),
+            poll_failures: registrar.counter(&catalog::POLL_FAILURES, [upstream.clone()]),
             registrar: registrar.clone(),
             upstream,
         }
@@ -115,35 +93,31 @@ impl UpstreamMetrics {
     }
 
     pub(crate) fn retry_after(&self, wait: Duration) {
-        self.registrar.histogram(&catalog::RETRY_AFTER, vec![self.upstream.clone()]).record(wait.as_secs_f64());
+        self.registrar.histogram(&catalog::RETRY_AFTER, [self.upstream.clone()]).record(wait.as_secs_f64());
     }
 
     pub(crate) fn quota_remaining(&self, kind: Quota, ratio: f64) {
-        let labels = vec![self.upstream.clone(), Label::from_static_parts("kind", values::QUOTA[kind as usize])];
+        let labels = [self.upstream.clone(), QUOTA_KIND.label(QUOTA_KIND.values[kind as usize])];
         self.registrar.gauge(&catalog::QUOTA_REMAINING, labels).set(ratio);
     }
 
     pub(crate) fn up(&self, up: bool) {
-        self.registrar.gauge(&catalog::UPSTREAM_UP, vec![self.upstream.clone()]).set(if up { 1.0 } else { 0.0 });
+        self.registrar.gauge(&catalog::UPSTREAM_UP, [self.upstream.clone()]).set(if up { 1.0 } else { 0.0 });
     }
 
     pub(crate) fn loaded_models(&self, count: f64) {
-        self.registrar.gauge(&catalog::LOADED_MODELS, vec![self.upstream.clone()]).set(count);
+        self.registrar.gauge(&catalog::LOADED_MODELS, [self.upstream.clone()]).set(count);
     }
 
     /// All memory, and the part on GPUs.
-    pub(crate) fn model_memory(&self, model: &str, bytes: [f64; values::MEMORY.len()]) {
-        for (kind, bytes) in values::MEMORY.into_iter().zip(bytes) {
-            let labels = vec![self.upstream.clone(), model_label(model), Label::from_static_parts("kind", kind)];
+    pub(crate) fn model_memory(&self, model: &str, bytes: [f64; MEMORY_KIND.values.len()]) {
+        for (kind, bytes) in MEMORY_KIND.values.iter().zip(bytes) {
+            let labels = [self.upstream.clone(), MODEL.label(model.to_owned()), MEMORY_KIND.label(*kind)];
             self.registrar.gauge(&catalog::MODEL_MEMORY, labels).set(bytes);
         }
     }
 
     pub(crate) fn model_expiry(&self, model: &str, at: f64) {
-        self.registrar.gauge(&catalog::MODEL_EXPIRY, vec![self.upstream.clone(), model_label(model)]).set(at);
+        self.registrar.gauge(&catalog::MODEL_EXPIRY, [self.upstream.clone(), MODEL.label(model.to_owned())]).set(at);
     }
-}
-
-fn model_label(model: &str) -> Label {
-    Label::new("model", model.to_owned())
 }

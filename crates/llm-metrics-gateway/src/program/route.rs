@@ -94,11 +94,11 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::{config::Config, record::Registrar};
+    use crate::program::{config::Config, record::registrar};
 
     fn routes(text: &str) -> Routes {
         let (recorder, _exporter) = llm_metrics::prometheus::Exporter::builder().build().unwrap();
-        let registrar = Registrar::new(recorder);
+        let registrar = registrar(recorder);
         let upstreams = Config::parse(text).unwrap().upstreams.into_iter();
         let upstreams: Vec<_> =
             upstreams.map(|upstream| Arc::new(Upstream::new(upstream, &registrar).unwrap())).collect();

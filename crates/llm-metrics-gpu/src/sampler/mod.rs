@@ -15,13 +15,15 @@ use std::{
 
 use self::reported::Reported;
 pub(crate) use self::watch::Generation;
+use llm_metrics::catalog::Registrar;
+
 use crate::{
     backoff::Backoff,
     catalog::LOST_BY_XIDS,
+    collector_metrics::CollectorMetrics,
     control::Control,
     device::Device,
     select::Selection,
-    sink::{CollectorMetrics, Sink},
     source::{GpuEvent, GpuSession, GpuSource, Readings, Reopen, SourceError},
 };
 
@@ -59,7 +61,7 @@ impl Default for Intervals {
 pub(crate) struct Sampler {
     intervals: Intervals,
     selection: Selection,
-    sink: Sink,
+    registrar: Registrar,
     control: Arc<Control>,
     metrics: CollectorMetrics,
     /// By UUID, over all sessions.
@@ -84,12 +86,12 @@ enum End {
 }
 
 impl Sampler {
-    pub(crate) fn new(intervals: Intervals, selection: Selection, sink: Sink, control: Arc<Control>) -> Self {
+    pub(crate) fn new(intervals: Intervals, selection: Selection, registrar: Registrar, control: Arc<Control>) -> Self {
         Self {
             intervals,
             selection,
-            metrics: CollectorMetrics::register(&sink),
-            sink,
+            metrics: CollectorMetrics::register(&registrar),
+            registrar,
             control,
             devices: BTreeMap::new(),
             readings: Readings::new(Instant::now()),
@@ -103,7 +105,7 @@ impl Sampler {
 
     /// Runs until the collector is stopped.
     pub(crate) fn run(&mut self, mut source: Box<dyn GpuSource>) {
-        self.sink.describe();
+        self.registrar.describe();
         self.metrics.set_up(false);
         let (first, most) = self.intervals.retry;
         let mut retry = Backoff::new(first, most);
@@ -214,7 +216,7 @@ impl Sampler {
             return tracing::warn!(gpu = index, xid, "the driver reported an error of a GPU that is not watched");
         };
         let Some(device) = self.devices.get_mut(&uuid) else { return };
-        if device.xid(xid, &self.sink) {
+        if device.xid(xid, &self.registrar) {
             tracing::warn!(gpu = index, xid, "the GPU driver reported an error; more of this kind are only counted");
         }
         if LOST_BY_XIDS.contains(&xid) {
@@ -225,7 +227,7 @@ impl Sampler {
 
     /// The driver disappeared, or was never available.
     fn down(&mut self, error: &SourceError) {
-        self.devices.values_mut().for_each(|device| device.lost(&self.sink));
+        self.devices.values_mut().for_each(|device| device.lost(&self.registrar));
         self.metrics.set_up(false);
         if *error != SourceError::AllLost {
             // Lost devices were already counted one by one.
@@ -237,7 +239,7 @@ impl Sampler {
 
     /// Does not use the driver until the collector is resumed or stopped.
     fn rest(&mut self) {
-        self.devices.values_mut().for_each(|device| device.unknown(&self.sink));
+        self.devices.values_mut().for_each(|device| device.unknown(&self.registrar));
         self.metrics.pause();
         tracing::info!("the GPU collector is paused, and the driver closed");
         while self.control.is_paused() && !self.control.is_stopped() {
@@ -250,12 +252,12 @@ impl Sampler {
     fn renew(&mut self, now: Instant) {
         if self.renew_at.is_none_or(|at| at <= now) {
             if self.renew_at.is_some() {
-                if self.sink.recorder.is_none() {
+                if !self.registrar.has_recorder() {
                     // The global recorder may have been installed since.
-                    self.sink.describe();
+                    self.registrar.describe();
                 }
-                self.metrics.renew(&self.sink);
-                self.devices.values_mut().for_each(|device| device.renew(&self.sink));
+                self.metrics.renew(&self.registrar);
+                self.devices.values_mut().for_each(|device| device.renew(&self.registrar));
             }
             self.renew_at = Some(now + self.intervals.slow);
         }
@@ -284,7 +286,7 @@ impl Drop for Sampler {
         if self.control.is_abandoned() {
             return;
         }
-        self.devices.values_mut().for_each(|device| device.lost(&self.sink));
+        self.devices.values_mut().for_each(|device| device.lost(&self.registrar));
         self.metrics.set_up(false);
     }
 }

@@ -50,7 +50,7 @@ impl Sampler {
         self.count_devices(generation);
         if answered {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-            self.metrics.succeeded(now, &self.sink);
+            self.metrics.succeeded(now, &self.registrar);
             self.works(generation);
         } else if !generation.watched.is_empty() {
             return Err(SourceError::AllLost);
@@ -79,7 +79,7 @@ impl Sampler {
             return Ok(());
         }
         if let Some(device) = self.devices.get_mut(&watched.uuid) {
-            if device.answered(&self.sink) {
+            if device.answered(&self.registrar) {
                 tracing::info!(gpu = watched.index, uuid = watched.uuid, "a GPU is back");
             }
         }
@@ -128,7 +128,7 @@ impl Sampler {
         }
         let Some(device) = self.devices.get_mut(&watched.uuid) else { return Ok(()) };
         match &result {
-            Ok(()) => device.apply(part, &self.readings, &self.sink, &self.metrics),
+            Ok(()) => device.apply(part, &self.readings, &self.registrar, &self.metrics),
             Err(_) => self.readings.failures.iter().for_each(|kind| self.metrics.error(*kind, 1)),
         }
         result

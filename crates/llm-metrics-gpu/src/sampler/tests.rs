@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use llm_metrics::catalog::Naming;
+use llm_metrics::catalog::Registrar;
 
 use super::*;
 use crate::{
@@ -106,8 +106,8 @@ impl Hand {
 
     fn selecting(selection: Selection, mut driver: Driver) -> Self {
         let (recorder, page) = support::page();
-        let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
-        let mut sampler = Sampler::new(Intervals::default(), selection, sink, Arc::new(Control::default()));
+        let registrar = Registrar::new(catalog::SECTIONS).recorder(recorder);
+        let mut sampler = Sampler::new(Intervals::default(), selection, registrar, Arc::new(Control::default()));
         let now = Instant::now();
         let generation = sampler.begin(&mut driver, now).unwrap();
         Self { sampler, generation, driver, page, now }
@@ -486,10 +486,10 @@ impl GpuSource for Shut {
 fn a_driver_that_cannot_be_opened_is_retried_with_growing_pauses() {
     let opened = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let (recorder, _page) = support::page();
-    let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
+    let registrar = Registrar::new(catalog::SECTIONS).recorder(recorder);
     let intervals = Intervals { retry: (SECOND / 50, SECOND * 60), ..Intervals::default() };
     let control = Arc::new(Control::default());
-    let mut sampler = Sampler::new(intervals, Selection::All, sink, Arc::clone(&control));
+    let mut sampler = Sampler::new(intervals, Selection::All, registrar, Arc::clone(&control));
     let source = Box::new(Shut(Arc::clone(&opened)));
     let thread = thread::spawn(move || sampler.run(source));
     let began = Instant::now();
@@ -516,9 +516,9 @@ impl GpuSource for Stopped {
 #[test]
 fn a_driver_that_fails_because_it_is_to_stop_has_not_failed() {
     let (recorder, page) = support::page();
-    let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
+    let registrar = Registrar::new(catalog::SECTIONS).recorder(recorder);
     let control = Arc::new(Control::default());
-    let mut sampler = Sampler::new(Intervals::default(), Selection::All, sink, Arc::clone(&control));
+    let mut sampler = Sampler::new(Intervals::default(), Selection::All, registrar, Arc::clone(&control));
     sampler.run(Box::new(Stopped(control)));
     let failed = page.value("gpu_collector_errors_total", &["kind=\"version_mismatch\""]);
     assert!(failed.is_none_or(|count| count == 0.0), "{failed:?}");

@@ -73,7 +73,7 @@ impl Sampler {
         let mut lost = 0;
         for (uuid, device) in &mut self.devices {
             if !generation.watched.iter().any(|watched| watched.uuid == *uuid) {
-                device.lost(&self.sink);
+                device.lost(&self.registrar);
                 lost += u64::from(device.is_newly_lost());
             }
         }
@@ -144,7 +144,7 @@ impl Sampler {
         generation.lost_since += 1;
         generation.look_at = generation.look_at.max(now + self.intervals.look_again);
         if let Some(device) = self.devices.get_mut(uuid) {
-            device.lost(&self.sink);
+            device.lost(&self.registrar);
             if device.is_newly_lost() {
                 self.metrics.error(ErrorKind::GpuLost, 1);
                 tracing::warn!(gpu = device.index(), uuid, "a GPU is lost; searching for it");
@@ -178,12 +178,12 @@ impl Sampler {
         let device = match self.devices.entry(uuid.clone()) {
             Entry::Occupied(known) => {
                 let device = known.into_mut();
-                device.found(gpu, &self.sink);
+                device.found(gpu, &self.registrar);
                 device
             }
             Entry::Vacant(new) => new.insert(Device::new(gpu, self.intervals.window)),
         };
-        device.expect_xids(&session.critical_xids(index), &self.sink);
+        device.expect_xids(&session.critical_xids(index), &self.registrar);
         let fresh = Watched {
             uuid,
             index,
@@ -202,7 +202,7 @@ impl Sampler {
     /// Publishes the number of devices, and counts missing ones without a known name.
     pub(super) fn count_devices(&mut self, generation: &Generation) {
         let missing = self.missing(generation);
-        self.metrics.set_devices([generation.found(), missing, generation.denied], &self.sink);
+        self.metrics.set_devices([generation.found(), missing, generation.denied], &self.registrar);
         let unknown = missing.saturating_sub(self.known_lost());
         self.metrics.error(ErrorKind::GpuLost, unknown.saturating_sub(self.unknown_missing) as u64);
         self.unknown_missing = unknown;

@@ -247,6 +247,9 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
+            /// The value of the label for each kind, in the order of [`Self::ALL`].
+            pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
+
             /// The value of the label.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

@@ -13,14 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use llm_metrics::catalog::Naming;
+use llm_metrics::catalog::Registrar;
 use support::{Fake, Page};
 
 use crate::{
+    catalog,
     control::Control,
     sampler::{Generation, Intervals, Sampler},
     select::Selection,
-    sink::Sink,
     source::{GpuSession, GpuSource, SourceError},
 };
 
@@ -61,10 +61,10 @@ fn by_hand(fake: &Fake, body: impl FnMut(&mut Hand<'_>)) {
 fn by_hand_from(mut source: impl GpuSource, fake: &Fake, mut body: impl FnMut(&mut Hand<'_>)) {
     let opened = source.session(&mut |session| {
         let (recorder, page) = support::page();
-        let sink = Sink { recorder: Some(Box::new(recorder)), naming: Naming::new(), constant_labels: Vec::new() };
-        sink.describe();
+        let registrar = Registrar::new(catalog::SECTIONS).recorder(recorder);
+        registrar.describe();
         let control = Arc::new(Control::default());
-        let mut sampler = Sampler::new(Intervals::default(), Selection::All, sink, control);
+        let mut sampler = Sampler::new(Intervals::default(), Selection::All, registrar, control);
         let now = Instant::now();
         let generation = sampler.begin(session, now).unwrap();
         body(&mut Hand { sampler, generation, session, fake, page, now });

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use llm_metrics::catalog::Naming;
+use llm_metrics::catalog::{InvalidLabel, Naming};
 use llm_metrics_gpu::{
     GpuCollector, catalog,
     source::{ErrorKind, GpuEvent, GpuIdentity, Sample, Script, ScriptedGpu, Series, SourceError},
@@ -43,10 +43,19 @@ fn names_labels_and_devices_can_be_chosen() {
     let fake = Fake::profile("two-mixed");
     let (builder, page) = on(&fake);
     let naming = Naming::new().prefix("qwen_gpu").unwrap();
-    let builder = builder.naming(naming).constant_label("region", "eu");
+    let builder = builder.naming(naming).constant_label("region", "eu").unwrap();
     let _collector = builder.only_uuids(["GPU-11112222-bbbb-4000-8000-000000000002"]).start();
     page.until("it is up", |page| page.value("qwen_gpu_up", &["region=\"eu\"", "gpu=\"1\""]) == Some(1.0));
     assert_eq!(page.value("qwen_gpu_up", &["gpu=\"0\""]), None);
+}
+
+#[test]
+fn a_constant_label_that_prometheus_would_reject_is_an_error() {
+    for name in ["1st", "gpu_uuid", "reading", "le"] {
+        assert!(GpuCollector::builder().constant_label(name, "x").is_err(), "{name}");
+    }
+    let once = GpuCollector::builder().constant_label("region", "eu").unwrap();
+    assert_eq!(once.constant_label("region", "us").unwrap_err(), InvalidLabel::Taken { name: "region".to_owned() });
 }
 
 /// In a separate process, because it is the process's environment that is read.

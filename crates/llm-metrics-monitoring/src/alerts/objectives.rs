@@ -1,14 +1,12 @@
 //! Error budgets: burn rates, over a long window for significance and a short one so that the alert resolves soon.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{OUTCOME, RESULT, SOURCE, STREAM},
-};
+use llm_metrics::catalog::{self};
 
 use super::{
     Alert, Case, Series, Severity, Values, Variant,
     case::{Flow, percent},
 };
+use crate::vocabulary::{OUTCOME, RESULT, SOURCE, STREAM};
 use crate::{
     counter, histogram,
     promql::{Expr, Histogram, Window, select},

@@ -1,13 +1,14 @@
 //! Outages that other metrics do not show: servers that hang, requests that are cancelled or rejected, models that are gone, processes that keep
 //! restarting.
 
-use llm_metrics::catalog::{self, labels::OUTCOME};
+use llm_metrics::catalog::{self};
 
 use super::{
     Alert, Case, Series, Severity, Values, Variant,
     case::{just_above, percent},
     targets::of_jobs,
 };
+use crate::vocabulary::OUTCOME;
 use crate::{
     counter, external, gauge, histogram,
     promql::{Counter, Expr, Window},

@@ -1,11 +1,9 @@
 //! Output quality: cut, invalid, empty and endless answers. One entry each.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{FINISH_REASON, KIND, RESULT},
-};
+use llm_metrics::catalog::{self};
 
 use super::{Alert, Severity, share::Share};
+use crate::vocabulary::{FINISH_REASON, KIND, RESULT};
 use crate::{counter, promql::Window, recording::Recording, slo::Slo};
 
 pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
@@ -95,7 +93,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
             bad: counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "special_token_leak"),
             good: None,
             all: outputs(),
-            neither: Some(counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "cycle")),
+            neither: Some(counter!(catalog::OUTPUT_ANOMALIES).with(KIND, "replacement_char")),
             recorded: None,
         },
     ];

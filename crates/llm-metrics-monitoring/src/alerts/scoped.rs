@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use llm_metrics::catalog::labels::MODEL;
-
 use super::{Alert, Case, Variant, case::Context};
 use crate::{
     promql::Expr,
     recording::Recording,
     slo::{Cell, OverrideScope, Region, Slo},
-    vocabulary::JOB,
+    vocabulary::{JOB, MODEL},
 };
 
 /// The label with the name of the override in `slo.yaml` that set a threshold.

@@ -1,14 +1,12 @@
 //! Problems that users notice: latency, errors, queues, stalls.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{OUTCOME, PHASE},
-};
+use llm_metrics::catalog::{self};
 
 use super::{
     Alert, Case, Series, Severity, Values, Variant,
     case::{Flow, just_above, percent},
 };
+use crate::vocabulary::{OUTCOME, PHASE};
 use crate::{
     counter, gauge, histogram,
     promql::{Expr, Gauge, Window},

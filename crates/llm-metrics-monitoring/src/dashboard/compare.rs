@@ -1,9 +1,6 @@
 //! Is B better than A? Compares two instances, and two modes, with their ratio.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{MODEL, OUTCOME, THINKING},
-};
+use llm_metrics::catalog::{self};
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{
@@ -14,7 +11,7 @@ use crate::{
     counter, external, gauge, histogram,
     promql::{Counter, Expr, Gauge, Histogram, Window},
     recording::alive,
-    vocabulary::{INSTANCE, JOB},
+    vocabulary::{INSTANCE, JOB, MODEL, OUTCOME, THINKING},
 };
 
 /// Each query chooses its own instance.

@@ -1,9 +1,6 @@
 //! What goes wrong, and how full is it?
 
-use llm_metrics::catalog::{
-    self,
-    labels::{ERROR_TYPE, MODEL, OUTCOME, STATUS},
-};
+use llm_metrics::catalog::{self};
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, units},
@@ -14,7 +11,7 @@ use crate::{
     promql::{Counter, Window},
     recording::{Indicator, Recording},
     slo::Slo,
-    vocabulary::INSTANCE,
+    vocabulary::{ERROR_TYPE, INSTANCE, MODEL, OUTCOME, STATUS},
 };
 
 pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {

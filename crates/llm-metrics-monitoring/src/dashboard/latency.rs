@@ -1,15 +1,17 @@
 //! How long do users wait, and for what?
 
-use llm_metrics::catalog::{
-    self,
-    labels::{MODEL, OUTCOME, STAT},
-};
+use llm_metrics::catalog::{self};
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, units},
     parts::{ALL, SERVER, SERVER_VARIABLES, heatmap, quantiles},
 };
-use crate::{counter, gauge, histogram, promql::Histogram, slo::Slo, vocabulary::INSTANCE};
+use crate::{
+    counter, gauge, histogram,
+    promql::Histogram,
+    slo::Slo,
+    vocabulary::{INSTANCE, MODEL, OUTCOME, STAT},
+};
 
 pub(super) fn dashboard(slo: &Slo) -> Dashboard {
     Dashboard {

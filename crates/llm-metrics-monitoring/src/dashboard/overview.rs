@@ -1,9 +1,6 @@
 //! The state of the service: active alerts, objectives, load, latency, and targets.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{MODEL, OUTCOME, PHASE, SOURCE, STREAM},
-};
+use llm_metrics::catalog::{self};
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{
@@ -17,7 +14,7 @@ use crate::{
     recording::{Recording, alive},
     runbook,
     slo::{Slo, TimeToFirstToken},
-    vocabulary::{GPU, INSTANCE, JOB, UPSTREAM},
+    vocabulary::{GPU, INSTANCE, JOB, MODEL, OUTCOME, PHASE, SOURCE, STREAM, UPSTREAM},
 };
 
 pub(super) fn dashboard(slo: &Slo, rules: &Recording) -> Dashboard {

@@ -1,9 +1,6 @@
 //! Parts that several dashboards share.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{MODEL, OUTCOME},
-};
+use llm_metrics::catalog::{self};
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{
@@ -15,7 +12,7 @@ use crate::{
     promql::{Counter, Expr, Gauge, Histogram, Window},
     recording::alive,
     slo::Slo,
-    vocabulary::{GPU, INSTANCE, JOB},
+    vocabulary::{GPU, INSTANCE, JOB, MODEL, OUTCOME},
 };
 
 /// Filters for metrics of servers.

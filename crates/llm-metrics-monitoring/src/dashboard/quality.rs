@@ -1,14 +1,12 @@
 //! The quality of the output.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{CAUSE, EVIDENCE, FORMAT, KIND, MODEL, OPERATION, RESULT},
-};
+use llm_metrics::catalog::{self};
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, units},
     parts::{SERVER, SERVER_VARIABLES},
 };
+use crate::vocabulary::{CAUSE, EVIDENCE, FORMAT, KIND, MODEL, OPERATION, RESULT};
 use crate::{
     counter,
     promql::{Counter, Expr, Label},

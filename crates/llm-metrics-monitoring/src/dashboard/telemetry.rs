@@ -1,9 +1,6 @@
 //! Whether the other dashboards can be trusted.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{LABEL, PROTOCOL, REASON, SOURCE},
-};
+use llm_metrics::catalog::{self};
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{
@@ -14,7 +11,7 @@ use crate::{
     counter, external, gauge, histogram,
     promql::Expr,
     slo::Slo,
-    vocabulary::{INSTANCE, JOB},
+    vocabulary::{INSTANCE, JOB, LABEL, PROTOCOL, REASON, SOURCE},
 };
 
 pub(super) fn dashboard(slo: &Slo) -> Dashboard {

@@ -1,14 +1,12 @@
 //! The cost of thinking.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{OUTCOME, THINKING},
-};
+use llm_metrics::catalog::{self};
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, units},
     parts::{ALL, SERVER, SERVER_VARIABLES, heatmap, quantiles, requests},
 };
+use crate::vocabulary::{OUTCOME, THINKING};
 use crate::{
     counter, histogram,
     promql::{Expr, Histogram},

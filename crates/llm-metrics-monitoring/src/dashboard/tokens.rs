@@ -1,14 +1,12 @@
 //! Token throughput, lengths and cost.
 
-use llm_metrics::catalog::{
-    self,
-    labels::{FINISH_REASON, MODEL, REASON, SOURCE},
-};
+use llm_metrics::catalog::{self};
 
 use super::{
     model::{Dashboard, Panel, RATE, Row, units},
     parts::{ALL, DISCARD_COLORS, SERVER, SERVER_VARIABLES, heatmap, quantiles},
 };
+use crate::vocabulary::{FINISH_REASON, MODEL, REASON, SOURCE};
 use crate::{counter, histogram, promql::Counter, recording::Recording};
 
 pub(super) fn dashboard(rules: &Recording) -> Dashboard {

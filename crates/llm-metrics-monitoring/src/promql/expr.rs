@@ -2,10 +2,11 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use llm_metrics::catalog::labels::MODEL;
-
 use super::{Label, Window, select::Select};
-use crate::{slo::Region, vocabulary::JOB};
+use crate::{
+    slo::Region,
+    vocabulary::{JOB, MODEL},
+};
 
 /// An expression of PromQL.
 ///

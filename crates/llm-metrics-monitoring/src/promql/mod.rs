@@ -67,5 +67,5 @@ pub(crate) use metric::{counter, gauge, histogram};
 pub use render::{Names, Reader};
 pub use window::Window;
 
-/// The name of a label: a constant of [`llm_metrics::catalog::labels`], or a name from the configuration.
+/// The name of a label: of a label of a row, or a name from the configuration.
 pub type Label = Cow<'static, str>;

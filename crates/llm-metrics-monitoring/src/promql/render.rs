@@ -2,24 +2,34 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use llm_metrics::catalog::{self, MetricDef, Naming};
-use llm_metrics_gpu::catalog::DEVICE_LABELS;
+use llm_metrics::catalog::{self, InvalidPrefix, MetricDef, Naming, Section};
 
 use super::{
     Expr, InvalidExpression, Label,
     expr::{Aggregation, Function, Join, Node, Op, Over},
     select::quote,
 };
-use crate::{external, rule::RuleMetric, vocabulary::JOB};
+use crate::{rule::RuleMetric, vocabulary::JOB};
 
-/// How rows are spelled: the core's with one [`Naming`], the GPU's with another, and external ones unchanged.
+/// How rows are spelled: those of each catalogue with its [`Naming`], all others unchanged.
 ///
 /// ```
+/// use llm_metrics::catalog::Naming;
 /// use llm_metrics_monitoring::promql::Names;
 ///
-/// let names = Names::new().prefix("qwen")?;
+/// mod desk {
+///     llm_metrics::catalogue! {
+///         "Tickets" {
+///             /// Tickets that were closed.
+///             TICKETS_CLOSED = counter("desk_tickets_closed_total", Count)[];
+///         }
+///     }
+/// }
+///
+/// let names = Names::new().prefix("qwen")?.catalogue(desk::SECTIONS, Naming::new().prefix("support")?);
 /// assert_eq!(names.row(&llm_metrics::catalog::REQUESTS), "qwen_requests_total");
 /// assert_eq!(names.row(&llm_metrics_gpu::catalog::UP), "gpu_up");
+/// assert_eq!(names.row(&desk::TICKETS_CLOSED), "support_tickets_closed_total");
 /// # Ok::<(), llm_metrics::catalog::InvalidPrefix>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -27,6 +37,7 @@ use crate::{external, rule::RuleMetric, vocabulary::JOB};
 pub struct Names {
     core: Naming,
     gpu: Naming,
+    catalogues: Vec<(&'static [Section], Naming)>,
     by: Vec<Label>,
 }
 
@@ -37,11 +48,11 @@ impl Names {
         Self::default()
     }
 
-    /// Replaces the prefix of the core's names.
+    /// Replaces the prefix of the names of the core and of the gateway.
     ///
     /// # Errors
     /// As [`Naming::prefix`].
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Result<Self, llm_metrics::catalog::InvalidPrefix> {
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Result<Self, InvalidPrefix> {
         self.core = self.core.prefix(prefix)?;
         Ok(self)
     }
@@ -50,9 +61,16 @@ impl Names {
     ///
     /// # Errors
     /// As [`Naming::prefix`].
-    pub fn gpu_prefix(mut self, prefix: impl Into<String>) -> Result<Self, llm_metrics::catalog::InvalidPrefix> {
+    pub fn gpu_prefix(mut self, prefix: impl Into<String>) -> Result<Self, InvalidPrefix> {
         self.gpu = self.gpu.prefix(prefix)?;
         Ok(self)
+    }
+
+    /// Spells the names of another catalogue with `naming`: that of its [`Registrar`](llm_metrics::catalog::Registrar).
+    #[must_use]
+    pub fn catalogue(mut self, sections: &'static [Section], naming: Naming) -> Self {
+        self.catalogues.push((sections, naming));
+        self
     }
 
     /// Labels that the targets have in addition to `job` and `instance`. Everything that is aggregated or joined by `job` is also aggregated or
@@ -83,13 +101,15 @@ impl Names {
     /// The name of a row.
     #[must_use]
     pub fn row(&self, row: &MetricDef) -> Cow<'static, str> {
-        if external::contains(row) {
-            Cow::Borrowed(row.name)
-        } else if llm_metrics_gpu::catalog::all().any(|known| known.name == row.name) {
-            self.gpu.name(row)
-        } else {
-            self.core.name(row)
-        }
+        let ours: [(&[Section], _); 3] = [
+            (catalog::SECTIONS, &self.core),
+            (llm_metrics_gateway::catalog::SECTIONS, &self.core),
+            (llm_metrics_gpu::catalog::SECTIONS, &self.gpu),
+        ];
+        let theirs = self.catalogues.iter().map(|(sections, naming)| (*sections, naming));
+        let has_row = |sections: &[Section]| sections.iter().flat_map(|section| section.metrics).any(|own| own == row);
+        let found = ours.into_iter().chain(theirs).find(|(sections, _)| has_row(sections));
+        found.map_or(Cow::Borrowed(row.name), |(_, naming)| naming.name(row))
     }
 
     /// The middle part of a recording rule's name.
@@ -101,27 +121,10 @@ impl Names {
         }
     }
 
-    /// Replaces the default names of metrics and rules in a text by these names.
-    pub(crate) fn respell(&self, text: &str) -> String {
+    /// Replaces `{llm}` and `{gpu}` in a text by the prefixes of metrics and rules.
+    pub(crate) fn with_prefixes(&self, text: &str) -> String {
         let core = prefix(&self.core, &catalog::REQUESTS);
-        let gpu = prefix(&self.gpu, &llm_metrics_gpu::catalog::UP);
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        let mut out = String::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let name = rest.bytes().take_while(|byte| is_name(*byte)).count();
-            let (word, after) = rest.split_at(name);
-            match word.split_once('_') {
-                Some(("llm", tail)) => out.extend([&core, "_", tail]),
-                Some(("gpu", tail)) if !DEVICE_LABELS.contains(&word) => out.extend([&gpu, "_", tail]),
-                _ => out += word,
-            }
-            let others = after.bytes().position(is_name).unwrap_or(after.len());
-            let (between, next) = after.split_at(others);
-            out += between;
-            rest = next;
-        }
-        out
+        text.replace("{llm}", &core).replace("{gpu}", &prefix(&self.gpu, &llm_metrics_gpu::catalog::UP))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use llm_metrics::catalog::{MetricDef, labels};
+use llm_metrics::catalog::MetricDef;
 
 use super::{InvalidExpression, Label, Names, Window};
-use crate::{external, rule::Rule, vocabulary::TARGET_LABELS};
+use crate::{rule::Rule, vocabulary::TARGET_LABELS};
 
 /// A selector: the operand of all expressions.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +111,7 @@ impl Select {
     pub(crate) fn labels(&self) -> BTreeSet<Label> {
         let mut labels: BTreeSet<Label> = match &self.what {
             What::Row(row) => {
-                let own = row.labels.iter().chain(&TARGET_LABELS).map(|label| Cow::Borrowed(*label));
+                let own = row.labels.iter().map(|label| label.name).chain(TARGET_LABELS).map(Cow::Borrowed);
                 own.chain(self.target_labels.iter().cloned()).collect()
             }
             What::Rule(rule) => rule.labels(),
@@ -154,16 +154,7 @@ impl Select {
     /// Whether the label can have that value here. Open sets allow any value.
     fn can_be(&self, label: &str, value: &str) -> bool {
         let What::Row(row) = &self.what else { return true };
-        let closed = if llm_metrics_gpu::catalog::all().any(|other| other.name == row.name) {
-            llm_metrics_gpu::catalog::label_values(row, label)
-        } else if llm_metrics_gateway::catalog::all().any(|other| other.name == row.name) {
-            llm_metrics_gateway::catalog::label_values(row, label)
-        } else if external::contains(row) {
-            None
-        } else {
-            labels::ALL.iter().find(|known| known.name == label).map(|known| known.values)
-        };
-        closed.is_none_or(|values| values.is_empty() || values.contains(&value))
+        row.label(label).is_none_or(|label| label.allows(value))
     }
 
     fn spelled(&self) -> String {

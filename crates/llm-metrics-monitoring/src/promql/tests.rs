@@ -1,12 +1,10 @@
 //! What an expression refuses, and how it is spelled.
 
-use llm_metrics::catalog::{
-    self, Unit,
-    labels::{MODEL, OUTCOME},
-};
+use llm_metrics::catalog::{self, Naming, Unit};
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{Expr, InvalidExpression, Names, Reader, Window};
+use crate::vocabulary::{MODEL, OUTCOME};
 use crate::{Level, Rule, RuleMetric, counter, external, gauge, histogram};
 
 const M5: Window = Window::minutes(5);
@@ -162,4 +160,30 @@ fn a_bound_of_the_services_own_is_accepted() {
         refused(&first.within(2.5).rate(M5)),
         InvalidExpression::NoSuchBucket { bound: 2.5, of: "llm_time_to_first_token_seconds" }
     );
+}
+
+mod desk {
+    llm_metrics::labels! {
+        /// How the ticket was closed.
+        RESULT = "result": &["solved", "given_up"];
+    }
+    llm_metrics::catalogue! {
+        "Tickets" {
+            /// Tickets that were closed.
+            TICKETS_CLOSED = counter("desk_tickets_closed_total", Count)[RESULT];
+        }
+    }
+}
+
+#[test]
+fn a_catalogue_of_the_embedder_is_checked_and_named_as_ours_are() {
+    let closed = |result: &str| counter!(desk::TICKETS_CLOSED).with(desk::RESULT, result).total();
+    let reasons = closed("lost").render(&Names::new(), Reader::Rules).unwrap_err();
+    assert_eq!(reasons[0].to_string(), "the label `result` of desk_tickets_closed_total is never \"lost\"");
+
+    let unknown = Names::new().prefix("qwen").unwrap();
+    let known = unknown.clone().catalogue(desk::SECTIONS, Naming::new().prefix("support").unwrap());
+    let text = |names: &Names| closed("solved").render(names, Reader::Rules).unwrap();
+    assert_eq!(text(&unknown), r#"desk_tickets_closed_total{result="solved"}"#, "the prefix of another catalogue");
+    assert_eq!(text(&known), r#"support_tickets_closed_total{result="solved"}"#);
 }

@@ -1,9 +1,6 @@
 //! The expressions of single rules.
 
-use llm_metrics::catalog::{
-    self, Unit,
-    labels::{MODEL, RESULT, SOURCE, STREAM},
-};
+use llm_metrics::catalog::{self, Unit};
 use llm_metrics_gpu::catalog as gpu;
 
 use super::{SHORT, by_cell};
@@ -15,7 +12,7 @@ use crate::{
         RuleMetric::{self, Core},
     },
     slo::{OverrideScope, Slo},
-    vocabulary::{GPU_UUID, INSTANCE, JOB},
+    vocabulary::{GPU_UUID, INSTANCE, JOB, MODEL, RESULT, SOURCE, STREAM},
 };
 
 /// Only GPUs that answer: the gauges of a lost one are NaN.

@@ -184,7 +184,7 @@ pub(super) fn by_labels(labels: &[String], bounds: &Bounds) -> Checked {
     distinct(labels, bounds)?;
     let own = crate::vocabulary::TARGET_LABELS
         .into_iter()
-        .chain(llm_metrics::catalog::labels::ALL.iter().map(|label| label.name));
+        .chain(llm_metrics::catalog::all().flat_map(|row| row.labels).map(|label| label.name));
     let own: Vec<_> = own.chain(["gpu", "gpu_uuid", "severity", "override", "window", "burn", "queue", "by"]).collect();
     match labels.iter().find(|label| own.contains(&label.as_str())) {
         Some(label) => Err(Error::new(format!("{label:?} is already a label of series or alerts"))),

@@ -27,5 +27,5 @@ pub(crate) fn known(names: &Names) -> BTreeMap<String, BTreeSet<String>> {
 
 fn labels(row: &MetricDef, suffix: &str) -> BTreeSet<String> {
     let le = (suffix == "_bucket").then_some("le");
-    row.labels.iter().copied().chain(["job", "instance"]).chain(le).map(str::to_owned).collect()
+    row.labels.iter().map(|label| label.name).chain(["job", "instance"]).chain(le).map(str::to_owned).collect()
 }

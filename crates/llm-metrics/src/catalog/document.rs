@@ -2,19 +2,19 @@
 
 use std::fmt::Write;
 
-use super::{Dialect, Kind, MetricDef, Otel, Section, labels::LabelDef};
+use super::{Dialect, Kind, LabelDef, MetricDef, Otel, Section};
 use crate::vocabulary::ERROR_WORDS;
 
 /// Renders sections as Markdown: one table per section, then the labels, then the buckets.
 ///
 /// The output is deterministic, so that a test can compare a committed copy with it.
 #[must_use]
-pub fn markdown(sections: &[Section], labels: &[LabelDef]) -> String {
+pub fn markdown(sections: &[Section]) -> String {
     let mut page = String::new();
     for section in sections {
         write_section(&mut page, section);
     }
-    write_labels(&mut page, labels);
+    write_labels(&mut page, sections);
     write_buckets(&mut page, sections);
     page
 }
@@ -35,16 +35,17 @@ fn write_section(page: &mut String, section: &Section) {
     let _ = writeln!(page, "| metric | type | unit | labels | meaning | OpenTelemetry | vLLM |");
     let _ = writeln!(page, "| --- | --- | --- | --- | --- | --- | --- |");
     for row in section.metrics {
-        let labels = row.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let labels = row.labels.iter().map(|label| label.name).collect::<Vec<_>>();
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {labels} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} |",
             row.name,
             row.kind.as_str(),
             row.unit.as_str(),
+            listed(&labels),
             row.help,
-            listed(opentelemetry(row)),
-            listed(Dialect::Vllm.names_of(row))
+            listed(&opentelemetry(row)),
+            listed(&Dialect::Vllm.names_of(row))
         );
     }
     page.push('\n');
@@ -63,15 +64,26 @@ fn opentelemetry(row: &MetricDef) -> Vec<&'static str> {
     names
 }
 
-fn listed(names: Vec<&str>) -> String {
+fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn write_labels(page: &mut String, labels: &[LabelDef]) {
+/// A label whose values depend on the metric has a line for each set of values, which begins with the metrics.
+fn write_labels(page: &mut String, sections: &[Section]) {
     page.push_str("## Labels\n\n| label | meaning | values |\n| --- | --- | --- |\n");
-    for label in labels {
-        let values = label.values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(page, "| `{}` | {} | {values} |", label.name, label.help);
+    let mut labels: Vec<(&LabelDef, Vec<&str>)> = Vec::new();
+    for row in sections.iter().flat_map(|section| section.metrics) {
+        for label in row.labels {
+            match labels.iter_mut().find(|(known, _)| *known == label) {
+                Some((_, metrics)) => metrics.push(row.name),
+                None => labels.push((label, vec![row.name])),
+            }
+        }
+    }
+    for (label, metrics) in &labels {
+        let is_ambiguous = labels.iter().any(|(other, _)| other.name == label.name && other != label);
+        let on = if is_ambiguous { format!("On {}: ", listed(metrics)) } else { String::new() };
+        let _ = writeln!(page, "| `{}` | {on}{} | {} |", label.name, label.help, listed(label.values));
     }
     page.push('\n');
 }

@@ -21,45 +21,59 @@
 pub mod buckets;
 pub mod dialect;
 pub mod document;
+mod label;
 pub mod labels;
 mod naming;
+mod registrar;
 mod table;
 
 pub use dialect::{Dialect, Otel};
+pub use label::LabelDef;
+pub use labels::InvalidLabel;
 pub use naming::{InvalidPrefix, Naming};
+pub use registrar::Registrar;
 pub use table::*;
 
 use metrics::{Recorder, SharedString};
 
-/// Declares the rows of a catalogue, and its `SECTIONS`. The documentation of a row is its HELP text.
+/// Declares the rows of a catalogue, its `SECTIONS`, and `all()`, which iterates over the rows. The documentation of a row is its HELP text.
 ///
-/// Declare your own metrics in the same way: the same rows provide their documentation ([`document`](crate::catalog::document)) and buckets
-/// (`ExporterBuilder::catalogue`).
+/// Declare your own metrics in the same way. The same rows then provide their handles ([`Registrar`](crate::catalog::Registrar)), their documentation
+/// ([`document`](crate::catalog::document)), their buckets (`ExporterBuilder::catalogue`), and the checks of PromQL that reads them
+/// (`llm-metrics-monitoring`).
 ///
 /// ```
 /// use llm_metrics::catalog::{Kind, Naming};
 ///
 /// const WAITS: &[f64] = &[0.1, 1.0, 10.0];
 ///
+/// llm_metrics::labels! {
+///     /// The queue of the ticket.
+///     QUEUE = "queue";
+///     /// How the ticket was closed.
+///     RESULT = "result": &["solved", "given_up"];
+/// }
+///
 /// llm_metrics::catalogue! {
 ///     "Tickets" {
-///         /// Tickets that were opened.
-///         TICKETS = counter("desk_tickets_total", Count)["queue"];
+///         /// Tickets that were closed.
+///         TICKETS_CLOSED = counter("desk_tickets_closed_total", Count)[QUEUE, RESULT];
 ///         /// Time that a ticket waited for its first answer.
-///         WAIT = histogram("desk_wait_seconds", Seconds, WAITS)["queue"];
+///         WAIT = histogram("desk_wait_seconds", Seconds, WAITS)[QUEUE];
 ///     }
 /// }
 ///
 /// # fn main() {
-/// assert_eq!((TICKETS.kind, TICKETS.help), (Kind::Counter, "Tickets that were opened."));
+/// assert_eq!((TICKETS_CLOSED.kind, TICKETS_CLOSED.help), (Kind::Counter, "Tickets that were closed."));
+/// assert_eq!(TICKETS_CLOSED.labels, [QUEUE, RESULT]);
 /// assert_eq!(WAIT.buckets, WAITS);
-/// assert_eq!(SECTIONS[0].metrics, [TICKETS, WAIT]);
+/// assert_eq!(all().count(), 2);
 /// # }
 /// ```
 ///
 /// A row is `NAME = kind("name", Unit)[labels];`. The kind is one of [`Kind`](crate::catalog::Kind) in lower case, and the unit a variant of
-/// [`Unit`](crate::catalog::Unit). A histogram has its buckets as a third argument. `.otel("…")` after the labels adds OpenTelemetry's name of the
-/// metric.
+/// [`Unit`](crate::catalog::Unit). A histogram has its buckets as a third argument. Each label is a [`LabelDef`](crate::catalog::LabelDef), which
+/// [`labels!`](crate::labels) declares. `.otel("…")` after the labels adds OpenTelemetry's name of the metric.
 #[macro_export]
 macro_rules! catalogue {
     ($($title:literal {
@@ -77,6 +91,11 @@ macro_rules! catalogue {
 
         /// The rows in their sections.
         pub const SECTIONS: &[$crate::catalog::Section] = &[$($crate::catalog::Section::new($title, &[$($row),+])),+];
+
+        /// Every row of this catalogue.
+        pub fn all() -> impl Iterator<Item = &'static $crate::catalog::MetricDef> {
+            SECTIONS.iter().flat_map(|section| section.metrics)
+        }
     };
 }
 
@@ -174,7 +193,7 @@ pub struct MetricDef {
     /// The HELP text: what is measured, from which moment to which.
     pub help: &'static str,
     /// The labels of every series.
-    pub labels: &'static [&'static str],
+    pub labels: &'static [LabelDef],
     /// The upper bounds of its buckets; empty unless it is a histogram.
     pub buckets: &'static [f64],
     /// Its name in OpenTelemetry's semantic conventions, for the documentation of catalogues without [`Dialect`]s.
@@ -208,7 +227,7 @@ impl MetricDef {
 
     /// Sets the labels.
     #[must_use]
-    pub const fn with_labels(mut self, labels: &'static [&'static str]) -> Self {
+    pub const fn with_labels(mut self, labels: &'static [LabelDef]) -> Self {
         self.labels = labels;
         self
     }
@@ -218,6 +237,12 @@ impl MetricDef {
     pub const fn otel(mut self, name: &'static str) -> Self {
         self.otel = Some(name);
         self
+    }
+
+    /// The label of this name, if the row has it.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&'static LabelDef> {
+        self.labels.iter().find(|label| label.name == name)
     }
 
     /// Describes the row to `recorder`: name, unit and HELP text.
@@ -248,9 +273,4 @@ impl Section {
     pub const fn new(title: &'static str, metrics: &'static [MetricDef]) -> Self {
         Self { title, metrics }
     }
-}
-
-/// Every row of this crate's catalogue.
-pub fn all() -> impl Iterator<Item = &'static MetricDef> {
-    SECTIONS.iter().flat_map(|section| section.metrics)
 }

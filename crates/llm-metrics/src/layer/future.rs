@@ -9,9 +9,9 @@ use pin_project_lite::pin_project;
 
 use super::{ClassifyError, ResponseBody};
 use crate::{
+    catch::catch_panic,
     inference::server_error,
     observe::{EndIfPanicking, ObservedRequest, ResponseHead},
-    record::catch_panic,
 };
 
 pin_project! {

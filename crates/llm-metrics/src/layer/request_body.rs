@@ -7,7 +7,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{observe::RequestReader, record::catch_panic};
+use crate::{catch::catch_panic, observe::RequestReader};
 
 pin_project! {
     /// A request body that is read while it passes to the service. Frames, trailers, size hint and errors are those of the inner body, unchanged.

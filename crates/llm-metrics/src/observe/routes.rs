@@ -6,7 +6,7 @@ use http::{Method, request::Parts};
 
 use super::passed;
 use crate::{
-    record::catch_panic,
+    catch::catch_panic,
     vocabulary::Endpoint,
     wire::{Route, route, segments},
 };

@@ -1,4 +1,4 @@
-use std::{io, sync::Arc};
+use std::{io, iter, sync::Arc};
 
 use metrics::Label;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -14,9 +14,8 @@ use super::{
 use crate::{
     LlmMetrics,
     catalog::{
-        self, Dialect, Kind, MetricDef, Naming, Section,
+        self, Dialect, InvalidLabel, Kind, MetricDef, Naming, Registrar, Section,
         buckets::{self, InvalidBuckets},
-        labels::{self, InvalidLabel},
     },
     record::Refreshed,
 };
@@ -151,7 +150,10 @@ impl ExporterBuilder {
         if let Some(unused) = self.unused {
             return Err(unused);
         }
-        labels::check_own(self.labels.iter().map(Label::key)).map_err(ExporterError::Label)?;
+        for (sections, _) in iter::once(&(catalog::SECTIONS, Naming::new())).chain(&self.catalogues) {
+            let add = |registrar: Registrar, label: &Label| registrar.constant_label(label.key(), label.value());
+            let _checked = self.labels.iter().try_fold(Registrar::new(sections), add).map_err(ExporterError::Label)?;
+        }
         check_dialects(&self.dialects)?;
         let exporter = self.exporter;
         let (settings, mut histograms) = (Settings::of(&exporter), Vec::new());
@@ -167,13 +169,13 @@ impl ExporterBuilder {
         let naming = self.naming.clone();
         let own = (catalog::SECTIONS, self.naming);
         let known = |metric: &str| {
-            let all = std::iter::once(&own).chain(&self.catalogues).flat_map(|(sections, _)| *sections);
+            let all = iter::once(&own).chain(&self.catalogues).flat_map(|(sections, _)| *sections);
             all.flat_map(|section| section.metrics).any(|row| row.kind == Kind::Histogram && row.name == metric)
         };
         if let Some((metric, _)) = self.overrides.iter().find(|(metric, _)| !known(metric)) {
             return Err(ExporterError::UnknownHistogram { metric: metric.clone() });
         }
-        for (sections, naming) in std::iter::once(&own).chain(&self.catalogues) {
+        for (sections, naming) in iter::once(&own).chain(&self.catalogues) {
             for row in sections.iter().flat_map(|section| section.metrics) {
                 let name = naming.name(row).into_owned();
                 match row.kind {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics::Key;
 
 use super::configured::Settings;
-use crate::catalog::MetricDef;
+use crate::catalog::{LabelDef, MetricDef};
 
 /// Logs the first one.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl UnknownPrefix {
         }
         if !self.settings.bind(key.name()) && !self.logged.swap(true, Ordering::Relaxed) {
             #[cfg(feature = "tracing")]
-            let _ = crate::record::catch_panic(|| {
+            let _ = crate::catch::catch_panic(|| {
                 tracing::warn!(
                     target: crate::spans::HINTS,
                     "`{}` is exported as a summary, which rules and dashboards cannot use: it looks like a histogram of the catalogue under a prefix that \
@@ -42,6 +42,6 @@ impl UnknownPrefix {
 /// Whether the name differs only in its prefix, and the row's labels are present.
 fn is_row_but_for_prefix(row: &MetricDef, key: &Key) -> bool {
     let rest = row.name.find('_').map_or(row.name, |at| &row.name[at..]);
-    let has = |label: &&str| key.labels().any(|own| own.key() == *label);
+    let has = |label: &LabelDef| key.labels().any(|own| own.key() == label.name);
     key.name().ends_with(rest) && row.labels.iter().all(has)
 }

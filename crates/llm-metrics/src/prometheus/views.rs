@@ -158,7 +158,7 @@ fn labels(source: &Source, key: &Key, spelling: Spelling) -> Option<String> {
         }
     };
     for mapping in source.labels {
-        let value = key.labels().find(|label| label.key() == mapping.from).map_or("", |label| label.value());
+        let value = key.labels().find(|label| label.key() == mapping.from.name).map_or("", |label| label.value());
         match (mapping.value)(value) {
             Value::Is(value) => add(mapping.to, value),
             Value::NoLabel => {}
@@ -168,7 +168,7 @@ fn labels(source: &Source, key: &Key, spelling: Spelling) -> Option<String> {
     for (to, value) in &source.constant {
         add(to, value);
     }
-    for label in key.labels().filter(|label| !source.row.labels.contains(&label.key())) {
+    for label in key.labels().filter(|label| source.row.label(label.key()).is_none()) {
         add(&sanitize_label_key(label.key()), label.value());
     }
     let pair = |(name, value): &(String, String)| {

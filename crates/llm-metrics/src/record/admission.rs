@@ -10,13 +10,14 @@ use http::request::Parts;
 use metrics::SharedString;
 
 use super::{
-    Hint, Inner, Series, SeriesKey, catch_panic,
+    Hint, Inner, Series, SeriesKey,
     model::Model,
     policy::{Known, LabelValues},
     quality::QualityCounters,
 };
 use crate::{
     catalog::labels,
+    catch::catch_panic,
     vocabulary::{Endpoint, Operation},
     wire::ROUTES,
 };
@@ -225,7 +226,7 @@ impl Inner {
     }
 
     fn other_model(&self, accepted: bool) -> Model {
-        self.overflowed(labels::MODEL, accepted);
+        self.overflowed(labels::MODEL.name, accepted);
         self.other.clone()
     }
 

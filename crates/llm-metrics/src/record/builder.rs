@@ -6,10 +6,10 @@ use std::{
 };
 
 use http::request::Parts;
-use metrics::{Label, Recorder, SharedString};
+use metrics::{Recorder, SharedString};
 
 use super::{
-    Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, Refreshed, Registrar,
+    Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, Refreshed,
     admission::ExtraLabel,
     hints::Hints,
     model::Model,
@@ -17,10 +17,7 @@ use super::{
     quality::FindingListener,
 };
 use crate::{
-    catalog::{
-        Naming,
-        labels::{self, InvalidLabel},
-    },
+    catalog::{self, InvalidLabel, Naming, Registrar, labels},
     quality::QualityChecks,
     recent::Recent,
 };
@@ -48,7 +45,7 @@ pub struct Builder {
     recorder: Option<Arc<dyn Recorder + Send + Sync>>,
     pub(crate) naming: Naming,
     models: LabelPolicy,
-    constant: Vec<Label>,
+    constant: Vec<(String, String)>,
     extra: Vec<ExtraLabel>,
     objectives: Vec<Objective>,
     recent_window: Duration,
@@ -115,7 +112,7 @@ impl Builder {
 
     /// Adds a label with the same value to every series, such as service or region.
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.constant.push(Label::new(name.into(), value.into()));
+        self.constant.push((name.into(), value.into()));
         self
     }
 
@@ -240,8 +237,7 @@ impl Builder {
     /// If a label name of the embedder is invalid or in use, if the name of a declared model or a declared value of a request label is not a valid
     /// label value, if an objective is invalid, or if the recent window is too short or too long.
     pub fn build(mut self) -> Result<LlmMetrics, BuildError> {
-        let own = self.constant.iter().map(Label::key).chain(self.extra.iter().map(|label| label.name.as_ref()));
-        labels::check_own(own)?;
+        let registrar = self.registrar()?;
         if let Some(name) = self.models.first_invalid() {
             return Err(BuildError::ModelName { name: name.to_owned() });
         }
@@ -254,18 +250,30 @@ impl Builder {
             return Err(BuildError::RecentWindow { window: self.recent_window });
         }
         self.objectives = checked(self.objectives, &self.models)?;
-        let metrics = LlmMetrics(self.into_inner());
-        if metrics.0.registrar.recorder.is_some() || !metrics.0.models.declared().is_empty() {
+        let metrics = LlmMetrics(self.into_inner(registrar));
+        if metrics.0.registrar.has_recorder() || !metrics.0.models.declared().is_empty() {
             metrics.register();
         }
         Ok(metrics)
     }
 
-    pub(super) fn into_inner(self) -> Arc<Inner> {
+    /// The registrar, with the embedder's labels.
+    fn registrar(&self) -> Result<Registrar, InvalidLabel> {
+        let mut registrar = Registrar::new(catalog::SECTIONS).naming(self.naming.clone());
+        if let Some(recorder) = &self.recorder {
+            registrar = registrar.recorder(Arc::clone(recorder));
+        }
+        for (name, value) in &self.constant {
+            registrar = registrar.constant_label(name, value)?;
+        }
+        self.extra.iter().try_fold(registrar, |registrar, label| registrar.additional_label(&label.name))
+    }
+
+    pub(super) fn into_inner(self, registrar: Registrar) -> Arc<Inner> {
         let refreshed = self.refreshed.clone();
         let inner = Arc::new(Inner {
             options: self.options,
-            registrar: Arc::new(Registrar { recorder: self.recorder, naming: self.naming, constant: self.constant }),
+            registrar: Arc::new(registrar),
             models: LabelValues::new(self.models),
             other: Model::of(labels::OTHER.into()),
             unknown: Model::of(labels::UNKNOWN.into()),

@@ -7,9 +7,9 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram, Label};
 
-use super::{LlmMetrics, Registrar};
+use super::LlmMetrics;
 use crate::{
-    catalog::{self, MetricDef, labels},
+    catalog::{self, MetricDef, Registrar, labels},
     vocabulary::MAX_PLAUSIBLE_TOKENS,
 };
 
@@ -55,10 +55,10 @@ impl LlmMetrics {
             return EngineMetrics(engine);
         }
         engines.retain(|_, engine| engine.strong_count() > 0);
-        self.0.registrar.describe(&ROWS);
+        self.0.registrar.describe_rows(&ROWS);
         let engine = Arc::new(Engine {
             registrar: Arc::clone(&self.0.registrar),
-            model: Label::new(labels::MODEL, model.clone()),
+            model: labels::MODEL.label(model.clone()),
             series: EngineSeries::default(),
         });
         engines.insert(model, Arc::downgrade(&engine));

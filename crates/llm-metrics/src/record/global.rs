@@ -5,11 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use metrics::{Counter, Gauge, Label, SharedString};
+use metrics::{Counter, Gauge, SharedString};
 
-use super::Registrar;
 use crate::{
-    catalog::{self, labels},
+    catalog::{self, Registrar, labels},
     vocabulary::{Endpoint, InspectionFailure, Operation, PassReason, Phase, Protocol, SkipReason},
     wire::ROUTES,
 };
@@ -28,28 +27,28 @@ pub(crate) struct GlobalHandles {
 
 impl GlobalHandles {
     pub(super) fn new(registrar: &Arc<Registrar>, extra_names: &[SharedString]) -> Self {
-        registrar.describe(catalog::all());
-        let version = Label::from_static_parts(labels::VERSION, env!("CARGO_PKG_VERSION"));
+        registrar.describe();
+        let version = labels::VERSION.label(env!("CARGO_PKG_VERSION"));
         registrar.gauge(&catalog::BUILD_INFO, vec![version]).set(1.0);
         let overflow = |name: &SharedString| {
-            let label = Label::new(labels::LABEL, name.clone());
+            let label = labels::LABEL.label(name.clone());
             (name.clone(), registrar.counter(&catalog::LABEL_OVERFLOW, vec![label]))
         };
         let failure = |protocol: usize, kind: usize| {
-            let protocol = Label::from_static_parts(labels::PROTOCOL, Protocol::WORDS[protocol]);
-            let kind = Label::from_static_parts(labels::KIND, InspectionFailure::WORDS[kind]);
+            let protocol = labels::PROTOCOL.label(Protocol::WORDS[protocol]);
+            let kind = labels::FAILURE_KIND.label(InspectionFailure::WORDS[kind]);
             registrar.counter(&catalog::INSPECTION_FAILURES, vec![protocol, kind])
         };
         let skipped = |reason: usize| {
-            let reason = Label::from_static_parts(labels::REASON, SkipReason::WORDS[reason]);
+            let reason = labels::SKIP_REASON.label(SkipReason::WORDS[reason]);
             registrar.counter(&catalog::BODIES_SKIPPED, vec![reason])
         };
         let passed = |reason: usize| {
-            let reason = Label::from_static_parts(labels::REASON, PassReason::WORDS[reason]);
+            let reason = labels::PASS_REASON.label(PassReason::WORDS[reason]);
             registrar.counter(&catalog::REQUESTS_PASSED, vec![reason])
         };
         let global = Self {
-            overflow: [SharedString::const_str(labels::MODEL)].iter().chain(extra_names).map(overflow).collect(),
+            overflow: [SharedString::const_str(labels::MODEL.name)].iter().chain(extra_names).map(overflow).collect(),
             failures: array::from_fn(|protocol| array::from_fn(|kind| failure(protocol, kind))),
             skipped: array::from_fn(skipped),
             passed: array::from_fn(passed),
@@ -68,16 +67,16 @@ impl GlobalHandles {
 
     pub(crate) fn started(&self, operation: Operation, endpoint: Endpoint) -> &Counter {
         self.started[operation as usize][endpoint as usize].get_or_init(|| {
-            let operation = Label::from_static_parts(labels::OPERATION, operation.as_str());
-            let endpoint = Label::from_static_parts(labels::ENDPOINT, endpoint.as_str());
+            let operation = labels::OPERATION.label(operation.as_str());
+            let endpoint = labels::ENDPOINT.label(endpoint.as_str());
             self.registrar.counter(&catalog::REQUESTS_STARTED, vec![operation, endpoint])
         })
     }
 
     pub(crate) fn in_flight(&self, operation: Operation, phase: Phase) -> &Gauge {
         self.in_flight[operation as usize][phase as usize].get_or_init(|| {
-            let operation = Label::from_static_parts(labels::OPERATION, operation.as_str());
-            let phase = Label::from_static_parts(labels::PHASE, phase.as_str());
+            let operation = labels::OPERATION.label(operation.as_str());
+            let phase = labels::PHASE.label(phase.as_str());
             self.registrar.gauge(&catalog::REQUESTS_IN_FLIGHT, vec![operation, phase])
         })
     }

@@ -181,7 +181,7 @@ impl Inner {
     fn log(&self, hint: Hint) {
         if self.hints.bits.fetch_or(hint.bit(), Ordering::Relaxed) & hint.bit() == 0 {
             #[cfg(feature = "tracing")]
-            let _ = super::catch_panic(|| match hint {
+            let _ = crate::catch::catch_panic(|| match hint {
                 // Not necessarily a mistake: perhaps nobody has called the service yet.
                 Hint::NoRequest => tracing::info!(target: crate::spans::HINTS, "{hint}"),
                 _ => tracing::warn!(target: crate::spans::HINTS, "{hint}"),

@@ -3,10 +3,10 @@
 mod admission;
 mod builder;
 mod cancelled_ages;
-mod catch;
 mod engine;
 mod global;
 mod hints;
+mod lazy_histogram;
 mod model;
 mod model_info;
 mod objective;
@@ -14,7 +14,6 @@ mod page;
 mod policy;
 mod quality;
 mod recent;
-mod registrar;
 mod series;
 
 use std::{
@@ -28,7 +27,6 @@ use metrics::SharedString;
 
 pub(crate) use admission::RawLabels;
 pub use builder::{BuildError, Builder};
-pub(crate) use catch::catch_panic;
 pub use engine::EngineMetrics;
 pub(crate) use hints::Hint;
 pub(crate) use model::Model;
@@ -43,7 +41,6 @@ pub(crate) use policy::is_label_value;
 pub use quality::QualityFinding;
 pub use recent::RecentModel;
 pub(crate) use recent::Refreshed;
-pub(crate) use registrar::Registrar;
 pub(crate) use series::{Series, SeriesKey};
 
 use self::{
@@ -53,7 +50,11 @@ use self::{
     hints::Hints,
     policy::LabelValues,
 };
-use crate::{quality::QualityChecks, recent::Recent};
+use crate::{
+    catalog::{self, Registrar},
+    quality::QualityChecks,
+    recent::Recent,
+};
 
 /// The metrics of one service, with which its requests are recorded.
 ///
@@ -114,7 +115,7 @@ impl LlmMetrics {
     /// Metrics with default settings, recorded with the global recorder.
     #[must_use]
     pub fn new() -> Self {
-        Self(Builder::default().into_inner())
+        Self(Builder::default().into_inner(Registrar::new(catalog::SECTIONS)))
     }
 
     /// Starts from default settings.

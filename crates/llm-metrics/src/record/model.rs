@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use metrics::{Gauge, Label};
+use metrics::Gauge;
 
 use super::{Registrar, policy::LabelValue};
 use crate::catalog::{self, labels};
@@ -34,7 +34,7 @@ impl Model {
     /// The gauge of its requests in flight, registered at the first call.
     pub(crate) fn in_flight(&self, registrar: &Registrar) -> &Gauge {
         self.0.in_flight.get_or_init(|| {
-            let model = Label::new(labels::MODEL, Arc::clone(&self.0.name));
+            let model = labels::MODEL.label(Arc::clone(&self.0.name));
             registrar.gauge(&catalog::MODEL_REQUESTS_IN_FLIGHT, vec![model])
         })
     }

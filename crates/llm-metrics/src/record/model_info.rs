@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use metrics::{Gauge, Label};
+use metrics::Gauge;
 
 use super::LlmMetrics;
 use crate::catalog::{self, labels};
@@ -21,18 +21,18 @@ impl LlmMetrics {
     /// drop(loaded);
     /// ```
     pub fn model_loaded(&self, model: ModelInfo, took: Duration) -> LoadedModel {
-        self.0.registrar.describe(&[catalog::MODEL_LOAD, catalog::MODEL_INFO]);
-        let name = Label::new(labels::MODEL, model.name);
+        self.0.registrar.describe_rows(&[catalog::MODEL_LOAD, catalog::MODEL_INFO]);
+        let name = labels::MODEL.label(model.name);
         self.0.registrar.histogram(&catalog::MODEL_LOAD, vec![name.clone()]).record(took.as_secs_f64());
         let context_length = model.context_length.map_or_else(String::new, |tokens| tokens.to_string());
         let info = self.0.registrar.gauge(
             &catalog::MODEL_INFO,
             vec![
                 name,
-                Label::new(labels::ENGINE, model.engine),
-                Label::new(labels::ENGINE_VERSION, model.engine_version),
-                Label::new(labels::QUANTIZATION, model.quantization),
-                Label::new(labels::CONTEXT_LENGTH, context_length),
+                labels::ENGINE.label(model.engine),
+                labels::ENGINE_VERSION.label(model.engine_version),
+                labels::QUANTIZATION.label(model.quantization),
+                labels::CONTEXT_LENGTH.label(context_length),
             ],
         );
         info.increment(1.0);

@@ -45,9 +45,8 @@ impl LlmMetrics {
     /// ```
     #[must_use]
     pub fn check_page(&self, page: &str) -> Vec<InvalidPage> {
-        let naming = &self.0.registrar.naming;
         let histograms = catalog::all().filter(|row| row.kind == Kind::Histogram);
-        let faults: Vec<_> = histograms.filter_map(|row| fault(row, &naming.name(row), page)).collect();
+        let faults: Vec<_> = histograms.filter_map(|row| fault(row, &self.0.registrar.name(row), page)).collect();
         for fault in &faults {
             self.0.hint(match fault {
                 InvalidPage::Summary { metric } => Hint::Summary { metric },
@@ -60,7 +59,7 @@ impl LlmMetrics {
     /// Does the same for the first page with a request on it.
     #[cfg(feature = "prometheus")]
     pub(crate) fn check_first_page(&self, page: &str) {
-        if page.contains(&*self.0.registrar.naming.name(&catalog::REQUEST_DURATION)) && self.0.hints.first_page() {
+        if page.contains(&*self.0.registrar.name(&catalog::REQUEST_DURATION)) && self.0.hints.first_page() {
             let _ = self.check_page(page);
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::catch_panic;
+use crate::catch::catch_panic;
 use crate::vocabulary::MAX_NAME_BYTES;
 
 /// The default number of names that are learnt.

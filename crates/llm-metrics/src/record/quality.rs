@@ -7,14 +7,11 @@ use std::{
 
 use metrics::{Counter, Label};
 
-use super::{catch_panic, registrar::Registrar};
 use crate::{
-    catalog::{self, MetricDef, labels},
+    catalog::{self, MetricDef, Registrar, labels},
+    catch::catch_panic,
     quality::{Finding, QualityChecks},
-    vocabulary::{
-        AnomalyKind, EmptyKind, InputTruncation, Operation, RefusalKind, RepetitionKind, StructuredFormat,
-        StructuredResult, ToolCallResult, TruncationCause,
-    },
+    vocabulary::{Operation, StructuredFormat, StructuredResult, ToolCallResult},
 };
 
 /// A finding of a check of an output, or of a prompt: the argument of the listener of [`Builder::on_finding`](crate::Builder::on_finding). It
@@ -123,7 +120,7 @@ impl QualityCounters {
         extra: &[Label],
     ) -> Self {
         let labels: Box<[Label]> = [model.clone()].into_iter().chain(extra.iter().cloned()).collect();
-        let of_outputs = labels.iter().chain([operation]).cloned().collect();
+        let of_outputs = labels.iter().chain([operation]).cloned();
         let counters = Self {
             outputs: registrar.counter(&catalog::OUTPUTS, of_outputs),
             registrar: Arc::clone(registrar),
@@ -172,27 +169,23 @@ impl QualityCounters {
     fn family(&self, family: usize) -> &[Counter] {
         self.families[family].get_or_init(|| {
             let checks = self.checks;
-            let (on, row, label, words) = match family {
-                TOOL_CALLS => (checks.tool_calls, &catalog::TOOL_CALLS, labels::RESULT, ToolCallResult::WORDS),
-                INPUT_TRUNCATED => {
-                    (checks.truncation, &catalog::INPUT_TRUNCATED, labels::EVIDENCE, InputTruncation::WORDS)
-                }
-                OUTPUT_TRUNCATED => {
-                    (checks.truncation, &catalog::OUTPUT_TRUNCATED, labels::CAUSE, TruncationCause::WORDS)
-                }
-                EMPTY => (checks.empty, &catalog::OUTPUT_EMPTY, labels::KIND, EmptyKind::WORDS),
-                REPETITION => (checks.repetition, &catalog::OUTPUT_REPETITION, labels::KIND, RepetitionKind::WORDS),
-                REFUSALS => (checks.refusals, &catalog::REFUSALS, labels::KIND, RefusalKind::WORDS),
-                ANOMALIES => (checks.anomalies, &catalog::OUTPUT_ANOMALIES, labels::KIND, AnomalyKind::WORDS),
-                _ => (checks.structured_output, &catalog::STRUCTURED_OUTPUTS, labels::RESULT, StructuredResult::WORDS),
+            let (on, row, label) = match family {
+                TOOL_CALLS => (checks.tool_calls, &catalog::TOOL_CALLS, labels::TOOL_CALL_RESULT),
+                INPUT_TRUNCATED => (checks.truncation, &catalog::INPUT_TRUNCATED, labels::EVIDENCE),
+                OUTPUT_TRUNCATED => (checks.truncation, &catalog::OUTPUT_TRUNCATED, labels::CAUSE),
+                EMPTY => (checks.empty, &catalog::OUTPUT_EMPTY, labels::EMPTY_KIND),
+                REPETITION => (checks.repetition, &catalog::OUTPUT_REPETITION, labels::REPETITION_KIND),
+                REFUSALS => (checks.refusals, &catalog::REFUSALS, labels::REFUSAL_KIND),
+                ANOMALIES => (checks.anomalies, &catalog::OUTPUT_ANOMALIES, labels::ANOMALY_KIND),
+                _ => (checks.structured_output, &catalog::STRUCTURED_OUTPUTS, labels::STRUCTURED_RESULT),
             };
             let format = StructuredFormat::WORDS.get(family);
-            let format = format.map(|format| Label::from_static_parts(labels::FORMAT, format));
+            let format = format.map(|format| labels::FORMAT.label(*format));
             let counter = |word: &&'static str| {
-                let own = [Label::from_static_parts(label, word)].into_iter().chain(format.clone());
-                self.registrar.counter(row, self.labels.iter().cloned().chain(own).collect())
+                let own = [label.label(*word)].into_iter().chain(format.clone());
+                self.registrar.counter(row, self.labels.iter().cloned().chain(own))
             };
-            words.iter().filter(|_| on).map(counter).collect()
+            label.values.iter().filter(|_| on).map(counter).collect()
         })
     }
 }

@@ -10,9 +10,9 @@ use std::{
 
 use metrics::{Gauge, Key, Label};
 
-use super::{Inner, LlmMetrics, Registrar};
+use super::{Inner, LlmMetrics};
 use crate::{
-    catalog::{self, MetricDef, labels},
+    catalog::{self, MetricDef, Registrar, labels},
     recent::{Histogram, Latency, RecentLatency, RecentRequest},
     vocabulary::Stat,
 };
@@ -156,7 +156,7 @@ impl RecentGauges {
 }
 
 fn stat_labels(model: &Arc<str>, stat: usize) -> Vec<Label> {
-    vec![Label::new(labels::MODEL, Arc::clone(model)), Label::from_static_parts(labels::STAT, Stat::WORDS[stat])]
+    vec![labels::MODEL.label(Arc::clone(model)), labels::STAT.label(Stat::WORDS[stat])]
 }
 
 fn row(latency: Latency) -> &'static MetricDef {

@@ -5,13 +5,13 @@ use std::{array, collections::HashMap, hash::Hash, sync::Arc};
 use metrics::{Counter, Histogram, Label, SharedString};
 
 use super::{
+    lazy_histogram::LazyHistogram,
     model::Model,
     objective::{Objective, Times},
     quality::QualityCounters,
-    registrar::{LazyHistogram, Registrar},
 };
 use crate::{
-    catalog::{self, MetricDef, labels},
+    catalog::{self, MetricDef, Registrar, labels},
     quality::QualityChecks,
     recent,
     vocabulary::{
@@ -103,9 +103,9 @@ impl Series {
         checks: QualityChecks,
     ) -> Self {
         let value = |name, value: &Arc<str>| Label::new::<SharedString, _>(name, Arc::clone(value));
-        let model = Label::new(labels::MODEL, Arc::clone(key.model.name()));
-        let operation = Label::from_static_parts(labels::OPERATION, key.operation.as_str());
-        let endpoint = Label::from_static_parts(labels::ENDPOINT, key.endpoint.as_str());
+        let model = labels::MODEL.label(Arc::clone(key.model.name()));
+        let operation = labels::OPERATION.label(key.operation.as_str());
+        let endpoint = labels::ENDPOINT.label(key.endpoint.as_str());
         let extra: Vec<Label> = extra_names
             .iter()
             .zip(key.extra.iter().flat_map(|values| values.iter()))
@@ -115,19 +115,15 @@ impl Series {
         let values = key.extra.iter().flat_map(|values| values.iter().cloned());
         let request_labels = extra_names.iter().map(|name| Arc::from(&**name)).zip(values).collect();
 
-        let counter =
-            |row: &MetricDef, own: &[Label]| registrar.counter(row, own.iter().chain(&extra).cloned().collect());
+        let counter = |row: &MetricDef, own: &[Label]| registrar.counter(row, own.iter().chain(&extra).cloned());
         let by_operation = |row: &MetricDef| counter(row, &[model.clone(), operation.clone()]);
         // A counter that can never increase has no series.
         let generates = key.operation.generates();
         let of_output = |row: &MetricDef| if generates { by_operation(row) } else { Counter::noop() };
         let requests = product3(Flag::WORDS, Thinking::WORDS, Outcome::WORDS)
             .map(|(stream, thinking, outcome)| {
-                let closed = [
-                    Label::from_static_parts(labels::STREAM, stream),
-                    Label::from_static_parts(labels::THINKING, thinking),
-                    Label::from_static_parts(labels::OUTCOME, outcome),
-                ];
+                let closed =
+                    [labels::STREAM.label(stream), labels::THINKING.label(thinking), labels::OUTCOME.label(outcome)];
                 if !generates && (stream, thinking) != UNARY {
                     return Counter::noop();
                 }
@@ -140,7 +136,7 @@ impl Series {
             .iter()
             .filter(|_| generates)
             .map(|reason| {
-                let reason = Label::from_static_parts(labels::FINISH_REASON, reason);
+                let reason = labels::FINISH_REASON.label(*reason);
                 counter(&catalog::FINISH_REASONS, &[model.clone(), operation.clone(), reason])
             })
             .collect();
@@ -149,8 +145,8 @@ impl Series {
             .filter(|_| generates)
             .flat_map(|stream| UsageSource::WORDS.iter().map(move |source| (stream, source)))
             .map(|(stream, source)| {
-                let stream = Label::from_static_parts(labels::STREAM, stream);
-                let source = Label::from_static_parts(labels::SOURCE, source);
+                let stream = labels::STREAM.label(*stream);
+                let source = labels::SOURCE.label(*source);
                 counter(&catalog::USAGE_REPORTS, &[model.clone(), stream, source])
             })
             .collect();
@@ -158,7 +154,7 @@ impl Series {
             .iter()
             .filter(|_| generates)
             .map(|reason| {
-                let reason = Label::from_static_parts(labels::REASON, reason);
+                let reason = labels::DISCARD_REASON.label(*reason);
                 counter(&catalog::DISCARDED_TOKENS, &[model.clone(), reason])
             })
             .collect();
@@ -166,9 +162,9 @@ impl Series {
             .iter()
             .filter(|objective| objective.is_for(&key.model))
             .map(|objective| {
-                let slo = Label::new(labels::SLO, Arc::clone(objective.name()));
+                let slo = labels::SLO.label(Arc::clone(objective.name()));
                 let results = array::from_fn(|result| {
-                    let result = Label::from_static_parts(labels::RESULT, SloResult::WORDS[result]);
+                    let result = labels::SLO_RESULT.label(SloResult::WORDS[result]);
                     counter(&catalog::SLO_REQUESTS, &[slo.clone(), model.clone(), result])
                 });
                 (objective.clone(), results)
@@ -240,8 +236,8 @@ impl Series {
     pub(crate) fn error(&self, error: ErrorType, status: &'static str) -> Counter {
         let mut errors = self.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let register = || {
-            let error = Label::from_static_parts(labels::ERROR_TYPE, error.as_str());
-            let status = Label::from_static_parts(labels::STATUS, status);
+            let error = labels::ERROR_TYPE.label(error.as_str());
+            let status = labels::STATUS.label(status);
             let own = [self.model.clone(), self.operation.clone(), self.endpoint.clone(), error, status];
             self.registrar.counter(&catalog::REQUEST_ERRORS, self.labels(&own))
         };
@@ -250,8 +246,8 @@ impl Series {
 
     pub(crate) fn duration(&self, thinking: Thinking, outcome: Outcome) -> &Histogram {
         self.durations[thinking as usize * Outcome::ALL.len() + outcome as usize].resolve(|| {
-            let thinking = Label::from_static_parts(labels::THINKING, thinking.as_str());
-            let outcome = Label::from_static_parts(labels::OUTCOME, outcome.as_str());
+            let thinking = labels::THINKING.label(thinking.as_str());
+            let outcome = labels::OUTCOME.label(outcome.as_str());
             let own = [self.model.clone(), self.operation.clone(), thinking, outcome];
             self.registrar.histogram(&catalog::REQUEST_DURATION, self.labels(&own))
         })
@@ -259,7 +255,7 @@ impl Series {
 
     pub(crate) fn time_per_output_token(&self, thinking: Thinking) -> &Histogram {
         self.times_per_output_token[thinking as usize].resolve(|| {
-            let thinking = Label::from_static_parts(labels::THINKING, thinking.as_str());
+            let thinking = labels::THINKING.label(thinking.as_str());
             let own = [self.model.clone(), self.operation.clone(), thinking];
             self.registrar.histogram(&catalog::TIME_PER_OUTPUT_TOKEN, self.labels(&own))
         })

@@ -20,6 +20,7 @@ use std::{
 };
 
 use http::{Method, uri::PathAndQuery};
+use llm_metrics::catalog::Registrar;
 
 pub(crate) use body::{BodyError, UpstreamBody};
 pub(crate) use connect::ConnectError;
@@ -32,7 +33,7 @@ pub(crate) use upload::Source;
 use self::{connect::Connector, multiplexed::Multiplexed, pool::Pool};
 use crate::program::{
     config::{Kind, UpstreamConfig},
-    record::{Registrar, UpstreamMetrics},
+    record::UpstreamMetrics,
 };
 
 /// An upstream with its state.

@@ -18,7 +18,7 @@ mod vllm;
 
 use std::{borrow::Cow, fmt};
 
-use crate::catalog::{self as rows, Kind, MetricDef};
+use crate::catalog::{self as rows, Kind, LabelDef, MetricDef};
 
 /// The names under which metrics are shown. Pass dialects to `ExporterBuilder::dialects`. [docs/dialects.md] lists the metrics of each.
 ///
@@ -128,7 +128,7 @@ pub struct Source {
 #[non_exhaustive]
 pub struct LabelMapping {
     /// Its name in the catalogue.
-    pub from: &'static str,
+    pub from: LabelDef,
     /// Its name in the dialect.
     pub to: &'static str,
     /// How its values change.
@@ -192,7 +192,7 @@ const ABOUT_THIS_LIBRARY: (&str, &[MetricDef]) = (
     &[rows::LABEL_OVERFLOW, rows::INSPECTION_FAILURES, rows::BODIES_SKIPPED, rows::REQUESTS_PASSED, rows::BUILD_INFO],
 );
 
-const fn label(from: &'static str, to: &'static str) -> LabelMapping {
+const fn label(from: LabelDef, to: &'static str) -> LabelMapping {
     LabelMapping { from, to, value: same }
 }
 

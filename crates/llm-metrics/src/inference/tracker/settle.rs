@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{RequestTracker, Stage, measured::Measured};
 use crate::{
     catalog::labels::{self, STATUS_CODES},
+    catch::catch_panic,
     inference::{
         quality::EndedRequest,
         shared::{EngineReport, RequestParams},
@@ -12,7 +13,7 @@ use crate::{
         verdict::{AnswerState, End, OutcomeFacts, Verdict},
     },
     recent::{Latency, RecentRequest},
-    record::{Hint, Series, catch_panic},
+    record::{Hint, Series},
     vocabulary::{ErrorType, FinishReason, InspectionFailure, MAX_PLAUSIBLE_TOKENS, Outcome, UsageSource},
 };
 

@@ -1,53 +1,20 @@
-//! Handles of a recorder, by row and labels.
+//! The collector's metrics about itself, and values that outlive the recorder.
+//!
+//! Handles are registered again from time to time: a handle from before a recorder was installed, or of a series that the recorder has removed as
+//! idle, records nothing and does not report that.
 
 use std::cell::Cell;
 
-use llm_metrics::catalog::{MetricDef, Naming};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use llm_metrics::catalog::Registrar;
+use metrics::{Counter, Gauge, Histogram};
 
-use crate::{catalog, source::ErrorKind};
-
-const METADATA: Metadata<'static> = Metadata::new("llm_metrics_gpu", Level::INFO, Some("llm_metrics_gpu"));
-
-/// The recorder in which series are registered: a given one, or the global one.
-///
-/// Handles are registered again from time to time: a handle from before a recorder was installed, or of a series that the recorder has removed as
-/// idle, records nothing and does not report that.
-pub(crate) struct Sink {
-    pub(crate) recorder: Option<Box<dyn Recorder + Send + Sync>>,
-    pub(crate) naming: Naming,
-    pub(crate) constant_labels: Vec<Label>,
-}
-
-impl Sink {
-    pub(crate) fn describe(&self) {
-        self.with(|recorder| catalog::all().for_each(|row| row.describe(&self.naming, recorder)));
-    }
-
-    pub(crate) fn gauge(&self, row: &MetricDef, labels: &[Label]) -> Gauge {
-        self.with(|recorder| recorder.register_gauge(&self.key(row, labels), &METADATA))
-    }
-
-    pub(crate) fn counter(&self, row: &MetricDef, labels: &[Label]) -> Counter {
-        self.with(|recorder| recorder.register_counter(&self.key(row, labels), &METADATA))
-    }
-
-    fn histogram(&self, row: &MetricDef) -> Histogram {
-        self.with(|recorder| recorder.register_histogram(&self.key(row, &[]), &METADATA))
-    }
-
-    fn key(&self, row: &MetricDef, labels: &[Label]) -> Key {
-        let name = KeyName::from(self.naming.name(row));
-        Key::from_parts(name, [&self.constant_labels, labels].concat())
-    }
-
-    fn with<T>(&self, body: impl FnOnce(&dyn Recorder) -> T) -> T {
-        match &self.recorder {
-            Some(recorder) => body(recorder),
-            None => metrics::with_recorder(body),
-        }
-    }
-}
+use crate::{
+    catalog::{
+        self,
+        labels::{DEVICE_STATE, DEVICE_STATES, ERROR_KIND},
+    },
+    source::ErrorKind,
+};
 
 /// A counter with its own total, which outlives the recorder: a recorder that is installed later gets the total, too.
 pub(crate) struct PersistentCounter {
@@ -96,9 +63,6 @@ impl PersistentGauge {
     }
 }
 
-/// The states that devices are counted by.
-const DEVICE_STATES: [&str; 3] = ["found", "missing", "denied"];
-
 /// The collector's metrics about itself.
 pub(crate) struct CollectorMetrics {
     up: PersistentGauge,
@@ -112,30 +76,30 @@ pub(crate) struct CollectorMetrics {
 
 impl CollectorMetrics {
     /// Registers all of them, with counters at 0.
-    pub(crate) fn register(sink: &Sink) -> Self {
+    pub(crate) fn register(registrar: &Registrar) -> Self {
         Self {
-            up: PersistentGauge::new(sink.gauge(&catalog::COLLECTOR_UP, &[]), 0.0),
+            up: PersistentGauge::new(registrar.gauge(&catalog::COLLECTOR_UP, []), 0.0),
             devices: None,
             last_success: None,
-            tick: sink.histogram(&catalog::TICK),
-            reinits: PersistentCounter::new(sink.counter(&catalog::REINITS, &[])),
-            errors: ErrorKind::ALL.iter().map(|kind| PersistentCounter::new(errors_of(*kind, sink))).collect(),
+            tick: registrar.histogram(&catalog::TICK, []),
+            reinits: PersistentCounter::new(registrar.counter(&catalog::REINITS, [])),
+            errors: ErrorKind::ALL.iter().map(|kind| PersistentCounter::new(errors_of(*kind, registrar))).collect(),
         }
     }
 
     /// Registers all of them again, with their last values.
-    pub(crate) fn renew(&mut self, sink: &Sink) {
-        self.up.renew(sink.gauge(&catalog::COLLECTOR_UP, &[]));
+    pub(crate) fn renew(&mut self, registrar: &Registrar) {
+        self.up.renew(registrar.gauge(&catalog::COLLECTOR_UP, []));
         for (state, gauge) in DEVICE_STATES.iter().zip(self.devices.iter_mut().flatten()) {
-            gauge.renew(devices_in(state, sink));
+            gauge.renew(devices_in(state, registrar));
         }
         if let Some(gauge) = &mut self.last_success {
-            gauge.renew(sink.gauge(&catalog::LAST_SUCCESS, &[]));
+            gauge.renew(registrar.gauge(&catalog::LAST_SUCCESS, []));
         }
-        self.tick = sink.histogram(&catalog::TICK);
-        self.reinits.renew(sink.counter(&catalog::REINITS, &[]));
+        self.tick = registrar.histogram(&catalog::TICK, []);
+        self.reinits.renew(registrar.counter(&catalog::REINITS, []));
         for (kind, counter) in ErrorKind::ALL.iter().zip(&mut self.errors) {
-            counter.renew(errors_of(*kind, sink));
+            counter.renew(errors_of(*kind, registrar));
         }
     }
 
@@ -148,10 +112,10 @@ impl CollectorMetrics {
     }
 
     /// Sets how many devices are found, missing, and denied.
-    pub(crate) fn set_devices(&mut self, numbers: [usize; 3], sink: &Sink) {
+    pub(crate) fn set_devices(&mut self, numbers: [usize; 3], registrar: &Registrar) {
         let gauges = self
             .devices
-            .get_or_insert_with(|| DEVICE_STATES.map(|state| PersistentGauge::new(devices_in(state, sink), 0.0)));
+            .get_or_insert_with(|| DEVICE_STATES.map(|state| PersistentGauge::new(devices_in(state, registrar), 0.0)));
         for (gauge, number) in gauges.iter_mut().zip(numbers) {
             gauge.set(number as f64);
         }
@@ -172,8 +136,8 @@ impl CollectorMetrics {
     }
 
     /// Devices were read at this time.
-    pub(crate) fn succeeded(&mut self, at: f64, sink: &Sink) {
-        let register = || PersistentGauge::new(sink.gauge(&catalog::LAST_SUCCESS, &[]), at);
+    pub(crate) fn succeeded(&mut self, at: f64, registrar: &Registrar) {
+        let register = || PersistentGauge::new(registrar.gauge(&catalog::LAST_SUCCESS, []), at);
         self.last_success.get_or_insert_with(register).set(at);
     }
 
@@ -185,10 +149,10 @@ impl CollectorMetrics {
     }
 }
 
-fn errors_of(kind: ErrorKind, sink: &Sink) -> Counter {
-    sink.counter(&catalog::ERRORS, &[Label::from_static_parts("kind", kind.as_str())])
+fn errors_of(kind: ErrorKind, registrar: &Registrar) -> Counter {
+    registrar.counter(&catalog::ERRORS, [ERROR_KIND.label(kind.as_str())])
 }
 
-fn devices_in(state: &'static str, sink: &Sink) -> Gauge {
-    sink.gauge(&catalog::DEVICES, &[Label::from_static_parts("state", state)])
+fn devices_in(state: &'static str, registrar: &Registrar) -> Gauge {
+    registrar.gauge(&catalog::DEVICES, [DEVICE_STATE.label(state)])
 }
