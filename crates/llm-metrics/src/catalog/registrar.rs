@@ -124,7 +124,6 @@ impl Registrar {
     }
 
     /// A handle of the series of this row that has these labels.
-    #[must_use]
     pub fn counter(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Counter {
         let key = self.key(row, labels.into_iter().collect());
         let counter = self.with_recorder(|recorder| recorder.register_counter(&key, &METADATA));
@@ -132,7 +131,6 @@ impl Registrar {
     }
 
     /// A handle of the series of this row that has these labels.
-    #[must_use]
     pub fn gauge(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Gauge {
         let key = self.key(row, labels.into_iter().collect());
         let gauge = self.with_recorder(|recorder| recorder.register_gauge(&key, &METADATA));
@@ -140,7 +138,6 @@ impl Registrar {
     }
 
     /// A handle of the series of this row that has these labels.
-    #[must_use]
     pub fn histogram(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Histogram {
         let key = self.key(row, labels.into_iter().collect());
         let histogram = self.with_recorder(|recorder| recorder.register_histogram(&key, &METADATA));
