@@ -10,6 +10,7 @@ mod hyper_client;
 mod hyper_server;
 mod one_page;
 mod otlp;
+mod own_catalogue;
 mod page;
 mod poem_server;
 mod prometheus_builder;

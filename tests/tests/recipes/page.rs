@@ -2,8 +2,16 @@
 
 use std::{fs, path::Path};
 
-const PAGES: [&str; 7] =
-    ["batch.md", "clients.md", "engines.md", "existing-exporters.md", "frameworks.md", "new-users.md", "testing.md"];
+const PAGES: [&str; 8] = [
+    "batch.md",
+    "clients.md",
+    "engines.md",
+    "existing-exporters.md",
+    "frameworks.md",
+    "new-users.md",
+    "own-metrics.md",
+    "testing.md",
+];
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Before a block of a page stands the file and the name of the part that it shows.
 const SHOWS: &str = "<!-- shows ";
