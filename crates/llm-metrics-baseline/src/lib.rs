@@ -3,8 +3,9 @@
 //! [`run`] loads a server with an *open loop*: requests are sent at the times of a Poisson process, whether or not earlier ones have
 //! been answered, and each latency is measured from the time at which its request was due. (In a closed loop, each of a number of clients waits for a response before
 //! it sends its next request, so that the load falls when the server slows down: the measured latencies are too low, which is known as
-//! coordinated omission.) It raises the rate until the server no longer keeps up, searches for the knee, and reads the server's own metrics in
-//! addition to the clients' measurements. The result is a [`Baseline`], a file with a versioned schema.
+//! coordinated omission.) It raises the rate until the server no longer keeps up, and searches for the *knee*: the rate beyond which more requests
+//! get no more responses, so that requests queue, and latencies grow for as long as the load lasts. It also reads the
+//! server's own metrics, in addition to the clients' measurements. The result is a [`Baseline`], a file with a versioned schema.
 //!
 //! ```no_run
 //! use llm_metrics_baseline::{Access, Settings, run};

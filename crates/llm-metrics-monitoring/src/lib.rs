@@ -15,8 +15,9 @@
 //! ```
 //!
 //! # Feature `unstable`
-//! Makes the building blocks of the files public: PromQL built from rows of a catalogue (`promql`), recording rules (`Rule`, `recording`), alerts
-//! with the cases that prove them (`alerts`), dashboards (`dashboard`) and runbooks (`runbook`). These may change in any release.
+//! With this feature, the types from which the files are generated are public: PromQL expressions made of rows of a catalogue (`promql`), recording
+//! rules (`Rule`, `recording`), alerts with their test cases (`alerts`), dashboards (`dashboard`) and runbooks (`runbook`). They may change in any
+//! release, also incompatibly.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
