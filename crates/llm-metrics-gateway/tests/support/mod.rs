@@ -81,8 +81,15 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// A sample of its page, over all series of the name.
+    /// The sum of the series on its page that begin with `series`, which ends with `{` or with some of the labels. Panics for a name or a label that
+    /// no catalogue has.
     pub(crate) async fn sample(&self, series: &str) -> f64 {
+        let (name, labels) = series.split_once('{').expect("a name, and a brace");
+        let row = llm_metrics::catalog::all().chain(llm_metrics_gateway::catalog::all()).find(|row| row.name == name);
+        let row = row.unwrap_or_else(|| panic!("no catalogue has {name}"));
+        for label in labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label) {
+            assert!(row.labels.iter().any(|known| known.to_string() == label), "{name} has no label {label}");
+        }
         let page = exchange(self.addr, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         let values = page.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());
         values.filter_map(|value| value.parse::<f64>().ok()).sum()

@@ -238,8 +238,14 @@ impl Page {
         lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(key, v)| (key.to_owned(), v.parse().unwrap())).collect()
     }
 
-    /// The value of the one series of that name that has all these labels, each written as `name="value"`.
+    /// The value of the one series of that name that has all these labels, each written as `name="value"` or as the value alone. Panics for a name
+    /// or a label that the catalogue does not have.
     pub fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let row = catalog::all().find(|row| name.strip_prefix(row.name).is_some_and(is_suffix));
+        let row = row.unwrap_or_else(|| panic!("the catalogue has no {name}"));
+        for (label, _) in labels.iter().filter_map(|label| label.split_once('=')) {
+            assert!(row.labels.iter().any(|known| known.to_string() == label), "{name} has no label {label}");
+        }
         let matches = |key: &str| {
             let (found, rest) = key.split_once('{').unwrap_or((key, ""));
             found == name && labels.iter().all(|label| rest.contains(label))
@@ -257,6 +263,11 @@ impl Page {
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether it is the end of a name of a series: nothing, or that of a part of a histogram.
+fn is_suffix(end: &str) -> bool {
+    ["", "_bucket", "_count", "_sum"].contains(&end)
 }
 
 /// The lines that are logged by this thread meanwhile, without their times.
