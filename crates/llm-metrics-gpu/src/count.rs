@@ -38,7 +38,7 @@ impl RisingCount {
     }
 
     /// Adds a reading of a count that increases by at most `most` per second. Returns whether it is plausible.
-    pub(crate) fn take(&mut self, now: Instant, count: u64, most: f64) -> bool {
+    pub(crate) fn apply(&mut self, now: Instant, count: u64, most: f64) -> bool {
         let possible = |from: u64, at: Instant| {
             let seconds = now.saturating_duration_since(at).as_secs_f64();
             count >= from && (count - from) as f64 <= most * (seconds + 1.0)
@@ -102,7 +102,7 @@ mod tests {
     fn counted(readings: &[u64], most: f64) -> (u64, usize) {
         let (mut count, start) = (RisingCount::default(), Instant::now());
         let at = |n: u64| start + Duration::from_secs(10 * n);
-        let refused = readings.iter().zip(0..).filter(|&(&reading, n)| !count.take(at(n), reading, most)).count();
+        let refused = readings.iter().zip(0..).filter(|&(&reading, n)| !count.apply(at(n), reading, most)).count();
         (count.total(), refused)
     }
 
@@ -146,23 +146,23 @@ mod tests {
     fn a_count_that_was_interrupted_starts_again_at_any_value() {
         let (mut count, start) = (RisingCount::default(), Instant::now());
         let at = |n: u64| start + Duration::from_secs(10 * n);
-        assert!(count.take(at(0), 1000, 1e9));
+        assert!(count.apply(at(0), 1000, 1e9));
         count.interrupt();
-        assert!(count.take(at(1), 900, 1e9) && count.take(at(2), 950, 1e9));
+        assert!(count.apply(at(1), 900, 1e9) && count.apply(at(2), 950, 1e9));
         assert_eq!(count.total(), 1950);
-        assert!(count.take(at(3), 900, 1e9) && count.take(at(4), 900, 1e9));
+        assert!(count.apply(at(3), 900, 1e9) && count.apply(at(4), 900, 1e9));
         assert_eq!(count.total(), 1950, "that was the one interruption");
         count.interrupt();
-        assert!(count.take(at(5), 960, 1e9) && count.take(at(6), 900, 1e9) && count.take(at(7), 900, 1e9));
+        assert!(count.apply(at(5), 960, 1e9) && count.apply(at(6), 900, 1e9) && count.apply(at(7), 900, 1e9));
         assert_eq!(count.total(), 1960, "it had gone on");
     }
 
     #[test]
     fn a_count_with_the_same_value_after_an_interruption_has_not_started_again() {
         let (mut count, start) = (RisingCount::default(), Instant::now());
-        assert!(count.take(start, 1000, 1e9));
+        assert!(count.apply(start, 1000, 1e9));
         count.interrupt();
-        assert!((1..4).all(|n| count.take(start + Duration::from_secs(10 * n), 1000, 1e9)));
+        assert!((1..4).all(|n| count.apply(start + Duration::from_secs(10 * n), 1000, 1e9)));
         assert_eq!(count.total(), 1000);
     }
 

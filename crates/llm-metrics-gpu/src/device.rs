@@ -180,7 +180,7 @@ impl Device {
             }
         }
         if let Some((gauge, ring)) = &readings.utilization {
-            let load = self.load.take(readings.now(), *gauge, ring);
+            let load = self.load.apply(readings.now(), *gauge, ring);
             metrics.error(ErrorKind::OutOfRange, load.implausible as u64);
             for (row, value) in [(&catalog::UTILIZATION, load.mean), (&catalog::UTILIZATION_MAX, load.max)] {
                 if let Some(value) = value {
@@ -305,7 +305,7 @@ impl Device {
             CounterSlot { handle, count: RisingCount::default(), per_unit }
         });
         let most = most_per_second(series.row.unit) * per_unit as f64;
-        let taken = slot.count.take(now, count, most);
+        let taken = slot.count.apply(now, count, most);
         slot.publish();
         taken
     }

@@ -78,7 +78,7 @@ impl LoadMeter {
     }
 
     /// Adds the readings of a tick.
-    pub(crate) fn take(&mut self, now: Instant, gauge: Option<f64>, ring: &Ring) -> Load {
+    pub(crate) fn apply(&mut self, now: Instant, gauge: Option<f64>, ring: &Ring) -> Load {
         let elapsed = self.last_tick.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.last_tick = Some(now);
         let plausible = gauge.filter(|ratio| (0.0..=1.0).contains(ratio));
@@ -199,7 +199,7 @@ mod tests {
     /// A meter that has seen one sample at 10 s, and the time of that.
     fn begun() -> (LoadMeter, Instant) {
         let (mut meter, now) = (LoadMeter::new(SECOND * 60), Instant::now());
-        let load = meter.take(now, Some(0.0), &ring(10_000_000, &[100]));
+        let load = meter.apply(now, Some(0.0), &ring(10_000_000, &[100]));
         assert_eq!((load.busy_seconds, load.mean), (0, Some(0.0)), "history does not count");
         (meter, now)
     }
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_spike_between_two_ticks_shows_in_the_maximum_and_in_busy_time() {
         let (mut meter, start) = begun();
-        let load = meter.take(start + SECOND, Some(0.0), &ring(11_000_000, &[0, 0, 100, 0, 0]));
+        let load = meter.apply(start + SECOND, Some(0.0), &ring(11_000_000, &[0, 0, 100, 0, 0]));
         assert_eq!((load.max, load.mean), (Some(1.0), Some(0.2)));
         assert_eq!((meter.busy_micros, load.busy_seconds), (200_000.0, 0));
     }
@@ -219,7 +219,7 @@ mod tests {
         for second in 1..=10 {
             let now = start + SECOND * second;
             let ring = ring(10_000_000 + u64::from(second) * 1_000_000, &[70; 5]);
-            published += meter.take(now, Some(0.7), &ring).busy_seconds;
+            published += meter.apply(now, Some(0.7), &ring).busy_seconds;
         }
         let total = published as f64 + meter.busy_micros / 1e6;
         assert_eq!((published, (total * 1000.0).round()), (7, 7000.0));
@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn the_maximum_is_held_for_the_window_and_then_forgotten() {
         let (mut meter, start) = begun();
-        meter.take(start + SECOND, Some(0.0), &ring(11_000_000, &[0, 90, 0, 0, 0]));
-        let at = |meter: &mut LoadMeter, seconds| meter.take(start + SECOND * seconds, Some(0.1), &Ring::Empty).max;
+        meter.apply(start + SECOND, Some(0.0), &ring(11_000_000, &[0, 90, 0, 0, 0]));
+        let at = |meter: &mut LoadMeter, seconds| meter.apply(start + SECOND * seconds, Some(0.1), &Ring::Empty).max;
         assert_eq!(at(&mut meter, 60), Some(0.9));
         assert_eq!(at(&mut meter, 61), Some(0.1));
     }
@@ -239,12 +239,12 @@ mod tests {
         let (mut meter, start) = begun();
         let mut busy = 0;
         for second in 1..=10 {
-            busy += meter.take(start + SECOND * second, Some(0.5), &Ring::Empty).busy_seconds;
+            busy += meter.apply(start + SECOND * second, Some(0.5), &Ring::Empty).busy_seconds;
         }
         assert_eq!(busy, 5);
         // The ring wakes up and its first sample spans the silence.
         let samples = Ring::New(vec![Sample::new(20_200_000, 1.0)]);
-        let load = meter.take(start + SECOND * 11, Some(0.5), &samples);
+        let load = meter.apply(start + SECOND * 11, Some(0.5), &samples);
         assert_eq!((load.busy_seconds, meter.busy_micros), (0, 200_000.0));
     }
 
@@ -252,7 +252,7 @@ mod tests {
     fn the_gauge_stands_in_for_all_of_a_silence_that_is_longer_than_two_seconds() {
         let (mut meter, start) = begun();
         let busy = [1, 2, 3].map(|second| {
-            let load = meter.take(start + SECOND * second, Some(0.5), &Ring::Empty);
+            let load = meter.apply(start + SECOND * second, Some(0.5), &Ring::Empty);
             (load.busy_seconds, meter.busy_micros)
         });
         assert_eq!(busy, [(0, 0.0), (0, 0.0), (1, 500_000.0)]);
@@ -262,9 +262,9 @@ mod tests {
     fn a_sample_without_a_time_is_none() {
         let (mut meter, start) = begun();
         let mut samples = vec![Sample::new(0, 1.0)];
-        assert_eq!(meter.take(start + SECOND, Some(0.0), &Ring::New(samples.clone())).mean, Some(0.0));
+        assert_eq!(meter.apply(start + SECOND, Some(0.0), &Ring::New(samples.clone())).mean, Some(0.0));
         samples.push(Sample::new(10_200_000, 1.0));
-        meter.take(start + SECOND * 2, Some(0.0), &Ring::New(samples));
+        meter.apply(start + SECOND * 2, Some(0.0), &Ring::New(samples));
         assert_eq!(meter.busy_micros, 200_000.0);
     }
 
@@ -272,10 +272,10 @@ mod tests {
     fn the_time_that_the_gauge_stood_in_for_is_subtracted_once() {
         let (mut meter, start) = begun();
         for second in 1..=10 {
-            meter.take(start + SECOND * second, Some(0.0), &Ring::Empty);
+            meter.apply(start + SECOND * second, Some(0.0), &Ring::Empty);
         }
         let samples = vec![Sample::new(20_200_000, 1.0), Sample::new(20_400_000, 1.0)];
-        meter.take(start + SECOND * 11, Some(0.0), &Ring::New(samples));
+        meter.apply(start + SECOND * 11, Some(0.0), &Ring::New(samples));
         assert_eq!(meter.busy_micros, 400_000.0, "of both, the time after the silence");
     }
 
@@ -286,7 +286,7 @@ mod tests {
         for second in 1..=100 {
             let whole = meter.since() == 0;
             let ring = if whole { ring(10_000_000, &[0; 5]) } else { Ring::Empty };
-            meter.take(start + SECOND * second, Some(0.0), &ring);
+            meter.apply(start + SECOND * second, Some(0.0), &ring);
             if meter.since() == 0 {
                 asked.push(second);
             }
@@ -297,8 +297,8 @@ mod tests {
     #[test]
     fn a_ring_that_comes_in_late_batches_is_counted_in_full() {
         let (mut meter, start) = begun();
-        meter.take(start + SECOND, Some(0.0), &Ring::Empty);
-        meter.take(start + SECOND * 2, Some(0.0), &ring(12_000_000, &[0, 0, 0, 0, 0, 0, 0, 100, 0, 0]));
+        meter.apply(start + SECOND, Some(0.0), &Ring::Empty);
+        meter.apply(start + SECOND * 2, Some(0.0), &ring(12_000_000, &[0, 0, 0, 0, 0, 0, 0, 100, 0, 0]));
         assert_eq!(meter.busy_micros, 200_000.0);
     }
 
@@ -308,9 +308,9 @@ mod tests {
         for second in 1..=100 {
             // A driver that is asked for the whole ring gives the whole ring.
             let ring = if meter.since() == 0 { ring(10_000_000, &[0; 50]) } else { Ring::Empty };
-            meter.take(start + SECOND * second, Some(0.0), &ring);
+            meter.apply(start + SECOND * second, Some(0.0), &ring);
         }
-        let load = meter.take(start + SECOND * 101, Some(0.0), &Ring::New(vec![Sample::new(110_200_000, 1.0)]));
+        let load = meter.apply(start + SECOND * 101, Some(0.0), &Ring::New(vec![Sample::new(110_200_000, 1.0)]));
         assert_eq!((load.busy_seconds, meter.busy_micros, load.max), (0, 200_000.0, Some(1.0)));
     }
 
@@ -319,13 +319,13 @@ mod tests {
         let (mut meter, start) = begun();
         let mut second = 1;
         while meter.since() != 0 {
-            meter.take(start + SECOND * second, Some(0.0), &Ring::Empty);
+            meter.apply(start + SECOND * second, Some(0.0), &Ring::Empty);
             second += 1;
         }
         let last = 10_000_000 + u64::from(second - 1) * 1_000_000 + 200_000;
         let mut samples = vec![Sample::new(9_800_000, 1.0), Sample::new(10_000_000, 1.0)];
         samples.push(Sample::new(last, 1.0));
-        meter.take(start + SECOND * second, Some(0.0), &Ring::New(samples));
+        meter.apply(start + SECOND * second, Some(0.0), &Ring::New(samples));
         assert_eq!(meter.busy_micros, 200_000.0);
     }
 
@@ -333,7 +333,7 @@ mod tests {
     fn samples_out_of_order_are_counted_in_order() {
         let (mut meter, start) = begun();
         let samples = [5, 6, 1, 2, 3, 4].map(|n| Sample::new(10_000_000 + n * 100_000, (n % 2) as f64));
-        meter.take(start + SECOND, Some(0.0), &Ring::New(samples.to_vec()));
+        meter.apply(start + SECOND, Some(0.0), &Ring::New(samples.to_vec()));
         assert_eq!(meter.busy_micros, 300_000.0);
     }
 
@@ -341,25 +341,25 @@ mod tests {
     fn a_clock_that_is_set_back_costs_seconds_not_hours() {
         let (mut meter, start) = begun();
         for second in 1..=31 {
-            meter.take(start + SECOND * second, Some(0.0), &Ring::Empty);
+            meter.apply(start + SECOND * second, Some(0.0), &Ring::Empty);
         }
         assert_eq!(meter.since(), 0, "asks for everything again");
-        meter.take(start + SECOND * 32, Some(0.0), &ring(5_000_000, &[100]));
-        let load = meter.take(start + SECOND * 33, Some(0.0), &ring(6_000_000, &[100; 5]));
+        meter.apply(start + SECOND * 32, Some(0.0), &ring(5_000_000, &[100]));
+        let load = meter.apply(start + SECOND * 33, Some(0.0), &ring(6_000_000, &[100; 5]));
         assert_eq!((load.busy_seconds, meter.busy_micros), (1, 0.0));
     }
 
     #[test]
     fn a_clock_that_is_set_forward_adds_no_hours() {
         let (mut meter, start) = begun();
-        let load = meter.take(start + SECOND, Some(1.0), &Ring::New(vec![Sample::new(3_600_000_000, 1.0)]));
+        let load = meter.apply(start + SECOND, Some(1.0), &Ring::New(vec![Sample::new(3_600_000_000, 1.0)]));
         assert!(load.busy_seconds <= 4, "{load:?}");
     }
 
     #[test]
     fn figures_that_no_device_can_have_are_dropped_and_counted() {
         let (mut meter, start) = begun();
-        let load = meter.take(start + SECOND, Some(42_949_672.95), &ring(11_000_000, &[0, 180, 0, 0, 0]));
+        let load = meter.apply(start + SECOND, Some(42_949_672.95), &ring(11_000_000, &[0, 180, 0, 0, 0]));
         assert_eq!((load.implausible, load.max), (2, Some(0.0)));
     }
 
@@ -368,7 +368,7 @@ mod tests {
         let mut meter = LoadMeter::new(SECOND * 60);
         let start = Instant::now();
         let busy: u64 =
-            (0..=10).map(|n| meter.take(start + SECOND * n, Some(0.5), &Ring::Unsupported).busy_seconds).sum();
+            (0..=10).map(|n| meter.apply(start + SECOND * n, Some(0.5), &Ring::Unsupported).busy_seconds).sum();
         assert_eq!(busy, 5);
     }
 }

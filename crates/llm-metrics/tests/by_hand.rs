@@ -40,6 +40,19 @@ fn a_request_by_hand_has_the_same_metrics() {
 }
 
 #[test]
+fn operations_of_a_model_at_one_endpoint_have_separate_series() {
+    let recording = Recording::new();
+    for operation in [Operation::Chat, Operation::TextCompletion, Operation::Chat, Operation::TextCompletion] {
+        recording.metrics.start(operation, "m").finish(FinishReason::Stop);
+    }
+    let recorded = recording.take();
+    for operation in ["chat", "text_completion"] {
+        let labels = [("model", "m"), ("endpoint", "other"), ("operation", operation)];
+        assert_eq!(recorded.counter("llm_requests_total", &labels), 2, "{operation}");
+    }
+}
+
+#[test]
 fn tokens_are_counted_as_they_come() {
     let recording = Recording::new();
     let mut inference = recording.metrics.start(Operation::Chat, "m");

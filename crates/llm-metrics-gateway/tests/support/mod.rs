@@ -88,7 +88,7 @@ impl Process {
         let row = llm_metrics::catalog::all().chain(llm_metrics_gateway::catalog::all()).find(|row| row.name == name);
         let row = row.unwrap_or_else(|| panic!("no catalogue has {name}"));
         for label in labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label) {
-            assert!(row.labels.iter().any(|known| known.to_string() == label), "{name} has no label {label}");
+            assert!(row.label(label).is_some(), "{name} has no label {label}");
         }
         let page = exchange(self.addr, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         let values = page.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());

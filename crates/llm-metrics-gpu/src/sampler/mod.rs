@@ -80,7 +80,7 @@ pub(crate) struct Sampler {
 /// Why a session ended, if not because of the driver.
 enum End {
     /// The collector was stopped or paused.
-    Asked,
+    Requested,
     /// A device stays lost, and may be found after the driver is reopened. The other devices are not affected.
     Reopen,
 }
@@ -118,7 +118,7 @@ impl Sampler {
                 return;
             }
             let began = Instant::now();
-            let mut end = Ok(End::Asked);
+            let mut end = Ok(End::Requested);
             let opened = {
                 let control = Arc::clone(&self.control);
                 let _open = control.driver_opens();
@@ -130,7 +130,7 @@ impl Sampler {
             };
             match opened.and(end) {
                 Ok(End::Reopen) => continue,
-                Ok(End::Asked) => {}
+                Ok(End::Requested) => {}
                 Err(error) if !self.control.ends_session() => self.down(&error),
                 Err(_) => {}
             }
@@ -166,7 +166,7 @@ impl Sampler {
             }
             self.wait_until(due, &mut generation, session);
         }
-        Ok(End::Asked)
+        Ok(End::Requested)
     }
 
     /// Whether to end this session, in which some devices work, because another device stays lost. Only if a check has shown

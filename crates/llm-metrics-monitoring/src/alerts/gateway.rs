@@ -76,7 +76,9 @@ fn failing() -> Alert {
         "{{ $labels.upstream }}: {{ $value | humanizePercentage }} of attempts get no answer",
         "Connections to this upstream are refused or closed, or it takes too long to answer. The share is over 5m.",
     )
-    .variant(Variant::new(Severity::Warning, SHORT, share.gt(FAILED_SHARE).and(enough)).keep(Window::minutes(5)))
+    .variant(
+        Variant::new(Severity::Warning, SHORT, share.gt(FAILED_SHARE).and(enough)).keep_firing_for(Window::minutes(5)),
+    )
     .case(Case::fires("just above", 12, "6%", series(6.0, 94.0)))
     .case(Case::quiet("just below", 12, series(4.9, 95.1)))
     .case(Case::quiet("not yet for long enough", 5, series(6.0, 94.0)))
@@ -102,7 +104,7 @@ fn quota() -> Alert {
                 .max_by([JOB, INSTANCE, UPSTREAM, "kind"])
                 .lt(QUOTA_SHARE),
         )
-        .keep(Window::minutes(5)),
+        .keep_firing_for(Window::minutes(5)),
     )
     .case(
         Case::quiet("a tenth was left, and less since", 22, remaining(Values::flat(0.5).until(10, Values::flat(0.05))))

@@ -61,7 +61,7 @@ fn headroom(slo: &Slo, rules: &Recording) -> Alert {
     .settings(&["gpu.memory_headroom_ratio", "gpu.memory_preallocated"])
     .variant(
         Variant::new(Severity::Warning, Window::minutes(15), rules.gpu_memory_ratio.now().gt(limit))
-            .keep(Window::minutes(5)),
+            .keep_firing_for(Window::minutes(5)),
     )
     .case(Case::fires("just above", 17, percent(above), used(Values::flat(above * 100.0))))
     .case(Case::quiet("just below", 17, used(Values::flat((limit - 0.0001) * 100.0))))
@@ -80,7 +80,10 @@ fn memory(slo: &Slo, rules: &Recording) -> Alert {
         format!("More than {}: the next long request may run out of memory.", percent(limit)),
     )
     .settings(&["gpu.memory_ratio", "gpu.memory_preallocated"])
-    .variant(Variant::new(Severity::Critical, SHORT, rules.gpu_memory_ratio.now().gt(limit)).keep(Window::minutes(5)))
+    .variant(
+        Variant::new(Severity::Critical, SHORT, rules.gpu_memory_ratio.now().gt(limit))
+            .keep_firing_for(Window::minutes(5)),
+    )
     .case(Case::fires("just above", 7, percent(above), used(Values::flat(above * 100.0))))
     .case(Case::quiet("just below", 7, used(Values::flat((limit - 0.0001) * 100.0))))
     .case(Case::quiet("not yet for long enough", 4, used(Values::flat(above * 100.0))))
@@ -113,7 +116,7 @@ fn forecast(slo: &Slo, rules: &Recording) -> Alert {
         "{{ $value | humanizePercentage }} is used now. The forecast continues the growth of the last hour and of the last 15 minutes.",
     )
     .settings(&["gpu.memory_forecast_hours", "gpu.memory_preallocated"])
-    .variant(Variant::new(Severity::Warning, Window::minutes(30), expr).keep(Window::minutes(10)))
+    .variant(Variant::new(Severity::Warning, Window::minutes(30), expr).keep_firing_for(Window::minutes(10)))
     .case(Case::fires("a leak", 100, percent(after_100 / 100.0), used(leak)))
     .case(Case::quiet("too slow to matter", 100, used(slow)))
     .case(Case::quiet("full, and no fuller", 100, used(Values::flat(95.0))))
@@ -195,7 +198,7 @@ fn throttled() -> Alert {
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: slowed down {{ $value | humanizePercentage }} of the time by {{ $labels.reason }}",
         "The GPU has lowered its clock. Heat, power supply and cooling are the usual causes.",
     )
-    .variant(Variant::new(Severity::Warning, Window::minutes(10), expr).keep(Window::minutes(5)))
+    .variant(Variant::new(Severity::Warning, Window::minutes(10), expr).keep_firing_for(Window::minutes(5)))
     .case(Case::fires("an eighth of the time", 12, "12.5%", series("hw_thermal_slowdown", 0.125)))
     .case(Case::quiet("a sixteenth of the time", 12, series("hw_thermal_slowdown", 0.0625)))
     .case(Case::quiet("idle, or at its power limit", 12, [series("gpu_idle", 1.0), series("sw_power_cap", 1.0)].concat()))
@@ -256,7 +259,7 @@ fn hot() -> Alert {
         "GPU {{ $labels.gpu }} at {{ $labels.instance }}: {{ $value }} degrees",
         "Less than five degrees below the temperature at which this GPU slows itself down.",
     )
-    .variant(Variant::new(Severity::Warning, Window::minutes(10), expr).keep(Window::minutes(5)))
+    .variant(Variant::new(Severity::Warning, Window::minutes(10), expr).keep_firing_for(Window::minutes(5)))
     .case(Case::fires("86 of 90 degrees", 12, "86", series(86.0)))
     .case(Case::quiet("85 of 90 degrees", 12, series(85.0)))
     .case(Case::quiet("not yet for long enough", 9, series(86.0)))

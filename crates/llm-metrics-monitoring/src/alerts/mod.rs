@@ -99,7 +99,7 @@ impl Variant {
     }
 
     /// Against flapping, for values near the threshold.
-    fn keep(mut self, window: Window) -> Self {
+    fn keep_firing_for(mut self, window: Window) -> Self {
         self.keep = Some(window);
         self
     }

@@ -280,7 +280,7 @@ fn cancelled(slo: &Slo, rules: &Recording) -> Alert {
     )
     .settings(&["alerts.cancelled_ratio", "alerts.least_events"])
     .variant(Variant::new(Severity::Critical, SHORT, above(nearly)))
-    .variant(Variant::new(Severity::Warning, SHORT, above(warn)).keep(SHORT))
+    .variant(Variant::new(Severity::Warning, SHORT, above(warn)).keep_firing_for(SHORT))
     .case(Case::fires("nearly all", 9, percent(both), series(both, 1000.0)).firing(1, percent(both), &[]))
     .case(Case::quiet("just above", 9, series(over, 1000.0)).firing(1, percent(over), &[]))
     .case(Case::quiet("just below", 9, series(warn * 0.99, 1000.0)))
@@ -406,7 +406,7 @@ fn model_rejected(slo: &Slo, rules: &Recording) -> Alert {
         "No error ratio includes rejected requests (401, 404, 429, …), and other models may work well. `critical`: over five minutes, less than a tenth as many requests succeeded as an hour before. `warning`: the share is above the limit.",
     )
     .settings(&["alerts.rejected_ratio", "alerts.least_events"])
-    .variant(Variant::new(Severity::Warning, Window::minutes(10), high).keep(SHORT))
+    .variant(Variant::new(Severity::Warning, Window::minutes(10), high).keep_firing_for(SHORT))
     .variant(Variant::new(Severity::Critical, Window::minutes(2), collapsed(rules, &Level::JobModel, least)))
     .case(Case::quiet("all of one, and others are well", 79, beside_others).firing(1, "", &[]))
     .cases(collapse.cases(1))

@@ -40,7 +40,8 @@ impl Share<'_> {
         let mut alert = Alert::new(self.name, summary, description).settings(self.settings);
         for (index, (severity, limit)) in self.levels.iter().enumerate() {
             let hold = Window::minutes(self.hold);
-            alert = alert.variant(Variant::new(*severity, hold, self.above(*limit)).keep(Window::minutes(10)));
+            alert =
+                alert.variant(Variant::new(*severity, hold, self.above(*limit)).keep_firing_for(Window::minutes(10)));
             // A share above one threshold is also above the lower ones.
             let fire = |case: Case, share: f64| {
                 let levels = self.levels.iter().enumerate().filter(|(_, (_, limit))| share > *limit);

@@ -102,7 +102,7 @@ fn slow(slo: &Slo) -> Alert {
             Window::minutes(10),
             of_jobs(gauge!(external::SCRAPE_DURATION), slo).now().gt(limit),
         )
-        .keep(Window::minutes(5)),
+        .keep_firing_for(Window::minutes(5)),
     )
     .case(Case::fires("just above", 12, format!("{:.1}", limit + 0.1), took(limit + 0.1)))
     .case(Case::quiet("at the limit", 12, took(limit)))

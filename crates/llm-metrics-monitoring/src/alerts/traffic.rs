@@ -93,7 +93,7 @@ fn duration_high(
         format!("The limit is {limit} s. Only successful requests count, because failures can be fast."),
     )
     .settings(settings)
-    .variant(Variant::new(Severity::Warning, Window::minutes(hold), expr).keep(SHORT))
+    .variant(Variant::new(Severity::Warning, Window::minutes(hold), expr).keep_firing_for(SHORT))
     .case(Case::fires("just above", hold + 4, format!("{value:.2}"), series(within, plenty)))
     .case(Case::quiet("just below", hold + 4, series(quantile + 0.001, plenty)))
     .case(Case::quiet("not yet for long enough", hold - 1, series(within, plenty)))
@@ -171,7 +171,7 @@ fn instance_failing(slo: &Slo) -> Alert {
         "Other instances may work well, so the whole service looks good. Take this instance out of the load balancer.",
     )
     .settings(&["alerts.least_failures"])
-    .variant(Variant::new(Severity::Warning, SHORT, expr).keep(SHORT))
+    .variant(Variant::new(Severity::Warning, SHORT, expr).keep_firing_for(SHORT))
     .case(Case::fires("just above half, beside one that is well", 9, "51%", series(0.51, 1000.0)))
     .case(Case::quiet("just below half", 9, series(0.49, 1000.0)))
     .case(Case::quiet("not yet for long enough", 4, series(0.51, 1000.0)))
@@ -195,7 +195,8 @@ fn too_many(slo: &Slo, rules: &Recording) -> Alert {
     )
     .settings(&["alerts.requests_per_second_max"])
     .variant(
-        Variant::new(Severity::Warning, Window::minutes(10), rules.requests.now().gt(most)).keep(Window::minutes(5)),
+        Variant::new(Severity::Warning, Window::minutes(10), rules.requests.now().gt(most))
+            .keep_firing_for(Window::minutes(5)),
     )
     .case(Case::fires("above the band", 18, format!("{:.2}", most + 1.0), busy((most + 1.0) * 60.0)))
     .case(Case::quiet("in the band", 18, busy((most - most * 0.001) * 60.0)))
@@ -213,7 +214,7 @@ fn queue(slo: &Slo, rules: &Recording) -> Alert {
     let front = |values| vec![gauge!(catalog::REQUESTS_IN_FLIGHT).with(PHASE, "waiting").series(values)];
     let engine = |values| vec![gauge!(catalog::ENGINE_REQUESTS_WAITING).series(values)];
     let warning = |expr, queue: &str, why: &str| {
-        Variant::new(Severity::Warning, ten, expr).keep(SHORT).label("queue", queue).label("why", why)
+        Variant::new(Severity::Warning, ten, expr).keep_firing_for(SHORT).label("queue", queue).label("why", why)
     };
     let to = |flow: Values| [front(flow.clone()), engine(flow)].concat();
     let (above, few) = (Values::flat(most + 1.0), Values::flat(most));
@@ -286,7 +287,7 @@ fn kv_cache(slo: &Slo) -> Alert {
         format!("Above {} the engine queues or preempts requests, and latency rises.", percent(limit)),
     )
     .settings(&["alerts.kv_cache_ratio"])
-    .variant(Variant::new(Severity::Warning, Window::minutes(10), expr).keep(Window::minutes(5)))
+    .variant(Variant::new(Severity::Warning, Window::minutes(10), expr).keep_firing_for(Window::minutes(5)))
     .case(Case::fires("just above", 12, percent(above), vec![used().series(Values::flat(above))]))
     .case(Case::quiet("at the limit", 12, vec![used().series(Values::flat(limit))]))
     .case(Case::quiet("not yet for long enough", 9, vec![used().series(Values::flat(above))]))

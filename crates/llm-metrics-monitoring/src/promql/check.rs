@@ -209,7 +209,7 @@ impl Node {
                 if let Function::CopyLabel { from, .. } = function
                     && !of.labels().contains(*from)
                 {
-                    faults.push(InvalidExpression::NoSuchLabel { label: (*from).into(), of: of.spelled() });
+                    faults.push(InvalidExpression::NoSuchLabel { label: (*from).into(), of: of.rendered() });
                 }
                 if of.is_number() != needs_number {
                     let needs = if needs_number { "a number" } else { "series" };
@@ -224,7 +224,7 @@ impl Node {
                 let there = of.labels();
                 let missing = labels.iter().filter(|label| !there.contains(*label));
                 faults.extend(
-                    missing.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: of.spelled() }),
+                    missing.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: of.rendered() }),
                 );
             }
             Self::Binary { op, left, right, join } => {
@@ -304,10 +304,11 @@ fn check_join(op: Op, left: &Node, right: &Node, join: &Join, faults: &mut Vec<I
     };
     for (side, labels, wanted) in [(left, &left_labels, &on[..]), (right, &right_labels, &on[..])] {
         let missing = wanted.iter().filter(|label| !labels.contains(*label));
-        faults.extend(missing.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: side.spelled() }));
+        faults
+            .extend(missing.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: side.rendered() }));
     }
     let taken = join.group_left.iter().flatten().filter(|label| !right_labels.contains(*label));
-    faults.extend(taken.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: right.spelled() }));
+    faults.extend(taken.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: right.rendered() }));
 }
 
 fn check_quantile(quantile: f64, faults: &mut Vec<InvalidExpression>) {

@@ -175,7 +175,7 @@ impl Expr {
 
 impl Node {
     /// For messages.
-    pub(crate) fn spelled(&self) -> String {
+    pub(crate) fn rendered(&self) -> String {
         Writer { names: &Names::default(), reader: Reader::Rules, width: usize::MAX }.write(self, 0)
     }
 }

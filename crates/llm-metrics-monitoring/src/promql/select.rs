@@ -126,16 +126,16 @@ impl Select {
         let labels = self.labels();
         for Matcher { label, values, compare } in &self.matchers {
             if !labels.contains(label) {
-                faults.push(InvalidExpression::NoSuchLabel { label: label.clone(), of: self.spelled() });
+                faults.push(InvalidExpression::NoSuchLabel { label: label.clone(), of: self.rendered() });
             }
             let unknown = values.iter().filter(|value| !self.can_be(label, value));
             faults.extend(unknown.map(|value| InvalidExpression::NoSuchValue {
                 label: label.clone(),
                 value: value.clone(),
-                of: self.spelled(),
+                of: self.rendered(),
             }));
             if values.is_empty() && matches!(compare, Compare::OneOf | Compare::NoneOf) {
-                faults.push(InvalidExpression::NoValues { label: label.clone(), of: self.spelled() });
+                faults.push(InvalidExpression::NoValues { label: label.clone(), of: self.rendered() });
             }
         }
         match (self.part, &self.what) {
@@ -157,7 +157,7 @@ impl Select {
         row.label(label).is_none_or(|label| label.allows(value))
     }
 
-    fn spelled(&self) -> String {
+    fn rendered(&self) -> String {
         self.name(&Names::default())
     }
 

@@ -50,6 +50,10 @@ impl FrameSink<'_> {
     /// Ends the frame, with the time of `clock` if it is needed.
     #[inline]
     pub(super) fn end_at(self, clock: impl FnOnce() -> Instant) {
+        // The tokens of a document have no times, and are counted at its end.
+        if !self.tracker.is_stream() {
+            return;
+        }
         if self.events > 0 || self.finished {
             let now = clock();
             if self.finished {

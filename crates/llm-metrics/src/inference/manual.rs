@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{InferenceHandle, RequestTracker, RouteFacts, SharedRequest, SpanKind, verdict::End};
+use super::{InferenceHandle, RequestTracker, Role, RouteFacts, SharedRequest, verdict::End};
 use crate::{
     quality::Part,
     record::{LlmMetrics, RawLabels, inside_map},
@@ -63,7 +63,7 @@ impl LlmMetrics {
                 protocol: Protocol::Handle,
                 streams_by_default: false,
             },
-            kind: SpanKind::Internal,
+            role: Role::Local,
             streamed: operation.generates(),
             labels: None,
         }
@@ -76,7 +76,7 @@ pub struct InferenceBuilder<'a> {
     metrics: &'a LlmMetrics,
     model: &'a str,
     route: RouteFacts,
-    kind: SpanKind,
+    role: Role,
     streamed: bool,
     labels: Option<RawLabels>,
 }
@@ -104,23 +104,22 @@ impl InferenceBuilder<'_> {
 
     /// Declares that the request came from another process: its span has the kind `server`.
     pub fn server(mut self) -> Self {
-        self.kind = SpanKind::Server;
+        self.role = Role::Server;
         self
     }
 
     /// Declares that the request is sent to another server, as [`LlmMetricsLayer::proxy`](crate::LlmMetricsLayer::proxy) does for a layer: its span
     /// has the kind `client`, and [`FinishReason::Error`] counts as `upstream_error` instead of `internal`.
     pub fn client(mut self) -> Self {
-        self.kind = SpanKind::Client;
+        self.role = Role::Client;
         self
     }
 
     /// Starts the clock.
     pub fn start(self) -> Inference {
-        let mut tracker = RequestTracker::start(self.metrics, self.route, self.labels, self.kind);
+        let mut tracker = RequestTracker::start(self.metrics, self.route, self.labels, self.role);
         tracker.handle().model(self.model);
         tracker.set_manual(self.streamed);
-        #[cfg(feature = "tracing")]
         if let Some(label) = self.metrics.0.known_model(self.model) {
             tracker.span().name(self.route.operation, &label);
         }

@@ -4,11 +4,13 @@
 //! observation when it happens, and the result of the request once: at its end, or when it is dropped.
 
 mod choices;
+mod ended_span;
 mod frame_sink;
 mod handle;
 mod manual;
 mod per_token;
 mod quality;
+mod role;
 mod shared;
 #[cfg_attr(not(feature = "tracing"), path = "no_span.rs")]
 mod span;
@@ -18,10 +20,11 @@ mod tracker;
 mod usage;
 mod verdict;
 
+use ended_span::EndedSpan;
 pub use handle::InferenceHandle;
 pub use manual::{Inference, InferenceBuilder};
+pub(crate) use role::Role;
 pub(crate) use shared::SharedRequest;
-pub(crate) use span::SpanKind;
 pub(crate) use tracker::{RequestTracker, RouteFacts};
 pub(crate) use verdict::{End, server_error};
 

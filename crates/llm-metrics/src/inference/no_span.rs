@@ -4,24 +4,21 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::{record::QualityFinding, vocabulary::Operation};
+use super::{EndedSpan, Role};
+use crate::{
+    record::QualityFinding,
+    vocabulary::{FinishReason, Operation},
+};
 
 #[derive(Default)]
 pub(crate) struct RequestSpan;
-
-#[derive(Clone, Copy)]
-pub(crate) enum SpanKind {
-    Server,
-    Client,
-    Internal,
-}
 
 /// The guard of the span, which does nothing.
 pub(crate) struct Outside;
 
 impl RequestSpan {
     #[inline]
-    pub(crate) fn open(_: Operation, _: SpanKind) -> Self {
+    pub(crate) fn open(_: Operation, _: Role) -> Self {
         Self
     }
 
@@ -41,4 +38,10 @@ impl RequestSpan {
 
     #[inline]
     pub(super) fn first_chunk(&self, _: Duration) {}
+
+    #[inline]
+    pub(super) fn name(&self, _: Operation, _: &str) {}
+
+    #[inline]
+    pub(super) fn end(self, _: Operation, _: &EndedSpan<'_>, _: impl Iterator<Item = FinishReason>) {}
 }

@@ -4,7 +4,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use super::{quality::QualityContext, tracker::RouteFacts};
 use crate::{
     quality::{BoundedBytes, Prompt, QualityChecks, ToolNames},
-    record::{Hint, LlmMetrics, Model, RawLabels, Series, inside_map},
+    record::{Hint, LlmMetrics, Model, RawLabels, RequestHandles, inside_map},
     vocabulary::{ErrorType, InspectionFailure, MAX_NAME_BYTES, MAX_PLAUSIBLE_TOKENS, Protocol, SkipReason, Usage},
     wire::{Format, RequestFacts},
 };
@@ -33,9 +33,11 @@ pub(crate) struct SharedRequest {
     steps: AtomicU32,
     /// Output tokens that are already in the counter.
     published: AtomicU64,
-    series: OnceLock<Arc<Series>>,
+    series: OnceLock<Arc<RequestHandles>>,
     /// The embedder's own labels, from the request's head.
     labels: Option<RawLabels>,
+    /// The request has named its model.
+    named: AtomicBool,
     reports: Mutex<Reports>,
 }
 
@@ -102,6 +104,7 @@ impl SharedRequest {
             published: AtomicU64::new(0),
             series: OnceLock::new(),
             labels,
+            named: AtomicBool::new(false),
             reports: Mutex::default(),
         }
     }
@@ -115,12 +118,17 @@ impl SharedRequest {
         prompt: Option<Prompt>,
     ) {
         let checks = self.metrics.0.options.quality;
+        let name = facts.model.as_ref().map(|name| name.as_str());
+        // Usually the name is new and its model is known: then the lock is taken only once.
+        let model = name.filter(|_| !self.named.load(Ordering::Relaxed)).and_then(|name| self.enter_model(name));
         let mut reports = self.reports();
         let params = &mut reports.params;
-        let model = facts.model.as_ref().map(|name| name.as_str());
-        let renamed = params.model.as_deref() != model;
+        let renamed = params.model.as_deref() != name;
         if renamed {
-            params.model = model.map(Into::into);
+            self.named.store(true, Ordering::Relaxed);
+            // The label's value needs no other allocation.
+            let value = model.as_ref().map(Model::name).filter(|value| Some(&***value) == name);
+            params.model = value.cloned().or_else(|| name.map(Into::into));
         }
         params.stream = facts.stream;
         params.max_tokens = SmallNumber::of(facts.max_tokens);
@@ -134,8 +142,13 @@ impl SharedRequest {
             reports.engine.get_or_insert_default().quality.requested.format = Some(format);
         }
         reports.expect(tools, schema, prompt.filter(|_| checks.truncation));
-        if renamed {
-            self.renamed(reports);
+        match model {
+            Some(model) => {
+                let is_right = renamed && self.series.get().is_none() && reports.handlers_model().is_none();
+                self.settle_model(model, reports, is_right);
+            }
+            None if renamed => self.renamed(reports),
+            None => {}
         }
     }
 
@@ -157,23 +170,26 @@ impl SharedRequest {
         let name = reports.model().cloned();
         // Unlocked: a recorder or a label policy's `map` may use this request's handle.
         drop(reports);
-        let metrics = &self.metrics.0;
-        before.iter().for_each(|model| metrics.left(model));
-        // `map` cannot be called from within itself. The name is looked up again with the series.
-        let Some(name) = name.filter(|_| !inside_map()) else { return };
-        let Some(model) = metrics.certain_model(&name) else { return };
-        self.count_as(model, |reports| {
-            self.series.get().is_none() && reports.model().is_some_and(|now| Arc::ptr_eq(now, &name))
-        });
+        before.iter().for_each(|model| self.metrics.0.left(model));
+        let Some(name) = name else { return };
+        let Some(model) = self.enter_model(&name) else { return };
+        let reports = self.reports();
+        let is_right = self.series.get().is_none() && reports.model().is_some_and(|now| Arc::ptr_eq(now, &name));
+        self.settle_model(model, reports, is_right);
     }
 
-    /// Counts the request in flight under this model only. `is_right` is asked under the lock, after the gauge was incremented.
-    fn count_as(&self, model: Model, is_right: impl FnOnce(&Reports) -> bool) {
-        // First the increment, so that a scrape never sees too few requests.
-        self.metrics.0.entered(&model);
-        let mut reports = self.reports();
-        let right = !self.is_settled() && is_right(&reports);
-        let no_more = if right { reports.counted.replace(model) } else { Some(model) };
+    /// Counts the request in flight under the model of this name, if that is certain. Call [`settle_model`](Self::settle_model) next: first the
+    /// increment, so that a scrape never sees too few requests.
+    fn enter_model(&self, name: &str) -> Option<Model> {
+        // `map` cannot be called from within itself. The name is looked up again with the series.
+        let model = if inside_map() { None } else { self.metrics.0.certain_model(name) };
+        model.inspect(|model| self.metrics.0.entered(model))
+    }
+
+    /// Counts the request in flight under this model only, whose gauge was incremented, or undoes that if it is not `right`.
+    fn settle_model(&self, model: Model, mut reports: MutexGuard<'_, Reports>, is_right: bool) {
+        let is_right = is_right && !self.is_settled();
+        let no_more = if is_right { reports.counted.replace(model) } else { Some(model) };
         drop(reports);
         no_more.iter().for_each(|model| self.metrics.0.left(model));
     }
@@ -198,6 +214,15 @@ impl SharedRequest {
             }
             self.reports().engine.get_or_insert_default().quality.request_id = Some(id[..end].into());
         }
+    }
+
+    /// The response head has arrived. Returns whether the request asked for a stream, and for how many choices, as far as it was read.
+    pub(super) fn answered(&self, success: bool) -> (Option<bool>, Option<u16>) {
+        let reports = self.reports();
+        if success && self.series.get().is_none() {
+            self.resolve_counted(&reports);
+        }
+        (reports.params.stream, reports.params.choices)
     }
 
     /// Whether the request asked for a stream, as far as it was read.
@@ -234,12 +259,12 @@ impl SharedRequest {
     /// The handles to record with. The first call decides the model's name: that of the handler, otherwise that of the request, otherwise that of the
     /// answer. `accepted`: the name may be learnt.
     #[inline]
-    pub(super) fn series(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
+    pub(super) fn series(&self, answer_model: Option<&str>, accepted: bool) -> &RequestHandles {
         self.series.get().map_or_else(|| self.resolve_by(answer_model, accepted), AsRef::as_ref)
     }
 
     #[cold]
-    fn resolve_by(&self, answer_model: Option<&str>, accepted: bool) -> &Series {
+    fn resolve_by(&self, answer_model: Option<&str>, accepted: bool) -> &RequestHandles {
         match self.named() {
             Some((name, model)) => self.resolve(Some(&name), model, accepted),
             None => self.resolve(answer_model, None, accepted),
@@ -247,7 +272,7 @@ impl SharedRequest {
     }
 
     /// The same, unless neither the handler nor the request has named the model.
-    pub(super) fn named_series(&self, accepted: bool) -> Option<&Series> {
+    pub(super) fn named_series(&self, accepted: bool) -> Option<&RequestHandles> {
         if let Some(series) = self.series.get() {
             return Some(series);
         }
@@ -257,7 +282,7 @@ impl SharedRequest {
 
     /// No lock is held, because a label policy's `map` belongs to the embedder, and may use this request's handle. If two threads resolve
     /// concurrently, the first result stays.
-    fn resolve(&self, name: Option<&str>, model: Option<Model>, accepted: bool) -> &Series {
+    fn resolve(&self, name: Option<&str>, model: Option<Model>, accepted: bool) -> &RequestHandles {
         let RouteFacts { endpoint, operation, .. } = self.route;
         let (metrics, labels) = (&self.metrics.0, self.labels.as_ref());
         let series = match model {
@@ -265,10 +290,23 @@ impl SharedRequest {
             None => metrics.series(endpoint, operation, name, labels, accepted),
         };
         let series = self.series.get_or_init(|| series);
-        if !self.is_settled() && self.reports().counted.as_ref() != Some(&series.of) {
-            self.count_as(series.of.clone(), |_| true);
+        if !self.is_settled() && self.reports().counted.as_ref() != Some(series.model()) {
+            let model = series.model().clone();
+            self.metrics.0.entered(&model);
+            self.settle_model(model, self.reports(), true);
         }
         series
+    }
+
+    /// Resolves the handles if the request is in flight under the model of its present name, and they exist. Calls no code of the embedder, so that
+    /// the lock may be held, and the model is the right one until it is released.
+    fn resolve_counted(&self, reports: &Reports) {
+        let RouteFacts { endpoint, operation, .. } = self.route;
+        let metrics = &self.metrics.0;
+        let model = reports.counted.as_ref().filter(|model| !metrics.is_other(model));
+        if let Some(series) = model.and_then(|model| metrics.existing_series(endpoint, operation, model)) {
+            self.series.get_or_init(|| series);
+        }
     }
 
     /// The present name of the model, and its entry, if the name is a label value already.
@@ -320,7 +358,7 @@ impl SharedRequest {
     }
 
     /// Raises the counter of output tokens to `total` for this request, and never lowers it.
-    pub(super) fn publish(&self, series: &Series, total: u64) {
+    pub(super) fn publish(&self, series: &RequestHandles, total: u64) {
         let before = self.published.fetch_max(total, Ordering::Relaxed);
         if total > before {
             series.output_tokens.increment(total - before);
@@ -397,6 +435,10 @@ impl Reports {
 
     /// The name under which requests are recorded: that of the handler, otherwise that of the request.
     pub(super) fn model(&self) -> Option<&Arc<str>> {
-        self.engine.as_ref().and_then(|engine| engine.model.as_ref()).or(self.params.model.as_ref())
+        self.handlers_model().or(self.params.model.as_ref())
+    }
+
+    fn handlers_model(&self) -> Option<&Arc<str>> {
+        self.engine.as_ref().and_then(|engine| engine.model.as_ref())
     }
 }

@@ -5,47 +5,26 @@ use std::time::Duration;
 use http::Uri;
 use tracing::{Span, field::Empty, span::Entered};
 
-use super::verdict::Verdict;
+use super::{EndedSpan, Role, verdict::Verdict};
 use crate::{
     catalog::labels,
     record::{QualityFinding, is_label_value},
-    vocabulary::{FinishReason, Operation, Outcome, Usage},
+    vocabulary::{FinishReason, Operation, Outcome},
 };
 
 /// A request's span, from its arrival to its end. As small as a pointer, because the state of a request has a size limit.
 #[derive(Default)]
 pub(crate) struct RequestSpan(Option<Box<Span>>);
 
-/// The span kind, as OpenTelemetry defines it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SpanKind {
-    Server,
-    Client,
-    Internal,
-}
-
-/// The attributes that are known when a request has ended.
-pub(super) struct Ended<'a> {
-    /// The value of the label `model`.
-    pub(super) label: &'a str,
-    /// The model's name in the request.
-    pub(super) requested: Option<&'a str>,
-    pub(super) proxy: bool,
-    pub(super) stream: bool,
-    pub(super) max_tokens: Option<u64>,
-    pub(super) usage: Usage,
-    pub(super) verdict: Verdict,
-}
-
 impl RequestSpan {
     /// Opens the span, as a child of the current one.
-    pub(crate) fn open(operation: Operation, kind: SpanKind) -> Self {
+    pub(crate) fn open(operation: Operation, role: Role) -> Self {
         // Fields that are not declared here can never be recorded.
         let span = tracing::info_span!(
             target: crate::spans::TARGET,
             "llm_request",
             otel.name = operation.as_str(),
-            otel.kind = kind.as_str(),
+            otel.kind = kind_of(role),
             otel.status_code = Empty,
             gen_ai.operation.name = operation.as_str(),
             gen_ai.provider.name = Empty,
@@ -124,7 +103,7 @@ impl RequestSpan {
         }
     }
 
-    pub(super) fn end(self, operation: Operation, ended: &Ended<'_>, reasons: impl Iterator<Item = FinishReason>) {
+    pub(super) fn end(self, operation: Operation, ended: &EndedSpan<'_>, reasons: impl Iterator<Item = FinishReason>) {
         let Some(span) = &self.0 else { return };
         // Subscribers use the time when a span was last exited as its end, and a request may end long after its last frame.
         let _inside = span.enter();
@@ -144,19 +123,18 @@ impl RequestSpan {
             .record("error.type", error.map(|error| error.as_str()))
             .record("llm.outcome", outcome.as_str());
         // A rejected request is not an error of the server, but it is an error of the client that sent it.
-        if outcome == Outcome::Error || (ended.proxy && outcome == Outcome::Rejected) {
+        if outcome == Outcome::Error || (ended.role.is_client() && outcome == Outcome::Rejected) {
             span.record("otel.status_code", "error");
         }
     }
 }
 
-impl SpanKind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Client => "client",
-            Self::Internal => "internal",
-        }
+/// The span kind, as OpenTelemetry defines it.
+const fn kind_of(role: Role) -> &'static str {
+    match role {
+        Role::Server => "server",
+        Role::Client => "client",
+        Role::Local => "internal",
     }
 }
 

@@ -237,4 +237,28 @@ mod tests {
         timing.make_room(3, 9);
         assert_eq!(known(&timing), [3, 0, 7, 0]);
     }
+
+    #[test]
+    fn samples_are_the_tokens_of_a_step_for_each_event_and_no_token_has_two() {
+        // Tokens and steps that the engine has reported, events that arrived, and the samples for them.
+        let one_token_a_step = [(1, 1, 1, 0), (2, 2, 1, 1), (3, 3, 1, 1)];
+        let drafts = [(4, 1, 1, 0), (8, 2, 1, 4), (12, 3, 1, 4)];
+        let ahead = [(1, 1, 1, 0), (6, 6, 1, 1), (6, 6, 1, 1), (6, 6, 3, 3), (6, 6, 1, 0)];
+        let behind = [(1, 1, 1, 0), (1, 1, 1, 0), (3, 3, 1, 1)];
+        let joined = [(1, 1, 1, 0), (4, 4, 3, 3)];
+        let cases: [&[(u64, u32, u64, u64)]; 5] = [&one_token_a_step, &drafts, &ahead, &behind, &joined];
+        for case in cases {
+            let mut engine = EngineSteps::default();
+            for (at, (tokens, steps, events, samples)) in case.iter().copied().enumerate() {
+                assert_eq!(engine.tokens_of(tokens, steps, events, at == 0), samples, "{at} of {case:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn counts_of_steps_may_wrap() {
+        let mut engine = EngineSteps { tokens: u32::MAX, steps: u32::MAX, ..EngineSteps::default() };
+        let tokens = u64::from(u32::MAX) + 4;
+        assert_eq!(engine.tokens_of(tokens, 1, 1, false), 2, "four tokens in two steps");
+    }
 }

@@ -12,15 +12,16 @@ use super::{
     choices::bit,
     handle::InferenceHandle,
     quality::OutputQuality,
+    role::Role,
     shared::SharedRequest,
-    span::{RequestSpan, SpanKind},
+    span::RequestSpan,
     timing::{Time, TokenTiming},
     usage::ReportedUsage,
     verdict::End,
 };
 use crate::{
     quality::Part,
-    record::{LlmMetrics, RawLabels, Series},
+    record::{LlmMetrics, RawLabels, RequestHandles},
     vocabulary::{Endpoint, InspectionFailure, Operation, Phase, Protocol, SkipReason},
     wire::{Counts, Framing, Route, Timings},
 };
@@ -39,7 +40,8 @@ use crate::{
 pub(crate) struct RequestTracker {
     pub(super) shared: Arc<SharedRequest>,
     started: Instant,
-    proxy: bool,
+    role: Role,
+    /// The embedder reports the tokens, instead of a body from which they are read.
     manual: bool,
     stage: Stage,
     /// The status of the response head, if there is one.
@@ -100,14 +102,14 @@ pub(super) struct EventEnd {
 
 impl RequestTracker {
     #[inline]
-    pub(crate) fn start(metrics: &LlmMetrics, route: RouteFacts, labels: Option<RawLabels>, kind: SpanKind) -> Self {
+    pub(crate) fn start(metrics: &LlmMetrics, route: RouteFacts, labels: Option<RawLabels>, role: Role) -> Self {
         let global = metrics.0.global();
         global.started(route.operation, route.endpoint).increment(1);
         global.in_flight(route.operation, Phase::Waiting).increment(1.0);
         Self {
             shared: Arc::new(SharedRequest::new(metrics.clone(), route, labels)),
             started: Instant::now(),
-            proxy: matches!(kind, SpanKind::Client),
+            role,
             manual: false,
             stage: Stage::InFlight(Phase::Waiting),
             status: None,
@@ -119,7 +121,7 @@ impl RequestTracker {
             usage: ReportedUsage::default(),
             timings: None,
             counts: Counts::default(),
-            span: RequestSpan::open(route.operation, kind),
+            span: RequestSpan::open(route.operation, role),
             quality: None,
         }
     }
@@ -137,7 +139,7 @@ impl RequestTracker {
     }
 
     pub(crate) fn is_proxy(&self) -> bool {
-        self.proxy
+        self.role.is_client()
     }
 
     pub(crate) fn handle(&self) -> InferenceHandle {
@@ -151,17 +153,15 @@ impl RequestTracker {
 
     /// The response head arrived. `stream`: whether it says that the answer is streamed, if it says so.
     pub(crate) fn head(&mut self, status: u16, stream: Option<bool>, framing: Option<Framing>) {
-        let (asked_stream, choices) = {
-            let reports = self.shared.reports();
-            (reports.params.stream, reports.params.choices)
-        };
+        let success = (200..300).contains(&status);
+        let (asked_stream, choices) = self.shared.answered(success);
         self.status = NonZeroU16::new(status);
         self.stream = stream.or(asked_stream);
         self.answer.requested_choices = choices.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX));
         // A completion has one choice per prompt.
         self.answer.one_choice = choices == Some(1) && self.shared.route.operation == Operation::Chat;
         self.answer.framing = framing;
-        if (200..300).contains(&status) {
+        if success {
             self.accept();
             if self.shared.named_series(true).is_some() {
                 self.publish_live();
@@ -199,6 +199,11 @@ impl RequestTracker {
 
     pub(super) fn streams(&mut self, stream: bool) {
         self.stream = Some(stream);
+    }
+
+    /// Whether the answer is known to be streamed.
+    pub(super) fn is_stream(&self) -> bool {
+        self.stream == Some(true)
     }
 
     /// Whether the request asked for a stream, as far as it was read.
@@ -289,7 +294,7 @@ impl RequestTracker {
         Time::of(now - self.started)
     }
 
-    pub(super) fn series(&self) -> &Series {
+    pub(super) fn series(&self) -> &RequestHandles {
         self.shared.series(self.answered_by(), self.accepted)
     }
 

@@ -9,7 +9,7 @@ use super::{
     response::{Observation, for_each_slice, is_encoded},
 };
 use crate::{
-    inference::{InferenceHandle, RequestTracker, RouteFacts, SharedRequest, SpanKind},
+    inference::{InferenceHandle, RequestTracker, Role, RouteFacts, SharedRequest},
     record::{Hint, LlmMetrics},
     vocabulary::{ErrorType, SkipReason},
     wire::{RequestScan, Route},
@@ -43,9 +43,9 @@ impl ObservedRequest {
     pub(super) fn start(metrics: &LlmMetrics, route: &'static Route, head: &Parts, proxy: bool) -> Self {
         let labels = metrics.0.reads_labels().then(|| metrics.0.read_labels(head));
         let route_facts = RouteFacts::of(route);
-        let kind = if proxy { SpanKind::Client } else { SpanKind::Server };
+        let role = if proxy { Role::Client } else { Role::Server };
         // Built inside its box, because it is large and would otherwise be copied.
-        let measured = Box::new(Observation::new(RequestTracker::start(metrics, route_facts, labels, kind), route));
+        let measured = Box::new(Observation::new(RequestTracker::start(metrics, route_facts, labels, role), route));
         let tracker = &measured.tracker;
         if proxy {
             tracker.span().server(&head.uri);

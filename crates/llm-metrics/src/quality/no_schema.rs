@@ -2,6 +2,6 @@
 
 use crate::vocabulary::StructuredResult;
 
-pub(super) fn judge(_: &[u8], _: &[u8]) -> StructuredResult {
+pub(super) fn validate(_: &[u8], _: &[u8]) -> StructuredResult {
     StructuredResult::Unchecked
 }

@@ -24,7 +24,7 @@ const PATTERN_BYTES: usize = 1 << 18;
 const PATTERN_WORK: usize = 1 << 31;
 
 /// Whether an answer, which is valid JSON, matches its schema.
-pub(super) fn judge(schema: &[u8], answer: &[u8]) -> StructuredResult {
+pub(super) fn validate(schema: &[u8], answer: &[u8]) -> StructuredResult {
     match catch_unwind(|| is_valid(schema, answer)).ok().flatten() {
         Some(true) => StructuredResult::Valid,
         Some(false) => StructuredResult::SchemaMismatch,
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     fn judged(schema: &Value, answer: &Value) -> StructuredResult {
-        judge(schema.to_string().as_bytes(), answer.to_string().as_bytes())
+        validate(schema.to_string().as_bytes(), answer.to_string().as_bytes())
     }
 
     #[test]
@@ -204,8 +204,8 @@ mod tests {
         ] {
             assert_eq!(judged(&schema, &json!({})), Unchecked, "{schema}");
         }
-        assert_eq!(judge(b"{\"type\":", b"{}"), Unchecked);
-        assert_eq!(judge(b"{}", b"{"), Unchecked);
+        assert_eq!(validate(b"{\"type\":", b"{}"), Unchecked);
+        assert_eq!(validate(b"{}", b"{"), Unchecked);
     }
 
     #[test]

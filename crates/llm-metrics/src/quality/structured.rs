@@ -58,7 +58,7 @@ impl StructuredOutput {
         };
         let answer = self.bytes.as_ref().and_then(|bytes| bytes.whole());
         match schema.whole().zip(answer) {
-            Some((schema, answer)) => schema::judge(schema, answer),
+            Some((schema, answer)) => schema::validate(schema, answer),
             None => StructuredResult::Unchecked,
         }
     }

@@ -10,7 +10,7 @@ use http::request::Parts;
 use metrics::SharedString;
 
 use super::{
-    Hint, Inner, Series, SeriesKey,
+    Hint, Inner, LabelSet, RequestHandles,
     model::Model,
     policy::{Known, LabelValues},
     quality::QualityCounters,
@@ -46,7 +46,7 @@ pub(crate) enum RawLabel {
 /// All label sets that exist.
 #[derive(Default)]
 pub(super) struct LabelSets {
-    all: HashMap<SeriesKey, Arc<Series>, RandomState>,
+    all: HashMap<LabelSet, Arc<RequestHandles>, RandomState>,
     /// The number of sets that are not reserved.
     learnt: usize,
 }
@@ -87,7 +87,7 @@ impl Inner {
         model: Option<&str>,
         raw: Option<&RawLabels>,
         accepted: bool,
-    ) -> Arc<Series> {
+    ) -> Arc<RequestHandles> {
         let model = match model {
             None | Some("") => self.unknown.clone(),
             Some(name) => self.models.admit(name, accepted).unwrap_or_else(|| self.other_model(accepted)),
@@ -103,7 +103,10 @@ impl Inner {
         model: Model,
         raw: Option<&RawLabels>,
         accepted: bool,
-    ) -> Arc<Series> {
+    ) -> Arc<RequestHandles> {
+        if let Some(series) = self.existing_series(endpoint, operation, &model) {
+            return series;
+        }
         let extra = self.reads_labels().then(|| {
             let raw = |at: usize| raw.and_then(|raw| raw.get(at)).unwrap_or(&RawLabel::Absent);
             let values = self.extra.iter().enumerate().map(|(at, label)| match raw(at) {
@@ -113,7 +116,7 @@ impl Inner {
             });
             values.collect()
         });
-        let mut key = SeriesKey { model, endpoint, operation, extra };
+        let mut key = LabelSet { model, endpoint, operation, extra };
         if let Some(series) =
             self.known(&self.series.read().unwrap_or_else(PoisonError::into_inner), &mut key, accepted)
         {
@@ -126,7 +129,7 @@ impl Inner {
         }
         sets.learnt += usize::from(!self.is_reserved(&key));
         let recent = self.recent.model(key.model.name());
-        let series = Arc::new(Series::new(
+        let series = Arc::new(RequestHandles::new(
             &self.registrar,
             &key,
             &self.extra_names,
@@ -134,12 +137,25 @@ impl Inner {
             recent,
             self.options.quality,
         ));
+        if key.extra.is_none() {
+            key.model.set_series(endpoint, &series);
+        }
         sets.all.insert(key, Arc::clone(&series));
         series
     }
 
+    /// The handles for a request whose model is known already, if they exist, and do not depend on request labels. Calls no code of the embedder.
+    pub(crate) fn existing_series(
+        &self,
+        endpoint: Endpoint,
+        operation: Operation,
+        model: &Model,
+    ) -> Option<Arc<RequestHandles>> {
+        if self.reads_labels() { None } else { model.series(endpoint, operation) }
+    }
+
     /// The existing set for `key`, or the set that replaces it. With neither, `key` is changed to one for which there is room.
-    fn known(&self, sets: &LabelSets, key: &mut SeriesKey, accepted: bool) -> Option<Arc<Series>> {
+    fn known(&self, sets: &LabelSets, key: &mut LabelSet, accepted: bool) -> Option<Arc<RequestHandles>> {
         // The usual case.
         if let Some(series) = sets.all.get(key) {
             return Some(Arc::clone(series));
@@ -178,7 +194,6 @@ impl Inner {
     }
 
     /// The label value of a model that is already known.
-    #[cfg(feature = "tracing")]
     pub(crate) fn known_model(&self, name: &str) -> Option<Arc<str>> {
         self.models.admit(name, false).map(|model| Arc::clone(model.name()))
     }
@@ -195,8 +210,8 @@ impl Inner {
 
     /// Leaves `key` unchanged if its set exists or there is room for it. Otherwise removes the request labels, and if that is not enough also the
     /// model.
-    fn fit(&self, sets: &LabelSets, key: &mut SeriesKey, accepted: bool) {
-        let has_place = |key: &SeriesKey| sets.all.contains_key(key) || self.is_reserved(key);
+    fn fit(&self, sets: &LabelSets, key: &mut LabelSet, accepted: bool) {
+        let has_place = |key: &LabelSet| sets.all.contains_key(key) || self.is_reserved(key);
         if has_place(key) || (accepted && sets.learnt < self.options.label_sets) {
             return;
         }
@@ -214,7 +229,7 @@ impl Inner {
 
     /// Whether there is always room for this set: it is of a declared model (or of `other` or `unknown`), and its request labels have reserved values
     /// or none. The number of such sets is declared models × endpoints × reserved values.
-    fn is_reserved(&self, key: &SeriesKey) -> bool {
+    fn is_reserved(&self, key: &LabelSet) -> bool {
         let values = || key.extra.iter().flat_map(|values| self.extra.iter().zip(values.iter()));
         let all = |word: &str| values().all(|(label, value)| **value == *word || label.values.is_reserved(value));
         let is_nameless = key.model == self.other || key.model == self.unknown;

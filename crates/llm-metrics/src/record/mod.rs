@@ -14,7 +14,7 @@ mod page;
 mod policy;
 mod quality;
 mod recent;
-mod series;
+mod request_handles;
 
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ pub(crate) use policy::is_label_value;
 pub use quality::QualityFinding;
 pub use recent::RecentModel;
 pub(crate) use recent::Refreshed;
-pub(crate) use series::{Series, SeriesKey};
+pub(crate) use request_handles::{LabelSet, RequestHandles};
 
 use self::{
     admission::{ExtraLabel, LabelSets},

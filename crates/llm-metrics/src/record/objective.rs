@@ -111,7 +111,7 @@ impl Objective {
     }
 
     /// Whether a successful request met every limit that can be measured; `None` if no limit can be measured.
-    pub(super) fn judge(&self, times: &Times) -> Option<bool> {
+    pub(super) fn is_met(&self, times: &Times) -> Option<bool> {
         let terms = [
             (self.time_to_first_token, times.time_to_first_token),
             (self.time_per_output_token, times.time_per_output_token),
@@ -171,7 +171,7 @@ mod tests {
         let [limit, more] = [Duration::from_nanos(7), Duration::from_nanos(8)];
         let objective = Objective::new("all").time_to_first_token(limit).time_per_output_token(limit);
         let judge = |first, each| {
-            objective.judge(&Times { duration: more, time_to_first_token: first, time_per_output_token: each })
+            objective.is_met(&Times { duration: more, time_to_first_token: first, time_per_output_token: each })
         };
         assert_eq!(judge(Some(limit), Some(limit)), Some(true));
         assert_eq!(judge(Some(more), Some(limit)), Some(false));
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(judge(None, None), None);
         let whole = Objective::new("whole").duration(limit);
         let judge =
-            |duration| whole.judge(&Times { duration, time_to_first_token: Some(more), time_per_output_token: None });
+            |duration| whole.is_met(&Times { duration, time_to_first_token: Some(more), time_per_output_token: None });
         assert_eq!((judge(limit), judge(more)), (Some(true), Some(false)));
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn unescaped(byte: u8) -> u8 {
     }
 }
 
-/// The maximum length of one piece of text.
+/// The maximum length of a text that is unescaped at once.
 pub(super) const SHORT: usize = 64;
 
 /// Unescapes a text that has only two-byte escapes; `None` if it is too long.
@@ -25,16 +25,19 @@ pub(super) fn unescape<'r>(text: &[u8], room: &'r mut [u8; SHORT]) -> Option<&'r
     Some(&room[..length])
 }
 
+/// The maximum length of a piece that was joined from shorter ones.
+const LONG: usize = 256;
+
 /// Joins the short pieces of text between escapes, because emitting a piece costs more than copying it.
 pub(super) struct Joined<T> {
-    bytes: [u8; SHORT],
+    bytes: [u8; LONG],
     length: usize,
     emit: T,
 }
 
 impl<T: FnMut(&[u8])> Joined<T> {
     pub(super) fn new(emit: T) -> Self {
-        Self { bytes: [0; SHORT], length: 0, emit }
+        Self { bytes: [0; LONG], length: 0, emit }
     }
 
     /// The next piece of the text.

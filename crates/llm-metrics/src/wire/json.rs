@@ -29,7 +29,7 @@ pub(super) enum Shape<F: 'static> {
     Tag(&'static Tags<F>),
     /// The first shape for a string, number or other scalar, the second for an object or array.
     Either(&'static Self, &'static Self),
-    /// A value without interest, which contains no text of a model or a user.
+    /// A value without interest, which is skipped.
     Envelope,
     /// The same, if it differs from one document to the next.
     Padding,

@@ -8,7 +8,7 @@ mod string;
 use super::json::{Broken, MAX_LEVELS, Place, SCRATCH, Scalar, Shape, Skipped, Tags, Visitor};
 use super::skip;
 
-/// The slot of a value that the shape does not name.
+/// The slot of a value that the shape does not name, and in an object before its first key.
 const UNNAMED: u8 = u8::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +224,6 @@ impl<F: Copy + 'static> Scanner<F> {
     #[inline]
     fn comma(&mut self) {
         self.state = if matches!(self.container, Shape::Array(_)) { State::Value } else { State::Key };
-        self.place.slot = 0;
     }
 
     /// A key, after its opening quote: usually complete in this slice, including the colon.
@@ -251,14 +250,14 @@ impl<F: Copy + 'static> Scanner<F> {
     /// Expects the value of this key.
     #[inline]
     fn named(&mut self, key: &[u8]) {
-        self.place.slot = match self.container {
-            Shape::Object(_, keys) => keys
-                .iter()
-                .position(|(name, _)| skip::is_same_key(name.as_bytes(), key))
-                .map_or(UNNAMED, |slot| slot as u8),
-            _ => UNNAMED,
-        };
         self.state = State::Colon;
+        let Shape::Object(_, keys) = self.container else { return self.place.slot = UNNAMED };
+        // Most documents have their keys in the order of the shape.
+        let next = self.place.slot.wrapping_add(1);
+        self.place.slot = match keys.get(usize::from(next)) {
+            Some((name, _)) if skip::is_same_key(name.as_bytes(), key) => next,
+            _ => slot_of(key, keys),
+        };
     }
 
     /// A value, from its first byte on.
@@ -362,7 +361,7 @@ impl<F: Copy + 'static> Scanner<F> {
             *step = self.place.slot;
             self.place.levels += 1;
         }
-        self.place.slot = 0;
+        self.place.slot = if state == State::FirstKey { UNNAMED } else { 0 };
         self.container = shape;
         self.state = state;
     }
@@ -372,6 +371,7 @@ impl<F: Copy + 'static> Scanner<F> {
             visitor.leave(*name);
         }
         self.place.levels = self.place.levels.saturating_sub(1);
+        self.place.slot = self.place.path.get(usize::from(self.place.levels)).copied().unwrap_or(UNNAMED);
         self.container = self.walk();
         self.after_value(visitor);
     }
@@ -467,6 +467,12 @@ impl<F: Copy + 'static> Scanner<F> {
             _ => {}
         }
     }
+}
+
+#[inline(never)]
+fn slot_of<F>(key: &[u8], keys: &[(&str, Shape<F>)]) -> u8 {
+    let slot = keys.iter().position(|(name, _)| skip::is_same_key(name.as_bytes(), key));
+    slot.map_or(UNNAMED, |slot| slot as u8)
 }
 
 /// Where a number, `true`, `false` or `null` ends.

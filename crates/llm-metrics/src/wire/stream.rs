@@ -58,6 +58,7 @@ enum Decoder {
 
 impl EventStream {
     /// Server-sent events.
+    #[inline(always)]
     pub(super) fn events(shape: &'static Shape<Fact>) -> Self {
         Self { decoder: Decoder::Sse(SseDecoder::new()), events: Events::new(shape, Framing::Events) }
     }

@@ -63,7 +63,13 @@ impl Server {
     }
 
     /// The sum of the series that have this name and all of these labels.
+    /// The sum of the series that have these labels. Panics for a name or a label that the catalogue does not have.
     fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let row = llm_metrics::catalog::all().find(|row| name.strip_suffix("_count").unwrap_or(name) == row.name);
+        let row = row.unwrap_or_else(|| panic!("the catalogue has no {name}"));
+        for (label, _) in labels.iter().filter_map(|label| label.split_once('=')) {
+            assert!(row.label(label).is_some(), "{name} has no label {label}");
+        }
         let page = tokio::task::block_in_place(|| self.exporter.render());
         let series = |line: &&str| line.starts_with(&format!("{name}{{")) && labels.iter().all(|l| line.contains(l));
         page.lines().filter(series).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()

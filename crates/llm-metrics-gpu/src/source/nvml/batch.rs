@@ -21,11 +21,11 @@ const FAILURES: u8 = 3;
 /// The fields, and those that are currently read.
 pub(super) struct Batch {
     all: &'static [Field],
-    asked: Vec<Asked>,
+    asked: Vec<RequestedFields>,
     again: Backoff,
 }
 
-struct Asked {
+struct RequestedFields {
     /// Its index among all.
     at: usize,
     worked: bool,
@@ -94,7 +94,7 @@ impl Batch {
     fn complete(&mut self) {
         for at in 0..self.all.len() {
             if self.asked.get(at).is_none_or(|asked| asked.at != at) {
-                self.asked.insert(at, Asked { at, worked: false, failures: 0 });
+                self.asked.insert(at, RequestedFields { at, worked: false, failures: 0 });
             }
         }
     }

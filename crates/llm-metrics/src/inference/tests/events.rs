@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{End, FrameSink, Framing, Recorded, Request, SpanKind};
+use super::{End, FrameSink, Framing, Recorded, Request, Role};
 use crate::{
     record::Objective,
     vocabulary::{ErrorType, FinishReason, InspectionFailure, Usage},
@@ -309,7 +309,7 @@ fn tokens_are_in_the_counter_when_usage_arrives() {
 #[test]
 fn what_the_engine_reported_before_the_head_is_in_the_counter_with_it() {
     // Without a name in the request there are no labels to count under before the head.
-    let mut request = Request::new("/v1/chat/completions", "{}", SpanKind::Server, |builder| builder);
+    let mut request = Request::new("/v1/chat/completions", "{}", Role::Server, |builder| builder);
     request.tracker.handle().tokens(3);
     assert_eq!(output(&request.recorded()), 0);
     request.tracker.handle().model("m");
@@ -433,7 +433,7 @@ fn times_above_a_day_are_discarded() {
 
 #[test]
 fn an_answer_in_one_piece_has_the_time_a_token_that_its_engine_tells() {
-    let mut request = Request::new("/v1/chat/completions", "{}", SpanKind::Server, |builder| builder);
+    let mut request = Request::new("/v1/chat/completions", "{}", Role::Server, |builder| builder);
     request.tracker.head(200, Some(false), Some(Framing::Document));
     request.at(10, |frame| {
         frame.choice(0);
@@ -477,7 +477,7 @@ fn hidden_reasoning_does_not_make_tokens_fast() {
     let with = |first: Tell<'_>| {
         let objective = Objective::new("fast").time_per_output_token(Duration::from_millis(5));
         let mut request =
-            Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder.objective(objective));
+            Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder.objective(objective));
         request.tracker.head(200, Some(true), Some(Framing::Events));
         let total = Usage::new().output(1003).reasoning(1000);
         request.each(&[first, &token, &token, &stop, &|frame| usage(frame, total)]).end(End::Complete)
@@ -535,7 +535,7 @@ fn silence_before_an_end_that_was_not_complete_is_a_gap() {
 
 #[test]
 fn a_stall_is_longer_than_its_threshold() {
-    let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| {
+    let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| {
         builder.stall_threshold(Duration::from_millis(20))
     });
     request.tracker.head(200, Some(true), Some(Framing::Events));
@@ -718,7 +718,7 @@ fn blank_reasoning_is_none() {
 
 #[test]
 fn tokens_that_only_the_handle_reported_are_output_without_reasoning() {
-    let mut request = Request::new("/v1/chat/completions", r#"{"enable_thinking":true}"#, SpanKind::Server, |b| b);
+    let mut request = Request::new("/v1/chat/completions", r#"{"enable_thinking":true}"#, Role::Server, |b| b);
     request.tracker.head(200, Some(true), Some(Framing::Events));
     request.tracker.handle().tokens(1);
     assert_eq!(request.end(End::Failed).counter("llm_requests_total", &[("thinking", "false")]), 1);
@@ -732,7 +732,7 @@ fn no_reasoning_and_no_output_are_not_some() {
         (r#"{"enable_thinking":true}"#, Usage::new().output(1), "false"),
         (r#"{"enable_thinking":true}"#, Usage::new().output(1).reasoning(1), "true"),
     ] {
-        let mut request = Request::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder);
+        let mut request = Request::new("/v1/chat/completions", asked, Role::Server, |builder| builder);
         request.tracker.head(200, Some(false), None);
         request.tracker.handle().usage(usage);
         let recorded = request.end(End::Complete);
@@ -809,7 +809,7 @@ fn a_choice_that_begins_after_another_has_finished_has_to_finish_too() {
 
 impl Request {
     fn new_completion(asked: &str) -> Self {
-        let mut request = Self::new("/v1/completions", asked, SpanKind::Server, |builder| builder);
+        let mut request = Self::new("/v1/completions", asked, Role::Server, |builder| builder);
         request.tracker.head(200, Some(true), Some(Framing::Events));
         request
     }
@@ -913,7 +913,7 @@ fn an_error_in_the_answer_is_what_it_says() {
         });
         request.end(End::Complete)
     };
-    let (server, proxy) = (SpanKind::Server, SpanKind::Client);
+    let (server, proxy) = (Role::Server, Role::Client);
     let (stream, document) = (Some(Framing::Events), Some(Framing::Document));
     for (kinds, side, framing, outcome, error) in [
         (&[None] as &[_], server, stream, "error", "stream_error"),
@@ -939,12 +939,12 @@ fn a_document_that_breaks_off_is_no_success() {
         (Some(Framing::Document), "error", Some("internal")),
         (Some(Framing::Events), "error", Some("stream_truncated")),
     ] {
-        let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+        let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
         request.tracker.head(200, framing.map(Framing::is_stream), framing);
         request.tracker.last_frame().failure(InspectionFailure::Malformed);
         request.end(End::Complete).assert_ended(outcome, error);
     }
-    let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+    let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
     request.tracker.head(200, Some(false), Some(Framing::Document));
     request.at(10, |frame| frame.failure(InspectionFailure::Malformed));
     request.end(End::Complete).assert_ended("success", None);
@@ -959,7 +959,7 @@ fn an_answer_without_a_choice_is_counted_as_such() {
     assert_eq!(no_choices(&empty), 1);
     assert_eq!(no_choices(&Request::streamed(ASKED).each(&[&stop]).end(End::Complete)), 0);
     assert_eq!(no_choices(&Request::streamed(ASKED).each(&[]).end(End::Complete)), 0, "it was cut");
-    let mut unread = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+    let mut unread = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
     unread.tracker.head(200, None, None);
     assert_eq!(no_choices(&unread.end(End::Complete)), 0);
 }
@@ -969,7 +969,7 @@ fn what_the_head_does_not_say_about_streaming_the_request_does() {
     for (asked, said, streamed) in
         [(ASKED, None, "true"), (ASKED, Some(false), "false"), ("{}", Some(true), "true"), ("{}", None, "false")]
     {
-        let mut request = Request::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder);
+        let mut request = Request::new("/v1/chat/completions", asked, Role::Server, |builder| builder);
         request.tracker.head(200, said, Some(Framing::Events));
         request.at(10, token);
         let recorded = request.end(End::Failed);
@@ -983,7 +983,7 @@ fn what_the_head_does_not_say_about_streaming_the_request_does() {
 #[test]
 fn names_are_learnt_from_requests_that_failed_by_no_fault_of_their_own() {
     let named = |status: u16, end| {
-        let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+        let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
         request.tracker.head(status, None, None);
         request.end(end).counter("llm_requests_total", &[("model", "m")])
     };
@@ -995,7 +995,7 @@ fn names_are_learnt_from_requests_that_failed_by_no_fault_of_their_own() {
     }
     assert_eq!(named(200, End::Dropped { panicking: false }), 1);
     let without_head = |end| {
-        let request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+        let request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
         request.end(end).counter("llm_requests_total", &[("model", "m")])
     };
     assert_eq!(without_head(End::ServiceError(ErrorType::UpstreamUnavailable)), 1);
@@ -1005,14 +1005,14 @@ fn names_are_learnt_from_requests_that_failed_by_no_fault_of_their_own() {
 
 #[test]
 fn a_redirect_counts_no_usage() {
-    let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+    let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
     request.tracker.head(302, None, None);
     assert_eq!(request.end(End::Complete).counter("llm_usage_reports_total", &[]), 0);
 }
 
 #[test]
 fn the_model_may_be_named_after_usage() {
-    let mut request = Request::new("/v1/chat/completions", "{}", SpanKind::Server, |builder| builder);
+    let mut request = Request::new("/v1/chat/completions", "{}", Role::Server, |builder| builder);
     request.tracker.head(200, Some(false), Some(Framing::Document));
     request.at(10, |frame| frame.usage(Usage::new().output(3), Finality::Final));
     request.at(20, |frame| {

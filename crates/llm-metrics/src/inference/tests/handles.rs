@@ -1,6 +1,6 @@
 //! What the request's handle says, and when nobody listens any more.
 
-use super::{End, Request, SpanKind};
+use super::{End, Request, Role};
 use crate::{
     vocabulary::{ErrorType, Usage},
     wire::Framing,
@@ -48,7 +48,7 @@ fn every_absurd_count_is_discarded() {
 
 #[test]
 fn tokens_are_in_the_counter_when_they_are_reported_and_none_are_no_step() {
-    let request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+    let request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
     request.tracker.handle().tokens(2);
     assert_eq!(request.recorded().counter("llm_output_tokens_total", &[]), 2);
     request.tracker.handle().tokens(0);
@@ -84,7 +84,7 @@ fn nobody_listens_after_the_end() {
 
 #[test]
 fn a_handle_that_named_the_model_first_wins() {
-    let mut request = Request::new("/v1/chat/completions", ASKED, SpanKind::Server, |builder| builder);
+    let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
     request.tracker.handle().model("by-the-handle");
     request.tracker.head(200, Some(true), Some(Framing::Events));
     request.tracker.handle().model("too-late");

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{End, FrameSink, Request, SpanKind};
+use super::{End, FrameSink, Request, Role};
 use crate::{
     vocabulary::{FinishReason, Usage},
     wire::{Finality, Sink, TextKind},
@@ -53,8 +53,7 @@ fn emit(frame: &mut FrameSink<'_>, event: &Event, at_once: bool) {
 
 /// Everything that is recorded for these events, with `a_frame` events per frame, except times that the test does not set.
 fn recorded(asked: &str, events: &[Event], a_frame: usize, at_once: bool) -> Vec<String> {
-    let mut request =
-        Request::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder.live_tokens(true));
+    let mut request = Request::new("/v1/chat/completions", asked, Role::Server, |builder| builder.live_tokens(true));
     request.tracker.head(200, Some(true), Some(super::Framing::Events));
     for (at, events) in (1..).zip(events.chunks(a_frame)) {
         // Later than the end of the test by the clock, which would otherwise add a gap at the end.

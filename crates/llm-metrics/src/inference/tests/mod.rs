@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use super::{End, RequestTracker, RouteFacts, SpanKind, frame_sink::FrameSink};
+use super::{End, RequestTracker, Role, RouteFacts, frame_sink::FrameSink};
 use crate::{
     catalog,
     record::{Builder, LlmMetrics},
@@ -26,19 +26,19 @@ struct Request {
 }
 
 /// What was recorded of it.
-struct Recorded(Vec<Series>);
+struct Recorded(Vec<RequestHandles>);
 
-type Series = (String, Vec<(String, String)>, DebugValue);
+type RequestHandles = (String, Vec<(String, String)>, DebugValue);
 
 impl Request {
     /// A request to the chat endpoint with this body, whose answer is a stream.
     fn streamed(asked: &str) -> Self {
-        let mut request = Self::new("/v1/chat/completions", asked, SpanKind::Server, |builder| builder);
+        let mut request = Self::new("/v1/chat/completions", asked, Role::Server, |builder| builder);
         request.tracker.head(200, Some(true), Some(Framing::Events));
         request
     }
 
-    fn new(path: &str, asked: &str, kind: SpanKind, set: impl FnOnce(Builder) -> Builder) -> Self {
+    fn new(path: &str, asked: &str, kind: Role, set: impl FnOnce(Builder) -> Builder) -> Self {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
         let metrics = set(LlmMetrics::builder().recorder(recorder)).build().expect("valid settings");
@@ -132,7 +132,7 @@ impl Recorded {
     }
 
     fn nonzero(&self) -> Vec<String> {
-        let counted = |(_, _, value): &&Series| matches!(value, DebugValue::Counter(1..));
+        let counted = |(_, _, value): &&RequestHandles| matches!(value, DebugValue::Counter(1..));
         self.0.iter().filter(counted).map(|(name, labels, value)| format!("{name}{labels:?} {value:?}")).collect()
     }
 }

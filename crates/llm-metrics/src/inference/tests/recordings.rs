@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde_json::Value;
 
-use super::{End, Recorded, Request, SpanKind};
+use super::{End, Recorded, Request, Role};
 use crate::wire::Framing;
 
 /// An exchange as it was recorded.
@@ -69,7 +69,7 @@ impl Recording {
     }
 
     fn replay(&self, frames: &[(f64, usize)]) -> Recorded {
-        let mut request = Request::new(self.text("path"), self.text("request"), SpanKind::Server, |builder| builder);
+        let mut request = Request::new(self.text("path"), self.text("request"), Role::Server, |builder| builder);
         let status = self.status();
         let inspected = (200..300).contains(&status);
         let framing = Some(if self.streamed() { Framing::Events } else { Framing::Document });

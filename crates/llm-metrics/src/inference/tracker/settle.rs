@@ -7,13 +7,14 @@ use crate::{
     catalog::labels::{self, STATUS_CODES},
     catch::catch_panic,
     inference::{
+        EndedSpan,
         quality::EndedRequest,
         shared::{EngineReport, RequestParams},
         timing::Time,
         verdict::{AnswerState, End, OutcomeFacts, Verdict},
     },
     recent::{Latency, RecentRequest},
-    record::{Hint, Series},
+    record::{Hint, RequestHandles},
     vocabulary::{ErrorType, FinishReason, InspectionFailure, MAX_PLAUSIBLE_TOKENS, Outcome, UsageSource},
 };
 
@@ -34,7 +35,7 @@ impl RequestTracker {
     fn settle_at(&mut self, now: Instant, end: End, live: u64, params: RequestParams, engine: EngineReport) {
         let answer = self.answer.state(|| params.background);
         let (status, framing, reported) = (self.status(), self.answer.framing, engine.error);
-        let facts = OutcomeFacts { end, status, framing, answer, reported, proxy: self.proxy };
+        let facts = OutcomeFacts { end, status, framing, answer, reported, proxy: self.role.is_client() };
         let verdict = facts.verdict();
         if answer == AnswerState::Deferred && verdict.outcome == Outcome::Success {
             self.answer.no_generation = true;
@@ -67,7 +68,6 @@ impl RequestTracker {
         self.record_recent(series, now, &measured);
         // Incremented last, and our exporter reads it first: if a scrape includes a request as ended, it also includes all its other values.
         series.requests(measured.stream, measured.thinking, verdict.outcome).increment(1);
-        #[cfg(feature = "tracing")]
         self.end_span(&measured);
     }
 
@@ -78,7 +78,7 @@ impl RequestTracker {
         }
     }
 
-    fn record(&self, series: &Series, measured: &Measured) {
+    fn record(&self, series: &RequestHandles, measured: &Measured) {
         let Measured { verdict, times, thinking, .. } = measured;
         if self.accepted {
             self.record_choices(series, *verdict);
@@ -87,13 +87,13 @@ impl RequestTracker {
             self.record_engine(series, measured);
         }
         series.duration(*thinking, verdict.outcome).record(times.duration.as_secs_f64());
-        series.judge(verdict.outcome, times);
+        series.count_objectives(verdict.outcome, times);
         if let Some(error) = verdict.error {
             series.error(error, status_word(self.status())).increment(1);
         }
     }
 
-    fn record_choices(&self, series: &Series, verdict: Verdict) {
+    fn record_choices(&self, series: &RequestHandles, verdict: Verdict) {
         let success = verdict.outcome == Outcome::Success;
         let mut outputs = 0;
         for (reason, count) in self.answer.choices.reasons(success) {
@@ -102,8 +102,10 @@ impl RequestTracker {
         }
         if success || verdict.error == Some(ErrorType::StreamTruncated) {
             let open = self.answer.choices.open(success);
-            series.finish_reason(FinishReason::Missing).increment(open);
-            outputs += open;
+            if open > 0 {
+                series.finish_reason(FinishReason::Missing).increment(open);
+                outputs += open;
+            }
         }
         if let Some(quality) = &series.quality {
             quality.outputs.increment(outputs);
@@ -115,7 +117,7 @@ impl RequestTracker {
         }
     }
 
-    fn record_stream(&self, series: &Series, measured: &Measured) {
+    fn record_stream(&self, series: &RequestHandles, measured: &Measured) {
         if let Some(each) = measured.times.time_per_output_token {
             series.time_per_output_token(measured.thinking).record(each.as_secs_f64());
         }
@@ -131,7 +133,7 @@ impl RequestTracker {
         }
     }
 
-    fn record_tokens(&self, series: &Series, measured: &Measured) {
+    fn record_tokens(&self, series: &RequestHandles, measured: &Measured) {
         let Measured { usage, output, verdict, params, .. } = measured;
         if !self.answer.no_generation {
             series.usage_report(measured.stream, output.source).increment(1);
@@ -174,7 +176,7 @@ impl RequestTracker {
         }
     }
 
-    fn record_engine(&self, series: &Series, measured: &Measured) {
+    fn record_engine(&self, series: &RequestHandles, measured: &Measured) {
         let engine = &measured.engine;
         let wire = self.timings.as_deref().copied().unwrap_or_default();
         // A request waits for its model to be loaded before its prompt is processed.
@@ -193,7 +195,7 @@ impl RequestTracker {
 
     /// The time to first token was recorded when it arrived. The duration of rejected and cancelled requests is left out: it does not show how long
     /// requests take.
-    fn record_recent(&self, series: &Series, now: Instant, measured: &Measured) {
+    fn record_recent(&self, series: &RequestHandles, now: Instant, measured: &Measured) {
         let Measured { verdict, times, .. } = measured;
         let request = RecentRequest {
             ended: now,
@@ -226,14 +228,13 @@ impl RequestTracker {
         self.shared.metrics.0.recent.finished(request);
     }
 
-    #[cfg(feature = "tracing")]
     fn end_span(&mut self, measured: &Measured) {
         let span = std::mem::take(&mut self.span);
         let Measured { params, engine, verdict, .. } = measured;
-        let ended = crate::inference::span::Ended {
+        let ended = EndedSpan {
             label: self.series().recent.name(),
             requested: params.model.as_deref().or(engine.model.as_deref()),
-            proxy: self.proxy,
+            role: self.role,
             stream: measured.stream,
             max_tokens: params.max_tokens.get().filter(|limit| *limit <= MAX_PLAUSIBLE_TOKENS),
             usage: measured.usage,

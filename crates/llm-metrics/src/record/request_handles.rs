@@ -21,7 +21,7 @@ use crate::{
 
 /// The labels that distinguish one series of requests from another.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct SeriesKey {
+pub(crate) struct LabelSet {
     pub(crate) model: Model,
     pub(crate) endpoint: Endpoint,
     pub(crate) operation: Operation,
@@ -29,20 +29,18 @@ pub(crate) struct SeriesKey {
     pub(crate) extra: Option<Arc<[Arc<str>]>>,
 }
 
-/// Handles for everything that is recorded about requests with the same key. They are resolved once per key, not once per request.
+/// Handles for everything that is recorded about requests with the same labels. They are resolved once per set of labels, not once per request.
 ///
 /// Counters whose labels form a closed set exist at 0 from the start: an error series that does not exist yet makes an
 /// error *ratio* empty.
-pub(crate) struct Series {
+pub(crate) struct RequestHandles {
     registrar: Arc<Registrar>,
-    pub(crate) of: Model,
+    key: LabelSet,
     model: Label,
     operation: Label,
     endpoint: Label,
     extra: Vec<Label>,
 
-    /// Whether the operation generates text.
-    generates: bool,
     /// The replacements for labels that have no series.
     none: Counter,
     requests: Box<[Counter]>,
@@ -93,10 +91,10 @@ macro_rules! histograms {
     };
 }
 
-impl Series {
+impl RequestHandles {
     pub(crate) fn new(
         registrar: &Arc<Registrar>,
-        key: &SeriesKey,
+        key: &LabelSet,
         extra_names: &[SharedString],
         objectives: &[Objective],
         recent: Arc<recent::Model>,
@@ -174,7 +172,6 @@ impl Series {
         // The gauge is 0 from now on while nothing is in flight.
         key.model.in_flight(registrar);
         Self {
-            generates,
             none: Counter::noop(),
             quality: checked.then(|| QualityCounters::new(registrar, checks, &model, &operation, &extra)),
             requests,
@@ -206,7 +203,7 @@ impl Series {
             prefill: LazyHistogram::default(),
             decode: LazyHistogram::default(),
             registrar: Arc::clone(registrar),
-            of: key.model.clone(),
+            key: key.clone(),
             model,
             operation,
             endpoint,
@@ -214,8 +211,17 @@ impl Series {
         }
     }
 
+    pub(crate) fn model(&self) -> &Model {
+        &self.key.model
+    }
+
+    pub(super) fn operation(&self) -> Operation {
+        self.key.operation
+    }
+
     pub(crate) fn requests(&self, stream: bool, thinking: Thinking, outcome: Outcome) -> &Counter {
-        let (stream, thinking) = if self.generates { (stream, thinking) } else { (false, Thinking::Unknown) };
+        let (stream, thinking) =
+            if self.operation().generates() { (stream, thinking) } else { (false, Thinking::Unknown) };
         let row = usize::from(stream) * Thinking::ALL.len() + thinking as usize;
         &self.requests[row * Outcome::ALL.len() + outcome as usize]
     }
@@ -262,10 +268,10 @@ impl Series {
     }
 
     /// Counts whether the request met its objectives. Only requests that succeeded or failed are evaluated.
-    pub(crate) fn judge(&self, outcome: Outcome, times: &Times) {
+    pub(crate) fn count_objectives(&self, outcome: Outcome, times: &Times) {
         for (objective, results) in &self.objectives {
             let met = match outcome {
-                Outcome::Success => objective.judge(times),
+                Outcome::Success => objective.is_met(times),
                 Outcome::Error => Some(false),
                 Outcome::Rejected | Outcome::Cancelled => None,
             };
