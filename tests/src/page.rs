@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_format_is_refused() {
+    fn lines_that_break_the_format_are_rejected() {
         for page in [
             "a 1",
             "a 1\n",
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_described_cannot_be_asked_for() {
+    fn a_family_without_a_description_cannot_be_read() {
         let page = Page::parse(PAGE);
         for absent in ["llm_requests_total", "qwen_requests_total", "llm_request_duration_seconds_count"] {
             assert_eq!(page.value(absent, &[]), 0.0);

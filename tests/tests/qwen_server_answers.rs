@@ -31,7 +31,7 @@ async fn chat_and_completion_streamed_and_not_are_counted_as_the_client_saw_them
     let mut ledger = Ledger::default();
     for (path, request) in [(CHAT, chat(&json!({}))), (COMPLETIONS, completion(&json!({})))] {
         let whole = server.ask(path, &request).await;
-        let usage = whole.told_usage();
+        let usage = whole.reported_usage();
 
         let streamed = with(request.clone(), &json!({"stream": true}));
         let without_usage = server.ask(path, &streamed).await;
@@ -39,7 +39,7 @@ async fn chat_and_completion_streamed_and_not_are_counted_as_the_client_saw_them
 
         let streamed_with_usage = with(streamed.clone(), &json!({"stream_options": {"include_usage": true}}));
         let with_usage = server.ask(path, &streamed_with_usage).await;
-        assert_eq!(with_usage.told_usage(), usage);
+        assert_eq!(with_usage.reported_usage(), usage);
         for seen in [&without_usage, &with_usage] {
             assert_eq!((&seen.text, &seen.reasoning), (&whole.text, &whole.reasoning));
             assert_eq!(seen.finish_reasons, whole.finish_reasons);
@@ -61,7 +61,7 @@ async fn thinking_shows_in_the_label_the_reasoning_tokens_and_the_time_to_the_an
     let request = chat(&json!({"stream": true, "stream_options": usage, "enable_thinking": true}));
     let thought = server.ask(CHAT, &request).await;
     assert_eq!((thought.reasoning.as_str(), thought.answer()), (THOUGHT, ANSWER));
-    assert_eq!(thought.told_usage().reasoning, 5, "a word is a token");
+    assert_eq!(thought.reported_usage().reasoning, 5, "a word is a token");
     ledger.answered(CHAT, &request, thought);
     let page = server.settled().await;
     ledger.check(&page);
@@ -73,12 +73,12 @@ async fn thinking_shows_in_the_label_the_reasoning_tokens_and_the_time_to_the_an
     let request = chat(&json!({"stream": true, "stream_options": usage, "enable_thinking": false}));
     let direct = server.ask(CHAT, &request).await;
     assert_eq!((direct.reasoning.as_str(), direct.answer().trim()), ("", ANSWER.trim()));
-    assert_eq!(direct.told_usage().reasoning, 0);
+    assert_eq!(direct.reported_usage().reasoning, 0);
     ledger.answered(CHAT, &request, direct);
 
     let request = chat(&json!({"chat_template_kwargs": {"enable_thinking": false}}));
     let direct = server.ask(CHAT, &request).await;
-    assert_eq!(direct.told_usage().reasoning, 0);
+    assert_eq!(direct.reported_usage().reasoning, 0);
     ledger.answered(CHAT, &request, direct);
 
     let page = server.settled().await;
@@ -95,7 +95,7 @@ async fn the_time_per_token_of_a_stream_is_between_its_gaps_and_its_duration() {
     let page = server.settled().await;
     let gaps = page.histogram("llm_inter_token_latency_seconds", &[]);
     let each = page.histogram("llm_time_per_output_token_seconds", &[]).sum;
-    let tokens = seen.told_usage().output as f64;
+    let tokens = seen.reported_usage().output as f64;
     let decode = each * (tokens - 1.0);
     // The end token has no text, and so no gap, but takes its time.
     assert!(gaps.sum <= decode + 1e-6, "{gaps:?} {each} {tokens}");
@@ -143,13 +143,13 @@ async fn stop_sequences_and_token_limits_give_their_finish_reasons() {
             (cut.answer(), cut.finish_reasons.as_slice()),
             ("Measure at the edge where", &["length".into()][..])
         );
-        assert_eq!(cut.told_usage().output, 5);
+        assert_eq!(cut.reported_usage().output, 5);
         ledger.answered(CHAT, &request, cut);
 
         let request = with(completion(&json!({"max_tokens": 2})), &streamed);
         let cut = server.ask(COMPLETIONS, &request).await;
         assert_eq!((cut.answer(), cut.finish_reasons.as_slice()), (" the edge", &["length".into()][..]));
-        assert_eq!(cut.told_usage().output, 2);
+        assert_eq!(cut.reported_usage().output, 2);
         ledger.answered(COMPLETIONS, &request, cut);
 
         let request = with(completion(&json!({"max_tokens": 1})), &streamed);

@@ -23,7 +23,7 @@ fn long() -> Value {
 #[track_caller]
 fn assert_unharmed(seen: &Seen) {
     assert!(seen.done && seen.whole && seen.error.is_none(), "{seen:?}");
-    assert_eq!((seen.finish_reasons.as_slice(), seen.told_usage().output), (&["length".to_owned()][..], 400));
+    assert_eq!((seen.finish_reasons.as_slice(), seen.reported_usage().output), (&["length".to_owned()][..], 400));
 }
 
 /// The engine lives and its answers are the known ones.
@@ -71,7 +71,7 @@ async fn a_client_that_leaves_mid_stream_is_cancelled_and_its_tokens_discarded()
     assert!(discarded >= left.token_events as f64, "{discarded}: {left:?}");
     assert_eq!(page.value("llm_discarded_tokens_total", &[]), discarded);
     assert_eq!(page.value("llm_output_tokens_total", &[]), 400.0 + discarded);
-    assert_eq!(page.value("llm_input_tokens_total", &[]), 2.0 * seen.told_usage().input as f64);
+    assert_eq!(page.value("llm_input_tokens_total", &[]), 2.0 * seen.reported_usage().input as f64);
     assert_eq!(page.value("llm_usage_reports_total", &[("source", "engine"), ("stream", "true")]), 2.0);
     assert_eq!(page.value("llm_finish_reasons_total", &[]), 1.0);
     assert_eq!(page.count("llm_request_output_tokens", &[]), 1.0, "no length of an answer that has no end");

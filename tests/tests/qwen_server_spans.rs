@@ -38,7 +38,7 @@ async fn traced(server: &QwenServer, request: &Value) -> Seen {
 /// What of a span is the same for every answer of the tiny model, and what the client saw of this one.
 #[track_caller]
 fn assert_tells(span: &ExportedSpan, seen: &Seen) {
-    let Usage { input, output, reasoning, .. } = seen.told_usage();
+    let Usage { input, output, reasoning, .. } = seen.reported_usage();
     let mut expected = json!({
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "mistral_rs",

@@ -1,12 +1,18 @@
 //! The command line.
 
-use crate::engine::{Options, Source, default_max_seqs};
-use crate::server::Limits;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
 use clap::Parser;
 use llm_metrics::{Objective, QualityChecks};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+use crate::{
+    engine::{Options, Source, default_max_seqs},
+    server::Limits,
+};
 
 /// Serves a Qwen with mistral.rs, and truthful Prometheus metrics with llm-metrics.
 ///

@@ -1,14 +1,18 @@
 //! `GET /debug/requests`: the last minute and the last requests.
 
-use crate::api::ApiError;
-use axum::Json;
-use axum::extract::{Query, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use std::time::{Duration, SystemTime};
+
+use axum::{
+    Json,
+    extract::{Query, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
 use llm_metrics::{LlmMetrics, RecentLatency, RecentModel, RecentRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
+
+use crate::api::ApiError;
 
 /// The default number of requests.
 const DEFAULT_LIMIT: usize = 100;

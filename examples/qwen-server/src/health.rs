@@ -1,12 +1,16 @@
 //! Whether the process is alive, and whether it is ready.
 
-use crate::server::App;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::{Json, http::header};
-use serde_json::json;
 use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use crate::server::App;
 
 /// `GET /health`: the process is alive. Restart it if this fails.
 pub(crate) async fn health() -> Response {

@@ -17,14 +17,11 @@ mod spans;
 mod telemetry;
 mod tiny;
 
+use std::{error::Error, io::IsTerminal, iter::successors, process::ExitCode};
+
 use clap::Parser;
 use spans::Spans;
-use std::error::Error;
-use std::io::IsTerminal;
-use std::iter::successors;
-use std::process::ExitCode;
-use tracing_subscriber::layer::Layer;
-use tracing_subscriber::{EnvFilter, prelude::*};
+use tracing_subscriber::{EnvFilter, layer::Layer, prelude::*};
 
 fn main() -> ExitCode {
     let args = cli::Args::parse();

@@ -1,19 +1,23 @@
 //! One run of the server, from the sockets to the drain.
 
-use crate::cli::{Args, Model, ModelError};
-use crate::engine::{self, Engine, LoadError, Options};
-use crate::server::{self, App};
-use crate::spans::continue_trace;
-use crate::telemetry::{EngineMetrics, Telemetry, TelemetryError, model_loaded};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    pin::pin,
+    time::{Duration, Instant},
+};
+
 use axum::middleware;
 use llm_metrics::LoadedModel;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::{net::TcpListener, runtime::Handle, sync::oneshot};
+
+use crate::{
+    cli::{Args, Model, ModelError},
+    engine::{self, Engine, LoadError, Options},
+    server::{self, App},
+    spans::continue_trace,
+    telemetry::{EngineMetrics, Telemetry, TelemetryError, model_loaded},
+};
 
 /// How often the loading of a large model is logged.
 const PROGRESS: Duration = Duration::from_secs(5);

@@ -1,19 +1,23 @@
 //! The HTTP side: routes, sockets, and a shutdown that lets running requests end.
 
-use crate::api;
-use crate::debug;
-use crate::engine::Engine;
-use crate::health;
-use crate::telemetry::MetricsService;
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
-use axum::serve::ListenerExt;
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+    serve::ListenerExt,
+};
 use llm_metrics::LlmMetrics;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tokio::net::TcpListener;
+
+use crate::{api, debug, engine::Engine, health, telemetry::MetricsService};
 
 /// The state for all handlers.
 pub(crate) struct App {

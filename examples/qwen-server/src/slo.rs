@@ -1,7 +1,8 @@
 //! `--slo chat:ttft=500ms,tpot=50ms,duration=10s`
 
-use crate::cli::duration;
 use llm_metrics::Objective;
+
+use crate::cli::duration;
 
 const LIKE: &str = "must be like chat:ttft=500ms,tpot=50ms,duration=10s";
 

@@ -3,22 +3,27 @@
 //! A separate thread exports them in batches. If the collector is slow or gone, the queue fills up and further spans are dropped: no request waits
 //! for it.
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{FutureExt, TracerProvider};
+use std::env::var;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use opentelemetry::{
+    propagation::TextMapPropagator,
+    trace::{FutureExt, TracerProvider},
+};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::SdkTracerProvider;
-use std::env::var;
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    resource::{EnvResourceDetector, TelemetryResourceDetector},
+    trace::SdkTracerProvider,
+};
 use tracing::Subscriber;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    registry::LookupSpan,
+};
 
 /// The exporter of spans. Dropping it sends the rest, for at most five seconds.
 pub(crate) struct Spans(SdkTracerProvider);

@@ -1,14 +1,15 @@
 //! All metrics that the server reports through llm-metrics.
 
+use std::time::Duration;
+
 use axum::extract::Request;
-use llm_metrics::catalog::Naming;
-use llm_metrics::prometheus::{Exporter, ExporterError};
 use llm_metrics::{
     BuildError, Builder, ErrorType, InferenceHandle, LlmMetrics, LoadedModel, ModelInfo, Objective, QualityChecks,
     Usage,
+    catalog::Naming,
+    prometheus::{Exporter, ExporterError},
 };
 use llm_metrics_gpu::GpuCollector;
-use std::time::Duration;
 
 pub(crate) use llm_metrics::EngineMetrics;
 pub(crate) use llm_metrics::prometheus::MetricsService;

@@ -31,7 +31,7 @@ impl Ledger {
     /// Books a request that was answered. Anything but a complete, good answer is rejected.
     #[track_caller]
     pub fn answered(&mut self, path: &str, request: &Value, seen: Seen) {
-        let usage = seen.told_usage();
+        let usage = seen.reported_usage();
         self.answered_without_usage(path, request, seen, usage);
     }
 

@@ -74,7 +74,7 @@ impl Seen {
     /// If there was none.
     #[must_use]
     #[track_caller]
-    pub fn told_usage(&self) -> Usage {
+    pub fn reported_usage(&self) -> Usage {
         self.usage.unwrap_or_else(|| panic!("no usage in {self:?}"))
     }
 

@@ -43,7 +43,7 @@ fn a_value_outside_a_closed_set_is_refused_and_one_of_an_open_set_is_not() {
 }
 
 #[test]
-fn a_bound_that_is_no_buckets_is_refused() {
+fn a_bound_that_is_not_a_bucket_bound_is_rejected() {
     let expr = histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(3.5, M5, [MODEL]);
     assert_eq!(refused(&expr), InvalidExpression::NoSuchBucket { bound: 3.5, of: "llm_time_to_first_token_seconds" });
 }
@@ -153,7 +153,7 @@ fn labels_that_go_with_the_job_are_in_every_aggregation_and_join_by_it() {
 }
 
 #[test]
-fn a_bound_of_the_services_own_is_accepted() {
+fn a_bound_that_the_service_has_set_is_accepted() {
     let first = histogram!(catalog::TIME_TO_FIRST_TOKEN).with_bounds(&[3.5]);
     assert!(first.clone().within(3.5).rate(M5).faults().is_empty());
     assert_eq!(

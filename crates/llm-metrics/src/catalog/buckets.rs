@@ -1,4 +1,4 @@
-//! Bucket bounds, and the check that bounds are valid.
+//! Bucket bounds, and the check that bounds are valid. They are public so that a service can use them for its own histograms, or change them.
 
 /// Seconds that a whole request takes: from an embedding to half an hour of reasoning.
 ///

@@ -1,4 +1,4 @@
-//! The catalogue as Markdown, for `docs/METRICS.md`.
+//! Catalogues as Markdown: `docs/METRICS.md` is written with it, and it is public so that a service can document its own catalogue in the same way.
 
 use std::fmt::Write;
 

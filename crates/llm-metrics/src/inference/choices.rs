@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_choice_alone_takes_no_room_and_any_other_has_its_own() {
+    fn the_first_choice_alone_needs_no_room_and_each_other_has_a_place() {
         let mut choices = Choices::default();
         choices.text(0);
         choices.finished(0, Stop);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_of_the_first_choice_stays_known_when_there_is_another() {
+    fn counts_of_the_first_choice_stay_when_there_is_another() {
         for (open, reason) in [(true, None), (false, Some(Length)), (true, Some(Length))] {
             let mut choices = Choices::default();
             if let Some(reason) = reason {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_told_from_every_other() {
+    fn each_reason_differs_from_all_others() {
         for (reason, index) in FinishReason::ALL.iter().flat_map(|reason| [(reason, 0), (reason, 3), (reason, 70)]) {
             let mut choices = Choices::default();
             choices.finished(index, *reason);

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn several_choices_have_none_but_what_was_measured_of_one() {
+    fn several_choices_have_only_times_that_were_measured_for_one() {
         let mut several = stream();
         several.make_room(1, 0);
         let reported = Some(20 * STEP);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_token_and_no_time_have_none() {
+    fn one_token_or_no_time_has_no_time_per_token() {
         assert_each(&OutputTiming { tokens: Some(1), ..output_timing(&stream()) }, None);
         let at_once = but(|timing| (timing.last, timing.finished) = (timing.first, None));
         assert_each(&OutputTiming { tokens: Some(11), ..output_timing(&at_once) }, None);

@@ -198,18 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_block_is_no_reasoning() {
+    fn an_empty_block_is_not_reasoning() {
         assert_found("<think>\n\n</think>\n\nYes", ANSWER);
     }
 
     #[test]
-    fn a_closing_tag_alone_makes_reasoning_of_what_came_before() {
+    fn text_before_a_closing_tag_alone_is_reasoning() {
         assert_found("hm</think>", FragmentContent { reclassified: true, answer: false, reasoning: true });
         assert_found("hm</think>\n\nYes", FragmentContent { reclassified: true, answer: true, reasoning: true });
     }
 
     #[test]
-    fn what_only_looks_like_a_tag_is_text() {
+    fn text_that_only_looks_like_a_tag_is_text() {
         for text in ["a < b", "<thinking>", "</thin", "<<", "<b>bold</b>", "<", "</"] {
             let expected = if ["</thin", "<", "</"].contains(&text) { FragmentContent::default() } else { ANSWER };
             assert_found(text, expected);

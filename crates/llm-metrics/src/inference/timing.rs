@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn room_for_choices_grows_as_they_come_in_any_order_and_keeps_what_is_known() {
+    fn room_for_choices_grows_in_any_order_and_keeps_known_counts() {
         let known = |timing: &TokenTiming| timing.each().iter().map(|choice| choice.tokens).collect::<Vec<_>>();
         let mut timing = TokenTiming::default();
         timing.make_room(0, 3);

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_of_which_nothing_was_told_have_no_count() {
+    fn choices_without_a_report_have_no_count() {
         let usage = ReportedUsage { by_choice: true, ..ReportedUsage::default() };
         assert_eq!(usage.total(&[EachChoice::default(); 2]), None);
     }

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_byte_is_reported_at_which_a_text_is_no_longer_json() {
+    fn the_position_at_which_a_text_stops_being_json_is_reported() {
         let mut json = JsonValidator::default();
         assert_eq!(json.read(b"{\"a\": 1"), None);
         assert_eq!(json.read(b" } x"), Some(3));

@@ -3,24 +3,29 @@
 //! The response head waits for the engine's first output, so that every rejection by the engine gets its own status. Responses that are not streamed
 //! are generated as a stream, too, so that the engine notices when the client disconnects.
 
-use super::error::ApiError;
-use super::format::{AnswerFormat, Counts};
-use super::messages::ToolUse;
-use super::settings::{Settings, token_limit};
-use super::text::{ChoiceText, Delta};
-use crate::demo::{self, Playback};
-use crate::engine::{Engine, Fault, Generation, Job, Piece, Prompt};
-use crate::server::App;
-use crate::telemetry::Handle;
-use axum::body::{Body, Bytes};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::header,
+    response::{IntoResponse, Response},
+};
 use futures_util::stream;
-use std::convert::Infallible;
-use std::future::pending;
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
+
+use super::{
+    error::ApiError,
+    format::{AnswerFormat, Counts},
+    messages::ToolUse,
+    settings::{Settings, token_limit},
+    text::{ChoiceText, Delta},
+};
+use crate::{
+    demo::{self, Playback},
+    engine::{Engine, Fault, Generation, Job, Piece, Prompt},
+    server::App,
+    telemetry::Handle,
+};
 
 /// A stream sends a comment after this much time without data.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -1,18 +1,23 @@
 //! `POST /v1/chat/completions`.
 
-use super::answer::Call;
-use super::error::ApiError;
-use super::fields::Fields;
-use super::messages::{self, ToolUse};
-use super::openai::{OpenAiFormat, Shape};
-use super::settings::Settings;
-use super::{Api, Parsed};
-use crate::engine::{Engine, Prompt};
-use crate::server::App;
 use axum::response::IntoResponse;
 use mistralrs::{Constraint, Tool};
 use serde::Deserialize;
 use serde_json::json;
+
+use super::{
+    Api, Parsed,
+    answer::Call,
+    error::ApiError,
+    fields::Fields,
+    messages::{self, ToolUse},
+    openai::{OpenAiFormat, Shape},
+    settings::Settings,
+};
+use crate::{
+    engine::{Engine, Prompt},
+    server::App,
+};
 
 /// The switch for thinking in vLLM and SGLang.
 #[derive(Default, Deserialize)]

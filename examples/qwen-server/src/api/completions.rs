@@ -1,17 +1,22 @@
 //! `POST /v1/completions`.
 
-use super::answer::Call;
-use super::error::ApiError;
-use super::fields::Fields;
-use super::messages::ToolUse;
-use super::openai::{OpenAiFormat, Shape};
-use super::settings::Settings;
-use super::{Api, Parsed};
-use crate::engine::{Engine, Prompt};
-use crate::server::App;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::json;
+
+use super::{
+    Api, Parsed,
+    answer::Call,
+    error::ApiError,
+    fields::Fields,
+    messages::ToolUse,
+    openai::{OpenAiFormat, Shape},
+    settings::Settings,
+};
+use crate::{
+    engine::{Engine, Prompt},
+    server::App,
+};
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a string or an array of strings")]

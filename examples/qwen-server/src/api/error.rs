@@ -1,10 +1,13 @@
 //! Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
-use crate::engine::Fault;
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use serde_json::{Value, json};
+
+use crate::engine::Fault;
 
 /// A rejection or a failure, with the status that it has before the response head is sent.
 #[derive(Debug)]

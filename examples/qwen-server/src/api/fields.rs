@@ -1,9 +1,11 @@
 //! Reads a request body field by field, so that every error can name its field.
 
-use super::error::ApiError;
+use std::ops::RangeInclusive;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::ops::RangeInclusive;
+
+use super::error::ApiError;
 
 /// The fields of a JSON object that were not read yet.
 #[derive(Default)]

@@ -1,10 +1,14 @@
 //! The formats of the APIs' responses: each protocol writes the same [`Delta`]s in its own way.
 
-use super::error::ApiError;
-use super::text::Delta;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{error::ApiError, text::Delta};
 
 /// The engine's counts, for the response.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,11 +1,11 @@
 //! Converts chat messages and tools from OpenAI's format to that of chat templates.
 
-use super::error::ApiError;
-use super::fields;
-use crate::engine::Message;
 use mistralrs::{MessageContent, Tool};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use super::{error::ApiError, fields};
+use crate::engine::Message;
 
 #[derive(Deserialize)]
 struct OpenAiMessage {

@@ -23,17 +23,19 @@ pub(crate) use models::{model, models};
 pub(crate) use ollama::{ollama_chat, ollama_generate, ollama_models, ollama_ps, ollama_show, ollama_version};
 pub(crate) use responses::responses;
 
-use crate::engine::Engine;
-use crate::server::App;
-use crate::telemetry::Handle;
+use std::sync::Arc;
+
 use answer::{Call, Deadline};
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request, State};
-use axum::http::{Method, StatusCode, Uri};
-use axum::response::Response;
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request, State},
+    http::{Method, StatusCode, Uri},
+    response::Response,
+};
 use fields::Fields;
 use format::AnswerFormat;
-use std::sync::Arc;
+
+use crate::{engine::Engine, server::App, telemetry::Handle};
 
 /// An API: how requests are parsed, and how responses and errors are written.
 struct Api {

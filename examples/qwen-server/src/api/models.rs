@@ -1,11 +1,15 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde_json::{Value, json};
+
 use super::error::ApiError;
 use crate::server::App;
-use axum::Json;
-use axum::extract::{Path, State};
-use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// The one model, once it is loaded.
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Json<Value> {

@@ -1,11 +1,14 @@
 //! Answers in the format of OpenAI's chat completions and completions.
 
-use super::error::ApiError;
-use super::format::{AnswerFormat, Counts, unique_id, unix_seconds};
-use super::sse;
-use super::text::{CallDelta, Delta};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use super::{
+    error::ApiError,
+    format::{AnswerFormat, Counts, unique_id, unix_seconds},
+    sse,
+    text::{CallDelta, Delta},
+};
 
 /// Which of the two endpoints answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,16 @@
 //! The fields that chat and completions share: sampling, limits, stopping, constraints.
 
-use super::error::ApiError;
-use super::fields::{self, Fields};
-use crate::engine::{Facts, Steering};
+use std::collections::BTreeMap;
+
 use mistralrs::{Constraint, ModelGenerationDefaults, SamplingParams, StopTokens};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+
+use super::{
+    error::ApiError,
+    fields::{self, Fields},
+};
+use crate::engine::{Facts, Steering};
 
 /// The maximum number of stop sequences.
 const MAX_STOPS: usize = 16;

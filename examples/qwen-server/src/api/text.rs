@@ -2,12 +2,13 @@
 //!
 //! 0.8.1 stops at a stop sequence, but one token late and with the sequence still in a streamed text.
 
-use super::format::unique_id;
-use super::messages::ToolUse;
-use crate::engine::{Finish, Piece};
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::Arc;
+
+use super::{format::unique_id, messages::ToolUse};
+use crate::engine::{Finish, Piece};
 
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";

@@ -9,10 +9,11 @@ mod scripts;
 
 pub(crate) use playback::Playback;
 
-use crate::engine::Prompt;
-use crate::telemetry::Handle;
-use scripts::SCRIPTS;
 use std::time::Duration;
+
+use scripts::SCRIPTS;
+
+use crate::{engine::Prompt, telemetry::Handle};
 
 /// A message that begins with this requests a script.
 const COMMAND: &str = "/demo";

@@ -1,9 +1,12 @@
 //! Plays a script like an engine: one token at a time, up to the limit.
 
-use super::{Ends, Says, Script};
-use crate::engine::{Fault, Finish, Piece};
-use crate::telemetry::Handle;
 use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Ends, Says, Script};
+use crate::{
+    engine::{Fault, Finish, Piece},
+    telemetry::Handle,
+};
 
 /// How much of what is said again and again.
 const AGAIN: usize = 4096;

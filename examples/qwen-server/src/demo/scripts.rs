@@ -1,7 +1,8 @@
 //! The scripts: each shows one property of an answer.
 
-use super::{Ends, ReadPrompt, Says, Script};
 use std::time::Duration;
+
+use super::{Ends, ReadPrompt, Says, Script};
 
 /// The script that outputs this and stops, like a model.
 const fn script(name: &'static str, says: Says) -> Script {

@@ -1,13 +1,15 @@
 //! The engine's answer to one request: text by text, over all its choices.
 
-use super::Fault;
-use super::probe::Tally;
-use mistralrs::core::CompletionChunkResponse;
-use mistralrs::{ChatCompletionChunkResponse, Request, Response};
-use std::future::poll_fn;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use mistralrs::{ChatCompletionChunkResponse, Request, Response, core::CompletionChunkResponse};
 use tokio::sync::mpsc::{Receiver, Sender};
+
+use super::{Fault, probe::Tally};
 
 /// Why a choice ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,15 @@
 //! Loading a model: from a directory, from the Hugging Face hub, or from a GGUF file.
 
-use super::length::LengthGuard;
-use super::probe::ThinkTags;
-use super::{Engine, Facts};
-use crate::telemetry::EngineMetrics;
-use mistralrs::core::{MistralRsBuilder, paged_attn_supported};
-use mistralrs::model_builder_trait::{build_gguf_pipeline, build_text_pipeline};
-use mistralrs::{GgufModelBuilder, ModelDType, PagedAttentionMetaBuilder, TextModelBuilder};
 use std::path::PathBuf;
+
+use mistralrs::{
+    GgufModelBuilder, ModelDType, PagedAttentionMetaBuilder, TextModelBuilder,
+    core::{MistralRsBuilder, paged_attn_supported},
+    model_builder_trait::{build_gguf_pipeline, build_text_pipeline},
+};
+
+use super::{Engine, Facts, length::LengthGuard, probe::ThinkTags};
+use crate::telemetry::EngineMetrics;
 
 /// The number of prefixes that the engine keeps for prompts with a common beginning.
 const CACHED_PREFIXES: usize = 16;

@@ -15,20 +15,23 @@ pub(crate) use generation::{Finish, Generation, Piece};
 pub(crate) use load::{LoadError, Options, Source, default_max_seqs, load};
 pub(crate) use steering::Steering;
 
-use crate::telemetry::{EngineMetrics, Handle};
+use std::{sync::Arc, time::Duration};
+
 use either::Either;
 use indexmap::IndexMap;
 use length::LengthGuard;
-use mistralrs::core::{MistralRs, TokenizationRequest};
 use mistralrs::{
     Constraint, MessageContent, ModelGenerationDefaults, NormalRequest, Request, RequestMessage, SamplingParams, Tool,
     ToolChoice,
+    core::{MistralRs, TokenizationRequest},
 };
 use probe::{Load, Presence, Probe, Tally, ThinkTags};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::mpsc::{self, Sender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, Sender},
+};
+
+use crate::telemetry::{EngineMetrics, Handle};
 
 /// A chat message as in the chat template.
 pub(crate) type Message = IndexMap<String, MessageContent>;

@@ -4,14 +4,19 @@
 //! logits processor once for every token that it is about to sample, on its own thread, and drops it with the sequence. That is enough for the exact
 //! number of tokens, and to know which requests wait, run or are gone.
 
-use super::Fault;
-use super::steering::Steering;
-use crate::telemetry::{EngineMetrics, Handle};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
 use mistralrs::{CustomLogitsProcessor, Tensor};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Fault, steering::Steering};
+use crate::telemetry::{EngineMetrics, Handle};
 
 /// How many requests wait for their first token, and how many have one.
 pub(crate) struct Load {

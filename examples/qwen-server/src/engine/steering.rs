@@ -1,7 +1,8 @@
 //! Request fields that the engine ignores: `logit_bias`, `ignore_eos` and `min_tokens`.
 
-use mistralrs::{Device, Tensor};
 use std::sync::Arc;
+
+use mistralrs::{Device, Tensor};
 
 /// Far below every real logit, yet finite: if a grammar only allows the end of the text, the text ends. (Minus infinity would leave no token at all,
 /// and 0.8.1 would fail the whole batch's step.)

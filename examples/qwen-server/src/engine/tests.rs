@@ -1,8 +1,8 @@
 //! The engine itself, with the tiny model in it.
 
+use mistralrs::{CustomLogitsProcessor, Tensor, core::DetokenizationRequest};
+
 use super::*;
-use mistralrs::core::DetokenizationRequest;
-use mistralrs::{CustomLogitsProcessor, Tensor};
 
 async fn engine() -> (Engine, tempfile::TempDir) {
     let cache = tempfile::tempdir().unwrap();

@@ -1,13 +1,16 @@
 //! The whole server in one process, without sockets.
 
-use super::*;
-use crate::engine::{Options, Source, load};
-use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
+use axum::{
+    body::Body,
+    http::{Request, StatusCode, header},
+};
 use http_body_util::BodyExt;
 use llm_metrics::prometheus::Exporter;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+
+use super::*;
+use crate::engine::{Options, Source, load};
 
 mod protocols;
 

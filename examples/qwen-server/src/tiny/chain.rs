@@ -1,8 +1,11 @@
 //! Which token follows which, and how often: a first-order Markov chain over the corpus.
 
-use super::corpus::{ANSWERS, GREEDY_ANSWER, GREEDY_THOUGHT, THOUGHTS, words};
-use super::tokenizer::Vocabulary;
 use std::collections::BTreeMap;
+
+use super::{
+    corpus::{ANSWERS, GREEDY_ANSWER, GREEDY_THOUGHT, THOUGHTS, words},
+    tokenizer::Vocabulary,
+};
 
 /// Sentences an answer has on average when it is sampled at temperature 1.
 const SENTENCES: f32 = 5.0;

@@ -11,10 +11,13 @@ mod safetensors;
 mod tokenizer;
 mod weights;
 
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
 use serde_json::json;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokenizer::Vocabulary;
 
 /// The name under which the tiny model is served.

@@ -1,8 +1,10 @@
 //! A byte-level BPE tokenizer in Qwen's format whose merges build every word of the corpus.
 
-use super::corpus::words;
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+
+use super::corpus::words;
 
 /// The special tokens behind the byte pieces and merges; `true` marks those that never show in text.
 const SPECIAL: [(&str, bool); 7] = [

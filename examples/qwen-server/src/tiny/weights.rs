@@ -4,9 +4,7 @@
 //! column of that direction, the log-probabilities of what follows. Attention and MLP run on random weights and fill
 //! the KV cache, but their output projections are zero, so nothing disturbs the one direction that matters.
 
-use super::chain::Chain;
-use super::safetensors::Tensor;
-use super::shape;
+use super::{chain::Chain, safetensors::Tensor, shape};
 
 /// The logit of what never follows.
 const NEVER: f32 = -24.0;

@@ -78,7 +78,7 @@ fn credentials_that_the_server_behind_a_proxy_refuses_are_the_proxies() {
 }
 
 #[test]
-fn what_the_handler_says_wins_and_what_the_service_says_comes_next() {
+fn the_type_from_the_handler_comes_first_and_that_of_the_service_next() {
     let timeout = Some(DiscardReason::Timeout);
     let said =
         OutcomeFacts { reported: Some(ErrorType::Timeout), status: Some(503), answer: AnswerState::Complete, ..CUT };

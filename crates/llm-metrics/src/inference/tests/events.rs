@@ -89,7 +89,7 @@ fn output(recorded: &Recorded) -> u64 {
 // Counts.
 
 #[test]
-fn usage_of_each_choice_is_summed_and_sampled_as_its_own() {
+fn usage_of_each_choice_is_summed_and_sampled_separately() {
     let frames: [Tell<'_>; 7] = [
         &|frame| counted(frame, 0, 8),
         &|frame| counted(frame, 1, 1),
@@ -145,7 +145,7 @@ fn tokens_without_text_belong_to_the_text_that_follows() {
 }
 
 #[test]
-fn a_count_after_events_without_one_says_nothing_about_its_own_event() {
+fn a_count_after_events_without_a_count_is_not_the_count_of_its_event() {
     let request = Request::streamed(ASKED).each(&[
         &|frame| counted(frame, 0, 1),
         &token,
@@ -198,7 +198,7 @@ fn a_count_of_nothing_is_none_where_there_was_text() {
 }
 
 #[test]
-fn a_place_holder_before_the_first_token_is_no_count() {
+fn a_placeholder_before_the_first_token_is_not_a_count() {
     let begin = |frame: &mut FrameSink<'_>| usage(frame, Usage::new().input(25).output(1));
     let cut = Request::streamed(ASKED).each(&[&begin, &token, &token, &token]).end(End::Failed);
     source(&cut, "estimated");
@@ -307,7 +307,7 @@ fn tokens_are_in_the_counter_when_usage_arrives() {
 }
 
 #[test]
-fn what_the_engine_reported_before_the_head_is_in_the_counter_with_it() {
+fn tokens_reported_before_the_head_are_counted_when_it_arrives() {
     // Without a name in the request there are no labels to count under before the head.
     let mut request = Request::new("/v1/chat/completions", "{}", Role::Server, |builder| builder);
     request.tracker.handle().tokens(3);
@@ -546,7 +546,7 @@ fn a_stall_is_longer_than_its_threshold() {
 }
 
 #[test]
-fn the_clock_is_not_read_for_what_has_no_time() {
+fn the_clock_is_not_read_for_events_without_a_time() {
     let mut request = Request::streamed(ASKED);
     let mut frame = request.tracker.frame();
     frame.choice(0);
@@ -589,7 +589,7 @@ fn the_index_of_a_choice_may_stand_after_its_text() {
 }
 
 #[test]
-fn what_is_moved_to_a_choice_is_its_own_and_no_more_than_was_told() {
+fn tokens_that_are_moved_to_a_choice_are_not_more_than_were_reported() {
     let second = |frame: &mut FrameSink<'_>| finish(frame, 1, FinishReason::Stop);
     let text = |frame: &mut FrameSink<'_>, choice| {
         frame.choice(choice);
@@ -725,7 +725,7 @@ fn tokens_that_only_the_handle_reported_are_output_without_reasoning() {
 }
 
 #[test]
-fn no_reasoning_and_no_output_are_not_some() {
+fn no_reasoning_and_no_output_are_not_counted() {
     for (asked, usage, thinking) in [
         (r#"{"model":"m"}"#, Usage::new().reasoning(0), "unknown"),
         (r#"{"enable_thinking":true}"#, Usage::new().output(0), "true"),
@@ -782,7 +782,7 @@ fn where_every_event_has_a_reason_the_last_one_counts() {
 }
 
 #[test]
-fn what_the_engine_gave_up_is_an_error() {
+fn a_response_that_the_engine_has_abandoned_is_an_error() {
     for reason in [FinishReason::Error, FinishReason::Abort] {
         let recorded =
             Request::streamed(ASKED).each(&[&token, &|frame| finish(frame, 0, reason), &done]).end(End::Complete);
@@ -791,7 +791,7 @@ fn what_the_engine_gave_up_is_an_error() {
 }
 
 #[test]
-fn what_its_caller_has_cancelled_is_no_error() {
+fn a_response_that_its_caller_has_cancelled_is_not_an_error() {
     let cancelled = |frame: &mut FrameSink<'_>| {
         frame.cancelled();
         frame.event_end();
@@ -895,7 +895,7 @@ fn plain_text_is_an_error_unless_the_stream_goes_on() {
 }
 
 #[test]
-fn an_error_in_the_answer_is_what_it_says() {
+fn an_error_in_the_answer_has_the_type_that_it_states() {
     use ErrorType::{InvalidRequest, Overloaded, RateLimited, Unauthorized};
     let ended_with = |kinds: &[Option<ErrorType>], kind, framing: Option<Framing>| {
         let mut request = Request::new("/v1/chat/completions", ASKED, kind, |builder| builder);
@@ -934,7 +934,7 @@ fn an_error_in_the_answer_is_what_it_says() {
 }
 
 #[test]
-fn a_document_that_breaks_off_is_no_success() {
+fn a_document_that_is_cut_is_not_a_success() {
     for (framing, outcome, error) in [
         (Some(Framing::Document), "error", Some("internal")),
         (Some(Framing::Events), "error", Some("stream_truncated")),
@@ -965,7 +965,7 @@ fn an_answer_without_a_choice_is_counted_as_such() {
 }
 
 #[test]
-fn what_the_head_does_not_say_about_streaming_the_request_does() {
+fn without_a_content_type_the_request_decides_whether_it_is_a_stream() {
     for (asked, said, streamed) in
         [(ASKED, None, "true"), (ASKED, Some(false), "false"), ("{}", Some(true), "true"), ("{}", None, "false")]
     {
@@ -981,7 +981,7 @@ fn what_the_head_does_not_say_about_streaming_the_request_does() {
 // Names.
 
 #[test]
-fn names_are_learnt_from_requests_that_failed_by_no_fault_of_their_own() {
+fn names_are_learnt_from_requests_that_failed_without_the_callers_fault() {
     let named = |status: u16, end| {
         let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
         request.tracker.head(status, None, None);

@@ -47,7 +47,7 @@ fn every_absurd_count_is_discarded() {
 }
 
 #[test]
-fn tokens_are_in_the_counter_when_they_are_reported_and_none_are_no_step() {
+fn tokens_are_counted_when_they_are_reported_and_zero_tokens_are_not_a_step() {
     let request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
     request.tracker.handle().tokens(2);
     assert_eq!(request.recorded().counter("llm_output_tokens_total", &[]), 2);

@@ -77,7 +77,7 @@ proptest! {
 }
 
 #[test]
-fn depth_has_an_end_but_no_cost() {
+fn depth_is_limited_and_costs_nothing() {
     let deep = |depth: usize| {
         format!("{{\"x\":{}{},\"usage\":{{\"prompt_tokens\":1}}}}", "[".repeat(depth), "]".repeat(depth))
     };

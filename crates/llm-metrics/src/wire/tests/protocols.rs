@@ -9,7 +9,7 @@ use crate::wire::TextKind::{Answer, Reasoning, Refusal, ToolArguments, ToolName}
 
 /// Whatever the pieces: whole, in two at every place, byte by byte.
 #[track_caller]
-fn assert_told(reader: impl Fn() -> Reader, body: &str, expected: &[SinkCall]) {
+fn assert_reported(reader: impl Fn() -> Reader, body: &str, expected: &[SinkCall]) {
     let body = body.as_bytes();
     assert_eq!(sink_calls(reader(), [body]), expected);
     for at in 0..body.len() {
@@ -75,8 +75,8 @@ fn anthropic_stream_with_thinking_a_tool_and_cached_input() {
         ],
     ]
     .concat();
-    assert_told(|| stream_of(Endpoint::Messages), &events(&stream), &expected);
-    assert_told(|| stream_of(Endpoint::Messages), &unnamed(&stream), &expected);
+    assert_reported(|| stream_of(Endpoint::Messages), &events(&stream), &expected);
+    assert_reported(|| stream_of(Endpoint::Messages), &unnamed(&stream), &expected);
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn anthropic_errors_and_reasons() {
     ] {
         let delta = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}}}}"#);
         let body = events(&[&delta]);
-        assert_told(|| stream_of(Endpoint::Messages), &body, &one(SinkCall::Finish(0, expected)));
+        assert_reported(|| stream_of(Endpoint::Messages), &body, &one(SinkCall::Finish(0, expected)));
     }
     let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
     let expected = [SinkCall::ErrorOf(ErrorType::Overloaded), SinkCall::EventEnd];
-    assert_told(|| stream_of(Endpoint::Messages), &events(&[error]), &expected);
-    assert_told(|| stream_of(Endpoint::Messages), &unnamed(&[error]), &expected);
+    assert_reported(|| stream_of(Endpoint::Messages), &events(&[error]), &expected);
+    assert_reported(|| stream_of(Endpoint::Messages), &unnamed(&[error]), &expected);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn anthropic_message_in_one_piece() {
         SinkCall::Usage(Usage::new().input(9).output(3)),
         SinkCall::EventEnd,
     ];
-    assert_told(|| document_of(Endpoint::Messages), message, &expected);
+    assert_reported(|| document_of(Endpoint::Messages), message, &expected);
 }
 
 #[test]
@@ -149,17 +149,17 @@ fn responses_stream_by_its_names_and_by_its_types() {
         ],
     ]
     .concat();
-    assert_told(|| stream_of(Endpoint::Responses), &events(&stream), &expected);
-    assert_told(|| stream_of(Endpoint::Responses), &unnamed(&stream), &expected);
+    assert_reported(|| stream_of(Endpoint::Responses), &events(&stream), &expected);
+    assert_reported(|| stream_of(Endpoint::Responses), &unnamed(&stream), &expected);
     // vLLM's types come last, so only the name of the event shows the type in time.
     let late = "event: response.reasoning_text.delta\ndata: {\"delta\":\"Hm\",\"sequence_number\":4,\"type\":\"response.reasoning_text.delta\"}\n\n";
-    assert_told(|| stream_of(Endpoint::Responses), late, &one(text(0, Reasoning, "Hm")));
+    assert_reported(|| stream_of(Endpoint::Responses), late, &one(text(0, Reasoning, "Hm")));
 }
 
 #[test]
 fn responses_that_do_not_complete() {
     let usage = r#""usage":{"input_tokens":9,"output_tokens":3}"#;
-    let told_usage = SinkCall::Usage(Usage::new().input(9).output(3));
+    let reported_usage = SinkCall::Usage(Usage::new().input(9).output(3));
     for (event, expected) in [
         (
             format!(
@@ -168,7 +168,7 @@ fn responses_that_do_not_complete() {
             vec![
                 SinkCall::Choice(0),
                 SinkCall::Finish(0, FinishReason::Length),
-                told_usage.clone(),
+                reported_usage.clone(),
                 SinkCall::Done,
                 SinkCall::EventEnd,
             ],
@@ -181,7 +181,7 @@ fn responses_that_do_not_complete() {
             vec![
                 SinkCall::Choice(0),
                 SinkCall::Finish(0, FinishReason::ContentFilter),
-                told_usage.clone(),
+                reported_usage.clone(),
                 SinkCall::Done,
                 SinkCall::EventEnd,
             ],
@@ -193,7 +193,7 @@ fn responses_that_do_not_complete() {
             vec![
                 SinkCall::Choice(0),
                 SinkCall::Finish(0, FinishReason::Error),
-                told_usage,
+                reported_usage,
                 SinkCall::ErrorOf(ErrorType::RateLimited),
                 SinkCall::EventEnd,
             ],
@@ -203,7 +203,7 @@ fn responses_that_do_not_complete() {
             vec![SinkCall::Error, SinkCall::EventEnd],
         ),
     ] {
-        assert_told(|| stream_of(Endpoint::Responses), &events(&[&event]), &expected);
+        assert_reported(|| stream_of(Endpoint::Responses), &events(&[&event]), &expected);
     }
 }
 
@@ -226,13 +226,13 @@ fn responses_in_one_piece() {
         SinkCall::Usage(Usage::new().input(9).output(3)),
         SinkCall::EventEnd,
     ];
-    assert_told(|| document_of(Endpoint::Responses), response, &expected);
+    assert_reported(|| document_of(Endpoint::Responses), response, &expected);
     // In the background: nothing is wrong, and nothing was generated.
     for status in ["queued", "in_progress"] {
         let response =
             format!(r#"{{"id":"r","object":"response","status":"{status}","model":"q","output":[],"usage":null}}"#);
         let expected = [SinkCall::Model("q".into()), SinkCall::NoGeneration, SinkCall::EventEnd];
-        assert_told(|| document_of(Endpoint::Responses), &response, &expected);
+        assert_reported(|| document_of(Endpoint::Responses), &response, &expected);
     }
 }
 
@@ -264,7 +264,7 @@ fn ollama_stream_with_thinking_a_tool_and_times() {
     ]
     .concat();
     for end in ["", "\n"] {
-        assert_told(|| lines_of(Endpoint::OllamaChat), &format!("{body}{end}"), &expected);
+        assert_reported(|| lines_of(Endpoint::OllamaChat), &format!("{body}{end}"), &expected);
     }
 }
 
@@ -288,15 +288,19 @@ fn ollama_generates_loads_and_fails() {
         ],
     ]
     .concat();
-    assert_told(|| lines_of(Endpoint::OllamaGenerate), body, &expected);
+    assert_reported(|| lines_of(Endpoint::OllamaGenerate), body, &expected);
     for reason in ["load", "unload"] {
         let body = format!(r#"{{"model":"q","created_at":"2026","response":"","done":true,"done_reason":"{reason}"}}"#);
         let expected = [SinkCall::Model("q".into()), SinkCall::NoGeneration, SinkCall::Done, SinkCall::EventEnd];
-        assert_told(|| document_of(Endpoint::OllamaGenerate), &body, &expected);
-        assert_told(|| lines_of(Endpoint::OllamaGenerate), &format!("{body}\n"), &expected);
+        assert_reported(|| document_of(Endpoint::OllamaGenerate), &body, &expected);
+        assert_reported(|| lines_of(Endpoint::OllamaGenerate), &format!("{body}\n"), &expected);
     }
     let error = [SinkCall::Choice(0), SinkCall::Error, SinkCall::EventEnd];
-    assert_told(|| lines_of(Endpoint::OllamaChat), "{\"error\":\"model runner has unexpectedly stopped\"}\n", &error);
+    assert_reported(
+        || lines_of(Endpoint::OllamaChat),
+        "{\"error\":\"model runner has unexpectedly stopped\"}\n",
+        &error,
+    );
 }
 
 #[test]
@@ -334,7 +338,7 @@ fn the_stream_of_llama_cpp_and_of_other_servers_at_its_path() {
         SinkCall::EventEnd,
     ]]
     .concat();
-    assert_told(|| stream_of(Endpoint::LlamaCppCompletion), body, &expected);
+    assert_reported(|| stream_of(Endpoint::LlamaCppCompletion), body, &expected);
     let chat = "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"a\"}}]}\n\ndata: {\"choices\":[{\"index\":1,\"text\":\"b\",\"finish_reason\":\"stop\"}]}\n\n";
     let expected = [
         SinkCall::Choice(1),
@@ -345,7 +349,7 @@ fn the_stream_of_llama_cpp_and_of_other_servers_at_its_path() {
         SinkCall::Finish(1, FinishReason::Stop),
         SinkCall::EventEnd,
     ];
-    assert_told(|| stream_of(Endpoint::LlamaCppCompletion), chat, &expected);
+    assert_reported(|| stream_of(Endpoint::LlamaCppCompletion), chat, &expected);
 }
 
 #[test]
@@ -356,13 +360,13 @@ fn embeddings_have_their_usage_at_either_end() {
     for body in
         [format!(r#"{{"object":"list",{data},"model":"e",{usage}}}"#), format!(r#"{{"model":"e",{usage},{data}}}"#)]
     {
-        assert_told(|| document_of(Endpoint::Embeddings), &body, &expected);
+        assert_reported(|| document_of(Endpoint::Embeddings), &body, &expected);
     }
     let rerank = r#"{"model":"r","usage":{"total_tokens":56},"results":[{"index":0,"relevance_score":0.9}]}"#;
     let expected = [SinkCall::Model("r".into()), SinkCall::Usage(Usage::new().input(56)), SinkCall::EventEnd];
-    assert_told(|| document_of(Endpoint::Rerank), rerank, &expected);
+    assert_reported(|| document_of(Endpoint::Rerank), rerank, &expected);
     let ollama =
         r#"{"model":"e","embeddings":[[0.1]],"total_duration":14143917,"load_duration":1019500,"prompt_eval_count":8}"#;
     let expected = [SinkCall::Model("e".into()), SinkCall::Usage(Usage::new().input(8)), SinkCall::EventEnd];
-    assert_told(|| document_of(Endpoint::OllamaEmbed), ollama, &expected);
+    assert_reported(|| document_of(Endpoint::OllamaEmbed), ollama, &expected);
 }

@@ -40,11 +40,11 @@ fn vllm_stream_is_read_to_its_last_fact() {
         SinkCall::Done,
         SinkCall::EventEnd,
     ];
-    assert_told(chat_stream, body, &expected);
+    assert_reported(chat_stream, body, &expected);
 }
 
 /// Whatever the pieces: whole, in two at every place, byte by byte.
-fn assert_told(reader: fn() -> Reader, body: &str, expected: &[SinkCall]) {
+fn assert_reported(reader: fn() -> Reader, body: &str, expected: &[SinkCall]) {
     let body = body.as_bytes();
     assert_eq!(sink_calls(reader(), [body]), expected);
     for at in 0..body.len() {
@@ -83,7 +83,7 @@ fn mistral_rs_stream_with_an_error_in_plain_text() {
         SinkCall::Done,
         SinkCall::EventEnd,
     ];
-    assert_told(chat_stream, body, &expected);
+    assert_reported(chat_stream, body, &expected);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn llama_cpp_stream_with_times_and_a_late_envelope() {
         SinkCall::Done,
         SinkCall::EventEnd,
     ];
-    assert_told(chat_stream, body, &expected);
+    assert_reported(chat_stream, body, &expected);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn sglang_stream_with_tools_two_choices_and_windows_line_ends() {
         SinkCall::Done,
         SinkCall::EventEnd,
     ];
-    assert_told(chat_stream, body, &expected);
+    assert_reported(chat_stream, body, &expected);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn openai_stream_with_padding_and_usage_in_a_separate_chunk() {
         SinkCall::Done,
         SinkCall::EventEnd,
     ];
-    assert_told(chat_stream, body, &expected);
+    assert_reported(chat_stream, body, &expected);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn reasoning_under_two_names_is_emitted_once() {
     let body = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\"Hm\",\"reasoning_content\":\"Hm\"}}]}\n\n"
         .repeat(2);
     let event = [SinkCall::Choice(0), text(0, Reasoning, "Hm"), SinkCall::EventEnd];
-    assert_told(chat_stream, &body, &[event.clone(), event].concat());
+    assert_reported(chat_stream, &body, &[event.clone(), event].concat());
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn one_event_may_have_many_lines_and_a_type() {
         SinkCall::PlainText,
         SinkCall::EventEnd,
     ];
-    assert_told(chat_stream, body, &expected);
+    assert_reported(chat_stream, body, &expected);
 }
 
 #[test]
@@ -264,14 +264,14 @@ fn unary_answers_are_emitted_like_one_event() {
         SinkCall::Usage(Usage::new().input(2).output(3)),
         SinkCall::EventEnd,
     ];
-    assert_told(chat_document, body, &expected);
-    assert_told(chat_document, r#"{"error":{"message":"no"}}"#, &[SinkCall::Error, SinkCall::EventEnd]);
-    assert_told(
+    assert_reported(chat_document, body, &expected);
+    assert_reported(chat_document, r#"{"error":{"message":"no"}}"#, &[SinkCall::Error, SinkCall::EventEnd]);
+    assert_reported(
         chat_document,
         r#"{"error":{"message":"no""#,
         &[SinkCall::Error, SinkCall::Failure(InspectionFailure::Malformed)],
     );
-    assert_told(chat_document, "<html>", &[SinkCall::Failure(InspectionFailure::Malformed)]);
+    assert_reported(chat_document, "<html>", &[SinkCall::Failure(InspectionFailure::Malformed)]);
 }
 
 #[test]
@@ -300,5 +300,5 @@ fn completions_carry_text_in_their_choices() {
         SinkCall::Finish(1, FinishReason::Stop),
         SinkCall::EventEnd,
     ];
-    assert_told(completion_stream, body, &expected);
+    assert_reported(completion_stream, body, &expected);
 }

@@ -1,10 +1,13 @@
 //! Anthropic's responses: content blocks, one after the other.
 
-use super::super::error::ApiError;
-use super::super::format::{AnswerFormat, Counts, unique_id};
-use super::super::sse::push_typed_event;
-use super::super::text::{CallDelta, Delta};
 use serde_json::{Value, json};
+
+use super::super::{
+    error::ApiError,
+    format::{AnswerFormat, Counts, unique_id},
+    sse::push_typed_event,
+    text::{CallDelta, Delta},
+};
 
 pub(super) struct MessageFormat {
     id: String,

@@ -2,19 +2,25 @@
 
 mod format;
 
-use super::error::ApiError;
-use super::fields::{self, Fields};
-use super::{Api, Parsed, chat, read};
-use crate::engine::Engine;
-use crate::server::App;
-use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use format::MessageFormat;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
+
+use super::{
+    Api, Parsed, chat,
+    error::ApiError,
+    fields::{self, Fields},
+    read,
+};
+use crate::{engine::Engine, server::App};
 
 static API: Api = Api { model: super::same, parse, refuse };
 

@@ -1,11 +1,17 @@
 //! Ollama's responses: one JSON object per line.
 
-use super::super::error::ApiError;
-use super::super::format::{AnswerFormat, Counts};
-use super::super::text::{CallDelta, Delta};
-use super::models::now;
-use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        error::ApiError,
+        format::{AnswerFormat, Counts},
+        text::{CallDelta, Delta},
+    },
+    models::now,
+};
 
 /// Which of the two endpoints answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,18 +5,23 @@ mod models;
 
 pub(crate) use models::{ollama_models, ollama_ps, ollama_show, ollama_version};
 
-use super::error::ApiError;
-use super::fields::{self, Fields};
-use super::{Api, Parsed, chat, completions};
-use crate::engine::Engine;
-use crate::server::App;
-use axum::Json;
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
 use format::{OllamaFormat, Shape};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+
+use super::{
+    Api, Parsed, chat, completions,
+    error::ApiError,
+    fields::{self, Fields},
+};
+use crate::{engine::Engine, server::App};
 
 static CHAT: Api = Api { model: untagged, parse: parse_chat, refuse };
 static GENERATE: Api = Api { model: untagged, parse: parse_generate, refuse };

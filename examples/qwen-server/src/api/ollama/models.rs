@@ -1,16 +1,20 @@
 //! Ollama's endpoints about the server and its one model.
 
-use super::super::error::ApiError;
-use super::super::fields::Fields;
-use super::super::read;
-use super::{refuse, untagged};
-use crate::server::App;
-use axum::Json;
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
-use std::sync::Arc;
+
+use super::{
+    super::{error::ApiError, fields::Fields, read},
+    refuse, untagged,
+};
+use crate::server::App;
 
 /// `GET /api/version`.
 pub(crate) async fn ollama_version() -> Json<Value> {

@@ -1,10 +1,13 @@
 //! Responses of the Responses API: items, and an event for every change of them.
 
-use super::super::error::ApiError;
-use super::super::format::{AnswerFormat, Counts, unique_id, unix_seconds};
-use super::super::sse::push_typed_event;
-use super::super::text::Delta;
 use serde_json::{Value, json};
+
+use super::super::{
+    error::ApiError,
+    format::{AnswerFormat, Counts, unique_id, unix_seconds},
+    sse::push_typed_event,
+    text::Delta,
+};
 
 pub(super) struct ResponseFormat {
     id: String,

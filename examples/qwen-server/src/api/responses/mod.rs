@@ -2,18 +2,23 @@
 
 mod format;
 
-use super::error::ApiError;
-use super::fields::{self, Fields};
-use super::messages::Content;
-use super::{Api, Parsed, chat};
-use crate::engine::Engine;
-use crate::server::App;
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
 use format::ResponseFormat;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
+
+use super::{
+    Api, Parsed, chat,
+    error::ApiError,
+    fields::{self, Fields},
+    messages::Content,
+};
+use crate::{engine::Engine, server::App};
 
 /// The types of parts that are text.
 const TEXTS: &[&str] = &["input_text", "output_text", "text"];
