@@ -27,13 +27,13 @@ async fn measurements_are_recorded_shown_stored_and_alerted_on() {
     let _ = (binary(), made_up_driver());
     let all = async {
         let mut stack = Stack::start(&tools).await;
-        a_model_that_falls_into_loops_is_told_of(&stack).await;
-        a_server_that_dies_is_told_of(&mut stack).await;
-        an_error_of_the_gpu_is_told_of(&stack).await;
+        a_model_that_repeats_itself_is_reported(&stack).await;
+        a_server_that_dies_is_reported(&mut stack).await;
+        an_error_of_the_gpu_is_reported(&stack).await;
         // While it is gone: that is when there are alerts to show.
         every_rule_and_every_query_has_data(&stack.prometheus).await;
         long_term_storage_has_what_was_recorded(&stack).await;
-        its_return_is_told_of_too(&mut stack).await;
+        its_return_is_reported_too(&mut stack).await;
         assert!(stack.load.try_join_next().is_none(), "the load went on to the end");
     };
     tokio::time::timeout(LIMIT, all).await.expect("all of it in time");
@@ -135,7 +135,7 @@ fn has(stored: &[Value], labels: &Value, (time, value): (i64, f64)) -> bool {
     })
 }
 
-async fn a_server_that_dies_is_told_of(stack: &mut Stack) {
+async fn a_server_that_dies_is_reported(stack: &mut Stack) {
     let instance = stack.second_at.to_string();
     let up = format!("up{{instance=\"{instance}\"}}");
     while stack.prometheus.value(&up).await != Some(1.0) {
@@ -152,7 +152,7 @@ async fn a_server_that_dies_is_told_of(stack: &mut Stack) {
     assert!(summary.contains(&instance), "the summary says which: {summary}");
 }
 
-async fn its_return_is_told_of_too(stack: &mut Stack) {
+async fn its_return_is_reported_too(stack: &mut Stack) {
     let instance = stack.second_at.to_string();
     let is_over = |alert: &Value| is_down(alert, &instance) && alert["status"] == "resolved";
     assert!(!stack.webhook.alerts().iter().any(is_over), "it is down");
@@ -165,7 +165,7 @@ fn is_down(alert: &Value, instance: &str) -> bool {
     alert["labels"]["alertname"] == "LlmTargetDown" && alert["labels"]["instance"] == instance
 }
 
-async fn a_model_that_falls_into_loops_is_told_of(stack: &Stack) {
+async fn a_model_that_repeats_itself_is_reported(stack: &Stack) {
     let told = |alert: &Value| {
         let labels = &alert["labels"];
         let of = (&labels["alertname"], &labels["severity"], &alert["status"]);
@@ -186,7 +186,7 @@ async fn a_model_that_falls_into_loops_is_told_of(stack: &Stack) {
     assert!(runbook.contains("LlmOutputRepeats"), "{alert}");
 }
 
-async fn an_error_of_the_gpu_is_told_of(stack: &Stack) {
+async fn an_error_of_the_gpu_is_reported(stack: &Stack) {
     let told = |alert: &Value| {
         let labels = &alert["labels"];
         labels["alertname"] == "LlmGpuXid" && labels["severity"] == "critical" && alert["status"] == "firing"

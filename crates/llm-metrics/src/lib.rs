@@ -81,7 +81,7 @@
 //! - `tower`: `layer::TowerErrors`, which classifies the errors of tower's timeout and load-shed layers.
 //!
 //! # External types in the public API
-//! Types of `http` (`Parts`), `http-body`, `tower-layer`, `tower-service` and `metrics` (`Recorder`); with the feature
+//! Types of `http` (`Parts`), `http-body`, `tower-layer`, `tower-service` and `metrics` (`Recorder`, its handles, `Label`, `SharedString`); with the feature
 //! `prometheus` also of `metrics-exporter-prometheus` (`PrometheusBuilder`, `PrometheusHandle`), `http-body-util` (`Full`)
 //! and `tokio` (`TcpListener`), with `tracing` of tracing (`Span`), with `axum` of axum (`FromRequestParts`), with `tower` of tower (`BoxError`).
 //! `allowed_external_types` in the manifest is the whole list, which CI checks.

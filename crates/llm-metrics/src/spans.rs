@@ -12,7 +12,7 @@
 //! | field | |
 //! | --- | --- |
 //! | `otel.name` | `{operation} {model}`, with the value of the label `model`, so that callers cannot invent names; only the operation until the model is known |
-//! | `otel.kind` | `server`; `client` if the layer is that of a [proxy or client](crate::LlmMetricsLayer::proxy); `internal` for requests that were started by hand |
+//! | `otel.kind` | `server`; `client` if the layer is that of a [proxy or client](crate::LlmMetricsLayer::proxy); for requests that are measured without the layer, `internal` unless the builder says `server` or `client` |
 //! | `otel.status_code` | `error` for failed requests, and on clients for rejected ones; otherwise absent |
 //! | `gen_ai.operation.name` | `chat`, `text_completion`, … |
 //! | `gen_ai.provider.name` | recorded by the embedder, because only the embedder knows it |

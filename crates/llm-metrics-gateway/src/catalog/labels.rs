@@ -5,7 +5,7 @@ llm_metrics::labels! {
     UPSTREAM = "upstream";
     /// At most 256 of the models that Ollama has loaded.
     MODEL = "model";
-    /// `answered`: a response head arrived. `refused`: no connection. `reset`: the connection ended before the head. `timeout`. `cancelled`: the client disconnected before the head.
+    /// `answered`: a response head arrived. `refused`: no connection. `reset`: the connection ended before the head. `timeout`: no head within the time limit. `cancelled`: the client disconnected before the head.
     ATTEMPT_RESULT = "result": &["answered", "refused", "reset", "timeout", "cancelled"];
     /// `quota` if the remaining quota is 0, or if the error's code or type is about a quota or a rate limit. `overload` if it is about overload or capacity. Otherwise `unknown`. The error message is not read.
     THROTTLED_KIND = "kind": &["quota", "overload", "unknown"];

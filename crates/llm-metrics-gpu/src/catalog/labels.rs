@@ -71,6 +71,6 @@ llm_metrics::labels! {
     XID = "xid";
     /// Whether devices are monitored, do not answer, or cannot be read by this process.
     DEVICE_STATE = "state": &DEVICE_STATES;
-    /// The kind of error: `source::ErrorKind` describes each.
+    /// No driver; its library and its kernel module differ; no permission; a device was lost; a call failed; a value was implausible; a tick took longer than a second.
     ERROR_KIND = "kind": ErrorKind::WORDS;
 }

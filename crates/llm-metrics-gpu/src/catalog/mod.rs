@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_kernels_log_tells_is_critical() {
+    fn xids_that_only_the_kernel_log_has_are_critical() {
         assert!(KERNEL_LOG_XIDS.iter().all(|xid| CRITICAL_XIDS.contains(xid)));
     }
 

@@ -22,10 +22,53 @@ pub struct Series {
 
 impl Series {
     /// A series with these labels.
+    ///
+    /// # Panics
+    /// In builds with debug assertions, if the row has no such label, or the label never has this value. In a constant, it does not compile then.
     #[must_use]
     pub const fn new(row: &'static MetricDef, labels: &'static [(&'static str, &'static str)]) -> Self {
+        debug_assert!(are_declared(row, labels), "the row has no such label, or the label never has this value");
         Self { row, labels }
     }
+}
+
+/// Whether the row has these labels, and they can have these values. Loops, because iterators and comparisons of texts are not `const`.
+const fn are_declared(row: &MetricDef, labels: &[(&str, &str)]) -> bool {
+    let mut known = 0;
+    let mut at = 0;
+    while at < labels.len() {
+        let (name, value) = labels[at];
+        let mut of_row = 0;
+        while of_row < row.labels.len() {
+            let declared = row.labels[of_row];
+            if is_same(declared.name, name) && (declared.values.is_empty() || is_one_of(value, declared.values)) {
+                known += 1;
+            }
+            of_row += 1;
+        }
+        at += 1;
+    }
+    known == labels.len()
+}
+
+const fn is_one_of(value: &str, values: &[&str]) -> bool {
+    let mut at = 0;
+    while at < values.len() {
+        if is_same(values[at], value) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+const fn is_same(left: &str, right: &str) -> bool {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    let mut at = 0;
+    while at < left.len() && at < right.len() && left[at] == right[at] {
+        at += 1;
+    }
+    at == left.len() && at == right.len()
 }
 
 impl PartialEq for Series {

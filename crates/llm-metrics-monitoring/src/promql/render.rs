@@ -66,7 +66,9 @@ impl Names {
         Ok(self)
     }
 
-    /// Spells the names of another catalogue with `naming`: that of its [`Registrar`](llm_metrics::catalog::Registrar).
+    /// Spells the names of another catalogue with `naming`: that of its [`Registrar`](llm_metrics::catalog::Registrar). For PromQL that is built from its
+    /// rows (feature `unstable`); the generated files have no such rows. The catalogues of llm-metrics keep the names that [`prefix`](Self::prefix) and
+    /// [`gpu_prefix`](Self::gpu_prefix) give them, and of two namings for one catalogue the first is used.
     #[must_use]
     pub fn catalogue(mut self, sections: &'static [Section], naming: Naming) -> Self {
         self.catalogues.push((sections, naming));

@@ -11,8 +11,10 @@ use crate::vocabulary::ERROR_WORDS;
 #[must_use]
 pub fn markdown(sections: &[Section]) -> String {
     let mut page = String::new();
+    let rows = || sections.iter().flat_map(|section| section.metrics);
+    let others: Vec<_> = OTHERS.into_iter().filter(|(_, names)| rows().any(|row| !names(row).is_empty())).collect();
     for section in sections {
-        write_section(&mut page, section);
+        write_section(&mut page, section, &others);
     }
     write_labels(&mut page, sections);
     write_buckets(&mut page, sections);
@@ -30,26 +32,32 @@ pub fn error_words() -> String {
     table
 }
 
-fn write_section(page: &mut String, section: &Section) {
+/// Other projects' names have a column if one of the rows has such a name.
+fn write_section(page: &mut String, section: &Section, others: &[OtherNames]) {
     let _ = writeln!(page, "## {}\n", section.title);
-    let _ = writeln!(page, "| metric | type | unit | labels | meaning | OpenTelemetry | vLLM |");
-    let _ = writeln!(page, "| --- | --- | --- | --- | --- | --- | --- |");
+    let titles: String = others.iter().map(|(title, _)| format!(" {title} |")).collect();
+    let _ = writeln!(page, "| metric | type | unit | labels | meaning |{titles}");
+    let _ = writeln!(page, "| --- | --- | --- | --- | --- |{}", " --- |".repeat(others.len()));
     for row in section.metrics {
         let labels = row.labels.iter().map(|label| label.name).collect::<Vec<_>>();
+        let names: String = others.iter().map(|(_, names)| format!(" {} |", listed(&names(row)))).collect();
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} |{names}",
             row.name,
             row.kind.as_str(),
             row.unit.as_str(),
             listed(&labels),
             row.help,
-            listed(&opentelemetry(row)),
-            listed(&Dialect::Vllm.names_of(row))
         );
     }
     page.push('\n');
 }
+
+/// A project, and its names for a row.
+type OtherNames = (&'static str, fn(&MetricDef) -> Vec<&'static str>);
+
+const OTHERS: [OtherNames; 2] = [("OpenTelemetry", opentelemetry), ("vLLM", |row| Dialect::Vllm.names_of(row))];
 
 /// The names of the registry, for servers and for clients.
 fn opentelemetry(row: &MetricDef) -> Vec<&'static str> {

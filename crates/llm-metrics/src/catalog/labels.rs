@@ -12,15 +12,19 @@ pub const OTHER: &str = "other";
 pub const UNKNOWN: &str = "unknown";
 
 macro_rules! status_codes {
-    ($($code:literal),+ $(,)?) => { [$(($code, stringify!($code))),+] };
+    ($($code:literal),+ $(,)?) => {
+        /// HTTP status codes with a value each.
+        pub(crate) const STATUS_CODES: &[(u16, &str)] = &[$(($code, stringify!($code))),+];
+        /// The same, `other` for the rest, and `none` where there was no response.
+        const STATUS_WORDS: &[&str] = &[$(stringify!($code),)+ OTHER, "none"];
+    };
 }
 
-/// HTTP status codes with a value each; `other` for the rest, `none` where there was no response.
-pub(crate) const STATUS_CODES: &[(u16, &str)] = &status_codes![
+status_codes! {
     200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411,
     412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 498, 499, 500, 501, 502, 503,
     504, 505, 507, 508, 511, 520, 521, 522, 523, 524, 525, 529, 530, 598, 599,
-];
+}
 
 crate::labels! {
     /// The requested model, bounded by the label policy: `other` beyond the cap, `unknown` if no name was seen.
@@ -38,7 +42,7 @@ crate::labels! {
     /// Why it was rejected or failed.
     ERROR_TYPE = "error_type": ErrorType::WORDS;
     /// The HTTP status code (200 for a failure inside a stream), `other` for unusual codes, `none` without a response.
-    STATUS = "status";
+    STATUS = "status": STATUS_WORDS;
     /// The phase of a request in flight: before or after its first token.
     PHASE = "phase": Phase::WORDS;
     /// Why the model stopped.

@@ -26,6 +26,7 @@ pub mod labels;
 mod naming;
 mod registrar;
 mod table;
+pub(crate) mod valid;
 
 pub use dialect::{Dialect, Otel};
 pub use label::LabelDef;

@@ -4,15 +4,14 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, Label, Level, Metadata, Recorder};
 
-use super::{InvalidLabel, MetricDef, Naming, Section};
+use super::{InvalidLabel, Kind, MetricDef, Naming, Section, valid};
 use crate::catch::catch_panic;
 
 static METADATA: Metadata<'static> = Metadata::new("llm_metrics", Level::INFO, Some("llm_metrics"));
 
 /// Registers the rows of a catalogue with a recorder: the global one, unless another is given.
 ///
-/// It is what this crate and the crates beside it use for their own metrics. Use it for a catalogue of your own, so that its metrics have the same
-/// prefix and the same constant labels as ours:
+/// The crates of llm-metrics use it for their metrics. Use it for the catalogue of your service, too:
 ///
 /// ```
 /// use llm_metrics::catalog::Registrar;
@@ -41,8 +40,8 @@ static METADATA: Metadata<'static> = Metadata::new("llm_metrics", Level::INFO, S
 /// is lost, and the caller continues.
 ///
 /// # Panics
-/// In builds with debug assertions, [`counter`](Self::counter), [`gauge`](Self::gauge) and [`histogram`](Self::histogram) panic if the labels are
-/// not those of the row, or if one of them has a value that its closed set does not have.
+/// In builds with debug assertions, [`counter`](Self::counter), [`gauge`](Self::gauge) and [`histogram`](Self::histogram) panic if the row is of
+/// another kind or of another catalogue, if the labels are not those of the row, or if one of them has a value that its closed set does not have.
 #[derive(Clone)]
 #[must_use]
 pub struct Registrar {
@@ -94,13 +93,11 @@ impl Registrar {
     }
 
     fn check_name(&self, name: &str) -> Result<(), InvalidLabel> {
-        let begins =
-            name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !name.starts_with("__");
-        if !begins || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        if !valid::is_label_name(name) {
             return Err(InvalidLabel::Name { name: name.to_owned() });
         }
         let mut declared = self.catalogue.iter().flat_map(|section| section.metrics).flat_map(|row| row.labels);
-        let taken = ["le", "quantile"].contains(&name)
+        let taken = valid::is_reserved(name)
             || declared.any(|label| label.name == name)
             || self.constant.iter().any(|label| label.key() == name)
             || self.additional.iter().any(|label| label == name);
@@ -125,6 +122,7 @@ impl Registrar {
 
     /// A handle of the series of this row that has these labels.
     pub fn counter(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Counter {
+        debug_assert_eq!(row.kind, Kind::Counter, "{} is not a counter", row.name);
         let key = self.key(row, labels.into_iter().collect());
         let counter = self.with_recorder(|recorder| recorder.register_counter(&key, &METADATA));
         counter.map_or_else(Counter::noop, |counter| Counter::from_arc(Arc::new(Caught(counter))))
@@ -132,6 +130,7 @@ impl Registrar {
 
     /// A handle of the series of this row that has these labels.
     pub fn gauge(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Gauge {
+        debug_assert_eq!(row.kind, Kind::Gauge, "{} is not a gauge", row.name);
         let key = self.key(row, labels.into_iter().collect());
         let gauge = self.with_recorder(|recorder| recorder.register_gauge(&key, &METADATA));
         gauge.map_or_else(Gauge::noop, |gauge| Gauge::from_arc(Arc::new(Caught(gauge))))
@@ -139,12 +138,13 @@ impl Registrar {
 
     /// A handle of the series of this row that has these labels.
     pub fn histogram(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Histogram {
+        debug_assert_eq!(row.kind, Kind::Histogram, "{} is not a histogram", row.name);
         let key = self.key(row, labels.into_iter().collect());
         let histogram = self.with_recorder(|recorder| recorder.register_histogram(&key, &METADATA));
         histogram.map_or_else(Histogram::noop, |histogram| Histogram::from_arc(Arc::new(Caught(histogram))))
     }
 
-    /// Whether it has a recorder of its own.
+    /// Whether a recorder was given, so that the global one is not used.
     #[must_use]
     pub fn has_recorder(&self) -> bool {
         self.recorder.is_some()
@@ -173,6 +173,8 @@ impl Registrar {
     }
 
     fn assert_declared(&self, row: &MetricDef, labels: &[Label]) {
+        let mut rows = self.catalogue.iter().flat_map(|section| section.metrics);
+        assert!(rows.any(|own| own == row), "{} is not in the catalogue of this registrar", row.name);
         for declared in row.labels {
             let is_given = labels.iter().any(|label| label.key() == declared.name);
             assert!(is_given, "the series of {} needs the label {declared}", row.name);
@@ -300,6 +302,18 @@ mod tests {
         let registrar = registrar().additional_label("tenant").unwrap();
         let labels = [QUEUE.label("any"), RESULT.label("solved"), Label::new("tenant", "a")];
         assert_eq!(registrar.key(&TICKETS_CLOSED, labels.to_vec()).labels().len(), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "desk_tickets_closed_total is not a gauge")]
+    fn a_handle_of_another_kind_is_found_in_tests() {
+        let _ = registrar().gauge(&TICKETS_CLOSED, [QUEUE.label("any"), RESULT.label("solved")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "llm_metrics_build_info is not in the catalogue of this registrar")]
+    fn a_row_of_another_catalogue_is_found_in_tests() {
+        let _ = registrar().gauge(&crate::catalog::BUILD_INFO, [crate::catalog::labels::VERSION.label("1")]);
     }
 
     #[test]

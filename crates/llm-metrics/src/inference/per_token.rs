@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn far_more_tokens_than_events_tell_nothing() {
+    fn with_far_more_tokens_than_events_the_time_is_unknown() {
         assert_each(&OutputTiming { tokens: Some(16), ..output_timing(&stream()) }, (11 * STEP).div_f64(15.0));
         assert_each(&OutputTiming { tokens: Some(17), ..output_timing(&stream()) }, None);
         assert_each(&OutputTiming { tokens: Some(23), hidden: 6, ..output_timing(&stream()) }, None);

@@ -75,7 +75,8 @@
 //!
 //! # Panics in callbacks
 //! Your functions run inside requests: that of [`classify_error`](LlmMetricsLayer::classify_error), of
-//! [`LabelPolicy::map`](crate::LabelPolicy::map) and of [`Builder::request_label`](crate::Builder::request_label), and the recorder.
+//! [`endpoint_fn`](LlmMetricsLayer::endpoint_fn), of [`LabelPolicy::map`](crate::LabelPolicy::map), of
+//! [`Builder::request_label`](crate::Builder::request_label) and of [`Builder::on_finding`](crate::Builder::on_finding), and the recorder.
 //! A panic in one of them is caught. The request continues and is counted: the error counts like a 5xx, the label is `other`, and only the values
 //! that the recorder was to record are missing. The panic hook reports it like any other. With `panic = "abort"`, the process ends, as with any
 //! panic.

@@ -1,4 +1,4 @@
-use std::{io, iter, sync::Arc};
+use std::{collections::HashSet, io, iter, sync::Arc};
 
 use metrics::Label;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -16,6 +16,7 @@ use crate::{
     catalog::{
         self, Dialect, InvalidLabel, Kind, MetricDef, Naming, Registrar, Section,
         buckets::{self, InvalidBuckets},
+        valid,
     },
     record::Refreshed,
 };
@@ -88,7 +89,8 @@ impl ExporterBuilder {
         self
     }
 
-    /// Sets the buckets of another catalogue, too, such as `llm-metrics-gpu`'s.
+    /// Exports the metrics of another catalogue, too, such as `llm-metrics-gpu`'s or your service's: with its buckets, and counted by this exporter as the
+    /// metrics of llm-metrics are. Building fails if a row is invalid, if two rows have the same full name, or if a row has a constant label.
     pub fn catalogue(mut self, sections: &'static [Section], naming: Naming) -> Self {
         self.catalogues.push((sections, naming));
         self
@@ -133,7 +135,7 @@ impl ExporterBuilder {
     /// Builds the exporter and installs its recorder globally. Do this before the first request: earlier values are lost.
     ///
     /// # Errors
-    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, a global recorder is already installed, or the exporter's
+    /// If bucket bounds, labels or rows of a catalogue are invalid, a setting of `configure` would be lost, a global recorder is already installed, or the exporter's
     /// thread cannot be spawned.
     pub fn install(self) -> Result<Exporter, ExporterError> {
         let (recorder, exporter) = self.build()?;
@@ -145,7 +147,7 @@ impl ExporterBuilder {
     /// recorder to other code that records.
     ///
     /// # Errors
-    /// If bucket bounds or labels are invalid, a setting of `configure` would be lost, or the exporter's thread cannot be spawned.
+    /// If bucket bounds, labels or rows of a catalogue are invalid, a setting of `configure` would be lost, or the exporter's thread cannot be spawned.
     pub fn build(self) -> Result<(Arc<ExporterRecorder>, Exporter), ExporterError> {
         if let Some(unused) = self.unused {
             return Err(unused);
@@ -175,9 +177,14 @@ impl ExporterBuilder {
         if let Some((metric, _)) = self.overrides.iter().find(|(metric, _)| !known(metric)) {
             return Err(ExporterError::UnknownHistogram { metric: metric.clone() });
         }
+        let mut names = HashSet::new();
         for (sections, naming) in iter::once(&own).chain(&self.catalogues) {
             for row in sections.iter().flat_map(|section| section.metrics) {
                 let name = naming.name(row).into_owned();
+                let taken = (!names.insert(name.clone())).then_some("another metric has this name");
+                if let Some(reason) = taken.or_else(|| valid::fault(row)) {
+                    return Err(ExporterError::InvalidRow { metric: name, reason });
+                }
                 match row.kind {
                     Kind::Counter => counted.counters.bind(name.clone(), ()),
                     Kind::Gauge => counted.gauges.bind(name.clone(), ()),
@@ -302,11 +309,19 @@ pub enum ExporterError {
     Label(InvalidLabel),
     /// Buckets were given for a name that is not a histogram of the catalogue.
     #[error(
-        "{metric:?} is not a histogram of the catalogue: see docs/METRICS.md for the names, or use `configure` for your own metrics"
+        "{metric:?} is not a histogram of the catalogues: see docs/METRICS.md for the names, give other catalogues to `catalogue`, or use `configure` for metrics without a catalogue"
     )]
     UnknownHistogram {
         /// The name.
         metric: String,
+    },
+    /// A row of a catalogue cannot be exported.
+    #[error("the metric {metric:?} cannot be exported: {reason}")]
+    InvalidRow {
+        /// The full name of the metric.
+        metric: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// A setting of the underlying exporter would be lost.
     #[error("`configure` has set {setting}, which would be lost: {remedy}")]

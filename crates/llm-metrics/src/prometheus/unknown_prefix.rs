@@ -31,7 +31,8 @@ impl UnknownPrefix {
                 tracing::warn!(
                     target: crate::spans::HINTS,
                     "`{}` is exported as a summary, which rules and dashboards cannot use: it looks like a histogram of the catalogue under a prefix that \
-                     the exporter does not know. Build the metrics with `Builder::exporter`, or pass their naming to `ExporterBuilder::naming`",
+                     the exporter does not know. Build the metrics with `Builder::exporter`, or pass their naming to `ExporterBuilder::naming`; for another catalogue than that of \
+                     llm-metrics, pass it with its naming to `ExporterBuilder::catalogue`",
                     key.name()
                 );
             });

@@ -90,7 +90,7 @@ impl fmt::Display for Hint {
                 f,
                 "the service inside the layer failed with an error that is not classified (its type is `{error}`), so that its request counts as \
                  `error_type=\"{counted}\"`. Say what it is: `.classify_error(TowerErrors)` on the layer, with the feature `tower`, knows the errors of \
-                 tower's timeout and load shedding; for any other give it a function of your own"
+                 tower's timeout and load shedding; for any other error, pass a function to it"
             ),
             Self::SameAge { age } => write!(
                 f,

@@ -1,7 +1,8 @@
 //! Other projects' names for the metrics of the catalogue.
 //!
 //! A request is recorded once, under the rows of the catalogue. A [`Dialect`] defines the names, labels, units and buckets under which an exporter
-//! shows these rows: our own, OpenTelemetry's, or vLLM's. Each row has a [`Family`] in the dialect, or is in [`Dialect::absent`] with the reason.
+//! shows these rows: our own, OpenTelemetry's, or vLLM's. In a dialect of another project, each row has a [`Family`], or is in
+//! [`Dialect::absent`] with the reason.
 //!
 //! ```
 //! use llm_metrics::catalog::{self, Dialect};
@@ -20,9 +21,8 @@ use std::{borrow::Cow, fmt};
 
 use crate::catalog::{self as rows, Kind, LabelDef, MetricDef};
 
-/// The names under which metrics are shown. Pass dialects to `ExporterBuilder::dialects`. [docs/dialects.md] lists the metrics of each.
-///
-/// [docs/dialects.md]: https://docs.rs/crate/llm-metrics/latest
+/// The names under which metrics are shown. Pass dialects to `ExporterBuilder::dialects`. `docs/dialects.md` in the repository lists the metrics of
+/// each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dialect {

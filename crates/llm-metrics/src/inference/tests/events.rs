@@ -432,7 +432,7 @@ fn times_above_a_day_are_discarded() {
 }
 
 #[test]
-fn an_answer_in_one_piece_has_the_time_a_token_that_its_engine_tells() {
+fn a_document_has_the_time_per_token_that_its_engine_reports() {
     let mut request = Request::new("/v1/chat/completions", "{}", Role::Server, |builder| builder);
     request.tracker.head(200, Some(false), Some(Framing::Document));
     request.at(10, |frame| {

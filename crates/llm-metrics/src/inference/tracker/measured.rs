@@ -15,7 +15,8 @@ use crate::{
     vocabulary::{Thinking, Usage, UsageSource},
 };
 
-/// All measurements of a request that has ended. They are computed once, then recorded and added to the span.
+/// The measurements of a request that has ended and that need several sources. They are computed once, then recorded and added to the span. What the
+/// tracker has measured itself (token times, gaps, finish reasons) is recorded from there.
 pub(super) struct Measured {
     pub(super) verdict: Verdict,
     pub(super) stream: bool,
@@ -180,7 +181,7 @@ mod tests {
         for (counts, tokens, source) in cases {
             let (usage, found) = counts.most_trusted();
             assert_eq!(found, Output { tokens, source });
-            // An estimate is no usage.
+            // Estimated tokens are not in the usage.
             let known = !matches!(source, UsageSource::Estimated | UsageSource::Missing);
             assert_eq!(usage.output, known.then_some(tokens));
         }
