@@ -1,6 +1,6 @@
 //! The metrics that the gateway has in addition to those of the layer.
 //!
-//! The rows are [`MetricDef`]s like those of the core crate, so the same code describes them and sets their buckets:
+//! The rows are [`MetricDef`](llm_metrics::catalog::MetricDef)s like those of the core crate, so the same code describes them and sets their buckets:
 //!
 //! ```
 //! use llm_metrics_gateway::catalog;

@@ -1,6 +1,6 @@
 //! Every GPU metric, once: the rows from which names, HELP and documentation are made.
 //!
-//! The rows are [`MetricDef`]s like those of the core crate, so the same code describes them and sets their buckets:
+//! The rows are [`MetricDef`](llm_metrics::catalog::MetricDef)s like those of the core crate, so the same code describes them and sets their buckets:
 //!
 //! ```
 //! use llm_metrics_gpu::catalog;
