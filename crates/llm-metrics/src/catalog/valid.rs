@@ -14,6 +14,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 }
 
 /// Why the row cannot be exported. Characters that Prometheus rejects are not a reason, because exporters replace them.
+#[cfg_attr(not(feature = "prometheus"), allow(dead_code, reason = "only the exporter asks"))]
 pub(crate) fn fault(row: &MetricDef) -> Option<&'static str> {
     let name = row.name;
     let is_duplicate = |at: usize| row.labels[..at].iter().any(|before| before.name == row.labels[at].name);
