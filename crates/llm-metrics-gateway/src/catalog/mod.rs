@@ -78,6 +78,15 @@ mod tests {
     }
 
     #[test]
+    fn only_upstreams_and_models_have_an_open_set_of_values() {
+        for row in all() {
+            for label in row.labels {
+                assert_eq!(label.values.is_empty(), [UPSTREAM, MODEL].contains(label), "{}: {label}", row.name);
+            }
+        }
+    }
+
+    #[test]
     fn names_are_unique_and_not_those_of_the_core() {
         let names: HashSet<_> = llm_metrics::catalog::all().chain(all()).map(|row| row.name).collect();
         assert_eq!(names.len(), llm_metrics::catalog::all().chain(all()).count());
