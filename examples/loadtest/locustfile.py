@@ -140,7 +140,7 @@ class Caller(HttpUser):
         except ValueError:
             if STRICT_JSON:
                 raise Failed("no JSON, where JSON was asked for") from None
-            measured("JSON that is none", 0)
+            measured("invalid JSON", 0)
         else:
             measured("JSON", 0)
 

@@ -372,15 +372,15 @@ mod tests {
     #[test]
     fn the_table_in_the_documentation_of_the_layer_is_this_one() {
         let mut table = String::from(
-            "| `POST` to | label `endpoint` | operation | protocol | an answer streams |\n| --- | --- | --- | --- | --- |\n",
+            "| `POST` to | label `endpoint` | operation | protocol | streamed |\n| --- | --- | --- | --- | --- |\n",
         );
         for Route { endpoint, operation, protocol, streams_by_default, opt_in, paths, .. } in ROUTES {
             let paths = paths.iter().map(shown).collect::<Vec<_>>().join(", ");
             let paths = if *opt_in { format!("{paths}, with [`ollama`](Self::ollama)") } else { paths };
             let streams = match (operation.generates(), streams_by_default) {
                 (false, _) => "never",
-                (true, false) => "where it is asked for",
-                (true, true) => "unless the request says that it is not to",
+                (true, false) => "if the request asks for it",
+                (true, true) => "unless the request turns it off",
             };
             let [endpoint, operation, protocol] = [endpoint.as_str(), operation.as_str(), protocol.as_str()];
             table.push_str(&format!("| {paths} | `{endpoint}` | `{operation}` | `{protocol}` | {streams} |\n"));
