@@ -1,5 +1,5 @@
-//! What `docs/comparison.md` says that axum-prometheus and llm-metrics make of streams that break, measured: both around the same handler, as
-//! `docs/migration.md` puts them there.
+//! Measures the statements of `docs/comparison.md` about streams that break. axum-prometheus and llm-metrics are around the same handler, in the
+//! positions that `docs/migration.md` shows.
 
 use std::{io, time::Duration};
 
@@ -22,14 +22,14 @@ const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Ye
 const ERROR: &str = "data: {\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\"}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 
-/// Two events with text and status 200, and then what the model's name says.
+/// Sends two events with text and status 200, and then does what the name of the model says.
 async fn chat(Json(question): Json<Value>) -> Response {
     let then = question["model"].as_str().unwrap_or_default().to_owned();
     let sent =
         |events: &'static [&'static str]| stream::iter(events).map(|event| Ok(Bytes::from_static(event.as_bytes())));
     let rest: std::pin::Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> = match &*then {
         "breaks" => Box::pin(stream::once(async {
-            tokio::time::sleep(Duration::from_millis(20)).await; // what came before it is sent
+            tokio::time::sleep(Duration::from_millis(20)).await; // so that the previous bytes are sent
             Err(io::Error::other("the engine is gone"))
         })),
         "error event" => Box::pin(sent(&[ERROR, DONE])),

@@ -1,5 +1,5 @@
-//! What `docs/frameworks.md`, `docs/clients.md` and `docs/comparison.md` say of frameworks and clients that bring hundreds of crates along, as code
-//! that runs: `cargo test --manifest-path tests/frameworks/Cargo.toml`. The other recipes are in `tests/tests/recipes`.
+//! The code in `docs/frameworks.md`, `docs/clients.md` and `docs/comparison.md` for frameworks and clients with hundreds of dependencies. Run it with
+//! `cargo test --manifest-path tests/frameworks/Cargo.toml`. The other recipes are in `tests/tests/recipes`.
 #![cfg(test)]
 
 #[path = "../tests/recipes/asked.rs"]

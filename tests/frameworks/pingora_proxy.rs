@@ -134,7 +134,7 @@ async fn chat(Json(question): Json<Value>) -> Response {
         let Answer::Events(events) = events else { unreachable!() };
         use futures_util::{StreamExt, stream};
         let broken = stream::once(async {
-            tokio::time::sleep(Duration::from_millis(20)).await; // what came before it is sent
+            tokio::time::sleep(Duration::from_millis(20)).await; // so that the previous bytes are sent
             Err(std::io::Error::other("broken"))
         });
         let events = events.map(|event| event.map_err(|never| match never {})).take(1).chain(broken);
@@ -150,7 +150,7 @@ async fn chat(Json(question): Json<Value>) -> Response {
     }
 }
 
-/// A proxy before an upstream, with its own address.
+/// A proxy in front of an upstream, with its own address.
 async fn start(upstream: SocketAddr) -> (String, LlmMetrics, Page) {
     let (metrics, page) = testing::metrics();
     let observer = metrics.observer().proxy();

@@ -1,4 +1,4 @@
-//! A service to which everything happens that the catalogue has a row for.
+//! A service that produces a value for every row of the catalogue.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 
 use crate::{Asked, Client, Gate, MODEL, Script, Server, Step, Watched, post, serve, stream::*};
 
-/// A way for a request to go.
+/// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Case {
-    /// A stream that goes well.
+    /// A complete stream.
     Well,
     /// A stream that reasons first, with all fields of usage.
     Thinking,
-    /// A client that hangs up.
+    /// A client that disconnects.
     HangsUp,
     /// An error inside the stream.
     StreamError,
-    /// A stream that breaks off.
+    /// A stream that breaks.
     Truncated,
     /// An answer in one piece.
     Whole,
@@ -33,19 +33,19 @@ pub enum Case {
     RateLimited,
     /// A server that failed.
     Failed,
-    /// The engine reports what it knows.
+    /// The engine reports all its values.
     Engine,
     /// A compressed answer.
     Compressed,
-    /// An answer of a type that nobody knows.
+    /// An answer of an unknown type.
     UnknownType,
-    /// Events that are no JSON.
+    /// Events that are not JSON.
     MalformedEvents,
-    /// A document that is no JSON.
+    /// A document that is not JSON.
     MalformedDocument,
-    /// Token counts that cannot be.
+    /// Token counts that are implausible.
     Implausible,
-    /// Answers of which none is any good.
+    /// Answers that each have one fault of output quality.
     Rubbish,
 }
 
@@ -70,11 +70,11 @@ impl Case {
     ];
 }
 
-/// A server that answers as each request wants.
+/// A server that does what each request asks for.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Busy {
-    /// Where it listens.
+    /// The address of the server.
     pub server: Server,
 }
 
@@ -89,7 +89,7 @@ impl Busy {
         Self { server: serve(ServiceBuilder::new().layer(watched.metrics.layer()).service(service)).await }
     }
 
-    /// Sends a request, which goes as `case` says.
+    /// Sends a request with the behaviour `case`.
     pub async fn send(&self, model: &str, case: Case) {
         let mut body = json!({"model": model, "stream": case != Case::Whole, "max_tokens": 512, "messages": []});
         if case == Case::Rubbish {
@@ -185,12 +185,12 @@ fn answer(parts: &Parts) -> Response<Script> {
     response
 }
 
-/// With a little time between the events.
+/// The events, with a short pause after each.
 fn paced(events: Vec<String>) -> Vec<Step> {
     events.into_iter().flat_map(|event| [Step::Wait(Duration::from_millis(2)), Step::from(event)]).collect()
 }
 
-/// What keeps a model loaded and an engine's gauges alive.
+/// Guards that keep a model loaded and the gauges of an engine set.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Everything {
@@ -201,7 +201,7 @@ pub struct Everything {
 }
 
 impl Everything {
-    /// The engine does a step, and reports all of its values.
+    /// Reports all values of one engine step.
     pub fn step(&self) {
         self.engine.batch_size(3);
         self.engine.step_tokens(514);
@@ -211,8 +211,8 @@ impl Everything {
     }
 }
 
-/// Settings under which everything can happen: one model is known, a silence of a millisecond is a stall, and there is an
-/// objective that any answer in a minute reaches.
+/// Settings with which every row can get a value: one model is known, a silence of a millisecond is a stall, and any answer within a minute meets the
+/// objective.
 pub fn everything_can_happen(builder: Builder) -> Builder {
     builder
         .model_labels(LabelPolicy::first_accepted(1))
@@ -220,7 +220,7 @@ pub fn everything_can_happen(builder: Builder) -> Builder {
         .objective(Objective::new("in time").duration(Duration::from_secs(60)))
 }
 
-/// Lets everything happen that the catalogue has a row for.
+/// Produces a value for every row of the catalogue.
 pub async fn everything(watched: &Watched) -> Everything {
     let info = ModelInfo::new(MODEL).engine("mistral.rs").engine_version("0.8.1").quantization("Q4K");
     let loaded = watched.metrics.model_loaded(info.context_length(32_768), Duration::from_secs(7));
@@ -234,7 +234,7 @@ pub async fn everything(watched: &Watched) -> Everything {
     }
     busy.send("a second model", Case::Well).await;
     busy.embed(MODEL).await;
-    // On a path that is not known.
+    // On an unknown path.
     let (head, ()) = http::Request::post("/my/chat").body(()).expect("a valid head").into_parts();
     watched.metrics.observer().request(&head).response(ResponseHead::new(200)).end();
     // Without HTTP.

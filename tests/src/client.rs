@@ -1,4 +1,4 @@
-//! A client that reads frame by frame and can hang up.
+//! A client that reads frame by frame and can disconnect.
 
 use std::net::SocketAddr;
 
@@ -13,19 +13,19 @@ use tokio::{net::TcpStream, task::JoinHandle};
 /// A request body of any kind.
 pub(crate) type AnyBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// One connection. Dropping it closes the socket, whatever is going on.
+/// One connection. Dropping it closes the socket, whatever its state.
 pub struct Client {
     sender: Sender,
     connection: JoinHandle<()>,
 }
 
-/// What a client speaks.
+/// The HTTP version of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "there is no third one here")]
 pub enum Http {
     /// HTTP/1.1.
     One,
-    /// HTTP/2, without TLS and without asking.
+    /// HTTP/2 without TLS, with prior knowledge.
     Two,
 }
 
@@ -57,7 +57,7 @@ impl Client {
         Self { sender: Sender::Http1(sender), connection }
     }
 
-    /// Opens an HTTP/2 connection, without TLS and without asking.
+    /// Opens an HTTP/2 connection without TLS, with prior knowledge.
     pub async fn connect_http2(addr: SocketAddr) -> Self {
         let (sender, connection) =
             conn::http2::handshake(TokioExecutor::new(), socket(addr).await).await.expect("a connection");
@@ -67,7 +67,7 @@ impl Client {
         Self { sender: Sender::Http2(sender), connection }
     }
 
-    /// Sends a request and waits for the head of the answer. On the same connection as the one before.
+    /// Sends a request on the same connection, and waits for the response head.
     pub async fn send<B>(&mut self, request: Request<B>) -> Answer
     where
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
@@ -75,10 +75,10 @@ impl Client {
         self.try_send(request).await.expect("an answer")
     }
 
-    /// Sends a request and waits for the head of the answer, if there is one.
+    /// Sends a request, and waits for the response head, if there is one.
     ///
     /// # Errors
-    /// When the connection ends before the head came.
+    /// If the connection ends before the response head.
     pub async fn try_send<B>(&mut self, request: Request<B>) -> Result<Answer, hyper::Error>
     where
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
@@ -113,7 +113,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// An answer whose body is read as the test wants.
+/// An answer whose body the test reads piece by piece.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answer {
@@ -137,12 +137,12 @@ impl Answer {
     /// The next frame; `None` at the end.
     ///
     /// # Errors
-    /// When the connection breaks.
+    /// If the connection breaks.
     pub async fn frame(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
         self.body.frame().await
     }
 
-    /// Reads until at least that many bytes of data came, and returns them.
+    /// Reads until at least this many bytes of data have arrived, and returns them.
     pub async fn bytes(&mut self, at_least: usize) -> Vec<u8> {
         let mut read = Vec::new();
         while read.len() < at_least {
@@ -154,7 +154,7 @@ impl Answer {
         read
     }
 
-    /// Reads until `needle` came.
+    /// Reads until `needle` has arrived.
     pub async fn until(&mut self, needle: &str) -> String {
         let mut read = Vec::new();
         loop {
@@ -169,7 +169,7 @@ impl Answer {
     /// Reads to the end: all data and the trailers, if any.
     ///
     /// # Errors
-    /// When the body fails.
+    /// If the body fails.
     pub async fn finish(self) -> Result<(Bytes, Option<HeaderMap>), hyper::Error> {
         let collected = self.body.collect().await?;
         let trailers = collected.trailers().cloned();

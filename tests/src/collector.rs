@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector that keeps what it gets: OTLP over HTTP, as protobuf.
+//! An OpenTelemetry collector that stores what it receives: OTLP over HTTP, as protobuf.
 
 use std::{
     collections::BTreeMap,
@@ -43,14 +43,14 @@ pub struct ExportedSpan {
     pub duration: Duration,
     /// Its attributes.
     pub attributes: BTreeMap<String, Value>,
-    /// How many events it has.
+    /// The number of its events.
     pub events: usize,
-    /// Attributes of who sent it.
+    /// The resource attributes of the process that sent it.
     pub resource: BTreeMap<String, Value>,
 }
 
 impl ExportedSpan {
-    /// An attribute; null where there is none.
+    /// An attribute; `null` if it is absent.
     #[must_use]
     pub fn attribute(&self, name: &str) -> &Value {
         self.attributes.get(name).unwrap_or(&Value::Null)
@@ -60,7 +60,7 @@ impl ExportedSpan {
 #[derive(Clone, Debug, Default)]
 struct Received(Arc<Mutex<Vec<Bytes>>>);
 
-/// Starts a collector that takes everything.
+/// Starts a collector that accepts everything.
 pub async fn collector() -> Collector {
     let received = Received::default();
     let routes = Router::new().route("/v1/traces", post(take)).with_state(received.clone());
@@ -68,13 +68,13 @@ pub async fn collector() -> Collector {
 }
 
 impl Collector {
-    /// Where it is, as an exporter wants to know it.
+    /// The URL for an exporter.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.server.url("")
     }
 
-    /// Every export so far, as it came.
+    /// The bodies of all exports so far.
     #[must_use]
     pub fn exports(&self) -> Vec<Bytes> {
         self.received.0.lock().expect("no panic").clone()
@@ -86,10 +86,10 @@ impl Collector {
         self.exports().iter().flat_map(spans).collect()
     }
 
-    /// Waits until so many spans have come, and gives them all.
+    /// Waits until this many spans have arrived, and returns all of them.
     ///
     /// # Panics
-    /// When they do not come.
+    /// If they do not arrive in time.
     pub async fn until_spans(&self, at_least: usize) -> Vec<ExportedSpan> {
         let deadline = Instant::now() + crate::qwen_server::PATIENCE;
         loop {
@@ -105,7 +105,7 @@ impl Collector {
     /// Waits for the only span.
     ///
     /// # Panics
-    /// When there are none, or several.
+    /// If there are none, or several.
     pub async fn span(&self) -> ExportedSpan {
         let [span] = <[ExportedSpan; 1]>::try_from(self.until_spans(1).await).expect("one span");
         span

@@ -1,4 +1,4 @@
-//! Programs of others that run beside a test.
+//! Other programs that run beside a test.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Daemon {
-    /// Where it listens.
+    /// The address of the program.
     pub addr: SocketAddr,
     process: Child,
     folder: TempDir,
@@ -28,13 +28,13 @@ impl Daemon {
     /// Starts it in `folder` with these arguments, and waits until `ready` answers with 200.
     ///
     /// # Panics
-    /// When it does not.
+    /// If `ready` does not answer in time.
     pub async fn start(tool: &Tool, addr: SocketAddr, folder: TempDir, arguments: &[&str], ready: &str) -> Self {
         let log = File::create(folder.path().join("log")).expect("a file");
         let mut command = tool.command();
         command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file")).stderr(log);
-        // One core is enough for what a test gives it to do, and leaves the other ones to the test.
+        // One core is enough for the work in a test, and leaves the others to the test.
         let process = command.env("GOMAXPROCS", "1").spawn().expect("the program starts");
         let mut daemon = Self { addr, process, folder };
         let deadline = Instant::now() + PATIENCE;
@@ -48,13 +48,13 @@ impl Daemon {
         daemon
     }
 
-    /// The body of an answer with status 200.
+    /// The body of a response with status 200.
     pub async fn get(&self, path: &str) -> Option<String> {
         let answer = fetch(self.addr, "GET", path).await?;
         (answer.status == 200).then_some(answer.text)
     }
 
-    /// What it has written to its log.
+    /// The program's log.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -74,10 +74,10 @@ impl Drop for Daemon {
     }
 }
 
-/// An address where nobody listens, for programs that take no port 0: a free one is found and let go.
+/// A free address, for programs that do not support port 0. The port is found and then released.
 ///
 /// # Panics
-/// When there is none.
+/// If there is none.
 #[must_use]
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port")

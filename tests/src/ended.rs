@@ -1,11 +1,11 @@
-//! What a page must say about requests that have ended.
+//! Checks of a page for requests that have ended.
 
 use crate::Page;
 
-/// Asserts that so many requests were recorded, all with this outcome and none in flight.
+/// Asserts that this many requests were recorded, all with this outcome, and that none is in flight.
 ///
 /// # Panics
-/// When it is otherwise.
+/// If this is not the case.
 #[track_caller]
 pub fn assert_ended(page: &Page, requests: u32, outcome: &str) {
     assert_eq!(page.value("llm_requests_started_total", &[]), f64::from(requests), "requests that were started");
@@ -18,10 +18,10 @@ pub fn assert_ended(page: &Page, requests: u32, outcome: &str) {
     assert_eq!(page.count("llm_request_duration_seconds", &[("outcome", outcome)]), f64::from(requests));
 }
 
-/// Asserts that exactly one request failed, and how.
+/// Asserts that exactly one request failed, with this error type and status.
 ///
 /// # Panics
-/// When it is otherwise.
+/// If this is not the case.
 #[track_caller]
 pub fn assert_error(page: &Page, error_type: &str, status: &str) {
     let errors = page.samples("llm_request_errors_total", &[]).filter(|sample| sample.value > 0.0).collect::<Vec<_>>();

@@ -13,16 +13,16 @@ use crate::{Client, Page};
 /// A running gateway; dropping it ends it.
 #[derive(Debug)]
 pub struct Running {
-    /// Where its clients connect.
+    /// The address for clients.
     pub addr: SocketAddr,
-    /// Where its own endpoints are.
+    /// The address of its own endpoints.
     pub own: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<bool>,
 }
 
 impl Running {
-    /// In front of one upstream, with these further lines in its table.
+    /// Starts it in front of one upstream, with these additional lines in the upstream's table.
     pub async fn before(upstream: SocketAddr, settings: &str) -> Self {
         Self::start(&format!(
             "[upstreams.up]\nurl = \"http://{upstream}\"\nprobe = \"0\"\nrefresh_models = \"0\"\n{settings}"
@@ -30,12 +30,12 @@ impl Running {
         .await
     }
 
-    /// With this configuration, and its own endpoints at a separate address.
+    /// Starts it with this configuration, and with its own endpoints on a separate address.
     pub async fn start(config: &str) -> Self {
         Self::with(Config::parse(config).expect("a configuration")).await
     }
 
-    /// The same, with a configuration that no file could have.
+    /// The same, with a configuration that may have values that a file cannot have.
     pub async fn with(config: Config) -> Self {
         let gateway = Gateway::new(config).expect("a gateway");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -49,7 +49,7 @@ impl Running {
         Self { addr: addresses.0, own: addresses.1, stop: Some(stop), task }
     }
 
-    /// Asks it to stop: what it returns says whether all requests came to their end.
+    /// Stops it, and returns whether all requests could end.
     pub async fn stop(mut self) -> bool {
         self.start_stopping();
         self.finished().await
@@ -60,15 +60,15 @@ impl Running {
         (&mut self.task).await.expect("no panic")
     }
 
-    /// Asks it to stop.
+    /// Tells it to stop.
     ///
     /// # Panics
-    /// When it was asked before.
+    /// If it was told before.
     pub fn start_stopping(&mut self) {
         let _ = self.stop.take().expect("it runs").send(());
     }
 
-    /// Asks one of its own endpoints: the status and the text.
+    /// Sends a request to one of its own endpoints, and returns the status and the text.
     ///
     /// # Panics
     /// If there is no answer.
@@ -79,7 +79,7 @@ impl Running {
         (answer.status().as_u16(), answer.text().await)
     }
 
-    /// What a scrape gets now.
+    /// The page that a scrape gets now.
     ///
     /// # Panics
     /// If there is no page.
@@ -89,15 +89,15 @@ impl Running {
         Page::parse(text)
     }
 
-    /// Scrapes until the page is as it should be.
+    /// Scrapes until the page satisfies a condition.
     ///
     /// # Panics
-    /// When it never is: after 20 seconds.
+    /// If it does not within 20 seconds.
     pub async fn when(&self, is: impl Fn(&Page) -> bool) -> Page {
         Page::when(async || self.scrape().await, 2000, is).await
     }
 
-    /// Once so many requests have ended.
+    /// The page when this many requests have ended.
     pub async fn ended(&self, requests: u32) -> Page {
         self.when(|page| page.value("llm_requests_total", &[]) == f64::from(requests)).await
     }

@@ -1,4 +1,4 @@
-//! A gateway of which everything can be seen: its upstream has an Ollama's loaded model and a hosted API's allowance.
+//! A gateway with values for all its metrics. Its upstream has a loaded model, as Ollama does, and reports the remaining quota, as hosted APIs do.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const LOADED: &str = "qwen3:4b";
-/// What is left of an allowance after the answer.
+/// The headers with the remaining quota.
 const ALLOWANCE: [(&str, &str); 4] = [
     ("x-ratelimit-limit-requests", "60"),
     ("x-ratelimit-remaining-requests", "45"),
@@ -45,13 +45,13 @@ impl Gatewayed {
         Self { gateway: Running::start(&config).await, _upstream: upstream }
     }
 
-    /// Where its page is.
+    /// The address of its metrics page.
     #[must_use]
     pub fn own(&self) -> SocketAddr {
         self.gateway.own
     }
 
-    /// Asks for answers and refusals in turn; more than a test has time for, and no more than that.
+    /// Sends requests that are answered and rejected in turn. The number is limited, but larger than a test needs.
     pub async fn ask(&self) {
         let mut client = Client::connect(self.gateway.addr).await;
         for model in [LOADED, "too-much"].into_iter().cycle().take(1000) {

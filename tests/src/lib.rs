@@ -1,5 +1,5 @@
-//! What whole-system tests need: services on sockets, clients that read frame by frame, answers that follow a script,
-//! a strict reader of `/metrics`, and a Prometheus.
+//! Helpers for whole-system tests: services on sockets, clients that read frame by frame, scripted answers, a strict parser of `/metrics`, and a
+//! Prometheus.
 
 mod busy;
 mod client;

@@ -1,6 +1,6 @@
-//! An allocator that counts: what a thread does, and what is alive in the whole process.
+//! An allocator that counts the allocations of each thread, and the allocated bytes of the process.
 //!
-//! A test that uses it makes it its own with `#[global_allocator]`.
+//! A test enables it with `#[global_allocator]`.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -16,19 +16,19 @@ use std::{
 #[allow(clippy::exhaustive_structs, reason = "it is made in a constant of its user")]
 pub struct Counting;
 
-/// The bytes that are alive in the process.
+/// The bytes that are allocated in the process now.
 pub static LIVE: AtomicIsize = AtomicIsize::new(0);
-/// The most that there were.
+/// The maximum of that number.
 pub static PEAK: AtomicIsize = AtomicIsize::new(0);
 
 thread_local! {
-    /// How often this thread has allocated.
+    /// The number of allocations of this thread.
     pub static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    /// The bytes that this thread has allocated, less those that it has freed.
+    /// The bytes that this thread has allocated, minus those that it has freed.
     pub static HELD: Cell<isize> = const { Cell::new(0) };
 }
 
-/// What is alive in the whole process is measured by one test at a time.
+/// Only one test at a time may measure the memory of the process.
 pub fn alone() -> impl Drop {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
@@ -37,7 +37,7 @@ pub fn alone() -> impl Drop {
 fn count(allocations: u64, bytes: isize) {
     let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
     PEAK.fetch_max(live, Ordering::Relaxed);
-    // A thread that is ending has no counters any more.
+    // A thread that is ending no longer has counters.
     let _ = ALLOCATIONS.try_with(|all| all.set(all.get() + allocations));
     let _ = HELD.try_with(|held| held.set(held.get() + bytes));
 }

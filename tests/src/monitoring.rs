@@ -1,4 +1,4 @@
-//! The files of `examples/monitoring/`, as tests use them.
+//! The files of `examples/monitoring/`, for tests.
 
 use std::{
     fs,
@@ -13,40 +13,40 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/monitoring")
 }
 
-/// The text of a file in it.
+/// The text of a file in that folder.
 ///
 /// # Panics
-/// When it cannot be read.
+/// If it cannot be read.
 #[must_use]
 pub fn text(file: &str) -> String {
     let path = folder().join(file);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Reads YAML, and JSON, which is YAML.
+/// Parses YAML or JSON.
 ///
 /// # Panics
-/// When it is none.
+/// If the text is not valid.
 #[must_use]
 #[track_caller]
 pub fn parse(yaml: &str) -> Value {
     serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{error}:\n{yaml}"))
 }
 
-/// Reads the documents of a YAML file.
+/// Parses all documents of a YAML file.
 ///
 /// # Panics
-/// When it is none.
+/// If the text is not valid.
 #[must_use]
 #[track_caller]
 pub fn documents(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}:\n{yaml}"))
 }
 
-/// Every YAML file in a folder and in the folders under it, with its text; not those of npm's packages.
+/// Every YAML file below a folder, with its text. The packages of npm are excluded.
 ///
 /// # Panics
-/// When one cannot be read.
+/// If a file cannot be read.
 #[must_use]
 pub fn yaml_files(folder: PathBuf) -> Vec<(PathBuf, String)> {
     let (mut all, mut folders) = (Vec::new(), vec![folder]);
@@ -64,7 +64,7 @@ pub fn yaml_files(folder: PathBuf) -> Vec<(PathBuf, String)> {
     all
 }
 
-/// The files of one kind in a folder of it, in order, with the folder's name before theirs.
+/// The files with this extension in a subfolder, sorted, each with the name of the subfolder.
 ///
 /// # Panics
 /// If there is no such folder.
@@ -77,13 +77,13 @@ pub fn files(in_folder: &str, ending: &str) -> Vec<String> {
     files.iter().map(|name| format!("{in_folder}/{name}")).collect()
 }
 
-/// The files of rules: what else is beside them are their unit tests.
+/// The rule files, without their unit tests.
 #[must_use]
 pub fn rule_files() -> Vec<String> {
     [".rules.yml", ".alerts.yml"].iter().flat_map(|ending| files("rules", ending)).collect()
 }
 
-/// What every recording rule records.
+/// The names of all recorded series.
 #[must_use]
 pub fn recorded_series() -> Vec<Query> {
     let mut queries = Vec::new();
@@ -96,8 +96,8 @@ pub fn recorded_series() -> Vec<Query> {
     queries
 }
 
-/// Makes rules quick: they are evaluated every second, and alerts fire once they have held for one. Nothing but durations
-/// of this kind is changed; expressions, windows and labels are what is committed.
+/// Shortens the times of rules: they are evaluated every second, and an alert fires after one second. Only such durations change. Expressions,
+/// windows and labels stay as committed.
 pub fn hurry_rules(file: &mut Value) {
     for group in list_mut(&mut file["groups"]) {
         group["interval"] = "1s".into();
@@ -111,8 +111,8 @@ pub fn hurry_rules(file: &mut Value) {
     }
 }
 
-/// Makes Alertmanager quick, in the same sense: it waits for a second where it would wait for minutes, before the first
-/// notice of a group and before the next one. Routes, grouping and inhibition are what is committed.
+/// Shortens the times of Alertmanager in the same way: it waits a second instead of minutes before the first and the next notification of a group.
+/// Routes, grouping and inhibition stay as committed.
 pub fn hurry_routes(config: &mut Value) {
     fn hurry(route: &mut Value) {
         for duration in ["group_wait", "group_interval"] {
@@ -131,14 +131,13 @@ pub fn hurry_routes(config: &mut Value) {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Query {
-    /// The file, and in a dashboard the panel's title, or what else asks for it.
+    /// The file, and in a dashboard the title of the panel or the source of the query.
     pub place: String,
     /// PromQL.
     pub expr: String,
 }
 
-/// Every query of the provisioned dashboards: panels, annotations and variables, with variables filled in as Grafana does for
-/// `All`.
+/// Every query of the provisioned dashboards: panels, annotations and variables. Variables have the values that Grafana uses for `All`.
 #[must_use]
 pub fn dashboard_queries() -> Vec<Query> {
     let mut queries = Vec::new();

@@ -1,4 +1,4 @@
-//! A strict reader of Prometheus' text format: what it does not expect, it refuses.
+//! A strict parser of Prometheus' text format: it rejects everything that it does not expect.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -7,10 +7,10 @@ use std::{
 
 use llm_metrics::catalog::{self, Kind, MetricDef};
 
-/// A page of metrics, as a scrape gets it.
+/// A page of metrics, as a scrape receives it.
 #[derive(Debug)]
 pub struct Page {
-    /// The page as it came.
+    /// The unchanged text.
     pub text: String,
     families: BTreeMap<String, Family>,
 }
@@ -19,11 +19,11 @@ pub struct Page {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Family {
-    /// What `# TYPE` says.
+    /// The type in its `# TYPE` line.
     pub kind: String,
-    /// What `# HELP` says, unescaped.
+    /// The text of its `# HELP` line, unescaped.
     pub help: Option<String>,
-    /// Its lines, in their order.
+    /// Its lines, in the order of the page.
     pub samples: Vec<Sample>,
 }
 
@@ -31,7 +31,7 @@ pub struct Family {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// The name in full, `_bucket` and the like included.
+    /// The full name, including suffixes such as `_bucket`.
     pub name: String,
     /// Labels in alphabetic order.
     pub labels: BTreeMap<String, String>,
@@ -39,20 +39,20 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Histograms of one name, added up over the series that were asked for.
+/// The sum of the selected series of a histogram.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Histogram {
-    /// How many samples it has.
+    /// The number of samples.
     pub count: f64,
     /// Their sum.
     pub sum: f64,
-    /// Upper bound and number of samples at or below it, in the order of the bounds, the infinite one included.
+    /// Each upper bound with the number of samples at or below it, in ascending order, including `+Inf`.
     pub buckets: Vec<(f64, f64)>,
 }
 
 impl Page {
-    /// Scrapes every 10 ms until the page is as it should be, so many times at most.
+    /// Scrapes every 10 ms until the page satisfies a condition, at most `tries` times.
     pub(crate) async fn when(scrape: impl AsyncFn() -> Self, tries: u32, is: impl Fn(&Self) -> bool) -> Self {
         for _ in 0..tries {
             let page = scrape().await;
@@ -63,14 +63,17 @@ impl Page {
         }
         let page = scrape().await;
         let says = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket{");
-        panic!("it never came:\n{}", page.text.lines().filter(says).collect::<Vec<_>>().join("\n"));
+        panic!(
+            "the page never satisfied the condition:\n{}",
+            page.text.lines().filter(says).collect::<Vec<_>>().join("\n")
+        );
     }
 
     /// Reads a page.
     ///
     /// # Panics
-    /// On anything that a page of metrics must not have: lines that cannot be read, samples before their `TYPE`, a series
-    /// twice, summaries, histograms that do not add up.
+    /// If the page has anything that is not allowed: invalid lines, samples before their `TYPE`, a series twice, summaries, or histograms with
+    /// inconsistent buckets.
     #[must_use]
     #[track_caller]
     pub fn parse(text: impl Into<String>) -> Self {
@@ -83,18 +86,21 @@ impl Page {
                 let (what, rest) = rest.split_once(' ').expect("HELP or TYPE");
                 let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
                 let family = families.entry(name.to_owned()).or_default();
-                assert!(family.samples.is_empty(), "{name}: what is said about it stands before its samples");
+                assert!(family.samples.is_empty(), "{name}: HELP and TYPE come before its samples");
                 match what {
                     "TYPE" => {
                         assert!(family.kind.is_empty(), "{name} has two types");
                         rest.clone_into(&mut family.kind);
                     }
                     "HELP" => family.help = Some(rest.replace("\\n", "\n").replace("\\\\", "\\")),
-                    other => panic!("a comment that is none of the format's: {other}"),
+                    other => panic!("a comment that the format does not have: {other}"),
                 }
                 continue;
             }
-            assert!(seen.insert(line.rsplit_once(' ').expect("a value").0.to_owned()), "twice on the page: {line}");
+            assert!(
+                seen.insert(line.rsplit_once(' ').expect("a value").0.to_owned()),
+                "a series is on the page twice: {line}"
+            );
             let sample = Sample::parse(line);
             let family = sample.family(&families).to_owned();
             let family = families.get_mut(&family).unwrap_or_else(|| panic!("no TYPE before {line}"));
@@ -111,16 +117,16 @@ impl Page {
         &self.families
     }
 
-    /// The samples with this name, as it stands on the line, and at least these labels.
+    /// The samples with this full name and at least these labels.
     ///
     /// # Panics
-    /// When no such line can be, so that a test would find 0 whatever happens: the name is neither on the page nor in a catalogue, the metric
-    /// has no such label, or the label never has this value.
+    /// If such a sample cannot exist, because a test would then always get 0: the name is neither on the page nor in a catalogue, the metric does not
+    /// have the label, or the label never has this value.
     #[track_caller]
     pub fn samples<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
         let on_page = || self.families.values().flat_map(|family| &family.samples).filter(|sample| sample.name == name);
         let row = row_of(name);
-        assert!(row.is_some() || on_page().next().is_some(), "there is no {name}, on this page or on any");
+        assert!(row.is_some() || on_page().next().is_some(), "{name} is neither on this page nor in a catalogue");
         for (label, value) in labels {
             match row.and_then(|row| row.label(label)) {
                 Some(declared) => assert!(declared.allows(value), "{value} is never a value of {declared:?}"),
@@ -136,14 +142,14 @@ impl Page {
         })
     }
 
-    /// The sum over all series with this name and these labels; 0 where there is none.
+    /// The sum over all series with this name and these labels; 0 if there are none.
     #[must_use]
     #[track_caller]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.samples(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// How many series there are with this name and these labels.
+    /// The number of series with this name and these labels.
     #[must_use]
     #[track_caller]
     pub fn series(&self, name: &str, labels: &[(&str, &str)]) -> usize {
@@ -157,7 +163,7 @@ impl Page {
         self.samples(name, &[]).filter_map(|sample| sample.labels.get(label).cloned()).collect()
     }
 
-    /// The sum over all histograms with this name and these labels; empty where there is none.
+    /// The sum over all histograms with this name and these labels; empty if there are none.
     #[must_use]
     #[track_caller]
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
@@ -177,14 +183,14 @@ impl Page {
         }
     }
 
-    /// How many samples a histogram has; 0 where there is none.
+    /// The number of samples of a histogram; 0 if there is none.
     #[must_use]
     #[track_caller]
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.histogram(name, labels).count
     }
 
-    /// What the page says about the service, and not about the process, in an order that does not change.
+    /// The lines about the service, without `process_…`, in a fixed order.
     #[must_use]
     pub fn numbers(&self) -> Vec<&str> {
         let about_us = |line: &&str| !line.starts_with("process_") && !line.is_empty();
@@ -210,7 +216,7 @@ impl Page {
 }
 
 impl Family {
-    /// The names of the labels of its series, `le` left out.
+    /// The label names of its series, without `le`.
     #[must_use]
     pub fn label_names(&self) -> HashSet<Vec<&str>> {
         self.samples
@@ -230,14 +236,18 @@ impl Family {
                 Some("_bucket") => buckets.push((sample.bound(), sample.value)),
                 Some("_count") => *count = Some(sample.value),
                 Some("_sum") => *sum = Some(sample.value),
-                _ => panic!("{name} is a histogram, and has {sample:?}"),
+                _ => panic!("{name} is a histogram, but has the sample {sample:?}"),
             }
         }
         for (labels, (buckets, count, sum)) in series {
             let rising = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
             assert!(rising, "{name}{labels:?}: buckets are cumulative and ordered: {buckets:?}");
             let last = buckets.last().unwrap_or_else(|| panic!("{name}{labels:?} has no buckets"));
-            assert_eq!(*last, (f64::INFINITY, count.unwrap_or(f64::NAN)), "{name}{labels:?}: the last bucket has all");
+            assert_eq!(
+                *last,
+                (f64::INFINITY, count.unwrap_or(f64::NAN)),
+                "{name}{labels:?}: the last bucket has all samples"
+            );
             assert!(sum.is_some(), "{name}{labels:?} has no sum");
         }
     }
@@ -283,7 +293,7 @@ impl Sample {
     }
 }
 
-/// The row of a catalogue that has lines of this name, whatever its prefix is.
+/// The row of a catalogue that has series with this name, whatever its prefix.
 fn row_of(name: &str) -> Option<&'static MetricDef> {
     let stem = |name: &'static str| name.split_once('_').map_or(name, |(_, stem)| stem);
     let (prefix, rest) = name.split_once('_')?;
@@ -299,7 +309,7 @@ fn row_of(name: &str) -> Option<&'static MetricDef> {
     }
 }
 
-/// The value of a label, and what follows its closing quote.
+/// The value of a label, and the text after its closing quote.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = quoted.char_indices();

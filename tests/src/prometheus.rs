@@ -14,7 +14,7 @@ pub struct Prometheus(Daemon);
 /// Starts a Prometheus that scrapes `target` every second.
 ///
 /// # Panics
-/// When it does not start.
+/// If it does not start.
 pub async fn start_prometheus(tool: &Tool, target: SocketAddr) -> Prometheus {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = json!({
@@ -29,14 +29,14 @@ impl Prometheus {
     /// Starts it with the `prometheus.yml` of a folder.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start(tool: &Tool, addr: SocketAddr, folder: TempDir) -> Self {
         let listen = format!("--web.listen-address={addr}");
         let arguments = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", &listen];
         Self(Daemon::start(tool, addr, folder, &arguments, "/-/ready").await)
     }
 
-    /// What it has written to its log.
+    /// The log of Prometheus.
     #[must_use]
     pub fn log(&self) -> String {
         self.0.log()
@@ -45,7 +45,7 @@ impl Prometheus {
     /// The result of an instant query: labels and value of each series.
     ///
     /// # Panics
-    /// When it refuses the query.
+    /// If Prometheus rejects the query.
     pub async fn query(&self, query: &str) -> Vec<(Value, f64)> {
         let series = self.results(query).await;
         let value =
@@ -53,10 +53,10 @@ impl Prometheus {
         series.iter().map(|series| (series["metric"].clone(), value(series))).collect()
     }
 
-    /// The result of a query for a range: of each series the labels, and the samples with their milliseconds.
+    /// The result of a range query: the labels of each series, and its samples with their time in milliseconds.
     ///
     /// # Panics
-    /// When it refuses the query.
+    /// If Prometheus rejects the query.
     pub async fn samples(&self, query: &str) -> Vec<(Value, Vec<(i64, f64)>)> {
         let sample = |sample: &Value| {
             let seconds = sample[0].as_f64().expect("a time");
@@ -67,7 +67,7 @@ impl Prometheus {
         series.iter().map(|series| (series["metric"].clone(), samples(series))).collect()
     }
 
-    /// The one value of an instant query; `None` where there is no series.
+    /// The single value of an instant query; `None` if there is no series.
     pub async fn value(&self, query: &str) -> Option<f64> {
         let series = self.query(query).await;
         assert!(series.len() <= 1, "{query} gives several series: {series:?}");
@@ -77,7 +77,7 @@ impl Prometheus {
     /// Waits until a query has a result.
     ///
     /// # Panics
-    /// When it has none within a minute.
+    /// If it has none within a minute.
     pub async fn until(&self, query: &str) {
         for _ in 0..600 {
             if !self.query(query).await.is_empty() {
@@ -88,7 +88,7 @@ impl Prometheus {
         panic!("{query} never came:\n{}", self.log());
     }
 
-    /// The body of an answer with status 200.
+    /// The body of a response with status 200.
     pub async fn get(&self, path: &str) -> Option<String> {
         self.0.get(path).await
     }

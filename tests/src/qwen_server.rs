@@ -1,6 +1,6 @@
-//! The Qwen server as a separate process, as its users run it.
+//! The Qwen server as a separate process, as users run it.
 //!
-//! Each test starts one, so that every number on its `/metrics` comes from that test alone.
+//! Each test starts one, so all values on its `/metrics` are from that test.
 
 mod binary;
 mod ledger;
@@ -26,10 +26,10 @@ pub use binary::{binary, made_up_driver};
 pub use ledger::Ledger;
 pub use talk::{Reading, Seen, Usage};
 
-/// The name under which the server serves the tiny model that it writes itself.
+/// The name of the tiny model that the server generates.
 pub const TINY: &str = "Qwen3-tiny";
 
-/// Nothing here takes so long; it is there so that a fault does not hang the tests.
+/// The limit for all waits. It only matters if something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command line for the server.
@@ -40,13 +40,13 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// On free ports, with its own cache and nothing from the environment that would change what it does.
+    /// On free ports, with its own cache, and without environment variables that would change its behaviour.
     #[must_use]
     pub fn new(options: &[&str]) -> Self {
         Self::bare(&[&["--listen", "127.0.0.1:0"], options].concat())
     }
 
-    /// The same, with these options alone.
+    /// The same with only these options.
     #[must_use]
     pub fn bare(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -61,17 +61,17 @@ impl Launch {
         Self { command, folder }
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<Path>) -> Self {
         self.command.env(name, value.as_ref());
         self
     }
 
-    /// Starts it, and waits until it serves.
+    /// Starts it, and waits until it is ready.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not become ready.
     pub async fn start(self) -> QwenServer {
         let mut server = self.spawn();
         let deadline = Instant::now() + PATIENCE;
@@ -96,10 +96,10 @@ impl Launch {
         }
     }
 
-    /// Starts it, and waits until it has given up: its exit status and what it said on standard error.
+    /// Starts it, and waits until it has exited. Returns its exit status and its standard error.
     ///
     /// # Panics
-    /// When it goes on.
+    /// If it keeps running.
     pub async fn fails(self) -> (ExitStatus, String) {
         let mut server = self.spawn();
         let status = server.exited().await;
@@ -119,9 +119,9 @@ impl Launch {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct QwenServer {
-    /// Where the API is.
+    /// The address of the API.
     pub api: SocketAddr,
-    /// Where `/metrics` is.
+    /// The address of `/metrics`.
     pub metrics: SocketAddr,
     process: Child,
     folder: TempDir,
@@ -133,17 +133,17 @@ impl QwenServer {
         Launch::new(options).start().await
     }
 
-    /// Sends a request and reads the answer to its end.
+    /// Sends a request, and reads the answer to its end.
     pub async fn ask(&self, path: &str, request: &Value) -> Seen {
         self.open(path, request).await.rest().await
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request, and waits for the response head.
     pub async fn open(&self, path: &str, request: &Value) -> Reading {
         Reading::open(self.api, post(self.api, path, request.to_string())).await
     }
 
-    /// The same for a caller that says by W3C's `traceparent` who it is.
+    /// The same with a W3C `traceparent` header.
     ///
     /// # Panics
     /// If that is not a valid header value.
@@ -153,7 +153,7 @@ impl QwenServer {
         Reading::open(self.api, request).await
     }
 
-    /// Sends a body of any kind and reads the answer to its end.
+    /// Sends a body of any kind, and reads the answer to its end.
     pub async fn ask_raw(&self, path: &str, body: impl Into<Bytes>) -> Seen {
         Reading::open(self.api, post(self.api, path, body)).await.rest().await
     }
@@ -166,7 +166,7 @@ impl QwenServer {
         fetch(self.api, method, path).await.expect("an answer")
     }
 
-    /// What a scrape gets now.
+    /// The page that a scrape gets now.
     pub async fn scrape(&self) -> Page {
         let scraped = fetch(self.metrics, "GET", "/metrics").await.expect("an answer");
         assert_eq!(scraped.status, 200);
@@ -174,7 +174,7 @@ impl QwenServer {
         Page::parse(scraped.text)
     }
 
-    /// What a scrape gets once every request has ended, in the server and in the engine.
+    /// The page after every request has ended, in the server and in the engine.
     pub async fn settled(&self) -> Page {
         self.when(|page| {
             let (started, ended) =
@@ -184,10 +184,10 @@ impl QwenServer {
         .await
     }
 
-    /// Scrapes until the page is as it should be.
+    /// Scrapes until the page satisfies a condition.
     ///
     /// # Panics
-    /// When it never is.
+    /// If it never does.
     pub async fn when(&self, is: impl Fn(&Page) -> bool) -> Page {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -202,18 +202,18 @@ impl QwenServer {
         }
     }
 
-    /// Sends it a signal: `TERM`, `INT`.
+    /// Sends a signal to the process: `TERM`, `INT`.
     pub fn signal(&self, name: &str) {
-        // There is no signal in the standard library, and the shell's own `kill` is everywhere.
+        // The standard library cannot send signals, and every shell has `kill`.
         let command = format!("kill -{name} {}", self.process.id());
         let sent = Command::new("sh").args(["-c", &command]).status();
         assert!(sent.is_ok_and(|status| status.success()), "{command}");
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has exited.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not exit.
     pub async fn exited(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -237,7 +237,7 @@ impl QwenServer {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// The directory into which the server wrote the tiny model.
+    /// The directory with the tiny model.
     #[must_use]
     pub fn model_directory(&self) -> std::path::PathBuf {
         let cache = self.folder.path().join("qwen-server");
@@ -277,10 +277,10 @@ impl Fetched {
     }
 }
 
-/// Sends a request without a body. `None` where nobody listens or the connection breaks.
+/// Sends a request without a body. `None` if there is no listener or the connection breaks.
 ///
 /// # Panics
-/// When somebody listens and says nothing.
+/// If there is a connection but no response.
 pub async fn fetch(addr: SocketAddr, method: &str, path: &str) -> Option<Fetched> {
     drop(tokio::net::TcpStream::connect(addr).await.ok()?);
     let exchange = async {
@@ -294,7 +294,7 @@ pub async fn fetch(addr: SocketAddr, method: &str, path: &str) -> Option<Fetched
     tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
 }
 
-/// Requests that the engine has, running or waiting.
+/// The requests in the engine, running or waiting.
 fn in_engine(page: &Page) -> f64 {
     page.value("llm_engine_requests_running", &[]) + page.value("llm_engine_requests_waiting", &[])
 }

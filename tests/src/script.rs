@@ -18,9 +18,9 @@ use tokio::sync::watch;
 pub enum Step {
     /// A frame, flushed before the next step.
     Data(Bytes),
-    /// Silence.
+    /// A pause.
     Wait(Duration),
-    /// Silence until the gate opens.
+    /// A pause until the gate opens.
     Hold(Gate),
     /// Trailers.
     Trailers(HeaderMap),
@@ -46,25 +46,25 @@ impl From<String> for Step {
     }
 }
 
-/// Something that a test opens once. Clones share it.
+/// A gate that a test opens once. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Gate(watch::Sender<bool>);
 
 impl Gate {
-    /// A closed one.
+    /// A closed gate.
     #[must_use]
     pub fn new() -> Self {
         Self(watch::Sender::new(false))
     }
 
-    /// Opens it, for good.
+    /// Opens it permanently.
     pub fn open(&self) {
         self.0.send_replace(true);
     }
 
     /// Waits until it is open.
     pub async fn opened(&self) {
-        // The sender is here: waiting cannot fail.
+        // The sender exists, so waiting cannot fail.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }
 }
@@ -75,7 +75,7 @@ impl Default for Gate {
     }
 }
 
-/// A body that follows a list of steps. Each frame goes over the wire on its own.
+/// A body that follows a list of steps. Each frame is sent separately.
 pub struct Script {
     steps: std::vec::IntoIter<Step>,
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -133,7 +133,7 @@ impl Body for Script {
             return Poll::Ready(match self.steps.next() {
                 None => None,
                 Some(Step::Data(data)) => {
-                    // A server flushes when nothing more is ready.
+                    // A server flushes when no more data is ready.
                     self.pause = Some(Box::pin(tokio::task::yield_now()));
                     Some(Ok(Frame::data(data)))
                 }

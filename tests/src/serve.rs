@@ -21,7 +21,7 @@ use tower::Service;
 /// A running server; dropping it closes it and its connections.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens.
+    /// The address of the server.
     pub addr: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -31,7 +31,7 @@ impl Server {
         Self { addr: listener.local_addr().expect("a bound socket"), task }
     }
 
-    /// The URL of a path on it.
+    /// The URL of a path on this server.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
@@ -64,7 +64,7 @@ where
             socket.set_nodelay(true).expect("a TCP socket");
             let service = TowerToHyperService::new(service.clone());
             connections.spawn(async move {
-                // A client that hangs up is what some tests are about.
+                // Some tests are about clients that disconnect, so errors are ignored.
                 let _ = auto::Builder::new(TokioExecutor::new())
                     .serve_connection_with_upgrades(TokioIo::new(socket), service)
                     .await;
@@ -75,7 +75,7 @@ where
     Server::new(&listener, task)
 }
 
-/// Answers every request, whatever it is, with these pieces of bytes, head and all, each written on its own; then closes.
+/// Answers every request with these pieces of bytes, which include the head. Each piece is written separately. Then closes the connection.
 pub async fn serve_raw(pieces: Vec<Bytes>) -> Server {
     let listener = std::sync::Arc::new(listen().await);
     let accepting = std::sync::Arc::clone(&listener);
@@ -96,10 +96,10 @@ pub async fn serve_raw(pieces: Vec<Bytes>) -> Server {
                     if socket.write_all(&piece).await.is_err() {
                         return;
                     }
-                    // Let the reader see it before the next one comes.
+                    // Lets the peer read this piece before the next one is sent.
                     tokio::task::yield_now().await;
                 }
-                // Closing with bytes unread would be a reset, which can overtake what was written.
+                // Closing a socket with unread bytes would send a reset, which can overtake the written bytes.
                 let _ = socket.shutdown().await;
                 while matches!(socket.read_buf(&mut request).await, Ok(read) if read > 0) {}
             });

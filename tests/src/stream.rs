@@ -1,4 +1,4 @@
-//! Pieces of OpenAI streams, as the servers of this world send them.
+//! Parts of OpenAI streams, as real servers send them.
 
 use serde_json::{Value, json};
 
@@ -24,19 +24,19 @@ pub fn chunk(delta: &Value, finish_reason: Option<&str>) -> String {
     }))
 }
 
-/// The first chunk of most servers: a role, and no token.
+/// The first chunk of most servers: a role and no token.
 #[must_use]
 pub fn role() -> String {
     chunk(&json!({"role": "assistant", "content": ""}), None)
 }
 
-/// Text of an answer.
+/// Text of the answer.
 #[must_use]
 pub fn token(text: &str) -> String {
     chunk(&json!({"content": text}), None)
 }
 
-/// Text of reasoning, under the key that most servers use.
+/// Reasoning text, under the key that most servers use.
 #[must_use]
 pub fn thought(text: &str) -> String {
     chunk(&json!({"reasoning_content": text}), None)
@@ -57,7 +57,7 @@ pub fn usage(input: u64, output: u64) -> String {
     }))
 }
 
-/// A chat stream that goes well: a role, tokens, the end, and usage that counts them.
+/// A complete chat stream: a role, tokens, the finish reason, and usage.
 #[must_use]
 pub fn well(tokens: usize) -> Vec<String> {
     let words = (0..tokens).map(|n| token(&format!("word{n} ")));
@@ -65,7 +65,7 @@ pub fn well(tokens: usize) -> Vec<String> {
     std::iter::once(role()).chain(words).chain(end).collect()
 }
 
-/// A whole chat completion.
+/// A complete chat completion in one document.
 #[must_use]
 pub fn completion(text: &str, input: u64, output: u64) -> String {
     json!({
@@ -82,7 +82,7 @@ pub fn ask(model: &str) -> String {
     json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "Say hi."}]}).to_string()
 }
 
-/// A request for a chat in one piece.
+/// A request for a chat without streaming.
 #[must_use]
 pub fn ask_whole(model: &str) -> String {
     json!({"model": model, "messages": [{"role": "user", "content": "Say hi."}]}).to_string()

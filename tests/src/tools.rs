@@ -1,5 +1,4 @@
-//! Programs that are not ours. A test that needs one that is not there says so and passes, unless
-//! `LLM_METRICS_REQUIRE_TOOLS=1` says that it has to be.
+//! Other programs. If a program is missing, the tests that need it print that and pass, unless `LLM_METRICS_REQUIRE_TOOLS=1` is set.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,17 +10,17 @@ use std::{
 pub struct Tool(PathBuf);
 
 impl Tool {
-    /// A command that runs it.
+    /// A command that runs the program.
     #[must_use]
     pub fn command(&self) -> Command {
         Command::new(&self.0)
     }
 }
 
-/// Finds a program in `PATH`. Some are called otherwise by Debian than by their makers: any of the names will do.
+/// Finds a program in `PATH`. Debian gives some programs other names than their authors do: any of the names is accepted.
 ///
 /// # Panics
-/// When it is not there and has to be.
+/// If it is missing and required.
 #[must_use]
 pub fn tool(name: &str) -> Option<Tool> {
     let (names, package): (&[&str], _) = match name {
@@ -40,19 +39,19 @@ pub fn tool(name: &str) -> Option<Tool> {
     found.map(Tool).or_else(|| missing(&format!("{name} is not in PATH (Debian: apt-get install {package})")))
 }
 
-/// Finds a Python that has PyPI's `prometheus_client`; see [`python_with`].
+/// Finds a Python with PyPI's `prometheus_client`; see [`python_with`].
 ///
 /// # Panics
-/// When it is not there and has to be.
+/// If it is missing and required.
 #[must_use]
 pub fn python_with_client() -> Option<Tool> {
     python_with(&["prometheus_client"])
 }
 
-/// Finds a Python that has these modules: the one that `LLM_METRICS_PYTHON` names, else `python3`.
+/// Finds a Python with these modules: the one in `LLM_METRICS_PYTHON`, otherwise `python3`.
 ///
 /// # Panics
-/// When it is not there and has to be.
+/// If it is missing and required.
 #[must_use]
 pub fn python_with(modules: &[&str]) -> Option<Tool> {
     let python = PathBuf::from(std::env::var_os("LLM_METRICS_PYTHON").unwrap_or_else(|| "python3".into()));
@@ -64,10 +63,10 @@ pub fn python_with(modules: &[&str]) -> Option<Tool> {
     missing(&format!("no Python with {modules} (set LLM_METRICS_PYTHON to one that has it)"))
 }
 
-/// Finds a Node.js, where the packages of that folder are installed.
+/// Finds Node.js, if the npm packages of that folder are installed.
 ///
 /// # Panics
-/// When one of both is not there and has to be.
+/// If one of them is missing and required.
 #[must_use]
 pub fn node_with_packages(folder: &Path) -> Option<Tool> {
     let node = tool("node")?;

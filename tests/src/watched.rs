@@ -16,19 +16,19 @@ use tower::{ServiceBuilder, service_fn};
 
 use crate::{Client, Page, Script, Server, serve};
 
-/// The model that the samples name.
+/// The model in the samples.
 pub const MODEL: &str = "Qwen3-4B";
 
-/// A request as a handler behind the layer gets it.
+/// A request as a handler inside the layer receives it.
 pub type Asked = Request<RequestBody<Incoming>>;
 
 /// Metrics with their own exporter, scraped over HTTP.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Watched {
-    /// What the layers are made from.
+    /// The metrics from which layers are made.
     pub metrics: LlmMetrics,
-    /// Where `/metrics` is.
+    /// The address of `/metrics`.
     pub addr: SocketAddr,
     exporter: Exporter,
     scraped: JoinHandle<()>,
@@ -61,12 +61,12 @@ impl Watched {
         &self.exporter
     }
 
-    /// A server with the layer, which reads each request to its end and then gives this answer.
+    /// A server with the layer, which reads each request to its end and then sends this answer.
     pub async fn answer(&self, answer: impl Fn(&Parts, &Bytes) -> Response<Script> + Clone + Send + 'static) -> Server {
         self.answer_through(self.metrics.layer(), answer).await
     }
 
-    /// The same behind a layer of the test's own making.
+    /// The same with a layer that the test has configured.
     pub async fn answer_through(
         &self,
         layer: LlmMetricsLayer,
@@ -86,7 +86,7 @@ impl Watched {
         serve(service).await
     }
 
-    /// Sends one request over a separate connection, to a server with this answer, and reads the answer to its end.
+    /// Sends one request over a separate connection to a server with this answer, and reads the answer to its end.
     pub async fn exchange(
         &self,
         path: &str,
@@ -99,7 +99,7 @@ impl Watched {
         answer.finish().await.expect("a whole answer").0
     }
 
-    /// What a scrape gets now.
+    /// The page that a scrape gets now.
     pub async fn scrape(&self) -> Page {
         let mut client = Client::connect(self.addr).await;
         let request = Request::get(format!("http://{}/metrics", self.addr)).header("host", self.addr.to_string());
@@ -109,8 +109,8 @@ impl Watched {
         Page::parse(answer.text().await)
     }
 
-    /// What a scrape gets once every request that was started has ended. Hanging up shows at the other side only later,
-    /// and the end of a request is recorded in many steps: so the page has to stay as it is for a while.
+    /// The page after every started request has ended. The server notices a disconnect later, and records the end of a request in several steps. So
+    /// the page must stay the same for some time.
     pub async fn settled(&self) -> Page {
         let is_settled = |page: &Page| {
             let (started, ended) =
@@ -128,10 +128,10 @@ impl Watched {
         page
     }
 
-    /// Scrapes until the page is as it should be.
+    /// Scrapes until the page satisfies a condition.
     ///
     /// # Panics
-    /// When it never is: after a minute.
+    /// If it does not within a minute.
     pub async fn when(&self, is: impl Fn(&Page) -> bool) -> Page {
         Page::when(async || self.scrape().await, 6000, is).await
     }

@@ -1,4 +1,4 @@
-//! Where Alertmanager sends its notifications.
+//! A receiver for the notifications of Alertmanager.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +13,7 @@ use crate::qwen_server::PATIENCE;
 
 type Notices = Arc<Mutex<Vec<Value>>>;
 
-/// A receiver that keeps what it is sent; dropping it closes it.
+/// A receiver that stores notifications. Dropping it closes it.
 #[derive(Debug)]
 pub struct Webhook {
     url: String,
@@ -25,7 +25,7 @@ impl Webhook {
     /// Starts it on a free port.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is no free port.
     pub async fn start() -> Self {
         let notices = Notices::default();
         let keep = async |State(notices): State<Notices>, Json(notice): Json<Value>| {
@@ -40,13 +40,13 @@ impl Webhook {
         Self { url, notices, task }
     }
 
-    /// Where to send notifications to.
+    /// The URL for notifications.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Every alert that it received, firing and resolved, in the order of the notifications.
+    /// Every received alert, firing or resolved, in the order of the notifications.
     #[must_use]
     pub fn alerts(&self) -> Vec<Value> {
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,10 +54,10 @@ impl Webhook {
         alerts.flatten().cloned().collect()
     }
 
-    /// Waits for an alert that is as it should be.
+    /// Waits for an alert that satisfies a condition.
     ///
     /// # Panics
-    /// When it never comes.
+    /// If it does not arrive in time.
     pub async fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -5,29 +5,29 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use llm_metrics_tests::{Daemon, free_address, monitoring, tool};
 use serde_json::Value;
 
-/// Labels of an alert, as amtool takes them; the first word is its name.
+/// The labels of an alert, in the format of amtool (the first word is its name), and whether the alert is inhibited.
 const ALERTS: &[(&str, bool)] = &[
     ("LlmTargetDown severity=critical job=llm instance=a:1", false),
-    // Of the target that is down.
+    // About the target that is down.
     ("LlmGpuXid severity=critical job=llm instance=a:1 gpu=0 gpu_uuid=GPU-1 xid=79", true),
     ("LlmScrapeSlow severity=warning job=llm instance=a:1", true),
-    // Of another target, of another job, and of the service as a whole.
+    // About another target, about another job, and about the whole service.
     ("LlmScrapeSlow severity=warning job=llm instance=b:1", false),
     ("LlmScrapeSlow severity=warning job=other instance=a:1", false),
     ("LlmErrorRatioHigh severity=critical job=llm model=n", false),
-    // The same thing, only graver or faster; and not the same thing.
+    // The same problem with a higher severity or burn rate, and other problems.
     ("LlmErrorBudgetBurn severity=critical job=llm model=m window=1h burn=14.4", false),
     ("LlmErrorBudgetBurn severity=critical job=llm model=m window=6h burn=6", true),
     ("LlmErrorBudgetBurn severity=warning job=llm model=m window=1d burn=3", true),
     ("LlmErrorBudgetBurn severity=warning job=llm model=n window=1d burn=3", false),
-    // What fails is slow and misses its objectives, too.
+    // Requests that fail are also slow, and miss objectives.
     ("LlmErrorRatioHigh severity=critical job=llm model=m", true),
     ("LlmTimeToFirstTokenBudgetBurn severity=critical job=llm model=m window=6h burn=6", true),
     ("LlmRequestDurationP95High severity=warning job=llm model=m", true),
     ("LlmAttainmentLow severity=warning job=llm model=m slo=chat window=6h burn=6", true),
     ("LlmAttainmentLow severity=warning job=llm model=n slo=chat window=6h burn=6", true),
     ("LlmAttainmentLow severity=warning job=llm model=o slo=chat window=6h burn=6", false),
-    // What hangs has a queue, and its clients give up.
+    // A server that hangs has a queue, and its clients give up.
     ("LlmStalled severity=critical job=hung instance=d:1", false),
     ("LlmModelStalled severity=critical job=hung instance=d:1 model=m seen=clients", true),
     ("LlmQueueGrowing severity=warning job=hung instance=d:1 queue=server why=long", true),
@@ -36,24 +36,24 @@ const ALERTS: &[(&str, bool)] = &[
     ("LlmMostlyCancelled severity=critical job=hung model=p", true),
     ("LlmMostlyCancelled severity=critical job=hung model=q", false),
     ("LlmTokenThroughputLow severity=warning job=hung", true),
-    // A GPU that is broken is why.
+    // A broken GPU is the cause.
     ("LlmStalled severity=critical job=llm instance=c:1", true),
-    // What is started again and again is down now and then.
+    // A server that restarts repeatedly is down from time to time.
     ("LlmCrashLoop severity=critical job=llm instance=f:1 seen=scrapes", false),
     ("LlmTargetDown severity=critical job=llm instance=f:1", true),
-    // A GPU that is full needs no warning that it will be.
+    // For a GPU whose memory is full, the forecast is redundant.
     ("LlmGpuMemoryHigh severity=critical job=llm instance=b:1 gpu=0 gpu_uuid=GPU-2", false),
     ("LlmGpuMemoryHeadroomLow severity=warning job=llm instance=b:1 gpu=0 gpu_uuid=GPU-2", true),
     ("LlmGpuMemoryHeadroomLow severity=warning job=llm instance=b:1 gpu=1 gpu_uuid=GPU-3", false),
-    // Of a GPU that is lost, what is less than critical.
+    // Alerts about a lost GPU that are not critical.
     ("LlmGpuLost severity=critical job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4", false),
     ("LlmGpuThrottled severity=warning job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4 reason=hw_slowdown", true),
     ("LlmGpuXid severity=critical job=llm instance=c:1 gpu=0 gpu_uuid=GPU-4 xid=79", false),
-    // One that was lost before anybody looked has no name, and is news where none is lost by name.
+    // A GPU that was lost before the collector started has no UUID. This alert is redundant if another alert is about a lost GPU.
     ("LlmGpuMissing severity=critical job=llm instance=c:1", true),
     ("LlmGpuMissing severity=critical job=llm instance=g:1", false),
     ("LlmStalled severity=critical job=llm instance=g:1", true),
-    // Of a job that is gone, all but the watchdog, which has none.
+    // All alerts about a job that is gone, except the watchdog, which has no job.
     ("LlmTargetAbsent severity=critical job=gone", false),
     ("LlmRequestRateLow severity=info job=gone model=m", true),
     ("LlmWatchdog severity=none", false),
@@ -81,7 +81,7 @@ async fn a_target_that_is_down_silences_its_instance_and_critical_silences_warni
     }
     let expected: BTreeMap<_, _> = ALERTS.iter().map(|(labels, silenced)| (sorted(labels), *silenced)).collect();
     assert_eq!(expected.len(), ALERTS.len());
-    // An alert's state is known a moment after it has come.
+    // The state of an alert is known a moment after it arrived.
     let mut states = BTreeMap::new();
     for _ in 0..100 {
         states = held_back(&alertmanager).await;
@@ -93,7 +93,7 @@ async fn a_target_that_is_down_silences_its_instance_and_critical_silences_warni
     assert_eq!(states, expected);
 }
 
-/// Whether each alert is held back because of another one.
+/// Whether each alert is inhibited by another one.
 async fn held_back(alertmanager: &Daemon) -> BTreeMap<String, bool> {
     let alerts: Value =
         serde_json::from_str(&alertmanager.get("/api/v2/alerts").await.expect("an answer")).expect("JSON");

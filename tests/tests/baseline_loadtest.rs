@@ -1,4 +1,4 @@
-//! The scripts for Locust and k6 do what their README says.
+//! The scripts for Locust and k6 work as their README says.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
@@ -51,7 +51,7 @@ async fn locust_times_streams_and_counts_what_the_server_counts() {
     let both = |name: &str| row(&format!("{name}, thinking")).0 + row(&format!("{name}, not thinking")).0;
     assert_eq!((both("first token"), both("whole answer")), (asked, asked));
 
-    // What was on its way when Locust ended has been cancelled, or answered to nobody.
+    // Requests that were in flight when Locust ended were cancelled, or answered without a client.
     let page = server.settled().await;
     let ended = |outcome| page.value("llm_requests_total", &[("model", TINY), ("outcome", outcome)]);
     let left = ended("cancelled") + ended("success") - asked as f64;
@@ -61,7 +61,7 @@ async fn locust_times_streams_and_counts_what_the_server_counts() {
 
 #[tokio::test]
 async fn locust_reports_failures() {
-    // Nobody listens here.
+    // There is no listener on this port.
     let settings = [("MODEL", "m"), ("STEPS", "1x2")];
     let running = tokio::task::spawn_blocking(move || locust("http://127.0.0.1:9", &settings));
     let Some((succeeded, statistics)) = running.await.expect("it ends") else { return };
@@ -78,7 +78,7 @@ fn the_script_of_k6_can_be_read() {
         assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
         return;
     }
-    // Without k6, at least the syntax: Node.js takes a file of this name for a module.
+    // Without k6, only the syntax is checked: Node.js treats a file with this name as a module.
     let Some(node) = tool("node") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let script = fs::read_to_string(scripts().join("k6.js")).expect("the script");

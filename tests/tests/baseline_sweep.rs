@@ -1,4 +1,4 @@
-//! A short sweep against the Qwen server: the measurements agree with the server's metrics, and become rules that Prometheus reads.
+//! A short sweep of the Qwen server. The measurements agree with the server's metrics, and Prometheus accepts the derived rules.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use llm_metrics_tests::{
     tool,
 };
 
-/// Two rates that the tiny model keeps up with on a machine that has other work as well.
+/// Two rates that the tiny model keeps up with on a busy machine.
 async fn sweep(server: &QwenServer) -> Baseline {
     let mut settings = Settings::default();
     settings.target = format!("http://{}", server.api);
@@ -62,7 +62,7 @@ async fn a_sweep_of_the_qwen_server_becomes_objectives_and_rules() {
     let Some(promtool) = tool("promtool") else { return };
     let mut checked = 0;
     for entry in fs::read_dir(folder.path().join("rules")).expect("rules").flatten() {
-        // That the alerts fire at their thresholds, whatever these are, is proven where they are made, and takes minutes.
+        // The tests of `llm-metrics-monitoring` show that alerts fire at any threshold. That takes minutes.
         if entry.file_name().to_string_lossy().ends_with(".test.yml") {
             continue;
         }

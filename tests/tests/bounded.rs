@@ -1,4 +1,4 @@
-//! What the library may cost in memory: nothing a chunk, nothing a sample, a kilobyte a stream.
+//! The limits of memory: no allocation per chunk or per sample, and about a kilobyte per stream.
 
 use std::{
     convert::Infallible,
@@ -62,7 +62,7 @@ impl Recorder for Samples {
     }
 }
 
-/// A body that gives the same chunk again and again, and says so without allocating.
+/// A body that returns the same chunk forever, without allocating.
 struct Again(Bytes);
 
 impl Body for Again {
@@ -74,7 +74,7 @@ impl Body for Again {
     }
 }
 
-/// Runs what never waits.
+/// Runs a future that is never pending.
 fn now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -102,7 +102,7 @@ fn request_to(path: &str) -> Request<Full<Bytes>> {
     Request::post(path).body(Full::new(Bytes::from(ask(MODEL)))).unwrap()
 }
 
-/// An answer in mid-stream: its request was read, its first chunks have passed.
+/// An answer in the middle of its stream: the request was read, and the first chunks have passed.
 fn open_stream(
     metrics: &LlmMetrics,
     request: Request<Full<Bytes>>,
@@ -124,7 +124,7 @@ fn next(body: &mut (impl Body<Data = Bytes, Error = Infallible> + Unpin)) {
     }
 }
 
-/// A chunk as most servers send it: 230 bytes.
+/// A usual chunk of 230 bytes.
 fn small_chunk() -> Bytes {
     let chunk = Bytes::from(event(&json!({
         "id": "chatcmpl-3f0c1b6e5d7a4b21", "object": "chat.completion.chunk", "created": 1_790_000_000_u64,
@@ -150,7 +150,7 @@ fn chunk_with_logprobs() -> Bytes {
     chunk
 }
 
-/// Deltas of the other protocols, with what may stand around the text.
+/// Deltas of the other protocols, with optional members around the text.
 fn deltas() -> [(&'static str, Bytes); 5] {
     [
         ("/v1/messages", "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" world\"}}\n\n"),
@@ -197,7 +197,7 @@ fn chunk_of_tool() -> String {
 #[test]
 fn a_chunk_in_pieces_allocates_nothing() {
     let _alone = alone();
-    /// A body that gives a chunk in pieces that end anywhere.
+    /// A body that returns a chunk in pieces that end at any byte.
     struct Pieces(Bytes, usize);
     impl Body for Pieces {
         type Data = Bytes;
@@ -260,7 +260,7 @@ fn a_stream_without_checks_of_its_text_holds_a_kilobyte_at_most() {
     }
 }
 
-/// A request that asks for four answers in a form, and offers seventy tools.
+/// A request with seventy tools, for four answers in an output format.
 fn demanding() -> Request<Full<Bytes>> {
     let tools: Vec<_> =
         (0..70).map(|n| json!({"type": "function", "function": {"name": format!("tool_{n}")}})).collect();
@@ -296,7 +296,7 @@ fn a_stream_with_every_check_holds_eight_kilobytes_at_most() {
     }
 }
 
-/// The one check that holds text: the schema of the request, and four answers.
+/// The only check that stores text: the schema of the request, and four answers.
 #[test]
 fn a_stream_that_is_validated_against_a_schema_holds_text_up_to_its_limits() {
     const STREAMS: usize = 20;
@@ -308,7 +308,7 @@ fn a_stream_that_is_validated_against_a_schema_holds_text_up_to_its_limits() {
         let body = json!({"model": MODEL, "stream": true, "n": 4, "response_format": format});
         Request::post(CHAT).body(Full::new(Bytes::from(body.to_string()))).unwrap()
     };
-    // Four of these are still whole, and five are too much.
+    // Four chunks of this length fit, and five do not.
     let chunk = |length: usize| {
         let content = " ".repeat(length);
         let choices: Vec<_> = (0..6).map(|index| json!({"index": index, "delta": {"content": content}})).collect();
@@ -329,7 +329,7 @@ fn a_stream_that_is_validated_against_a_schema_holds_text_up_to_its_limits() {
     }
 }
 
-/// What an answer says here never comes again, so that every check goes on to the end.
+/// The text never repeats, so every check continues to the end.
 #[test]
 fn the_checks_allocate_nothing_a_chunk() {
     struct Varied(Arc<[Bytes]>, usize);
@@ -372,7 +372,7 @@ fn the_checks_allocate_nothing_a_chunk() {
     assert_eq!(findings.load(Ordering::Relaxed), 0, "nothing ended the checks");
 }
 
-/// What bodies can be made of to fill the memory of their reader: each of these goes on forever.
+/// Bodies that never end, each of which tries to fill the memory of its reader.
 fn endless() -> [(&'static str, &'static str, &'static str); 9] {
     [
         ("a text without end", "data: {\"choices\":[{\"delta\":{\"content\":\"", "and so on "),
@@ -388,11 +388,11 @@ fn endless() -> [(&'static str, &'static str, &'static str); 9] {
 }
 
 #[test]
-fn no_answer_makes_its_reader_grow() {
+fn no_answer_makes_the_memory_of_its_reader_grow() {
     let _alone = alone();
     for (what, begin, rest) in endless() {
         for content_type in ["text/event-stream", "application/json"] {
-            /// A body that begins once and then goes on forever.
+            /// A body that has a beginning, and then continues forever.
             struct Endless(Option<Bytes>, Bytes);
             impl Body for Endless {
                 type Data = Bytes;
@@ -427,7 +427,7 @@ fn no_answer_makes_its_reader_grow() {
 }
 
 #[test]
-fn no_request_makes_its_reader_grow() {
+fn no_request_makes_the_memory_of_its_reader_grow() {
     let _alone = alone();
     for (what, begin, rest) in endless() {
         let begin = begin.trim_start_matches("data: ").replace("choices", "messages");
@@ -445,7 +445,7 @@ fn no_request_makes_its_reader_grow() {
                 std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))))
             }))
         };
-        // The first frame and the others are the same here: what begins again inside a value is part of it.
+        // The first frame and the others are the same. A beginning inside a value is part of that value.
         let frame = Bytes::from([begin.as_bytes(), &rest].concat());
         let request = Request::post(CHAT).body(Again(frame)).unwrap();
         drop(now(service.call(request)));
@@ -476,7 +476,7 @@ fn finished_requests_do_not_add_up() {
     assert!(full <= 400_000, "{full} bytes");
     finish(50_000);
     assert_eq!(HELD.get() - before, full, "and never more");
-    // Not before: what a test prints is kept, and would count.
+    // Not printed earlier, because the test harness stores the output of a test, which would count.
     println!("{windows} bytes after one request, {full} with a full ring");
 }
 
@@ -501,7 +501,7 @@ fn ten_million_samples_take_no_memory_and_none_is_lost() {
     }
     let growth = PEAK.load(Ordering::Relaxed) - live;
     println!("{SAMPLES} samples: {growth} bytes more were alive at the peak");
-    // What upkeep takes for a moment.
+    // The memory that upkeep uses for a moment.
     assert!(growth <= 256 << 10, "{growth} bytes");
     let page = llm_metrics_tests::Page::parse(exporter.render());
     assert_eq!(page.count("llm_inter_token_latency_seconds", &[]), SAMPLES as f64, "none is lost");
@@ -518,7 +518,7 @@ fn samples_of_custom_histograms_are_drained_without_a_scrape() {
     let histogram = recorder.register_histogram(&Key::from_name("mine_seconds"), &metadata);
     let before = LIVE.load(Ordering::Relaxed);
     let mut samples = 0;
-    // What is taken out is freed when more comes: until then less is held than has come.
+    // Drained samples are freed when new ones arrive. Until then, less is held than has arrived.
     while samples < 10 * AT_ONCE || LIVE.load(Ordering::Relaxed) - before > samples {
         assert!(samples < 500 * AT_ONCE, "all of them are kept");
         (0..AT_ONCE).for_each(|_| histogram.record(0.5));

@@ -1,4 +1,4 @@
-//! The page has every row of the catalogue, and nothing else.
+//! The page has every row of the catalogue, and no others.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -11,7 +11,7 @@ use llm_metrics_tests::{
 async fn exactly_the_described_metrics_are_emitted_with_their_type_help_and_labels() {
     let watched = Watched::with(everything_can_happen, |exporter| exporter).await;
     let _running = everything(&watched).await;
-    // One that is in flight while the page is read.
+    // A request that is in flight while the page is read.
     let server = watched.answer(|_, _| Script::stream([Step::Hold(Gate::new())])).await;
     let mut client = Client::connect(server.addr).await;
     let _answer = client.send(post(server.addr, stream::CHAT, stream::ask(MODEL))).await;

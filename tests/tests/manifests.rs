@@ -1,5 +1,5 @@
-//! Every manifest for Kubernetes in `examples/` against the schemas of those whose kinds they are: Kubernetes' own of PyPI's
-//! `kubernetes-validate`, the Prometheus operator's and KEDA's of npm's `@kubernetes-models`.
+//! Validates every Kubernetes manifest in `examples/` with the schemas of its kind: those of Kubernetes in PyPI's `kubernetes-validate`, and those of
+//! the Prometheus operator and KEDA in npm's `@kubernetes-models`.
 
 use std::{
     io::Write,
@@ -13,13 +13,13 @@ use llm_metrics_tests::{
 };
 use serde_json::{Value, json};
 
-/// The oldest Kubernetes that knows all of it, and the newest that there are schemas of.
+/// The oldest Kubernetes that supports all manifests, and the newest one with schemas.
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
-/// Groups of kinds that are not Kubernetes' own.
+/// API groups of custom resources.
 const CUSTOM: [&str; 2] = ["monitoring.coreos.com/", "keda.sh/"];
 
 #[test]
-fn kubernetes_itself_accepts_every_manifest_of_its_kinds() {
+fn the_schemas_of_kubernetes_accept_every_manifest_of_its_kinds() {
     let Some(python) = python_with(&["kubernetes_validate"]) else { return };
     let manifests = manifests(|api| !CUSTOM.iter().any(|group| api.starts_with(group)));
     for kind in ["ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"] {
@@ -36,7 +36,7 @@ fn kubernetes_itself_accepts_every_manifest_of_its_kinds() {
 }
 
 #[test]
-fn the_operator_and_keda_accept_every_manifest_of_their_kinds() {
+fn the_schemas_of_the_operator_and_of_keda_accept_every_manifest_of_their_kinds() {
     let Some(node) = node_with_packages(&folder()) else { return };
     let manifests = manifests(|api| CUSTOM.iter().any(|group| api.starts_with(group)));
     for kind in ["PrometheusRule", "ScaledObject", "ServiceMonitor"] {
@@ -67,7 +67,7 @@ fn pods_have_no_more_rights_than_they_need_and_stop_one_at_a_time() {
             assert_eq!(context["allowPrivilegeEscalation"], false, "{file}: {name}");
             assert_eq!(context["capabilities"]["drop"], json!(["ALL"]), "{file}: {name}");
             assert_eq!(context["readOnlyRootFilesystem"], true, "{file}: {name}");
-            // An image whose user is root, or has a name alone, does not start with runAsNonRoot and no number.
+            // An image whose user is root, or has no numeric id, does not start with `runAsNonRoot` and without a user id.
             let of_pod = &pod["securityContext"];
             let user = context["runAsUser"].as_u64().or_else(|| of_pod["runAsUser"].as_u64());
             assert!(user.is_some_and(|user| user > 0), "{file}: {name} runs as {user:?}");
@@ -100,7 +100,7 @@ fn pods_have_no_more_rights_than_they_need_and_stop_one_at_a_time() {
     }
 }
 
-/// What the check says of the manifests as they are, and of each with one field more, in each place where one can be.
+/// Checks the manifests unchanged, and each with one wrong field, in every place where a field can be.
 #[track_caller]
 fn all_are_accepted_and_no_wrong_field(manifests: &[Manifest], check: impl Fn() -> Command) {
     for (manifest, fault) in manifests.iter().zip(faults(check(), manifests.iter().map(|manifest| &manifest.value))) {
@@ -113,13 +113,13 @@ fn all_are_accepted_and_no_wrong_field(manifests: &[Manifest], check: impl Fn() 
     }
 }
 
-/// A manifest, and where it is.
+/// A manifest and its path.
 struct Manifest {
     file: String,
     value: Value,
 }
 
-/// All of `examples/` whose `apiVersion` is wanted.
+/// All manifests of `examples/` whose `apiVersion` satisfies a condition.
 fn manifests(wanted: impl Fn(&str) -> bool) -> Vec<Manifest> {
     let is_manifest = |value: &Value| value["kind"].is_string() && value["apiVersion"].as_str().is_some_and(&wanted);
     let files = yaml_files(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples"));
@@ -130,7 +130,7 @@ fn manifests(wanted: impl Fn(&str) -> bool) -> Vec<Manifest> {
     manifests.collect()
 }
 
-/// The manifest with one field more: beside the others, in its `spec`, and in the first thing of the first list in that.
+/// The manifest with one wrong field: at the top, in its `spec`, and in the first element of the first list in `spec`.
 fn with_a_wrong_field(manifest: &Value) -> Vec<(String, Value)> {
     let places =
         ["", "/metadata", "/spec", "/spec/template/spec/containers/0", "/spec/ports/0", "/spec/ingress/0/ports/0"];
@@ -144,7 +144,7 @@ fn with_a_wrong_field(manifest: &Value) -> Vec<(String, Value)> {
     places.into_iter().chain(custom).filter_map(with).collect()
 }
 
-/// What the check says of each: a text, or `null`.
+/// The result for each manifest: a text, or `null`.
 fn faults<'a>(mut check: Command, manifests: impl Iterator<Item = &'a Value>) -> Vec<Value> {
     let manifests: Vec<_> = manifests.collect();
     let mut child = check.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
@@ -155,7 +155,7 @@ fn faults<'a>(mut check: Command, manifests: impl Iterator<Item = &'a Value>) ->
     faults
 }
 
-/// Where the checks are.
+/// The folder of the checks.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
 }

@@ -1,5 +1,5 @@
-//! The files of `examples/monitoring/` that are written by hand: promtool reads the configurations, and what nothing here can
-//! read is looked at for what it must have and for what it points to. What is generated is proven where it is generated.
+//! The hand-written files of `examples/monitoring/`. promtool checks the configurations. Tests check the required fields and references of the
+//! others. The tests of `llm-metrics-monitoring` check the generated files.
 
 use std::{collections::BTreeMap, fs};
 
@@ -33,7 +33,7 @@ fn promtool_accepts_prometheus_yml_alone_and_with_each_section_of_remote_write()
     assert!(!check_config(&promtool, &config.replace("file_sd_configs", "file_sd_config")), "promtool checks");
 }
 
-/// Debian's promtool knows no Kubernetes: what it can say is about all but the discovery itself.
+/// Debian's promtool does not support Kubernetes, so it checks everything except the service discovery.
 #[test]
 fn promtool_accepts_the_job_that_finds_pods() {
     let Some(promtool) = tool("promtool") else { return };
@@ -43,7 +43,7 @@ fn promtool_accepts_the_job_that_finds_pods() {
     assert_eq!(discovery[0]["role"], "pod");
     assert!(check_config(&promtool, &config.to_string()));
 
-    // The pods that it looks for are those of the Deployment, and the port is one of theirs.
+    // The job selects the pods of the Deployment, and one of their ports.
     let server = Server::read();
     let selector = discovery[0]["selectors"][0]["label"].as_str().expect("a label");
     let (label, value) = selector.split_once('=').expect("LABEL=VALUE");
@@ -52,7 +52,7 @@ fn promtool_accepts_the_job_that_finds_pods() {
     assert!(server.ports().contains(port), "{port}");
 }
 
-/// What promtool says about a configuration, put beside the rules and targets.
+/// Checks a configuration with promtool, next to the rules and targets.
 fn check_config(promtool: &Tool, config: &str) -> bool {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for part in ["rules", "targets"] {
@@ -128,7 +128,7 @@ fn the_services_of_the_compose_file_refer_to_existing_files_and_listen_only_on_l
 }
 
 #[test]
-fn the_programs_of_the_compose_file_know_the_options_that_it_gives_them() {
+fn the_programs_in_the_compose_file_accept_the_options_in_it() {
     let compose = parse(&text("compose.yml"));
     for (service, program) in [
         ("prometheus", "prometheus"),
@@ -153,14 +153,14 @@ fn the_programs_of_the_compose_file_know_the_options_that_it_gives_them() {
 }
 
 #[test]
-fn grafana_asks_the_prometheus_that_scrapes_as_often_as_it_thinks() {
+fn grafana_uses_the_prometheus_of_the_compose_file_with_its_scrape_interval() {
     let source = &parse(&text("grafana/provisioning/datasources/prometheus.yml"))["datasources"][0];
     assert_eq!(source["type"], "prometheus");
     let compose = parse(&text("compose.yml"));
     let prometheus = strings(&compose["services"]["prometheus"]["command"]);
     let listens = prometheus.filter_map(|option| option.strip_prefix("--web.listen-address=")).next();
     assert_eq!(source["url"].as_str(), listens.map(|address| format!("http://{address}")).as_deref());
-    // Of what is scraped more rarely than Grafana thinks, rates would have holes.
+    // If targets were scraped less often than Grafana expects, rates would have gaps.
     let config = parse(&text("prometheus.yml"));
     let jobs = config["scrape_configs"].as_array().expect("jobs").iter();
     let usual = &config["global"]["scrape_interval"];
@@ -172,7 +172,7 @@ fn grafana_asks_the_prometheus_that_scrapes_as_often_as_it_thinks() {
 }
 
 #[test]
-fn the_manifests_fit_together() {
+fn the_manifests_agree_with_each_other() {
     let server = Server::read();
     for file in files("kubernetes", ".yml").iter().filter(|file| !file.ends_with("/prometheus.yml")) {
         for manifest in documents(&text(file)) {
@@ -204,7 +204,7 @@ fn the_manifests_fit_together() {
 }
 
 #[test]
-fn the_server_runs_with_no_more_than_it_needs() {
+fn the_server_runs_with_minimal_permissions() {
     let server = Server::read();
     let pod = &server.deployment["spec"]["template"]["spec"];
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -220,12 +220,12 @@ fn the_server_runs_with_no_more_than_it_needs() {
     for of in ["requests", "limits"] {
         assert!(container["resources"][of]["memory"].is_string(), "{of}");
     }
-    // A read-only root needs a place to write to, for each that is mounted.
+    // With a read-only root file system, each writable path needs a mount.
     for mount in container["volumeMounts"].as_array().expect("mounts") {
         let volumes = pod["volumes"].as_array().expect("volumes");
         assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{mount}");
     }
-    // No new requests come when the server is stopped, and it has the time that it needs.
+    // A server that is being stopped gets no new requests, and has enough time.
     let slept = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("seconds");
     let drain = strings(&container["args"]).last().and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok());
     assert!(pod["terminationGracePeriodSeconds"].as_u64().expect("seconds") > slept + drain.expect("--drain-timeout"));
@@ -297,7 +297,7 @@ impl Server {
         Self { deployment, service, policy, budget }
     }
 
-    /// The names of the container's ports.
+    /// The names of the ports of the container.
     fn ports(&self) -> Vec<Value> {
         let ports = self.deployment["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().expect("ports");
         ports.iter().map(|port| port["name"].clone()).collect()

@@ -1,8 +1,8 @@
-//! The whole of `examples/monitoring/`, live: the Qwen server under a load, a Prometheus with the committed configuration and rules,
-//! an Alertmanager with the committed routes, and long-term storage behind `remote_write`.
+//! All of `examples/monitoring/`, live: the Qwen server under load, a Prometheus with the committed configuration and rules, an Alertmanager with the
+//! committed routes, and long-term storage with `remote_write`.
 //!
-//! What is changed is where things are, and how long they wait: addresses, intervals, `for`, `keep_firing_for`, `group_wait` and
-//! `group_interval`. Every expression, window, label and route is what is committed.
+//! The test changes only addresses and times: intervals, `for`, `keep_firing_for`, `group_wait` and `group_interval`. Every expression, window, label
+//! and route is as committed.
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -17,30 +17,30 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// Nothing here takes so long, half a minute on a quiet machine; it is there so that a fault ends.
+/// The limit for all waits. On a quiet machine the test takes half a minute.
 const LIMIT: Duration = Duration::from_secs(280);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn measurements_are_recorded_shown_stored_and_alerted_on() {
     let Some(tools) = Tools::find() else { return };
-    // Both may have to be built first, which takes as long as it takes.
+    // Both may have to be built first, and that time is not limited.
     let _ = (binary(), made_up_driver());
     let all = async {
         let mut stack = Stack::start(&tools).await;
         a_model_that_repeats_itself_is_reported(&stack).await;
         a_server_that_dies_is_reported(&mut stack).await;
         an_error_of_the_gpu_is_reported(&stack).await;
-        // While it is gone: that is when there are alerts to show.
+        // While the server is gone, so that there are alerts.
         every_rule_and_every_query_has_data(&stack.prometheus).await;
-        long_term_storage_has_what_was_recorded(&stack).await;
+        long_term_storage_has_the_recorded_values(&stack).await;
         its_return_is_reported_too(&mut stack).await;
         assert!(stack.load.try_join_next().is_none(), "the load went on to the end");
     };
     tokio::time::timeout(LIMIT, all).await.expect("all of it in time");
 }
 
-/// What has nothing to show here, by the name of its panel or by a metric, with the reason. It is asked all the same: a query that
-/// Prometheus refuses is a fault.
+/// Queries that have no data here, by the title of the panel or by a metric, with the reason. They are still evaluated, because a query that
+/// Prometheus rejects is an error.
 const EMPTY: [(&str, &str); 17] = [
     ("Restarts", "nothing was restarted in the last seconds"),
     ("New versions", "all are of one version"),
@@ -64,7 +64,7 @@ const EMPTY: [(&str, &str); 17] = [
     ),
 ];
 
-/// What marks an event, and has no data a few seconds later: asked is whether it had any in the last minutes.
+/// A query that marks an event has no data a few seconds later. So the test checks whether it had data in the last minutes.
 const EVENT: &str = "Model switches";
 
 async fn every_rule_and_every_query_has_data(prometheus: &Prometheus) {
@@ -106,7 +106,7 @@ async fn every_rule_and_every_query_has_data(prometheus: &Prometheus) {
     panic!("{} have no data: {waiting:#?}", waiting.len());
 }
 
-async fn long_term_storage_has_what_was_recorded(stack: &Stack) {
+async fn long_term_storage_has_the_recorded_values(stack: &Stack) {
     let recorded = "job_model:llm_requests:rate5m";
     let samples = loop {
         let samples = stack.prometheus.samples(&format!("{recorded}[1m]")).await;
@@ -126,7 +126,7 @@ async fn long_term_storage_has_what_was_recorded(stack: &Stack) {
     panic!("not all of it was stored: {samples:?}\n{}", stack.prometheus.log());
 }
 
-/// Whether a sample is in what VictoriaMetrics exports. It keeps values as decimal numbers of some fifteen digits.
+/// Whether the export of VictoriaMetrics has a sample. VictoriaMetrics stores values as decimal numbers with about fifteen digits.
 fn has(stored: &[Value], labels: &Value, (time, value): (i64, f64)) -> bool {
     stored.iter().filter(|series| series["metric"] == *labels).any(|series| {
         let times = series["timestamps"].as_array().expect("times");
@@ -160,7 +160,7 @@ async fn its_return_is_reported_too(stack: &mut Stack) {
     stack.webhook.until("that it is over", is_over).await;
 }
 
-/// Whether this is about a target that is down, or was.
+/// Whether the alert is about a target that is or was down.
 fn is_down(alert: &Value, instance: &str) -> bool {
     alert["labels"]["alertname"] == "LlmTargetDown" && alert["labels"]["instance"] == instance
 }
@@ -171,7 +171,7 @@ async fn a_model_that_repeats_itself_is_reported(stack: &Stack) {
         let of = (&labels["alertname"], &labels["severity"], &alert["status"]);
         of == (&json!("LlmOutputRepeats"), &json!("critical"), &json!("firing")) && labels["model"] == TINY
     };
-    // Many answers, none of which loops.
+    // Many answers without loops.
     let outputs = format!("sum(increase(llm_outputs_total{{model=\"{TINY}\"}}[15m]))");
     while stack.prometheus.value(&outputs).await.is_none_or(|outputs| outputs < 30.0) {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -200,7 +200,7 @@ async fn an_error_of_the_gpu_is_reported(stack: &Stack) {
     assert_eq!(alert["labels"]["instance"], stack.first.api.to_string(), "{alert}");
 }
 
-/// The programs of others.
+/// Other programs.
 struct Tools {
     prometheus: Tool,
     alertmanager: Tool,
@@ -219,18 +219,18 @@ impl Tools {
     }
 }
 
-/// Everything that runs. Dropping it ends it all, the load first.
+/// All running programs. Dropping it stops them, the load first.
 struct Stack {
     load: JoinSet<()>,
     prometheus: Prometheus,
     storage: Daemon,
     webhook: Webhook,
-    /// Beside a GPU, and under load.
+    /// With a GPU, and under load.
     first: Arc<QwenServer>,
-    /// Without either.
+    /// Without a GPU and without load.
     second: Option<QwenServer>,
     second_at: SocketAddr,
-    /// Where the driver looks for errors to report.
+    /// The folder with the file from which the driver reads XIDs.
     folder: TempDir,
     _kept: (Daemon, Daemon, Arc<Watched>, Everything),
 }
@@ -246,7 +246,7 @@ impl Stack {
             .env("CUDA_VISIBLE_DEVICES", "0");
         let first = Arc::new(first.start().await);
         let second = QwenServer::start(&["--no-gpu"]).await;
-        // mistral.rs reports neither queue nor prefill times nor its cache: an engine that does.
+        // mistral.rs reports neither queue and prefill times nor its cache, so a scripted engine does.
         let scripted = Arc::new(Watched::with(everything_can_happen, |exporter| exporter).await);
         let everything = everything(&scripted).await;
 
@@ -260,7 +260,7 @@ impl Stack {
         let arguments = ["-storageDataPath=data", "-memory.allowedBytes=64MB", &listen];
         let storage = Daemon::start(&tools.victoria_metrics, storage, temporary(), &arguments, "/health").await;
 
-        // What a gateway knows, with an upstream behind it that reports everything.
+        // The metrics of a gateway, with an upstream that reports everything.
         let gateway = Gatewayed::start().await;
 
         let servers = [first.api, second.api, scripted.addr, gateway.own()];
@@ -278,7 +278,7 @@ impl Stack {
     }
 }
 
-/// With the committed configuration, the section of `remote_write`, and rules that wait for nothing.
+/// With the committed configuration, the section for `remote_write`, and rules with short times.
 async fn start_prometheus(
     tool: &Tool,
     servers: &[SocketAddr],
@@ -310,7 +310,7 @@ async fn start_prometheus(
     Prometheus::start(tool, addr, folder).await
 }
 
-/// With the committed routes, which wait for a second, to receivers that are all one webhook.
+/// With the committed routes, short times, and one webhook for all receivers.
 async fn start_alertmanager(tool: &Tool, webhook: &str) -> Daemon {
     let (folder, addr) = (temporary(), free_address());
     let mut config = monitoring::parse(&monitoring::text("alertmanager/alertmanager.yml"));
@@ -324,7 +324,7 @@ async fn start_alertmanager(tool: &Tool, webhook: &str) -> Daemon {
     Daemon::start(tool, addr, folder, &arguments, "/-/ready").await
 }
 
-/// Puts other addresses in the place of those on this machine, by port.
+/// Replaces the addresses on this machine by others, by port.
 fn move_to(mut text: String, places: &[(u16, SocketAddr)]) -> String {
     for (port, addr) in places {
         let place = format!("127.0.0.1:{port}");
@@ -334,7 +334,7 @@ fn move_to(mut text: String, places: &[(u16, SocketAddr)]) -> String {
     text
 }
 
-/// Requests of all kinds, one after the other; more than there is time for, and no more than that.
+/// Requests of all kinds, one after the other. The number is limited, but larger than the test needs.
 async fn ask(server: Arc<QwenServer>) {
     let user = json!([{"role": "user", "content": "What is a token?"}]);
     let requests = [
@@ -351,7 +351,7 @@ async fn ask(server: Arc<QwenServer>) {
     }
 }
 
-/// Streams, of which some clients hang up.
+/// Streams. Some of their clients disconnect.
 async fn talk(server: Arc<QwenServer>) {
     for round in 0_u32..1000 {
         let request = json!({
@@ -369,7 +369,7 @@ async fn talk(server: Arc<QwenServer>) {
     }
 }
 
-/// What a healthy model does not say, but for loops.
+/// Faults that a healthy model does not produce, except loops.
 async fn demonstrate(server: Arc<QwenServer>) {
     let tools = json!([{"type": "function", "function": {"name": "weather"}}]);
     let scripts = ["tool_call", "unknown_tool", "refusal", "special_token_leak", "input_truncated"];
@@ -380,7 +380,7 @@ async fn demonstrate(server: Arc<QwenServer>) {
     }
 }
 
-/// What the Qwen server does not do: an engine that reports everything, and requests that fail.
+/// Values that the Qwen server does not report: an engine that reports everything, and requests that fail.
 async fn act(watched: Arc<Watched>) {
     let busy = Busy::start(&watched).await;
     for case in [Case::Engine, Case::Thinking, Case::Whole, Case::Failed].into_iter().cycle().take(1000) {

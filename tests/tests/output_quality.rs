@@ -1,4 +1,4 @@
-//! The findings of output quality over real sockets, and none where there is none.
+//! The findings of output quality over real sockets, and no findings for good answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ const FAMILIES: [(&str, &str); 8] = [
     ("llm_output_anomalies_total", "kind"),
 ];
 
-/// What was counted, as `family/value`, each as often as it was.
+/// The counted findings as `family/value`, each repeated as often as it was counted.
 fn counted(page: &Page) -> Vec<String> {
     let mut counted = Vec::new();
     for (family, label) in FAMILIES {
@@ -34,7 +34,7 @@ fn counted(page: &Page) -> Vec<String> {
     counted
 }
 
-/// A request for a streamed chat, with more in it.
+/// A request for a streamed chat with additional fields.
 fn asking(more: Value) -> String {
     let mut request = json!({"model": MODEL, "stream": true, "messages": [{"role": "user", "content": "Say hi."}]});
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -51,13 +51,13 @@ fn json_asked_of(choices: u32) -> String {
     )
 }
 
-/// A stream with this text, in words, that ends for this reason.
+/// A stream with this text, split into words, with this finish reason.
 fn said(text: &str, reason: &str) -> Vec<String> {
     let words = text.split_inclusive(' ').map(token);
     std::iter::once(role()).chain(words).chain([finish(reason), usage(9, 20), DONE.to_owned()]).collect()
 }
 
-/// What is counted when a request is answered so.
+/// The findings for a request and its answer.
 async fn found(request: String, answer: Vec<String>) -> (Vec<String>, f64) {
     let watched = Watched::start().await;
     watched.exchange(CHAT, request, move || Script::stream(answer.clone())).await;
@@ -105,12 +105,12 @@ async fn the_format_of_an_output_is_checked_if_the_request_asked_for_one() {
     assert_found(grammar, said("yes", "stop"), &["structured_outputs/unchecked"]).await;
 }
 
-/// A schema for answers with a city in it, as long as it has to be.
+/// A schema for answers with a city, with the given length.
 fn city(length: usize) -> Value {
     json!({"type": "object", "properties": {"city": {"type": "string", "description": "x".repeat(length)}}, "required": ["city"]})
 }
 
-/// What is counted where answers are held against schemas.
+/// The findings if answers are validated against schemas.
 async fn found_by_schema(request: String, answer: Vec<String>) -> Vec<String> {
     let checks = QualityChecks::none().structured_output(true).json_schema(true);
     let watched = Watched::with(move |builder| builder.quality(checks), |exporter| exporter).await;
@@ -119,7 +119,7 @@ async fn found_by_schema(request: String, answer: Vec<String>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_is_held_against_the_schema_of_its_request_where_that_is_switched_on() {
+async fn json_is_validated_against_the_schema_of_its_request_if_that_is_turned_on() {
     let format = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}});
     for (request, text, expected) in [
         (format(city(0)), "{\"city\": \"Lima\"}", "valid"),
@@ -142,7 +142,7 @@ async fn json_is_held_against_the_schema_of_its_request_where_that_is_switched_o
         (json!({"structured_outputs": {"json": city(0)}}), "{\"city\": 7}", "schema_mismatch"),
         (json!({"grammar": {"type": "json_schema", "value": city(0)}}), "{\"city\": 7}", "schema_mismatch"),
         (json!({"json_schema": city(0)}), "{\"city\": 7}", "schema_mismatch"),
-        // What is skipped after it is not a schema, and neither is the user's text.
+        // A value that is skipped after the schema is not a schema, nor is the user's text.
         (
             json!({"json_schema": city(0), "metadata": {"type": "string"}, "zz": [1], "messages": [{"content": {"schema": {}}}]}),
             "{\"city\": 7}",
@@ -160,9 +160,9 @@ async fn json_is_held_against_the_schema_of_its_request_where_that_is_switched_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_choice_is_held_against_the_schema() {
+async fn each_choice_is_validated_against_the_schema() {
     let format = json!({"n": 2, "response_format": {"type": "json_schema", "json_schema": {"schema": city(0)}}});
-    // The index comes first, as servers have it.
+    // The index comes first, as servers send it.
     let of = |index: u32, text: &str, reason: Option<&str>| {
         let (text, reason) = (json!(text), json!(reason));
         format!(
@@ -184,7 +184,7 @@ async fn each_choice_is_held_against_the_schema() {
 async fn escapes_and_cuts_on_the_wire_do_not_change_the_text() {
     let watched = Watched::start().await;
     let document = json!({"a": "say \"hi\"\n", "b": ["é", "🎉", "\u{1}"], "c": {"d": null}}).to_string();
-    // Two characters an event, and each frame seven bytes.
+    // Two characters per event, and seven bytes per frame.
     let characters: Vec<char> = document.chars().collect();
     let events: String = characters.chunks(2).map(|pair| token(&pair.iter().collect::<String>())).collect();
     let body = [events, finish("stop"), DONE.to_owned()].concat();
@@ -208,7 +208,7 @@ async fn the_cause_of_a_truncation_is_reported() {
     let roomy = asking(json!({"max_tokens": 21}));
     assert_found(roomy, said("Lima is", "length"), &["output_truncated/context_window"]).await;
     assert_found(ask(MODEL), vec![role(), token("Lima is")], &["output_truncated/stream_cut"]).await;
-    // Whatever the error is said to be.
+    // For any type of error.
     for error in [
         json!({"message": "no"}),
         json!({"type": "overloaded_error"}),
@@ -249,7 +249,7 @@ async fn an_answer_without_an_answer_is_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_is_reported_while_it_goes_on() {
+async fn a_loop_is_reported_while_it_continues() {
     let watched = Watched::start().await;
     let (gate, again) = (Gate::new(), token("I should check the file again. ").repeat(60));
     let (steps, hold) = ([Step::from(role()), Step::from(again)], gate.clone());
@@ -275,7 +275,7 @@ async fn refusals_are_counted() {
     assert_found(json_asked(), said("Here is", "content_filter"), &["refusals/content_filter"]).await;
 }
 
-/// A delta with calls of tools.
+/// A delta with tool calls.
 fn calls(calls: &Value) -> String {
     chunk(&json!({"tool_calls": calls}), None)
 }
@@ -305,7 +305,7 @@ async fn each_tool_call_is_checked_once_however_many_pieces_it_has() {
         (vec![begins(0, "weather"), goes_on(0, "city=Lima")], vec!["tool_calls/invalid_json"]),
         (vec![begins(0, "name"), goes_on(0, "{}")], vec!["tool_calls/unknown_tool"]),
         (
-            // Two that come at the same time, the one valid and the other not.
+            // Two calls at the same time, one valid and one not.
             vec![
                 begins(0, "weather"),
                 begins(1, "weather"),
@@ -325,7 +325,7 @@ async fn each_tool_call_is_checked_once_however_many_pieces_it_has() {
     assert_found(ask(MODEL), no_tools, &["tool_calls/valid"]).await;
 }
 
-/// What is counted of one exchange at this path.
+/// The findings of one exchange at this path.
 async fn found_at(path: &str, request: Value, content_type: &'static str, answer: &'static str) -> Vec<String> {
     let watched = Watched::start().await;
     let server = {
@@ -354,7 +354,7 @@ async fn tool_calls_are_checked_in_every_protocol() {
         "data: {\"type\":\"response.function_call_arguments.delta\",\"output_index\":1,\"delta\":\"{a}\"}\n\n",
         "event: response.function_call_arguments.done\n",
         "data: {\"type\":\"response.function_call_arguments.done\",\"output_index\":1,\"arguments\":\"{a}\"}\n\n",
-        // As vLLM has it: what it is comes last.
+        // In vLLM, the type comes last.
         "event: response.output_item.added\n",
         "data: {\"item\":{\"arguments\":\"\",\"name\":\"h\",\"type\":\"function_call\"},\"output_index\":2,\"type\":\"response.output_item.added\"}\n\n",
         "event: response.function_call_arguments.delta\n",
@@ -398,7 +398,7 @@ async fn tool_calls_are_checked_in_every_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_that_ollama_cut_without_a_word_is_suspected() {
+async fn a_prompt_that_ollama_cut_without_reporting_it_is_suspected() {
     let answer = "{\"model\":\"q\",\"message\":{\"role\":\"assistant\",\"content\":\"Hi.\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":4096,\"eval_count\":3}\n";
     let ask = |bytes: usize, more: Value| {
         let mut request =
@@ -411,10 +411,10 @@ async fn a_prompt_that_ollama_cut_without_a_word_is_suspected() {
         (ask(60_000, json!({})), vec![]),
         (ask(100_000, json!({"format": {"type": "object"}})), vec!["structured_outputs/invalid_json"]),
         (ask(100_000, json!({"images": ["aGk="]})), vec![]),
-        // All that fits, where the request says how much that is.
+        // As many tokens as fit into the context that the request sets.
         (ask(60_000, json!({"options": {"num_ctx": 4096}})), vec!["input_truncated/suspected"]),
         (ask(60_000, json!({"options": {"num_ctx": 8192}})), vec![]),
-        // Half of it, and what is kept of the beginning.
+        // Half of the context, and the tokens that are kept of the beginning.
         (ask(60_000, json!({"options": {"num_ctx": 8188}})), vec!["input_truncated/suspected"]),
         (ask(3000, json!({"options": {"num_ctx": 4096}})), vec![]),
         (ask(60_000, json!({"options": {"num_ctx": 4096}, "images": ["aGk="]})), vec![]),
@@ -424,7 +424,7 @@ async fn a_prompt_that_ollama_cut_without_a_word_is_suspected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_that_was_cut_by_the_engines_word_is_reported() {
+async fn a_prompt_that_the_engine_reports_as_cut_is_reported() {
     let answer = "{\"content\":\"Hi.\",\"stop\":true,\"stop_type\":\"eos\",\"truncated\":true,\"tokens_evaluated\":9,\"tokens_predicted\":3}";
     let found = found_at("/completion", json!({"prompt": "Say hi."}), "application/json", answer).await;
     assert_eq!(found, ["input_truncated/reported"]);
@@ -471,7 +471,7 @@ async fn each_choice_is_checked_separately() {
     assert_eq!(page.value("llm_outputs_total", &[]), 2.0);
 }
 
-/// Which choice a text was of is known only after it was read.
+/// The index of a text's choice is known only after the text was read.
 #[tokio::test(flavor = "multi_thread")]
 async fn choices_with_the_index_after_the_text_are_unchecked_unless_there_is_only_one() {
     for (choices, expected) in [(2, vec![]), (1, vec!["structured_outputs/invalid_json"])] {
@@ -579,7 +579,7 @@ async fn the_callback_gets_each_finding_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_of_the_embedder_harms_no_request() {
+async fn a_panic_of_the_embedder_affects_no_request() {
     let watched =
         Watched::with(|builder| builder.on_finding(|finding| panic!("of {}", finding.kind)), |exporter| exporter).await;
     let events = said("Sure!<|im_end|> again and again", "length");

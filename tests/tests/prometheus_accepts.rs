@@ -1,4 +1,4 @@
-//! What others make of a page: promtool, PyPI's parser, and a real Prometheus.
+//! Other programs read a page: promtool, PyPI's parser, and a real Prometheus.
 
 use std::{
     io::Write,
@@ -34,7 +34,7 @@ async fn promtool_finds_nothing_to_say_about_the_names() {
     let page = watched.scrape().await;
     let check = |page: &str| run(promtool.command().args(["check", "metrics"]), page);
     assert_eq!(check(&page.text), (true, String::new()));
-    // What it would say, if there was something.
+    // promtool reports a wrong name, so it really checks the page.
     let (passed, said) = check(&page.text.replace("llm_requests_total", "llm_requestsCount"));
     assert!(!passed && !said.is_empty(), "promtool checks");
 }
@@ -96,7 +96,7 @@ async fn a_real_prometheus_scrapes_the_page_and_has_its_numbers() {
     prometheus.until("count_over_time(up[1m]) >= 3").await;
     assert_eq!(prometheus.value("up").await, Some(1.0));
 
-    // Nothing moves any more: what it has is what is on the page.
+    // The metrics no longer change, so Prometheus has the values of the page.
     let ours: Vec<_> = page.families().iter().filter(|(name, _)| name.starts_with("llm_")).collect();
     let mut compared = 0;
     for sample in ours.iter().flat_map(|(_, family)| &family.samples) {
@@ -108,7 +108,7 @@ async fn a_real_prometheus_scrapes_the_page_and_has_its_numbers() {
     let series = prometheus.value("count({__name__=~\"llm_.+\"})").await;
     assert_eq!(series, Some(f64::from(compared)), "and no series more");
 
-    // Where a histogram has its sample, a quantile is.
+    // The quantile is in the bucket of the histogram's sample.
     let query = "histogram_quantile(0.9, sum by (le) (llm_model_load_seconds_bucket))";
     let load = prometheus.value(query).await.expect("a quantile");
     assert!((5.0..=8.0).contains(&load), "7 s lie between the bounds 5 and 8: {load}");

@@ -1,5 +1,5 @@
-//! What the listings of the public API in `docs/api/` show, which CI holds to the code: auto traits of every type, and the crates whose types
-//! are in it.
+//! Checks of the listings of the public API in `docs/api/`, which CI compares with the code: the auto traits of every type, and the crates whose
+//! types are in the API.
 
 #![allow(missing_docs)]
 
@@ -28,7 +28,7 @@ fn declared_type(line: &str) -> Option<&str> {
     rest.split(['<', '(', ' ']).next()
 }
 
-/// The auto traits that the lines below a declared type say it has.
+/// The auto traits in the lines after the declaration of a type.
 fn auto_traits<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let implementations = lines
         .take_while(|line| {
@@ -43,10 +43,10 @@ fn auto_traits<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// A server shares everything among its threads, and a body or a future that is not `Unpin` cannot be polled without a pin.
+/// A server shares all values between its threads, and a body or a future that is not `Unpin` cannot be polled without pinning it.
 #[test]
 fn every_public_type_is_send_sync_and_unpin() {
-    // The source of a driver may be tied to what only its thread uses, and a builder is not shared.
+    // A driver's source may be bound to its thread, and a builder is not shared.
     const EXCEPTIONS: [(&str, &str); 1] = [("llm_metrics_gpu::GpuCollectorBuilder", "Sync")];
     let mut checked = 0;
     for (library, listing) in listings() {
@@ -81,15 +81,15 @@ fn allowed() -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
-/// The paths in a line whose first word is not of the language, nor of the library itself.
+/// The paths in a line that begin neither with a word of the language nor with the library itself.
 fn foreign_paths<'a>(line: &'a str, library: &str) -> impl Iterator<Item = &'a str> {
     let own = library.replace('-', "_");
     let paths = line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).filter(|word| word.contains("::"));
-    // What begins with `::` is the rest of a path behind type parameters, such as `ResponseBody<B>::poll_frame`.
+    // A path that begins with `::` is the rest of a path after type parameters, such as `ResponseBody<B>::poll_frame`.
     paths.filter(|path| !path.starts_with("::")).map(|path| path.trim_matches(':')).filter(move |path| {
         let root = path.split("::").next().unwrap_or_default();
         let is_type_parameter = root.starts_with(char::is_uppercase);
-        // What pin-project-lite generates names the fields of our own types.
+        // Code that pin-project-lite generates names the fields of types of this workspace.
         let is_generated = root == "pin_project_lite";
         !is_type_parameter && !is_generated && !["core", "alloc", "std", "f64", own.as_str()].contains(&root)
     })
@@ -102,9 +102,9 @@ fn is_allowed(path: &str, allowed: &[String]) -> bool {
     })
 }
 
-/// A crate whose types are in an API cannot have a new major version without that API having one, too.
+/// If a crate whose types are in an API has a new major version, that API needs one, too.
 #[test]
-fn types_of_other_crates_are_in_an_api_only_where_its_manifest_allows_them() {
+fn types_of_other_crates_are_in_an_api_only_if_its_manifest_allows_them() {
     let allowed = allowed();
     for (library, listing) in listings() {
         let allowed = allowed.get(&library).unwrap_or_else(|| panic!("{library} has no allowed_external_types"));

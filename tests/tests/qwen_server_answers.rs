@@ -1,4 +1,4 @@
-//! What the Qwen server answers, and what its `/metrics` says about it, number by number.
+//! The answers of the Qwen server, and the resulting values on its `/metrics`.
 
 use llm_metrics_tests::{
     qwen_server::{Ledger, QwenServer, Seen, TINY},
@@ -97,7 +97,7 @@ async fn the_time_per_token_of_a_stream_is_between_its_gaps_and_its_duration() {
     let each = page.histogram("llm_time_per_output_token_seconds", &[]).sum;
     let tokens = seen.reported_usage().output as f64;
     let decode = each * (tokens - 1.0);
-    // The end token has no text, and so no gap, but takes its time.
+    // The end token has no text and so no gap, but takes time.
     assert!(gaps.sum <= decode + 1e-6, "{gaps:?} {each} {tokens}");
     assert!(page.histogram("llm_stream_max_gap_seconds", &[]).sum <= gaps.sum);
     assert!(seen.took.as_secs_f64() >= page.histogram("llm_time_to_first_token_seconds", &[]).sum + decode);
@@ -168,7 +168,7 @@ async fn a_forced_tool_call_is_an_answer() {
         "required": ["day"], "additionalProperties": false});
     let tool = json!({"type": "function", "function": {"name": "forecast", "parameters": parameters}});
     for streamed in [json!({}), json!({"stream": true, "stream_options": {"include_usage": true}})] {
-        // Greedy, the tiny model would put blank lines between the tokens of its JSON forever.
+        // With greedy decoding, the tiny model would put blank lines between the tokens of its JSON forever.
         let request = with(chat(&json!({"tools": [tool], "tool_choice": "required", "temperature": 1})), &streamed);
         let seen = server.ask(CHAT, &request).await;
         assert!(seen.tool_calls.starts_with("forecast{"), "{seen:?}");

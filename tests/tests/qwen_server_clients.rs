@@ -1,4 +1,5 @@
-//! The official clients of OpenAI, Anthropic and Ollama, with the Qwen server, and with a gateway in front of it: the counts match what they saw.
+//! The official clients of OpenAI, Anthropic and Ollama, with the Qwen server and with a gateway in front of it. The metrics match what the clients
+//! received.
 
 use std::{net::SocketAddr, process::Stdio};
 
@@ -20,7 +21,7 @@ struct Saw {
     input: u64,
     #[serde(default)]
     output: u64,
-    /// Where the protocol has a count for it.
+    /// If the protocol has a count for it.
     reasoning: Option<u64>,
     finish: Option<String>,
     refused: Option<u16>,
@@ -47,7 +48,7 @@ async fn the_counts_match_what_the_official_clients_saw() {
 async fn the_gateways_counts_match_what_the_clients_saw() {
     let Some(python) = python_with(&["openai", "anthropic", "ollama"]) else { return };
     let server = QwenServer::start(&["--no-gpu"]).await;
-    // Of what kind it is, and which models it has, the gateway finds out.
+    // The gateway detects the kind of upstream, and its models.
     let gateway = Running::start(&format!("[upstreams.qwen]\nurl = \"http://{}\"\nprobe = \"1s\"", server.api)).await;
     gateway.when(|page| page.value("llm_gateway_upstream_up", &[("upstream", "qwen")]) == 1.0).await;
     let saw = talk(&python, gateway.addr).await;
@@ -73,10 +74,10 @@ async fn the_gateways_counts_match_what_the_clients_saw() {
     }
 }
 
-/// What the script asks that generates nothing: it is passed on, and is not a model call.
+/// Requests of the script that generate nothing. They are forwarded, and are not model calls.
 const NO_GENERATION: usize = 5;
 
-/// Runs the clients against this address, and returns what they saw.
+/// Runs the clients with this address, and returns what they received.
 async fn talk(python: &Tool, addr: SocketAddr) -> Vec<Saw> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/talk.py");
     let mut talk = python.command();
@@ -92,7 +93,7 @@ async fn talk(python: &Tool, addr: SocketAddr) -> Vec<Saw> {
     saw
 }
 
-/// Whether a page says what the clients saw.
+/// Asserts that a page has everything that the clients received.
 fn all_of_it(page: &Page, saw: &[Saw]) {
     let (answered, refused): (Vec<&Saw>, Vec<&Saw>) = saw.iter().partition(|saw| saw.refused.is_none());
     assert!(answered.iter().filter(|saw| saw.finish.as_deref() == Some("stop")).all(|saw| saw.text.ends_with("wait.")));
@@ -137,7 +138,7 @@ fn tokens(page: &Page, answered: &[&Saw]) {
     assert!(page.value("llm_output_reasoning_tokens_total", &[]) >= told as f64);
 }
 
-/// Every stream had a first token; nothing else had one.
+/// Every stream had a first token, and no other answer had one.
 fn streams(page: &Page, answered: &[&Saw]) {
     let streams = answered.iter().filter(|saw| saw.stream).count() as f64;
     assert_eq!(page.histogram("llm_time_to_first_token_seconds", &[]).count, streams);

@@ -1,4 +1,4 @@
-//! Every error of the Qwen server: the answer to the client, and how it counts.
+//! Every error of the Qwen server: the response to the client, and how it is counted.
 
 use llm_metrics_tests::{
     qwen_server::{Ledger, QwenServer, Seen, TINY},
@@ -15,7 +15,7 @@ fn endless(stream: bool) -> Value {
     json!({"model": TINY, "stream": stream, "ignore_eos": true, "n": 8, "messages": [{"role": "user", "content": "hi"}]})
 }
 
-/// The error has OpenAI's shape; its message, the field that it names, and its code.
+/// Asserts the shape of OpenAI's errors. Returns the message, the name of the field, and the code.
 #[track_caller]
 fn error(seen: &Seen) -> (String, Value, Value) {
     let error = seen.error.as_ref().unwrap_or_else(|| panic!("no error: {seen:?}"));
@@ -81,7 +81,7 @@ async fn a_wrong_field_is_a_400_that_names_it() {
     assert_eq!((seen.status, error(&seen).1), (400, json!("prompt")));
     ledger.refused(TINY, COMPLETIONS, &Value::Null, "invalid_request", seen);
 
-    // What was asked for is known, although nothing of it was done.
+    // The fields of the request are known, although it was not processed.
     let mut request = chat();
     (request["stream"], request["enable_thinking"], request["top_p"]) = (json!(true), json!(true), json!(2));
     let seen = server.ask(CHAT, &request).await;
@@ -129,7 +129,7 @@ async fn a_prompt_that_does_not_fit_is_a_400_and_a_body_that_does_not_a_413() {
     assert_eq!((seen.status, error(&seen).1, error(&seen).2), (400, json!("prompt"), json!("context_length_exceeded")));
     ledger.refused(TINY, COMPLETIONS, &request, "invalid_request", seen);
 
-    // The model's name came before the limit was reached.
+    // The name of the model came before the limit was reached.
     let request = json!({"model": TINY, "prompt": long.repeat(4)});
     let seen = server.ask(COMPLETIONS, &request).await;
     assert_eq!((seen.status, error(&seen).1), (413, Value::Null));

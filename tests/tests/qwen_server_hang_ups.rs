@@ -1,4 +1,4 @@
-//! Clients of the Qwen server that disconnect, or do not read: each counts as such, without effect on others.
+//! Clients of the Qwen server that disconnect or do not read. Each counts as such, and does not affect others.
 
 use llm_metrics_tests::{
     Page,
@@ -13,7 +13,7 @@ fn endless(stream: bool) -> Value {
     json!({"model": TINY, "stream": stream, "ignore_eos": true, "messages": [{"role": "user", "content": "hi"}]})
 }
 
-/// Generates long enough for others to come and go.
+/// Generates for long enough for other clients to come and leave.
 fn long() -> Value {
     let mut request = endless(true);
     (request["max_tokens"], request["stream_options"]) = (json!(400), json!({"include_usage": true}));
@@ -26,13 +26,13 @@ fn assert_unharmed(seen: &Seen) {
     assert_eq!((seen.finish_reasons.as_slice(), seen.reported_usage().output), (&["length".to_owned()][..], 400));
 }
 
-/// The engine lives and its answers are the known ones.
+/// The engine works, and gives the known answers.
 async fn assert_alive(server: &QwenServer) {
     let request = json!({"temperature": 0, "prompt": "Measure at", "max_tokens": 2});
     assert_eq!(server.ask(COMPLETIONS, &request).await.answer(), " the edge");
 }
 
-/// Runs a request that somebody waits for while others leave.
+/// Runs a request whose client waits while others leave.
 async fn bystander(server: &QwenServer) -> JoinHandle<Seen> {
     let mut reading = server.open(CHAT, &long()).await;
     reading.until_tokens(1).await;
@@ -54,7 +54,7 @@ async fn a_client_that_leaves_mid_stream_is_cancelled_and_its_tokens_discarded()
     assert_eq!(page.value("llm_engine_requests_running", &[("model", TINY)]), 2.0);
     assert!(page.value("llm_output_tokens_total", &[]) >= 6.0, "tokens are counted as they come");
     let left = leaving.hang_up();
-    // The engine lets go of it while the other one still runs.
+    // The engine drops the request while the other one still runs.
     server
         .when(|page| {
             page.value("llm_requests_in_flight", &[]) <= 1.0 && page.value("llm_engine_requests_running", &[]) <= 1.0
@@ -148,7 +148,7 @@ async fn a_client_that_does_not_read_blocks_no_other() {
     server.when(|page| page.value("llm_engine_requests_running", &[]) == 1.0).await;
 
     assert_unharmed(&bystander(&server).await.await.expect("an answer"));
-    // The engine's work for the idle one is done before anybody reads it.
+    // The engine has finished the work for the idle client before anyone reads it.
     let page = server.when(|page| page.value("llm_engine_requests_running", &[]) == 0.0).await;
     assert_eq!(page.value("llm_requests_in_flight", &[]), 1.0, "the window holds a part of the answer only");
     drop(idle);
@@ -159,15 +159,14 @@ async fn a_client_that_does_not_read_blocks_no_other() {
     assert_alive(&server).await;
 }
 
-/// The bytes of a request whose answer stops after 64 KiB, the window that HTTP/2 gives a stream, unless somebody asks
-/// for more. The buffers of a socket would hold all of it.
+/// The bytes of a request whose answer stops after 64 KiB, the initial window of an HTTP/2 stream. The buffers of a socket would hold all of it.
 fn http2(path: &str, body: &str) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u16::try_from(payload.len()).expect("a short frame").to_be_bytes();
         [&[0, length[0], length[1], kind, flags, 0, 0, 0, stream], payload].concat()
     };
     let length = u8::try_from(path.len()).expect("a short path");
-    // `:method: POST` and `:scheme: http` by their numbers, then `:path` and `:authority`.
+    // `:method: POST` and `:scheme: http` by their index, then `:path` and `:authority`.
     let fields = [&[0x83, 0x86, 0x04, length], path.as_bytes(), &[0x01, 1, b'x']].concat();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     [preface, frame(4, 0, 0, &[]), frame(1, 4, 1, &fields), frame(0, 1, 1, body.as_bytes())].concat()

@@ -9,7 +9,7 @@ use llm_metrics_tests::{
 };
 use serde_json::{Value, json};
 
-/// A stream of so many tokens.
+/// A stream of this many tokens.
 fn stream(tokens: u64) -> Value {
     json!({"stream": true, "ignore_eos": true, "max_tokens": tokens, "messages": [{"role": "user", "content": "hi"}]})
 }
@@ -20,7 +20,7 @@ async fn assert_serves(server: &QwenServer) {
     assert_eq!(server.ask(COMPLETIONS, &request).await.answer(), " the edge");
 }
 
-/// Waits until nobody can connect any more: the server has noticed that it is to stop.
+/// Waits until connections are refused: the server has noticed that it should stop.
 async fn closed(addr: std::net::SocketAddr) {
     let closing = async {
         while tokio::net::TcpStream::connect(addr).await.is_ok() {
@@ -71,7 +71,7 @@ async fn facts_about_the_engine_are_on_the_page_and_unknown_ones_are_absent() {
     assert!(page.value("process_resident_memory_bytes", &[]) > 1e6);
 }
 
-/// A server beside a made-up H200.
+/// A server with a simulated H200.
 fn beside_an_h200(options: &[&str], visible: &str) -> Launch {
     Launch::new(options)
         .env("NVML_LIB_PATH", made_up_driver())
@@ -122,7 +122,7 @@ async fn nothing_of_prompts_and_answers_is_on_the_page() {
     assert!(!server.log().contains(secret), "{}", server.log());
 }
 
-/// mistral.rs 0.8.1 evicts nothing from its prefix cache on a CPU: a megabyte a prompt here, and far more with a real model.
+/// On a CPU, mistral.rs 0.8.1 evicts nothing from its prefix cache: here a megabyte per prompt, and far more with a real model.
 #[tokio::test]
 async fn memory_does_not_grow_with_every_prompt() {
     let server = QwenServer::start(&[]).await;

@@ -1,4 +1,4 @@
-//! Each finding about the quality of an answer, driven through the real server by `--demo`, and read on its `/metrics`.
+//! Each finding of output quality, produced by the real server with `--demo`, and read on its `/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use llm_metrics_tests::{
 };
 use serde_json::{Value, json};
 
-/// An API that the server speaks.
+/// An API of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Api {
     Chat,
@@ -51,13 +51,13 @@ impl Api {
             Chat | OllamaChat => json!({"messages": messages}),
             Completions | OllamaGenerate => json!({"prompt": prompt}),
             Responses => json!({"input": prompt}),
-            // There has to be a limit; this one is never reached.
+            // A limit is required; this one is never reached.
             Messages => json!({"messages": messages, "max_tokens": 100_000}),
         };
         with(request, json!({"model": TINY, "stream": streamed}))
     }
 
-    /// What asks for JSON that has a city in it.
+    /// The fields that request JSON with a city.
     fn json(self) -> Value {
         let schema = json!({
             "type": "object", "properties": {"city": {"type": "string"}, "country": {"type": "string"}},
@@ -98,15 +98,15 @@ fn with(mut request: Value, more: Value) -> Value {
     request
 }
 
-/// How often each was found: `output_empty/no_content`.
+/// The number of each finding: `output_empty/no_content`.
 type Found = BTreeMap<String, u64>;
 
-/// What a page says was found: every series of the catalogue's section, and its last value.
+/// The findings on a page: every series of the section in the catalogue, by its last label.
 fn found(page: &Page) -> Found {
     let section = catalog::SECTIONS.iter().find(|section| section.title == "Output quality").expect("a section");
     let mut found = Found::new();
     for metric in section.metrics {
-        // The outputs themselves are what findings are compared with.
+        // The number of outputs is not a finding.
         let Some(label) =
             ["result", "cause", "evidence", "kind"].into_iter().find(|label| metric.label(label).is_some())
         else {
@@ -133,7 +133,7 @@ impl Demo {
         Self { server, so_far }
     }
 
-    /// What was found since this was last asked.
+    /// The findings since the last call.
     async fn news(&mut self) -> Vec<String> {
         let now = found(&self.server.settled().await);
         let before = std::mem::replace(&mut self.so_far, now);
@@ -141,7 +141,7 @@ impl Demo {
         news.flat_map(|(what, count)| std::iter::repeat_n(what.clone(), count as usize)).collect()
     }
 
-    /// Asks for a script; whatever comes is read to its end.
+    /// Requests a script, and reads the answer to its end.
     async fn ask(&self, api: Api, request: &Value) -> String {
         let mut client = Client::connect(self.server.api).await;
         let answer = client.send(post(self.server.api, api.path(), request.to_string())).await;
@@ -200,7 +200,7 @@ async fn tool_calls_are_checked_in_every_api_that_has_them() {
             for streamed in [true, false] {
                 let request = with(api.request(&format!("/demo {script}"), streamed), api.tools());
                 let answer = demo.ask(api, &request).await;
-                // Ollama has arguments as an object, and Anthropic too in an answer that is not a stream: other arguments cannot be sent.
+                // Arguments are an object in Ollama's API, and in Anthropic's without streaming, so other arguments cannot be sent.
                 let sends_objects = api == OllamaChat || (api == Messages && !streamed);
                 let result = if sends_objects && script.starts_with("tool_call") { "tool_calls/valid" } else { result };
                 assert_eq!(demo.news().await, [result], "{api:?}: {request}: {answer}");
@@ -208,7 +208,7 @@ async fn tool_calls_are_checked_in_every_api_that_has_them() {
             }
         }
     }
-    // A call that no parser takes out of the text is text.
+    // A call that no parser removes from the text stays text.
     demo.assert_found(Completions, "tool_call", &json!({}), &["output_anomalies/special_token_leak"]).await;
 }
 
@@ -259,7 +259,7 @@ async fn empty_answers_loops_refusals_and_anomalies_are_reported_in_every_api() 
         let unclosed = ["output_anomalies/unclosed_reasoning", "output_empty/reasoning_only"];
         demo.assert_found(api, "unclosed_reasoning", &json!({}), &unclosed).await;
 
-        // Where an API has no place for what is said, it is said as text, or not at all.
+        // If an API has no field for a value, the value is sent as text or not at all.
         let reasons: &[&str] = match api {
             Completions => &["output_empty/no_content"],
             _ => &["output_empty/reasoning_only"],
@@ -279,7 +279,7 @@ async fn empty_answers_loops_refusals_and_anomalies_are_reported_in_every_api() 
     }
 }
 
-/// One request for each finding: whatever value is added to the catalogue has to be added here, to the scripts and to the README.
+/// One request per finding. A value that is added to the catalogue must be added here, to the scripts and to the README.
 #[tokio::test]
 async fn there_is_a_demonstration_of_every_value_of_every_metric() {
     let mut demo = Demo::start().await;

@@ -1,4 +1,4 @@
-//! The Qwen server and an OpenTelemetry collector: one span per request, in the caller's trace, with what the client saw.
+//! The Qwen server and an OpenTelemetry collector: one span per request, in the caller's trace, with the values that the client received.
 
 use llm_metrics_tests::{
     Collector, ExportedSpan, collector,
@@ -14,7 +14,7 @@ const SERVER: i32 = 2;
 const UNSET: i32 = 0;
 const ERROR: i32 = 2;
 
-/// A server that exports what it has every 50 ms.
+/// A server that exports every 50 ms.
 fn launch(endpoint: &str, options: &[&str]) -> Launch {
     Launch::new(&[&["--otlp-endpoint", endpoint], options].concat()).env("OTEL_BSP_SCHEDULE_DELAY", "50")
 }
@@ -35,7 +35,7 @@ async fn traced(server: &QwenServer, request: &Value) -> Seen {
     server.open_traced(CHAT, request, &format!("00-{TRACE}-{CALLER}-01")).await.rest().await
 }
 
-/// What of a span is the same for every answer of the tiny model, and what the client saw of this one.
+/// Asserts the attributes that are the same for all answers of the tiny model, and those that depend on what the client received.
 #[track_caller]
 fn assert_tells(span: &ExportedSpan, seen: &Seen) {
     let Usage { input, output, reasoning, .. } = seen.reported_usage();
@@ -85,7 +85,7 @@ async fn a_document_is_a_span_in_the_callers_trace_with_what_the_client_saw() {
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_say_who_it_is_begins_a_trace() {
+async fn a_request_without_a_traceparent_begins_a_trace() {
     let (server, collector) = observed(&[]).await;
     for traceparent in ["nonsense", "00-00000000000000000000000000000000-0000000000000000-01"] {
         server.open_traced(CHAT, &chat(false), traceparent).await.rest().await;
@@ -100,7 +100,7 @@ async fn a_caller_that_does_not_say_who_it_is_begins_a_trace() {
         spans.iter().all(|span| span.parent_id.is_empty() && !span.trace_id.trim_matches('0').is_empty()),
         "{spans:?}"
     );
-    // A request need not name the one model that there is; the server says so.
+    // A request may omit the model, because there is only one. The server sets it.
     let completion = spans.iter().find(|span| span.attribute("gen_ai.operation.name") == "text_completion");
     assert_eq!(completion.expect("the last one").name, "text_completion Qwen3-tiny");
 }
@@ -155,7 +155,7 @@ async fn a_client_that_hangs_up_is_a_cancelled_span() {
 
 #[tokio::test]
 async fn no_content_leaves_the_server() {
-    // With everything logged that there is to log.
+    // With all logs enabled.
     let collector = collector().await;
     let server = launch(&collector.endpoint(), &[]).env("RUST_LOG", "trace").start().await;
     let seen = [traced(&server, &chat(true)).await, traced(&server, &chat(false)).await];
@@ -193,7 +193,7 @@ async fn remaining_spans_are_sent_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_missing_collector_fails_no_request_and_is_logged() {
+async fn a_missing_collector_is_logged_and_affects_no_request() {
     let nowhere = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = nowhere.local_addr().expect("an address");
     drop(nowhere);
@@ -210,7 +210,7 @@ async fn a_missing_collector_fails_no_request_and_is_logged() {
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_holds_up_no_request() {
+async fn a_collector_that_never_answers_delays_no_request() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
     let server = launch(&endpoint, &[])
@@ -222,7 +222,7 @@ async fn a_collector_that_never_answers_holds_up_no_request() {
     traced(&server, &chat(false)).await;
     let (mut export, _) = silent.accept().await.expect("an export");
     assert!(export.read(&mut [0; 64]).await.expect("its beginning") > 0);
-    // From here on the exporter waits for an answer that does not come, and two more spans fill its queue.
+    // From here on the exporter waits for an answer that does not arrive, and two more spans fill its queue.
     for _ in 0..6 {
         let seen = traced(&server, &chat(true)).await;
         assert!(seen.done && seen.error.is_none(), "{seen:?}");

@@ -1,4 +1,4 @@
-//! Ten thousand streams at once, and a million frames of one byte: each is counted, and their memory is bounded.
+//! Ten thousand streams at the same time, and a million frames of one byte. Each is counted, and their memory is bounded.
 
 use std::{
     pin::Pin,
@@ -28,12 +28,12 @@ const CONNECTIONS: usize = 100;
 const ON_EACH: usize = 100;
 const STREAMS: usize = CONNECTIONS * ON_EACH;
 
-/// How a stream of the crowd ends, by its number.
+/// How a stream of the test ends, by its number.
 fn case(n: usize) -> &'static str {
     ["well", "leaves", "well", "cut"][n % 4]
 }
 
-/// What a stream of the crowd is: a token, and once the gate is open the rest.
+/// The answer to a stream of the test: a token, and the rest after the gate is open.
 fn answer(parts: &http::request::Parts, gate: &Gate) -> Response<Script> {
     let end = match parts.headers["x-case"].to_str().unwrap() {
         "well" => vec![Step::from(finish("stop")), Step::from(usage(9, 1)), Step::from(DONE)],
@@ -43,7 +43,7 @@ fn answer(parts: &http::request::Parts, gate: &Gate) -> Response<Script> {
     Script::stream([Step::from(token("Hi")), Step::Hold(gate.clone())].into_iter().chain(end))
 }
 
-/// Opens all streams of the crowd, waits twice at the barrier, and lets each stream end.
+/// Opens all streams, waits twice at the barrier, and lets each stream end.
 fn crowd(server: &Server, connections: usize, barrier: &Arc<Barrier>) -> Vec<tokio::task::JoinHandle<()>> {
     let connections = (0..connections).map(|_| {
         let (addr, barrier) = (server.addr, Arc::clone(barrier));
@@ -87,12 +87,12 @@ async fn held(server: &Server, connections: usize, gate: &Gate, at_its_height: i
     held / (connections * ON_EACH) as isize
 }
 
-/// With which all that was left to do ends, too.
+/// Runs work in a new runtime. When it ends, its remaining tasks end, too.
 fn in_a_runtime_of_its_own<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
 }
 
-/// How much memory a stream takes without the layer.
+/// The memory of a stream without the layer.
 async fn held_by_transport() -> isize {
     let gate = Gate::new();
     let service = {
@@ -110,7 +110,7 @@ async fn held_by_transport() -> isize {
 }
 
 #[test]
-fn ten_thousand_streams_at_once_all_settle_and_each_holds_little() {
+fn ten_thousand_streams_at_once_are_all_recorded_and_each_takes_little_memory() {
     let _alone = alone();
     let bare = in_a_runtime_of_its_own(held_by_transport());
     in_a_runtime_of_its_own(async move {
@@ -127,7 +127,7 @@ fn ten_thousand_streams_at_once_all_settle_and_each_holds_little() {
         .await;
         let each = layered - bare;
         println!("a stream holds {each} bytes beside the {bare} of its transport, both sides");
-        // A kilobyte as `bounded` asserts it, and what the checks of the text hold that are on by default.
+        // A kilobyte as in `bounded`, and the memory of the checks that are on by default.
         assert!(each <= 2688, "{each} bytes a stream");
 
         let page = watched.settled().await;
@@ -150,7 +150,7 @@ fn ten_thousand_streams_at_once_all_settle_and_each_holds_little() {
     });
 }
 
-/// Gives a stream byte by byte, each in a frame of its own, all at once.
+/// Sends a stream byte by byte, each byte in a separate frame, all available at once.
 struct Crumbs(Bytes);
 
 impl Body for Crumbs {
@@ -164,7 +164,7 @@ impl Body for Crumbs {
 }
 
 #[test]
-fn a_million_frames_of_one_byte_are_counted_and_not_held() {
+fn a_million_frames_of_one_byte_are_counted_and_not_stored() {
     const FRAMES: usize = 1_000_000;
     let _alone = alone();
     in_a_runtime_of_its_own(async {

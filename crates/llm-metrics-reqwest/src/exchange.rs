@@ -29,7 +29,7 @@ pub(crate) struct Unsent {
 }
 
 impl Exchange {
-    /// Returns the request if it is not to be measured: the layer only knows `POST`s, and URLs that `http` can represent.
+    /// Returns the request if it is not measured: the layer only knows `POST`s, and URLs that `http` can represent.
     pub(crate) fn of(mut request: Request, extensions: Extensions) -> Result<Self, Box<Request>> {
         if request.method() != Method::POST {
             return Err(Box::new(request));

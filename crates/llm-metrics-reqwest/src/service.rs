@@ -86,7 +86,7 @@ where
 }
 
 pin_project! {
-    /// The future of a response head. If it is dropped before that, the request counts as cancelled.
+    /// Resolves to the response head. If it is dropped before that, the request counts as cancelled.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]

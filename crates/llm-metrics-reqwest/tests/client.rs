@@ -1,4 +1,4 @@
-//! Real servers at real sockets, asked through reqwest with the layer around it.
+//! Requests to real servers, sent by reqwest with the layer around it.
 
 use std::{
     convert::Infallible,
@@ -35,7 +35,7 @@ const EVENTS: [&str; 4] = [
     "data: [DONE]\n\n",
 ];
 
-/// Serves until the test is over.
+/// Serves until the test ends.
 async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -48,7 +48,7 @@ fn events(events: &'static [&'static str]) -> Response {
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
 
-/// A chat that answers with a stream, and reads its question to the end.
+/// A chat server that reads the request to its end, and answers with a stream.
 fn chat() -> Router {
     Router::new().route(CHAT, post(async |_: String| events(&EVENTS)))
 }
@@ -164,7 +164,7 @@ async fn a_server_that_does_not_answer_in_time() {
 }
 
 #[tokio::test]
-async fn a_time_out_while_the_answer_is_read_still_is_one() {
+async fn a_timeout_while_the_answer_is_read_is_a_timeout() {
     let waits = || {
         let body = stream::iter(&EVENTS[..1]).map(|event| Ok::<_, Infallible>(*event)).chain(stream::pending());
         ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body))
@@ -194,7 +194,7 @@ async fn a_server_that_closes_without_an_answer() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_is_one_behind_us() {
+async fn a_server_that_fails_is_an_upstream_error() {
     let app = Router::new().route(CHAT, post(async || StatusCode::INTERNAL_SERVER_ERROR));
     let (metrics, page) = testing::metrics();
     let answer = client(&metrics).execute(question(serve(app).await)).await.unwrap();
@@ -204,7 +204,7 @@ async fn a_server_that_fails_is_one_behind_us() {
 }
 
 #[tokio::test]
-async fn a_time_out_of_tower_is_one() {
+async fn a_timeout_of_tower_is_a_timeout() {
     let app = Router::new().route(CHAT, post(async || std::future::pending::<()>().await));
     let (metrics, page) = testing::metrics();
     let mut client = ServiceBuilder::new()
@@ -217,7 +217,7 @@ async fn a_time_out_of_tower_is_one() {
 }
 
 #[tokio::test]
-async fn an_error_in_a_box_is_recognised() {
+async fn a_boxed_error_is_recognised() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -279,7 +279,7 @@ async fn a_question_that_is_a_stream_is_read_as_it_passes() {
     assert_ended(&page, "success");
 }
 
-/// Pictures make questions large, and the model may stand behind them.
+/// Images make requests large, and the model may come after them.
 #[tokio::test]
 async fn a_large_question_in_memory_is_read_to_its_end() {
     let chat = async |question: Body| {
@@ -356,7 +356,7 @@ async fn keys_in_an_address_reach_no_label() {
 }
 
 #[test]
-fn the_client_inside_can_be_looked_at_changed_and_taken_out() {
+fn the_inner_client_can_be_read_changed_and_returned() {
     let (metrics, _) = testing::metrics();
     let mut service = ReqwestLayer::new(metrics.layer()).layer(1);
     *service.get_mut() += 1;

@@ -1,4 +1,4 @@
-//! The layer as a middleware, at real sockets.
+//! The layer as a middleware, with real sockets.
 #![cfg(feature = "middleware")]
 
 use std::sync::{
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 const CHAT: &str = "/v1/chat/completions";
 const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"content":"Yes."},"finish_reason":"stop"}]}"#;
 
-/// A server that fails this often before it answers.
+/// A server that fails this many times before it answers.
 async fn serve(failures: u32) -> String {
     let asked = Arc::new(AtomicU32::new(0));
     let chat = async move |question: String| {
@@ -39,7 +39,7 @@ fn question() -> String {
     r#"{"model": "Qwen3-4B", "messages": []}"#.to_owned()
 }
 
-/// Asks once more where the server was busy.
+/// Sends the request again if the server was overloaded.
 struct Retry;
 
 #[async_trait::async_trait]
@@ -56,7 +56,7 @@ impl Middleware for Retry {
     }
 }
 
-/// Reports how many tokens it was.
+/// Reports the number of tokens.
 struct ReportsUsage;
 
 #[async_trait::async_trait]
@@ -72,7 +72,7 @@ impl Middleware for ReportsUsage {
     }
 }
 
-/// Asks a second time while the first answer is still being read.
+/// Sends a second request while the first answer is being read.
 struct Hedge;
 
 #[async_trait::async_trait]
@@ -89,7 +89,7 @@ impl Middleware for Hedge {
     }
 }
 
-/// Fails before anything is sent.
+/// Fails before the request is sent.
 struct Refuses;
 
 #[async_trait::async_trait]

@@ -1,4 +1,4 @@
-//! The span of a call, as OpenTelemetry gets it.
+//! The span of a call, as OpenTelemetry receives it.
 
 use axum::{Router, http::header, routing::post};
 use llm_metrics::testing;

@@ -192,7 +192,7 @@ mod tests {
     #[should_panic(
         expected = "the label \"outcome\" of llm_requests_total is never \"failed\": use one of [\"success\""
     )]
-    fn a_value_that_the_label_never_has_is_refused() {
+    fn a_value_that_the_label_never_has_panics() {
         let (_metrics, page) = metrics();
         let _ = page.value(&catalog::REQUESTS, &[("outcome", "failed")]);
     }

@@ -406,7 +406,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_read_as_it_is_written_and_no_other_is() {
+    fn each_word_is_parsed_as_it_is_formatted_and_no_other_is() {
         for operation in Operation::ALL {
             assert_eq!(operation.to_string().parse(), Ok(*operation));
         }

@@ -1,4 +1,4 @@
-//! Bodies in odd pieces, and where their reading ends.
+//! Bodies in unusual pieces, and where reading them ends.
 
 mod common;
 
@@ -17,10 +17,10 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tower::{ServiceBuilder, ServiceExt};
 
-/// More slices than anybody can be expected to look at.
+/// More slices than are inspected.
 const TOO_MANY: usize = 5000;
 
-/// A buffer of many slices.
+/// A buffer with many slices.
 #[derive(Clone, Default)]
 struct Pieces(VecDeque<Bytes>);
 
@@ -63,7 +63,7 @@ impl Buf for Pieces {
     }
 }
 
-/// A body of such buffers, one a frame; where there is none, it fails there.
+/// A body of such buffers, one per frame. `None` is a failure of the body.
 struct InPieces(VecDeque<Option<Pieces>>);
 
 impl InPieces {
@@ -81,7 +81,7 @@ impl Body for InPieces {
     }
 }
 
-/// What is recorded when a handler reads this request to its end, errors or not.
+/// The metrics of a request that a handler reads to its end or to its error.
 async fn asked(request: Request<InPieces>) -> Recorded {
     let recording = Recording::new();
     let service = ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(|request: Request<_>| async {
@@ -126,7 +126,7 @@ async fn a_request_in_many_slices_is_read() {
 }
 
 #[tokio::test]
-async fn a_request_of_which_a_piece_was_not_seen_is_not_read_on() {
+async fn a_request_with_an_uninspected_piece_is_not_read_further() {
     let blank = " ".repeat(TOO_MANY);
     let ask = Some(Pieces::whole(r#"{"model":"m"}"#));
     let body = InPieces::new([Some(Pieces::cut(&blank, TOO_MANY)), ask, Some(Pieces::cut(&blank, TOO_MANY))]);
@@ -145,7 +145,7 @@ async fn a_request_is_not_read_after_an_error() {
 }
 
 #[tokio::test]
-async fn a_compressed_request_is_not_taken_for_json() {
+async fn a_compressed_request_is_not_parsed_as_json() {
     for (first, read) in [("\u{1f}\u{8b}", false), ("", true)] {
         let body = InPieces::new([Some(Pieces::whole(&format!("{first}{{\"model\":\"m\",\"max_tokens\":5}}")))]);
         let request = Request::post(CHAT).header("content-encoding", "gzip").body(body).unwrap();
@@ -179,7 +179,7 @@ async fn an_answer_with_an_unread_piece_is_settled_by_its_clean_end() {
     let recorded = answered([hello.clone(), unseen, None]).await;
     recorded.assert_ended("error", Some(("internal", "200")));
 
-    // In as many slices as can be looked at, it is read.
+    // With as many slices as are inspected, it is read.
     let recorded = answered([Some(Pieces::cut(&[HELLO, WORLD, STOP].concat(), 300))]).await;
     recorded.assert_ended("success", None);
     assert_eq!(recorded.counter("llm_finish_reasons_total", &[("finish_reason", "stop")]), 1);
@@ -212,7 +212,7 @@ async fn an_unread_body_is_complete_if_its_is_end_stream_says_so() {
     body.frame().await.unwrap().unwrap();
     body.frame().await.unwrap().unwrap();
     assert!(body.is_end_stream());
-    // As hyper does, which does not ask again.
+    // hyper does not poll again, so the body is dropped.
     drop(body);
     recording.take().assert_ended("success", None);
 }
@@ -235,7 +235,7 @@ async fn bodies_report_the_size_and_end_of_the_bodies_they_wrap() {
     }
 }
 
-/// A service that is at its limit.
+/// A service that has reached its limit.
 #[derive(Clone)]
 struct Full;
 
@@ -254,7 +254,7 @@ impl<R> tower::Service<R> for Full {
 }
 
 #[test]
-fn a_service_is_ready_when_that_is_which_is_measured() {
+fn a_service_is_ready_when_the_inner_service_is() {
     use tower::{Layer, Service};
     let recording = Recording::new();
     let mut cx = Context::from_waker(std::task::Waker::noop());

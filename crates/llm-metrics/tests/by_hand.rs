@@ -1,4 +1,4 @@
-//! Without HTTP: requests that are measured by hand, and what an engine says about itself.
+//! Requests that are measured without HTTP, and metrics that an engine reports about itself.
 
 mod common;
 
@@ -53,7 +53,7 @@ fn operations_of_a_model_at_one_endpoint_have_separate_series() {
 }
 
 #[test]
-fn tokens_are_counted_as_they_come() {
+fn tokens_are_counted_when_they_are_reported() {
     let recording = Recording::new();
     let mut inference = recording.metrics.start(Operation::Chat, "m");
     inference.tokens(3);
@@ -94,7 +94,7 @@ fn reasoning_is_counted_step_by_step_if_its_amount_is_not_reported() {
 }
 
 #[test]
-fn where_the_caller_gets_no_tokens_as_they_come_they_have_no_times() {
+fn tokens_of_a_request_that_is_not_streamed_have_no_times() {
     for (streamed, label) in [(false, "false"), (true, "true")] {
         let recording = Recording::new();
         let mut inference = recording.metrics.start(Operation::Chat, "m");
@@ -111,7 +111,7 @@ fn where_the_caller_gets_no_tokens_as_they_come_they_have_no_times() {
 }
 
 #[test]
-fn an_embedding_is_not_streamed_and_misses_no_output() {
+fn an_embedding_is_not_streamed_and_its_output_is_not_missing() {
     for operation in [Operation::Embeddings, Operation::Rerank] {
         let recording = Recording::new();
         let mut inference = recording.metrics.start(operation, "m");
@@ -201,7 +201,7 @@ fn tokens_that_the_handle_of_another_thread_reports_have_their_times() {
     let [answer] = ended.samples("llm_time_to_first_answer_token_seconds", &[])[..] else { panic!("one answer") };
     assert!(answer >= PAUSE.as_secs_f64());
     assert_eq!(ended.samples("llm_time_per_output_token_seconds", &[]).len(), 1);
-    // A snapshot takes the value away: from here on, the gauge counts from 0.
+    // A snapshot resets the gauge, which counts from 0 afterwards.
     assert_eq!(ended.gauge("llm_requests_in_flight", &[("phase", "streaming")]), -1.0);
 }
 
@@ -235,7 +235,7 @@ fn a_listener_may_report_a_step_of_the_same_request() {
 }
 
 #[test]
-fn no_step_is_lost_where_several_threads_report_them() {
+fn no_step_is_lost_if_several_threads_report_steps() {
     const THREADS: u64 = 4;
     const STEPS: u64 = 2_000;
     let recording = Recording::new();
@@ -252,7 +252,7 @@ fn no_step_is_lost_where_several_threads_report_them() {
 }
 
 #[test]
-fn a_step_without_tokens_is_none() {
+fn a_step_without_tokens_is_ignored() {
     let recording = Recording::new();
     let mut inference = recording.metrics.start(Operation::Chat, "m");
     inference.tokens(0);
@@ -264,7 +264,7 @@ fn a_step_without_tokens_is_none() {
 }
 
 #[test]
-fn gaps_between_tokens_are_not_recorded_where_that_is_switched_off() {
+fn gaps_between_tokens_are_not_recorded_if_that_is_turned_off() {
     let recording = Recording::with(|builder| builder.models(["m"]).inter_token_latency(false));
     let mut inference = recording.metrics.start(Operation::Chat, "m");
     inference.tokens(1);
@@ -290,7 +290,7 @@ fn an_unfinished_generation_is_an_error() {
 }
 
 #[test]
-fn an_absurd_number_of_tokens_is_discarded() {
+fn an_implausible_number_of_tokens_is_discarded() {
     let recording = Recording::new();
     let mut inference = recording.metrics.start(Operation::Chat, "m");
     inference.tokens(1);
@@ -347,7 +347,7 @@ fn a_model_that_is_loaded_again_is_loaded() {
     let recording = Recording::new();
     let mut loaded = recording.metrics.model_loaded(ModelInfo::new("m"), PAUSE);
     assert_eq!(recording.take().gauge("llm_model_info", &[]), 1.0);
-    // A snapshot takes the value away: from here on, the gauge counts from 0.
+    // A snapshot resets the gauge, which counts from 0 afterwards.
     loaded = {
         let again = recording.metrics.model_loaded(ModelInfo::new("m"), PAUSE);
         drop(loaded);
@@ -394,7 +394,7 @@ fn a_model_is_loaded_until_its_guard_drops() {
     assert_eq!(recorded.gauge("llm_model_info", &labels), 1.0);
     assert_eq!(recorded.samples("llm_model_load_seconds", &[("model", "m")]), [2.0]);
     drop(loaded);
-    // A snapshot takes the value away: from here on, the gauge counts from 0.
+    // A snapshot resets the gauge, which counts from 0 afterwards.
     assert_eq!(recording.take().gauge("llm_model_info", &labels), -1.0);
 }
 

@@ -1,4 +1,4 @@
-//! What is recorded once, under the names of others.
+//! Recorded metrics, exported under the names of other projects.
 
 #![cfg(feature = "prometheus")]
 #![allow(missing_docs)]
@@ -29,7 +29,7 @@ fn with_requests(exporter: &Exporter) -> LlmMetrics {
     metrics
 }
 
-/// The value of a series, by what stands before it on its line.
+/// The value of a series, given the part of its line before the value.
 #[track_caller]
 fn value(page: &str, series: &str) -> f64 {
     let found = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
@@ -41,7 +41,7 @@ fn names(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn vllm_has_its_labels_its_bounds_and_its_spelling() {
+fn the_vllm_dialect_has_vllms_labels_bounds_and_number_format() {
     let exporter = exporter([Dialect::Vllm]);
     let _metrics = with_requests(&exporter);
     let page = exporter.render();
@@ -66,7 +66,7 @@ fn vllm_has_its_labels_its_bounds_and_its_spelling() {
 }
 
 #[test]
-fn requests_are_in_classes_of_status() {
+fn requests_are_counted_by_class_of_status() {
     let exporter = exporter([Dialect::Vllm]);
     let _metrics = with_requests(&exporter);
     let page = exporter.render();
@@ -78,7 +78,7 @@ fn requests_are_in_classes_of_status() {
 }
 
 #[test]
-fn gauges_of_the_engine_are_those_that_dashboards_and_routers_look_for() {
+fn gauges_of_the_engine_have_the_names_that_dashboards_and_routers_read() {
     let exporter = exporter([Dialect::Vllm, Dialect::Llm]);
     let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
     let engine = metrics.engine("m");
@@ -91,7 +91,7 @@ fn gauges_of_the_engine_are_those_that_dashboards_and_routers_look_for() {
 }
 
 #[test]
-fn beside_another_dialect_ours_is_as_it_is_alone() {
+fn the_default_dialect_does_not_change_if_another_is_added() {
     let own = |dialects: Vec<Dialect>| {
         let builder = Exporter::builder().process_metrics(false).dialects(dialects);
         let exporter = builder.buckets("llm_inter_token_latency_seconds", [0.03, 0.5]).build().unwrap().1;
@@ -107,7 +107,7 @@ fn beside_another_dialect_ours_is_as_it_is_alone() {
 }
 
 #[test]
-fn opentelemetry_has_its_names_with_underscores_and_the_provider_on_each() {
+fn opentelemetrys_names_have_underscores_and_each_series_has_the_provider() {
     let exporter = exporter([Otel::new("my-company").into()]);
     let metrics = with_requests(&exporter);
     let page = exporter.render();
@@ -161,7 +161,7 @@ fn both_versions_of_the_conventions_share_what_they_have_in_common() {
     assert!(page.contains("gen_ai_server_request_duration_seconds_count{") && page.contains(both), "{page}");
 }
 
-/// What a scraper that accepts this gets: the content type, and the page.
+/// The content type and the page for a scraper with this `accept` header.
 async fn scrape(exporter: &Exporter, accept: &str) -> (String, String) {
     let request = Request::get("/").header("accept", accept).body(()).unwrap();
     let response = exporter.service().oneshot(request).await.unwrap();
@@ -171,7 +171,7 @@ async fn scrape(exporter: &Exporter, accept: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn names_have_dots_where_a_scraper_asks_for_utf8() {
+async fn names_have_dots_if_a_scraper_asks_for_utf8() {
     let exporter = exporter([Otel::new("p").into()]);
     let _metrics = with_requests(&exporter);
     let (content_type, page) = scrape(&exporter, "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,*/*;q=0.1").await;

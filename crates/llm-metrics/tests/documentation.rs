@@ -1,5 +1,5 @@
-//! `docs/METRICS.md` is generated from the catalogue, and the committed copy is the one that the code would generate.
-//! The two READMEs have the same code, links and sections, and their badges say what the manifest says.
+//! `docs/METRICS.md` is generated from the catalogue, and the committed file is up to date. The two READMEs have the same code, links and sections,
+//! and their badges match the manifest.
 
 #![allow(missing_docs)]
 
@@ -119,7 +119,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     page.split("\n```").step_by(2).flat_map(str::lines)
 }
 
-/// Sorted, since sentences of two languages have them in different orders.
+/// Sorted, because sentences in two languages have them in different orders.
 fn links(page: &str) -> Vec<&str> {
     let mut links: Vec<_> =
         prose(page).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next()).collect();

@@ -1,4 +1,4 @@
-//! The exporter as an embedder meets it.
+//! The exporter, as a service uses it.
 
 #![cfg(feature = "prometheus")]
 
@@ -128,7 +128,7 @@ fn full(name: &str) -> Matcher {
     Matcher::Full(name.to_owned())
 }
 
-/// What has the labels of its series in braces, and a value.
+/// The labels in braces and the value of each series.
 fn labels<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
     let series = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
     series.map(|rest| rest.rsplit_once('}').expect("a closing brace").0).collect()
@@ -149,7 +149,7 @@ fn labels_are_rendered_as_the_underlying_exporter_renders_them() {
         metrics::counter!("my.own-count", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
         metrics::counter!("my.own-total", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
         metrics::histogram!("my.own-seconds", "user-id" => "\\", "n" => "1", "n" => "2").record(0.5);
-        // The same set, said in another way.
+        // The same set, with other spellings.
         metrics::histogram!("my.own-seconds", "n" => "2", "user-id" => "\\", "path" => r#"\\host\a"b"#).record(0.5);
     });
     let page = exporter.render();
@@ -220,7 +220,7 @@ fn a_scrape_refreshes_the_recent_window_of_metrics_that_were_built_with_the_expo
     let first = value(&exporter.render());
     let mut slow = metrics.start(Operation::Chat, "m");
     slow.tokens(1);
-    // Longer than the first, however busy the machine was then.
+    // Longer than the first request, however busy the machine was then.
     std::thread::sleep(std::time::Duration::from_secs_f64(first + 0.02));
     slow.finish(llm_metrics::FinishReason::Stop);
     let second = value(&exporter.render());
@@ -361,7 +361,7 @@ fn a_textfile_has_the_page_and_is_never_half_written() {
         assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{wrong:?}");
         assert!(refused.to_string().contains(".prom"), "{refused}");
     }
-    // In its place stands what cannot be replaced.
+    // A file that cannot be replaced is in that place.
     fs::create_dir_all(folder.join("taken.prom/x")).unwrap();
     assert!(exporter.write_textfile(folder.join("taken.prom")).is_err());
     assert!(exporter.write_textfile(folder.join("nowhere/job.prom")).is_err());

@@ -1,4 +1,4 @@
-//! What looks like a mistake is said once, with what to do about it.
+//! Likely mistakes are logged once, with their remedies.
 #![cfg(all(feature = "test-util", feature = "tracing"))]
 
 use std::{
@@ -30,7 +30,7 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, prelude::*};
 
-/// A subscriber that remembers what is said under the target of hints.
+/// A subscriber that stores the messages with the target of hints.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<String>>>);
 
@@ -101,7 +101,7 @@ fn each_mistake_is_logged_once_with_its_remedy() {
     let subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let (metrics, _page) = testing::metrics();
     cases.iter().for_each(|(mistake, _)| mistake(&metrics));
-    assert_eq!(said.0.lock().unwrap().len(), cases.len(), "one keeps none of the others from being said");
+    assert_eq!(said.0.lock().unwrap().len(), cases.len(), "each hint is logged, whatever else was logged");
     drop(subscribed);
     for (mistake, remedy) in cases {
         let said = Said::default();
@@ -129,11 +129,11 @@ fn nothing_is_logged_without_a_mistake() {
 }
 
 #[test]
-fn metrics_without_a_recorder_say_that_nothing_is_recorded() {
+fn metrics_without_a_recorder_log_that_nothing_is_recorded() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let metrics = LlmMetrics::new();
-    assert!(said.0.lock().unwrap().is_empty(), "somebody may install one in time");
+    assert!(said.0.lock().unwrap().is_empty(), "a recorder may still be installed in time");
     (0..3).for_each(|_| drop(metrics.start(Operation::Chat, "m")));
     let said = said.0.lock().unwrap();
     assert_eq!(said.len(), 1, "{said:?}");
@@ -141,18 +141,18 @@ fn metrics_without_a_recorder_say_that_nothing_is_recorded() {
 }
 
 #[test]
-fn metrics_with_a_recorder_say_nothing_of_the_kind() {
+fn metrics_with_a_recorder_log_nothing() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let global = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&global, || drop(LlmMetrics::new().start(Operation::Chat, "m")));
-    // Whoever hands in what records nothing wants that.
+    // A no-op recorder that was passed explicitly is not a mistake.
     let off = LlmMetrics::builder().recorder(metrics::NoopRecorder).build().unwrap();
     drop(off.start(Operation::Chat, "m"));
     assert!(said.0.lock().unwrap().is_empty(), "{said:?}", said = said.0.lock().unwrap());
 }
 
-/// An exporter of somebody else, with a request on its page; what it says of the page.
+/// The problems that are found and logged for another exporter with a request on its page.
 fn checked(builder: PrometheusBuilder) -> (Vec<InvalidPage>, Vec<String>) {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
@@ -198,7 +198,7 @@ fn a_prefix_that_the_exporter_does_not_know_is_logged_once() {
     let said = Said::default();
     let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(said.clone()));
     let (recorder, exporter) = Exporter::builder().build().unwrap();
-    // Of your own, though they are called like one of the catalogue.
+    // Histograms of your own, although their names are like those of the catalogue.
     metrics::with_local_recorder(&recorder, || {
         metrics::histogram!("http_request_duration_seconds").record(1.0);
         metrics::histogram!("job_request_duration_seconds", "model" => "m", "operation" => "chat").record(1.0);
@@ -239,7 +239,7 @@ fn chat() -> Request<Full<Bytes>> {
 
 type Answered = Response<Full<Bytes>>;
 
-/// What is said of a service that is called three times.
+/// The messages that are logged for a service that is called three times.
 async fn said_of<S, B>(service: S) -> Vec<String>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
@@ -334,7 +334,7 @@ async fn a_timeout_outside_of_the_layer_is_logged_once() {
         .timeout(Duration::from_millis(150))
         .layer(metrics.layer())
         .service_fn(|_| pending::<Result<Answered, Infallible>>());
-    // Eight will do, unless this machine is so busy that some of them are dropped late.
+    // Eight requests are enough, unless the machine is so busy that some of them are dropped late.
     for _ in 0..200 {
         service.ready().await.unwrap().call(chat()).await.unwrap_err();
         if !said.0.lock().unwrap().is_empty() {
@@ -364,7 +364,7 @@ async fn a_client_that_disconnects_with_all_its_requests_is_not_a_timeout() {
     assert_eq!(*said.0.lock().unwrap(), [""; 0]);
 }
 
-/// The page of the exporter is rendered by a separate thread, where only a global subscriber hears anything.
+/// A separate thread renders the page of the exporter, so only a global subscriber gets its messages.
 #[test]
 fn pages_without_any_request_are_logged_once_if_there_is_a_layer() {
     let everywhere = Said::default();

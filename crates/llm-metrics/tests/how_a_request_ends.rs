@@ -1,4 +1,4 @@
-//! The table *How a request ends*, a test a row.
+//! How a request ends: one test per case.
 
 mod common;
 
@@ -170,7 +170,7 @@ async fn an_empty_stream_is_truncated() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_body_is_settled_by_its_status() {
+async fn the_outcome_of_an_answer_without_a_body_depends_on_its_status() {
     for (status, outcome, error) in [(204, "success", None), (404, "rejected", Some(("not_found", "404")))] {
         let recording = Recording::new();
         let response = Response::builder().status(status).body(Steps::new([]).exact().boxed_unsync()).unwrap();
@@ -181,7 +181,7 @@ async fn an_answer_without_a_body_is_settled_by_its_status() {
     }
 }
 
-/// Reads `frames` frames of the answer and hangs up.
+/// Reads `frames` frames of the answer, then disconnects.
 async fn hang_up_after(frames: usize, answer: Answer) -> Recorded {
     let recording = Recording::new();
     let answer = std::sync::Mutex::new(Some(answer));
@@ -284,7 +284,7 @@ async fn a_body_that_panics_is_an_internal_error() {
 }
 
 #[tokio::test]
-async fn a_panic_that_is_caught_outside_is_an_internal_error_all_the_same() {
+async fn a_panic_that_is_caught_outside_is_still_an_internal_error() {
     use std::{future::Future, panic::AssertUnwindSafe, pin::pin, task::Context};
 
     let recording = Recording::new();
@@ -329,7 +329,7 @@ async fn a_redirect_is_not_an_answer() {
 }
 
 #[tokio::test]
-async fn an_unread_body_is_settled_by_status_and_clean_end() {
+async fn the_outcome_of_an_unread_body_depends_on_status_and_clean_end() {
     for (header, value, reason) in
         [("content-encoding", "gzip", "compressed"), ("content-type", "application/octet-stream", "content_type")]
     {

@@ -1,4 +1,4 @@
-//! Which label values a request is recorded under.
+//! The label values under which a request is recorded.
 
 mod common;
 
@@ -39,7 +39,7 @@ async fn made_up_names_on_rejected_requests_are_never_learnt() {
     }
     let recorded = recording.take();
     assert_eq!(recorded.counter("llm_requests_total", &[("model", "other"), ("outcome", "rejected")]), 200);
-    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[]), 0, "they took nobody's place");
+    assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[]), 0, "they took no place of another name");
 }
 
 #[tokio::test]
@@ -56,14 +56,14 @@ async fn names_over_the_cap_count_under_other() {
 }
 
 #[tokio::test]
-async fn the_requested_name_wins_over_the_answers() {
+async fn the_requested_name_takes_precedence_over_that_in_the_answer() {
     let recording = Recording::new();
     exchange(&recording, post(CHAT, "{\"model\":\"alias\"}"), json("{\"model\":\"Qwen3-4B-0725\"}")).await.unwrap();
     assert_eq!(recording.take().counter("llm_requests_total", &[("model", "alias")]), 1);
 }
 
 #[tokio::test]
-async fn the_answers_name_counts_where_the_request_had_none() {
+async fn the_name_in_the_answer_is_used_if_the_request_has_none() {
     let recording = Recording::new();
     exchange(&recording, post(CHAT, "{}"), json("{\"model\":\"Qwen3-4B\"}")).await.unwrap();
     exchange(&recording, post(CHAT, "{}"), json("{}")).await.unwrap();
@@ -108,7 +108,7 @@ async fn request_labels_have_a_separate_limit() {
     assert_eq!(recorded.counter("llm_metrics_label_overflow_total", &[("label", "tenant")]), 1);
 }
 
-/// The sets of model and tenant that there are.
+/// The existing sets of model and tenant.
 fn sets(recorded: &Recorded) -> HashSet<(String, String)> {
     let requests = recorded.series().filter(|(name, ..)| *name == "llm_requests_total");
     let value = |labels: &[(String, String)], key: &str| labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
@@ -130,7 +130,7 @@ async fn ask_as(recording: &Recording, model: &str, tenant: &str, status: u16) {
 }
 
 #[tokio::test]
-async fn no_product_of_labels_is_unbounded() {
+async fn the_number_of_label_combinations_is_bounded() {
     let recording = with_tenants(LabelPolicy::first_accepted(1000), |builder| builder.max_label_sets(10));
     for tenant in 0..50 {
         for model in ["a", "b"] {
@@ -146,7 +146,7 @@ async fn no_product_of_labels_is_unbounded() {
 }
 
 #[test]
-fn declared_models_fit_however_many_they_are_and_whatever_else_is_learnt() {
+fn there_is_room_for_any_number_of_declared_models_whatever_else_is_learnt() {
     let names: Vec<String> = (0..300).map(|n| format!("m{n:03}")).collect();
     let recording = Recording::with(|builder| builder.models(names.clone()).max_label_sets(1));
     for name in &names {
@@ -161,7 +161,7 @@ fn declared_models_fit_however_many_they_are_and_whatever_else_is_learnt() {
 }
 
 #[tokio::test]
-async fn a_declared_model_keeps_its_name_where_its_tenants_have_no_place() {
+async fn a_declared_model_keeps_its_name_if_there_is_no_room_for_its_tenants() {
     let recording =
         with_tenants(LabelPolicy::first_accepted(100), |builder| builder.models(["a", "b"]).max_label_sets(2));
     for tenant in 0..10 {
@@ -186,7 +186,7 @@ async fn a_declared_model_keeps_its_name_where_its_tenants_have_no_place() {
 }
 
 #[tokio::test]
-async fn a_learnt_model_keeps_its_name_where_its_set_without_tenants_is_known() {
+async fn a_learnt_model_keeps_its_name_if_its_set_without_tenants_is_known() {
     let recording = with_tenants(LabelPolicy::only(["x"]), |builder| builder.max_label_sets(1));
     ask_as(&recording, "a", "not on the list", 200).await;
     ask_as(&recording, "a", "x", 200).await;
@@ -251,7 +251,7 @@ async fn a_rejected_request_for_a_declared_model_has_its_name() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_tenant_takes_no_place_of_one_with() {
+async fn a_request_without_a_tenant_does_not_use_the_room_of_one_with_a_tenant() {
     let recording = with_tenants(LabelPolicy::first_accepted(9), |builder| builder.models(["a"]).max_label_sets(1));
     ask(&recording, "a", 200).await;
     ask(&recording, "", 200).await;
@@ -262,7 +262,7 @@ async fn a_request_without_a_tenant_takes_no_place_of_one_with() {
     assert_eq!((count("a", "unknown"), count("unknown", "unknown"), count("a", "t")), (2, 1, 1));
 }
 
-/// A client's requests name whom they are for in their address, a server's do not.
+/// The address in a client's request has the host. The address in a server's request does not.
 #[tokio::test]
 async fn the_upstream_is_the_host_and_port_that_a_request_is_sent_to() {
     let recording = Recording::with(|builder| builder.upstream_label(LabelPolicy::first_accepted(9)));

@@ -1,4 +1,4 @@
-//! Requests in flight by model: which are counted, under which model, and that each one leaves again.
+//! Requests in flight by model: which are counted, and under which model. Each of them is removed again.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ const CHAT: &str = "/v1/chat/completions";
 const OK: ResponseHead<'_> = ResponseHead::new(200);
 const TOKEN: &[u8] = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
 
-/// What the gauges of each model were at their lowest, and are now.
+/// The lowest and the current value of each model's gauge.
 #[derive(Clone, Default)]
 struct Watch(Arc<Mutex<BTreeMap<String, Arc<Level>>>>);
 
@@ -171,7 +171,7 @@ fn a_request_that_names_no_model_is_unknown_from_its_first_token_on() {
 }
 
 #[test]
-fn a_map_decides_which_model_it_is_also_where_it_asks_for_the_request() {
+fn a_map_decides_the_model_even_if_it_uses_the_handle_of_the_request() {
     let policy = LabelPolicy::only(["Qwen3"]).map(|name| name.to_ascii_lowercase().into());
     let recording = Recording::with(|builder| builder.model_labels(policy));
     let request = asked(&recording.metrics, "QWEN3");
@@ -228,7 +228,7 @@ fn the_handler_moves_it_to_another_model_until_it_is_recorded_under_one() {
 }
 
 #[test]
-fn labels_of_the_request_do_not_multiply_it() {
+fn request_labels_are_not_on_the_gauge() {
     let recording = Recording::with(|builder| {
         builder.models(["a"]).request_label("tenant", LabelPolicy::first_accepted(9), |head| {
             Some(head.headers.get("tenant")?.to_str().ok()?.to_owned())
@@ -247,7 +247,7 @@ fn labels_of_the_request_do_not_multiply_it() {
 }
 
 #[test]
-fn however_requests_are_renamed_and_end_none_is_left_and_no_model_has_fewer_than_none() {
+fn every_request_is_removed_again_and_no_gauge_is_ever_negative() {
     const NAMES: [&str; 6] = ["a", "b", "learnt", "new", "", "x\\y"];
     let Recording { metrics, watch } = Recording::with(|builder| builder.model_labels(LabelPolicy::first_accepted(3)));
     let life = |mut random: u64| {

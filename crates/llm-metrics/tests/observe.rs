@@ -1,4 +1,4 @@
-//! Requests that are fed to an observer as bytes, without tower.
+//! Requests that are passed to an observer as bytes, without tower.
 #![cfg(feature = "test-util")]
 
 use http::{Request, request::Parts};
@@ -85,7 +85,7 @@ fn it_ends_as_reported_and_is_cancelled_if_dropped() {
 }
 
 #[test]
-fn the_model_is_the_one_that_the_bytes_name_and_the_handle_is_heard() {
+fn the_model_is_that_of_the_body_and_reports_of_the_handle_are_used() {
     let (metrics, page) = testing::metrics();
     let request = asked(&metrics);
     request.handle().unwrap().tokens(7);

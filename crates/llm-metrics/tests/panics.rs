@@ -1,4 +1,4 @@
-//! What the embedder hands in may panic: the request passes, is counted once, and is not in flight any more.
+//! Panics in code of the embedder. The request continues, is counted once, and does not stay in flight.
 
 mod common;
 
@@ -25,10 +25,10 @@ use tower::{ServiceBuilder, ServiceExt};
 
 const EVENTS: [Step; 5] = [Step::Data(HELLO), Step::Data(WORLD), Step::Data(STOP), Step::Data(USAGE), Step::Data(DONE)];
 
-/// A name in which no character ends after three bytes.
+/// A name with a character that does not end after three bytes.
 const ODD: &str = "{\"model\":\"ab\u{e9}\",\"stream\":true}";
 
-/// Cuts a name off without asking where its characters end: what an embedder's map may well do.
+/// Cuts a name without regard to character boundaries, as a careless map may do.
 fn sloppy(cap: usize) -> LabelPolicy {
     LabelPolicy::first_accepted(cap).map(|name| name[..name.len().min(3)].into())
 }
@@ -45,7 +45,7 @@ async fn a_map_that_panics_makes_the_model_other_and_counts_as_an_overflow() {
 }
 
 #[tokio::test]
-async fn a_map_that_panics_loses_no_rejected_and_no_cancelled_request() {
+async fn rejected_and_cancelled_requests_are_counted_if_a_map_panics() {
     let recording = Recording::with(|builder| builder.model_labels(sloppy(4)));
     exchange(&recording, post(CHAT, ODD), answer(401, "application/json", [Step::Data("{}")])).await.unwrap();
     let recorded = recording.take();
@@ -81,7 +81,7 @@ async fn a_map_that_panics_while_a_panic_unwinds_does_not_end_the_process() {
 }
 
 #[test]
-fn a_map_that_panics_harms_no_request_by_hand() {
+fn a_map_that_panics_does_not_affect_a_request_without_http() {
     let recording = Recording::with(|builder| builder.model_labels(sloppy(4)));
     let mut inference = recording.metrics.start(Operation::Chat, "ab\u{e9}");
     inference.tokens(1);
@@ -91,7 +91,7 @@ fn a_map_that_panics_harms_no_request_by_hand() {
     assert_eq!(recorded.counter("llm_output_tokens_total", &[("model", "other")]), 1);
 }
 
-/// Builds metrics whose map hands the handle of a request that has begun to `act`.
+/// Builds metrics whose map passes the handle of a running request to `act`.
 fn with_handle_in_map(act: impl Fn(&InferenceHandle) + Send + Sync + 'static) -> u64 {
     let handle = Arc::new(Mutex::new(None::<InferenceHandle>));
     let recording = Recording::with(|builder| {
@@ -129,7 +129,7 @@ fn a_map_may_use_the_handle_of_the_request_whose_name_it_maps() {
 }
 
 #[test]
-fn a_map_that_asks_the_policy_again_comes_to_an_end() {
+fn a_map_that_calls_its_policy_does_not_recurse_forever() {
     let again = Arc::new(Mutex::new(None::<LlmMetrics>));
     let recording = Recording::with(|builder| {
         let again = Arc::clone(&again);
@@ -190,7 +190,7 @@ async fn an_error_whose_classification_panics_counts_like_a_5xx_and_is_passed_on
     }
 }
 
-/// A recorder that panics over one metric: when it is described, registered, or used.
+/// A recorder that panics for one metric, when the metric is described, registered or used.
 struct Faulty {
     inner: DebuggingRecorder,
     metric: &'static str,
@@ -242,7 +242,7 @@ impl HistogramFn for Trap {
 }
 
 impl Faulty {
-    /// Panics, hands out a handle that will, or says that all is well.
+    /// Panics, returns a handle that will panic, or does neither.
     fn trap(&self, name: &str, when: When) -> Option<Arc<Trap>> {
         let trap = Trap(Arc::clone(&self.panics));
         if name != self.metric || self.when != when && self.when != When::Used {
@@ -282,7 +282,7 @@ impl Recorder for Faulty {
     }
 }
 
-/// Panics are many here, and meant.
+/// Silences the panic hook, because these tests panic often, and on purpose.
 fn quietly() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -296,7 +296,7 @@ fn quietly() {
 }
 
 #[tokio::test]
-async fn a_recorder_that_panics_over_a_metric_costs_that_metric_and_no_request() {
+async fn a_recorder_that_panics_loses_that_metric_but_no_request() {
     quietly();
     let mut sprung = 0;
     for row in catalog::all() {
@@ -339,7 +339,7 @@ async fn a_recorder_that_panics_over_a_metric_costs_that_metric_and_no_request()
     assert!(sprung >= 60, "{sprung} of the recorders did panic");
 }
 
-/// An answer whose body is still to be read.
+/// A response whose body has not been read yet.
 async fn exchange_begun(recording: &Recording, answer: Answer) -> http::Response<impl http_body::Body<Error = Broken>> {
     let answer = Mutex::new(Some(answer));
     let service = ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(|request| {

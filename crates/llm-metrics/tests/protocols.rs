@@ -1,4 +1,4 @@
-//! What a request in each protocol is recorded as.
+//! The metrics of a request in each protocol.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn event(name: &str, rest: &str) -> Step {
     Step::Data(leak(format!("event: {name}\ndata: {{\"type\":\"{name}\"{rest}}}\n\n")))
 }
 
-/// Sends a request through a layer of the test's own.
+/// Sends a request through a layer that the test has configured.
 async fn through(layer: LlmMetricsLayer, request: Request<Full<bytes::Bytes>>, answer: Answer) {
     let answer = std::sync::Mutex::new(Some(answer));
     let service = tower::ServiceBuilder::new().layer(layer).service_fn(|request| {
@@ -66,7 +66,7 @@ async fn anthropics_message_adds_up_cached_tokens_and_ends_with_its_last_event()
 }
 
 #[tokio::test]
-async fn a_message_that_is_cut_has_as_many_tokens_as_were_seen_and_not_the_place_holders_one() {
+async fn a_truncated_message_has_the_tokens_that_were_seen_and_not_the_placeholders() {
     let recording = Recording::new();
     let steps: Vec<_> = [start()].into_iter().chain((0..300).map(|_| delta("a"))).collect();
     exchange(&recording, post(MESSAGES, r#"{"model":"m","stream":true}"#), stream(steps)).await.unwrap();
@@ -77,14 +77,14 @@ async fn a_message_that_is_cut_has_as_many_tokens_as_were_seen_and_not_the_place
 }
 
 #[tokio::test]
-async fn an_estimate_of_the_input_gives_way_to_the_last_word_on_it() {
+async fn an_estimate_of_the_input_is_replaced_by_the_final_count() {
     for (estimate, last, input) in
         [(5000, r#""input_tokens":25,"#, 25), (5, r#""input_tokens":25,"#, 25), (5000, "", 5000)]
     {
         let recording = Recording::new();
         let start = format!(r#","message":{{"model":"m","usage":{{"input_tokens":{estimate},"output_tokens":1}}}}"#);
         let stop = format!(r#","delta":{{"stop_reason":"end_turn"}},"usage":{{{last}"output_tokens":2}}"#);
-        // No `message_stop`: some proxies leave it out.
+        // There is no `message_stop`: some proxies omit it.
         let steps = [event("message_start", &start), delta("Hel"), delta("lo"), event("message_delta", &stop)];
         exchange(&recording, post(MESSAGES, r#"{"model":"m","stream":true}"#), stream(steps)).await.unwrap();
         let recorded = recording.take();
@@ -94,7 +94,7 @@ async fn an_estimate_of_the_input_gives_way_to_the_last_word_on_it() {
 }
 
 #[tokio::test]
-async fn anthropics_overload_in_a_stream_is_one() {
+async fn an_overload_error_in_a_stream_of_anthropic_is_an_overload() {
     let recording = Recording::new();
     let steps = [start(), delta("a"), event("error", r#","error":{"type":"overloaded_error","message":"x"}"#)];
     exchange(&recording, post(MESSAGES, r#"{"model":"m","stream":true}"#), stream(steps)).await.unwrap();
@@ -151,11 +151,11 @@ async fn a_stream_of_a_response_in_the_background_may_end_before_the_response_ha
         (asked, vec![status("queued", "")], None),
         (asked, vec![status("queued", ""), status("in_progress", "")], None),
         (asked, vec![status("in_progress", "")], None),
-        // The request could not be read, or the server does all its work so.
+        // The request could not be read, or the server runs all requests in the background.
         (unasked, vec![status("queued", r#","background":true"#)], None),
         (unasked, vec![status("queued", "")], truncated),
         (unasked, vec![status("in_progress", r#","background":false"#)], truncated),
-        // Nothing says that it was accepted; the answer had begun; the connection broke.
+        // There is no sign that the response was accepted; the answer had begun; the connection broke.
         (asked, vec![event("keepalive", "")], truncated),
         (asked, vec![status("in_progress", ""), delta()], truncated),
         (asked, vec![status("queued", ""), Step::Fail], truncated),
@@ -181,7 +181,7 @@ async fn a_stream_of_a_response_in_the_background_may_end_before_the_response_ha
             assert_eq!(recorded.samples("llm_time_to_first_token_seconds", &[]), [0.0_f64; 0]);
         }
     }
-    // It comes to its end while somebody reads it, as any other.
+    // If it is read to its end, it ends like any other.
     let recording = Recording::new();
     let steps = [
         status("queued", ""),
@@ -199,7 +199,7 @@ async fn a_stream_of_a_response_in_the_background_may_end_before_the_response_ha
 }
 
 #[tokio::test]
-async fn an_answer_that_never_came_is_one_that_would_have_been_streamed_where_that_is_the_default() {
+async fn a_missing_answer_counts_as_streamed_if_streaming_is_the_default() {
     for (path, ask, stream) in [
         ("/api/chat", r#"{"model":"m"}"#, "true"),
         ("/api/generate", r#"{"model":"m","stream":null}"#, "true"),
@@ -248,7 +248,7 @@ async fn ollama_is_a_stream_of_lines_if_enabled() {
     recording.take().assert_ended("error", Some(("stream_truncated", "200")));
 }
 
-/// Ollama's JSON is lines or a document; a document may be written over many of them.
+/// Ollama's JSON is lines or a document. A document may have several lines.
 #[tokio::test]
 async fn json_without_a_clear_content_type_is_read_as_the_request_asked() {
     let whole = "{\n  \"model\": \"m\",\n  \"message\": {\"role\": \"assistant\", \"content\": \"ab\"},\n  \"done\": true,\n  \"done_reason\": \"stop\",\n  \"prompt_eval_count\": 26,\n  \"eval_count\": 2\n}\n";
@@ -283,7 +283,7 @@ async fn loading_a_model_is_not_a_generation() {
 }
 
 #[tokio::test]
-async fn embeddings_and_rankings_have_inputs_and_no_series_that_could_never_move() {
+async fn embeddings_and_rankings_have_inputs_and_no_series_that_cannot_change() {
     for (path, operation, request, answer) in [
         (
             "/v1/embeddings",
@@ -379,7 +379,7 @@ async fn a_custom_path_has_the_format_of_its_endpoint() {
 async fn an_answer_that_has_no_body_has_ended_with_its_head() {
     for (status, length) in [(204, None), (200, Some("0"))] {
         let recording = Recording::new();
-        // hyper drops such a body and never asks for it.
+        // hyper drops such a body without polling it.
         let service =
             tower::ServiceBuilder::new().layer(recording.metrics.layer()).service_fn(move |request| async move {
                 read(request).await;
@@ -395,7 +395,7 @@ async fn an_answer_that_has_no_body_has_ended_with_its_head() {
 }
 
 #[tokio::test]
-async fn a_request_is_read_where_it_can_be_and_counted_where_not() {
+async fn a_request_that_cannot_be_read_is_counted() {
     let whole = r#"{"model":"m1","stream":true,"max_tokens":5}"#;
     for (body, encoding, model, malformed, compressed) in [
         (whole.as_bytes().to_vec(), None, "m1", 0, 0),

@@ -1,4 +1,4 @@
-//! The checks of outputs get the request's settings and the answer's text. The findings of each check are tested beside it.
+//! The checks of outputs get the settings of the request and the text of the answer. The findings of each check are tested in its own module.
 
 mod common;
 
@@ -18,7 +18,7 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 const RESPONSES: &str = "/v1/responses";
 const OLLAMA: &str = "/api/chat";
 
-/// What is recorded of a request with this body, in so many bytes a frame, and an answer of these steps.
+/// The metrics of a request with this body, in frames of this many bytes, and an answer of these steps.
 async fn recorded(
     set_up: impl FnOnce(Builder) -> Builder,
     path: &str,
@@ -44,7 +44,7 @@ async fn recorded(
     recording.take()
 }
 
-/// An answer that may be made up as the test goes.
+/// An answer that the test composes.
 fn made_up(content_type: &str, body: String) -> Answer {
     answer(200, content_type, [Step::Data(body.leak())])
 }
@@ -71,7 +71,7 @@ fn called(name: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_tool_that_is_called_is_held_against_those_on_offer() {
+async fn a_called_tool_is_compared_with_the_offered_tools() {
     let f = r#"{"type":"function","function":{"name":"f"}}"#;
     let long = |length: usize| format!("[{f},{{\"name\":\"{}\"}}]", "n".repeat(length));
     for (tools, name, result) in [
@@ -79,7 +79,7 @@ async fn a_tool_that_is_called_is_held_against_those_on_offer() {
         (format!("[{f}]"), "g", "unknown_tool"),
         (format!("[{f},{{\"name\":\"g\"}}]"), "g", "valid"),
         (format!("[{f},{{\"name\":\"h\"}}]"), "g", "unknown_tool"),
-        // One without a name may be any, and so may one whose name is too long to be known.
+        // A tool without a name may have any name, and so may a tool whose name is too long.
         (format!("[{{\"type\":\"web_search\"}},{f}]"), "g", "valid"),
         (format!("[{f},\"web_search\"]"), "g", "valid"),
         (long(131), "g", "unknown_tool"),
@@ -97,7 +97,7 @@ async fn a_tool_that_is_called_is_held_against_those_on_offer() {
 }
 
 #[tokio::test]
-async fn a_tool_is_on_offer_whatever_it_is() {
+async fn offered_tools_of_every_form_are_known() {
     for (tools, offered) in [(r#"["web_search"]"#, 1), ("[{}]", 1), ("[null]", 0), ("[]", 0)] {
         let recorded = recorded(all, CHAT, &asking(tools), 1000, stream([HELLO, STOP, DONE].map(Step::Data))).await;
         let counters = recorded.series().filter(|(name, ..)| *name == "llm_tool_calls_total").count();
@@ -113,7 +113,7 @@ async fn tool_calls_of_a_response_are_checked_when_they_are_complete() {
     let arguments = |text: &str| format!(r#"{{"type":"response.function_call_arguments.delta","delta":"{text}"}}"#);
     let done = r#"{"type":"response.function_call_arguments.done"}"#;
     let ask = r#"{"model":"m","stream":true,"tools":[{"type":"function","name":"f"}]}"#;
-    // A name that may have been cut is not looked for.
+    // A name that may have been cut is not compared.
     let [known, cut] = [131, 132].map(|length| "n".repeat(length));
     for (name, text, result) in [
         ("f", "{}", "valid"),
@@ -122,7 +122,7 @@ async fn tool_calls_of_a_response_are_checked_when_they_are_complete() {
         (&*known, "{}", "unknown_tool"),
         (&*cut, "{}", "valid"),
     ] {
-        // It breaks off after the call, so that nothing but the call's own end can have it judged.
+        // The stream breaks after the call, so only the end of the call can cause the check.
         let steps = events(&[&added(name), &arguments(text), done]);
         let body = steps.into_body().collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap().leak();
@@ -144,7 +144,7 @@ async fn tool_calls_of_a_response_are_checked_when_they_are_complete() {
     }
 }
 
-// Forms.
+// Output formats.
 
 const JSON_ASKED: &str = r#"{"model":"m","stream":true,"response_format":{"type":"json_schema","json_schema":{"schema":{"required":["city"]}}}}"#;
 
@@ -157,7 +157,7 @@ const ENDED: [&str; 2] = [r#"{"choices":[{"index":0,"delta":{},"finish_reason":"
 
 #[cfg(feature = "json-schema")]
 #[tokio::test]
-async fn a_schema_is_held_against_the_answer_where_both_checks_are_switched_on() {
+async fn an_answer_is_validated_against_its_schema_if_both_checks_are_on() {
     use llm_metrics::QualityChecks;
     let none = QualityChecks::none();
     for (checks, result) in [
@@ -179,7 +179,7 @@ async fn a_schema_is_held_against_the_answer_where_both_checks_are_switched_on()
 }
 
 #[tokio::test]
-async fn an_answer_that_was_not_read_whole_is_not_checked() {
+async fn an_answer_that_was_not_read_completely_is_not_checked() {
     let deep = format!("{{\"x\":{}", "[".repeat(70_000));
     for (missed, judged) in
         [(r#"{"choices":[],"usage":{"prompt_tokens":99999999999}}"#, 1), (r#"{"choices" []}"#, 0), (&*deep, 0)]
@@ -192,7 +192,7 @@ async fn an_answer_that_was_not_read_whole_is_not_checked() {
 }
 
 #[tokio::test]
-async fn an_answer_without_an_output_is_empty_if_there_was_to_be_one() {
+async fn an_answer_without_an_output_is_empty_if_an_output_was_expected() {
     let no_choices = |recorded: &Recorded| recorded.counter("llm_output_empty_total", &[("kind", "no_choices")]);
     assert_eq!(no_choices(&recorded(all, CHAT, ASK, 1000, events(&["[DONE]"])).await), 1);
     assert_eq!(no_choices(&recorded(all, CHAT, ASK, 1000, events(&[r#"{"error":"x"}"#])).await), 0);
@@ -213,7 +213,7 @@ fn input_truncated(recorded: &Recorded, evidence: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn ollama_is_suspected_where_it_counts_too_few_tokens_of_a_text() {
+async fn a_prompt_of_ollama_is_suspected_if_too_few_tokens_are_counted() {
     let long = "word ".repeat(4000);
     let line = r#"{"model":"m","message":{"role":"assistant","content":"a"},"done":true,"done_reason":"stop","prompt_eval_count":100,"eval_count":1}"#;
     let of_openai = r#"{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":100,"completion_tokens":1}}"#;
@@ -236,9 +236,9 @@ async fn ollama_is_suspected_where_it_counts_too_few_tokens_of_a_text() {
     }
 }
 
-/// A context of 4096 tokens, of which so many of the prompt's are counted: Ollama leaves 2050 or 2051 of one that is longer, or 4096.
+/// The context has 4096 tokens. Ollama counts 2050 or 2051 tokens of a longer prompt, or 4096.
 #[tokio::test]
-async fn ollama_is_suspected_where_it_counts_as_many_tokens_as_it_leaves_of_a_prompt_that_it_cuts() {
+async fn a_prompt_of_ollama_is_suspected_if_its_count_is_that_of_a_cut_prompt() {
     let (long, short) = ("lorem ipsum ".repeat(1500), "Hi.");
     let ask = |path: &str, text: &str, options: &str, more: &str| match path {
         "/api/generate" => format!(r#"{{"model":"m","prompt":"{text}","options":{options}{more}}}"#),
@@ -260,13 +260,13 @@ async fn ollama_is_suspected_where_it_counts_as_many_tokens_as_it_leaves_of_a_pr
             (&long, r#"{"num_ctx":8192}"#, "", "4096", 0),
             (&long, r#"{"num_ctx":8192}"#, "", "2050", 0),
             (&long, r#"{"num_ctx":4096,"num_keep":104}"#, "", "2050", 0),
-            // Nobody says how long the context is.
+            // The length of the context is not known.
             (&long, "{}", "", "4096", 0),
             (&long, r#"{"num_predict":4096}"#, "", "4096", 0),
             // So short a text fits, whatever its count is.
             (short, context, "", "2050", 0),
             (short, context, "", "4096", 0),
-            // What is not text has its own tokens, and a prompt that was read from the cache has no count.
+            // Images have other tokens, and a prompt from the cache has no count.
             (&long, context, r#","images":["AAAA"]"#, "2050", 0),
             (&long, context, "", "null", 0),
         ] {
@@ -303,9 +303,9 @@ async fn a_cut_prompt_is_counted_if_the_answer_or_the_handler_reports_it() {
     assert_eq!(input_truncated(&recording.take(), "reported"), 1);
 }
 
-// Who gets findings.
+// The listener for findings.
 
-/// Request id, metric and kind of each finding that the listener gets for a request.
+/// The request id, metric and kind of each finding that the listener gets for a request.
 async fn told(request: Request<Full<Bytes>>, id: Option<&'static str>, text: &str) -> Vec<(Option<String>, String)> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&told);
@@ -347,7 +347,7 @@ async fn a_finding_has_the_id_of_its_request_and_good_output_causes_none() {
     assert_eq!(told(request(), Some(fits), "no").await, invalid(fits));
 }
 
-// By hand.
+// Without HTTP.
 
 fn by_hand(work: impl FnOnce(&mut llm_metrics::Inference), reason: FinishReason) -> Recorded {
     let recording = Recording::new();
@@ -396,7 +396,7 @@ fn a_request_without_text_is_checked_by_its_end() {
     assert_eq!(refused.counter("llm_refusals_total", &[]), 1);
 }
 
-// What is there before anything is found.
+// The series before there are findings.
 
 #[test]
 fn a_declared_model_has_all_counters_of_findings_at_zero() {

@@ -1,4 +1,4 @@
-//! The recent window and the ring of finished requests, as an embedder meets them.
+//! The recent window and the ring of finished requests, as a service uses them.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn only(recording: &Recording) -> RecentRequest {
 }
 
 #[tokio::test]
-async fn a_finished_request_is_kept_with_all_that_was_recorded_of_it() {
+async fn a_finished_request_is_kept_with_all_its_recorded_values() {
     let recording = Recording::new();
     let before = Instant::now();
     let steps = [PAUSE, Step::Data(ROLE), Step::Data(HELLO), PAUSE, Step::Data(WORLD)];
@@ -57,7 +57,7 @@ async fn unknown_values_of_a_request_are_absent() {
 }
 
 #[tokio::test]
-async fn nothing_of_prompt_or_answer_is_kept() {
+async fn no_text_of_prompt_or_answer_is_kept() {
     let ask = r#"{"model":"made-up-secret","stream":true,"messages":[{"role":"user","content":"prompt-secret"}]}"#;
     let answers = [
         stream(vec![
@@ -161,7 +161,7 @@ fn models_over_the_cap_share_one_window() {
 }
 
 #[tokio::test]
-async fn a_recent_request_has_its_labels_as_metrics_have_them() {
+async fn the_labels_of_a_recent_request_are_those_of_its_metrics() {
     let read =
         |name: &'static str| move |parts: &http::request::Parts| Some(parts.headers.get(name)?.to_str().ok()?.into());
     let recording = Recording::with(|builder| {

@@ -1,4 +1,4 @@
-//! Services that the layer is put around by people who meet it for the first time.
+//! Services in which new users install the layer.
 #![cfg(all(feature = "axum", feature = "prometheus", feature = "test-util", feature = "tower"))]
 
 use std::{fmt, time::Duration};
@@ -31,7 +31,7 @@ fn question(path: &str) -> Request {
     Request::post(path).header("content-type", "application/json").body(body).unwrap()
 }
 
-/// An answer that names no model: it has to be read from the request.
+/// An answer without a model, so the model must be read from the request.
 fn answer() -> Json<Value> {
     Json(json!({"choices": [{"index": 0, "message": {"content": "Yes."}, "finish_reason": "stop"}]}))
 }
@@ -44,7 +44,7 @@ async fn ask(app: Router, path: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn middleware_of_axum_stands_directly_inside_the_layer() {
+async fn middleware_of_axum_works_directly_inside_the_layer() {
     async fn auth(request: Request, next: Next) -> Response {
         next.run(request).await
     }
@@ -88,7 +88,7 @@ async fn a_handler_takes_the_handle_whether_or_not_its_route_is_measured() {
     assert_eq!(format!("{nothing:?}"), "InferenceHandle { settled: true, .. }");
 }
 
-/// What `tower::buffer` and others make of an error.
+/// An error that tower's buffer and others have wrapped.
 #[derive(Debug)]
 struct Wrapped(BoxError);
 
@@ -131,7 +131,7 @@ async fn errors_of_tower_are_known() {
 }
 
 #[test]
-fn an_exporter_that_is_there_already_makes_histograms_of_ours() {
+fn an_existing_exporter_exports_histograms_of_the_catalogue() {
     let naming = Naming::new().prefix("qwen").unwrap();
     let recorder = bind_buckets(PrometheusBuilder::new(), catalog::SECTIONS, &naming).unwrap().build_recorder();
     let page = recorder.handle();

@@ -1,4 +1,4 @@
-//! Objectives: which requests met them, which missed them, and which are not judged.
+//! Objectives: which requests meet them, which miss them, and which are not evaluated.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::*;
 use llm_metrics::{FinishReason, LabelPolicy, Objective, Operation};
 
-/// No request is as fast, or as slow.
+/// No request is as fast as this.
 const NEVER: Duration = Duration::from_nanos(1);
 const ALWAYS: Duration = Duration::from_secs(3600);
 
@@ -21,7 +21,7 @@ fn with(objectives: impl IntoIterator<Item = Objective>) -> Recording {
     Recording::with(|builder| objectives.into_iter().fold(builder, llm_metrics::Builder::objective))
 }
 
-/// Met and missed, of each objective in turn.
+/// The numbers of requests that met and that missed each objective.
 fn results<const N: usize>(recording: &Recording, names: [&str; N]) -> [(u64, u64); N] {
     let recorded = recording.take();
     let count = |slo, result| recorded.counter("llm_slo_requests_total", &[("slo", slo), ("result", result)]);
@@ -55,7 +55,7 @@ async fn each_limit_decides_by_itself() {
 }
 
 #[tokio::test]
-async fn an_objective_is_met_only_if_every_limit_is_kept() {
+async fn an_objective_is_met_only_if_every_limit_is_met() {
     let all = slo("x").time_to_first_token(ALWAYS).time_per_output_token(ALWAYS).duration(ALWAYS);
     for (objective, expected) in [
         (all.clone(), (1, 0)),
@@ -81,7 +81,7 @@ async fn a_limit_that_cannot_be_measured_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_success_of_which_no_limit_can_be_measured_does_not_count() {
+async fn a_success_without_a_measurable_limit_does_not_count() {
     let recording = with([slo("x").time_to_first_token(NEVER), slo("y").time_per_output_token(ALWAYS)]);
     in_one_piece(&recording).await;
     assert_eq!(results(&recording, ["x", "y"]), [(0, 0); 2]);
@@ -114,7 +114,7 @@ async fn rejected_and_cancelled_requests_do_not_count() {
 }
 
 #[tokio::test]
-async fn an_objective_for_some_models_judges_no_other() {
+async fn an_objective_for_some_models_does_not_apply_to_others() {
     let for_small = slo("x").duration(ALWAYS).models(["small", "tiny"]);
     let recording = with([for_small, slo("y").duration(ALWAYS)]);
     for model in ["small", "large", "small", "tiny"] {
@@ -132,7 +132,7 @@ async fn an_objective_for_some_models_judges_no_other() {
 }
 
 #[tokio::test]
-async fn an_objective_names_models_as_requests_do_whatever_the_policy_makes_of_them() {
+async fn an_objective_has_the_model_names_of_requests_before_the_policy_maps_them() {
     let lower = |policy: LabelPolicy| policy.map(|name| name.to_ascii_lowercase().into());
     for policy in [LabelPolicy::only(["Qwen3"]), LabelPolicy::first_accepted(1)] {
         let recording = Recording::with(|builder| {
@@ -165,7 +165,7 @@ async fn both_results_exist_at_zero_from_the_start_for_declared_models() {
 }
 
 #[tokio::test]
-async fn request_labels_are_on_it_as_on_all_that_has_a_model() {
+async fn request_labels_are_on_it_as_on_every_metric_with_a_model() {
     let recording = Recording::with(|builder| {
         builder.objective(slo("x").duration(ALWAYS)).request_label("tenant", LabelPolicy::only(["a"]), |parts| {
             Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned())

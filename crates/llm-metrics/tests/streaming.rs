@@ -1,4 +1,4 @@
-//! What is recorded about a stream, and when.
+//! The metrics of a stream, and when they are recorded.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn at_least(samples: &[f64], count: usize, each: Duration) {
 }
 
 #[tokio::test]
-async fn the_first_token_is_the_first_event_that_bears_one() {
+async fn the_first_token_is_the_first_event_with_a_token() {
     for prelude in [ROLE, ": keep-alive\n\n", "event: ping\ndata: {}\n\n", "data: {\"choices\":[]}\n\n"] {
         let steps = [Step::Data(prelude), Step::Wait(PAUSE), Step::Data(HELLO), Step::Data(STOP), Step::Data(DONE)];
         let recorded = streamed(steps).await;
@@ -38,7 +38,7 @@ async fn the_first_token_is_the_first_event_that_bears_one() {
 }
 
 #[tokio::test]
-async fn reasoning_is_a_first_token_and_no_answer() {
+async fn reasoning_is_a_first_token_but_not_an_answer() {
     for reasoning in
         [delta("\"reasoning_content\":\"hm\""), delta("\"reasoning\":\"hm\""), delta("\"content\":\"<think>hm\"")]
     {
@@ -153,7 +153,7 @@ async fn five_tokens_in_one_event_are_five_samples_of_a_fifth_of_the_gap() {
 }
 
 #[tokio::test]
-async fn a_stalled_stream_is_counted_also_when_the_client_gives_up() {
+async fn a_stalled_stream_is_counted_even_if_the_client_gives_up() {
     let recording = Recording::with(|builder| builder.stall_threshold(PAUSE / 2));
     let steps = [Step::Data(HELLO), Step::Wait(PAUSE), Step::Data(WORLD), Step::Wait(PAUSE)];
     exchange(&recording, post(CHAT, ASK), stream(steps)).await.unwrap();

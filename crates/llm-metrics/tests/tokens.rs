@@ -1,4 +1,4 @@
-//! Token counts: where they come from, and that absent is not zero.
+//! Token counts and their sources. An absent count is not zero.
 
 mod common;
 
@@ -85,7 +85,7 @@ async fn the_limit_that_a_request_sets_is_recorded() {
 }
 
 #[tokio::test]
-async fn an_absurd_limit_is_discarded() {
+async fn an_implausible_limit_is_discarded() {
     let recording = Recording::new();
     exchange(&recording, post(CHAT, "{\"max_tokens\":9999999999999}"), stream([Step::Data(STOP)])).await.unwrap();
     let recorded = recording.take();
@@ -102,7 +102,7 @@ async fn live_tokens_grow_by_event_and_end_at_usage() {
     assert_eq!(recording.take().counter("llm_output_tokens_total", &[]), 7);
 }
 
-/// A chat handler that has the request's handle, and answers with a stream of two tokens.
+/// A chat handler that uses the request's handle, and answers with a stream of two tokens.
 async fn handled(say: impl Fn(&InferenceHandle)) -> Recorded {
     let recording = Recording::new();
     handled_by(&recording, say).await;
@@ -131,7 +131,7 @@ async fn handled_by(recording: &Recording, say: impl Fn(&InferenceHandle)) {
 }
 
 #[tokio::test]
-async fn the_handle_wins_over_the_wire() {
+async fn the_handle_takes_precedence_over_the_response() {
     let recorded = handled(|handle| {
         handle.model("Qwen3-4B-Instruct");
         handle.tokens(5);
@@ -182,16 +182,16 @@ async fn tokens_for_a_client_that_disconnected_before_the_head_are_counted() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_ahead_of_the_wire_is_not_sampled_twice() {
+async fn tokens_of_an_engine_that_is_ahead_of_the_response_are_not_sampled_twice() {
     let recording = Recording::new();
-    // One token is reported for two events: there is no gap between tokens.
+    // One token is reported for two events, so there is no gap between tokens.
     handled_by(&recording, |handle| handle.tokens(1)).await;
     let recorded = recording.take();
     assert!(recorded.samples("llm_inter_token_latency_seconds", &[]).is_empty());
     assert_eq!(recorded.samples("llm_stream_max_gap_seconds", &[]).len(), 1, "the wire had a gap all the same");
 
     let recording = Recording::new();
-    // Two are reported before the first event: the second event's gap is that between them.
+    // Two tokens are reported before the first event. The gap of the second event is the gap between them.
     handled_by(&recording, |handle| handle.tokens(2)).await;
     assert_eq!(recording.take().samples("llm_inter_token_latency_seconds", &[]).len(), 1);
 }
@@ -204,7 +204,7 @@ async fn the_handle_decides_why_a_request_failed() {
 }
 
 #[tokio::test]
-async fn a_handle_does_not_keep_a_request_open_and_is_deaf_afterwards() {
+async fn a_handle_does_not_keep_a_request_open_and_does_nothing_afterwards() {
     let recording = Recording::new();
     let kept = std::sync::Mutex::new(None);
     handled_by(&recording, |handle| *kept.lock().unwrap() = Some(handle.clone())).await;
@@ -220,7 +220,7 @@ async fn a_handle_does_not_keep_a_request_open_and_is_deaf_afterwards() {
 }
 
 #[tokio::test]
-async fn a_handles_absurd_counts_are_discarded() {
+async fn implausible_counts_of_a_handle_are_discarded() {
     let recorded = handled(|handle| {
         handle.tokens(u64::MAX);
         handle.usage(Usage::new().input(1 << 31));

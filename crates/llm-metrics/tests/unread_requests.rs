@@ -1,4 +1,4 @@
-//! Requests whose body the service never read: an error is counted under the name of its model all the same.
+//! Requests whose body the service never read. An error still counts under the name of its model.
 
 mod common;
 
@@ -21,7 +21,7 @@ use http_body_util::{BodyExt, Full};
 use llm_metrics::{ErrorType, layer::RequestBody};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-/// A body that has these frames in memory, and then something else.
+/// A body with these frames in memory, and then something else.
 struct InMemory {
     frames: VecDeque<&'static str>,
     then: Then,
@@ -61,7 +61,7 @@ impl Body for InMemory {
     }
 }
 
-/// What was recorded of a request with this body, which the service answers with this status before it read any.
+/// The metrics of a request with this body, if the service sends this status without reading it.
 async fn refused(status: u16, body: impl Body<Data = Bytes, Error = Broken>) -> Recorded {
     let recording = Recording::new();
     let service = ServiceBuilder::new()
@@ -77,7 +77,7 @@ fn of(recorded: &Recorded, model: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn an_error_has_the_name_that_its_request_has_in_memory() {
+async fn an_error_counts_under_the_model_that_is_in_memory() {
     for (frames, then) in [
         (vec![ASK], Then::Ends),
         (vec![ASK], Then::Waits),
@@ -89,7 +89,7 @@ async fn an_error_has_the_name_that_its_request_has_in_memory() {
         recorded.assert_ended("error", Some(("overloaded", "503")));
         assert_eq!(of(&recorded, MODEL), 1);
     }
-    // What is not there is not waited for.
+    // Bytes that are not in memory are not waited for.
     let recorded = refused(503, InMemory::new(["{\"messages\":"], Then::Waits).0).await;
     assert_eq!(of(&recorded, "unknown"), 1);
     let recorded = refused(503, InMemory::new(["{\"messages\":"], Then::Panics).0).await;
@@ -98,14 +98,14 @@ async fn an_error_has_the_name_that_its_request_has_in_memory() {
 }
 
 #[tokio::test]
-async fn a_rejected_request_teaches_no_name() {
+async fn no_name_is_learnt_from_a_rejected_request() {
     let recorded = refused(401, InMemory::new([ASK], Then::Ends).0).await;
     recorded.assert_ended("rejected", Some(("unauthorized", "401")));
     assert_eq!(of(&recorded, "other"), 1);
 }
 
 #[tokio::test]
-async fn a_service_that_fails_before_it_reads_has_the_name() {
+async fn the_error_of_a_service_that_did_not_read_has_the_model() {
     let recording = Recording::new();
     let layer = recording.metrics.layer().classify_error(|_: &Broken| ErrorType::UpstreamUnavailable);
     let service = ServiceBuilder::new().layer(layer).service(service_fn(|_| async { Err::<Answer, _>(Broken) }));
@@ -116,7 +116,7 @@ async fn a_service_that_fails_before_it_reads_has_the_name() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_has_the_name() {
+async fn the_error_of_a_refused_connection_has_the_model() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
     let recording = Recording::new();
@@ -147,9 +147,9 @@ async fn a_body_without_end_is_not_read_forever() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_read_is_left_alone() {
+async fn a_body_that_was_read_is_not_polled_again() {
     for (frames, then, polls) in [
-        // To its end; to an error; as far as the model's name.
+        // To its end; to an error; and only up to the model's name.
         (vec!["{\"messages\":[]}"], Then::Ends, 2),
         (vec!["{\"messages\":"], Then::Fails, 2),
         (vec![ASK], Then::Waits, 1),
@@ -171,7 +171,7 @@ async fn a_body_that_was_read_is_left_alone() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_for_a_request_that_has_ended_or_that_panics() {
+async fn a_request_that_has_ended_or_that_panics_is_not_read() {
     let (body, polled) = InMemory::new([ASK], Then::Ends);
     let recording = Recording::new();
     let kept = Arc::new(std::sync::Mutex::new(None));
@@ -216,7 +216,7 @@ async fn a_body_that_is_taken_out_is_complete() {
     recording.take().assert_ended("success", None);
 }
 
-/// A gateway in one process: the server's side hands the request on to the client's, head and all.
+/// A gateway in one process. The server passes the request to the client, including its head and extensions.
 async fn handed_on(server: &Recording, client: &Recording, times: usize) {
     let mut upstream = client.metrics.layer().proxy().layer(service_fn(|request| async {
         read(request).await;

@@ -1,4 +1,4 @@
-//! Where the server's binary comes from.
+//! Finds or builds the binary of the server.
 
 use std::{
     ffi::OsString,
@@ -9,15 +9,14 @@ use std::{
 
 use serde_json::Value;
 
-/// The server's binary: the one that `LLM_METRICS_QWEN_SERVER` names, else what `cargo build -p qwen-server` makes, in the
-/// target directory and with the cargo that run this test. Cargo is called once per process; a second process that asks at
-/// the same time waits for cargo's own lock.
+/// The binary of the server: the path in `LLM_METRICS_QWEN_SERVER`, or the result of `cargo build -p qwen-server` in the target directory and with
+/// the cargo of this test. Cargo is called once per process. A second process that calls it at the same time waits for cargo's own lock.
 ///
-/// Where `LLM_METRICS_REQUIRE_TOOLS=1` is set, the server must have been built before: mistral.rs is some 640 crates,
-/// and if the build here shares none of them with the one before, every run would compile them twice.
+/// With `LLM_METRICS_REQUIRE_TOOLS=1`, the server must already be built: mistral.rs has about 640 crates, and if this build shared none of them with
+/// the previous one, every run would compile them twice.
 ///
 /// # Panics
-/// When it cannot be built, and when crates from the registry had to be compiled and should not have been.
+/// If it cannot be built, or if crates of the registry had to be compiled although they should already be compiled.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("LLM_METRICS_QWEN_SERVER") {
@@ -29,16 +28,16 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// The library of the made-up GPU driver, for `NVML_LIB_PATH`.
+/// The library of the simulated GPU driver, for `NVML_LIB_PATH`.
 ///
 /// # Panics
-/// When it cannot be built.
+/// If it cannot be built.
 pub fn made_up_driver() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| read(&build("fake-nvml"), "fake_nvml", false))
 }
 
-/// Builds a package, and gives what cargo says about it.
+/// Builds a package, and returns cargo's messages.
 fn build(package: &str) -> String {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -50,26 +49,26 @@ fn build(package: &str) -> String {
         cargo.env_remove(variable);
     }
     let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
-    assert!(built.status.success(), "cargo build -p {package} failed; what it says is above");
+    assert!(built.status.success(), "cargo build -p {package} failed; its messages are above");
     String::from_utf8_lossy(&built.stdout).into_owned()
 }
 
-/// What cargo sets for this crate's tests, and would not set for its own build.
+/// Variables that cargo sets for tests of this crate, but not for a build from the command line.
 fn is_about_this_crate(variable: &OsString) -> bool {
     let name = variable.to_string_lossy();
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|start| name.starts_with(start))
         || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"].contains(&&*name)
 }
 
-/// The outermost directory above this test that cargo has marked as its own; with `--target`, there is one in it. Cargo marks
-/// only what it makes itself: else it is the directory above `debug/deps`.
+/// The outermost directory above this test that cargo has marked as a target directory; with `--target`, it contains another one. Cargo marks only
+/// directories that it creates. Otherwise it is the directory above `debug/deps`.
 fn target_directory() -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
     let marked = test.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").is_file()).last();
     marked.or_else(|| test.ancestors().nth(3)).map(Path::to_owned)
 }
 
-/// The executable or library of a target, from what cargo says about all artifacts.
+/// The executable or library of a target, according to cargo's messages about artifacts.
 fn read(messages: &str, target: &str, nothing_new: bool) -> PathBuf {
     let (mut made, mut compiled) = (None, Vec::new());
     for line in messages.lines() {
@@ -106,7 +105,7 @@ mod tests {
     );
 
     #[test]
-    fn a_crate_of_the_registry_that_was_compiled_again_is_a_failure_only_where_it_has_to_be() {
+    fn a_crate_of_the_registry_that_was_compiled_again_is_a_failure_only_if_tools_are_required() {
         let (fresh, compiled) = (MESSAGES.replace("FRESH", "true"), MESSAGES.replace("FRESH", "false"));
         let read = |messages: &str, nothing_new| read(messages, "qwen-server", nothing_new);
         assert_eq!(read(&fresh, true), Path::new("/x/qwen-server"));

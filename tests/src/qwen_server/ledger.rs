@@ -1,4 +1,4 @@
-//! A client's own account of its requests, against which `/metrics` is checked number by number.
+//! A client's own record of its requests, which is compared with `/metrics` value by value.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Seen, TINY, Usage};
 use crate::{Page, stream::CHAT};
 
-/// Everything that the clients of one server asked and saw.
+/// All requests that the clients of one server sent, and the answers that they received.
 #[derive(Debug, Default)]
 pub struct Ledger(Vec<Entry>);
 
@@ -28,14 +28,14 @@ struct Entry {
 type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 impl Ledger {
-    /// Books a request that was answered. Anything but a complete, good answer is rejected.
+    /// Adds a request that was answered. Anything except a complete, correct answer is rejected.
     #[track_caller]
     pub fn answered(&mut self, path: &str, request: &Value, seen: Seen) {
         let usage = seen.reported_usage();
         self.answered_without_usage(path, request, seen, usage);
     }
 
-    /// Books a request that was answered without token counts, which must have been these.
+    /// Adds a request that was answered without token counts; `usage` has the expected ones.
     #[track_caller]
     pub fn answered_without_usage(&mut self, path: &str, request: &Value, seen: Seen, usage: Usage) {
         assert_eq!((seen.status, &seen.error, seen.whole), (200, &None, true), "{seen:?}");
@@ -46,7 +46,7 @@ impl Ledger {
         self.0.push(Entry { thinking, usage, ..Entry::new(TINY, path, request, "success", None, seen) });
     }
 
-    /// Books a request that got an error instead of an answer, and the model under which it counts.
+    /// Adds a request that got an error, and the model under which it counts.
     #[track_caller]
     pub fn refused(&mut self, model: &'static str, path: &str, request: &Value, error_type: &'static str, seen: Seen) {
         assert!(seen.status >= 400 && seen.error.is_some() && seen.whole && !seen.streamed, "{seen:?}");
@@ -58,7 +58,7 @@ impl Ledger {
     /// Compares with a page on which all of these requests, and no others, have ended.
     ///
     /// # Panics
-    /// On the first number that differs.
+    /// If a value differs.
     pub fn check(&self, page: &Page) {
         self.requests(page);
         self.tokens(page);
@@ -138,7 +138,7 @@ impl Ledger {
         histogram("llm_request_max_tokens", &|entry| entry.max_tokens);
     }
 
-    /// Counts are exact; the sums cannot be more than what the clients measured from farther away.
+    /// Counts are exact. The sums cannot be greater than the times that the clients measured.
     fn latencies(&self, page: &Page) {
         let first = self.group(|e| Some((e.streamed(true)?, e.seen.first_token?.as_secs_f64())));
         self.counts(page, "llm_time_to_first_token_seconds", &first);
@@ -159,7 +159,7 @@ impl Ledger {
         bounded("llm_time_to_first_answer_token_seconds", &answered);
         bounded("llm_reasoning_duration_seconds", &|e| answered(e) && !e.seen.reasoning.trim().is_empty());
         bounded("llm_stream_max_gap_seconds", &|e| e.seen.token_events > 1);
-        // Several choices are made side by side: their tokens have no separate times.
+        // Several choices are generated together, so their tokens have no separate times.
         let each = self.group(|e| {
             let mut labels = e.streamed(e.seen.token_events > 1 && e.seen.finish_reasons.len() == 1)?;
             labels.push(("thinking", e.thinking));
@@ -169,8 +169,7 @@ impl Ledger {
         self.gaps_between_tokens(page);
     }
 
-    /// An event stands for one token at least: the engine also makes tokens that nobody sees, like `</think>`. Tokens before
-    /// the first event have no gap.
+    /// An event has at least one token: the engine also generates invisible tokens, such as `</think>`. Tokens before the first event have no gap.
     fn gaps_between_tokens(&self, page: &Page) {
         let name = "llm_inter_token_latency_seconds";
         let streams = || self.accepted().filter(|entry| entry.seen.streamed && entry.seen.token_events > 1);
@@ -191,7 +190,7 @@ impl Ledger {
         self.0.iter().filter(|entry| entry.error.is_none())
     }
 
-    /// Every series of a counter has exactly what the entries add up to, 0 if nothing, and no series is missing.
+    /// Every series of a counter has exactly the sum of the entries, or 0, and no series is missing.
     fn counter<'a>(&'a self, page: &Page, name: &str, mut add: impl FnMut(&'a Entry) -> Option<(Labels<'a>, u64)>) {
         let mut expected = BTreeMap::<BTreeMap<String, String>, u64>::new();
         for (labels, value) in self.0.iter().filter_map(&mut add) {
@@ -213,7 +212,7 @@ impl Ledger {
         groups
     }
 
-    /// A histogram has so many samples in each of these series, and none in any other.
+    /// A histogram has this many samples in each of these series, and none in others.
     fn counts(&self, page: &Page, name: &str, groups: &BTreeMap<Labels<'_>, Vec<f64>>) {
         for (labels, values) in groups {
             assert_eq!(page.count(name, labels), values.len() as f64, "{name}{labels:?}");
@@ -255,7 +254,7 @@ impl Entry {
         vec![("model", self.model), ("operation", self.operation)]
     }
 
-    /// The labels of a stream of which more is true.
+    /// The labels of a stream that satisfies another condition, too.
     fn streamed(&self, and: bool) -> Option<Labels<'_>> {
         (self.seen.streamed && and).then(|| self.served())
     }

@@ -1,4 +1,4 @@
-//! What a client sees of an answer, read from the wire by its own rules and none of the library's code.
+//! What a client sees of an answer, parsed independently of the library.
 
 use std::{
     collections::BTreeMap,
@@ -15,37 +15,37 @@ use tokio::time::timeout;
 use super::PATIENCE;
 use crate::{Answer, Client};
 
-/// What came of an answer.
+/// The parts of an answer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Seen {
-    /// Of its head.
+    /// The status.
     pub status: u16,
-    /// Of its head.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Whether it is a stream of events.
+    /// Whether it is an event stream.
     pub streamed: bool,
-    /// Answer text of each choice.
+    /// The answer text of each choice.
     pub text: BTreeMap<u64, String>,
-    /// Reasoning of all choices.
+    /// The reasoning of all choices.
     pub reasoning: String,
-    /// Names and arguments of tool calls, in the order in which they came.
+    /// The names and arguments of tool calls, in order of arrival.
     pub tool_calls: String,
-    /// Finish reasons of all choices.
+    /// The finish reasons of all choices.
     pub finish_reasons: Vec<String>,
-    /// Events that bear a token: text, reasoning, or a part of a tool call.
+    /// Events with a token: text, reasoning, or a part of a tool call.
     pub token_events: u64,
     /// From before the connection was opened until the first such event.
     pub first_token: Option<Duration>,
-    /// From before the connection was opened until the end of what was read.
+    /// From before the connection was opened until the end of the part that was read.
     pub took: Duration,
     /// Token counts, if the answer had them.
     pub usage: Option<Usage>,
-    /// `error` of the document, or of an event.
+    /// The `error` of the document, or of an event.
     pub error: Option<Value>,
-    /// Whether `[DONE]` came.
+    /// Whether `[DONE]` arrived.
     pub done: bool,
-    /// Whether the body came to its end, as HTTP has it.
+    /// Whether the body is complete according to HTTP.
     pub whole: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct Usage {
     pub input: u64,
     /// Tokens of all choices.
     pub output: u64,
-    /// Those of them that are reasoning.
+    /// The part of them that is reasoning.
     pub reasoning: u64,
 }
 
@@ -112,10 +112,10 @@ impl Seen {
     }
 }
 
-/// An answer of which the head has come.
+/// An answer whose head has arrived.
 #[derive(Debug)]
 pub struct Reading {
-    /// What was read so far.
+    /// The part that was read so far.
     pub seen: Seen,
     answer: Answer,
     began: Instant,
@@ -124,7 +124,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Sends a request over a separate connection and waits for the head of the answer.
+    /// Sends a request over a separate connection, and waits for the response head.
     pub(super) async fn open(addr: SocketAddr, request: Request<Full<Bytes>>) -> Self {
         let began = Instant::now();
         let opened = async {
@@ -153,7 +153,7 @@ impl Reading {
         Self { seen, answer, began, buffer: Vec::new(), client }
     }
 
-    /// Reads on until so many events that bear a token have come, or the end.
+    /// Reads until this many events with a token have arrived, or to the end.
     pub async fn until_tokens(&mut self, events: u64) {
         while self.seen.token_events < events && self.frame().await {}
     }
@@ -170,7 +170,7 @@ impl Reading {
         self.seen
     }
 
-    /// Closes the socket: what had been read until then.
+    /// Closes the socket, and returns the part that was read.
     pub fn hang_up(self) -> Seen {
         self.client.hang_up();
         self.seen
@@ -178,7 +178,7 @@ impl Reading {
 
     /// `false` at the end.
     async fn frame(&mut self) -> bool {
-        // From the beginning on: a server that hangs still sends comments, which keep the connection alive.
+        // Measured from the beginning, because a server that hangs still sends comments to keep the connection open.
         let left = PATIENCE.saturating_sub(self.began.elapsed());
         let frame = timeout(left, self.answer.frame()).await.expect("the whole answer in time");
         self.seen.took = self.began.elapsed();

@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use crate::raw::{self, END, STREAM, Upstream, Wire, piece, unary};
 
 async fn nobody() -> std::net::SocketAddr {
-    // Bound, read, and closed again: nobody listens there any more.
+    // The port was bound, read, and closed again, so there is no listener.
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
@@ -47,7 +47,7 @@ async fn an_upstream_that_is_down_is_a_502_for_the_requested_model() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_answer_is_a_504_and_is_let_go() {
+async fn an_upstream_that_does_not_answer_is_a_504_and_its_connection_is_closed() {
     let (gone, mut closed) = mpsc::channel(1);
     let upstream = Upstream::start(move |mut peer| {
         let gone = gone.clone();
@@ -70,8 +70,8 @@ async fn an_upstream_that_does_not_answer_is_a_504_and_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_connection_that_does_not_come_about_is_a_504() {
-    // A listener whose queue is full accepts nobody.
+async fn a_connection_that_cannot_be_established_is_a_504() {
+    // A listener with a full queue accepts no connection.
     let listener = tokio::net::TcpSocket::new_v4().unwrap();
     listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = listener.listen(1).unwrap();
@@ -108,7 +108,7 @@ async fn a_stream_that_falls_silent_is_broken_off_and_is_a_timeout() {
         }
     })
     .await;
-    // The whole stream takes longer than the limit, each of its pauses does not.
+    // The whole stream takes longer than the limit, but each of its pauses does not.
     let gateway = Running::before(upstream.addr, "timeouts = { idle = \"300ms\" }").await;
     let mut client = Client::connect(gateway.addr).await;
     let answer = client.send(post(gateway.addr, CHAT, ask("m"))).await;
@@ -234,7 +234,7 @@ async fn a_client_that_leaves_in_mid_stream_takes_the_upstreams_request_with_it(
         async move {
             peer.request().await;
             peer.write(format!("{STREAM}{}", piece(&token("word")))).await;
-            // A model that thinks: nothing is written, so that only the end of the connection shows it.
+            // While a model thinks, nothing is written, so only the end of the connection shows the disconnect.
             peer.closed().await;
             let _ = gone.send(()).await;
         }
@@ -253,7 +253,7 @@ async fn a_client_that_leaves_in_mid_stream_takes_the_upstreams_request_with_it(
 
 #[tokio::test]
 async fn a_connection_that_the_upstream_closes_after_each_stream_costs_no_request() {
-    // llama-server does so, and says that it keeps the connection.
+    // llama-server does this, although it announces keep-alive.
     let upstream = Upstream::start(|mut peer| async move {
         peer.request().await;
         let head = STREAM.replace("\r\n\r\n", "\r\nkeep-alive: timeout=5, max=100\r\n\r\n");
@@ -308,7 +308,7 @@ async fn a_request_that_was_sent_is_never_sent_again() {
     let upstream = Upstream::start(|mut peer| async move {
         if peer.request().await.is_some_and(|request| request.contains("first")) {
             peer.write(unary("{}")).await;
-            // The second one is read on the same connection, and gets no answer.
+            // The second request is read on the same connection, and gets no answer.
             peer.request().await;
         }
     })

@@ -28,7 +28,7 @@ use crate::{
 async fn a_request_passes_byte_for_byte_with_the_headers_that_are_for_the_upstream() {
     let upstream = RecordingUpstream::start(|_, _| Script::json(completion("Hi", 9, 1))).await;
     let gateway = Running::before(upstream.server.addr, "").await;
-    // No JSON, and longer than any buffer.
+    // Not JSON, and longer than any buffer.
     let body: Vec<u8> = (0..1_500_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let request = Request::post(format!("http://{}/any/path?a=%2F+b&&c=ü%C3", gateway.addr).replace('ü', "%C3%BC"))
         .header("host", "gateway.example")
@@ -217,7 +217,7 @@ async fn a_websocket_passes_both_ways_until_one_side_closes() {
         head.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && head.contains("sec-websocket-accept: a\r\n"),
         "{head}"
     );
-    // A tunnel is a request like any other: it may go on while the gateway stops.
+    // A tunnel is a request like any other: it may continue while the gateway stops.
     gateway.start_stopping();
     client.write("ping").await;
     assert_eq!(client.rest().await, "ping");
@@ -225,9 +225,9 @@ async fn a_websocket_passes_both_ways_until_one_side_closes() {
     assert!(gateway.finished().await, "it waited for the tunnel");
 }
 
-/// As Java's client does with its first request to a server. It gets no offer, takes HTTP/1.1, and is measured.
+/// Java's client does this with its first request to a server. The offer is declined, and the request is answered with HTTP/1.1 and measured.
 #[tokio::test]
-async fn who_offers_http2_on_an_open_connection_is_answered_in_http1_and_measured() {
+async fn an_offer_of_http2_on_an_open_connection_is_answered_in_http1_and_measured() {
     let upstream = Upstream::start(|mut peer| async move {
         while let Some(request) = peer.request().await {
             for absent in ["upgrade", "http2-settings", "connection:"] {
@@ -252,7 +252,7 @@ async fn who_offers_http2_on_an_open_connection_is_answered_in_http1_and_measure
 }
 
 #[tokio::test]
-async fn a_question_about_the_server_has_no_path() {
+async fn an_options_request_for_the_whole_server_has_no_path() {
     let upstream = Upstream::start(|mut peer| async move {
         let request = peer.request().await.expect("a request");
         assert!(request.starts_with("OPTIONS * HTTP/1.1\r\n"), "{request}");
@@ -270,7 +270,7 @@ async fn a_question_about_the_server_has_no_path() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_body_is_one() {
+async fn an_answer_without_a_body_passes() {
     let upstream = Upstream::start(|mut peer| async move {
         while let Some(request) = peer.request().await {
             peer.write(match &request[..4] {
@@ -316,7 +316,7 @@ async fn an_answer_that_ends_with_its_connection_passes_completely() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_request_has_come_to_its_end_passes() {
+async fn an_answer_before_the_end_of_the_request_passes() {
     let upstream = Upstream::start(|mut peer| async move {
         peer.socket.readable().await.expect("a request");
         peer.write("HTTP/1.1 413 Payload Too Large\r\ncontent-length: 2\r\n\r\n{}").await;
@@ -355,7 +355,7 @@ async fn a_hundred_megabytes_pass_and_a_client_that_does_not_read_holds_the_upst
     let mut client = Client::connect(gateway.addr).await;
     let request = Request::get(format!("http://{}/big", gateway.addr)).header("host", "x");
     let mut answer = client.send(request.body(Full::new(Bytes::new())).unwrap()).await;
-    // Nobody reads: what was written comes to rest at what sockets and buffers hold.
+    // The client does not read, so writing stops when sockets and buffers are full.
     let mut before = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -415,7 +415,7 @@ async fn a_request_with_two_lengths_is_one_request() {
     let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let gateway = Running::before(upstream.server.addr, "").await;
     let mut client = Wire::open(gateway.addr).await;
-    // Whoever believed the length would take the rest for another request.
+    // A server that trusted the length would read the rest as another request.
     let smuggled = "GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n";
     let head =
         "POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n";

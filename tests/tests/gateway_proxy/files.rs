@@ -12,7 +12,7 @@ fn text(name: &str) -> String {
 }
 
 #[test]
-fn the_compose_file_has_who_scrapes_and_who_is_scraped() {
+fn the_compose_file_has_prometheus_and_its_targets() {
     let compose = parse(&text("compose.yml"));
     let config = Config::parse(&text("gateway.toml")).unwrap();
     let services = compose["services"].as_object().unwrap();
@@ -33,7 +33,7 @@ fn the_compose_file_has_who_scrapes_and_who_is_scraped() {
 }
 
 #[test]
-fn the_sidecar_takes_the_requests_and_the_engine_is_behind_it_alone() {
+fn the_sidecar_gets_the_requests_and_only_the_sidecar_reaches_the_engine() {
     let all = documents(&text("kubernetes/sidecar.yaml"));
     let of = |kind: &str| all.iter().find(|document| document["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"));
     let config = Config::parse(of("ConfigMap")["data"]["gateway.toml"].as_str().unwrap()).unwrap();
@@ -62,7 +62,7 @@ fn the_sidecar_takes_the_requests_and_the_engine_is_behind_it_alone() {
 }
 
 #[test]
-fn the_unit_gives_more_time_than_the_gateway_takes() {
+fn the_stop_timeout_of_the_unit_is_longer_than_the_drain() {
     let unit = text("llm-gateway.service");
     let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap().parse::<u64>().unwrap();
     let config = Config::parse("[upstreams.a]\nurl = \"http://127.0.0.1:1\"").unwrap();

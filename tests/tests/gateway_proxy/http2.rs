@@ -66,7 +66,7 @@ async fn a_client_that_leaves_takes_the_upstreams_stream_with_it() {
 
 #[tokio::test]
 async fn many_requests_share_few_connections_and_none_is_lost() {
-    // More than the 200 that hyper's server takes on a connection.
+    // More than the 200 that hyper's server accepts on a connection.
     const REQUESTS: usize = 500;
     let gate = Gate::new();
     let hold = gate.clone();

@@ -31,7 +31,7 @@ async fn a_head_that_is_too_large_is_rejected_and_a_late_one_times_out() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_limit_a_head_and_the_model_in_a_body_may_come_late() {
+async fn without_a_limit_a_head_and_the_model_in_a_body_may_come_late() {
     let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let config = format!(
         "[limits]\nheader_timeout = \"0\"\n[upstreams.up]\nurl = \"{}\"\nkind = \"openai\"\nmodels = [\"m\"]",
@@ -53,7 +53,7 @@ async fn where_there_is_no_limit_a_head_and_the_model_in_a_body_may_come_late() 
 }
 
 #[tokio::test]
-async fn who_comes_when_all_places_are_taken_waits_for_one() {
+async fn a_connection_over_the_limit_waits_until_another_is_closed() {
     let upstream = RecordingUpstream::start(|_, _| Script::json("{}")).await;
     let config =
         format!("[limits]\nconnections = 1\n[upstreams.up]\nurl = \"{}\"\nkind = \"openai\"", upstream.server.url(""));
@@ -139,7 +139,7 @@ async fn a_stream_may_end_while_the_gateway_stops_and_new_requests_are_rejected(
 }
 
 #[tokio::test]
-async fn a_stream_that_does_not_end_is_cut_when_the_time_is_over() {
+async fn a_stream_that_does_not_end_is_cut_after_the_drain_timeout() {
     let upstream =
         RecordingUpstream::start(|_, _| Script::stream([Step::from(well(1).concat()), Step::Hold(Gate::new())])).await;
     let config = format!("drain_timeout = \"200ms\"\n[upstreams.up]\nurl = \"{}\"", upstream.server.url(""));

@@ -1,5 +1,4 @@
-//! The gateway between real sockets: what passes, what fails and how, over HTTP/1.1 and HTTP/2, with scripted
-//! upstreams.
+//! The gateway between real sockets, with scripted upstreams: which requests pass and which fail, and how, over HTTP/1.1 and HTTP/2.
 
 mod failures;
 mod faithful;

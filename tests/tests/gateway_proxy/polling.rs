@@ -25,12 +25,12 @@ use tower::service_fn;
 /// An engine that unloads its model when it has been idle for this long.
 const IDLE: Duration = Duration::from_millis(600);
 
-/// An engine, and what was done to it.
+/// An engine that records what happens to it.
 #[derive(Clone)]
 struct Engine(Arc<Mutex<State>>);
 
 struct State {
-    /// When the idle time last began again.
+    /// When the idle time last started.
     touched: Instant,
     busy: usize,
     loads: usize,
@@ -47,7 +47,7 @@ impl Engine {
         state.busy == 0 && state.touched.elapsed() > IDLE
     }
 
-    /// A task of the engine: it loads the model if it has to, and puts its idle time off.
+    /// A task of the engine. It loads the model if necessary, and restarts the idle time.
     fn touch(&self) {
         let sleeps = self.sleeps();
         let mut state = self.0.lock().unwrap();
@@ -63,7 +63,7 @@ impl Engine {
         self.0.lock().unwrap().asked.clone()
     }
 
-    /// Serves with these answers; `None` is a 404.
+    /// Serves these answers; `None` is a 404.
     async fn serve(
         &self,
         answer: impl Fn(&Self, &Method, &str) -> Option<Response<Script>> + Clone + Send + Sync + 'static,
@@ -87,7 +87,7 @@ impl Engine {
     }
 }
 
-/// A gateway that polls far more often than a file could ask for.
+/// A gateway that polls much more often than a file could configure.
 async fn eager(upstream: &Server, kind: &str) -> Running {
     let text = format!("[upstreams.up]\nurl = \"{}\"\nkind = \"{kind}\"", upstream.url(""));
     let mut config = Config::parse(&text).unwrap();
@@ -126,7 +126,7 @@ fn llama_cpp(engine: &Engine, method: &Method, path: &str) -> Option<Response<Sc
 }
 
 #[tokio::test]
-async fn llama_cpp_falls_asleep_sleeps_on_and_is_read_while_it_works() {
+async fn llama_cpp_falls_asleep_stays_asleep_and_is_polled_only_while_it_works() {
     let engine = Engine::new();
     let upstream = engine.serve(llama_cpp).await;
     let gateway = eager(&upstream, "llama.cpp").await;
@@ -191,7 +191,7 @@ fn ollama(engine: &Engine, method: &Method, path: &str) -> Option<Response<Scrip
             };
             Script::json(json!({"models": models}).to_string())
         }
-        // Everything else of Ollama's that names a model loads it or puts its end off.
+        // Every other request to Ollama with a model loads the model, or extends its time.
         ("POST", CHAT) => {
             engine.touch();
             Script::json(completion("Hi", 1, 1))
@@ -204,7 +204,7 @@ fn ollama(engine: &Engine, method: &Method, path: &str) -> Option<Response<Scrip
 }
 
 #[tokio::test]
-async fn ollamas_models_are_seen_come_and_go_and_none_is_kept() {
+async fn loading_and_unloading_of_ollamas_models_is_seen_and_no_model_is_kept_loaded() {
     let engine = Engine::new();
     let upstream = engine.serve(ollama).await;
     let gateway = eager(&upstream, "ollama").await;
@@ -213,7 +213,7 @@ async fn ollamas_models_are_seen_come_and_go_and_none_is_kept() {
     assert_eq!((memory("total"), memory("gpu")), (4000.0, 3000.0));
     let expiry = page.value("llm_gateway_model_expiry_timestamp_seconds", &[("model", "qwen3:4b")]);
     assert_eq!(expiry, 1_795_867_200.0);
-    // It is unloaded in spite of all the polling.
+    // It is unloaded in spite of all polls.
     let page = gateway
         .when(|page| {
             page.series("llm_gateway_loaded_models", &[]) == 1 && page.value("llm_gateway_loaded_models", &[]) == 0.0
@@ -227,7 +227,7 @@ async fn ollamas_models_are_seen_come_and_go_and_none_is_kept() {
 }
 
 #[tokio::test]
-async fn the_models_that_there_are_become_labels_and_no_other_name_does() {
+async fn only_existing_models_become_label_values() {
     let engine = Engine::new();
     let upstream = engine.serve(ollama).await;
     let gateway = eager(&upstream, "auto").await;
@@ -260,7 +260,7 @@ async fn the_kind_of_an_upstream_is_detected_without_touching_its_model() {
 }
 
 #[tokio::test]
-async fn vllms_figures_are_read_and_an_engine_that_is_gone_has_none() {
+async fn vllms_metrics_are_read_and_are_nan_if_the_engine_is_gone() {
     let engine = Engine::new();
     let upstream = engine
         .serve(|_, _, path| match path {
@@ -288,7 +288,7 @@ async fn vllms_counts_since_the_first_poll_are_counted() {
     let upstream = engine
         .serve(move |_, _, path| {
             (path == "/metrics").then(|| {
-                // It has been at work for long, and is started again once.
+                // It has been running for long, and is restarted once.
                 let n = times.fetch_add(1, Ordering::Relaxed);
                 let total = if n < 3 { 1000 + 10 * n } else { 7 };
                 let series = |name, value| format!("vllm:{name}_total{{model_name=\"q\"}} {value}\n");

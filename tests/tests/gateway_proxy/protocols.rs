@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::recording_upstream::RecordingUpstream;
 
-/// As Ollama streams: a line for each token, and figures in the last.
+/// As Ollama streams: one line per token, and the counts in the last line.
 fn ollama(parts: &Parts, _: &Bytes) -> Response<Script> {
     if parts.method == "GET" {
         return Script::json("{\"version\":\"0.12.0\"}");
@@ -38,7 +38,7 @@ fn chat(gateway: &Running) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn ollamas_own_api_is_measured_at_an_ollama() {
+async fn ollamas_own_api_is_measured_if_the_upstream_is_ollama() {
     for kind in ["ollama", "auto"] {
         let (_upstream, gateway) = gateway(kind).await;
         let mut client = Client::connect(gateway.addr).await;

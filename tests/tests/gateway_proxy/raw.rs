@@ -1,4 +1,4 @@
-//! Both ends of the wire by hand: upstreams and clients that write and read bytes.
+//! Upstreams and clients that write and read raw bytes.
 
 use std::{
     future::Future,
@@ -30,7 +30,7 @@ pub(crate) struct Peer {
 }
 
 impl Upstream {
-    /// Does with each connection what `serve` says.
+    /// Handles each connection with `serve`.
     pub(crate) async fn start<F>(serve: impl Fn(Peer) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -72,7 +72,7 @@ impl Drop for Upstream {
 }
 
 impl Peer {
-    /// The next request, head and body as they came; `None` where the other side closes before it.
+    /// The next request with its body, as raw text; `None` if the peer closes before it.
     pub(crate) async fn request(&mut self) -> Option<String> {
         let mut read = Vec::new();
         loop {
@@ -101,13 +101,13 @@ impl Peer {
         let _ = self.socket.flush().await;
     }
 
-    /// Waits until the other side closes.
+    /// Waits until the peer closes.
     pub(crate) async fn closed(&mut self) {
         let mut rest = Vec::new();
         while matches!(self.socket.read_buf(&mut rest).await, Ok(read) if read > 0) {}
     }
 
-    /// Closes at once, so that the other side gets a reset.
+    /// Closes so that the peer gets a reset.
     pub(crate) fn reset(self) {
         self.socket.set_zero_linger().expect("a TCP socket");
     }
@@ -127,7 +127,7 @@ impl Wire {
         self.0.write_all(bytes.as_ref()).await.expect("an open connection");
     }
 
-    /// Reads until `needle` came; all that was read.
+    /// Reads until `needle` has arrived, and returns everything that was read.
     pub(crate) async fn until(&mut self, needle: &str) -> String {
         let mut read = Vec::new();
         loop {
@@ -148,7 +148,7 @@ impl Wire {
     }
 }
 
-/// An answer in one piece.
+/// A complete response with a length.
 pub(crate) fn unary(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
@@ -157,7 +157,7 @@ pub(crate) fn unary(body: &str) -> String {
 pub(crate) const STREAM: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
-/// A piece of a stream.
+/// A chunk of a stream.
 pub(crate) fn piece(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }

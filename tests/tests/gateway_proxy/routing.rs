@@ -36,7 +36,7 @@ async fn the_path_decides_before_the_model_and_the_label_names_the_upstream() {
     );
     let gateway = Running::start(&config).await;
     let mut client = Client::connect(gateway.addr).await;
-    // The model stands after much that is not the model, and the body comes in pieces.
+    // The model comes late in the body, and the body arrives in pieces.
     let long =
         json!({"messages": [{"role": "user", "content": "x".repeat(300_000)}], "model": "Qwen/Qwen3-4B"}).to_string();
     for (to, path_of, body) in [
@@ -85,7 +85,7 @@ async fn a_request_without_an_upstream_is_a_404() {
 }
 
 #[tokio::test]
-async fn the_program_that_asks_is_a_label_where_that_is_wanted() {
+async fn the_client_program_is_a_label_if_that_is_configured() {
     let one = upstream().await;
     let config = format!("clients = {{ shop = \"Shop/\" }}\n[upstreams.one]\nurl = \"{}\"", one.server.url(""));
     let gateway = Running::start(&config).await;

@@ -1,4 +1,4 @@
-//! What a server of every framework is asked, and what its metrics have to say of that.
+//! The requests that the server of every framework gets, and the metrics that they must cause.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -23,7 +23,7 @@ const EVENTS: [&str; 4] = [
 ];
 const JSON: &str = r#"{"choices":[{"index":0,"message":{"content":"Yes."},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3}}"#;
 
-/// What the server is to answer.
+/// The kind of answer.
 pub(crate) enum Answer<S> {
     Events(S),
     Json(&'static str),
@@ -33,7 +33,7 @@ pub(crate) enum Answer<S> {
     Broken,
 }
 
-/// The answer to a question: its model says which one.
+/// The answer to a request, which depends on the requested model.
 pub(crate) fn answer(question: &Value) -> Answer<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>> {
     let events = |count| stream::iter(EVENTS).take(count).map(|event| Ok(Bytes::from_static(event.as_bytes())));
     match (question["model"].as_str(), question["stream"] == true) {
@@ -46,7 +46,7 @@ pub(crate) fn answer(question: &Value) -> Answer<impl Stream<Item = Result<Bytes
     }
 }
 
-/// Writes something now and then, as engines do: a client that has gone is noticed by that in any server.
+/// Sends keep-alives, as engines do: with them, any server notices a disconnected client.
 fn keep_alive() -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     stream::repeat(()).then(|()| async {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -54,12 +54,12 @@ fn keep_alive() -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     })
 }
 
-/// Asks the server in every way, and waits for what it measured.
+/// Sends each kind of request to the server, and waits for the measurements.
 pub(crate) async fn assert_measured(url: &str, metrics: &LlmMetrics, page: &Page) {
     assert_all(url, metrics, page, ErrorType::Internal).await;
 }
 
-/// The same of a proxy before such a server.
+/// The same for a proxy in front of such a server.
 #[allow(dead_code, reason = "there is none among the servers of one of the two packages")]
 pub(crate) async fn assert_proxied(url: &str, metrics: &LlmMetrics, page: &Page) {
     assert_all(url, metrics, page, ErrorType::UpstreamError).await;
@@ -104,7 +104,7 @@ async fn assert_all(url: &str, metrics: &LlmMetrics, page: &Page, broken: ErrorT
     assert_eq!(page.value(&REQUESTS, &[]), Some(5.0));
 }
 
-/// Asked after all that: a client that has gone is noticed although nothing is written to it.
+/// Called last: a disconnected client is noticed although nothing is written to it.
 #[allow(dead_code, reason = "not every server notices")]
 pub(crate) async fn assert_hang_up_is_noticed_in_silence(url: &str, metrics: &LlmMetrics) {
     hang_up_after_the_first_event(url, "silent").await;
@@ -112,7 +112,7 @@ pub(crate) async fn assert_hang_up_is_noticed_in_silence(url: &str, metrics: &Ll
     assert_eq!((&*request.model, request.outcome), ("silent", Outcome::Cancelled));
 }
 
-/// A client whose connection is gone at once: reqwest's would wait for what comes next.
+/// Closes the connection at once. reqwest would wait for more data.
 async fn hang_up_after_the_first_event(url: &str, model: &str) {
     let mut connection = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let question = json!({"model": model, "stream": true, "messages": []}).to_string();
@@ -129,7 +129,7 @@ async fn hang_up_after_the_first_event(url: &str, model: &str) {
     }
 }
 
-/// The last of so many requests that have ended.
+/// The last of this many requests that have ended.
 pub(crate) async fn ended(metrics: &LlmMetrics, count: usize) -> RecentRequest {
     let all = async {
         loop {

@@ -45,7 +45,7 @@ fn question(model: &str) -> CreateChatCompletionRequest {
 }
 
 #[tokio::test]
-async fn the_recipe_measures_what_async_openai_asks() {
+async fn the_recipe_measures_requests_of_async_openai() {
     let (metrics, page) = testing::metrics();
     let config = OpenAIConfig::new().with_api_base(server::start().await + "/v1").with_api_key("none");
     let client = client(&metrics, config);

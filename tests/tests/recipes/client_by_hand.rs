@@ -75,7 +75,7 @@ fn question() -> CreateChatCompletionRequest {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_middleware_is_measured_by_hand() {
+async fn a_client_without_middleware_is_measured_by_hand() {
     let (metrics, page) = testing::metrics();
     let client = |server: &str| {
         Client::with_config(OpenAIConfig::new().with_api_base(format!("{server}/v1")).with_api_key("none"))

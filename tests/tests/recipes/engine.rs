@@ -51,7 +51,7 @@ fn work(metrics: &LlmMetrics, jobs: Receiver<Job>) {
 use llm_metrics_tests::Page;
 
 #[test]
-fn an_engine_with_a_queue_reports_everything_it_knows() {
+fn an_engine_with_a_queue_reports_all_its_values() {
     let (_, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
     let metrics = metrics(&exporter).unwrap();
     let (send, jobs) = std::sync::mpsc::channel();

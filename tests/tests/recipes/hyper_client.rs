@@ -44,7 +44,7 @@ fn question(server: &str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn the_recipe_measures_what_hyper_asks() {
+async fn the_recipe_measures_requests_of_hyper() {
     let (metrics, page) = testing::metrics_with(|builder| builder.upstream_label(LabelPolicy::first_accepted(20)));
     let client = client(&metrics);
     let (server, nobody) = (server::start().await, server::nobody().await);

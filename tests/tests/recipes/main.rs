@@ -1,4 +1,4 @@
-//! What `docs/` says about servers, clients, engines, jobs, exporters, tenants and tests, as code that runs. What stands in those pages is cut out of these files.
+//! The code in `docs/` for servers, clients, engines, jobs, exporters, tenants and tests. The pages are generated from these files.
 
 mod actix_web_server;
 mod asked;
@@ -25,14 +25,14 @@ mod textfile;
 use llm_metrics::{FinishReason, LlmMetrics, Operation};
 use llm_metrics_tests::Page;
 
-/// A request that is measured by hand: one token.
+/// Records a request with one token without HTTP.
 fn answer(metrics: &LlmMetrics, model: &str) {
     let mut inference = metrics.start(Operation::Chat, model);
     inference.tokens(1);
     inference.finish(FinishReason::Stop);
 }
 
-/// The part of somebody else's page that begins like this: their own metrics of Go are summaries, which a page of ours has none of.
+/// The part of another exporter's page with these prefixes. The other parts may have summaries, such as the metrics of Go.
 fn part(page: &str, beginnings: &[&str]) -> Page {
     let name = |line: &'_ str| line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ").to_owned();
     let wanted = |line: &&str| beginnings.iter().any(|beginning| name(line).starts_with(beginning));

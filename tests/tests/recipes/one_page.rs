@@ -23,7 +23,7 @@ use llm_metrics_tests::Page;
 
 use crate::answer;
 
-/// Ours, built so that no name of the process can be on the page twice.
+/// The exporter of llm-metrics without process metrics, so that no name is on the page twice.
 fn ours() -> Exporter {
     let (_, ours) = Exporter::builder().process_metrics(false).build().unwrap();
     answer(&LlmMetrics::builder().exporter(&ours).build().unwrap(), "Qwen3-4B");
@@ -39,7 +39,7 @@ fn assert_both(page: String) {
 }
 
 #[test]
-fn one_page_has_the_metrics_of_the_crate_prometheus_and_ours() {
+fn one_page_has_the_metrics_of_llm_metrics_and_of_the_crate_prometheus() {
     let theirs = prometheus::Registry::new();
     let jobs = prometheus::IntCounterVec::new(prometheus::opts!("jobs_total", "Jobs."), &["kind"]).unwrap();
     let seconds = prometheus::Histogram::with_opts(prometheus::histogram_opts!("job_seconds", "A job.")).unwrap();
@@ -51,7 +51,7 @@ fn one_page_has_the_metrics_of_the_crate_prometheus_and_ours() {
 }
 
 #[test]
-fn one_page_has_the_metrics_of_prometheus_client_and_ours() {
+fn one_page_has_the_metrics_of_llm_metrics_and_of_prometheus_client() {
     use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
     let mut theirs = prometheus_client::registry::Registry::default();
     let jobs = Family::<Vec<(String, String)>, Counter>::default();

@@ -49,7 +49,7 @@ use tokio::sync::mpsc;
 
 use crate::answer;
 
-/// What a collector gets of what is recorded.
+/// The metrics that a collector receives.
 async fn exported<R>(
     record: impl FnOnce(llm_metrics::Builder, &SdkMeterProvider) -> R + Send + 'static,
 ) -> Vec<Metric> {

@@ -1,4 +1,4 @@
-//! The pages have the code of these files. `BLESS=1` writes it into them again.
+//! The pages show the code of these files. `BLESS=1` updates the pages.
 
 use std::{fs, path::Path};
 
@@ -13,7 +13,7 @@ const PAGES: [&str; 8] = [
     "testing.md",
 ];
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// Before a block of a page stands the file and the name of the part that it shows.
+/// The line before a block of code: the file and the name of the part that the block shows.
 const SHOWS: &str = "<!-- shows ";
 
 #[test]
@@ -34,7 +34,7 @@ fn the_code_of_each_page_is_code_that_runs() {
     }
 }
 
-/// Every block of Rust is one that is shown from a file.
+/// Every block of Rust in the pages is from a file.
 #[test]
 fn all_code_in_the_pages_comes_from_recipes() {
     for page in PAGES {
@@ -56,7 +56,7 @@ fn with_code(page: &str) -> String {
     written
 }
 
-/// What stands between `// docs: NAME` and `// end`, as far to the left as it goes.
+/// The lines between `// docs: NAME` and `// end`, without their common indentation.
 fn part_of(file: &str, name: &str) -> String {
     let text = fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     let (_, part) =
@@ -69,7 +69,7 @@ fn part_of(file: &str, name: &str) -> String {
 
 /// The versions in the tables are those of Cargo.lock.
 #[test]
-fn the_versions_that_fit_are_those_that_are_tested() {
+fn the_compatible_versions_are_those_that_are_tested() {
     let text = fs::read_to_string(Path::new(ROOT).join("docs/existing-exporters.md")).unwrap();
     let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();
     let (_, tables) = text.split_once("## Compatible versions\n").unwrap();

@@ -26,9 +26,9 @@ use llm_metrics_tests::Page;
 
 use crate::answer;
 
-/// The only test here that installs something for the whole process.
+/// The only test here that installs a global recorder.
 #[test]
-fn a_page_that_is_there_has_our_histograms_too() {
+fn the_page_of_an_existing_exporter_has_the_histograms_of_llm_metrics() {
     let (metrics, page) = on_their_page(PrometheusBuilder::new()).unwrap();
     metrics::counter!("jobs_total").increment(3);
     answer(&metrics, "Qwen3-4B");

@@ -15,7 +15,7 @@ use llm_metrics::LlmMetrics;
 use llm_metrics_tests::{Daemon, free_address, tool};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pushgateway_keeps_what_the_last_run_of_each_job_has_pushed() {
+async fn a_pushgateway_keeps_the_metrics_of_the_last_run_of_each_job() {
     let Some(pushgateway) = tool("pushgateway") else { return };
     let addr = free_address();
     let listen = format!("--web.listen-address={addr}");

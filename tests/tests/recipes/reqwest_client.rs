@@ -38,7 +38,7 @@ use llm_metrics_tests::Page;
 use crate::server;
 
 #[tokio::test]
-async fn the_recipe_measures_what_reqwest_asks() {
+async fn the_recipe_measures_requests_of_reqwest() {
     let (_, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
     let metrics = metrics(&exporter).unwrap();
     let client = client(&metrics);

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::server;
 
 #[tokio::test]
-async fn the_recipe_measures_what_reqwest_middleware_asks() {
+async fn the_recipe_measures_requests_of_reqwest_middleware() {
     let (metrics, page) = testing::metrics_with(|builder| builder.upstream_label(LabelPolicy::first_accepted(20)));
     let client = client(&metrics);
     let server = server::start().await;

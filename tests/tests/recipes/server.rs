@@ -1,4 +1,4 @@
-//! A server that speaks OpenAI's API, at a real socket.
+//! A server with OpenAI's API, on a real socket.
 
 use axum::{
     Json, Router,
@@ -9,7 +9,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// Serves until the test is over: its address, without a path. The model `busy` is never there.
+/// Serves until the test ends, and returns its address without a path. The model `busy` is always overloaded.
 pub(crate) async fn start() -> String {
     let app = Router::new().route("/v1/chat/completions", post(chat));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -18,13 +18,13 @@ pub(crate) async fn start() -> String {
     url
 }
 
-/// An address at which nobody listens.
+/// An address without a listener.
 pub(crate) async fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// What the label `upstream` says of an address.
+/// The value of the label `upstream` for an address.
 pub(crate) fn authority(url: &str) -> &str {
     url.trim_start_matches("http://")
 }

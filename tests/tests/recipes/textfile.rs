@@ -24,7 +24,7 @@ fn summarize(texts: &[&str], folder: &Path) -> Result<(), Box<dyn Error>> {
 use llm_metrics_tests::{Daemon, free_address, tool};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_exporter_shows_what_jobs_have_left_in_its_folder() {
+async fn node_exporter_exports_the_files_that_jobs_have_written() {
     let Some(node_exporter) = tool("node_exporter") else { return };
     let folder = tempfile::tempdir().unwrap();
     summarize(&["a text of some twenty bytes", "and another one"], folder.path()).unwrap();
@@ -44,7 +44,7 @@ async fn node_exporter_shows_what_jobs_have_left_in_its_folder() {
     assert_eq!(page.value("llm_requests_total", &[("task", "another"), ("outcome", "success")]), 1.0);
 }
 
-/// One that writes into the same folder, and has the same metrics.
+/// Another job that writes to the same folder, with the same metrics.
 fn another_job(folder: &Path) {
     let exporter = Exporter::builder().process_metrics(false).constant_label("task", "another");
     let (_, exporter) = exporter.build().unwrap();

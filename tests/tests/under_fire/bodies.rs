@@ -1,4 +1,4 @@
-//! Bodies that are compressed, of the wrong type, or have lines of a megabyte.
+//! Bodies that are compressed, have the wrong type, or have lines of a megabyte.
 
 use bytes::Bytes;
 use llm_metrics_tests::{
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::short;
 
-/// A token, a finish reason and `[DONE]`, as `gzip -n` writes them.
+/// A token, a finish reason and `[DONE]`, compressed with `gzip -n`.
 pub(crate) const GZIP: &[u8] =
     b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\x8d\xcc\x31\x0a\x84\x30\x10\x05\xd0\x3e\xa7\x90\x5f\x5b\x58\x4f\
     \xad\x60\xa5\x07\x10\x59\x82\x19\x71\x20\x4c\xc4\x8c\x20\x48\xee\xbe\x96\x0b\xdb\x58\x3f\x78\xc1\x9b\xa7\
@@ -17,7 +17,7 @@ pub(crate) const GZIP: &[u8] =
     \xda\x71\xe8\x66\xe7\xbe\x26\x25\x83\xe3\xa0\x00\x00\x00";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compressed_stream_is_settled_by_the_end_of_its_transport() {
+async fn the_outcome_of_a_compressed_stream_depends_on_the_end_of_its_transport() {
     enum Ends {
         Well,
         Fails,
@@ -68,18 +68,18 @@ async fn a_body_with_a_wrong_content_type_passes_and_is_not_misread() {
     let html = || "<html><body>502 Bad Gateway</body></html>".to_owned();
     let events = || short().concat();
     let document = || completion("Hi", 9, 2);
-    // What is said, what comes, how it ends, and what is counted about it.
+    // The content type, the body, the outcome, and the counter that changes.
     let skipped = ("llm_metrics_bodies_skipped_total", "reason", "content_type");
     let malformed = ("llm_metrics_inspection_failures_total", "kind", "malformed");
     for (content_type, body, outcome, counted) in [
         ("text/html", html(), "success", Some(skipped)),
-        // Where the head is no help, the first bytes are.
+        // If the head does not decide, the first bytes do.
         ("text/plain", events(), "success", None),
         ("application/x-ndjson", document(), "success", None),
         ("text/event-stream,application/json", events(), "success", None),
         ("application/json", events(), "success", None),
         ("application/json", html(), "success", Some(malformed)),
-        // No line of it is an event: nothing was said, and then it ended.
+        // No line is an event, so the stream has no terminal event.
         ("text/event-stream", html(), "error", None),
         ("text/event-stream", document(), "success", None),
         ("TEXT/Event-Stream ; charset=UTF-8", events(), "success", None),

@@ -1,4 +1,4 @@
-//! Every ending reads the same over HTTP/1.1 and HTTP/2, alone and in a crowd on one connection.
+//! Every ending is recorded in the same way over HTTP/1.1 and HTTP/2, alone and with other streams on the connection.
 
 use http::HeaderMap;
 use llm_metrics_tests::{
@@ -54,7 +54,7 @@ async fn a_client_that_leaves_ends_alike_over_both_versions() {
             let mut client = Client::open(http, server.addr).await;
             let mut answer = client.send(post(server.addr, CHAT, ask(MODEL))).await;
             answer.until(last).await;
-            // Over HTTP/2 the connection stays: what the server gets is a reset of the stream.
+            // Over HTTP/2 the connection stays open: the server gets a reset of the stream.
             drop(answer);
             if http == Http::One {
                 client.hang_up();
@@ -72,7 +72,7 @@ async fn trailers_end_an_answer_and_decide_nothing() {
     let cut = || vec![token("Hi")];
     let encoded = || vec!["\u{1b}\u{e} and so on".to_owned()];
     for http in Http::BOTH {
-        // What is encoded is not read: it is complete where its transport says so.
+        // An encoded body is not read. It is complete if its transport reports that.
         for (status, events, encoding, outcome) in [
             ("0", short(), "identity", "success"),
             ("13", cut(), "identity", "error"),
@@ -108,7 +108,7 @@ async fn trailers_end_an_answer_and_decide_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_that_share_a_connection_end_each_in_its_own_way() {
+async fn streams_that_share_a_connection_end_independently() {
     const EACH: usize = 40;
     let watched = Watched::start().await;
     let gate = Gate::new();

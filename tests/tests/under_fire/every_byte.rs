@@ -10,10 +10,10 @@ use llm_metrics_tests::{Client, Gate, Http, MODEL, Script, Step, Watched, post, 
 
 use crate::ended;
 
-/// How many clients are at it at one time.
+/// The number of clients at the same time.
 const AT_ONCE: usize = 8;
 
-/// Lets one client after another read `0..`, `1..`, … of these bytes, and leave; each is a separate request.
+/// Lets one client after another read `0..`, `1..`, … of these bytes, and disconnect. Each is a separate request.
 async fn leave_after(watched: &Watched, http: Http, stream: &Bytes, lengths: std::ops::Range<usize>) {
     let server = {
         let stream = stream.clone();
@@ -50,7 +50,7 @@ async fn leave_after(watched: &Watched, http: Http, stream: &Bytes, lengths: std
     }
 }
 
-/// A stream, and after how many of its bytes everything has come.
+/// A stream, and the number of its bytes after which it is complete.
 fn streams() -> Vec<(&'static str, Bytes, usize)> {
     let stream = |events: &[String], terminal: usize| {
         (Bytes::from(events.concat()), events[..terminal].iter().map(String::len).sum::<usize>())
@@ -60,7 +60,7 @@ fn streams() -> Vec<(&'static str, Bytes, usize)> {
     };
     let token = small("{\"content\":\"Hi\"}", "null");
     let finish = small("{}", "\"stop\"");
-    // An event is there with its blank line: only then can a client read it.
+    // An event is complete with its blank line: a client cannot read it earlier.
     let (with_reason, ends) = stream(&[token.clone(), token.clone(), finish, DONE.to_owned()], 3);
     let (without, done_ends) = stream(&[token, DONE.to_owned()], 2);
     vec![("a finish reason", with_reason, ends), ("only [DONE]", without, done_ends)]

@@ -1,5 +1,5 @@
-//! The worst of weather, over real sockets and both versions of HTTP: clients that leave at any byte, services that panic,
-//! fail or never answer, bodies of every shape, and scrapes that wait for nobody.
+//! Extreme conditions over real sockets, with both versions of HTTP: clients that disconnect at any byte, services that panic, fail or never answer,
+//! bodies of every kind, and scrapes that do not wait for requests.
 
 mod bodies;
 mod endings;
@@ -10,17 +10,17 @@ mod services;
 
 use llm_metrics_tests::{Page, Step, stream::*};
 
-/// A stream of two tokens that goes well.
+/// A complete stream of two tokens.
 fn short() -> Vec<String> {
     vec![token("Hi"), token("!"), finish("stop"), usage(9, 2), DONE.to_owned()]
 }
 
-/// The same as steps of a script, and one more.
+/// The same as steps of a script, and one more step.
 fn short_and(step: Step) -> Vec<Step> {
     short().into_iter().map(Step::from).chain([step]).collect()
 }
 
-/// How many requests ended with this outcome.
+/// The number of requests that ended with this outcome.
 fn ended(page: &Page, outcome: &str) -> f64 {
     page.value("llm_requests_total", &[("outcome", outcome)])
 }

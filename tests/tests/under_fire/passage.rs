@@ -1,4 +1,4 @@
-//! With the layer and without, a client gets the same: head, bytes, trailers, and the size hint.
+//! A client receives the same with and without the layer: head, bytes, trailers, and size hint.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -23,10 +23,10 @@ fn script<S: Into<Step>>(steps: impl IntoIterator<Item = S>) -> AnyBody {
     Script::new(steps).boxed_unsync()
 }
 
-/// A status, a type, further headers, and a body.
+/// Status, content type, further headers, and body.
 type Shape = (u16, &'static str, Vec<(&'static str, String)>, fn() -> AnyBody);
 
-/// Answers of every shape, by number.
+/// Answers of every kind, by number.
 fn shapes() -> Vec<Shape> {
     const JSON: &str = "application/json";
     const EVENTS: &str = "text/event-stream";
@@ -61,13 +61,13 @@ fn answer(parts: &http::request::Parts) -> Response<AnyBody> {
     let mut response = Response::new(body());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response.headers_mut().insert("content-type", content_type.parse().unwrap());
-    // Else it is the time of day.
+    // Otherwise it would be the current time.
     response.headers_mut().insert("date", "Sat, 01 Jan 2000 00:00:00 GMT".parse().unwrap());
     for (name, value) in headers {
         response.headers_mut().insert(name, value.parse().unwrap());
     }
     if parts.method == Method::HEAD {
-        // As every router does it.
+        // Every router does this.
         if let Some(length) = response.body().size_hint().exact() {
             response.headers_mut().entry("content-length").or_insert(length.into());
         }
@@ -120,7 +120,7 @@ async fn answers_of_every_shape_are_the_same_with_the_layer_and_without() {
     assert_eq!(page.value("llm_requests_total", &[]), posts, "only POST requests are model calls");
 }
 
-/// What is known of a body before each frame of it and after the last.
+/// The size hint and end of a body, before each frame and after the last.
 async fn hints<B: Body<Data: Into<Bytes>, Error: std::fmt::Debug> + Unpin>(mut body: B) -> Vec<(SizeHintParts, bool)> {
     let mut seen = vec![known(&body)];
     while let Some(frame) = body.frame().await {

@@ -1,4 +1,4 @@
-//! A scrape waits for no request: nothing of ours is locked while code that is not ours runs.
+//! A scrape does not wait for a request: no lock of the library is held while code of the embedder runs.
 
 use std::{
     pin::Pin,
@@ -17,7 +17,7 @@ use tower::{BoxError, Layer, Service, service_fn};
 
 use crate::{ended, short};
 
-/// Where code that is not ours can stop a request for as long as it likes.
+/// Places at which code of the embedder can stop a request for any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// The closure that reads a label from the request.
@@ -26,19 +26,19 @@ enum Place {
     LabelMapping,
     /// The service, when it is called.
     Call,
-    /// The service, while it makes the answer.
+    /// The service, while its future runs.
     Future,
     /// The request's body.
     RequestBody,
     /// The hook that classifies errors.
     Classify,
-    /// The answer's body, when it is asked for its length.
+    /// The body of the answer, when its length is queried.
     SizeHint,
-    /// The answer's body, in place of its first frame.
+    /// The body of the answer, instead of its first frame.
     FirstFrame,
-    /// The same, in mid-stream.
+    /// The same in the middle of the stream.
     LaterFrame,
-    /// The same, after everything has come.
+    /// The same after the last frame.
     LastFrame,
     /// The inner body, when it is dropped.
     Drop,
@@ -78,7 +78,7 @@ impl Stop {
         Self { place, state: Arc::default() }
     }
 
-    /// Code that is not ours has come to this place.
+    /// Code of the embedder has reached this place.
     fn reached(&self, place: Place) {
         if place == self.place {
             let (state, changed) = &*self.state;
@@ -101,7 +101,7 @@ impl Stop {
     }
 }
 
-/// An answer that may stop at many places.
+/// An answer that may stop at several places.
 struct Stopping {
     frames: std::vec::IntoIter<String>,
     stop: Option<Stop>,
@@ -140,7 +140,7 @@ impl Drop for Stopping {
     }
 }
 
-/// A request body that stops where it is to.
+/// A request body that may stop.
 struct Upload(Full<Bytes>, Option<Stop>);
 
 impl Body for Upload {
@@ -155,7 +155,7 @@ impl Body for Upload {
     }
 }
 
-/// Sends one request through a layer, and reads the answer to its end; on this thread.
+/// Sends one request through a layer, and reads the answer to its end, on this thread.
 fn request(metrics: &LlmMetrics, stop: Option<&Stop>) {
     let reached = {
         let stop = stop.cloned();
@@ -187,7 +187,7 @@ fn request(metrics: &LlmMetrics, stop: Option<&Stop>) {
     let upload = Upload(Full::new(Bytes::from(ask(MODEL))), stop.cloned());
     let mut service = metrics.layer().classify_error(classify).layer(service);
     let answer = service.call(head.body(upload).unwrap());
-    // Nothing here waits for anything but the stop.
+    // Nothing here waits, except at the stop.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async move {
         if let Ok(answer) = answer.await {
@@ -197,13 +197,13 @@ fn request(metrics: &LlmMetrics, stop: Option<&Stop>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_request_is_stopped_anywhere_scrapes_are_served_and_other_requests_go_on() {
+async fn while_a_request_is_stopped_anywhere_scrapes_and_other_requests_are_served() {
     for place in Place::ALL {
         let stop = Stop::at(place);
         let (label, mapping) = (stop.clone(), stop.clone());
         let watched = Watched::with(
             |builder| {
-                // The label of the request that is to be stopped has its own name: the mapping knows it by that.
+                // The label of the request that will be stopped has a special name, by which the mapping recognises it.
                 let policy = LabelPolicy::first_accepted(4).map(move |name| {
                     if name == "yes" {
                         mapping.reached(Place::LabelMapping);
@@ -227,7 +227,7 @@ async fn while_a_request_is_stopped_anywhere_scrapes_are_served_and_other_reques
         };
         let (done, other) = tokio::sync::oneshot::channel();
         let (metrics, stops) = (watched.metrics.clone(), stop.clone());
-        // A separate thread, so that one that waits forever fails the test and does not hang it.
+        // On a separate thread, so that a thread that waits forever fails the test instead of blocking it.
         std::thread::spawn(move || {
             stops.wait_until_stopped();
             request(&metrics, None);
@@ -235,11 +235,11 @@ async fn while_a_request_is_stopped_anywhere_scrapes_are_served_and_other_reques
         });
         let other = tokio::time::timeout(Duration::from_secs(60), other).await;
         assert_eq!(other, Ok(Ok(())), "a request waits for the one that is stopped at {place:?}");
-        // Both were started or only the other, and the other is served: the one that is stopped changes nothing.
+        // The other request was started, and is served: the stopped one does not affect it.
         let page = watched.when(|page| ended(page, "success") >= 1.0).await;
         let open = page.value("llm_requests_started_total", &[]) - page.value("llm_requests_total", &[]);
         assert_eq!(page.value("llm_requests_in_flight", &[]), open, "stopped at {place:?}");
-        // Some places come before the request is counted, and some after it has ended.
+        // Some places are before the request is counted, and some are after it has ended.
         let is_open = !matches!(place, Place::RequestLabel | Place::Drop);
         assert_eq!(open, f64::from(u8::from(is_open)), "stopped at {place:?}");
         assert!(!stopped.is_finished(), "it was stopped at {place:?}");

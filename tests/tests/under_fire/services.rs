@@ -18,23 +18,23 @@ use tower::{BoxError, Service, ServiceBuilder, service_fn, timeout::TimeoutLayer
 
 use crate::{ended, short};
 
-/// Panics, and leaves the test's output alone.
+/// Panics without output.
 fn panic() -> ! {
     std::panic::resume_unwind(Box::new("as the test wants"))
 }
 
-/// Where a service panics.
+/// The place at which a service panics.
 #[derive(Clone, Copy, Debug)]
 enum Where {
     /// When it is called.
     Call,
-    /// While it makes the answer.
+    /// While its future runs.
     Future,
-    /// In place of the frame with this number, of those of [`short`].
+    /// Instead of the frame with this number, of the frames of [`short`].
     Frame(usize),
 }
 
-/// A stream that panics in place of one of its frames.
+/// A stream that panics instead of sending one of its frames.
 struct Panicking {
     frames: std::vec::IntoIter<String>,
     left: usize,
@@ -65,7 +65,7 @@ async fn serve_panicking(watched: &Watched, place: Where) -> Server {
     serve(ServiceBuilder::new().layer(watched.metrics.layer()).service(service)).await
 }
 
-/// Sends a request whose answer fails for the client, too: before its head, which may not have been flushed, or after.
+/// Sends a request whose answer fails for the client, too: before its head, which may not have been flushed, or after it.
 async fn assert_breaks_off(client: &mut Client, request: Request<Full<Bytes>>) {
     if let Ok(answer) = client.try_send(request).await {
         answer.finish().await.expect_err("an answer that breaks off");
@@ -114,7 +114,7 @@ async fn a_body_that_fails_at_each_frame_is_truncated_unless_everything_was_deli
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_breaks_off_at_each_byte_is_an_internal_error_until_it_is_whole() {
+async fn a_document_that_is_cut_at_any_byte_is_an_internal_error() {
     let watched = Watched::start().await;
     let document = completion("Hi.", 9, 2);
     let server = {
@@ -242,7 +242,7 @@ async fn a_service_that_is_never_ready_or_fails_to_become_ready_counts_no_reques
     }
 }
 
-/// What the service says in `poll_ready` comes out of the layer as it is.
+/// The layer passes the result of `poll_ready` on unchanged.
 #[tokio::test]
 async fn readiness_passes_through_the_layer_unchanged() {
     let watched = Watched::start().await;

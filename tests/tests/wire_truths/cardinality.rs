@@ -1,4 +1,4 @@
-//! No name that a client makes up adds a series over the cap, and none is lost from the totals.
+//! Names that a client invents add no series over the cap, and all their requests are in the totals.
 
 use http::StatusCode;
 use llm_metrics::LabelPolicy;
@@ -21,7 +21,7 @@ fn hostile(n: usize) -> String {
     }
 }
 
-/// Sends requests over a few connections at once, and reads every answer.
+/// Sends requests over a few connections at the same time, and reads every answer.
 async fn send_all(server: &Server, requests: impl Fn(usize) -> (String, String) + Clone + Send + 'static) {
     let connections = 8;
     let mut sending = tokio::task::JoinSet::new();
@@ -83,7 +83,7 @@ async fn names_that_differ_by_a_character_that_needs_escaping_stay_apart_on_the_
     for name in &names {
         client.send(post(server.addr, CHAT, ask_whole(name))).await.finish().await.unwrap();
     }
-    // Reading the page fails when a series is on it twice.
+    // Parsing the page fails if a series is on it twice.
     let page = watched.settled().await;
     assert_eq!(page.value("llm_requests_total", &[("outcome", "success")]), names.len() as f64);
     let found = page.label_values("llm_requests_total", "model");

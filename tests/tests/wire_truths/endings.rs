@@ -1,4 +1,4 @@
-//! How requests end, seen from the other side of a socket.
+//! How requests end, with a client on the other side of a socket.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower::{BoxError, ServiceBuilder, service_fn, timeout::TimeoutLayer};
 
 use crate::{assert_ended, assert_error};
 
-/// A stream of so many tokens that then waits forever.
+/// A stream of this many tokens that then waits forever.
 fn endless(tokens: usize) -> Vec<Step> {
     let mut steps = vec![Step::from(role())];
     steps.extend((0..tokens).map(|n| Step::from(token(&format!("word{n} ")))));
@@ -101,7 +101,7 @@ async fn a_client_that_leaves_before_the_head_is_cancelled_and_was_never_streami
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_frame_after_200_is_a_stream_error_and_no_success() {
+async fn an_error_event_after_200_is_a_stream_error_and_not_a_success() {
     let watched = Watched::start().await;
     let error = "data: {\"error\":{\"message\":\"CUDA out of memory\",\"type\":\"server_error\",\"code\":500}}\n\n";
     let answer = move || Script::stream([role(), token("I "), error.to_owned(), DONE.to_owned()]);
@@ -137,7 +137,7 @@ async fn a_server_that_breaks_off_mid_stream_is_truncated_and_the_client_sees_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_closes_at_done_has_its_whole_answer() {
+async fn a_client_that_closes_after_done_has_a_complete_answer() {
     let watched = Watched::start().await;
     let steps: Vec<Step> = well(2).into_iter().map(Step::from).chain([Step::Hold(Gate::new())]).collect();
     let server = watched.answer(move |_, _| Script::stream(steps.clone())).await;
@@ -224,7 +224,7 @@ async fn one_connection_carries_requests_that_end_in_different_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scrape_completes_while_requests_are_open_and_a_handler_sits_on_its_thread() {
+async fn a_scrape_completes_while_requests_are_open_and_a_handler_blocks_its_thread() {
     let watched = Watched::start().await;
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Arc::new(std::sync::Mutex::new(held));
@@ -234,7 +234,7 @@ async fn a_scrape_completes_while_requests_are_open_and_a_handler_sits_on_its_th
         watched
             .answer(move |_, _| {
                 entered.open();
-                // What an engine that computes on the async worker does.
+                // An engine that computes on the async worker does this.
                 let _ = tokio::task::block_in_place(|| held.lock().unwrap().recv());
                 Script::stream(well(1))
             })

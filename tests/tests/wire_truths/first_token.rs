@@ -1,4 +1,4 @@
-//! The time to the first token is that of the first *token*, and the time to the first answer token that of the answer.
+//! The time to first token is measured at the first *token*, and the time to first answer token at the first token of the answer.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn a_stream_without_any_token_has_no_time_to_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reasoning_is_a_first_token_and_no_answer_whatever_the_key() {
+async fn reasoning_is_a_first_token_but_not_an_answer_whatever_the_key() {
     for key in ["reasoning_content", "reasoning"] {
         let thought = chunk(&json!({key: "Hm."}), None);
         let steps = [Step::from(thought), Step::Wait(PAUSE), Step::from(token("Yes."))];

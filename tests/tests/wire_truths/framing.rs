@@ -1,4 +1,4 @@
-//! However the bytes are cut, the numbers are the same.
+//! The metrics do not depend on how the bytes are split.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{assert_ended, assert_error};
 
-/// A stream with a bit of everything.
+/// A stream with all kinds of events.
 fn rich() -> String {
     [
         ": comment\n\n".to_owned(),
@@ -23,7 +23,7 @@ fn rich() -> String {
     .concat()
 }
 
-/// What a page says, without the times and without what says nothing.
+/// The values of a page, without times and zeros.
 fn counts(page: &Page) -> BTreeMap<String, f64> {
     let timed = |name: &str| {
         name.starts_with("llm_recent_") || name.ends_with("_seconds_sum") || name.ends_with("_seconds_bucket")
@@ -47,7 +47,7 @@ async fn an_event_split_at_every_byte_gives_the_same_numbers() {
     let stream = rich();
     let whole = counts_of(vec![Bytes::from(stream.clone())]).await;
     assert!(whole.iter().any(|(name, value)| name.starts_with("llm_output_tokens_total") && *value == 5.0));
-    // One server and one page for all splits: so many requests are so many times the same numbers.
+    // One server and one page for all splits, so each value is multiplied by the number of requests.
     let watched = Watched::start().await;
     let bytes = Bytes::from(stream);
     let server = {
@@ -68,7 +68,7 @@ async fn an_event_split_at_every_byte_gives_the_same_numbers() {
     let page = watched.settled().await;
     let requests = (bytes.len() - 1) as f64;
     assert_eq!(page.value("llm_requests_total", &[("outcome", "success")]), requests);
-    // Tokens that come in one piece have no gap between them: how many have one depends on the cut.
+    // Tokens that arrive in one piece have no gap between them, so the number of gaps depends on the split.
     let by_cut = ["inter_token_latency", "max_gap", "time_per_output_token", "build_info"];
     let all = counts(&page);
     for (name, once) in whole.iter().filter(|(name, _)| !by_cut.iter().any(|part| name.contains(part))) {
@@ -108,7 +108,7 @@ async fn data_over_several_lines_is_one_event() {
     let last = "data:{\"choices\":[],\ndata:\"usage\":{\"prompt_tokens\":9,\ndata:\"completion_tokens\":1}}\n\n";
     let stream = [token.to_owned(), finish("stop"), last.to_owned(), DONE.to_owned()].concat();
     for line_end in ["\n", "\r\n", "\r"] {
-        // The two bytes of a line end come in two frames.
+        // The two bytes of a line end arrive in two frames.
         let stream = stream.replace('\n', line_end);
         let frames: Vec<String> = stream.split_inclusive(['\r', '\n']).map(str::to_owned).collect();
         let watched = Watched::start().await;
@@ -123,7 +123,7 @@ async fn data_over_several_lines_is_one_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_body_is_skipped_counted_and_never_truncated() {
-    // `gzip -c` of a few events; nobody reads them.
+    // `gzip -c` of a few events, which are not read.
     const GZIP: &[u8] = &[0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0x02, 0xff, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let watched = Watched::start().await;
     let answer = || {
@@ -152,7 +152,7 @@ async fn a_compressed_request_is_skipped_and_the_model_comes_from_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_event_is_reported_once_and_the_stream_goes_on() {
+async fn a_broken_event_is_reported_once_and_the_stream_continues() {
     let watched = Watched::start().await;
     let broken = "data: {\"choices\":[{]}\n\n";
     let stream = [token("a"), broken.to_owned(), broken.to_owned(), token("b"), finish("stop"), DONE.to_owned()];

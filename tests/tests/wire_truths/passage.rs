@@ -1,4 +1,4 @@
-//! What passes is not changed, delayed, reordered or buffered.
+//! Bodies pass unchanged, without delay, reordering or buffering.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 
 use crate::assert_ended;
 
-/// Bytes that no reader expects, always the same ones.
+/// Random bytes, always the same ones.
 fn noise(length: usize, seed: u64) -> Bytes {
     let mut state = seed | 1;
     let mut next = move || {
@@ -152,7 +152,7 @@ async fn every_event_is_delivered_before_the_next_one_exists() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_flows_while_the_answer_streams() {
     let watched = Watched::start().await;
-    // Echoes each frame of the request as it comes.
+    // Echoes each frame of the request when it arrives.
     let service = service_fn(|request: Asked| async move {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
         tokio::spawn(async move {
@@ -205,7 +205,7 @@ async fn requests_that_are_not_model_calls_pass_without_being_recorded() {
     });
     let server = serve(ServiceBuilder::new().layer(watched.metrics.layer()).service(service)).await;
     let mut client = Client::connect(server.addr).await;
-    // A response in the background is asked for until it is there.
+    // A client polls for a response in the background until it is complete.
     for path in [CHAT, "/v1/responses/resp_1", "/v1/responses/resp_1?stream=true"] {
         let get = Request::get(path).header("host", "localhost").body(http_body_util::Empty::<Bytes>::new()).unwrap();
         assert_eq!(client.send(get).await.text().await, "");

@@ -1,4 +1,4 @@
-//! Names, buckets and labels, as they arrive on the page.
+//! The effect of names, buckets and labels on the page.
 
 use bytes::Bytes;
 use http::Request;
@@ -12,7 +12,7 @@ use llm_metrics_tests::{Client, MODEL, Page, Script, Watched, serve, stream::*};
 
 use crate::assert_ended;
 
-/// Every histogram of the catalogue that is on the page has exactly these bounds.
+/// Asserts that every histogram of the catalogue on the page has exactly these bounds.
 #[track_caller]
 fn assert_buckets(page: &Page, naming: &Naming) -> usize {
     let mut found = 0;

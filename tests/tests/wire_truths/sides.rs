@@ -1,4 +1,4 @@
-//! The layer at its different places: server, client, gateway.
+//! The layer in different positions: server, client, gateway.
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -12,7 +12,7 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use crate::{assert_ended, assert_error};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_is_measured_where_it_calls() {
+async fn a_client_is_measured_around_its_calls() {
     let watched = Watched::start().await;
     // The server itself is not measured.
     let server = serve(service_fn(|_: Request<Incoming>| async { Ok::<_, BoxError>(Script::stream(well(3))) })).await;
@@ -36,7 +36,7 @@ async fn a_client_whose_server_is_gone_counts_an_upstream_error() {
     drop(server);
     let client = legacy::Client::builder(TokioExecutor::new()).build_http::<RequestBody<Full<Bytes>>>();
     let client = ServiceBuilder::new().layer(watched.metrics.layer().proxy()).service(client);
-    // The port may take a moment to close; a request that gets through succeeds.
+    // The port may take a moment to close. A request that still gets through succeeds.
     while client.clone().oneshot(post(addr, CHAT, ask(MODEL))).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -151,7 +151,7 @@ async fn a_router_is_measured_and_serves_its_own_metrics_on_the_same_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_rejects_unread_teaches_no_name() {
+async fn no_name_is_learnt_if_a_router_rejects_a_request_unread() {
     let watched = Watched::start().await;
     let router = axum::Router::new()
         .route(CHAT, axum::routing::post(|| async { (http::StatusCode::TOO_MANY_REQUESTS, "wait") }))
@@ -161,7 +161,7 @@ async fn a_router_that_rejects_unread_teaches_no_name() {
     let page = watched.settled().await;
     assert_ended(&page, 1, "rejected");
     assert_error(&page, "rate_limited", "429");
-    // Whether the question was in memory by then is up to the network; a name that was read is `other`, since it was rejected.
+    // It depends on the network whether the request was in memory by then. If the name was read, it is `other`, because the request was rejected.
     let by = |model| page.value("llm_requests_total", &[("model", model)]);
     assert_eq!(by("other") + by("unknown"), 1.0);
 }

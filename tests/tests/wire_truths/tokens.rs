@@ -35,7 +35,7 @@ fn usage_with(details: Value) -> String {
     event(&json!({"id": "1", "choices": [], "usage": usage}))
 }
 
-/// No histogram of tokens has a sample that says nothing.
+/// Asserts that no histogram of tokens has a sample of zero.
 #[track_caller]
 fn assert_nothing_is_zero(page: &Page) {
     for name in ["llm_request_input_tokens", "llm_request_output_tokens", "llm_request_max_tokens", TPOT] {
@@ -70,7 +70,7 @@ async fn five_tokens_in_one_event_are_five_samples_that_add_up_to_the_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_the_handle_reports_are_counted_as_they_come_and_once() {
+async fn tokens_that_the_handle_reports_are_counted_immediately_and_once() {
     let watched = Watched::start().await;
     let gate = Gate::new();
     let service = {
@@ -200,17 +200,17 @@ async fn a_document_without_usage_is_missing_and_nothing_is_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn usage_comes_in_any_of_the_places_where_servers_put_it() {
+async fn usage_is_read_in_every_place_where_servers_put_it() {
     let last_chunk = event(&json!({
         "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 9, "completion_tokens": 3},
     }));
     let streams = [
-        // With empty choices, before [DONE].
+        // With an empty list of choices, before `[DONE]`.
         vec![role(), token("a"), token("b"), token("c"), finish("stop"), usage(9, 3), DONE.to_owned()],
         // In the last chunk.
         vec![token("a"), token("b"), token("c"), last_chunk, DONE.to_owned()],
-        // Cumulative in each, the way of vLLM.
+        // Cumulative in each chunk, as vLLM sends it.
         vec![
             token_with_usage("a", 1),
             token_with_usage("b", 2),
@@ -219,7 +219,7 @@ async fn usage_comes_in_any_of_the_places_where_servers_put_it() {
             usage(9, 3),
             DONE.to_owned(),
         ],
-        // After [DONE], against all rules.
+        // After `[DONE]`, which violates the protocol.
         vec![token("a"), token("b"), token("c"), finish("stop"), DONE.to_owned(), usage(9, 3)],
     ];
     for stream in streams {
@@ -235,7 +235,7 @@ async fn usage_comes_in_any_of_the_places_where_servers_put_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cumulative_usage_is_counted_as_it_comes() {
+async fn cumulative_usage_is_counted_when_it_arrives() {
     let watched = Watched::start().await;
     let gate = Gate::new();
     let steps = [

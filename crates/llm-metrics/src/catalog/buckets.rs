@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_that_cannot_be_buckets_are_refused_with_the_reason() {
+    fn invalid_bounds_are_rejected_with_the_reason() {
         assert_eq!(validate(&[]), Err(InvalidBuckets::Empty));
         assert!(matches!(validate(&[1.0, f64::NAN]), Err(InvalidBuckets::NotFinite { .. })));
         assert_eq!(validate(&[1.0, f64::INFINITY]), Err(InvalidBuckets::NotFinite { bound: f64::INFINITY }));

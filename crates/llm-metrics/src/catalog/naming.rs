@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_would_break_names_is_refused() {
+    fn a_prefix_that_would_make_invalid_names_is_rejected() {
         for prefix in ["", "Qwen", "2b", "a__b", "a_", "_a", "a-b", "vllm:"] {
             assert!(Naming::new().prefix(prefix).is_err(), "{prefix:?}");
         }

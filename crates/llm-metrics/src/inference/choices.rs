@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_choice_alone_needs_no_room_and_each_other_has_a_place() {
+    fn the_first_choice_alone_needs_no_memory_and_each_other_has_a_slot() {
         let mut choices = Choices::default();
         choices.text(0);
         choices.finished(0, Stop);

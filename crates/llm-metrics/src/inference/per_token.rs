@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_before_the_first_event_are_taken_off() {
+    fn tokens_before_the_first_event_are_subtracted() {
         let counted = but(|timing| (timing.first_tokens, timing.first_counted) = (90, true));
         assert_each(&OutputTiming { tokens: Some(101), ..output_timing(&counted) }, STEP);
         assert_each(&OutputTiming { tokens: Some(112), hidden: 100, ..output_timing(&stream()) }, STEP);

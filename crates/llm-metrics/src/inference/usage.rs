@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_on_a_count_stands_whatever_comes_after_it() {
+    fn a_final_count_is_kept_whatever_follows() {
         let mut usage = ReportedUsage::default();
         let update = |usage: &mut ReportedUsage, tokens, finality, events| {
             let counts = Counts::from(Usage::new().output(tokens));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_below_the_events_stands_if_nothing_has_come_after_it() {
+    fn a_count_below_the_events_is_kept_if_no_token_follows() {
         let mut usage = ReportedUsage::default();
         let counts = Counts::from(Usage::new().output(1));
         let update = UsageUpdate {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_beside_its_whole_only_if_it_is_more() {
+    fn a_part_is_added_to_its_whole_only_if_it_is_larger() {
         let usage = |output, reasoning| Usage::new().output(output).reasoning(reasoning);
         assert_eq!(whole(usage(5, 5)), usage(5, 5));
         assert_eq!(whole(usage(5, 6)), usage(11, 6));

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of a response head. If it is dropped before that, the request counts as cancelled.
+    /// Resolves to the response head. If it is dropped before that, the request counts as cancelled.
     pub struct ResponseFuture<F, C> {
         #[pin]
         inner: F,

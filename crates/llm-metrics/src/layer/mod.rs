@@ -52,11 +52,11 @@
 //! ```
 //!
 //! # Requests that are not measured
-//! Requests other than a `POST` to a known endpoint: they have no clock and no state. Compressed bodies and bodies of an unknown type are not
-//! inspected. Their requests are judged by the status and a clean end, and counted in `llm_metrics_bodies_skipped_total`.
+//! Requests other than a `POST` to a known endpoint are not measured: they have no clock and no state. Compressed bodies and bodies of an unknown
+//! type are not inspected. Such requests are judged by the status and a clean end, and counted in `llm_metrics_bodies_skipped_total`.
 //!
-//! A successful `POST` to an unknown path that looks like a call of a model, because its path ends like one of an LLM API or the response is an event stream, is counted in
-//! `llm_metrics_requests_passed_total`: check that counter if `/metrics` stays empty.
+//! A successful `POST` to an unknown path may look like a call of a model: its path ends like one of an LLM API, or the response is an event stream.
+//! Such requests are counted in `llm_metrics_requests_passed_total`: check that counter if `/metrics` stays empty.
 //!
 //! # Server and client layers in one process
 //! A gateway that passes on a request with its extensions, as `request.map(…)` does, passes on its [`InferenceHandle`](crate::InferenceHandle), too:

@@ -1,4 +1,4 @@
-//! Requests that are not measured although they look like calls of a model. A new user would miss them on the page.
+//! Requests that are not measured although they look like calls of a model. They are counted, because a new user would miss them on the page.
 
 use super::ResponseHead;
 use crate::{

@@ -145,8 +145,8 @@ impl std::fmt::Debug for ObservedRequest {
 /// Reads a request body as it passes; see [`ObservedRequest::body_reader`]. It may be used before, during and after the response, and on another
 /// thread.
 ///
-/// The bytes that are read before the response head decide under which model the request counts. If a request is rejected unread, read its bytes in
-/// memory nevertheless.
+/// The bytes that are read before the response head decide under which model the request counts. If a request is rejected before its body was read,
+/// read those of its bytes that are in memory nevertheless.
 #[derive(Default)]
 pub struct RequestReader(Option<Box<Reading>>);
 

@@ -95,7 +95,8 @@ impl ObservedResponse {
         self.0.is_some()
     }
 
-    /// Reads the next bytes of the body, split at any place. Call it when they pass, once for bytes that pass together: the call takes their time.
+    /// Reads the next bytes of the body, split at any place. Call it when they pass, and once for bytes that pass together, because the time of the
+    /// call is their arrival time.
     #[inline]
     pub fn read(&mut self, bytes: &[u8]) {
         self.read_buf(&bytes);

@@ -34,7 +34,7 @@ pub(super) enum RouteMatch {
     Unknown {
         word: Option<&'static str>,
     },
-    /// It is not to be measured.
+    /// It is not measured.
     NotMeasured,
 }
 

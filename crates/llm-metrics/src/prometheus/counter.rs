@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_rendered_as_they_were_bound_and_never_fall() {
+    fn counters_are_rendered_in_the_order_of_binding_and_never_decrease() {
         let mut counters = Counters::default();
         for name in ["z_total", "a_total", "z_total"] {
             counters.bind(name.to_owned(), ());

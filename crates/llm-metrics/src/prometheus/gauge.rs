@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gauge_goes_up_and_down_and_may_be_no_number() {
+    fn a_gauge_rises_and_falls_and_may_be_nan() {
         let mut gauges = Gauges::default();
         gauges.bind("g".to_owned(), ());
         let page = || {

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_without_our_buckets_are_left_to_the_other_exporter() {
+    fn metrics_without_known_buckets_are_left_to_the_underlying_exporter() {
         let histograms = bound();
         assert!(histograms.register(&Key::from_name("mine_seconds"), &[]).is_none());
         assert!(!histograms.describe("mine_seconds", &"Mine.".into()));

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_does_not_send_its_request_is_let_go() {
+    async fn a_connection_without_a_request_is_closed() {
         let exporter = exporter();
         let (mut peer, server) = connect(&exporter);
         peer.write_all(&GET[..20]).await.unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_does_not_take_its_answer_is_let_go_even_if_it_reads_a_little_now_and_then() {
+    async fn a_connection_whose_peer_reads_too_slowly_is_closed() {
         for sip in [0, 1] {
             let exporter = exporter();
             let (mut peer, mut server) = connect(&exporter);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_connections_than_there_may_be_wait_and_those_that_ended_make_room() {
+    async fn connections_over_the_limit_wait_until_another_has_ended() {
         let exporter = exporter();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The one thread of the exporter.
+//! The thread of the exporter.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::{recorder::ExporterRecorder, views::Spelling};
 use crate::record::Refreshed;
 
-/// How often samples are taken out of the recorder: the memory that they take meanwhile is a second's worth.
+/// How often stored samples are moved into buckets. So at most one second of samples is in memory.
 const UPKEEP: Duration = Duration::from_secs(1);
 
 enum Job {
@@ -58,10 +58,10 @@ impl Worker {
         self.has_dots
     }
 
-    /// What a scrape gets; `None` if the thread is gone.
+    /// The page for a scrape; `None` if the thread has ended.
     pub(super) async fn render(&self, spelling: Spelling) -> Option<Bytes> {
         let (reply, page) = oneshot::channel();
-        // Who has gone meanwhile needs no page.
+        // If the scraper has disconnected in the meantime, the page is dropped.
         self.call_back(spelling, |page| drop(reply.send(page)))?;
         page.await.ok()
     }
@@ -113,7 +113,7 @@ impl Exposition {
         }
     }
 
-    /// Renders one page for all who wait and want the same spelling: it is as new as each of them could ask for.
+    /// Renders one page for all scrapers that wait for the same spelling, after the last of them has asked.
     fn answer(&self, scraper: Scraper, inbox: &Receiver<Job>) -> ControlFlow<()> {
         let (mut waiting, mut then) = (vec![scraper], ControlFlow::Continue(()));
         for job in inbox.try_iter() {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_wait_get_the_same_page() {
+    fn all_waiting_scrapers_get_the_same_page() {
         let (exposition, (jobs, inbox), (reply, pages)) = (exposition(), mpsc::channel(), mpsc::channel());
         let scraper = || {
             let reply = reply.clone();
@@ -173,9 +173,9 @@ mod tests {
         }
         assert!(exposition.answer(scraper(), &inbox).is_continue());
         let pages: Vec<Bytes> = pages.try_iter().collect();
-        assert!(pages[0].starts_with(b"# "), "there is something on it");
+        assert!(pages[0].starts_with(b"# "), "the page is not empty");
         assert_eq!(pages.iter().map(|page| page.as_ptr()).collect::<Vec<_>>(), [pages[0].as_ptr(); 3], "one page");
-        assert!(inbox.try_recv().is_err(), "nobody waits any more");
+        assert!(inbox.try_recv().is_err(), "no scraper waits any more");
         jobs.send(Job::Stop).unwrap();
         assert!(exposition.answer(scraper(), &inbox).is_break());
     }

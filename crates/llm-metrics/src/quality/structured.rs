@@ -107,7 +107,7 @@ impl StructuredOutput {
         let Some(at) = self.json.read(text) else { return &[] };
         // Either this is the end of the fence, which need not be on a new line, or it is not JSON: there is no second attempt.
         if self.json.has_trailing() && text[at] != b'`' {
-            // A beginning is no JSON here.
+            // A valid value with more text after it is not JSON here.
             self.json = JsonValidator::default();
         }
         self.place = Place::After;

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn tools_in_two_parts_of_a_request_are_known_together_up_to_as_many_as_are_followed() {
+    fn tools_in_two_parts_of_a_request_are_known_together_up_to_the_maximum() {
         let numbered = |range: std::ops::Range<usize>| {
             let mut names = ToolNames::default();
             range.for_each(|n| names.insert(n.to_string().as_bytes()));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_calls_there_are_they_take_the_same_room_and_all_are_counted() {
+    fn any_number_of_calls_takes_the_same_memory_and_all_are_counted() {
         let mut calls = Calls::of(None);
         for index in 0..1000 {
             calls.name(index, "a");

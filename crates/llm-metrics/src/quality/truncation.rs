@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engines_report_wins_over_a_suspicion_which_needs_a_count() {
+    fn the_engines_report_takes_precedence_over_a_suspicion_which_needs_a_count() {
         let prompt = Some(Prompt { bytes: 100_000, limit: None });
         assert_eq!(of_input(true, prompt, Some(1)), Some(InputTruncation::Reported));
         assert_eq!(of_input(true, None, None), Some(InputTruncation::Reported));

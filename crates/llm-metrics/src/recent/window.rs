@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_seen_for_as_long_as_the_window_looks_back() {
+    fn a_sample_is_in_the_window_for_its_whole_length() {
         let mut window = Window::default();
         window.record(100, BACK, 2.0);
         assert_eq!(latency(&window, 160 - BACK).unwrap().max, Duration::from_secs(2));

@@ -326,7 +326,7 @@ pub enum BuildError {
     Label(#[from] InvalidLabel),
     /// The name of a declared model is not a valid label value.
     #[error(
-        "the model name {name:?} is not a valid label value: {LabelValueRule}, also for what the policy's `map` returns"
+        "the model name {name:?} is not a valid label value: {LabelValueRule}. This also applies to the result of the policy's `map`"
     )]
     ModelName {
         /// The name.
@@ -334,7 +334,7 @@ pub enum BuildError {
     },
     /// A declared value of a request label is not a valid label value.
     #[error(
-        "the value {value:?} of the label {label:?} is not a valid label value: {LabelValueRule}, also for what the policy's `map` returns"
+        "the value {value:?} of the label {label:?} is not a valid label value: {LabelValueRule}. This also applies to the result of the policy's `map`"
     )]
     LabelValue {
         /// The label.

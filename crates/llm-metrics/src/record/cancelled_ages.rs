@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_below_a_tenth_of_a_second_say_nothing() {
+    fn ages_below_a_tenth_of_a_second_are_ignored() {
         assert_eq!(recognised(50.0, [99.0; 100]), None);
     }
 

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn engines_that_are_gone_leave_nothing_behind() {
+    fn engines_that_are_gone_leave_no_memory_allocated() {
         let metrics = LlmMetrics::new();
         let kept = metrics.engine("kept");
         for n in 0..3 {

@@ -56,53 +56,53 @@ impl fmt::Display for Hint {
         match self {
             Self::UnknownPath { word } => write!(
                 f,
-                "a POST to a path that ends in `{word}` succeeded and was not measured, since the path is not known. If it calls a model, name its \
-                 format: `.path(\"/…/{word}\", Endpoint::ChatCompletions)` on the layer, or `.ollama()` for Ollama's API. If it does not: \
+                "a POST to a path that ends in `{word}` succeeded and was not measured, because the layer does not know the path. If it calls a model, declare its \
+                 format: `.path(\"/…/{word}\", Endpoint::ChatCompletions)` on the layer, or `.ollama()` for Ollama's API. If it does not call a model: \
                  `.path(…, Endpoint::Other)`"
             ),
             Self::UnknownStream => f.write_str(
-                "a POST to a path that is not known was answered with a stream of events and not measured. If it calls a model, name its format: \
-                 `.path(\"/…\", Endpoint::ChatCompletions)` on the layer. If it does not: `.path(…, Endpoint::Other)`",
+                "a POST to an unknown path was answered with a stream of events and not measured. If it calls a model, declare its format: \
+                 `.path(\"/…\", Endpoint::ChatCompletions)` on the layer. If it does not call a model: `.path(…, Endpoint::Other)`",
             ),
             Self::Compressed => f.write_str(
-                "a body is compressed and was not read: it has no tokens, and its model may be unknown. Put the layer inside compression (in axum the last \
-                 `.layer(…)` is the outermost), and let clients send `accept-encoding: identity` to their upstream",
+                "a body is compressed and was not read: its tokens are not counted, and its model may be unknown. Put the layer inside compression (in axum the last \
+                 `.layer(…)` is the outermost). A client should send `accept-encoding: identity` to its upstream",
             ),
             Self::NoUsage => f.write_str(
-                "a stream came without usage: its output tokens are in no token metric. Ask for them with `\"stream_options\": {\"include_usage\": true}`, or \
-                 report them with `InferenceHandle::usage`",
+                "a stream has no usage, so its output tokens are in no token metric. Request usage with `\"stream_options\": {\"include_usage\": true}`, or \
+                 report the counts with `InferenceHandle::usage`",
             ),
             Self::NoModel => f.write_str(
-                "a request was accepted and its model is `unknown`: neither its body, as far as it was read, nor its answer names one. Read the body in the \
+                "a request was accepted and its model is `unknown`: neither the part of its body that was read nor the response has a model. Read the body in the \
                  handler, or call `InferenceHandle::model`",
             ),
             Self::UnknownLabel => f.write_str(
-                "`InferenceBuilder::label` was called for a label that these metrics do not have: declare it with `Builder::request_label` (one that is never \
-                 read from a head with `|_| None`)",
+                "`InferenceBuilder::label` was called for a label that these metrics do not have: declare it with `Builder::request_label` (if no request head \
+                 has it, with `|_| None`)",
             ),
             Self::NoRecorder => f.write_str(
-                "nothing is recorded: no recorder is installed for the `metrics` crate (0.24) that llm-metrics uses. Install one before the metrics are built, or hand one \
-                 in with `Builder::recorder` or `Builder::exporter`. If one is installed, it is that of another version: `cargo tree -d -i metrics` shows them",
+                "nothing is recorded: no recorder is installed for the `metrics` crate (0.24) that llm-metrics uses. Install one before the metrics are built, or pass one \
+                 to `Builder::recorder` or `Builder::exporter`. If one is installed, it belongs to another version of `metrics`: `cargo tree -d -i metrics` shows the versions",
             ),
             Self::Summary { metric } => InvalidPage::Summary { metric }.fmt(f),
             Self::OtherBuckets { metric } => InvalidPage::OtherBuckets { metric }.fmt(f),
             Self::UnclassifiedError { error, counted } => write!(
                 f,
-                "the service inside the layer failed with an error that is not classified (its type is `{error}`), so that its request counts as \
-                 `error_type=\"{counted}\"`. Say what it is: `.classify_error(TowerErrors)` on the layer, with the feature `tower`, knows the errors of \
-                 tower's timeout and load shedding; for any other error, pass a function to it"
+                "the service inside the layer failed with an error that is not classified (its type is `{error}`), so its request counts as \
+                 `error_type=\"{counted}\"`. Classify it: `.classify_error(TowerErrors)` on the layer, with the feature `tower`, knows the errors of \
+                 tower's timeout and load shedding. For other errors, pass a function to `.classify_error`"
             ),
             Self::SameAge { age } => write!(
                 f,
-                "{IN_A_ROW} cancelled requests in a row were dropped at the same age, {:.1} s: probably by a time limit outside of what is measured, or by one \
-                 that clients have. If it is a timeout layer of yours, put it inside the metrics layer (in axum the last `.layer(…)` is the outermost): its \
-                 requests then count as timeouts",
+                "{IN_A_ROW} cancelled requests in a row were dropped at the same age, {:.1} s, probably by a time limit outside of the metrics layer or of the \
+                 clients. If you have a timeout layer, put it inside the metrics layer (in axum the last `.layer(…)` is the outermost): then these \
+                 requests count as timeouts",
                 age.as_secs_f64()
             ),
             Self::NoRequest => write!(
                 f,
-                "the page was read {PAGES} times, and no `POST` has reached the layer yet. If there were any, they did not pass through it: in axum a \
-                 `.layer(…)` covers the routes that were added before it, and clients of a gateway have to call the gateway"
+                "the page was read {PAGES} times, and no `POST` has reached the layer yet. If there were requests, they did not pass through the layer: in axum a \
+                 `.layer(…)` covers only the routes that were added before it, and clients of a gateway have to call the gateway"
             ),
         }
     }

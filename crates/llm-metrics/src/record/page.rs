@@ -9,7 +9,7 @@ use crate::catalog::{self, Kind, MetricDef};
 pub enum InvalidPage {
     /// The exporter made a summary of a histogram of the catalogue.
     #[error(
-        "`{metric}` is a summary, which rules and dashboards cannot use and which cannot be added up over instances: set our buckets on the exporter's builder, with \
+        "`{metric}` is a summary, which cannot be aggregated over instances, so rules and dashboards cannot use it: set its buckets on the exporter's builder, with \
          `prometheus::bind_buckets` or by the full names of `catalog::all`"
     )]
     Summary {
@@ -18,8 +18,8 @@ pub enum InvalidPage {
     },
     /// A histogram of the catalogue has other buckets than in the catalogue.
     #[error(
-        "`{metric}` has other buckets than the catalogue's, perhaps because a matcher for other metrics matches it: set ours by full name \
-         (`prometheus::bind_buckets`). If they are meant, give the rules the same"
+        "`{metric}` has other buckets than the catalogue's, perhaps because a matcher for other metrics matches it: set those of the catalogue by full name \
+         (`prometheus::bind_buckets`). If these buckets are intended, set the same in `slo.yaml`"
     )]
     OtherBuckets {
         /// Its name in the catalogue.

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_map_is_at_work_is_known_in_it_alone() {
+    fn only_code_inside_a_map_sees_that_a_map_is_running() {
         let values = values(LabelPolicy::first_accepted(1).map(|_| inside_map().to_string().into()));
         assert_eq!(values.admit("a", true).as_deref(), Some("true"));
         assert!(!inside_map());
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_threads_found_new_at_once_are_learnt_up_to_the_cap() {
+    fn names_that_several_threads_see_first_are_learnt_up_to_the_cap() {
         let values = values(LabelPolicy::first_accepted(1));
         assert_eq!([values.learn("a"), values.learn("a")].map(|value| value.is_some()), [true, true]);
         assert_eq!(values.learn("b"), None);

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn models_keep_their_gauges_apart_when_more_come() {
+    fn models_keep_separate_gauges_when_more_models_are_added() {
         let watched = Watched::start();
         watched.ended("a", 1.0, 1.0);
         watched.scrape(1.0);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn gauges_of_metrics_that_are_gone_are_nan_and_those_of_the_rest_stay() {
+    fn gauges_of_dropped_metrics_are_nan_and_the_others_stay() {
         let [a, b] = together();
         a.ended("m", 1.0, 0.5);
         b.ended("m", 1.0, 4.0);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_that_are_gone_leave_nothing_behind() {
+    fn metrics_that_are_dropped_leave_no_memory_allocated() {
         let refreshed = Refreshed::default();
         for _ in 0..3 {
             let metrics = LlmMetrics::builder().refreshed(refreshed.clone()).build().unwrap();

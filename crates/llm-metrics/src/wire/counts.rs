@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_beside_the_output_is_added_to_it() {
+    fn reasoning_that_was_counted_separately_is_added_to_the_output() {
         use Count::{Input, Output, Reasoning, Total};
         let output = |counts: &[(Count, u64)]| usage(counts).output;
         assert_eq!(output(&[(Input, 12), (Output, 2), (Reasoning, 317), (Total, 331)]), Some(319));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn cached_tokens_beside_the_input_are_added_to_it() {
+    fn cached_tokens_that_were_counted_separately_are_added_to_the_input() {
         use Count::{CacheWrite, CachedInput, Input, UncachedInput};
         assert_eq!(usage(&[(UncachedInput, 25), (CachedInput, 1000), (CacheWrite, 7)]).input, Some(1032));
         assert_eq!(usage(&[(UncachedInput, 0), (CachedInput, 9)]).input, Some(9));

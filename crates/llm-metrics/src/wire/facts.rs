@@ -202,7 +202,7 @@ impl Facts {
         }
     }
 
-    /// Applies the word of a document's kind.
+    /// Applies the fact that the kind of a document stands for.
     pub(super) fn tagged(&mut self, fact: Fact) {
         let event = self.event_mut();
         match fact {

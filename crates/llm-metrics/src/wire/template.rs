@@ -215,8 +215,7 @@ impl Template {
         data.starts_with(list_prefix).then_some((list_prefix.len(), self.list))
     }
 
-    /// Whether `rest`, the end of the event, equals the bytes after the last text: then the document is complete, without another fact.
-    /// a fact.
+    /// Whether `rest`, the end of the event, equals the bytes after the last text. Then the document is complete and has no other fact.
     #[inline]
     pub(super) fn ends(&self, rest: &[u8]) -> bool {
         let Some(tail) = self.tail else { return false };

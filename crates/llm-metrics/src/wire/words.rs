@@ -2,7 +2,7 @@
 
 use crate::vocabulary::FinishReason;
 
-/// Nothing said is nothing finished.
+/// The finish reason for a word. An empty word, or one for "none", means that the choice has not finished.
 pub(super) fn finish_reason(word: &[u8]) -> Option<FinishReason> {
     Some(match word {
         b"" | b"null" | b"none" => return None,

@@ -43,7 +43,7 @@ impl Recording {
         Self { metrics, snapshotter }
     }
 
-    /// Metrics with a recorder of the test's own.
+    /// Metrics of a test that has its own recorder.
     pub fn of(metrics: LlmMetrics, snapshotter: Snapshotter) -> Self {
         Self { metrics, snapshotter }
     }
@@ -165,7 +165,7 @@ pub enum Step {
     Pending,
 }
 
-/// A body that does as a list of steps says.
+/// A body that follows a list of steps.
 pub struct Steps {
     steps: std::vec::IntoIter<Step>,
     exact: bool,
@@ -177,7 +177,7 @@ impl Steps {
         Self { steps: steps.into().into_iter(), exact: false, sleep: None }
     }
 
-    /// Says after its last frame that it is at its end.
+    /// Reports its end with its last frame.
     pub fn exact(mut self) -> Self {
         self.exact = true;
         self
@@ -245,7 +245,7 @@ pub fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     Request::post(path).header("content-type", "application/json").body(Full::new(body.into())).unwrap()
 }
 
-/// A handler that reads the request to its end, as any does, and gives the answer.
+/// A handler that reads the request to its end, as usual, and sends the answer.
 pub async fn read<B: Body>(request: Request<B>) {
     let mut body = Box::pin(request.into_body());
     while let Some(Ok(_)) = body.as_mut().frame().await {}
@@ -268,7 +268,7 @@ pub async fn exchange(recording: &Recording, request: Request<Full<Bytes>>, answ
         if let Ok(data) = frame?.into_data() {
             bytes.extend_from_slice(&data);
         }
-        // As hyper does: a body that is at its end is not asked again.
+        // hyper does not poll a body that has reported its end.
         if body.is_end_stream() {
             break;
         }

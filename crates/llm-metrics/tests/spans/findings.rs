@@ -23,17 +23,17 @@ use tracing_subscriber::{
 
 use crate::common::*;
 
-/// Said by the model and by its caller, and nobody else's business.
+/// A text of the model and of its caller, which must not appear anywhere.
 const SECRET: &str = "xyzzy";
 
-/// An event of a finding, and the target of the span that it came in.
+/// The event of a finding, and the target of its span.
 #[derive(Clone, Debug, PartialEq)]
 struct FindingEvent {
     fields: BTreeMap<&'static str, String>,
     inside: Option<String>,
 }
 
-/// A subscriber that remembers the events of findings, and every text that any span or event has held.
+/// A subscriber that stores the events of findings, and all texts in spans and events.
 #[derive(Clone, Default)]
 struct Findings {
     events: Arc<Mutex<Vec<FindingEvent>>>,
@@ -97,7 +97,7 @@ fn everything() -> Targets {
     Targets::new().with_default(LevelFilter::TRACE)
 }
 
-/// Asks for JSON, and gets prose with a leaked token, in which the secret stands.
+/// Requests JSON, and gets prose with a leaked token and with the secret.
 async fn fail_to_write_json(recording: &Recording) -> bytes::Bytes {
     let ask = format!(
         r#"{{"model":"Qwen3-4B","stream":true,"response_format":{{"type":"json_object"}},"messages":[{{"role":"user","content":"{SECRET}"}}]}}"#

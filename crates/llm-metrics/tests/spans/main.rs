@@ -27,7 +27,7 @@ const LIMITED: &str =
     r#"{"model":"Qwen3-4B","stream":true,"max_tokens":50,"messages":[{"role":"user","content":"hi"}]}"#;
 
 #[tokio::test]
-async fn a_stream_is_one_span_with_all_that_is_known_of_it() {
+async fn a_stream_is_one_span_with_all_known_attributes() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
     exchange(&recording, post(CHAT, LIMITED), stream(tokens())).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_stream_is_one_span_with_all_that_is_known_of_it() {
 }
 
 #[tokio::test]
-async fn a_document_is_one_span_with_all_that_is_known_of_it() {
+async fn a_document_is_one_span_with_all_known_attributes() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
     let document = concat!(
@@ -87,7 +87,7 @@ async fn unknown_values_are_absent() {
     }
 }
 
-/// A service whose answer is in the hands of the test.
+/// The response head of a service whose body the test controls.
 async fn head(
     recording: &Recording,
     steps: impl Into<Vec<Step>>,
@@ -104,7 +104,7 @@ async fn head(
 }
 
 #[tokio::test]
-async fn a_reason_that_text_came_after_is_one_if_the_answer_is_complete_for_all_that() {
+async fn a_finish_reason_with_text_after_it_counts_if_the_answer_is_complete() {
     for (last, reasons) in [(DONE, Some(r#"["stop"]"#)), (HELLO, None)] {
         let (spans, _guard) = Spans::subscribe();
         let recording = Recording::new();
@@ -157,7 +157,7 @@ async fn the_span_of_a_response_whose_client_has_gone_ends_as_cancelled() {
 }
 
 #[tokio::test]
-async fn an_error_inside_a_stream_is_its_status() {
+async fn an_error_inside_a_stream_is_the_status_of_the_span() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
     let steps = [HELLO, "data: {\"error\":{\"message\":\"SECRET\"}}\n\n"].map(Step::Data);
@@ -166,7 +166,7 @@ async fn an_error_inside_a_stream_is_its_status() {
 }
 
 #[tokio::test]
-async fn a_clients_span_names_whom_it_asks() {
+async fn a_client_span_has_the_address_of_the_server() {
     for (address, host, port) in [
         ("http://gpu-1:8000", Some("gpu-1"), Some("8000")),
         ("https://user:SECRET@api.example.com", Some("api.example.com"), Some("443")),
@@ -239,7 +239,7 @@ async fn catch_panic<T>(future: impl Future<Output = T>) -> std::thread::Result<
 }
 
 #[tokio::test]
-async fn it_is_a_child_of_the_callers_span_and_parent_of_all_that_the_service_does() {
+async fn it_is_a_child_of_the_callers_span_and_the_parent_of_spans_of_the_service() {
     /// A body that opens a span in each frame.
     struct Traced(common::Steps);
     impl http_body::Body for Traced {
@@ -315,7 +315,7 @@ async fn a_request_that_is_not_an_llm_call_has_no_span() {
 }
 
 #[tokio::test]
-async fn no_content_is_in_it() {
+async fn it_contains_no_content() {
     let (spans, _guard) = Spans::subscribe();
     let recording = Recording::new();
     let request = concat!(
@@ -338,7 +338,7 @@ async fn no_content_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_name_that_could_be_no_label_is_other() {
+async fn a_name_that_is_not_a_valid_label_value_is_other() {
     for name in ["x".repeat(129), "a\\nb".into(), "a\\u0000b".into(), "a\\\\b".into()] {
         let (spans, _guard) = Spans::subscribe();
         let ask = format!(r#"{{"model":"{name}","messages":[]}}"#);
@@ -351,7 +351,7 @@ async fn a_name_that_could_be_no_label_is_other() {
 }
 
 #[tokio::test]
-async fn a_made_up_model_does_not_become_a_span_name() {
+async fn an_invented_model_does_not_become_a_span_name() {
     let (spans, _guard) = Spans::subscribe();
     let ask = r#"{"model":"made-up","messages":[]}"#;
     exchange(&Recording::new(), post(CHAT, ask), answer(404, "application/json", [])).await.unwrap();
@@ -409,7 +409,7 @@ fn a_failure_and_a_drop_by_hand_end_it() {
 }
 
 #[tokio::test]
-async fn a_handler_can_say_who_provides_the_model() {
+async fn a_handler_can_record_the_provider() {
     let (spans, _guard) = Spans::subscribe();
     let service = Recording::new().metrics.layer().layer(service_fn(|request| async {
         tracing::Span::current().record("gen_ai.provider.name", "vllm");

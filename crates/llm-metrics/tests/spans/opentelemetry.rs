@@ -1,4 +1,4 @@
-//! What `tracing-opentelemetry` makes of a request's span.
+//! The spans that `tracing-opentelemetry` creates for requests.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn exported(work: impl Future<Output = ()>) -> SpanData {
 }
 
 #[tokio::test]
-async fn its_fields_become_attributes_of_the_types_that_the_conventions_want() {
+async fn its_fields_become_attributes_with_the_types_of_the_conventions() {
     let span = exported(async {
         exchange(&Recording::new(), post(CHAT, LIMITED), stream(tokens())).await.unwrap();
     })

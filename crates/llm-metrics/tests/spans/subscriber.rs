@@ -1,4 +1,4 @@
-//! A subscriber of `tracing` that remembers what it saw.
+//! A subscriber of `tracing` that stores what it receives.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, Registry, filter::LevelFilter, layer::Context, prelude::*, registry::LookupSpan};
 
-/// A span as its subscriber saw it.
+/// A span as its subscriber received it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) name: &'static str,
@@ -25,15 +25,15 @@ pub(crate) struct Seen {
     pub(crate) closed: bool,
 }
 
-/// A subscriber that remembers.
+/// A subscriber that stores spans.
 #[derive(Clone, Default)]
 pub(crate) struct Spans(Arc<Mutex<Vec<Seen>>>);
 
-/// Where a span of the registry is in the list: the registry uses its numbers again.
+/// The index of a span of the registry in the list. The registry reuses its own numbers.
 struct Place(usize);
 
 impl Spans {
-    /// Subscribes this thread.
+    /// Subscribes on this thread.
     pub(crate) fn subscribe() -> (Self, DefaultGuard) {
         Self::subscribe_to(LevelFilter::TRACE)
     }
@@ -53,7 +53,7 @@ impl Spans {
         self.all().into_iter().filter(|span| span.target == TARGET).collect()
     }
 
-    /// The only one.
+    /// The only span of a request.
     #[track_caller]
     pub(crate) fn request(&self) -> Seen {
         let [span] = <[Seen; 1]>::try_from(self.requests()).expect("one span a request");
@@ -74,7 +74,7 @@ impl Seen {
         self.fields.get(name).map(String::as_str)
     }
 
-    /// How the request ended, as the span has it.
+    /// The outcome, error and status in the span.
     pub(crate) fn ending(&self) -> (Option<&str>, Option<&str>, Option<&str>) {
         (self.field("llm.outcome"), self.field("error.type"), self.field("otel.status_code"))
     }

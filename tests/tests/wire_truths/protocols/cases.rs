@@ -1,4 +1,4 @@
-//! One conversation in each protocol that streams, written by hand from its specification.
+//! One conversation in each protocol that streams, written by hand according to its specification.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Embeddings and rankings: one document, whose usage stands behind or before megabytes of vectors.
+//! Embeddings and rankings: one document, whose usage comes after or before megabytes of vectors.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -78,7 +78,7 @@ impl Case {
     }
 }
 
-/// Asserts that nothing is said of what only an answer in words has.
+/// Asserts that no metric about generated text has a value.
 #[track_caller]
 fn assert_no_words(page: &Page) {
     for name in
@@ -95,7 +95,7 @@ fn assert_no_words(page: &Page) {
 async fn inputs_and_their_tokens_are_counted_however_the_bytes_are_framed() {
     for case in all() {
         let bytes = case.bytes();
-        // A small document byte by byte, a large one as a socket gives it.
+        // A small document byte by byte, and a large one in the pieces of a socket.
         let step = if bytes.len() < 1000 { 1 } else { 1 << 16 };
         let pieces = (0..bytes.len()).step_by(step).map(|at| Step::Data(bytes.slice(at..bytes.len().min(at + step))));
         for http in Http::BOTH {

@@ -1,4 +1,4 @@
-//! When the first token came, in each protocol.
+//! The time of the first token, in each protocol.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn a_stream_without_any_token_has_no_time_to_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reasoning_is_a_first_token_and_no_answer() {
+async fn reasoning_is_a_first_token_but_not_an_answer() {
     for case in cases::all().into_iter().filter(|case| case.thinks) {
         let mut steps = steps(&case.events);
         steps.insert(case.bearing[0] + 1, Step::Wait(PAUSE));

@@ -1,4 +1,4 @@
-//! The same numbers, however the bytes are wrapped, in each protocol.
+//! The metrics do not depend on the framing, in each protocol.
 
 use http::{HeaderValue, header};
 use llm_metrics_tests::{Client, Http, Script, Step, Watched, post};
@@ -14,7 +14,7 @@ fn is_lines(case: &Case) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn line_ends_of_any_kind_give_the_same_numbers() {
     for case in cases::all() {
-        // A document a line has no other end than a line feed; what stands before it is white space.
+        // A line with a document ends only with a line feed, and white space before it is ignored.
         for line_end in if is_lines(&case) { &["\r\n"][..] } else { &["\r\n", "\r"] } {
             let events = case.events.iter().map(|event| event.replace('\n', line_end));
             let page = case.stream(Http::One, events.map(Step::from).collect()).await;

@@ -1,4 +1,4 @@
-//! What every protocol that streams comes to, over sockets: one table, and one test for each way in which a request can go.
+//! Every protocol that streams, over sockets: one table of cases, and one test for each way in which a request can end.
 
 mod cases;
 mod documents;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{assert_ended, assert_error};
 
-/// A conversation in one protocol, and the numbers that it has to come to.
+/// A conversation in one protocol, and its expected metrics.
 struct Case {
     endpoint: &'static str,
     operation: &'static str,
@@ -27,7 +27,7 @@ struct Case {
     content_type: &'static str,
     /// The stream, event by event.
     events: Vec<String>,
-    /// How many of the last events say that the answer is complete.
+    /// The number of events at the end that complete the answer.
     end: usize,
     /// The same answer as one document.
     document: Value,
@@ -39,22 +39,22 @@ struct Case {
     cache_write: u64,
     output: u64,
     reasoning: u64,
-    /// Further events, which bear no token and say nothing.
+    /// Further events, without a token and without any effect.
     silent: Vec<String>,
-    /// Which events bear a token.
+    /// The indices of events with a token.
     bearing: &'static [usize],
-    /// Where the number of tokens comes from when the end is missing.
+    /// The source of the token count if the end is missing.
     cut_source: &'static str,
     thinks: bool,
     finish: &'static str,
-    /// Which of them are of the call of a tool; there is one at most.
+    /// The indices among them that belong to a tool call. There is at most one call.
     call: &'static [usize],
-    /// The engine says how long its tokens took.
+    /// The engine reports the times of its tokens.
     engine_times: bool,
 }
 
 impl Case {
-    /// What came before the answer was complete.
+    /// The events before the answer was complete.
     fn unfinished(&self) -> &[String] {
         &self.events[..self.events.len() - self.end]
     }
@@ -65,14 +65,14 @@ impl Case {
         watched.answer_through(layer, move |_, _| Script::new(steps.clone()).respond(content_type)).await
     }
 
-    /// Sends the request for a stream and reads the answer, made of these steps, to its end.
+    /// Sends a request for a stream, and reads the answer, which has these steps, to its end.
     async fn stream(&self, http: Http, steps: Vec<Step>) -> Page {
         let watched = Watched::start().await;
         let data = steps.iter().filter_map(|step| if let Step::Data(data) = step { Some(&data[..]) } else { None });
         let sent = data.collect::<Vec<_>>().concat();
         let server = self.server(&watched, steps).await;
         let mut client = Client::open(http, server.addr).await;
-        // A stream of HTTP/2 that is reset at once may be so before its head was read.
+        // If a stream of HTTP/2 is reset immediately, the client may not receive its head.
         if let Ok(answer) = client.try_send(post(server.addr, self.endpoint, self.streamed.to_string())).await
             && let Ok((bytes, _)) = answer.finish().await
         {
@@ -81,7 +81,7 @@ impl Case {
         watched.settled().await
     }
 
-    /// Asserts that a page has the labels and every number of the whole answer.
+    /// Asserts that a page has the labels and all values of the complete answer.
     fn assert_served(&self, page: &Page, stream: bool, how: &str) {
         let how = format!("{} {how}", self.endpoint);
         assert_ended(page, 1, "success");
@@ -117,7 +117,7 @@ impl Case {
         assert_eq!(page.value("llm_discarded_tokens_total", &[]), 0.0, "{how}");
     }
 
-    /// The events without those that bear a token, but for the ones at these places.
+    /// The events without those with a token, except those at these indices.
     fn without_tokens(&self, but: &[usize]) -> Vec<String> {
         let left_out = |at: &usize| self.bearing.contains(at) && !but.contains(at);
         let all = self.events.iter().enumerate();
@@ -128,7 +128,7 @@ impl Case {
         assert_eq!(page.value("llm_metrics_inspection_failures_total", &[]), 0.0, "{how}");
     }
 
-    /// Asserts that a page has the tokens of an answer that did not come to its end.
+    /// Asserts that a page has the tokens of an incomplete answer.
     fn assert_discarded(&self, page: &Page, reason: &str) {
         let how = format!("{}, {reason}", self.endpoint);
         let discarded = page.value("llm_discarded_tokens_total", &[("reason", reason)]);
@@ -156,7 +156,7 @@ async fn a_stream_is_counted_the_same_however_its_bytes_are_framed() {
             for http in Http::BOTH {
                 let page = case.stream(http, steps.clone()).await;
                 case.assert_served(&page, true, &format!("{how}, {http:?}"));
-                // Tokens of one instant have no measurable time, unless the engine reports one.
+                // Tokens that arrive together have no measurable time, unless the engine reports one.
                 let timed = case.engine_times || how != "all in one frame";
                 let samples = page.count("llm_time_per_output_token_seconds", &[("operation", case.operation)]);
                 assert_eq!(samples, f64::from(u8::from(timed)), "{} {how}, {http:?}", case.endpoint);
@@ -182,7 +182,7 @@ async fn a_document_has_the_counts_of_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_breaks_off_is_not_a_success_and_one_whose_client_leaves_is_cancelled() {
+async fn a_document_that_is_cut_is_not_a_success_and_one_whose_client_leaves_is_cancelled() {
     for case in cases::all() {
         let document = Bytes::from(case.document.to_string());
         let half = document.slice(..document.len() / 2);
@@ -195,7 +195,7 @@ async fn a_document_that_breaks_off_is_not_a_success_and_one_whose_client_leaves
                 let answer = move |_: &_, _: &_| Script::new(steps.clone()).respond("application/json");
                 let server = watched.answer_through(watched.metrics.layer().ollama(), answer).await;
                 let mut client = Client::open(http, server.addr).await;
-                // A stream of HTTP/2 that is reset at once may be so before its head was read.
+                // If a stream of HTTP/2 is reset immediately, the client may not receive its head.
                 if let Ok(mut answer) = client.try_send(post(server.addr, case.endpoint, case.whole.to_string())).await
                 {
                     if outcome == "cancelled" {
@@ -234,7 +234,7 @@ async fn an_error_before_the_stream_is_its_status() {
             client.send(post(server.addr, case.endpoint, case.streamed.to_string())).await.text().await;
             let page = watched.settled().await;
             assert_ended(&page, 1, outcome);
-            // It would have been streamed: Ollama does that by default.
+            // It would have been streamed, which is Ollama's default.
             let labels = [("endpoint", case.endpoint), ("stream", "true"), ("model", "Qwen3-4B")];
             let labels = if outcome == "rejected" { &labels[..2] } else { &labels };
             assert_eq!(page.value("llm_requests_total", labels), 1.0, "{}", case.endpoint);
@@ -261,7 +261,7 @@ async fn an_error_inside_the_stream_is_not_a_success() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_cut_is_truncated_and_its_tokens_are_those_that_were_seen() {
     for case in cases::all() {
-        // A stream of HTTP/2 that breaks at once may take its own head with it.
+        // If a stream of HTTP/2 breaks immediately, the client may not receive its head.
         for (http, breaks) in [(Http::One, false), (Http::One, true), (Http::Two, false)] {
             let mut steps = steps(case.unfinished());
             steps.extend(breaks.then_some(Step::Fail));
@@ -303,10 +303,10 @@ async fn a_client_that_leaves_is_cancelled_before_the_end_and_served_after_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_cut_at_any_byte_is_truncated_until_its_end_is_there() {
+async fn a_stream_that_is_cut_at_any_byte_before_its_end_is_truncated() {
     for case in cases::all() {
         let stream = Bytes::from(case.events.concat());
-        // What ends a line or an event is not waited for where the body ends: what it says is all there.
+        // At the end of the body, the end of a line or an event is not needed: the event is complete.
         let unneeded = if case.content_type == "application/x-ndjson" { 1 } else { 2 };
         let ends: Vec<usize> = case
             .events
@@ -344,7 +344,7 @@ async fn a_stream_that_is_cut_at_any_byte_is_truncated_until_its_end_is_there() 
                 assert_eq!(truncated, length as f64, "{}", case.endpoint);
                 let discarded = page.value("llm_discarded_tokens_total", &[("reason", "stream_truncated")]);
                 assert_eq!(discarded, tokens as f64, "{}", case.endpoint);
-                // Only what the server counted itself is an output: llama.cpp does in each event.
+                // Only tokens that the server itself counted are output tokens. llama.cpp counts in each event.
                 output = if case.cut_source == "upstream" { discarded } else { 0.0 };
                 assert_eq!(page.value("llm_output_tokens_total", &[]), output, "{}", case.endpoint);
             }
@@ -359,7 +359,7 @@ async fn a_stream_that_is_cut_at_any_byte_is_truncated_until_its_end_is_there() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_terminal_word_is_enough_where_a_server_gives_no_reason() {
+async fn a_terminal_event_is_enough_if_a_server_gives_no_reason() {
     for (endpoint, last, outcome) in [
         ("/v1/messages", "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n", "success"),
         ("/v1/responses", "event: response.completed\ndata: {\"type\":\"response.completed\"}\n\n", "success"),

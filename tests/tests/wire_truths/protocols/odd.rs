@@ -1,4 +1,4 @@
-//! What a request comes to where proxies and engines leave something out, or put something in.
+//! Requests with proxies and engines that omit or add events.
 
 use http::Response;
 use llm_metrics_tests::{Client, Script, Step, Watched, post};
@@ -17,7 +17,7 @@ const DELTA: &str =
     "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n";
 const LINE: &str = "{\"model\":\"Qwen3-4B\",\"message\":{\"role\":\"assistant\",\"content\":\"Hi\"},\"done\":false}\n";
 
-/// An answer, and how its request ended: `success`, `cancelled`, or the type of its error; and how many outputs finished.
+/// An answer, the outcome of its request (`success`, `cancelled`, or an error type), and the number of finished outputs.
 struct Odd {
     endpoint: &'static str,
     content_type: &'static str,
@@ -37,7 +37,7 @@ const fn odd(
 }
 
 const ALL: [Odd; 23] = [
-    // No `message_stop`; no `message_delta`; nothing but pings; OpenAI's end behind it.
+    // Without `message_stop`; without `message_delta`; only pings; with OpenAI's end after it.
     odd("/v1/messages", EVENTS, &[HELLO, STOPS], "success", 1.0),
     odd("/v1/messages", EVENTS, &[HELLO, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"], "success", 0.0),
     odd("/v1/messages", EVENTS, &[PING, PING, PING], "stream_truncated", 0.0),
@@ -57,7 +57,7 @@ const ALL: [Odd; 23] = [
         "overloaded",
         0.0,
     ),
-    // In the background: later there is an answer, to another request.
+    // In the background: another request gets the answer later.
     odd(
         "/v1/responses",
         DOCUMENT,
@@ -104,7 +104,7 @@ const ALL: [Odd; 23] = [
         "rate_limited",
         0.0,
     ),
-    // A response in the background that its caller has cancelled by another request.
+    // A response in the background that its caller has cancelled with another request.
     odd(
         "/v1/responses",
         EVENTS,
@@ -115,7 +115,7 @@ const ALL: [Odd; 23] = [
         "cancelled",
         1.0,
     ),
-    // A model is loaded or unloaded; a line that says what went wrong; no last line.
+    // A model is loaded or unloaded; a line reports an error; the last line is missing.
     odd(
         "/api/chat",
         LINES,

@@ -1,4 +1,4 @@
-//! Which requests are measured: by their path, their method, and the embedder's settings.
+//! The requests that are measured, by path, method, and the settings of the embedder.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -24,7 +24,7 @@ fn named(endpoint: &str) -> Endpoint {
 async fn a_custom_path_can_have_any_protocol() {
     for case in cases::all() {
         let watched = Watched::start().await;
-        // Ollama's is not asked for: what is said of a path is enough.
+        // Without `ollama()`: the declaration of a path is enough.
         let layer = watched.metrics.layer().path("/tenants/{tenant}/talk", named(case.endpoint));
         let (answer, content_type) = (steps(&case.events), case.content_type);
         let server = watched.answer_through(layer, move |_, _| Script::new(answer.clone()).respond(content_type)).await;
@@ -83,7 +83,7 @@ async fn a_path_is_measured_with_the_prefixes_of_proxies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_not_model_calls_are_left_alone_in_every_protocol() {
+async fn requests_that_are_not_model_calls_are_not_measured_in_any_protocol() {
     let watched = Watched::start().await;
     let server = watched.answer_through(watched.metrics.layer().ollama(), |_, _| Script::json(DOCUMENT)).await;
     let mut client = Client::connect(server.addr).await;
@@ -144,7 +144,7 @@ async fn ollamas_paths_are_not_measured_unless_enabled() {
     assert_eq!(watched.settled().await.value("llm_requests_started_total", &[]), 0.0);
 }
 
-/// A server that upgrades each request for it to a protocol in which every byte comes back.
+/// A server that accepts upgrades to a protocol that echoes every byte.
 async fn upgrades(request: Asked) -> Result<Response<Empty<Bytes>>, BoxError> {
     tokio::spawn(async move {
         let mut socket = TokioIo::new(hyper::upgrade::on(request).await.expect("an upgrade"));
@@ -180,7 +180,7 @@ async fn a_web_socket_is_opened_and_passes_without_a_trace() {
     assert_eq!(watched.settled().await.value("llm_requests_started_total", &[]), 0.0);
 }
 
-/// Batches of every form, by how many inputs they have.
+/// Batches in every form, and the number of their inputs.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_inputs_of_a_request_are_counted_in_every_form() {
     for (endpoint, request, inputs) in [

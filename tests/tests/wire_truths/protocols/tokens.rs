@@ -1,4 +1,4 @@
-//! How many tokens, and how long each took, in each protocol.
+//! The number of tokens and the time of each, in each protocol.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn a_stream_without_usage_is_estimated_and_a_document_missing_and_nothing_
     }
 }
 
-/// The stream with one token, and counts that say so.
+/// The stream with one token, and with the matching counts.
 fn one_token(case: &Case) -> Vec<String> {
     let events = case.without_tokens(&case.bearing[..1]).into_iter();
     let count = |event: String| {

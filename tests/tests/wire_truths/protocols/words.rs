@@ -1,4 +1,4 @@
-//! Why an answer ended, in the words of each protocol, streamed and in one piece.
+//! Why an answer ended, in the words of each protocol, with and without streaming.
 
 use llm_metrics_tests::{Client, Http, Page, Script, Watched, post};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn case(endpoint: &str) -> Case {
     cases::all().into_iter().find(|case| case.endpoint == endpoint).expect("a case")
 }
 
-/// The pages of the answer streamed and in one piece, after `change` was made to what it says.
+/// The pages for the answer with and without streaming, after `change` was applied to it.
 async fn both(case: &Case, change: impl Fn(&str) -> String) -> [Page; 2] {
     let events: Vec<_> = case.events.iter().map(|event| change(event)).collect();
     let streamed = case.stream(Http::One, steps(&events)).await;
@@ -54,7 +54,7 @@ async fn every_reason_to_stop_is_known_in_every_protocol() {
     }
 }
 
-/// A proxy that says again what it has said, or says it earlier than it need.
+/// A proxy that repeats the usage, or sends it earlier than necessary.
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_that_is_sent_twice_is_counted_once() {
     let usage = json!({"input_tokens": 25, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 7, "output_tokens": 6});
@@ -68,7 +68,7 @@ async fn usage_that_is_sent_twice_is_counted_once() {
         assert_ne!(events, case.events);
         case.assert_served(&case.stream(Http::One, steps(&events)).await, true, "with usage again");
     }
-    // The last event of a response, and the last line of Ollama, come twice.
+    // The last event of a response, or the last line of Ollama, arrives twice.
     for endpoint in ["/v1/responses", "/api/chat", "/api/generate", "/completion"] {
         let case = case(endpoint);
         let mut events = case.events.clone();
@@ -77,7 +77,7 @@ async fn usage_that_is_sent_twice_is_counted_once() {
     }
 }
 
-/// Every kind of event that bears a token, one of each, and how many there are.
+/// One event of each kind with a token, and their number.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_delta_of_a_response_has_a_token_and_its_repetition_has_none() {
     let case = case("/v1/responses");
@@ -101,7 +101,7 @@ async fn each_kind_of_delta_of_a_response_has_a_token_and_its_repetition_has_non
                 json!({"type": "response.output_item.done", "item": {"type": "message", "content": [{"type": "output_text", "text": "xx"}]}}),
             ),
         ];
-        // It is cut there: nobody has counted the tokens but we.
+        // The stream is cut there, so only the layer has counted the tokens.
         let page = case.stream(Http::One, steps(&[&told[..], &silent].concat())).await;
         assert_ended(&page, 1, "error");
         let discarded = page.value("llm_discarded_tokens_total", &[("reason", "stream_truncated")]);
@@ -149,7 +149,7 @@ async fn a_refusal_is_counted_in_every_protocol_that_has_one() {
     }
 }
 
-/// What a request says of thinking and of its limit, in the words of each protocol, counts where there is no answer that would show it.
+/// The settings for thinking and for the limit in a request, in the words of each protocol, count if there is no answer that shows them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_switch_for_thinking_and_the_limit_of_a_request_are_known_in_every_protocol() {
     for (endpoint, request, thinking, limit) in [
@@ -193,7 +193,7 @@ async fn the_switch_for_thinking_and_the_limit_of_a_request_are_known_in_every_p
     }
 }
 
-/// Ollama leaves out what it did not count: of a prompt that was cached whole, or where nothing was generated.
+/// Ollama omits counts: for a prompt that was completely cached, or if nothing was generated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_count_that_ollama_leaves_out_is_absent_and_not_zero() {
     for endpoint in ["/api/chat", "/api/generate"] {

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn families_are_made_of_what_their_rows_have() {
+    fn families_only_use_labels_and_buckets_of_their_rows() {
         for family in dialects().iter().flat_map(Dialect::families) {
             assert_eq!(family.kind == Kind::Histogram, validate(family.buckets).is_ok(), "{}", family.name);
             for source in &family.sources {

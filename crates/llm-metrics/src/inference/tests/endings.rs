@@ -1,4 +1,4 @@
-//! How a request ends, by everything that decides about it.
+//! How a request ends, for each combination of the facts that decide it.
 
 use super::End;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     wire::Framing,
 };
 
-/// A stream at a server that was answered with success and came to its end before it was complete.
+/// The facts of a stream at a server with a successful response head. The body ended before the answer was complete.
 const CUT: OutcomeFacts = OutcomeFacts {
     end: End::Complete,
     status: Some(200),
@@ -23,7 +23,7 @@ fn assert_ends(facts: OutcomeFacts, outcome: Outcome, error: Option<ErrorType>, 
 }
 
 #[test]
-fn the_transport_decides_where_nothing_else_does() {
+fn the_transport_decides_if_nothing_else_does() {
     use DiscardReason::ClientDisconnect;
     use ErrorType::{Internal, StreamTruncated, UpstreamError};
     let left = End::Dropped { panicking: false };
@@ -46,7 +46,7 @@ fn the_transport_decides_where_nothing_else_does() {
         for end in [End::Complete, End::Failed, left, panics] {
             assert_ends(OutcomeFacts { end, answer: AnswerState::Complete, ..cut }, Outcome::Success, None, None);
         }
-        // What is made in the background may be left to itself, but not by a connection that breaks.
+        // A client may leave an answer that is generated in the background, but a broken connection is an error.
         let later = OutcomeFacts { answer: AnswerState::Deferred, ..cut };
         assert_ends(later, Outcome::Success, None, None);
         assert_ends(OutcomeFacts { end: End::Failed, ..later }, Outcome::Error, Some(StreamTruncated), truncated);
@@ -56,7 +56,7 @@ fn the_transport_decides_where_nothing_else_does() {
 }
 
 #[test]
-fn credentials_that_the_server_behind_a_proxy_refuses_are_the_proxies() {
+fn credentials_that_the_upstream_of_a_proxy_refuses_are_those_of_the_proxy() {
     let (callers, ours) = (Outcome::Rejected, Outcome::Error);
     for (status, at_a_server, at_a_proxy) in [
         (401, (callers, ErrorType::Unauthorized), (ours, ErrorType::Unauthorized)),
@@ -72,13 +72,13 @@ fn credentials_that_the_server_behind_a_proxy_refuses_are_the_proxies() {
     let failed = OutcomeFacts { status: None, end: End::ServiceError(ErrorType::Unauthorized), ..CUT };
     assert_ends(failed, callers, Some(ErrorType::Unauthorized), None);
     assert_ends(OutcomeFacts { proxy: true, ..failed }, ours, Some(ErrorType::Unauthorized), None);
-    // Whoever brings keys of their own is rejected all the same, if the handler says so.
+    // If callers bring their own keys, the handler reports that, and the request is rejected.
     let said = OutcomeFacts { reported: Some(ErrorType::Unauthorized), status: Some(401), proxy: true, ..CUT };
     assert_ends(said, callers, Some(ErrorType::Unauthorized), None);
 }
 
 #[test]
-fn the_type_from_the_handler_comes_first_and_that_of_the_service_next() {
+fn the_error_type_of_the_handler_takes_precedence_over_that_of_the_service() {
     let timeout = Some(DiscardReason::Timeout);
     let said =
         OutcomeFacts { reported: Some(ErrorType::Timeout), status: Some(503), answer: AnswerState::Complete, ..CUT };
@@ -88,7 +88,7 @@ fn the_type_from_the_handler_comes_first_and_that_of_the_service_next() {
 }
 
 #[test]
-fn a_request_was_dropped_if_nothing_else_says_why_it_was_cancelled() {
+fn a_request_was_dropped_if_there_is_no_other_reason_for_its_cancellation() {
     let left = OutcomeFacts { end: End::Dropped { panicking: false }, ..CUT };
     assert!(left.was_dropped());
     assert!(OutcomeFacts { status: None, ..left }.was_dropped());

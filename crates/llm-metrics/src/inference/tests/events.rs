@@ -1,4 +1,4 @@
-//! What a reader would emit, event by event.
+//! The events that a reader emits, one by one.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn thinks(frame: &mut FrameSink<'_>, text: &str) {
     frame.event_end();
 }
 
-/// An event with text, and output tokens so far.
+/// Emits an event with text, and with the output tokens so far.
 fn counted(frame: &mut FrameSink<'_>, choice: u32, tokens: u64) {
     frame.choice(choice);
     frame.text(choice, TextKind::Answer, b"a");
@@ -65,7 +65,7 @@ fn done(frame: &mut FrameSink<'_>) {
 }
 
 impl Request {
-    /// Frames 10 ms apart, the first of them after 10 ms.
+    /// Emits frames 10 ms apart, the first of them after 10 ms.
     fn each(mut self, frames: &[Tell<'_>]) -> Self {
         for (at, emit) in (1..).zip(frames) {
             self.at(10 * at, emit);
@@ -185,7 +185,7 @@ fn two_counts_in_one_event_are_one() {
 }
 
 #[test]
-fn a_count_of_nothing_is_none_where_there_was_text() {
+fn zero_tokens_are_not_a_count_if_there_was_text() {
     let nothing = |frame: &mut FrameSink<'_>| usage(frame, Usage::new().input(0).output(0));
     let recorded = Request::streamed(ASKED).each(&[&token, &token, &stop, &nothing]).end(End::Complete);
     source(&recorded, "estimated");
@@ -194,7 +194,7 @@ fn a_count_of_nothing_is_none_where_there_was_text() {
 
     let recorded = Request::streamed(ASKED).each(&[&stop, &nothing]).end(End::Complete);
     source(&recorded, "upstream");
-    assert_eq!(recorded.samples("llm_request_output_tokens"), [0.0], "there was no text, and it says so");
+    assert_eq!(recorded.samples("llm_request_output_tokens"), [0.0], "there was no text, so 0 is a count");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_placeholder_before_the_first_token_is_not_a_count() {
 }
 
 #[test]
-fn a_count_that_tokens_came_after_is_the_least_that_there_are() {
+fn a_count_that_tokens_follow_is_a_minimum() {
     let at_least = |tokens| {
         let frames: [Tell<'_>; 4] = [&|frame| counted(frame, 0, tokens), &token, &token, &token];
         Request::streamed(ASKED).each(&frames).end(End::Failed)
@@ -232,10 +232,10 @@ fn a_count_that_tokens_came_after_is_the_least_that_there_are() {
 }
 
 #[test]
-fn with_one_choice_a_count_below_the_events_stands_and_with_two_it_does_not() {
+fn a_count_below_the_events_is_kept_for_one_choice_but_not_for_two() {
     let one = |frame: &mut FrameSink<'_>| usage(frame, Usage::new().input(9).output(2));
     let recorded = Request::streamed(ASKED).each(&[&token, &token, &token, &stop, &one]).end(End::Complete);
-    assert_eq!((output(&recorded), implausible(&recorded)), (2, 0), "a proxy may cut text anew");
+    assert_eq!((output(&recorded), implausible(&recorded)), (2, 0), "a proxy may split text differently");
 
     let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
     let stop_second = |frame: &mut FrameSink<'_>| finish(frame, 1, FinishReason::Stop);
@@ -248,7 +248,7 @@ fn with_one_choice_a_count_below_the_events_stands_and_with_two_it_does_not() {
 }
 
 #[test]
-fn a_whole_has_its_parts() {
+fn a_whole_is_at_least_as_large_as_its_parts() {
     let beside = Usage::new().input(5).cached_input(7).output(2).reasoning(317);
     let recorded = Request::streamed(ASKED)
         .each(&[&|frame| thinks(frame, "Hm"), &token, &stop, &|frame| usage(frame, beside)])
@@ -257,7 +257,7 @@ fn a_whole_has_its_parts() {
     assert_eq!(recorded.counter("llm_input_tokens_total", &[]), 12);
     assert_eq!(recorded.counter("llm_input_cached_tokens_total", &[]), 7);
 
-    // The handle knows the whole, and the wire the part.
+    // The handle reports the whole, and the response the part.
     let request = Request::streamed(ASKED);
     request.tracker.handle().usage(Usage::new().input(6).output(100));
     let recorded = request.each(&[&token, &stop, &|frame| usage(frame, beside)]).end(End::Complete);
@@ -266,7 +266,7 @@ fn a_whole_has_its_parts() {
 }
 
 #[test]
-fn usage_in_two_events_is_put_together() {
+fn usage_in_two_events_is_combined() {
     let recorded = Request::streamed(ASKED)
         .each(&[&|frame| usage(frame, Usage::new().input(9)), &token, &stop, &|frame| {
             usage(frame, Usage::new().output(3));
@@ -284,7 +284,7 @@ fn choices_without_text_or_counts_have_no_usage() {
 }
 
 #[test]
-fn a_sum_may_come_with_the_last_token_and_a_jump_is_none() {
+fn a_sum_may_come_with_the_last_token_but_a_jump_in_between_is_not_a_sum() {
     let with = |tokens, reason: Option<FinishReason>| {
         let frames: [Tell<'_>; 3] = [&|frame| counted(frame, 0, 3), &|frame| counted(frame, 1, 1), &move |frame| {
             frame.choice(1);
@@ -308,7 +308,7 @@ fn tokens_are_in_the_counter_when_usage_arrives() {
 
 #[test]
 fn tokens_reported_before_the_head_are_counted_when_it_arrives() {
-    // Without a name in the request there are no labels to count under before the head.
+    // Without a model in the request, there are no labels to count under before the head.
     let mut request = Request::new("/v1/chat/completions", "{}", Role::Server, |builder| builder);
     request.tracker.handle().tokens(3);
     assert_eq!(output(&request.recorded()), 0);
@@ -317,7 +317,7 @@ fn tokens_reported_before_the_head_are_counted_when_it_arrives() {
     assert_eq!(output(&request.recorded()), 3);
 }
 
-// What the engine measured.
+// The engine's own measurements.
 
 fn measured(frame: &mut FrameSink<'_>, timings: Timings) {
     frame.timings(timings);
@@ -332,7 +332,7 @@ const MEASURED: Timings = Timings {
 };
 
 #[test]
-fn counts_beside_the_engines_times_are_counts() {
+fn counts_in_the_engines_timings_are_used() {
     let recorded =
         Request::streamed(ASKED).each(&[&token, &token, &stop, &|frame| measured(frame, MEASURED)]).end(End::Complete);
     source(&recorded, "timings");
@@ -346,7 +346,7 @@ fn counts_beside_the_engines_times_are_counts() {
 }
 
 #[test]
-fn a_usage_object_wins_over_the_engines_counts_and_the_handle_over_both() {
+fn usage_takes_precedence_over_the_engines_counts_and_the_handle_over_both() {
     let frames: [Tell<'_>; 4] =
         [&token, &stop, &|frame| measured(frame, MEASURED), &|frame| usage(frame, Usage::new().output(5))];
     let recorded = Request::streamed(ASKED).each(&frames).end(End::Complete);
@@ -384,7 +384,7 @@ fn the_engines_counts_of_one_choice_are_not_those_of_two() {
 }
 
 #[test]
-fn the_engines_counts_are_believed_where_nothing_shows_that_they_are_not_all() {
+fn the_engines_counts_are_used_unless_they_are_known_to_be_incomplete() {
     let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
     let of = |tokens| {
         move |frame: &mut FrameSink<'_>| {
@@ -392,7 +392,7 @@ fn the_engines_counts_are_believed_where_nothing_shows_that_they_are_not_all() {
             frame.event_end();
         }
     };
-    // One choice, whose text a proxy may have split differently; two choices, and as many tokens as were seen of both.
+    // One choice, whose text a proxy may have split differently; and two choices, with as many tokens as were seen of both.
     let one = Request::streamed(ASKED).each(&[&token, &token, &token, &stop, &of(2)]).end(End::Complete);
     let two = Request::streamed(TWO).each(&[&token, &second, &done, &of(2)]).end(End::Complete);
     for recorded in [one, two] {
@@ -405,7 +405,7 @@ fn the_engines_counts_are_believed_where_nothing_shows_that_they_are_not_all() {
 }
 
 #[test]
-fn there_is_no_time_after_the_only_token() {
+fn a_single_token_has_no_time_after_it() {
     let alone = Timings { usage: Usage::new().output(1), ..MEASURED };
     let recorded = Request::streamed(ASKED).each(&[&token, &stop, &|frame| measured(frame, alone)]).end(End::Complete);
     recorded.assert_milliseconds("llm_request_decode_seconds", &[]);
@@ -449,7 +449,7 @@ fn a_document_has_the_time_per_token_that_its_engine_reports() {
     recorded.assert_milliseconds(ITL, &[]);
 }
 
-// Time per output token, on the wire.
+// Time per output token, as measured in the response.
 
 #[test]
 fn the_last_token_comes_with_the_finish_reason() {
@@ -458,7 +458,7 @@ fn the_last_token_comes_with_the_finish_reason() {
 }
 
 #[test]
-fn a_reason_that_is_repeated_does_not_come_later() {
+fn a_repeated_finish_reason_does_not_move_the_end() {
     let frames: [Tell<'_>; 5] = [&token, &token, &stop, &stop, &|frame| usage(frame, Usage::new().output(3))];
     Request::streamed(ASKED).each(&frames).end(End::Complete).assert_milliseconds(TPOT, &[10.0]);
     let reason_and_text = |frame: &mut FrameSink<'_>| {
@@ -473,7 +473,7 @@ fn a_reason_that_is_repeated_does_not_come_later() {
 }
 
 #[test]
-fn hidden_reasoning_does_not_make_tokens_fast() {
+fn hidden_reasoning_tokens_do_not_lower_the_time_per_token() {
     let with = |first: Tell<'_>| {
         let objective = Objective::new("fast").time_per_output_token(Duration::from_millis(5));
         let mut request =
@@ -489,7 +489,7 @@ fn hidden_reasoning_does_not_make_tokens_fast() {
     let recorded = with(&|frame| counted(frame, 0, 1001));
     recorded.assert_milliseconds(TPOT, &[15.0]);
 
-    // A summary of the reasoning was seen, and not the reasoning: nobody knows when that was.
+    // The response has a summary of the reasoning, but not the reasoning itself, so its time is not known.
     let recorded = with(&|frame| thinks(frame, "Hm"));
     recorded.assert_milliseconds(TPOT, &[]);
     assert_eq!(recorded.counter("llm_slo_requests_total", &[]), 0);
@@ -520,7 +520,7 @@ fn the_longest_gap_is_neither_the_first_nor_the_last() {
 }
 
 #[test]
-fn silence_before_an_end_that_was_not_complete_is_a_gap() {
+fn silence_before_an_incomplete_end_is_a_gap() {
     let mut request = Request::streamed(ASKED);
     request.at(0, token).at(0, token);
     std::thread::sleep(Duration::from_millis(20));
@@ -565,14 +565,14 @@ fn each_choice_has_its_own_gaps() {
         frame.event_end();
     };
     let recorded = Request::streamed(TWO).each(&[&token, &second, &token, &second, &both]).end(End::Failed);
-    // The first token of the second choice is measured from the one before it.
+    // The first token of the second choice is measured from the token before it.
     recorded.assert_milliseconds(ITL, &[10.0, 10.0, 20.0, 20.0, 20.0]);
     recorded.assert_milliseconds(MAX_GAP, &[10.0]);
     recorded.assert_milliseconds(TPOT, &[]);
 }
 
 #[test]
-fn the_index_of_a_choice_may_stand_after_its_text() {
+fn the_index_of_a_choice_may_come_after_its_text() {
     let late = |frame: &mut FrameSink<'_>| {
         frame.choice(0);
         frame.text(0, TextKind::Answer, b"a");
@@ -589,13 +589,13 @@ fn the_index_of_a_choice_may_stand_after_its_text() {
 }
 
 #[test]
-fn tokens_that_are_moved_to_a_choice_are_not_more_than_were_reported() {
+fn text_that_is_moved_to_a_finished_choice_opens_it_again() {
     let second = |frame: &mut FrameSink<'_>| finish(frame, 1, FinishReason::Stop);
     let text = |frame: &mut FrameSink<'_>, choice| {
         frame.choice(choice);
         frame.text(choice, TextKind::Answer, b"a");
     };
-    // If the choice is only seen, that does not open it again. Text does, also if the choice has text already.
+    // If the choice was only seen, that does not open it again. Text opens it, also if the choice has text already.
     let seen = |frame: &mut FrameSink<'_>| {
         frame.choice(0);
         frame.moved(0, 1);
@@ -622,11 +622,11 @@ fn tokens_that_are_moved_to_a_choice_are_not_more_than_were_reported() {
 }
 
 #[test]
-fn time_without_tokens_of_the_engine_belongs_to_those_that_come_next() {
+fn time_without_tokens_of_the_engine_is_added_to_the_next_tokens() {
     let mut request = Request::streamed(ASKED);
     let handle = request.tracker.handle();
     handle.tokens(2);
-    // Two tokens have one gap; the third event has no token left.
+    // Two tokens have one gap; no token is left for the third event.
     request.at(10, token).at(20, token).at(40, token);
     handle.tokens(1);
     request.at(50, token);
@@ -660,7 +660,7 @@ fn every_event_of_a_frame_may_have_64_samples() {
 // Tags.
 
 #[test]
-fn a_lone_closing_tag_takes_the_answer_back_within_its_frame() {
+fn a_lone_closing_tag_turns_the_text_before_it_in_the_frame_into_reasoning() {
     let mut request = Request::streamed(ASKED);
     request
         .at(10, |frame| {
@@ -683,7 +683,7 @@ fn a_lone_closing_tag_takes_the_answer_back_within_its_frame() {
 }
 
 #[test]
-fn an_answer_may_speak_of_tags() {
+fn an_answer_may_mention_tags() {
     let answers = |first: Tell<'_>| {
         Request::streamed(ASKED)
             .each(&[first, &|frame| says(frame, 0, "Close it with"), &|frame| says(frame, 0, "`</think>`"), &stop])
@@ -697,7 +697,7 @@ fn an_answer_may_speak_of_tags() {
 }
 
 #[test]
-fn text_of_further_choices_does_not_time_the_answer() {
+fn only_the_first_choice_is_used_for_the_time_of_the_answer() {
     let recorded = Request::streamed(TWO).each(&[&|frame| says(frame, 1, "Yes"), &token]).end(End::Failed);
     recorded.assert_milliseconds(ANSWER, &[20.0]);
     let recorded = Request::streamed(TWO)
@@ -709,7 +709,7 @@ fn text_of_further_choices_does_not_time_the_answer() {
 }
 
 #[test]
-fn blank_reasoning_is_none() {
+fn blank_reasoning_is_not_reasoning() {
     let recorded = Request::streamed(ASKED).each(&[&|frame| thinks(frame, " \n"), &token, &stop]).end(End::Complete);
     assert_eq!(recorded.counter("llm_requests_total", &[("thinking", "false")]), 1);
     let recorded = Request::streamed(ASKED).each(&[&|frame| thinks(frame, " \nhm"), &token, &stop]).end(End::Complete);
@@ -740,10 +740,10 @@ fn no_reasoning_and_no_output_are_not_counted() {
     }
 }
 
-// Choices, and how it ends.
+// Choices, and how the request ends.
 
 #[test]
-fn text_after_a_reason_shows_that_it_was_not_the_end() {
+fn text_after_a_finish_reason_opens_the_choice_again() {
     let frames: [Tell<'_>; 3] = [&stop, &token, &token];
     let cut = Request::streamed(ASKED).each(&frames);
     let metrics = cut.tracker.shared().metrics.clone();
@@ -764,7 +764,7 @@ fn text_after_a_reason_shows_that_it_was_not_the_end() {
 }
 
 #[test]
-fn where_every_event_has_a_reason_the_last_one_counts() {
+fn if_every_event_has_a_finish_reason_the_last_one_counts() {
     let with = |reason| {
         move |frame: &mut FrameSink<'_>| {
             frame.choice(0);
@@ -816,7 +816,7 @@ impl Request {
 }
 
 #[test]
-fn as_many_choices_as_were_asked_for_make_an_answer() {
+fn an_answer_is_complete_when_all_requested_choices_have_finished() {
     for end in [End::Failed, End::Complete] {
         let recorded = Request::streamed(TWO).each(&[&token, &stop]).end(end);
         recorded.assert_ended("error", Some("stream_truncated"));
@@ -826,14 +826,14 @@ fn as_many_choices_as_were_asked_for_make_an_answer() {
     Request::streamed(TWO).each(&[&token, &stop, &done]).end(End::Failed).assert_ended("success", None);
     let second = |frame: &mut FrameSink<'_>| finish(frame, 1, FinishReason::Stop);
     Request::streamed(TWO).each(&[&token, &stop, &second]).end(End::Failed).assert_ended("success", None);
-    // `0` and what was not read say nothing.
+    // `0`, and values that were not read, say nothing.
     for asked in [r#"{"n":0}"#, r#"{"n":null}"#, "{}"] {
         Request::streamed(asked).each(&[&token, &stop]).end(End::Failed).assert_ended("success", None);
     }
 }
 
 #[test]
-fn an_index_that_counts_tokens_makes_no_choices() {
+fn an_index_that_counts_tokens_does_not_create_choices() {
     let recorded = Request::streamed(ASKED)
         .each(&[&|frame| text_of(frame, 1), &|frame| text_of(frame, 2), &|frame| text_of(frame, 3), &|frame| {
             finish(frame, 4, FinishReason::Length);
@@ -844,7 +844,7 @@ fn an_index_that_counts_tokens_makes_no_choices() {
     recorded.assert_milliseconds(ANSWER, &[10.0]);
     recorded.assert_milliseconds(ITL, &[10.0, 10.0]);
 
-    // Two texts in one event are of two choices, whatever was asked for; and so are two prompts.
+    // Two texts in one event belong to two choices, whatever the request asked for. So do two prompts.
     let both = |frame: &mut FrameSink<'_>| {
         (0..2).for_each(|choice| frame.text(choice, TextKind::Answer, b"a"));
         frame.event_end();
@@ -863,7 +863,7 @@ fn the_only_choice_may_have_a_high_index() {
 }
 
 #[test]
-fn plain_text_is_an_error_unless_the_stream_goes_on() {
+fn plain_text_is_an_error_unless_the_stream_continues() {
     let plain = |frame: &mut FrameSink<'_>| {
         frame.plain_text();
         frame.event_end();
@@ -895,7 +895,7 @@ fn plain_text_is_an_error_unless_the_stream_goes_on() {
 }
 
 #[test]
-fn an_error_in_the_answer_has_the_type_that_it_states() {
+fn an_error_in_the_answer_has_the_type_that_the_answer_gives() {
     use ErrorType::{InvalidRequest, Overloaded, RateLimited, Unauthorized};
     let ended_with = |kinds: &[Option<ErrorType>], kind, framing: Option<Framing>| {
         let mut request = Request::new("/v1/chat/completions", ASKED, kind, |builder| builder);

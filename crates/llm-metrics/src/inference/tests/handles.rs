@@ -1,4 +1,4 @@
-//! What the request's handle says, and when nobody listens any more.
+//! Values that the handle reports, also after the request has ended.
 
 use super::{End, Request, Role};
 use crate::{
@@ -9,11 +9,11 @@ use crate::{
 const ASKED: &str = r#"{"model":"m"}"#;
 
 #[test]
-fn a_count_that_comes_late_is_not_counted_again() {
+fn a_total_that_is_published_late_is_not_counted_again() {
     let request = Request::streamed(ASKED);
     let shared = request.tracker.shared();
     let series = shared.series(None, true);
-    // Two threads that report may publish their totals in the other order.
+    // Two threads may publish their totals in the opposite order.
     for total in [5, 3, 5, 6] {
         shared.publish(series, total);
     }
@@ -21,7 +21,7 @@ fn a_count_that_comes_late_is_not_counted_again() {
 }
 
 #[test]
-fn every_absurd_count_is_discarded() {
+fn implausible_counts_are_discarded() {
     let absurd = 1 << 31;
     for usage in [
         Usage::new().input(absurd),
@@ -56,7 +56,7 @@ fn tokens_are_counted_when_they_are_reported_and_zero_tokens_are_not_a_step() {
 }
 
 #[test]
-fn a_request_that_asks_for_no_choice_has_one() {
+fn a_request_for_zero_choices_has_one() {
     for (asked, choices) in [("{}", 1), (r#"{"n":0}"#, 1), (r#"{"n":3}"#, 3), (r#"{"n":99999}"#, u16::MAX)] {
         let request = Request::streamed(asked);
         assert_eq!(request.tracker.shared().reports().params.choices, Some(choices), "{asked}");
@@ -77,13 +77,13 @@ fn nobody_listens_after_the_end() {
     handle.decode_time(std::time::Duration::MAX);
     handle.queue_time(std::time::Duration::from_secs(1));
     handle.error(ErrorType::Internal);
-    assert!(request.tracker.shared().reports().engine.is_none(), "nothing is kept for nobody");
+    assert!(request.tracker.shared().reports().engine.is_none(), "nothing is stored");
     request.tracker.settle(End::Failed);
     assert!(request.recorded().nonzero().is_empty());
 }
 
 #[test]
-fn a_handle_that_named_the_model_first_wins() {
+fn the_first_model_that_a_handle_sets_is_kept() {
     let mut request = Request::new("/v1/chat/completions", ASKED, Role::Server, |builder| builder);
     request.tracker.handle().model("by-the-handle");
     request.tracker.head(200, Some(true), Some(Framing::Events));

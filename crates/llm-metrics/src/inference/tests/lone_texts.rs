@@ -51,12 +51,12 @@ fn emit(frame: &mut FrameSink<'_>, event: &Event, at_once: bool) {
     frame.event_end();
 }
 
-/// Everything that is recorded for these events, with `a_frame` events per frame, except times that the test does not set.
+/// Everything that is recorded for these events, with `a_frame` events per frame. Times that the test does not set are left out.
 fn recorded(asked: &str, events: &[Event], a_frame: usize, at_once: bool) -> Vec<String> {
     let mut request = Request::new("/v1/chat/completions", asked, Role::Server, |builder| builder.live_tokens(true));
     request.tracker.head(200, Some(true), Some(super::Framing::Events));
     for (at, events) in (1..).zip(events.chunks(a_frame)) {
-        // Later than the end of the test by the clock, which would otherwise add a gap at the end.
+        // Later than the end of the test by the clock: otherwise the time until the end would be a gap.
         request.at(3_600_000 + 10 * at, |frame| events.iter().for_each(|event| emit(frame, event, at_once)));
     }
     let recorded = request.end(End::Failed);

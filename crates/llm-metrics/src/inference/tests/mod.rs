@@ -1,4 +1,4 @@
-//! Requests at times that a test sets: what a reader would emit, or answers that were recorded.
+//! Requests at times that a test sets, with events that a reader would emit, or with recorded answers.
 
 mod endings;
 mod events;
@@ -18,14 +18,14 @@ use crate::{
     wire::{self, Framing, Route},
 };
 
-/// A request that is under way.
+/// A request that has not ended.
 struct Request {
     tracker: RequestTracker,
     route: &'static Route,
     snapshotter: Snapshotter,
 }
 
-/// What was recorded of it.
+/// The values that were recorded for it.
 struct Recorded(Vec<RequestHandles>);
 
 type RequestHandles = (String, Vec<(String, String)>, DebugValue);
@@ -70,7 +70,7 @@ impl Request {
         self.recorded()
     }
 
-    /// What was recorded so far, and not asked for before.
+    /// The values that were recorded since the last call.
     fn recorded(&self) -> Recorded {
         let entries = self.snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
             let (_, key) = key.into_parts();

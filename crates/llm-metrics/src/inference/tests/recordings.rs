@@ -1,5 +1,5 @@
-//! Answers of real servers (`tests/recordings/`), replayed at their own pace and in one piece, against what a naive reading by
-//! `serde_json` makes of them.
+//! Replays answers of real servers (`tests/recordings/`) with their original times and in one piece. Compares the metrics with those that a simple
+//! reading with `serde_json` gives.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::{End, Recorded, Request, Role};
 use crate::wire::Framing;
 
-/// An exchange as it was recorded.
+/// A recorded exchange.
 struct Recording {
     name: String,
     fields: Value,
 }
 
-/// What is to be known of an answer.
+/// The expected values for an answer.
 #[derive(Debug, Default)]
 struct Expected {
     outcome: &'static str,
@@ -23,12 +23,12 @@ struct Expected {
     input: Option<u64>,
     output: Option<u64>,
     reasoning: Option<u64>,
-    /// Frames with text: their time, and how many texts of each choice they have.
+    /// The times of frames with text, and the number of texts of each choice in them.
     arrivals: Vec<(f64, BTreeMap<u64, u64>)>,
-    /// Usage that every event with text has, of its first and its last.
+    /// The usage in the first and in the last event with text, if every event with text has it.
     continuous: Option<(u64, u64)>,
     finished: Option<f64>,
-    /// Seconds a token and tokens by llama.cpp's own clock.
+    /// Seconds per token, and tokens, by llama.cpp's own clock.
     engine: Option<(f64, u64)>,
 }
 
@@ -37,7 +37,7 @@ fn recordings() -> Vec<Recording> {
     let mut all = Vec::new();
     for server in ["llama-server-0.7.0", "transformers-serve-5.19.0", "vllm-0.32.0-cpu"] {
         let text = std::fs::read_to_string(folder.join(server).with_extension("json"));
-        // `with_extension` would take what follows the last dot of a version for one.
+        // `with_extension` would replace the text after the last dot of a version.
         let text =
             text.or_else(|_| std::fs::read_to_string(folder.join(format!("{server}.json")))).expect("recordings");
         let Value::Object(exchanges) = serde_json::from_str(&text).expect("JSON") else {
@@ -62,7 +62,7 @@ impl Recording {
         self.text("content_type").starts_with("text/event-stream")
     }
 
-    /// Times and lengths of the pieces in which the body arrived.
+    /// The times and lengths of the pieces in which the body arrived.
     fn frames(&self) -> Vec<(f64, usize)> {
         let frames = self.fields["frames"].as_array().expect("frames").iter();
         frames.map(|frame| (frame[0].as_f64().expect("seconds"), frame[1].as_u64().expect("bytes") as usize)).collect()
@@ -158,7 +158,7 @@ impl Recording {
                     .map(|(n, cached)| (n + cached, tokens));
             }
         }
-        // llama.cpp counts without a usage object, too.
+        // llama.cpp also counts without a usage object.
         expected.input = expected.input.or_else(|| timed.map(|(input, _)| input));
         expected.output = expected.output.or_else(|| timed.map(|(_, output)| output));
         let usages: Option<Vec<u64>> = usages.into_iter().collect();
@@ -170,7 +170,7 @@ impl Recording {
         expected
     }
 
-    /// When the byte before `at` came.
+    /// The time at which the byte before `at` arrived.
     fn arrival(&self, at: usize) -> f64 {
         let mut came = 0;
         let frames = self.frames();
@@ -201,12 +201,12 @@ impl Expected {
         self.arrivals.iter().flat_map(|(_, texts)| texts.values()).sum()
     }
 
-    /// The server has counted one of several choices.
+    /// Whether the server counted only one of several choices.
     fn counts_one_choice(&self, streamed: bool) -> bool {
         streamed && self.choices() > 1 && self.output.is_some_and(|tokens| tokens < self.events())
     }
 
-    /// Gaps between the events of each choice; the first of a further choice has the one to any before it.
+    /// The gaps between the events of each choice. For the first event of a further choice, the gap is since the last event of any choice.
     fn gaps(&self) -> (u64, f64) {
         let (mut count, mut sum) = (0, 0.0);
         let mut last: BTreeMap<u64, f64> = BTreeMap::new();
@@ -251,7 +251,7 @@ fn assert_near(actual: f64, expected: f64, share: f64, what: &str) {
     assert!((actual - expected).abs() <= share * expected.abs() + 1e-6, "{what}: {actual} instead of {expected}");
 }
 
-/// What does not depend on when the bytes came.
+/// Asserts everything that does not depend on the times at which the bytes arrived.
 #[track_caller]
 fn assert_facts(recording: &Recording, recorded: &Recorded, expected: &Expected) {
     let name = &recording.name;

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distance_is_followed_as_soon_as_the_last_symbols_stood_there() {
+    fn a_distance_becomes_the_candidate_as_soon_as_the_last_symbols_occurred_there() {
         assert_eq!(period_after::<128, 1>(), Some(3 + 12 - 1));
         assert_eq!(period_after::<256, 4>(), Some(3 + 15 - 1), "the fourth of them is the first that counts");
     }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_never_came_is_not_a_repetition() {
+    fn symbols_that_were_never_pushed_are_not_a_repetition() {
         let mut cycle = Cycle::<256, 4>::default();
         (0..3).for_each(|_| cycle.push(Symbol::default(), EXTENT));
         cycle.try_distance(1, EXTENT);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_does_not_count_on_from_a_word() {
+    fn a_number_does_not_increase_from_a_word() {
         let mut run = Run { distance: 1, ..Run::default() };
         for (one, other) in [(b'7', b'a'), (b'a', b'7')] {
             assert!(!run.goes_on(symbol(one), symbol(other), EXTENT));

@@ -162,7 +162,7 @@ mod tests {
             (0..90).map(|n| format!("    let field_{n} = read(&mut buffer, {})?;\n", n * n % 97)).collect();
         let paragraph = "The report says that the bridge was closed in March, that two of its four cables had rusted, and that nobody had \
                          looked at them since the flood. It does not say who was to look. ";
-        // No unit of it but the space between two words comes twice: only the second ring has room for it.
+        // No unit except the space between words occurs twice, so only the second ring is long enough for the period.
         let letter = |n: usize| char::from(b'a' + (n % 26) as u8);
         let words: String = (0..600).map(|n| format!("{}{} ", letter(n), letter(n / 26))).collect();
         for before in ["", "Certainly! Let us think about this step by step, and not too fast.\n\n"] {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_whose_numbers_count_is_a_loop() {
+    fn a_loop_whose_numbers_increase_is_a_loop() {
         let counting: String =
             (1..200).map(|n| format!("Step {n}: check the file, then go to step {}.\n", n + 1)).collect();
         let (at, kind) = first_loop(&counting).expect("it counts");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_do_not_count_are_data() {
+    fn numbers_that_do_not_increase_by_the_same_step_are_data() {
         let rows: String =
             (0..200).map(|n| format!("{{\"id\": {n}, \"value\": {}}},\n", n * n * 7919 % 1000)).collect();
         assert_eq!(first_loop(&rows), None);

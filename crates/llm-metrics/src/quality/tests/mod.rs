@@ -1,9 +1,9 @@
-//! What the tests of the checks share.
+//! Helpers that the tests of the checks share.
 
 mod corpus;
 mod outputs;
 
-/// A text cut into pieces of these lengths, and the rest.
+/// Cuts a text into pieces of these lengths, and the rest.
 pub(crate) fn pieces<'t>(text: &'t [u8], lengths: &'t [usize]) -> impl Iterator<Item = &'t [u8]> {
     let mut rest = text;
     let mut lengths = lengths.iter();

@@ -1,4 +1,4 @@
-//! What is found in whole outputs.
+//! The findings in whole outputs.
 
 use crate::{
     quality::{
@@ -29,7 +29,7 @@ fn json() -> RequestedOutput {
     RequestedOutput { format: Some(StructuredFormat::JsonSchema), tools: None, schema: None }
 }
 
-/// What is found in one choice with these texts.
+/// The findings in one choice with these texts.
 fn found_by(
     checks: QualityChecks,
     requested: RequestedOutput,
@@ -280,7 +280,7 @@ fn each_choice_is_checked_separately_up_to_the_last_that_is_tracked() {
 }
 
 #[test]
-fn with_every_check_at_its_fullest_a_request_takes_less_than_7_kib() {
+fn with_all_checks_and_all_their_memory_a_request_takes_less_than_7_kib() {
     let tracked = MAX_TRACKED * (size_of::<TrackedChoice>() + size_of::<Output>());
     let calls = OPEN_CALLS * size_of::<Call>();
     let names = size_of::<ToolNames>() + OFFERED_NAMES * size_of::<u64>();
@@ -290,7 +290,7 @@ fn with_every_check_at_its_fullest_a_request_takes_less_than_7_kib() {
 }
 
 #[test]
-fn a_choice_that_the_engine_gave_up_was_cut() {
+fn a_choice_that_the_engine_aborted_was_cut() {
     for reason in [FinishReason::Error, FinishReason::Abort] {
         let mut found = Vec::new();
         let mut outputs = Outputs::new(QualityChecks::all(), json());
@@ -305,7 +305,7 @@ fn a_choice_that_the_engine_gave_up_was_cut() {
 }
 
 #[test]
-fn a_loop_is_reported_for_an_answer_that_has_room_for_one() {
+fn a_loop_is_reported_if_the_answer_is_long_enough_for_one() {
     let findings = |bytes: u64| {
         let mut found = Vec::new();
         let mut outputs = Outputs::new(QualityChecks::all(), RequestedOutput::default());

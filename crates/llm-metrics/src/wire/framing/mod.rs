@@ -73,7 +73,7 @@ pub(super) trait LineSink {
     fn data(&mut self, data: &[u8], extent: Extent);
     /// The event has a name.
     fn named(&mut self, _name: &[u8]) {}
-    /// The event says of itself that it is an error.
+    /// The event is marked as an error.
     fn error(&mut self) {}
     /// The event has ended.
     fn event_ends(&mut self) {}

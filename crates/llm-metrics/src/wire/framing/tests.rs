@@ -1,10 +1,10 @@
-//! What each framing emits for a body, without a protocol: the same however the body is cut.
+//! The calls of each framing for a body, without a protocol. They are the same however the body is split.
 
 use proptest::prelude::*;
 
 use super::{DocumentDecoder, Extent, Framing, LONGEST_NAME, LineSink, NdJsonDecoder, SseDecoder};
 
-/// What was emitted, the pieces of one line put together.
+/// A call, with the pieces of one line joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum LineCall {
     Data(Vec<u8>),
@@ -17,7 +17,7 @@ enum LineCall {
 #[derive(Default)]
 struct Recorder {
     calls: Vec<LineCall>,
-    /// A data line has begun and may go on.
+    /// A data line has begun and may continue.
     open: bool,
 }
 
@@ -32,7 +32,7 @@ impl LineSink for Recorder {
         self.open = !ends;
     }
     fn named(&mut self, name: &[u8]) {
-        // One that is longer than any that matters may be cut.
+        // A name that is longer than any known name may be cut.
         self.calls.push(LineCall::Named(name[..name.len().min(LONGEST_NAME)].to_vec()));
     }
     fn error(&mut self) {

@@ -1,4 +1,4 @@
-//! Streams of every protocol, with hostile texts, in every order: cuts and templates never change what is emitted.
+//! Streams of every protocol with hostile texts, in every order. Splits and templates never change the calls.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use super::support::{SinkCall, lines_of, sink_calls, stream_of, without_template
 use crate::vocabulary::Endpoint;
 use crate::wire::Reader;
 
-/// Events, with `@` for a text that a model wrote, and `~` for anything.
+/// Events, with `@` for a text of the model, and `~` for any text.
 const ANTHROPIC: [&str; 9] = [
     r#"{"type":"message_start","message":{"model":"m","usage":{"input_tokens":2,"output_tokens":1}}}"#,
     r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":@}}"#,
@@ -47,14 +47,14 @@ const OLLAMA: [&str; 6] = [
 
 #[derive(Clone, Copy, Debug)]
 enum Frame {
-    /// Whether an event has the name that its type is.
+    /// Whether an event has its type as its name.
     Events(bool),
     Lines,
 }
 
 fn body(pool: &'static [&'static str], frame: impl Strategy<Value = Frame>) -> impl Strategy<Value = Vec<u8>> {
     let event = (prop::sample::select(pool.to_vec()), text(), junk(), frame);
-    // Several times the same, as streams are.
+    // Repeated, as in real streams.
     let events = vec((event, 1..4_usize), 0..8);
     events.prop_map(|events| {
         let mut body = String::new();
@@ -115,7 +115,7 @@ proptest! {
     }
 }
 
-/// Events with a text at `@`, and at `#` a value that is known to differ.
+/// Events with a text at `@`, and at `#` a value that may differ.
 const DIFFERING: [(Endpoint, &str); 7] = [
     (
         Endpoint::Responses,
@@ -132,7 +132,7 @@ const DIFFERING: [(Endpoint, &str); 7] = [
     (Endpoint::ChatCompletions, r#"{"obfuscation":#,"choices":[{"index":0,"delta":{"content":@}}],"usage":null}"#),
 ];
 
-/// What may stand there, and what is not one value, or not one of its kind.
+/// Values for that place, and texts that are not one value, or not one of its kind.
 const VALUES: [&str; 22] = [
     "1",
     "12",
@@ -205,7 +205,7 @@ proptest! {
     }
 }
 
-/// How many of these events were known from their first byte to their last, and how many of them were not framed.
+/// The number of events that were recognised from the first byte to the last, and of those that were not split into lines.
 fn known(mut reader: Reader, events: impl Iterator<Item = String>) -> (u8, u8) {
     for event in events {
         reader.read(event.as_bytes(), &mut super::support::Recorder::default());
@@ -253,11 +253,11 @@ fn events_have_templates_in_every_protocol_also_where_a_time_or_a_number_differs
 }
 
 #[test]
-fn events_that_never_begin_like_the_one_before_stop_being_learnt() {
+fn events_that_never_begin_like_the_previous_one_are_no_longer_learnt() {
     let mut reader = stream_of(Endpoint::Responses);
     let mut learnt = 0;
     for turn in 0..100 {
-        // Two that differ: one is known to, and the other has to be the same.
+        // Two values differ. Only one may differ, and the other must be the same.
         let event = format!(
             "data: {{\"type\":\"response.output_text.delta\",\"sequence_number\":{turn},\"item_id\":\"m{turn}\",\"delta\":\"t\"}}\n\n"
         );

@@ -1,14 +1,14 @@
-//! Streams and documents as servers could send them, with hostile content where users and models decide.
+//! Streams and documents as servers could send them, with hostile content in the places that users and models control.
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// JSON with its order of keys and its spelling, which `serde_json::Value` does not keep.
+/// JSON with a given order of keys and a given spelling, which `serde_json::Value` does not keep.
 #[derive(Clone, Debug)]
 pub(super) enum Json {
-    /// As it stands.
+    /// Unchanged.
     Raw(String),
     Text(String, Spelling),
     Object(Vec<(String, Self)>),
@@ -125,7 +125,7 @@ pub(super) fn text() -> impl Strategy<Value = Json> {
     (content(), spelling).prop_map(|(text, spelling)| Json::Text(text, spelling))
 }
 
-/// Keys that mean something elsewhere.
+/// Keys that have a meaning in other places.
 fn key() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "usage",
@@ -154,7 +154,7 @@ fn key() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
-/// A value that nobody looks at.
+/// A value that readers ignore.
 pub(super) fn junk() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         text(),
@@ -246,7 +246,7 @@ fn choice(body: &'static str) -> impl Strategy<Value = Json> {
     )
 }
 
-/// A chat completion, or with `delta` for `body` one event of a stream of them.
+/// A chat completion, or with `delta` for `body` one event of a stream.
 pub(super) fn chat(body: &'static str) -> impl Strategy<Value = Json> {
     let choices = vec(choice(body), 0..3).prop_map(Json::Array);
     let name = prop::sample::select(vec!["\"Qwen/Qwen3-0.6B\"", "\"\"", "null", "5", "\"a\\/b\""]).prop_map(raw);
@@ -273,7 +273,7 @@ pub(super) fn layout() -> impl Strategy<Value = Layout> {
     prop::sample::select(vec![Layout::Compact, Layout::Compact, Layout::Spaced, Layout::Pretty])
 }
 
-/// One event, with what may stand around it.
+/// One event, with other lines around it.
 fn event() -> impl Strategy<Value = String> {
     let data = prop_oneof![
         8 => (chat("delta"), layout()).prop_map(|(chunk, layout)| chunk.render(layout)),
@@ -319,14 +319,14 @@ pub(super) fn cut<'a>(body: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// What goes wrong with some events: which one, where, a byte, and what is done to it.
+/// Damage to some events: the index of the event, the place in it, a byte, and the kind of change.
 pub(super) type Damage = (Index, Index, u8, u8);
 
 pub(super) fn damage() -> impl Strategy<Value = Vec<Damage>> {
     vec((any::<Index>(), any::<Index>(), any::<u8>(), 0..3_u8), 0..6)
 }
 
-/// The events after that.
+/// The events after the damage.
 pub(super) fn damaged(events: Vec<String>, damage: Vec<Damage>) -> Vec<Vec<u8>> {
     let mut events: Vec<_> = events.into_iter().map(String::into_bytes).collect();
     for (event, at, byte, kind) in damage {

@@ -1,4 +1,4 @@
-//! Bytes that nobody should send.
+//! Invalid and hostile bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..200), bytes, words]
 }
 
-/// The facts of a request in these pieces, and why it could not be read.
+/// The facts of a request that arrives in these pieces, and the reason why it could not be read.
 fn scanned<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (RequestFacts, Option<InspectionFailure>) {
     let mut scan = Route::of(Endpoint::Completions).unwrap().request_scan(false);
     pieces.into_iter().for_each(|piece| scan.read(piece));
@@ -167,7 +167,7 @@ fn a_reader_takes_at_most_640_bytes_and_a_request_scan_416() {
 }
 
 #[test]
-fn no_shape_is_deeper_than_a_place_can_say() {
+fn no_shape_is_deeper_than_the_path_of_a_place() {
     fn depth<F>(shape: &Shape<F>) -> usize {
         match shape {
             Shape::Object(_, keys) => {
@@ -177,7 +177,7 @@ fn no_shape_is_deeper_than_a_place_can_say() {
             Shape::Array(element) => 1 + depth(element),
             Shape::Either(scalar, container) => depth(scalar).max(depth(container)),
             Shape::Tag(tags) => {
-                // A name that was cut is none of them.
+                // A word must be short enough to be compared without being cut.
                 assert!(tags.words.iter().all(|(word, ..)| word.len() < crate::wire::framing::LONGEST_NAME));
                 let words = tags.words.iter().map(|(_, _, shape)| depth(shape));
                 words.chain([depth(&tags.otherwise)]).max().unwrap_or(0)
@@ -191,7 +191,7 @@ fn no_shape_is_deeper_than_a_place_can_say() {
 }
 
 #[test]
-fn a_million_bytes_one_by_one_leave_nothing_behind() {
+fn a_million_bytes_read_one_by_one_leave_no_memory_allocated() {
     let event =
         b"data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"word\"}}],\"usage\":{\"prompt_tokens\":5}}\n\n";
     let mut reader = chat_stream();

@@ -1,4 +1,4 @@
-//! What the readers must hold to, whatever the bytes.
+//! Properties of the readers that hold for any bytes.
 
 mod any_protocol;
 mod generated;

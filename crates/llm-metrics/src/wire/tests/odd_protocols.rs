@@ -1,5 +1,4 @@
-//! What proxies and engines send in Responses, Messages, Ollama's protocol, embeddings and rankings that is not in the
-//! specification, or is in its corners.
+//! Unusual Responses, Messages, lines of Ollama, embeddings and rankings of proxies and engines: not in the specification, or rare.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use crate::vocabulary::{Endpoint, ErrorType, FinishReason, Usage};
 use crate::wire::Reader;
 use crate::wire::TextKind::{Answer, Media, Reasoning, ToolArguments, ToolInput, ToolName};
 
-/// What is emitted beside choices and the ends of events, however the bytes are cut.
+/// The calls other than choices and ends of events, however the bytes are split.
 #[track_caller]
 fn said(reader: impl Fn() -> Reader, body: &str) -> Vec<SinkCall> {
     let whole = sink_calls(reader(), [body.as_bytes()]);
@@ -16,7 +15,7 @@ fn said(reader: impl Fn() -> Reader, body: &str) -> Vec<SinkCall> {
     whole.into_iter().filter(|call| !matches!(call, SinkCall::Choice(_) | SinkCall::EventEnd)).collect()
 }
 
-/// Events, each under the name that its type is.
+/// Events whose name is their type.
 fn named(events: &[&str]) -> String {
     let name = |data: &str| Some(data.split_once(r#""type":""#)?.1.split_once('"')?.0.to_owned());
     events.iter().map(|data| format!("event: {}\ndata: {data}\n\n", name(data).expect("a type"))).collect()
@@ -40,31 +39,31 @@ fn the_last_input_count_of_anthropic_wins_and_need_not_repeat_cached_tokens() {
         Usage::new().input(input).cached_input(cached).cache_write(written).output(57)
     };
     for (start, delta, expected) in [
-        // Anthropic: all of it again.
+        // Anthropic repeats all counts.
         (
             r#"{"input_tokens":25,"cache_read_input_tokens":1000,"cache_creation_input_tokens":7,"output_tokens":1}"#,
             r#"{"input_tokens":25,"cache_read_input_tokens":1000,"cache_creation_input_tokens":7,"output_tokens":57}"#,
             usage(1032, 1000, 7),
         ),
-        // vLLM and others: not what was cached.
+        // vLLM and others do not repeat the cached tokens.
         (
             r#"{"input_tokens":25,"cache_read_input_tokens":1000,"cache_creation_input_tokens":7,"output_tokens":1}"#,
             r#"{"input_tokens":25,"output_tokens":57}"#,
             usage(1032, 1000, 7),
         ),
-        // LiteLLM over another protocol: zeros until it is known.
+        // LiteLLM in front of another protocol sends zeros until the count is known.
         (
             r#"{"input_tokens":0,"output_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0}"#,
             r#"{"input_tokens":25,"output_tokens":57,"cache_read_input_tokens":1000,"cache_creation_input_tokens":7}"#,
             usage(1032, 1000, 7),
         ),
-        // An estimate that was too high.
+        // The estimate was too high.
         (
             r#"{"input_tokens":5000,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":1}"#,
             r#"{"input_tokens":25,"output_tokens":57}"#,
             usage(25, 0, 0),
         ),
-        // Zeros that come last.
+        // The last counts are zeros.
         (
             r#"{"input_tokens":25,"cache_read_input_tokens":1000,"cache_creation_input_tokens":7,"output_tokens":1}"#,
             r#"{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":57}"#,
@@ -79,7 +78,7 @@ fn the_last_input_count_of_anthropic_wins_and_need_not_repeat_cached_tokens() {
 }
 
 #[test]
-fn bedrock_counts_once_more_where_a_message_stops() {
+fn bedrock_repeats_the_counts_when_a_message_stops() {
     let metrics = r#"{"inputTokenCount":25,"outputTokenCount":57,"invocationLatency":900,"firstByteLatency":300,"cacheReadInputTokenCount":1000,"cacheWriteInputTokenCount":7}"#;
     let stop = format!(r#"{{"type":"message_stop","amazon-bedrock-invocationMetrics":{metrics}}}"#);
     let usage = Usage::new().input(1032).cached_input(1000).cache_write(7).output(57);
@@ -161,7 +160,7 @@ fn errors_of_proxies_are_errors_in_every_protocol() {
             r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null,"sequence_number":3,"error":{"message":"x","type":"None","code":"429"}}"#,
             SinkCall::ErrorOf(RateLimited),
         ),
-        // Perplexity: beside the type.
+        // Perplexity: next to the type.
         (
             r#"{"type":"response.failed","sequence_number":3,"error":{"type":"rate_limit_error","message":"x"}}"#,
             SinkCall::ErrorOf(RateLimited),
@@ -201,7 +200,7 @@ fn a_response_ends_under_every_name_that_it_may_have() {
 }
 
 #[test]
-fn a_response_without_a_status_ends_as_its_last_event_is_named() {
+fn a_response_without_a_status_ends_as_the_name_of_its_last_event_says() {
     for (event, expected) in [
         (r#"{"type":"response.completed"}"#, FinishReason::Stop),
         (r#"{"type":"response.completed","response":{"usage":null}}"#, FinishReason::Stop),
@@ -216,7 +215,7 @@ fn a_response_without_a_status_ends_as_its_last_event_is_named() {
             FinishReason::ContentFilter,
         ),
         (r#"{"type":"response.cancelled","response":{"id":"r"}}"#, FinishReason::Abort),
-        // The status knows better.
+        // The status takes precedence.
         (r#"{"response":{"status":"incomplete"},"type":"response.completed"}"#, FinishReason::Other),
         (r#"{"type":"response.incomplete","response":{"status":"completed"}}"#, FinishReason::Stop),
     ] {
@@ -225,7 +224,7 @@ fn a_response_without_a_status_ends_as_its_last_event_is_named() {
 }
 
 #[test]
-fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
+fn events_of_a_response_have_a_token_if_the_model_wrote_something() {
     for (event, expected) in [
         (r#"{"type":"response.custom_tool_call_input.delta","delta":"x"}"#, Some(text(0, ToolInput, "x"))),
         (
@@ -244,7 +243,7 @@ fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
         (r#"{"type":"response.reasoning_summary_text.delta","delta":"x"}"#, Some(text(0, Reasoning, "x"))),
         (r#"{"type":"response.reasoning.delta","delta":"x"}"#, Some(text(0, Reasoning, "x"))),
         (r#"{"type":"response.reasoning_summary.delta","delta":"x"}"#, Some(text(0, Reasoning, "x"))),
-        // What a tool said, and what is said again.
+        // Output of a tool, and texts that are repeated.
         (r#"{"type":"response.shell_call_output_content.delta","delta":{"stdout":"x","stderr":"text"}}"#, None),
         (r#"{"type":"response.code_interpreter_call_code.done","code":"x"}"#, None),
         (r#"{"type":"response.custom_tool_call_input.done","input":"x"}"#, None),
@@ -270,7 +269,7 @@ fn events_of_a_response_bear_a_token_where_the_model_wrote_something() {
 }
 
 #[test]
-fn an_event_of_a_response_whose_name_is_not_known_has_no_token_wherever_its_type_is() {
+fn an_event_of_a_response_with_an_unknown_name_has_no_token_wherever_its_type_is() {
     for kind in ["response.of_tomorrow.delta", "response.shell_call_output_content.delta", "response."] {
         for data in [
             format!(r#"{{"type":"{kind}","delta":"x"}}"#),
@@ -279,16 +278,16 @@ fn an_event_of_a_response_whose_name_is_not_known_has_no_token_wherever_its_type
         ] {
             let event = format!("event: {kind}\ndata: {data}\n\n");
             assert_eq!(said(|| stream_of(Endpoint::Responses), &event), [], "{event}");
-            // The next one is read as ever.
+            // The next event is read as usual.
             let next = r#"{"delta":"y","type":"response.output_text.delta"}"#;
             let both = format!("{event}event: response.output_text.delta\ndata: {next}\n\n");
             assert_eq!(said(|| stream_of(Endpoint::Responses), &both), [text(0, Answer, "y")], "{both}");
         }
     }
-    // A name that a proxy made up says nothing.
+    // A name that a proxy invented has no meaning.
     let event = "event: chunk\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n";
     assert_eq!(said(|| stream_of(Endpoint::Responses), event), [text(0, Answer, "x")]);
-    // What is an error is one, under whatever name.
+    // An error is an error under any name.
     let event =
         "event: response.of_tomorrow\ndata: {\"error\":{\"code\":\"429\"},\"type\":\"response.of_tomorrow\"}\n\n";
     assert_eq!(said(|| stream_of(Endpoint::Responses), event), [SinkCall::ErrorOf(ErrorType::RateLimited)]);
@@ -306,7 +305,7 @@ fn a_pending_response_shows_whether_it_is_generated_in_the_background() {
             let response = format!(r#"{{"id":"r","background":{background},"status":"{status}","output":[]}}"#);
             let event = format!(r#"{{"type":"{name}","response":{response}}}"#);
             assert_eq!(said_in(Endpoint::Responses, &[&event]), expected, "{event}");
-            // Its type comes last.
+            // The type comes last.
             let event = format!("data: {{\"response\":{response},\"type\":\"{name}\"}}\n\n");
             assert_eq!(said(|| stream_of(Endpoint::Responses), &event), expected, "{event}");
         }
@@ -314,7 +313,7 @@ fn a_pending_response_shows_whether_it_is_generated_in_the_background() {
 }
 
 #[test]
-fn a_tool_that_a_client_has_to_answer_is_why_a_response_ended() {
+fn a_response_ended_with_a_tool_call_if_the_client_has_to_execute_it() {
     let completed = r#"{"type":"response.completed","response":{"status":"completed"}}"#;
     for (kind, expected) in [
         ("function_call_arguments", FinishReason::ToolCalls),
@@ -360,10 +359,10 @@ fn ollama_in_its_corners() {
     };
     let model = SinkCall::Model("q".into());
     for (rest, expected) in [
-        // `keep_alive: 0`, or no messages.
+        // With `keep_alive: 0`, or without messages.
         (r#","done_reason":"load""#, vec![SinkCall::NoGeneration, SinkCall::Done]),
         (r#","done_reason":"unload""#, vec![SinkCall::NoGeneration, SinkCall::Done]),
-        // The whole prompt was cached; before there were reasons.
+        // The whole prompt was cached. Older versions have no reason.
         (
             r#","done_reason":"stop","eval_count":5"#,
             vec![SinkCall::Finish(0, FinishReason::Stop), SinkCall::Usage(Usage::new().output(5)), SinkCall::Done],
@@ -387,7 +386,7 @@ fn ollama_in_its_corners() {
 }
 
 #[test]
-fn embeddings_and_rankings_have_an_input_where_the_server_counts_it() {
+fn embeddings_and_rankings_have_input_tokens_if_the_server_counts_them() {
     let input = |tokens| vec![SinkCall::Usage(Usage::new().input(tokens))];
     for (endpoint, document, expected) in [
         (

@@ -54,7 +54,7 @@ fn done_may_come_twice() {
     let twice = [SinkCall::Done, SinkCall::EventEnd, SinkCall::Done, SinkCall::EventEnd];
     assert_eq!(of_stream("data: [DONE]\n\ndata: [DONE]\n\n"), twice);
     assert_eq!(of_stream("data: [DONE]\ndata: [DONE]\n\n"), [SinkCall::Done, SinkCall::Done, SinkCall::EventEnd]);
-    // On one line, or with something else after it, it is a text for people.
+    // On one line, or with other text after it, it is plain text.
     for rest in ["[DONE]", " [DONE]", "\ndata: x", "\ndata: x[DONE]"] {
         assert_eq!(
             of_stream(&data(&format!("[DONE]{rest}"))),
@@ -71,7 +71,7 @@ fn a_body_that_ends_inside_done_emits_nothing() {
         let seen = sink_calls(chat_stream(), [TOKEN.as_bytes(), &whole.as_bytes()[..at]]);
         assert_eq!(seen, [SinkCall::Choice(0), text(0, Answer, "a"), SinkCall::EventEnd], "cut at {at}");
     }
-    // With a blank line, it is a text for people.
+    // With a blank line, it is plain text.
     assert_eq!(of_stream("data: [DON\n\n")[0], SinkCall::PlainText);
     assert_eq!(of_stream("data: [DON\n"), []);
 }
@@ -115,7 +115,7 @@ fn every_escape_is_decoded_as_json_defines() {
     let stream = data(&format!(r#"{{"choices":[{{"delta":{{"content":"{long}\b\f\n\r\t\/\\\"{long}\n"}}}}]}}"#));
     let plain = format!("{long}\u{8}\u{c}\n\r\t/\\\"{long}\n");
     let event = [SinkCall::Choice(0), text(0, Answer, &plain), SinkCall::EventEnd];
-    // The second time it is known.
+    // The second event is recognised by its template.
     assert_eq!(sink_calls(chat_stream(), [stream.as_bytes(); 2]), [event.clone(), event].concat());
     of_stream(&stream);
 }
@@ -133,7 +133,7 @@ fn an_event_that_is_cut_finishes_nothing() {
 }
 
 #[test]
-fn errors_in_other_clothes_are_errors() {
+fn errors_in_other_forms_are_errors() {
     for (error, kind) in [
         (r#"{"object":"error","message":"boom","type":"InternalServerError","code":500}"#, SinkCall::Error),
         (
@@ -173,7 +173,7 @@ fn errors_in_other_clothes_are_errors() {
         let seen = of_stream(&data(&format!(r#"{{"choices":[{{"delta":{{"content":"b"}}}}],"error":{nothing}}}"#)));
         assert_eq!(seen, [SinkCall::Choice(0), text(0, Answer, "b"), SinkCall::EventEnd], "{nothing}");
     }
-    // Nor is a code that says nothing, or one of the two alone.
+    // A code without meaning, or only one of the two, is not an error either.
     for nothing in [
         r#"{"code":500,"id":"x"}"#,
         r#"{"message":"boom"}"#,
@@ -184,7 +184,7 @@ fn errors_in_other_clothes_are_errors() {
     ] {
         assert_eq!(of_stream(&data(nothing)), [SinkCall::EventEnd], "{nothing}");
     }
-    // A code and a message beside an answer are not an error.
+    // A code and a message next to an answer are not an error.
     let seen = of_stream(&data(r#"{"code":200,"message":"ok","choices":[{"delta":{"content":"b"}}]}"#));
     assert_eq!(seen, [SinkCall::Choice(0), text(0, Answer, "b"), SinkCall::EventEnd]);
 }
@@ -207,7 +207,7 @@ fn reasons_that_mean_failure_are_failures() {
 }
 
 #[test]
-fn usage_is_read_wherever_it_stands_and_however_it_is_written() {
+fn usage_is_read_in_every_known_place_and_form() {
     let usage = Usage::new().input(9).output(2);
     for (event, expected) in [
         (r#"{"choices":[],"usage":{"prompt_tokens":9.0,"completion_tokens":2.0}}"#, usage),
@@ -247,7 +247,7 @@ fn usage_is_read_wherever_it_stands_and_however_it_is_written() {
 }
 
 #[test]
-fn a_count_that_is_too_large_is_implausible_however_large() {
+fn any_count_that_is_too_large_is_implausible() {
     for count in ["2000000000", "18446744073709551616", "100000000000000000000000", "1e30"] {
         let seen =
             of_stream(&data(&format!(r#"{{"choices":[],"usage":{{"prompt_tokens":9,"completion_tokens":{count}}}}}"#)));
@@ -281,7 +281,7 @@ fn tokens_are_read_in_every_place_that_has_them() {
     }
 }
 
-/// Only what the first bytes were taken for.
+/// Stores only the framing that was detected from the first bytes.
 #[derive(Default)]
 struct Begins(Vec<Result<Framing, SkipReason>>, Recorder);
 

@@ -22,7 +22,7 @@ struct Event {
     done: bool,
 }
 
-/// A choice's texts by kind, and why it finished.
+/// The texts of a choice by kind, and its finish reasons.
 type Choice = (BTreeMap<u8, Vec<u8>>, Vec<FinishReason>);
 
 #[derive(Debug, Default, PartialEq)]
@@ -54,7 +54,7 @@ fn seen(calls: Vec<SinkCall>) -> Body {
             SinkCall::Timings(prefill, decode) => event.timings = Some((prefill, decode)),
             SinkCall::TimedUsage(usage) => event.timed_usage = Some(usage),
             SinkCall::NoGeneration | SinkCall::InBackground | SinkCall::Load(_) => {
-                panic!("{what:?} is nothing that OpenAI says")
+                panic!("{what:?} is not a call for OpenAI's protocol")
             }
             SinkCall::EventEnd => body.events.push(std::mem::take(&mut event)),
             SinkCall::Failure(InspectionFailure::Implausible) => body.implausible = true,
@@ -65,7 +65,7 @@ fn seen(calls: Vec<SinkCall>) -> Body {
     body
 }
 
-/// What a JSON document says; `message` is `delta` in a stream.
+/// The facts in a JSON document. `message` is `delta` in a stream.
 fn read_document(document: &Value, message: &str, body: &mut Body, event: &mut Event) {
     if let Some(name) = document["model"].as_str().filter(|name| !name.is_empty()) {
         body.model.get_or_insert_with(|| name.to_owned());
@@ -86,10 +86,10 @@ fn read_document(document: &Value, message: &str, body: &mut Body, event: &mut E
         output: count(&usage["completion_tokens"]),
         reasoning: count(&usage["completion_tokens_details"]["reasoning_tokens"]),
     };
-    // What is more than the whole stands beside it.
+    // A part that is larger than the whole was counted in addition to it.
     usage.input = usage.input.map(|input| input + usage.cached_input.filter(|cached| *cached > input).unwrap_or(0));
     usage.output = usage.output.map(|output| output + usage.reasoning.filter(|part| *part > output).unwrap_or(0));
-    // Zeros are place-holders.
+    // Zeros are placeholders.
     usage.input = usage.input.filter(|count| *count > 0);
     usage.output = usage.output.filter(|count| *count > 0 || usage.input.is_some());
     if usage.input.or(usage.output).is_none() {
@@ -134,7 +134,7 @@ fn read_document(document: &Value, message: &str, body: &mut Body, event: &mut E
     }
 }
 
-/// The specification of server-sent events, word for word, on a whole stream.
+/// Implements the specification of server-sent events literally, for a complete stream.
 fn read_stream(stream: &[u8]) -> Body {
     let stream = std::str::from_utf8(stream).unwrap();
     let stream = stream.strip_prefix('\u{FEFF}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
@@ -159,7 +159,7 @@ fn read_stream(stream: &[u8]) -> Body {
                     }
                     // JSON that is not an object is padding.
                     json if serde_json::from_str::<Value>(json).is_ok() => {}
-                    // A text in an event with another name is a heartbeat.
+                    // Text in an event with another name is a heartbeat.
                     _ => event.error |= name.is_empty() || name == "message",
                 }
                 name.clear();

@@ -1,4 +1,4 @@
-//! What each protocol says, in streams and in one piece, cut at every byte.
+//! The calls for each protocol, in streams and in one piece, split at every byte.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::vocabulary::{Endpoint, ErrorType, FinishReason, Usage};
 use crate::wire::Reader;
 use crate::wire::TextKind::{Answer, Reasoning, Refusal, ToolArguments, ToolName};
 
-/// Whatever the pieces: whole, in two at every place, byte by byte.
+/// Compares the calls for the whole body, for every split into two pieces, and byte by byte.
 #[track_caller]
 fn assert_reported(reader: impl Fn() -> Reader, body: &str, expected: &[SinkCall]) {
     let body = body.as_bytes();
@@ -151,7 +151,7 @@ fn responses_stream_by_its_names_and_by_its_types() {
     .concat();
     assert_reported(|| stream_of(Endpoint::Responses), &events(&stream), &expected);
     assert_reported(|| stream_of(Endpoint::Responses), &unnamed(&stream), &expected);
-    // vLLM's types come last, so only the name of the event shows the type in time.
+    // vLLM's type comes last, so only the name of the event shows the type in time.
     let late = "event: response.reasoning_text.delta\ndata: {\"delta\":\"Hm\",\"sequence_number\":4,\"type\":\"response.reasoning_text.delta\"}\n\n";
     assert_reported(|| stream_of(Endpoint::Responses), late, &one(text(0, Reasoning, "Hm")));
 }
@@ -173,7 +173,7 @@ fn responses_that_do_not_complete() {
                 SinkCall::EventEnd,
             ],
         ),
-        // vLLM names the event otherwise, and llama.cpp the type: the status counts.
+        // In vLLM the name of the event differs from the status, and in llama.cpp the type. The status counts.
         (
             format!(
                 r#"{{"response":{{"status":"incomplete",{usage},"incomplete_details":{{"reason":"content_filter"}}}},"type":"response.completed"}}"#
@@ -209,7 +209,7 @@ fn responses_that_do_not_complete() {
 
 #[test]
 fn responses_in_one_piece() {
-    // vLLM: what a part is comes after its text, what an item is before its parts.
+    // vLLM: the type of a part comes after its text, and the type of an item before its parts.
     let response = r#"{"id":"r","model":"q","object":"response","output":[
         {"id":"a","summary":[],"type":"reasoning","content":[{"text":"Hm","type":"reasoning_text"}]},
         {"id":"b","content":[{"annotations":[],"text":"Hi","type":"output_text"}],"role":"assistant","type":"message"},
@@ -227,7 +227,7 @@ fn responses_in_one_piece() {
         SinkCall::EventEnd,
     ];
     assert_reported(|| document_of(Endpoint::Responses), response, &expected);
-    // In the background: nothing is wrong, and nothing was generated.
+    // In the background, this is not an error, and nothing was generated.
     for status in ["queued", "in_progress"] {
         let response =
             format!(r#"{{"id":"r","object":"response","status":"{status}","model":"q","output":[],"usage":null}}"#);

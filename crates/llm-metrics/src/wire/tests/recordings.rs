@@ -1,5 +1,5 @@
-//! Answers of real servers in the protocols other than OpenAI's chat (`tests/recordings/`), against what a naive reading by
-//! `serde_json` makes of them.
+//! Compares the readers with a simple reading by `serde_json`, on recorded answers of real servers in protocols other than OpenAI's chat
+//! (`tests/recordings/`).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::support::{SinkCall, order, sink_calls, without_templates};
 use crate::vocabulary::{Endpoint, FinishReason, Usage};
 use crate::wire::{Framing, Reader, Route, TextKind, route};
 
-/// What an answer says, without its order.
+/// The facts of an answer, without their order.
 #[derive(Debug, Default, PartialEq)]
 struct Answer {
     texts: BTreeMap<u8, String>,
@@ -151,7 +151,7 @@ fn response(value: &Value, answer: &mut Answer) {
     });
 }
 
-/// llama.cpp's own.
+/// llama.cpp's own format.
 fn native(value: &Value, answer: &mut Answer) {
     answer.add(TextKind::Answer, &value["content"]);
     answer.model(&value["model"]);
@@ -199,7 +199,7 @@ fn answers_of_real_servers_are_read_as_serde_reads_them() {
         let reader =
             || -> Reader { route.reader(Framing::of_content_type(text("content_type").as_bytes()), false, None) };
         let bytes = body.as_bytes();
-        // The engine died in the middle of the stream: the answer is not complete.
+        // The engine was killed in the middle of the stream, so the answer is not complete.
         let whole = sink_calls(reader(), [bytes]);
         let whole: Vec<_> = whole
             .into_iter()

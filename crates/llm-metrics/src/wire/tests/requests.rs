@@ -1,4 +1,4 @@
-//! Requests are read as `serde_json::Value` reads them, and only at the top.
+//! Requests are read like `serde_json::Value` reads them, and only at the top level.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn raw(value: &str) -> Json {
     Json::Raw(value.to_owned())
 }
 
-/// Keys that mean something and keys that do not, each with values that fit and values that do not.
+/// Known and unknown keys, each with valid and invalid values.
 fn member() -> impl Strategy<Value = (String, Json)> {
     let words = |words: &[&'static str]| prop::sample::select(words.to_vec()).prop_map(raw);
     let one = |key: &'static str, value: BoxedStrategy<Json>| value.prop_map(move |value| (key.to_owned(), value));
@@ -164,7 +164,7 @@ fn every_switch_for_reasoning_is_known() {
 }
 
 #[test]
-fn every_demand_for_a_form_is_known() {
+fn every_way_to_request_a_format_is_known() {
     for (body, expected) in [
         (r#"{"response_format":{"type":"text"}}"#, Some(Format::Text)),
         (r#"{"response_format":{"type":"json_object"}}"#, Some(Format::JsonObject)),
@@ -367,7 +367,7 @@ fn a_body_that_is_not_a_request_has_no_facts() {
     }
 }
 
-/// The schema that is kept of a request, which comes in pieces.
+/// The schema that is kept from a request that arrives in pieces.
 fn schema<'a>(endpoint: Endpoint, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
     let mut scan = Route::of(endpoint).unwrap().request_scan(false);
     scan.want_schema();
@@ -381,7 +381,7 @@ fn schema<'a>(endpoint: Endpoint, pieces: impl IntoIterator<Item = &'a [u8]>) ->
 }
 
 #[test]
-fn a_schema_is_kept_as_it_stands_in_the_request_however_that_is_cut() {
+fn a_schema_is_kept_byte_for_byte_however_the_request_is_split() {
     let wanted = r#"{"type": "object", "properties": {"schema": {"enum": ["}", "\"]"]}}}"#;
     for (endpoint, body) in [
         (
@@ -427,7 +427,7 @@ fn a_schema_is_kept_as_it_stands_in_the_request_however_that_is_cut() {
 
 proptest! {
     #[test]
-    fn a_schema_is_kept_whatever_it_is_and_whatever_stands_around_it(
+    fn a_schema_is_kept_whatever_it_is_and_whatever_surrounds_it(
         (before, wanted, beside, after) in (junk(), junk(), junk(), junk()),
         place in 0..4_usize, layout in layout(), lengths in pieces(),
     ) {

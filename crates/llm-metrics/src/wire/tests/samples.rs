@@ -1,4 +1,4 @@
-//! What servers really send.
+//! Streams and documents of real servers.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn vllm_stream_is_read_to_its_last_fact() {
     assert_reported(chat_stream, body, &expected);
 }
 
-/// Whatever the pieces: whole, in two at every place, byte by byte.
+/// Compares the calls for the whole body, for every split into two pieces, and byte by byte.
 fn assert_reported(reader: fn() -> Reader, body: &str, expected: &[SinkCall]) {
     let body = body.as_bytes();
     assert_eq!(sink_calls(reader(), [body]), expected);
@@ -218,7 +218,7 @@ fn reasoning_under_two_names_is_emitted_once() {
 }
 
 #[test]
-fn one_event_may_have_many_lines_and_a_type() {
+fn one_event_may_have_several_lines_and_a_name() {
     let body = concat!(
         "event: message\rid: 1\rdata: {\"choices\":\rdata\rdata: [{\"delta\": {\"content\":\"a\"}}],\rdata:\"usage\": {\"prompt_tokens\": 1\rdata: 2}}\r\r",
         "event: error\rdata: {\"error\":{\"message\":\"no\"}}\r\r",
@@ -229,7 +229,7 @@ fn one_event_may_have_many_lines_and_a_type() {
     let expected = [
         SinkCall::Choice(0),
         text(0, Answer, "a"),
-        // A line feed cannot stand in a number.
+        // A number cannot contain a line feed.
         SinkCall::Failure(InspectionFailure::Malformed),
         SinkCall::EventEnd,
         SinkCall::Error,
@@ -276,7 +276,7 @@ fn unary_answers_are_emitted_like_one_event() {
 
 #[test]
 fn completions_carry_text_in_their_choices() {
-    // OpenAI names the index after the text.
+    // OpenAI sends the index after the text.
     let body = concat!(
         r#"data: {"id":"cmpl-1","choices":[{"text":"Hi","index":0,"logprobs":null,"finish_reason":""},{"text":" there","index":1,"delta":{"content":"x"}}]}"#,
         "\n\n",

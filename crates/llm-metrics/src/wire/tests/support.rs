@@ -1,4 +1,4 @@
-//! Readers, and what they emit.
+//! Readers, and their calls.
 
 use crate::vocabulary::Endpoint;
 pub(super) use crate::wire::recorder::{NullSink, Recorder, SinkCall};
@@ -41,22 +41,22 @@ pub(super) fn text(choice: u32, kind: TextKind, text: &str) -> SinkCall {
     SinkCall::Text(choice, kind, text.as_bytes().to_vec())
 }
 
-/// A stream of an endpoint's answer, of server-sent events.
+/// A reader for a stream of server-sent events from this endpoint.
 pub(super) fn stream_of(endpoint: Endpoint) -> Reader {
     Route::of(endpoint).unwrap().reader(Some(Framing::Events), false, None)
 }
 
-/// A stream of an endpoint's answer, of a document a line.
+/// A reader for a stream from this endpoint with one document per line.
 pub(super) fn lines_of(endpoint: Endpoint) -> Reader {
     Route::of(endpoint).unwrap().reader(Some(Framing::Lines), false, None)
 }
 
-/// An endpoint's answer in one piece.
+/// A reader for a single document from this endpoint.
 pub(super) fn document_of(endpoint: Endpoint) -> Reader {
     Route::of(endpoint).unwrap().reader(Some(Framing::Document), false, None)
 }
 
-/// A number for each kind of text, whichever call it is of.
+/// A number for each kind of text, whatever its call.
 pub(super) fn order(kind: TextKind) -> u8 {
     match kind {
         TextKind::Answer => 0,

@@ -1,4 +1,4 @@
-//! Events that are alike are not read again, and that never changes what is emitted.
+//! Events that equal the previous one are not read again, and that never changes the calls.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use super::support::{
 use crate::vocabulary::Endpoint;
 use crate::wire::Reader;
 
-/// What stands before and after the text in the events of some servers; `@` is what differs each time.
+/// The bytes before and after the text in the events of some servers; `@` differs each time.
 const ENVELOPES: [(&str, &str); 8] = [
     (
         r#"{"id":"chatcmpl-7f3c2a9b","object":"chat.completion.chunk","created":1753000000,"model":"Qwen/Qwen3-0.6B","choices":[{"index":0,"delta":{"content":"#,
@@ -50,7 +50,7 @@ const ENVELOPES: [(&str, &str); 8] = [
     ),
 ];
 
-/// What a hostile or broken server could put in the place of log probabilities or padding.
+/// Values that a hostile or broken server could send in place of log probabilities or padding.
 const HOSTILE: [&str; 17] = [
     r#""a","error":"b""#,
     r#""a\\","error":"b""#,
@@ -87,7 +87,7 @@ fn varying() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Events of one envelope, each with a text and something else that differs.
+/// Events with one envelope. Each has another text, and another value that may differ.
 fn alike(
     envelopes: &[(&'static str, &'static str)],
     varying: impl Strategy<Value = String> + 'static,
@@ -101,7 +101,7 @@ fn alike(
     })
 }
 
-/// What the other events of a stream have after that which all of them begin with.
+/// The rest of events that have the same beginning as those of the stream.
 const RELATIVES: [&str; 10] = [
     r#"{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#,
     r#"{"index":0,"delta":{"content":"x"},"finish_reason":null}]}"#,
@@ -115,7 +115,7 @@ const RELATIVES: [&str; 10] = [
     "\ndata: {\"delta\":{\"content\":\"x\"}}]}",
 ];
 
-/// What such events begin with, and what may make it another: facts that have to be emitted each time among them.
+/// Beginnings of such events, and beginnings that differ: some have facts that must be emitted each time.
 const LIST_PREFIXES: [&str; 5] = [
     r#"{"id":"1","model":"q","choices":["#,
     r#"{"id":"2","model":"q","choices":["#,
@@ -153,7 +153,7 @@ proptest! {
 
     #[test]
     fn damaged_events_emit_the_same_as_if_they_were_read(
-        // Without an object after the text: that one is safe only in what is JSON.
+        // Without an object after the text, because that is only safe in valid JSON.
         events in prop_oneof![alike(&ENVELOPES[..5], varying()), alike(&ENVELOPES[5..6], "\"[a-z]{0,9}\"")],
         damage in damage(),
     ) {
@@ -195,7 +195,7 @@ fn events_that_are_alike_are_read_once() {
     }
 }
 
-/// Half of a character, as an escape, is for the scanner; it goes on from what the template knows.
+/// Half of a character as an escape is read by the scanner, which continues from the state that the template knows.
 #[test]
 fn events_with_other_escapes_are_known_around_their_text() {
     for (reader, event) in [
@@ -217,7 +217,7 @@ fn events_with_other_escapes_are_known_around_their_text() {
 }
 
 #[test]
-fn events_that_return_now_and_then_keep_being_learnt() {
+fn events_that_recur_are_still_learnt() {
     let event = |id: u32, text: &str| {
         format!("data: {{\"id\":\"{id}\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
     };
@@ -232,7 +232,7 @@ fn an_event_that_only_begins_alike_is_read_from_its_choices_on() {
     for rest in RELATIVES {
         reader.read(format!("data: {}{rest}\n\n", LIST_PREFIXES[0]).as_bytes(), &mut Recorder::default());
     }
-    // All but the first, and the one after an escape that had to be kept.
+    // All except the first one, and the one after an escape that had to be kept.
     assert_eq!(usize::from(template(&mut reader).probe.begun), RELATIVES.len() - 2);
 }
 
@@ -286,12 +286,12 @@ fn completions_have_templates_too() {
 #[test]
 fn a_known_event_inside_another_line_is_not_known() {
     let event: &[u8] = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
-    // The value of the second data line is `data: {…`, which is no JSON.
+    // The value of the second data line is `data: {…`, which is not JSON.
     let pieces = [event, b"data:", event];
     assert_eq!(sink_calls(chat_stream(), pieces), sink_calls(without_templates(chat_stream()), [&pieces.concat()[..]]));
 }
 
-/// With the template and without, the same is emitted for these pieces.
+/// Asserts that the calls for these pieces are the same with and without templates.
 fn assert_alike(pieces: &[&str]) {
     let pieces = pieces.iter().map(|piece| piece.as_bytes());
     assert_eq!(sink_calls(chat_stream(), pieces.clone()), sink_calls(without_templates(chat_stream()), pieces));
@@ -313,7 +313,7 @@ fn memory_that_was_lent_to_the_scanner_is_not_a_template() {
         format!("data: {start}{fill}\",\"choices\":[{{\"delta\":{{\"content\":\"x\"}}}}]}}\n\n")
     };
     let error = r#"{"error":1,"id":""#;
-    // A key with escapes goes through the scratch buffer, which is where the template keeps its beginning, `data: ` and all.
+    // A key with escapes uses the scratch buffer, where the template stores its beginning, including `data: `.
     let key = format!("data: {{\"data: {}\":1}}\n\n", error.replace('"', "\\\""));
     assert_alike(&[&event("{\"id\":\"", 40), &key, &event(error, 40)]);
 }
@@ -321,14 +321,14 @@ fn memory_that_was_lent_to_the_scanner_is_not_a_template() {
 #[test]
 fn the_part_before_the_choices_is_read_if_a_value_in_it_may_differ() {
     let event = "data: {\"obfuscation\":\"\",\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
-    // As long as what came before the choices, and made of the bytes around what may differ.
+    // As long as the bytes before the choices, and made of the bytes around the value that may differ.
     assert_alike(&[event, event, "data: {\"obfuscation\":,\"choices\":[{\"]}\n\n", event]);
 }
 
 #[test]
 fn a_line_in_the_middle_of_an_event_is_not_a_template() {
     let second_line = "data: [{\"delta\":{\"content\":\"x\"}}]}\n\n";
-    // By itself, that line is no JSON; or it is, and says something else.
+    // The second line alone is not JSON, or is JSON with another meaning.
     assert_alike(&["data: {\"choices\":\n", second_line, second_line]);
     let choice = "data: {\"delta\":{\"content\":\"x\"}}";
     assert_alike(&["data: {\"choices\":[\n", choice, "\ndata: ]}\n\n", choice, "\n\n"]);
@@ -338,7 +338,7 @@ fn a_line_in_the_middle_of_an_event_is_not_a_template() {
     let (event, line) = ("data: {\"choices\":[{\"delta\":{\"content\":\"x\"", "}");
     let whole = format!("{event}}}}}]}}\n\n");
     assert_alike(&[&whole, &whole, &format!("{event}{line}\ndata: }}]}}\n\n"), &format!("{event}{line}\n\n"), &whole]);
-    // And the end of a document is not that of its event.
+    // The end of a document is not the end of its event.
     assert_alike(&[&whole, &whole, &whole.replace("\n\n", "x\n\n"), &whole]);
 }
 

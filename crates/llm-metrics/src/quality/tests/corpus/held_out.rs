@@ -1,4 +1,4 @@
-//! The part of the corpus on which nothing was chosen. What is judged wrongly here stays so, and is in the docs.
+//! The part of the corpus that was not used to choose thresholds. Texts that are classified wrongly here are listed in the docs.
 
 use super::{Dice, Sample, counted, healthy, lines, looping};
 
@@ -146,7 +146,7 @@ pub(super) fn samples() -> Vec<Sample> {
         healthy("emoji of a mood diary", lines(80, |n| format!("Day {}: {}{}", n + 1, dice.one_of(&["😀", "😐", "😢", "😡"]), dice.one_of(&["", "☀️", "🌧️", "❄️"])))),
         healthy("enum variants", lines(80, |n| format!("    {}{} = {},", dice.one_of(&verbs), dice.one_of(&names), n))),
         healthy("a letter that is quoted and answered", format!("{LETTER}\n> {}", LETTER.replace('\n', "\n> "))),
-        // Cannot be distinguished from a loop: each line only increases a number.
+        // Cannot be distinguished from a loop: in each line, only a number increases.
         healthy("the numbers to 1000", lines(1000, |n| (n + 1).to_string())),
         healthy("99 bottles", (1..=99).rev().map(|n| format!("{n} bottles of beer on the wall, {n} bottles of beer.\nTake one down and pass it around, {} bottles of beer on the wall.\n\n", n - 1)).collect::<String>()),
         looping("one word", LETTER, "yes "),
@@ -174,7 +174,7 @@ pub(super) fn samples() -> Vec<Sample> {
         counted("tests without a difference", PYTHON, |n| format!("def test_{n}():\n    assert add({n}, 0) == {n}\n\n")),
         counted("three names in turn, numbered", "", |n| format!("{}. red\n{}. green\n{}. blue\n", 3 * n - 2, 3 * n - 1, 3 * n)),
         counted("seconds", "", |n| format!("12:{:02}:{:02} waiting for the lock\n", n / 60, n % 60)),
-        // Loops that never say the same thing twice.
+        // Loops whose text is different each time.
         counted("letters that count", "", |n| format!("{}) none of these\n", char::from(b'a' + (n % 26) as u8))),
         counted("thoughts that go in circles", LETTER, |n| {
             let mut dice = Dice(n as u64);

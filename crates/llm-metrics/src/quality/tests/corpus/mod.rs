@@ -12,7 +12,7 @@ use crate::quality::{Finding, Outputs, Part, QualityChecks, RequestedOutput};
 struct Sample {
     name: &'static str,
     text: String,
-    /// The byte at which it begins to loop, and the length of one turn.
+    /// The byte at which it begins to loop, and the length of one period.
     looping: Option<(usize, usize)>,
 }
 
@@ -89,9 +89,9 @@ fn judge(samples: &[Sample]) -> (Score, Vec<&'static str>) {
                 score.loops += 1;
                 score.detected += usize::from(detected.is_some());
                 if let Some(at) = detected {
-                    assert!(at > begins, "{} is told before it loops", sample.name);
+                    assert!(at > begins, "{} is detected before it loops", sample.name);
                     let limit = begins + 2 * turn + 2048;
-                    assert!(at <= limit, "{} is told {} bytes late", sample.name, at - limit);
+                    assert!(at <= limit, "{} is detected {} bytes late", sample.name, at - limit);
                 }
             }
             None => {
@@ -104,7 +104,7 @@ fn judge(samples: &[Sample]) -> (Score, Vec<&'static str>) {
         }
         let looping =
             sample.looping.map_or_else(String::new, |(begins, turn)| format!(", loops from {begins} by {turn}"));
-        let _ = writeln!(report, "{}: {} bytes{looping}, told at {detected:?}", sample.name, sample.text.len());
+        let _ = writeln!(report, "{}: {} bytes{looping}, detected at {detected:?}", sample.name, sample.text.len());
     }
     println!("{report}{score:?}");
     (score, wrong)

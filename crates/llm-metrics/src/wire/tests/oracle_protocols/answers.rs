@@ -1,21 +1,21 @@
-//! Answers that servers could send, with anything where nobody looks.
+//! Answers that servers could send, with any values in the places that readers ignore.
 
 use proptest::option;
 use proptest::prelude::*;
 
 use crate::wire::tests::generated::{Json, Layout, Spelling, junk, layout, null, raw, text};
 
-/// What a document is made of.
+/// The values from which a document is made.
 #[derive(Clone, Debug)]
 pub(super) struct Material {
     kind: usize,
     word: usize,
     text: Json,
-    /// What nobody looks at, and where it stands.
+    /// A value that readers ignore, and its place.
     other: Json,
     at: usize,
     counts: [Option<u32>; 4],
-    /// Members stand in another order.
+    /// The members are in another order.
     turn: usize,
     pub(super) layout: Layout,
     named: bool,
@@ -47,7 +47,7 @@ impl Material {
         self.counts[at].map_or_else(null, raw)
     }
 
-    /// An object with these members in some order, and one that nobody looks at among them.
+    /// An object with these members in some order, and a member that readers ignore.
     fn object<const N: usize>(&self, members: [(&str, Json); N]) -> Json {
         let mut members = members.map(|(key, value)| (key.to_owned(), value)).to_vec();
         members.rotate_left(self.turn % N);
@@ -55,14 +55,14 @@ impl Material {
         Json::Object(members)
     }
 
-    /// The same, with its type before all else.
+    /// The same, with its type before all other members.
     fn typed<const N: usize>(&self, kind: &str, members: [(&str, Json); N]) -> Json {
         let Json::Object(mut members) = self.object(members) else { unreachable!() };
         members.insert(0, ("type".to_owned(), string(kind)));
         Json::Object(members)
     }
 
-    /// As a server-sent event, with a name or without.
+    /// As a server-sent event, with or without a name.
     pub(super) fn as_event(&self, event: &Json) -> String {
         let data: String = event.render(self.layout).split('\n').map(|line| format!("data: {line}\n")).collect();
         let Json::Object(members) = event else { unreachable!() };
@@ -83,7 +83,7 @@ fn list(elements: impl Into<Vec<Json>>) -> Json {
 }
 
 fn anthropic_counts(of: &Material) -> Json {
-    // What was read from a cache stands beside the rest, which is never left out.
+    // The tokens from a cache are separate from the others, which are always present.
     of.object([
         ("input_tokens", raw(of.counts[0].unwrap_or(3))),
         ("cache_read_input_tokens", of.count(1)),

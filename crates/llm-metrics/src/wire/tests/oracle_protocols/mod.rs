@@ -1,5 +1,5 @@
-//! The readers of Responses, Messages, Ollama and embeddings agree with a plain reading of each protocol's specification on
-//! `serde_json::Value`, whatever stands around what counts.
+//! The readers of Responses, Messages, Ollama and embeddings agree with a simple implementation of each specification on `serde_json::Value`,
+//! whatever surrounds the relevant values.
 
 mod answers;
 mod reading;
@@ -16,7 +16,7 @@ use super::support::{SinkCall, document_of, lines_of, order, sink_calls, stream_
 use crate::vocabulary::{Endpoint, FinishReason, Usage};
 use crate::wire::{Reader, TextKind};
 
-/// What one document says, without the order in which it is emitted.
+/// The facts of one document, without the order in which they are emitted.
 #[derive(Debug, Default, PartialEq)]
 struct Event {
     texts: BTreeMap<u8, Vec<u8>>,
@@ -34,7 +34,7 @@ struct Event {
 struct Body {
     model: Option<String>,
     events: Vec<Event>,
-    /// A tool was called: a Responses object does not say so where it says how it ended.
+    /// A tool was called. A Responses object with a status does not say so in that place.
     called: bool,
 }
 

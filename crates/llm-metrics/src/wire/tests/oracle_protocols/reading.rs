@@ -1,4 +1,4 @@
-//! What the specifications say of an answer, in `serde_json` values.
+//! The meaning of an answer by the specifications, on `serde_json` values.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Body, Event};
 use crate::vocabulary::{FinishReason, Usage};
 use crate::wire::TextKind;
 
-/// A count that says something: no prompt is empty.
+/// A count that is known: no prompt is empty, so 0 is unknown.
 fn count(value: &Value) -> Option<u64> {
     value.as_u64().filter(|count| *count > 0)
 }
@@ -163,7 +163,7 @@ pub(super) fn ollama(document: &Value, body: &mut Body) -> Event {
     let mut usage = Usage::new();
     (usage.input, usage.output) = (count(&document["prompt_eval_count"]), count(&document["eval_count"]));
     event.usage = (usage != Usage::new()).then_some(usage);
-    // A model that is there already takes a moment, too.
+    // A model that is already loaded takes a moment, too.
     event.load = nanoseconds("load_duration").filter(|load| *load > Duration::from_millis(100));
     let times = (nanoseconds("prompt_eval_duration"), nanoseconds("eval_duration"));
     event.times = (times != (None, None)).then_some(times);
