@@ -1,4 +1,4 @@
-//! `llm-metrics baseline`: its files, its messages, its exit status.
+//! `llm-metrics baseline`: its files, its messages, and its exit status.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use serde_json::Value;
 const ANSWER: &str = "{\"choices\": [{\"message\": {\"content\": \"Yes.\"}, \"finish_reason\": \"stop\"}], \
     \"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 2}}";
 
-/// A server that answers each request after 20 ms, with the same.
+/// A server that sends the same response to each request after 20 ms.
 fn server(content_type: &'static str, body: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -29,7 +29,7 @@ fn server(content_type: &'static str, body: &'static str) -> SocketAddr {
 }
 
 fn answer(mut stream: impl Read + Write, status: &str, content_type: &str, body: &str) {
-    // All of a request comes at once here.
+    // A request arrives in one piece here.
     let _ = stream.read(&mut [0; 16 << 10]);
     thread::sleep(Duration::from_millis(20));
     let _ = write!(
@@ -101,7 +101,7 @@ fn a_run_writes_its_measurements_and_prints_a_short_summary() {
 }
 
 #[test]
-fn for_machines_there_is_json_and_nothing_else() {
+fn with_json_only_json_is_printed() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://{}", server("application/json", ANSWER));
     let (status, out, err) = run(folder.path(), &short(&target, &["--no-stream", "--json"]));
@@ -111,7 +111,7 @@ fn for_machines_there_is_json_and_nothing_else() {
 }
 
 #[test]
-fn a_server_that_answers_garbage_is_a_finding_and_there_is_a_file() {
+fn a_server_with_invalid_answers_is_a_finding_and_the_file_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let target = format!("http://{}", server("text/html", "<html>It works!</html>"));
     let (status, out, _) = run(folder.path(), &short(&target, &[]));
@@ -170,7 +170,7 @@ fn a_path_that_is_not_a_regular_file_is_written_to_and_not_replaced() {
     let target = format!("http://{}", server("application/json", ANSWER));
     fs::write(folder.path().join("real.json"), "").unwrap();
     std::os::unix::fs::symlink("real.json", folder.path().join("link.json")).unwrap();
-    // Whoever may do that must not replace a device by a file.
+    // A user with permission to do that must not replace a device by a file.
     std::os::unix::fs::symlink("/dev/null", folder.path().join("null")).unwrap();
     let (status, out, err) =
         run(folder.path(), &short(&target, &["--no-stream", "--out", "link.json", "--report", "null"]));
@@ -198,7 +198,7 @@ fn the_servers_message_of_the_first_failure_is_shown_but_not_the_key() {
     assert_eq!(status, Some(1), "{out}");
     assert!(out.contains("not_found (status 404: model 'm' not found)"), "{out}");
 
-    // Metrics are asked for first.
+    // Metrics are requested first.
     says.send("").unwrap();
     says.send("{\"error\": \"sk-secret is not a key\"}").unwrap();
     let mut command = command(folder.path(), &short(&target, &["--api-key-env", "A_KEY"]));
@@ -213,13 +213,13 @@ fn the_servers_message_of_the_first_failure_is_shown_but_not_the_key() {
 }
 
 #[test]
-fn a_server_that_fails_at_every_rate_or_in_the_new_run_ends_with_1() {
+fn the_exit_status_is_1_if_the_server_fails_at_every_rate_or_in_the_new_run() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
-            // The metrics, and the first requests; then two of three fail.
+            // The metrics and the first requests succeed. Then two of three requests fail.
             let status = if number < 6 || number % 3 == 0 { "200 OK" } else { "500 Internal Server Error" };
             thread::spawn(move || answer(stream, status, "application/json", ANSWER));
         }
@@ -276,7 +276,7 @@ fn a_measurement_becomes_a_slo_yaml_rules_and_a_report_and_can_be_compared() {
         .output();
     assert!(generated.unwrap().status.success());
 
-    // The file that everybody begins with.
+    // The file that users start with.
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slo.yaml");
     fs::copy(shipped, folder.path().join("shipped.yaml")).unwrap();
     let (status, _, err) = run(folder.path(), &["apply", "baseline.json", "--slo", "shipped.yaml"]);

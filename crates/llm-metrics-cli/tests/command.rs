@@ -1,4 +1,4 @@
-//! The command `llm-metrics`: its exit status, its messages, and that it leaves nothing half-done.
+//! The command `llm-metrics`: its exit status, its messages, and that it leaves no incomplete files.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ fn it_generates_into_a_folder_that_does_not_exist_and_finds_it_up_to_date() {
 }
 
 #[test]
-fn files_that_are_no_longer_generated_are_found_and_other_files_are_left_alone() {
+fn files_that_are_no_longer_generated_are_listed_and_other_files_are_not() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(run(folder.path(), &["generate", "--out", "."]).0, Some(0));
     fs::write(folder.path().join("rules/mine.yml"), "groups: []\n").unwrap();

@@ -237,7 +237,7 @@ mod tests {
         seen.iter().map(of).collect()
     }
 
-    /// A cycle of alerts that inhibit each other, if there is one: all of them would fire, and none be delivered.
+    /// A cycle of alerts that inhibit each other, if there is one: all of them would fire, and none would be delivered.
     fn circle(silencers: &[Vec<usize>]) -> Option<Vec<usize>> {
         fn visit(at: usize, silencers: &[Vec<usize>], path: &mut Vec<usize>, done: &mut BTreeSet<usize>) -> bool {
             if let Some(start) = path.iter().position(|on_path| *on_path == at) {
@@ -265,7 +265,7 @@ mod tests {
 
     /// Of alerts that fire together, at least one is delivered: no alert is inhibited by an alert that it inhibits.
     #[test]
-    fn alerts_never_silence_each_other() {
+    fn alerts_never_inhibit_each_other() {
         for by in [vec![], vec!["cluster".to_owned()]] {
             let (seen, rules) = (all_alerts(&Slo::default()), inhibitions(&by));
             let silencers = silencers(&seen, &rules);
@@ -276,7 +276,7 @@ mod tests {
 
     /// A page is only inhibited by a page, not by a ticket.
     #[test]
-    fn a_page_is_silenced_by_pages_alone() {
+    fn a_page_is_only_inhibited_by_pages() {
         let seen = all_alerts(&Slo::default());
         let silencers = silencers(&seen, &inhibitions(&[]));
         for (target, by) in silencers.iter().enumerate().filter(|(target, _)| seen[*target].is_page()) {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_silences_something_names_existing_alerts() {
+    fn inhibition_rules_name_existing_alerts() {
         let seen = all_alerts(&Slo::default());
         for rule in inhibitions(&[]) {
             for side in [&rule.source_matchers, &rule.target_matchers] {

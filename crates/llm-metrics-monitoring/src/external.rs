@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_row_is_one_of_ours_and_none_is_there_twice() {
+    fn no_row_is_in_another_catalogue_or_twice_in_this_one() {
         let mut names: Vec<_> = all().map(|row| row.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));

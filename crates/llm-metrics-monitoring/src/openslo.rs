@@ -234,7 +234,7 @@ mod tests {
 
     /// All series except those of a model of one job: one objective for both parts, not two with the same name.
     #[test]
-    fn an_objective_stays_one_if_an_override_splits_its_series() {
+    fn an_objective_is_not_split_if_an_override_splits_its_series() {
         let slos = slos(
             "service: {jobs: [llm, batch]}\noverrides:\n  - {models: [m], jobs: [batch], objectives: {availability: 0.9}}\n",
         );
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_unlike_all_others_and_fit_for_kubernetes() {
+    fn every_name_is_unique_and_valid_in_kubernetes() {
         let long = "x".repeat(100);
         let slos = slos(&format!(
             "service: {{name: {service}}}\noverrides:\n  - {{models: [通义千问]}}\n  - {{models: [文心]}}\n  - {{models: [a.b]}}\n  - {{models: [a-b]}}\n  - {{models: [{long}]}}\n  - {{models: [{long}y]}}\n",

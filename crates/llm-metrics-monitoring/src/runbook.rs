@@ -140,7 +140,7 @@ mod tests {
 
     /// In a list, the text is cut after one line.
     #[test]
-    fn what_an_alert_means_fits_into_two_lines() {
+    fn the_meaning_of_an_alert_fits_into_two_lines() {
         for (alert, meaning) in meanings() {
             assert!((10..=150).contains(&meaning.len()) && meaning.ends_with('.'), "{alert}: {meaning}");
         }

@@ -1,5 +1,5 @@
-//! The files of the repository are held to the code: those in `examples/monitoring/` and `docs/runbooks/` are what it generates, `BLESS=1` brings them up
-//! to date, and pages that are written by hand speak of metrics that there are.
+//! The committed files are up to date: those in `examples/monitoring/` and `docs/runbooks/` are the generated ones (`BLESS=1` updates them), and
+//! hand-written pages only name existing metrics.
 
 #![allow(missing_docs)]
 
@@ -42,7 +42,7 @@ fn the_committed_files_are_those_that_are_generated() {
 }
 
 #[test]
-fn the_slo_yaml_of_the_example_has_every_field_and_the_defaults_but_for_its_deployment() {
+fn the_slo_yaml_of_the_example_has_every_field_with_its_default_except_the_deployment() {
     let mut expected = Slo::default();
     expected.scaling.deployment = "qwen-server".to_owned();
     assert_eq!(example(), expected);
@@ -64,7 +64,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
 }
 
 #[test]
-fn the_queries_in_the_documents_speak_of_metrics_that_there_are() {
+fn the_queries_in_the_documents_have_existing_metrics() {
     let known = Known::new(&Names::new());
     let mut seen = 0;
     for path in runbooks().into_iter().chain([repository().join("docs/promql.md")]) {
@@ -79,7 +79,7 @@ fn the_queries_in_the_documents_speak_of_metrics_that_there_are() {
 }
 
 #[test]
-fn the_links_between_runbooks_lead_somewhere() {
+fn the_links_between_runbooks_lead_to_files() {
     for path in runbooks() {
         let page = fs::read_to_string(&path).unwrap();
         for link in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {

@@ -33,12 +33,12 @@ fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("no text at {path} of {value}"))
 }
 
-/// The panels that show something: all but the headlines of rows.
+/// The panels with data: all except the headings of rows.
 fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     list(dashboard, "/panels").iter().filter(|panel| panel["type"] != "row")
 }
 
-/// Every query, with where it is: of panels, annotations and variables.
+/// Every query with its place: of panels, annotations and variables.
 fn queries(dashboard: &Value) -> Vec<(String, String)> {
     let of_panel = |panel: &'_ Value| {
         let title = text(panel, "/title").to_owned();
@@ -59,19 +59,19 @@ fn queries(dashboard: &Value) -> Vec<(String, String)> {
     all
 }
 
-/// With times in the place of Grafana's variables, which no parser of PromQL knows.
+/// Grafana's variables are replaced by times, because PromQL parsers do not know them.
 fn parsed(expr: &str) -> Expr {
     let fixed = expr.replace("$__rate_interval", "4m").replace("$__range", "1h").replace("$__interval", "1m");
     assert!(!fixed.contains("$__"), "{expr}");
     parser::parse(&fixed).unwrap_or_else(|error| panic!("{error}: {expr}"))
 }
 
-/// What a query reads and asks of it.
+/// The metrics and labels in a query.
 #[derive(Default)]
 struct Reads {
-    /// Metric, its matchers, and whether it is the operand of `rate` or `increase`.
+    /// Each metric with its matchers, and whether it is the operand of `rate` or `increase`.
     selectors: Vec<(String, Vec<Matcher>, bool)>,
-    /// Labels that are aggregated by or joined on.
+    /// Labels in aggregations and joins.
     labels: BTreeSet<String>,
 }
 
@@ -120,7 +120,7 @@ impl Reads {
 static KNOWN: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| series::known(&Names::new()));
 
 #[test]
-fn every_query_parses_and_asks_only_for_metrics_and_labels_that_there_are() {
+fn every_query_parses_and_has_only_existing_metrics_and_labels() {
     let mut selectors = 0;
     for (path, dashboard) in files() {
         for (place, expr) in queries(&dashboard) {
@@ -140,7 +140,7 @@ fn every_query_parses_and_asks_only_for_metrics_and_labels_that_there_are() {
     assert!(selectors > 300, "{selectors}");
 }
 
-/// A row that is added to a catalogue gets its panel, or its reason here.
+/// A new row of a catalogue needs a panel, or a reason in this list.
 #[test]
 fn every_row_of_the_catalogues_is_shown() {
     let mut read = BTreeSet::new();
@@ -187,13 +187,13 @@ fn series_with_a_job_and_an_instance_are_filtered_by_the_variables() {
         for panel in panels(&dashboard) {
             for target in list(panel, "/targets") {
                 for (name, matchers, _) in Reads::of(text(target, "/expr")).selectors {
-                    // An alert about a target that is gone has no instance.
-                    // Containers are cAdvisor's, whose job and instances are none of the choices.
+                    // An alert about a target that is gone has no instance. Containers have the job and instance of cAdvisor, which the variables do
+                    // not list.
                     if name.starts_with("ALERTS") || name.starts_with("container_") {
                         continue;
                     }
                     let known = &KNOWN[&name];
-                    // Of two instances each query names its own; what it is joined with need not.
+                    // Each query for one of two instances selects its own instance. The other side of a join need not.
                     let labels = if path.ends_with("llm-compare.json") { &["job"][..] } else { &["job", "instance"] };
                     for label in labels.iter().copied().filter(|label| known.contains(*label)) {
                         let found = matchers.iter().find(|matcher| matcher.name == label);
@@ -209,7 +209,7 @@ fn series_with_a_job_and_an_instance_are_filtered_by_the_variables() {
 }
 
 #[test]
-fn counters_are_rated_first_and_over_grafanas_interval() {
+fn counters_are_the_operand_of_rate_over_grafanas_interval() {
     for (path, dashboard) in provisioned() {
         for (place, expr) in queries(&dashboard).into_iter().filter(|(place, _)| place != "variable") {
             let reads = Reads::of(&expr);
@@ -256,7 +256,7 @@ fn every_panel_has_a_description_and_a_unit() {
     }
 }
 
-/// Nothing is there for some reason: no requests, no such device, a check that is off.
+/// There is a reason: no requests, no such device, or a check that is off.
 #[test]
 fn a_panel_without_data_shows_why_and_a_cell_of_a_table_does_not() {
     for (path, dashboard) in files() {
@@ -272,7 +272,7 @@ fn a_panel_without_data_shows_why_and_a_cell_of_a_table_does_not() {
 }
 
 #[test]
-fn alerts_are_on_top_the_most_severe_and_latest_first() {
+fn alerts_are_at_the_top_sorted_by_severity_and_start() {
     let (_, overview) = provisioned().find(|(path, _)| path.ends_with("llm-overview.json")).unwrap();
     let tables: Vec<_> = panels(&overview).take(2).collect();
     let severities = tables.iter().map(|panel| text(panel, "/targets/0/expr"));
@@ -285,9 +285,9 @@ fn alerts_are_on_top_the_most_severe_and_latest_first() {
     }
 }
 
-/// A name in a legend that is not a label shows nothing.
+/// A name in a legend that is not a label shows no text.
 #[test]
-fn legends_name_labels_that_the_series_have() {
+fn legends_use_labels_that_the_series_have() {
     for (path, dashboard) in provisioned() {
         for panel in panels(&dashboard).filter(|panel| panel["type"] != "table") {
             for target in list(panel, "/targets") {
@@ -334,7 +334,7 @@ fn the_data_source_and_the_choices_are_templates() {
         for variable in others {
             assert_eq!(variable["type"], "query");
             assert_eq!(variable["datasource"]["uid"], "${datasource}");
-            // Of two sides, each is one instance.
+            // The variables of the two sides each select one instance.
             let side = ["a", "b"].contains(&text(variable, "/name"));
             assert_eq!((&variable["includeAll"], &variable["multi"]), (&(!side).into(), &(!side).into()));
             assert!(side || variable["allValue"] == ".+");
@@ -353,7 +353,7 @@ fn the_data_source_and_the_choices_are_templates() {
 }
 
 #[test]
-fn a_dashboard_has_a_lasting_address_and_leads_to_the_others() {
+fn a_dashboard_has_a_permanent_id_and_links_to_the_others() {
     let mut uids = BTreeSet::new();
     for (path, dashboard) in files() {
         let uid = text(&dashboard, "/uid");
@@ -373,7 +373,7 @@ fn a_dashboard_has_a_lasting_address_and_leads_to_the_others() {
 }
 
 #[test]
-fn only_the_import_build_asks_for_a_data_source() {
+fn only_the_build_for_import_asks_for_a_data_source() {
     for (path, dashboard) in files() {
         let import = path.starts_with("grafana/import/");
         assert_eq!(dashboard.get("__inputs").is_some(), import, "{path}");
@@ -411,7 +411,7 @@ fn another_prefix_is_in_every_query() {
 
 /// One in twelve men cannot distinguish red from green.
 #[test]
-fn no_colour_is_green_and_a_meaning_has_one_colour() {
+fn no_colour_is_green_and_each_value_has_one_colour() {
     for (path, dashboard) in files() {
         let text = serde_json::to_string(&dashboard).unwrap();
         assert!(!text.contains("green\""), "{path}");
@@ -433,7 +433,7 @@ fn no_colour_is_green_and_a_meaning_has_one_colour() {
 }
 
 #[test]
-fn series_lead_to_where_more_is_known_and_no_link_leads_nowhere() {
+fn series_have_links_to_details_and_every_link_has_a_target() {
     let uids: BTreeSet<String> = provisioned().map(|(_, dashboard)| text(&dashboard, "/uid").to_owned()).collect();
     let mut links = 0;
     for (path, dashboard) in provisioned() {
@@ -459,7 +459,7 @@ fn series_lead_to_where_more_is_known_and_no_link_leads_nowhere() {
 }
 
 #[test]
-fn labels_that_go_with_the_job_are_choices_and_matched() {
+fn labels_that_are_used_together_with_the_job_are_variables() {
     let slo = Slo::parse("service: {by: [cluster]}\n").unwrap();
     for file in dashboard::files(&slo, &Names::new()).unwrap() {
         let dashboard: Value = serde_json::from_str(&file.text).unwrap();
@@ -477,9 +477,9 @@ fn labels_that_go_with_the_job_are_choices_and_matched() {
     }
 }
 
-/// Two alerts of the same name, of two clusters: each line says of which.
+/// Two alerts with the same name are from two clusters: each line shows its cluster.
 #[test]
-fn tables_with_instances_show_the_labels_that_go_with_the_job() {
+fn tables_with_instances_show_the_labels_that_are_used_together_with_the_job() {
     let names = |settings: &str| {
         let slo = Slo::parse(settings).unwrap();
         let files = dashboard::files(&slo, &Names::new()).unwrap();

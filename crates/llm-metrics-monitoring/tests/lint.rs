@@ -1,4 +1,4 @@
-//! What a linter of rules would find, on every rule and alert, as it is rendered.
+//! Checks that a linter of rules makes, on every rendered rule and alert.
 
 #![allow(missing_docs)]
 
@@ -90,7 +90,7 @@ fn alerts_are_unique_tested_and_described() {
 }
 
 #[test]
-fn windows_hold_enough_scrapes_and_rates_come_before_sums() {
+fn windows_contain_enough_scrapes_and_rates_come_before_sums() {
     for (name, text) in texts() {
         for window in ["[1m]", "[30s]"] {
             assert!(!text.contains(window), "{name}: a window of four scrapes at 15 s is too short");
@@ -101,7 +101,7 @@ fn windows_hold_enough_scrapes_and_rates_come_before_sums() {
     }
 }
 
-/// A hundred instances with twenty models have millions of samples an hour, and a handful of series that are recorded of them.
+/// A hundred instances with twenty models have millions of samples per hour, but only a few recorded series.
 #[test]
 fn windows_longer_than_a_quarter_of_an_hour_are_read_from_recorded_series() {
     for (name, text) in texts() {
@@ -116,7 +116,7 @@ fn windows_longer_than_a_quarter_of_an_hour_are_read_from_recorded_series() {
     );
 }
 
-/// The series that are read over a window, and over which.
+/// The series that are read over a window, and the window.
 fn windows(text: &str) -> Vec<(String, Duration)> {
     struct Windows(Vec<(String, Duration)>);
     impl ExprVisitor for Windows {
@@ -134,10 +134,10 @@ fn windows(text: &str) -> Vec<(String, Duration)> {
     windows.0
 }
 
-/// The gauges of a lost GPU are NaN, or what they were.
+/// The gauges of a lost GPU are NaN, or keep an old value.
 #[test]
 fn an_expression_with_a_gauge_of_a_gpu_requires_that_the_gpu_answers() {
-    // A GPU that is lost is what this is about, or it may be lost by what this is about.
+    // These alerts are about lost GPUs, or about problems that can cause a loss.
     let exempt = ["LlmGpuXid", "LlmGpuLost", "LlmGpuCollectorStale"];
     for (name, text) in texts() {
         let gauges = llm_metrics_gpu::catalog::all().filter(|row| {

@@ -1,5 +1,5 @@
-//! promtool and amtool on what is generated: it is accepted, every alert fires when it should and stays quiet when it should,
-//! and a threshold that is changed by hand is found out.
+//! Runs promtool and amtool on the generated files: they are accepted, every alert fires when it should and does not fire otherwise, and a threshold
+//! that was changed by hand makes a test fail.
 
 #![allow(missing_docs)]
 
@@ -29,7 +29,7 @@ fn files(folder: &Path, suffix: &str) -> Vec<String> {
     names
 }
 
-/// What promtool says to each of the tests, all at once; nothing without promtool.
+/// The result of promtool for each test, run in parallel; empty without promtool.
 fn test_rules(folder: &Path, tests: &[String]) -> Vec<(String, bool, String)> {
     let start = |test: &String| -> Option<Child> {
         let mut promtool = tool("promtool")?;
@@ -63,13 +63,13 @@ fn prometheus_accepts_every_rule() {
 }
 
 #[test]
-fn every_alert_fires_when_it_should_and_stays_quiet_when_it_should() {
+fn every_alert_fires_when_it_should_and_does_not_fire_otherwise() {
     all_hold(&generated("", &Names::new()), ".test.yml");
 }
 
-/// Scenarios that are written by hand: several models, instances and outcomes, what every rule records, what fires and that it ends.
+/// Scenarios that are written by hand, with several models, instances and outcomes: the values of all rules, and the alerts from beginning to end.
 #[test]
-fn the_scenarios_hold_for_the_generated_rules() {
+fn the_scenarios_pass_with_the_generated_rules() {
     let folder = generated("", &Names::new());
     let rules = folder.path().join("rules");
     let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
@@ -84,14 +84,14 @@ fn the_scenarios_hold_for_the_generated_rules() {
     }
 }
 
-/// What every rule records has a value that was reckoned by hand.
+/// The value of every recorded rule was calculated by hand.
 #[test]
 fn every_recorded_rule_is_in_a_scenario() {
     let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let scenarios: String =
         files(&written, ".test.yml").iter().map(|file| fs::read_to_string(written.join(file)).unwrap()).collect();
     let recording = llm_metrics_monitoring::recording::Recording::new(&Slo::default());
-    // What it is made of is in the proof of its alert: a median of a day.
+    // These medians over a day are tested by the cases of their alerts.
     let elsewhere = ["job_model:llm_time_to_first_token_seconds:p95_rate5m_median1d"];
     let names = recording.all().map(|rule| rule.name(&Names::new()));
     let missing: Vec<_> =
@@ -99,10 +99,10 @@ fn every_recorded_rule_is_in_a_scenario() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Whole numbers, of which `le` is spelled in two ways; several jobs; another prefix; other shares; labels of the targets and of the
-/// alerts; settings by model and job.
+/// Whole numbers, for which `le` has two spellings; several jobs; another prefix; other ratios; labels of targets and alerts; settings by model and
+/// job.
 #[test]
-fn the_proof_holds_with_other_settings() {
+fn the_tests_pass_with_other_settings() {
     let settings = "\
 service: {jobs: [qwen, qwen-canary], by: [cluster, namespace]}
 objectives: {availability: 0.9, time_to_first_token: {seconds: 5, objective: 0.9}, inter_token_latency: {seconds: 1}, window_days: 28}
@@ -145,9 +145,9 @@ overrides:
     assert!(output.status.success(), "several jobs and overrides are not duplicates: {}", said(&output));
 }
 
-/// Much is needed before anything is said, and limits just below everything.
+/// Many events are needed before an alert fires, and limits are just below everything.
 #[test]
-fn the_cases_hold_at_both_ends_of_each_setting() {
+fn the_cases_pass_with_the_lowest_and_highest_value_of_each_setting() {
     let settings = "\
 objectives: {availability: 0.5, time_to_first_token: {objective: 0.5, count_tokenless: false}, inter_token_latency: {objective: 0.5}, window_days: 7}
 alerts: {least_events: 20000, least_failures: 1, cut_ratio: 0.995, error_ratio: 0.995, kv_cache_ratio: 0.995, rejected_ratio: 0.95, cancelled_ratio: 0.95, queue_requests: 1}
@@ -159,9 +159,9 @@ gpu: {memory_ratio: 0.999, memory_headroom_ratio: 0.995, memory_forecast_hours: 
     }
 }
 
-/// A proof that cannot fail proves nothing.
+/// A test that cannot fail proves nothing.
 #[test]
-fn a_threshold_that_is_changed_by_hand_is_found_out() {
+fn a_threshold_that_is_changed_by_hand_makes_a_test_fail() {
     let folder = generated("", &Names::new());
     let rules = folder.path().join("rules");
     for (file, before, after, test) in [

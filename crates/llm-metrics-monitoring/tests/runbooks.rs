@@ -1,4 +1,4 @@
-//! Every alert has a runbook whose facts are those of the code, and whose queries speak of metrics that there are.
+//! Every alert has a runbook with the facts of the code, and with queries that only have existing metrics.
 
 #![allow(missing_docs)]
 
@@ -41,9 +41,9 @@ fn every_alert_has_a_runbook_that_says_what_to_do() {
     assert_eq!(there.collect::<BTreeSet<_>>(), files);
 }
 
-/// Whoever reads `runbook_url` makes a link of it, and nobody can follow a path.
+/// Readers of `runbook_url` show it as a link, which a path is not.
 #[test]
-fn an_alert_has_a_link_to_its_runbook_where_it_is_served() {
+fn an_alert_has_a_link_to_its_runbook_if_the_runbooks_are_served() {
     let annotations = |runbooks: &str| {
         let mut slo = Slo::default();
         slo.service.runbooks = runbooks.to_owned();
@@ -65,7 +65,7 @@ fn an_alert_has_a_link_to_its_runbook_where_it_is_served() {
 }
 
 #[test]
-fn no_runbook_leads_to_one_that_is_not_generated() {
+fn no_runbook_has_a_link_to_one_that_is_not_generated() {
     let settings = "disable: [LlmModelStalled, LlmKvCacheFull]\ngpu: {memory_preallocated: true}\nalerts: {requests_per_second_min: 0}\n";
     for settings in ["", settings] {
         let files = generate::files(&Slo::parse(settings).unwrap(), &Names::new()).unwrap();
@@ -84,7 +84,7 @@ fn no_runbook_leads_to_one_that_is_not_generated() {
 }
 
 #[test]
-fn runbooks_speak_of_metrics_as_the_embedder_names_them() {
+fn runbooks_have_the_metric_names_of_the_service() {
     let names = Names::new().prefix("qwen").unwrap().gpu_prefix("accelerator").unwrap();
     let known = Known::new(&names);
     for alert in all() {

@@ -79,7 +79,7 @@ fn duplicates_are_rejected() {
 }
 
 #[test]
-fn keda_reads_from_the_address_of_prometheus_in_the_settings() {
+fn keda_reads_from_the_url_of_prometheus_in_the_settings() {
     let scaled_objects = |text: &str| {
         let files = generate::files(&Slo::parse(text).unwrap(), &Names::new()).unwrap();
         let file = files.into_iter().find(|file| file.path.ends_with("kubernetes/scaledobject.yml"));
@@ -101,7 +101,7 @@ fn keda_reads_from_the_address_of_prometheus_in_the_settings() {
 }
 
 #[test]
-fn an_address_of_prometheus_that_is_not_a_url_is_rejected() {
+fn an_invalid_url_of_prometheus_is_rejected() {
     for url in [
         "",
         "prometheus:9090",

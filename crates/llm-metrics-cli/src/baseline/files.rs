@@ -42,7 +42,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A device, a pipe or a socket: replacing it by a file would do harm.
+/// A device, a pipe or a socket: replacing it with a file would do harm.
 pub(super) fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }

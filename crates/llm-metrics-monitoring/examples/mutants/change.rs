@@ -1,4 +1,4 @@
-//! Small changes of a rule.
+//! Small changes of rules.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 
 use crate::rules::{Rule, Rules};
 
-/// A rule that is changed in one place.
+/// A rule with one change.
 pub(crate) struct Mutant {
-    /// Which of the rules.
+    /// The index of the rule.
     pub(crate) rule: usize,
     /// The kind of change.
     pub(crate) kind: &'static str,
-    /// What is changed.
+    /// A description of the change.
     pub(crate) what: String,
     pub(crate) changed: Value,
 }
 
-/// The kind of a change, what is changed, and what that makes.
+/// The kind of a change, its description, and the changed value.
 type Change<T> = (&'static str, String, T);
 
-/// Every small change of those rules that are wanted.
+/// Every small change of the rules that satisfy a condition.
 pub(crate) fn mutants(rules: &Rules, wanted: impl Fn(&Rule) -> bool) -> Vec<Mutant> {
     let wanted = rules.0.iter().enumerate().filter(|(_, rule)| wanted(rule));
     let of_rule = |(index, rule): (usize, &Rule)| {
@@ -34,7 +34,7 @@ pub(crate) fn mutants(rules: &Rules, wanted: impl Fn(&Rule) -> bool) -> Vec<Muta
     wanted.flat_map(of_rule).collect()
 }
 
-/// Changes of how long it has to hold, and of how much it matters.
+/// Changes of the duration of an alert's condition, and of its severity.
 fn of_fields(rule: &Value) -> Vec<Change<Value>> {
     let mut all = Vec::new();
     let mut change = |kind: &'static str, field: &str, value: Value| {
@@ -116,7 +116,7 @@ fn changes(expr: &Expr) -> Vec<Change<Expr>> {
     all
 }
 
-/// What can be changed at the root.
+/// The changes at the root of an expression.
 fn here(expr: &Expr) -> Vec<Change<Expr>> {
     match expr {
         Expr::NumberLiteral(number) if number.val.is_finite() && number.val != 0.0 => [1.25, 0.8]
@@ -130,7 +130,7 @@ fn here(expr: &Expr) -> Vec<Change<Expr>> {
             let op = node.op.to_string();
             let (comparison, clause, arithmetic) = ("comparison", "clause", "arithmetic");
             let other = |kind: &'static str, to: &str| {
-                // The operator of a small expression that has it.
+                // The operator comes from a small expression that has it.
                 let Ok(Expr::Binary(small)) = parser::parse(&format!("a {to} b")) else { return None };
                 let mut changed = node.clone();
                 changed.op = small.op;
@@ -222,7 +222,7 @@ fn of_selector(selector: &parser::VectorSelector) -> Vec<Change<parser::VectorSe
         without.matchers.matchers.remove(index);
         all.push(("matcher", format!("without {matcher}"), without));
         let values: Vec<_> = matcher.value.split('|').collect();
-        // The spellings of a bound are one value.
+        // The spellings of a bucket bound are one value.
         if values.len() > 1 && matcher.name != "le" {
             for value in &values {
                 let rest: Vec<_> = values.iter().filter(|other| *other != value).copied().collect();

@@ -8,7 +8,7 @@ use crate::{
     run::Noticed,
 };
 
-/// What is in `equivalent.yml`.
+/// The content of `equivalent.yml`.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Equivalents(Vec<Entry>);
@@ -20,7 +20,7 @@ struct Entry {
     rules: Vec<String>,
     /// The changed text, for reports.
     changes: Vec<String>,
-    /// Why that makes no difference.
+    /// Why the change makes no difference.
     reason: String,
 }
 
@@ -34,7 +34,7 @@ impl Equivalents {
         self.0.iter().find(|entry| entry.lists(rule, mutant)).map(|entry| entry.reason.as_str())
     }
 
-    /// What is listed of which no change is left that goes unnoticed.
+    /// The entries without a change that goes unnoticed.
     pub(crate) fn stale<'a>(&'a self, rules: &'a Rules, mutants: &'a [Mutant], noticed: &'a Noticed) -> Vec<String> {
         let unnoticed: Vec<_> = mutants.iter().enumerate().filter(|(index, _)| !noticed.contains_key(index)).collect();
         let listed = self.0.iter().flat_map(|entry| {

@@ -1,4 +1,4 @@
-//! Changes rules one by one, in small ways that matter, and looks whether a test notices: what no test notices could be wrong.
+//! Changes rules one by one, and checks whether a test notices. A part of a rule that no test notices could be wrong.
 //!
 //! ```console
 //! $ cargo run -p llm-metrics-monitoring --example mutants                          # every rule
@@ -6,10 +6,9 @@
 //! $ cargo run -p llm-metrics-monitoring --example mutants -- --file gpu.alerts.yml --at-most 100
 //! ```
 //!
-//! Rules and cases are generated from the source, so that a change of the source is looked at, too. To them come the scenarios in
-//! `tests/scenarios/`, which are written by hand: they do not move with a constant that is changed in the source. It ends with 1 where
-//! less than [`ENOUGH`] of the changes are noticed. Those in `equivalent.yml`, which says of each why no test can, do not count.
-//! It needs `promtool`.
+//! Rules and cases are generated from the source, so a case changes together with a constant in the source. The scenarios in `tests/scenarios/` are
+//! written by hand, and do not change with it. The exit status is 1 if less than [`ENOUGH`] percent of the changes are noticed. Changes in
+//! `equivalent.yml`, which has the reason why no test can notice them, do not count. `promtool` is needed.
 
 mod change;
 mod equivalent;
@@ -22,7 +21,7 @@ use change::Mutant;
 use equivalent::Equivalents;
 use run::{Bench, Noticed};
 
-/// Percent of changes that have to be noticed.
+/// The minimum percentage of changes that tests must notice.
 const ENOUGH: f64 = 95.0;
 
 #[derive(Default)]
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether enough changes are noticed, and what is listed is still so.
+/// Tries the changes. Returns whether enough are noticed, and whether `equivalent.yml` is up to date.
 fn look(options: &Options) -> Result<bool, String> {
     let bench = Bench::new()?;
     let equivalents = Equivalents::read()?;
@@ -62,7 +61,7 @@ fn look(options: &Options) -> Result<bool, String> {
             index * most / all != (index - 1) * most / all
         });
     }
-    println!("{all} changes of rules, of which {} are tried", mutants.len());
+    println!("{all} changes of rules; {} of them are tried", mutants.len());
     let noticed = bench.run(&mutants)?;
     let passes = report(&bench, &mutants, &noticed, &equivalents, options.verbose);
     let stale = if whole && changed.is_none() && options.file.is_none() {
@@ -71,7 +70,7 @@ fn look(options: &Options) -> Result<bool, String> {
         Vec::new()
     };
     for entry in &stale {
-        println!("in equivalent.yml, but there is no such change that goes unnoticed: {entry}");
+        println!("in equivalent.yml, but tests notice this change, or it does not exist: {entry}");
     }
     Ok(passes && stale.is_empty())
 }
@@ -109,7 +108,7 @@ fn report(bench: &Bench, mutants: &[Mutant], noticed: &Noticed, equivalents: &Eq
     let viable = noticed + missed;
     let share = if viable == 0 { 100.0 } else { f64::from(noticed) * 100.0 / f64::from(viable) };
     println!(
-        "{noticed} of {viable} changes that make a difference are noticed: {share:.1} % ({ENOUGH} % are asked for)"
+        "{noticed} of {viable} changes that make a difference are noticed: {share:.1} % ({ENOUGH} % are required)"
     );
     share >= ENOUGH
 }
@@ -123,13 +122,13 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--file" => options.file = Some(value()?),
             "--at-most" => {
                 let most = value()?;
-                let most = most.parse().map_err(|_| format!("--at-most {most}: that is not a number"))?;
+                let most = most.parse().map_err(|_| format!("--at-most {most}: not a number"))?;
                 options.at_most = Some(most);
             }
             "--verbose" => options.verbose = true,
             _ => {
                 return Err(format!(
-                    "{argument}: there are --changed-since REVISION, --file FILE, --at-most N, --verbose"
+                    "{argument}: unknown option; the options are --changed-since REVISION, --file FILE, --at-most N, --verbose"
                 ));
             }
         }

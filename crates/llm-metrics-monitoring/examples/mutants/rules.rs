@@ -1,4 +1,4 @@
-//! The generated rules, and which of them are made of which.
+//! The generated rules, and the dependencies between them.
 
 use std::{
     collections::BTreeSet,
@@ -9,17 +9,17 @@ use std::{
 
 use serde_json::Value;
 
-/// Names of alerts and of what is recorded.
+/// Names of alerts and of recorded series.
 pub(crate) type Names = BTreeSet<String>;
 
-/// A rule, and where it is.
+/// A rule and its location.
 pub(crate) struct Rule {
     pub(crate) file: String,
     pub(crate) group: String,
-    /// The name of the alert or of what is recorded.
+    /// The name of the alert or of the recorded series.
     pub(crate) name: String,
     pub(crate) value: Value,
-    /// The words of its expression: what it is made of is among them.
+    /// The words of its expression, which include the names of the series that it reads.
     words: Names,
 }
 
@@ -29,7 +29,7 @@ impl Rule {
     }
 }
 
-/// All rules, each group in the order in which it is evaluated.
+/// All rules. The rules of a group are in the order of evaluation.
 pub(crate) struct Rules(pub(crate) Vec<Rule>);
 
 impl Rules {
@@ -39,7 +39,7 @@ impl Rules {
         Self(rules.collect())
     }
 
-    /// Which of them are not as they are at that revision.
+    /// The rules that differ from those at this revision.
     pub(crate) fn changed_since(&self, revision: &str) -> Result<BTreeSet<usize>, String> {
         let git = |arguments: &[&str]| Command::new("git").args(arguments).output().map_err(|error| error.to_string());
         if !git(&["rev-parse", "--verify", "--quiet", &format!("{revision}^{{commit}}")])?.status.success() {
@@ -49,11 +49,11 @@ impl Rules {
         let files: BTreeSet<_> = self.0.iter().map(|rule| &rule.file).collect();
         for file in files {
             let output = git(&["show", &format!("{revision}:examples/monitoring/rules/{file}")])?;
-            // A file that was not there then is new as a whole.
+            // A file that did not exist then is completely new.
             let before = if output.status.success() { String::from_utf8_lossy(&output.stdout) } else { "".into() };
             let before = of_text(file, &before);
             let rules = self.0.iter().enumerate().filter(|(_, rule)| rule.file == *file);
-            // Texts are looked at by other tests.
+            // Other tests check the texts.
             let same = |rule: &Rule, other: &Rule| {
                 let fields = ["alert", "record", "expr", "for", "keep_firing_for", "labels"];
                 fields.iter().all(|field| rule.value[field] == other.value[field])
@@ -64,7 +64,7 @@ impl Rules {
         Ok(changed)
     }
 
-    /// The rule of that name, and all that is made of it.
+    /// The rule of that name, and all rules that depend on it.
     pub(crate) fn made_of(&self, name: &str) -> Names {
         grow([name.to_owned()].into(), |known| {
             let made = self.0.iter().filter(|rule| !rule.words.is_disjoint(known));
@@ -72,7 +72,7 @@ impl Rules {
         })
     }
 
-    /// These words, and all that what is among them is made of.
+    /// These words, and all series on which the rules among them depend.
     pub(crate) fn needed_by(&self, words: Names) -> Names {
         grow(words, |known| {
             let needed = self.0.iter().filter(|rule| known.contains(&rule.name));
@@ -119,7 +119,7 @@ pub(crate) fn renamed(expr: &str, names: &Names, suffix: &str) -> String {
     renamed.collect()
 }
 
-/// An expression in words and what is between them.
+/// An expression, split into words and the text between them.
 fn pieces(expr: &str) -> impl Iterator<Item = (bool, &str)> {
     let is_word = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | ':');
     let mut rest = expr;

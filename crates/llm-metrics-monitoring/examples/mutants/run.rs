@@ -1,8 +1,8 @@
-//! The tests, on rules beside which changed copies of them stand.
+//! Runs the tests on the rules, together with changed copies of them.
 //!
-//! A run of promtool is spent on evaluating rules at each step of a test, over hours and days. Hence all changes are looked at in the
-//! same few runs: each has copies of the rule that it changes and of all that is made of that, under their own names, and each
-//! expectation of a test is asked once of every copy that it is about.
+//! Most of the time of a promtool run is spent on evaluating rules at each step of a test, over hours and days. Therefore all changes are tested in
+//! the same few runs. Each change has copies of the changed rule, and of all rules that depend on it, under their own names. Each expectation of a
+//! test is repeated for every copy that it concerns.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +21,14 @@ use crate::{
     rules::{Names, Rules, file_name, files_in, list, renamed, words},
 };
 
-/// Steps above which a test is run in parts: for each of them no more rules are evaluated than it is about.
+/// A test with more steps than this is run in parts, so that fewer rules are evaluated for each part.
 const LONG: u64 = 2000;
-/// Steps up to which tests are run together: what the first of them notice need not be looked at in the others.
+/// Tests with up to this many steps in total are run together. A change that an earlier test has noticed is not tried with later ones.
 const SHORT: u64 = 300;
-/// Changes that are looked at in one run.
+/// The number of changes in one run.
 const TOGETHER: usize = 400;
 
-/// The generated rules, and the tests in pieces.
+/// The generated rules, and the tests, split into pieces.
 pub(crate) struct Bench {
     folder: TempDir,
     pub(crate) rules: Rules,
@@ -42,11 +42,11 @@ struct Piece {
     groups: Vec<String>,
     interval: Value,
     tests: Vec<Value>,
-    /// How many steps it takes.
+    /// The number of evaluation steps.
     work: u64,
 }
 
-/// Which test notices which change.
+/// For each change, the test that notices it.
 pub(crate) type Noticed = BTreeMap<usize, String>;
 
 impl Bench {
@@ -61,7 +61,7 @@ impl Bench {
         for path in tests {
             pieces.extend(cut(&path).map_err(|error| format!("{}: {error}", path.display()))?);
         }
-        // Most changes are noticed by the case beside the rule, within a moment: what takes long comes last, for the few that are left.
+        // The case of a rule notices most changes quickly. Slow tests come last, for the few remaining changes.
         pieces.sort_by_key(|piece| piece.work);
         Ok(Self { rules: Rules::of_folder(&generated), folder, pieces })
     }
@@ -83,16 +83,16 @@ impl Bench {
         Ok(noticed)
     }
 
-    /// Those changes of which a test of this piece fails.
+    /// The changes for which a test of this piece fails.
     fn fail(&self, piece: &Piece, mut copies: Vec<Copy<'_>>) -> Result<BTreeSet<usize>, String> {
         let mut all = BTreeSet::new();
         while !copies.is_empty() {
             let said = self.promtool(piece, &copies)?;
             let failed = Said::read(&said);
             if let Some(line) = failed.unchanged {
-                return Err(format!("{}: fails on rules as they are: {line}\n{said}", piece.name));
+                return Err(format!("{}: fails on the unchanged rules: {line}\n{said}", piece.name));
             }
-            // A rule that cannot be evaluated ends its test, and what comes after that was not looked at.
+            // A rule that cannot be evaluated stops its test, so later expectations of that test were not checked.
             copies.retain(|copy| !failed.changes.contains(&copy.number));
             all.extend(failed.changes);
             if !failed.ended {
@@ -124,7 +124,8 @@ impl Bench {
         });
         fs::write(&tests, file.to_string()).map_err(io)?;
         let output = Command::new("promtool").args(["test", "rules"]).arg(&tests).output();
-        let output = output.map_err(|error| format!("promtool cannot be run ({error}): .ci/install-tools gets it"))?;
+        let output =
+            output.map_err(|error| format!("promtool cannot be run ({error}): .ci/install-tools installs it"))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
     }
 
@@ -134,7 +135,7 @@ impl Bench {
         piece.groups.iter().filter(has).collect()
     }
 
-    /// The rules that are needed, each with its copies behind it.
+    /// The required rules, each followed by its copies.
     fn rules_beside(&self, piece: &Piece, copies: &[&Copy<'_>]) -> Value {
         let needed = &copies[0].needed;
         let group = |name: &String| {
@@ -154,23 +155,23 @@ impl Bench {
     }
 }
 
-/// Copies of a changed rule and of what is made of it, for one piece.
+/// Copies of a changed rule and of the rules that depend on it, for one piece.
 struct Copy<'a> {
-    /// From 1 on; 0 is not changed.
+    /// Starts at 1; 0 means unchanged.
     number: usize,
     mutant: Option<&'a Mutant>,
-    /// The labels that a changed alert has in addition: of the alerts of its name it alone is copied.
+    /// Additional labels of a changed alert: only this one of the alerts with its name is copied.
     labels: Option<&'a Map<String, Value>>,
-    /// What there are copies of.
+    /// The copied rules.
     names: Names,
-    /// Those of them that are alerts.
+    /// The alerts among them.
     alerts: Names,
-    /// All that the piece asks for.
+    /// All series that the expectations of the piece read.
     needed: Names,
 }
 
 impl<'a> Copy<'a> {
-    /// As the rules are: of these nothing may be noticed.
+    /// The unchanged rules, for which no test may fail.
     fn unchanged(bench: &'a Bench, piece: &Piece) -> Self {
         let needed = bench.rules.needed_by(bench.asked(piece, None));
         let names =
@@ -178,7 +179,7 @@ impl<'a> Copy<'a> {
         Self::new(bench, 0, None, names, needed)
     }
 
-    /// Nothing where the piece asks for nothing that the change concerns.
+    /// `None` if no expectation of the piece concerns the change.
     fn of(
         bench: &'a Bench,
         piece: &Piece,
@@ -214,7 +215,7 @@ impl<'a> Copy<'a> {
         }
         let changed = changed.map_or(value, |mutant| &mutant.changed);
         let mut copy = changed.clone();
-        // Texts take longer than all else; this one has the value in it.
+        // Texts take the most time. This one only has the value.
         if let Some(texts) = copy["annotations"].as_object_mut() {
             texts.retain(|name, _| name == "summary");
         }
@@ -224,7 +225,7 @@ impl<'a> Copy<'a> {
         Some(copy)
     }
 
-    /// An expectation of the copy, if it is about what was copied.
+    /// The expectation for the copy, if it concerns a copied rule.
     fn asks(&self, asked: &Value) -> Option<Value> {
         let mut copy = asked.clone();
         if let Some(alert) = asked["alertname"].as_str() {
@@ -238,7 +239,7 @@ impl<'a> Copy<'a> {
             return self.alerts.contains(alert).then_some(copy);
         }
         let expr = asked["expr"].as_str()?;
-        // One alert of several of its name.
+        // One of several alerts of the same name.
         let is_of_other =
             |own: &Map<String, Value>| own.iter().any(|(name, value)| !expr.contains(&format!("{name}={value}")));
         if expr.contains("alertname=\"") && self.labels.is_some_and(is_of_other) {
@@ -246,7 +247,7 @@ impl<'a> Copy<'a> {
         }
         let of_copy = self.of_alerts(&renamed(expr, &self.names, &self.suffix()));
         copy["expr"] = json!(of_copy);
-        // In labels, only what was recorded is renamed: a query has its alerts under their own names again.
+        // In labels, only recorded series are renamed: a query returns alerts under their original names.
         let recorded = self.names.difference(&self.alerts).cloned().collect();
         for sample in copy["exp_samples"].as_array_mut().into_iter().flatten() {
             let labels = sample["labels"].as_str().unwrap_or_default();
@@ -255,12 +256,12 @@ impl<'a> Copy<'a> {
         (of_copy != expr).then_some(copy)
     }
 
-    /// Whether an alert with these labels is of a rule that is copied.
+    /// Whether an alert with these labels is from a copied rule.
     fn is_copied(&self, labels: &Value) -> bool {
         self.labels.is_none_or(|own| own.iter().all(|(name, value)| labels[name] == *value))
     }
 
-    /// `ALERTS` as it would be if the copies were there instead of what they are copies of.
+    /// `ALERTS`, as if the copies had replaced the original rules.
     fn of_alerts(&self, expr: &str) -> String {
         if self.alerts.is_empty() || !expr.contains("ALERTS") || expr.contains("alertname=\"") {
             return expr.to_owned();
@@ -285,7 +286,7 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// Matchers as they are of copies: what a regular expression says of an alert's name it says of that of its copy.
+/// The matchers for copies: a regular expression that matches an alert's name also matches that of its copy.
 fn with_suffix(matchers: &str, suffix: &str) -> String {
     ["alertname=~\"", "alertname!~\""].into_iter().fold(matchers.to_owned(), |matchers, before| {
         let Some((ahead, after)) = matchers.split_once(before) else { return matchers };
@@ -295,7 +296,7 @@ fn with_suffix(matchers: &str, suffix: &str) -> String {
 }
 
 impl Bench {
-    /// The words of what a piece expects, of what these names concern or of all.
+    /// The words in the expectations of a piece, for these names or for all.
     fn asked(&self, piece: &Piece, of: Option<&Names>) -> Names {
         let alerts = || self.rules.0.iter().filter(|rule| rule.is_alert() && piece.groups.contains(&rule.group));
         let words_of = |asked: &Value| {
@@ -313,13 +314,13 @@ impl Bench {
     }
 }
 
-/// What promtool says of copies.
+/// The result of promtool for the copies.
 #[derive(Default)]
 struct Said {
-    /// A line that is about rules that are not changed.
+    /// A line about unchanged rules, if a test of these failed.
     unchanged: Option<String>,
     changes: BTreeSet<usize>,
-    /// A test came to no end.
+    /// A test stopped before its end.
     ended: bool,
 }
 
@@ -349,7 +350,7 @@ impl Said {
     }
 }
 
-/// A file of tests: what is generated by alert, what is written by test, and what takes long by what it asks.
+/// Splits a file of tests: generated tests by alert, written ones by test, and slow ones by expectation.
 fn cut(path: &PathBuf) -> Result<Vec<Piece>, Box<dyn std::error::Error>> {
     let file: Value = serde_saphyr::from_str(&fs::read_to_string(path)?)?;
     let groups: Vec<_> = list(&file["group_eval_order"]).filter_map(Value::as_str).map(str::to_owned).collect();
@@ -392,7 +393,7 @@ fn cut(path: &PathBuf) -> Result<Vec<Piece>, Box<dyn std::error::Error>> {
     Ok(pieces)
 }
 
-/// How often a test evaluates its rules.
+/// The number of evaluations of a test.
 fn steps(test: &Value, interval: &Value) -> u64 {
     let seconds =
         |text: &Value| text.as_str().and_then(|text| parse_duration(text).ok()).map_or(60, |time| time.as_secs());

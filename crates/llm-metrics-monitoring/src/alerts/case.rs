@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_go_on_from_where_they_were() {
+    fn values_continue_from_the_previous_value() {
         assert_eq!(Values::flat(2.0).render(3), "2x3");
         assert_eq!(Values::rising(5.0).until(3, Values::rising(1.0)).render(5), "0+5x2 11+1x2");
         assert_eq!(Values::absent().until(2, Values::flat(7.0)).render(2), "_x2 7x0");
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_spelled_as_prometheus_spells_them() {
+    fn shares_are_formatted_like_prometheus_does() {
         let spelled = [0.0725, 0.901, 1.0, 0.0, 0.00123456, 1.325].map(percent);
         assert_eq!(spelled, ["7.25%", "90.1%", "100%", "0%", "0.1235%", "132.5%"]);
     }

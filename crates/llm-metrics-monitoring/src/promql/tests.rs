@@ -1,4 +1,4 @@
-//! What an expression refuses, and how it is spelled.
+//! Expressions that are rejected, and how expressions are rendered.
 
 use llm_metrics::catalog::{self, Naming, Unit};
 use llm_metrics_gpu::catalog as gpu;
@@ -9,11 +9,11 @@ use crate::{Level, Rule, RuleMetric, counter, external, gauge, histogram};
 
 const M5: Window = Window::minutes(5);
 
-fn spelled(expr: &Expr) -> String {
+fn rendered(expr: &Expr) -> String {
     expr.render(&Names::new(), Reader::Rules).unwrap()
 }
 
-fn refused(expr: &Expr) -> InvalidExpression {
+fn rejected(expr: &Expr) -> InvalidExpression {
     let faults = expr.render(&Names::new(), Reader::Rules).unwrap_err();
     assert_eq!(faults.len(), 1, "{faults:?}");
     faults.into_iter().next().unwrap()
@@ -24,52 +24,52 @@ fn requests() -> Expr {
 }
 
 #[test]
-fn a_label_that_the_row_does_not_declare_is_refused() {
+fn a_label_that_the_row_does_not_have_is_rejected() {
     let expr = counter!(catalog::REQUESTS_STARTED).with(MODEL, "qwen").rate(M5);
-    assert!(matches!(refused(&expr), InvalidExpression::NoSuchLabel { label, .. } if label == MODEL));
+    assert!(matches!(rejected(&expr), InvalidExpression::NoSuchLabel { label, .. } if label == MODEL));
     let expr = counter!(catalog::REQUESTS_STARTED).rate(M5).sum_by([MODEL]);
-    assert!(matches!(refused(&expr), InvalidExpression::NoSuchLabel { label, .. } if label == MODEL));
+    assert!(matches!(rejected(&expr), InvalidExpression::NoSuchLabel { label, .. } if label == MODEL));
     let lost = requests().sum_by([OUTCOME]);
-    assert!(matches!(refused(&lost), InvalidExpression::NoSuchLabel { label, .. } if label == OUTCOME));
+    assert!(matches!(rejected(&lost), InvalidExpression::NoSuchLabel { label, .. } if label == OUTCOME));
 }
 
 #[test]
-fn a_value_outside_a_closed_set_is_refused_and_one_of_an_open_set_is_not() {
+fn a_value_that_is_not_in_a_closed_set_is_rejected_and_any_value_of_an_open_set_is_accepted() {
     let expr = gauge!(gpu::CLOCK_EVENT).with("reason", "hot").now();
-    assert!(matches!(refused(&expr), InvalidExpression::NoSuchValue { value, .. } if value == "hot"));
+    assert!(matches!(rejected(&expr), InvalidExpression::NoSuchValue { value, .. } if value == "hot"));
     assert!(gauge!(external::UP).with("job", "anything").now().faults().is_empty());
     let expr = counter!(catalog::REQUESTS).with_any(OUTCOME, ["error", "failed"]).rate(M5);
-    assert!(matches!(refused(&expr), InvalidExpression::NoSuchValue { value, .. } if value == "failed"));
+    assert!(matches!(rejected(&expr), InvalidExpression::NoSuchValue { value, .. } if value == "failed"));
 }
 
 #[test]
 fn a_bound_that_is_not_a_bucket_bound_is_rejected() {
     let expr = histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(3.5, M5, [MODEL]);
-    assert_eq!(refused(&expr), InvalidExpression::NoSuchBucket { bound: 3.5, of: "llm_time_to_first_token_seconds" });
+    assert_eq!(rejected(&expr), InvalidExpression::NoSuchBucket { bound: 3.5, of: "llm_time_to_first_token_seconds" });
 }
 
 #[test]
-fn sides_that_never_match_are_refused() {
+fn sides_that_never_match_are_rejected() {
     let by_operation = counter!(catalog::OUTPUT_TOKENS).rate(M5).sum_by(["operation"]);
-    assert!(matches!(refused(&requests().and(by_operation.clone())), InvalidExpression::NeverMatches { .. }));
-    assert!(matches!(refused(&requests().and_on([MODEL], by_operation)), InvalidExpression::NoSuchLabel { .. }));
+    assert!(matches!(rejected(&requests().and(by_operation.clone())), InvalidExpression::NeverMatches { .. }));
+    assert!(matches!(rejected(&requests().and_on([MODEL], by_operation)), InvalidExpression::NoSuchLabel { .. }));
     let (up, version) = (gauge!(external::UP).now(), gauge!(catalog::BUILD_INFO).now());
-    assert!(matches!(refused(&up.clone().unless(version.clone())), InvalidExpression::NeverMatches { .. }));
+    assert!(matches!(rejected(&up.clone().unless(version.clone())), InvalidExpression::NeverMatches { .. }));
     assert!(up.unless_on(["instance"], version).faults().is_empty());
 }
 
 #[test]
-fn numbers_and_series_are_kept_apart() {
-    assert_eq!(refused(&requests().and(1.0)), InvalidExpression::NoSeries { op: "and" });
-    assert_eq!(refused(&Expr::time().gt(1.0)), InvalidExpression::NoSeries { op: ">" });
-    assert!(matches!(refused(&Expr::from(1.0).sum()), InvalidExpression::WrongOperand { .. }));
-    assert!(matches!(refused(&Expr::from(1.0).abs()), InvalidExpression::WrongOperand { .. }));
+fn numbers_in_place_of_series_are_rejected() {
+    assert_eq!(rejected(&requests().and(1.0)), InvalidExpression::NoSeries { op: "and" });
+    assert_eq!(rejected(&Expr::time().gt(1.0)), InvalidExpression::NoSeries { op: ">" });
+    assert!(matches!(rejected(&Expr::from(1.0).sum()), InvalidExpression::WrongOperand { .. }));
+    assert!(matches!(rejected(&Expr::from(1.0).abs()), InvalidExpression::WrongOperand { .. }));
 }
 
 #[test]
-fn a_dashboards_window_is_refused_in_a_rule() {
+fn a_window_of_dashboards_is_rejected_in_a_rule() {
     let expr = counter!(catalog::REQUESTS).rate(Window::RATE).sum_by([MODEL]);
-    assert_eq!(refused(&expr), InvalidExpression::VariableInRule { window: Window::RATE });
+    assert_eq!(rejected(&expr), InvalidExpression::VariableInRule { window: Window::RATE });
     assert!(expr.render(&Names::new(), Reader::Dashboard(&[])).is_ok());
     let rule = Rule::new(Level::JobModel, RuleMetric::Core("requests"), "rate", Unit::Count, expr);
     let reads = rule.now().render(&Names::new(), Reader::Dashboard(&[])).unwrap_err();
@@ -77,39 +77,39 @@ fn a_dashboards_window_is_refused_in_a_rule() {
 }
 
 #[test]
-fn a_rule_has_the_labels_that_its_level_says() {
+fn a_rule_must_have_the_labels_of_its_level() {
     let rule = Rule::new(Level::JobModel, RuleMetric::Core("requests"), "rate5m", Unit::Count, requests());
     assert!(
-        matches!(&refused(&rule.now()), InvalidExpression::WrongLevel { rule, .. } if rule == "job_model:llm_requests:rate5m")
+        matches!(&rejected(&rule.now()), InvalidExpression::WrongLevel { rule, .. } if rule == "job_model:llm_requests:rate5m")
     );
 }
 
 #[test]
-fn parentheses_stand_where_they_are_needed_and_nowhere_else() {
+fn parentheses_are_rendered_only_if_they_are_needed() {
     let (a, b) = (requests, requests);
     let text = "sum by (model) (rate(llm_requests_total[5m]))";
-    assert_eq!(spelled(&((a() + b()) / b())), format!("({text} + {text}) / {text}"));
-    assert_eq!(spelled(&(a() + b() / b())), format!("{text} + {text} / {text}"));
-    assert_eq!(spelled(&(1.0 - (a() - b()))), format!("1 - ({text} - {text})"));
-    assert_eq!(spelled(&a().gt(0.5).and(b().lt(2.0))), format!("{text} > 0.5 and {text} < 2"));
-    assert_eq!(spelled(&a().and(b().or(b()))), format!("{text} and ({text} or {text})"));
-    assert_eq!(spelled(&(a() - -1.0)), format!("{text} - (-1)"));
+    assert_eq!(rendered(&((a() + b()) / b())), format!("({text} + {text}) / {text}"));
+    assert_eq!(rendered(&(a() + b() / b())), format!("{text} + {text} / {text}"));
+    assert_eq!(rendered(&(1.0 - (a() - b()))), format!("1 - ({text} - {text})"));
+    assert_eq!(rendered(&a().gt(0.5).and(b().lt(2.0))), format!("{text} > 0.5 and {text} < 2"));
+    assert_eq!(rendered(&a().and(b().or(b()))), format!("{text} and ({text} or {text})"));
+    assert_eq!(rendered(&(a() - -1.0)), format!("{text} - (-1)"));
 }
 
 #[test]
-fn joins_and_offsets_and_predictions_are_spelled_as_prometheus_reads_them() {
+fn joins_offsets_and_predictions_are_rendered_as_prometheus_parses_them() {
     let total = gauge!(gpu::MEMORY_TOTAL).now();
     let soon = gauge!(gpu::MEMORY_USED).predict_linear(Window::hours(1), Window::hours(4)).gt(total);
     let alive = gauge!(gpu::UP).now().equals(1.0);
     assert_eq!(
-        spelled(&soon.and_on(["instance", "gpu_uuid"], alive)),
+        rendered(&soon.and_on(["instance", "gpu_uuid"], alive)),
         "predict_linear(gpu_memory_used_bytes[1h], 14400) > gpu_memory_total_bytes \
          and on (instance, gpu_uuid) gpu_up == 1"
     );
     let named = gauge!(gpu::UTILIZATION).now().with_labels_of(gauge!(gpu::INFO), ["instance", "gpu_uuid"], ["name"]);
-    assert_eq!(spelled(&named), "gpu_utilization_ratio * on (instance, gpu_uuid) group_left (name) gpu_info");
-    assert_eq!(spelled(&gauge!(gpu::UP).offset(M5).with("gpu", "a\"b\\").now()), r#"gpu_up{gpu="a\"b\\"} offset 5m"#);
-    assert_eq!(spelled(&gauge!(external::UP).with("job", "llm").absent()), r#"absent(up{job="llm"})"#);
+    assert_eq!(rendered(&named), "gpu_utilization_ratio * on (instance, gpu_uuid) group_left (name) gpu_info");
+    assert_eq!(rendered(&gauge!(gpu::UP).offset(M5).with("gpu", "a\"b\\").now()), r#"gpu_up{gpu="a\"b\\"} offset 5m"#);
+    assert_eq!(rendered(&gauge!(external::UP).with("job", "llm").absent()), r#"absent(up{job="llm"})"#);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_long_expression_is_broken_at_its_operators() {
 }
 
 #[test]
-fn a_dashboards_variables_are_added_where_the_label_is_and_nothing_else_is_said() {
+fn variables_of_a_dashboard_are_added_to_series_with_the_label_unless_it_is_matched() {
     let reader = Reader::Dashboard(&[("job", "job"), ("instance", "instance"), ("model", "model")]);
     let named = counter!(catalog::OUTPUT_TOKENS).with(MODEL, "qwen").rate(Window::RATE).sum();
     assert_eq!(
@@ -140,7 +140,7 @@ fn a_dashboards_variables_are_added_where_the_label_is_and_nothing_else_is_said(
 }
 
 #[test]
-fn labels_that_go_with_the_job_are_in_every_aggregation_and_join_by_it() {
+fn labels_that_are_used_together_with_the_job_are_in_every_aggregation_and_join_by_it() {
     let names = Names::new().by(["cluster"]);
     let expr = counter!(catalog::REQUESTS).rate(M5).sum_by(Level::JobModel.labels());
     let up = gauge!(external::UP).now().unless_on(["job", "instance"], gauge!(catalog::BUILD_INFO).now());
@@ -153,11 +153,11 @@ fn labels_that_go_with_the_job_are_in_every_aggregation_and_join_by_it() {
 }
 
 #[test]
-fn a_bound_that_the_service_has_set_is_accepted() {
+fn bounds_that_the_service_has_set_replace_those_of_the_catalogue() {
     let first = histogram!(catalog::TIME_TO_FIRST_TOKEN).with_bounds(&[3.5]);
     assert!(first.clone().within(3.5).rate(M5).faults().is_empty());
     assert_eq!(
-        refused(&first.within(2.5).rate(M5)),
+        rejected(&first.within(2.5).rate(M5)),
         InvalidExpression::NoSuchBucket { bound: 2.5, of: "llm_time_to_first_token_seconds" }
     );
 }
@@ -176,7 +176,7 @@ mod desk {
 }
 
 #[test]
-fn a_catalogue_of_the_embedder_is_checked_and_named_as_ours_are() {
+fn a_catalogue_of_the_service_is_checked_and_has_its_own_prefix() {
     let closed = |result: &str| counter!(desk::TICKETS_CLOSED).with(desk::RESULT, result).total();
     let reasons = closed("lost").render(&Names::new(), Reader::Rules).unwrap_err();
     assert_eq!(reasons[0].to_string(), "the label `result` of desk_tickets_closed_total is never \"lost\"");

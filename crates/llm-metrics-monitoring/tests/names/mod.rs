@@ -1,5 +1,4 @@
-//! Whether an expression, as text, speaks only of metrics and labels that there are. It reads it with a parser that is not
-//! ours.
+//! Checks that an expression, as text, has only existing metrics and labels. It uses an independent parser.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +10,7 @@ use promql_parser::{
 
 use crate::series;
 
-/// Every metric, with the labels that its series have.
+/// Every metric, with the labels of its series.
 pub(crate) struct Known(BTreeMap<String, BTreeSet<String>>);
 
 impl Known {
@@ -19,7 +18,7 @@ impl Known {
         Self(series::known(names))
     }
 
-    /// What is wrong with an expression; nothing where all is well.
+    /// The problems of an expression.
     pub(crate) fn wrong_with(&self, text: &str) -> Vec<String> {
         let expr = match parse(text) {
             Ok(expr) => expr,
@@ -39,7 +38,7 @@ struct Visitor<'a> {
 impl Visitor<'_> {
     fn look_at(&mut self, selector: &VectorSelector) {
         let Some(name) = &selector.name else {
-            // `{job="llm"}` is for counting all that there is.
+            // `{job="llm"}` counts all series of a job.
             return;
         };
         let Some(labels) = self.known.0.get(name) else {

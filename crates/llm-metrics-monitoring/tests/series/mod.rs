@@ -1,11 +1,11 @@
-//! Every series that there can be: those of the catalogues, of exporters that are not ours, and those that rules record.
+//! All series that can exist: those of the catalogues, of other exporters, and of recording rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use llm_metrics::catalog::{self, Kind, MetricDef};
 use llm_metrics_monitoring::{external, promql::Names, recording::Recording, slo::Slo};
 
-/// The labels of each, by its name.
+/// The labels of each series, by its name.
 pub(crate) fn known(names: &Names) -> BTreeMap<String, BTreeSet<String>> {
     let mut known = BTreeMap::new();
     let rows = catalog::all()

@@ -1,25 +1,24 @@
-//! Programs that are not ours. A test that needs one that is not there says so and passes, unless
-//! `LLM_METRICS_REQUIRE_TOOLS=1` says that it has to be.
+//! Other programs. If a program is missing, the tests that need it print that and pass, unless `LLM_METRICS_REQUIRE_TOOLS=1` is set.
 
 use std::{
     path::PathBuf,
     process::{Command, Output},
 };
 
-/// A command that runs the program, if it is there.
+/// A command that runs the program, if it is installed.
 pub(crate) fn tool(name: &str) -> Option<Command> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found: Option<PathBuf> =
         std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
     if found.is_none() {
         let required = std::env::var_os("LLM_METRICS_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-        assert!(!required, "required: {name} is not in PATH (.ci/install-tools gets it)");
-        eprintln!("SKIPPED: {name} is not in PATH (.ci/install-tools gets it)");
+        assert!(!required, "required: {name} is not in PATH (.ci/install-tools installs it)");
+        eprintln!("SKIPPED: {name} is not in PATH (.ci/install-tools installs it)");
     }
     found.map(Command::new)
 }
 
-/// What a program said, on both channels.
+/// The output of a program: standard output and standard error.
 pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
