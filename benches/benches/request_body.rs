@@ -1,4 +1,4 @@
-//! A megabyte that flows into a service.
+//! A request body of one megabyte.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "criterion's macros")]

@@ -1,4 +1,4 @@
-//! A chunk in the middle of a stream: 1000 of them an iteration.
+//! A chunk in the middle of a stream: 1000 of them per iteration.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "criterion's macros")]

@@ -1,7 +1,7 @@
-//! What the benchmarks share: the bytes that an engine sends, a service that sends them, and a clock.
+//! Code that the benchmarks share: the bytes that an engine sends, a service that sends them, and a clock.
 //!
-//! The services are driven by hand, without a runtime and without sockets, so that what is measured is the layer and
-//! what it wraps, and nothing else. See `README.md` for the budgets and the numbers.
+//! The services are polled directly, without a runtime and without sockets, so that only the layer and the wrapped service are measured. See
+//! `README.md` for the budgets and the results.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! Many short rounds, each of which measures everything once.
+//! Many short rounds; each measures every case once.
 //!
-//! The machine is seldom quiet. So what is compared is measured turn by turn, by the processor time of the thread and not
-//! by the clock on the wall. The best round is the figure: it is the one that the neighbours disturbed least. An increment
-//! waits for memory and hardly feels them, other code does, so that on a busy machine every ratio is too high.
+//! The machine is rarely idle. So the cases are measured in turn, by the processor time of the thread instead of wall time. The best round is the
+//! result, because other load disturbed it least. An increment waits for memory and is hardly affected by other load, but other code is, so on a busy
+//! machine every ratio is too high.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ pub fn nanoseconds(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1e9
 }
 
-/// One thing that is measured.
+/// One case.
 pub struct Case<'a> {
     name: &'static str,
-    /// Runs it for a while, and says how many nanoseconds one of it took.
+    /// Runs it for a while, and returns the nanoseconds per operation.
     run: Box<dyn FnMut() -> f64 + 'a>,
 }
 
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Case<'_> {
     }
 }
 
-/// What the rounds have shown, in nanoseconds.
+/// The results of the rounds, in nanoseconds.
 #[derive(Debug, Default)]
 pub struct Measured(HashMap<&'static str, Spread>);
 
@@ -62,31 +62,31 @@ impl Measured {
     /// The time of `name` in each round.
     ///
     /// # Panics
-    /// When nothing of that name was measured.
+    /// If no case has this name.
     #[must_use]
     pub fn times(&self, name: &str) -> &Spread {
         self.0.get(name).unwrap_or_else(|| panic!("{name} was not measured"))
     }
 }
 
-/// One figure of each round.
+/// One figure per round.
 #[derive(Clone, Debug, Default)]
 pub struct Spread(Vec<f64>);
 
 impl Spread {
-    /// Figures that were taken elsewhere.
+    /// Figures from another measurement.
     #[must_use]
     pub fn new(figures: Vec<f64>) -> Self {
         Self(figures)
     }
 
-    /// Each round's figure, changed.
+    /// Applies `change` to each round's figure.
     #[must_use]
     pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
         Self(self.0.iter().map(|figure| change(*figure)).collect())
     }
 
-    /// The figure that so large a share of the rounds is below: 0.5 for the median.
+    /// The quantile for this share: 0.5 is the median.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
@@ -94,7 +94,7 @@ impl Spread {
         sorted.get((share * sorted.len() as f64) as usize).or_else(|| sorted.last()).copied().unwrap_or(f64::NAN)
     }
 
-    /// Where the median is with a confidence of 95 %, by the order of the figures: nothing is supposed of how they are spread.
+    /// The 95 % confidence interval of the median, from the order of the figures, without an assumption about their distribution.
     #[must_use]
     pub fn interval(&self) -> [f64; 2] {
         let half = 0.98 / (self.0.len() as f64).sqrt();

@@ -1,4 +1,4 @@
-//! What others would put in the place of the layer.
+//! Alternatives to the layer.
 
 use std::{convert::Infallible, time::Instant};
 
@@ -12,8 +12,8 @@ use tower_http::trace::TraceLayer;
 
 use crate::{sample::MODEL, script::Chunks, serve::Handler};
 
-/// The same metrics by the macros of `metrics`, in a handler that knows all there is to know: nothing is read. Labels are
-/// separate strings, as in a handler that has the model's name from the request, and each macro looks its metric up.
+/// The same metrics with the macros of `metrics`, in a handler that already knows all values, so nothing is parsed. Labels are separate strings, as
+/// in a handler that has the model's name from the request, and each macro looks its metric up.
 #[derive(Debug)]
 pub struct ByHand {
     model: String,
@@ -23,7 +23,7 @@ pub struct ByHand {
     tokens: u64,
 }
 
-/// Labels of which each value is a separate string.
+/// Labels, each value of which is a separate string.
 macro_rules! labelled {
     ($kind:ident $name:literal $($label:literal = $value:expr),+) => {
         $kind!($name, $($label => $value.to_owned()),+)
@@ -31,7 +31,7 @@ macro_rules! labelled {
 }
 
 impl ByHand {
-    /// A request comes in.
+    /// A request begins.
     #[must_use]
     pub fn start() -> Self {
         labelled!(counter "llm_requests_started_total" "operation" = "chat", "endpoint" = "chat_completions")
@@ -40,7 +40,7 @@ impl ByHand {
         Self { model: MODEL.to_owned(), started: Instant::now(), first: None, last: None, tokens: 0 }
     }
 
-    /// The next token goes out.
+    /// The next token is sent.
     pub fn token(&mut self) {
         let now = Instant::now();
         let model = &self.model;
@@ -59,7 +59,7 @@ impl ByHand {
             .record(time);
     }
 
-    /// The answer is complete, with so many tokens.
+    /// The answer is complete, with this many tokens.
     pub fn end(self, tokens: u64) {
         let (now, model) = (Instant::now(), &self.model);
         let stream = if self.first.is_some() { "true" } else { "false" };

@@ -1,4 +1,4 @@
-//! What others than OpenAI's chat send, byte for byte, and what it takes to parse that.
+//! The messages of protocols other than OpenAI's chat completions, byte for byte, and code to parse them.
 
 use std::{borrow::Cow, hint::black_box};
 
@@ -21,7 +21,7 @@ pub fn messages() -> Vec<Bytes> {
     })
 }
 
-/// Deltas of OpenAI's Responses; a number that grows stands before the text.
+/// Deltas of OpenAI's Responses, with a growing number before the text.
 #[must_use]
 pub fn responses() -> Vec<Bytes> {
     each(|at, token| {
@@ -31,7 +31,7 @@ pub fn responses() -> Vec<Bytes> {
     })
 }
 
-/// Lines of Ollama; a time stands before the text.
+/// Lines of Ollama, with a timestamp before the text.
 #[must_use]
 pub fn ollama() -> Vec<Bytes> {
     each(|at, token| {
@@ -41,7 +41,7 @@ pub fn ollama() -> Vec<Bytes> {
     })
 }
 
-/// Embeddings of so many bytes, their usage behind them.
+/// Embeddings of this many bytes, followed by their usage.
 #[must_use]
 pub fn embeddings(bytes: usize) -> Bytes {
     let mut body = String::from(r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.0"#);
@@ -54,7 +54,7 @@ pub fn embeddings(bytes: usize) -> Bytes {
     body.into()
 }
 
-/// The part of a delta of Responses that is worth knowing.
+/// The relevant part of a delta of Responses.
 #[derive(Debug, Deserialize)]
 struct Delta<'a> {
     #[serde(borrow, rename = "type")]
@@ -63,7 +63,7 @@ struct Delta<'a> {
     delta: Option<Cow<'a, str>>,
 }
 
-/// The part of a line of Ollama that is.
+/// The relevant part of a line of Ollama.
 #[derive(Debug, Deserialize)]
 struct Line<'a> {
     #[serde(borrow, default)]
@@ -79,13 +79,13 @@ struct Message<'a> {
     content: Cow<'a, str>,
 }
 
-/// Parses a delta of Responses into types that were made for it.
+/// Parses a delta of Responses into types for it.
 pub fn typed_delta(event: &Bytes) {
     let data = data_of(event).and_then(|data| serde_json::from_slice::<Delta<'_>>(data).ok());
     black_box(data.as_ref().map(|delta| (&delta.kind, &delta.delta)));
 }
 
-/// Parses a line of Ollama into types that were made for it.
+/// Parses a line of Ollama into types for it.
 pub fn typed_line(line: &Bytes) {
     if let Ok(line) = serde_json::from_slice::<Line<'_>>(line) {
         black_box(line.message.as_ref().map(|message| &message.content));
@@ -93,7 +93,7 @@ pub fn typed_line(line: &Bytes) {
     }
 }
 
-/// The data of an event that has a name.
+/// The data of a named event.
 fn data_of(event: &[u8]) -> Option<&[u8]> {
     let at = event.iter().position(|byte| *byte == b'{')?;
     Some(event[at..].trim_ascii_end())

@@ -1,11 +1,11 @@
-//! What engines and clients send, byte for byte.
+//! The messages of engines and clients, byte for byte.
 
 use bytes::Bytes;
 
-/// The model that all samples name.
+/// The model name in all samples.
 pub const MODEL: &str = "Qwen/Qwen3-4B-Instruct-2507";
 
-/// Pieces of text as a tokenizer cuts them: mostly words, now and then something that JSON has to escape.
+/// Pieces of text like those of a tokenizer: mostly words, and some characters that JSON must escape.
 const TOKENS: [&str; 32] = [
     " the",
     " answer",
@@ -41,15 +41,15 @@ const TOKENS: [&str; 32] = [
     "!",
 ];
 
-/// Pieces of text as they stand in JSON.
+/// Pieces of text as escaped in JSON.
 pub(crate) const fn escaped_tokens() -> &'static [&'static str] {
     &TOKENS
 }
 
-/// The same pieces as text, not yet escaped.
+/// The same pieces of text, unescaped.
 ///
 /// # Panics
-/// When one of them is no JSON.
+/// If one of them is not valid JSON.
 #[must_use]
 pub fn tokens() -> Vec<String> {
     let text = |token| serde_json::from_str(&format!("\"{token}\"")).expect("a token is JSON");
@@ -66,7 +66,7 @@ fn chunk(choices: &str, rest: &str) -> Bytes {
     ))
 }
 
-/// Events of about 230 bytes with a token each, as vLLM sends them.
+/// Events of about 230 bytes with one token each, like vLLM's.
 #[must_use]
 pub fn text_chunks() -> Vec<Bytes> {
     TOKENS
@@ -79,7 +79,7 @@ pub fn text_chunks() -> Vec<Bytes> {
         .collect()
 }
 
-/// As many chunks of the usual size whose text is JSON, and never comes again: no check of it ends before the stream does.
+/// `count` chunks of the usual size whose text is JSON and never repeats: no check ends before the stream does.
 #[must_use]
 pub fn checked_chunks(count: usize) -> Vec<Bytes> {
     let words = ["river", "stone", "light", "water", "paper", "glass", "cloud"];
@@ -93,7 +93,7 @@ pub fn checked_chunks(count: usize) -> Vec<Bytes> {
     (0..count).map(|n| chunk(&choice(n), "")).collect()
 }
 
-/// The same with the usage so far in each: no two have the same bytes around their text.
+/// The same, with the usage so far in each chunk: no two chunks have the same bytes around their text.
 #[must_use]
 pub fn usage_chunks() -> Vec<Bytes> {
     TOKENS
@@ -110,7 +110,7 @@ pub fn usage_chunks() -> Vec<Bytes> {
         .collect()
 }
 
-/// Events of about 1.2 KB with a token and its twelve likeliest rivals.
+/// Events of about 1.2 KB with a token and its twelve most likely alternatives.
 #[must_use]
 pub fn logprob_chunks() -> Vec<Bytes> {
     TOKENS
@@ -132,13 +132,13 @@ pub fn logprob_chunks() -> Vec<Bytes> {
         .collect()
 }
 
-/// What comes before the first token: an event with the role and no text.
+/// The event before the first token, with the role and no text.
 #[must_use]
 pub fn role_chunk() -> Bytes {
     chunk(r#"{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}"#, "")
 }
 
-/// What comes after the last token: the reason, the usage, and the end.
+/// The events after the last token: the finish reason, the usage, and the end.
 #[must_use]
 pub fn last_chunks(tokens: usize) -> Vec<Bytes> {
     let total = tokens + 9;
@@ -169,7 +169,7 @@ pub fn question(stream: bool) -> Bytes {
     .into()
 }
 
-/// A question whose answer is to be JSON, and may be a call of a tool.
+/// A question that requests JSON and offers tools.
 #[must_use]
 pub fn demanding_question() -> Bytes {
     format!(
@@ -178,14 +178,14 @@ pub fn demanding_question() -> Bytes {
     .into()
 }
 
-/// The shortest question and the shortest answer that have something to count: what a request costs besides its bytes.
+/// The shortest question and answer with countable tokens: they show the cost of a request besides its bytes.
 #[must_use]
 pub fn shortest() -> [Bytes; 2] {
     let question = format!(r#"{{"model":"{MODEL}"}}"#);
     [question.into(), Bytes::from_static(br#"{"usage":{"prompt_tokens":9,"completion_tokens":18}}"#)]
 }
 
-/// A question about a picture: one megabyte of base64 inside a message.
+/// A question about an image: `bytes` of base64 inside a message.
 #[must_use]
 pub fn picture(bytes: usize) -> Bytes {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -202,7 +202,7 @@ pub fn picture(bytes: usize) -> Bytes {
     .into()
 }
 
-/// A long conversation of short messages, some with calls of tools: dense JSON of about so many bytes.
+/// A long conversation of short messages, some with tool calls: dense JSON of about `bytes` bytes.
 #[must_use]
 pub fn conversation(bytes: usize) -> Bytes {
     let mut body = String::from(r#"{"messages":[{"role":"system","content":"You are a helpful assistant."}"#);
@@ -217,7 +217,7 @@ pub fn conversation(bytes: usize) -> Bytes {
     body.into()
 }
 
-/// The model's name in a body replaced by another.
+/// The body with another model name.
 #[must_use]
 pub fn named(body: &Bytes, model: &str) -> Bytes {
     String::from_utf8_lossy(body).replace(MODEL, model).into()

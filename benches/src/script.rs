@@ -1,4 +1,4 @@
-//! A body that is always ready with its next frame.
+//! A body whose next frame is always ready.
 
 use std::{
     convert::Infallible,
@@ -12,9 +12,9 @@ use http_body::{Body, Frame};
 
 use crate::sample;
 
-/// The frames of a body: some once, some again and again, some once more.
+/// The frames of a body: some once, some repeatedly, some once at the end.
 ///
-/// A few that come again stay in the cache, as the bytes of a chunk do that were written a moment ago.
+/// A few repeated frames stay in the CPU's cache, like a chunk that was just written.
 #[derive(Debug)]
 pub struct Script {
     first: Vec<Bytes>,
@@ -24,19 +24,19 @@ pub struct Script {
 }
 
 impl Script {
-    /// A stream with the role, `times` chunks, and how streams end.
+    /// A stream: the role, `times` chunks, and the end.
     #[must_use]
     pub fn stream(chunks: Vec<Bytes>, times: usize) -> Arc<Self> {
         Arc::new(Self { first: vec![sample::role_chunk()], again: chunks, times, last: sample::last_chunks(times) })
     }
 
-    /// These frames again and again, so many in all.
+    /// These frames repeatedly, `times` in total.
     #[must_use]
     pub fn repeated(frames: Vec<Bytes>, times: usize) -> Arc<Self> {
         Arc::new(Self { first: Vec::new(), again: frames, times, last: Vec::new() })
     }
 
-    /// A body in frames of at most so many bytes.
+    /// A body in frames of at most `frame` bytes.
     #[must_use]
     pub fn whole(body: &Bytes, frame: usize) -> Arc<Self> {
         let first = (0..body.len()).step_by(frame).map(|at| body.slice(at..body.len().min(at + frame))).collect();
@@ -66,7 +66,7 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// From the first frame on.
+    /// Starts at the first frame.
     #[must_use]
     pub fn new(script: &Arc<Script>) -> Self {
         Self { script: Arc::clone(script), next: 0 }
@@ -84,7 +84,7 @@ impl Body for Chunks {
     }
 }
 
-/// Shows `count` frames of a body, or all there are, and says how many that were.
+/// Passes up to `count` frames of a body to `show`, and returns their number.
 pub fn read<B>(body: &mut B, count: usize, mut show: impl FnMut(&Bytes)) -> usize
 where
     B: Body<Data = Bytes> + Unpin,

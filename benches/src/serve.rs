@@ -23,7 +23,7 @@ use crate::{
     script::{Chunks, Script, read},
 };
 
-/// Reads the whole request, and answers with what the script says.
+/// Reads the whole request, and answers with the script.
 #[derive(Clone, Debug)]
 pub struct Handler {
     script: Arc<Script>,
@@ -37,7 +37,7 @@ impl Handler {
         Self { script: Arc::clone(script), content_type: HeaderValue::from_static("text/event-stream") }
     }
 
-    /// Answers with a document a line.
+    /// Answers with one JSON document per line.
     #[must_use]
     pub fn lines(script: &Arc<Script>) -> Self {
         Self { script: Arc::clone(script), content_type: HeaderValue::from_static("application/x-ndjson") }
@@ -72,7 +72,7 @@ where
     }
 }
 
-/// Puts a request to a service, and waits for the head of the answer.
+/// Sends a request to a service, and waits for the head of the response.
 pub fn call<S, B>(service: &mut S, request: Request<Chunks>) -> Response<B>
 where
     S: Service<Request<Chunks>, Response = Response<B>, Error = Infallible>,
@@ -86,7 +86,7 @@ where
     }
 }
 
-/// Puts a request to a service, and reads the answer to its end.
+/// Sends a request to a service, and reads the whole response.
 pub fn request<S, B>(service: &mut S, request: Request<Chunks>)
 where
     S: Service<Request<Chunks>, Response = Response<B>, Error = Infallible>,
@@ -104,7 +104,7 @@ pub fn chat(body: &Arc<Script>) -> Request<Chunks> {
     post("/v1/chat/completions", body)
 }
 
-/// A request that has nothing to do with language models.
+/// A request that is not an LLM call.
 #[must_use]
 pub fn other(body: &Arc<Script>) -> Request<Chunks> {
     let mut request = post("/v1/models", body);
@@ -122,18 +122,18 @@ pub fn post(path: &'static str, body: &Arc<Script>) -> Request<Chunks> {
     request
 }
 
-/// Metrics whose recorder costs nothing: what is left is our own work.
+/// Metrics whose recorder does nothing, so that only the cost of the layer itself remains.
 ///
 /// # Errors
-/// Never, as long as the defaults are good.
+/// Never, as long as the defaults are valid.
 pub fn free() -> Result<LlmMetrics, llm_metrics::BuildError> {
     LlmMetrics::builder().recorder(metrics::NoopRecorder).quality(QualityChecks::none()).build()
 }
 
-/// The same, and every check of what is said.
+/// The same, with all output checks.
 ///
 /// # Errors
-/// Never, as long as the defaults are good.
+/// Never, as long as the defaults are valid.
 pub fn checked() -> Result<LlmMetrics, llm_metrics::BuildError> {
     LlmMetrics::builder().recorder(metrics::NoopRecorder).quality(QualityChecks::all()).build()
 }
@@ -142,19 +142,19 @@ pub fn checked() -> Result<LlmMetrics, llm_metrics::BuildError> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Exported {
-    /// What the layer comes from.
+    /// The source of the layer.
     pub metrics: LlmMetrics,
-    /// What they record with.
+    /// The recorder that the metrics use.
     pub recorder: Arc<ExporterRecorder>,
     /// Renders them.
     pub exporter: Exporter,
 }
 
 impl Exported {
-    /// All as an embedder would have it, but for the process metrics and the checks of what is said.
+    /// Everything as in a real service, except for the process metrics and the output checks.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If no thread can be started.
     pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let (recorder, exporter) =
             Exporter::builder().process_metrics(false).build().map_err(Box::<ExporterError>::from)?;
@@ -168,7 +168,7 @@ pub fn layered(metrics: &LlmMetrics, handler: &Handler) -> <llm_metrics::LlmMetr
     metrics.layer().layer(handler.clone())
 }
 
-/// The handler behind a layer that knows Ollama's paths, too.
+/// The handler behind a layer that also knows Ollama's paths.
 pub fn layered_for_ollama(
     metrics: &LlmMetrics,
     handler: &Handler,
@@ -176,7 +176,7 @@ pub fn layered_for_ollama(
     metrics.layer().ollama().layer(handler.clone())
 }
 
-/// Serves each of so many models once in each way: streamed and not, and left before the end.
+/// Serves each of `models` models once in each way: streamed, unary, and with an early disconnect.
 pub fn many_models(metrics: &LlmMetrics, models: usize) {
     for model in 0..models {
         let model = format!("organisation/model-{model}");

@@ -1,11 +1,11 @@
-//! What everybody else does with a chunk: parse it.
+//! The usual way to read a chunk: parse it.
 
 use std::{borrow::Cow, hint::black_box};
 
 use bytes::Bytes;
 use serde::Deserialize;
 
-/// The part of a chunk that is worth knowing, borrowed where it can be.
+/// The relevant part of a chunk, borrowed where possible.
 #[derive(Debug, Deserialize)]
 struct Chunk<'a> {
     #[serde(borrow, default)]
@@ -33,7 +33,7 @@ struct Usage {
     completion_tokens: u64,
 }
 
-/// Parses an event into types that were made for it.
+/// Parses an event into types for it.
 pub fn typed(event: &Bytes) {
     let chunk = json(event).and_then(|json| serde_json::from_slice::<Chunk<'_>>(json).ok());
     if let Some(chunk) = &chunk {

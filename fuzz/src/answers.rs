@@ -78,7 +78,7 @@ fn read_usage(counts: &Object, implausible: &mut bool) -> Usage {
             _ => {}
         }
     }
-    // What is more than the whole stands beside it.
+    // Cached tokens that are more than the whole input are reported in addition to it.
     usage.input = usage.input.map(|input| input + usage.cached_input.filter(|part| *part > input).unwrap_or(0));
     let sum =
         total.filter(|total| *total > 0).zip(usage.input).map(|(total, input): (u64, u64)| total.saturating_sub(input));
@@ -89,7 +89,7 @@ fn read_usage(counts: &Object, implausible: &mut bool) -> Usage {
     believable(usage)
 }
 
-/// Zeros are place-holders.
+/// Removes zeros that are only placeholders.
 fn believable(mut usage: Usage) -> Usage {
     let some = |count: &u64| *count > 0;
     usage.input = usage.input.filter(some);
@@ -112,7 +112,8 @@ fn says_something(error: &Value) -> bool {
     }
 }
 
-/// Whether this plain reader knows all that the document can say: vendors' names, lists of parts, errors in other clothes and floats
+/// Whether this simple reader can read the document completely. Names of vendors, lists of parts, other forms of errors, and floats are compared with
+/// `serde_json` in the crate's own tests.
 /// are held against `serde_json` by the crate's own tests.
 pub fn knows(value: &Value) -> bool {
     const OTHERS: [&str; 22] = [

@@ -19,7 +19,7 @@ pub fn stream(bytes: &[u8], kind: Kind, body: Body) {
         let read = fuzzing::read(kind, false, pieces.iter().copied());
         assert_eq!(read.calls, reference, "cut like {pieces:?}");
         let known = fuzzing::read(kind, true, pieces.iter().copied());
-        // What is no JSON may go unnoticed after a text, in the place of an object that nobody looks at.
+        // Invalid JSON after a text, in an object that is skipped, may go unnoticed.
         if expected.is_some() || !known.trusted {
             assert_eq!(known.calls, reference, "known, cut like {pieces:?}");
         }

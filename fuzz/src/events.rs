@@ -1,4 +1,4 @@
-//! What was emitted for an answer, in a form that leaves open in which order the facts of an event come.
+//! The facts that were emitted for an answer, independent of the order of the facts within an event.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use llm_metrics::{FinishReason, Usage};
 #[derive(Debug, Default, PartialEq)]
 pub struct Event {
     pub choices: BTreeMap<u32, Choice>,
-    /// Each time that they were emitted.
+    /// All usages that were emitted.
     pub usage: Vec<Usage>,
     pub timings: Vec<(Option<Duration>, Option<Duration>)>,
     pub timed_usage: Vec<Usage>,
@@ -31,11 +31,11 @@ pub struct Answer {
     pub implausible: bool,
 }
 
-/// The longest name that is kept whole.
+/// The longest name that is kept completely.
 const LONGEST_NAME: usize = 128;
 
 impl Answer {
-    /// From what was emitted for an answer that is valid throughout.
+    /// The facts that were emitted for a completely valid answer.
     pub fn seen(calls: Vec<SinkCall>) -> Self {
         let mut answer = Self::default();
         let mut event = Event::default();
@@ -70,7 +70,7 @@ impl Answer {
         answer
     }
 
-    /// The two are the same; a name that is too long for a label may have been cut, and is still too long.
+    /// Asserts that both are equal; a name that is too long for a label may have been cut, if it is still too long.
     pub fn assert_is(&self, expected: &Self) {
         assert_eq!(self.events, expected.events);
         assert_eq!(self.implausible, expected.implausible);
@@ -78,7 +78,7 @@ impl Answer {
     }
 }
 
-/// `seen` is `expected`, or as much of it as shows that it is too long.
+/// Asserts that `seen` is `expected`, or a part of it that is still too long for a label.
 pub fn assert_same_name(seen: Option<&str>, expected: Option<&str>) {
     match (seen, expected) {
         (Some(seen), Some(expected)) if expected.len() > LONGEST_NAME => {

@@ -6,11 +6,10 @@ use llm_metrics::quality_fuzzing::Json;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// How much of a number the readers keep.
+/// The number of digits of a number that the readers keep.
 const LONGEST_NUMBER: usize = 100;
 
-/// The document, if it is one, and one that has a single reading: no key comes twice in an object, and no number is
-/// longer than any that is meant.
+/// The document, if it is valid and has a single reading: no object has a key twice, and no number is longer than the readers keep.
 pub fn parse(document: &str) -> Option<Value> {
     let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E');
     let too_long = document.as_bytes().split(|byte| !digits(*byte)).any(|number| number.len() > LONGEST_NUMBER);
@@ -70,7 +69,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// What the bytes are by the grammar alone, whatever the numbers and keys.
+/// Whether the bytes are valid by the grammar alone, with any numbers and keys.
 pub fn grammar(text: &[u8]) -> Json {
     let parse = |text: &[u8]| {
         let mut reader = serde_json::Deserializer::from_slice(text);
@@ -79,9 +78,9 @@ pub fn grammar(text: &[u8]) -> Json {
     let may_go_on = |text: &[u8]| parse(text).map_or_else(|error| error.is_eof(), |()| true);
     match parse(text) {
         Ok(()) => Json::Valid,
-        // `serde_json` looks at four bytes after `\u` at once, and has it that a text of fewer was to go on.
+        // `serde_json` reads the four bytes after `\u` at once, and reports the end of the text if there are fewer.
         Err(error) if error.is_eof() && has_broken_escape(text) => Json::Invalid,
-        // `1.` is an error to it, as is `1.x`; unlike that it becomes a number by a digit.
+        // `serde_json` reports an error for `1.` as for `1.x`; but `1.` becomes a number if a digit follows.
         Err(error) if error.is_eof() || may_go_on(&[text, b"0"].concat()) => Json::Prefix,
         Err(_) => Json::Invalid,
     }

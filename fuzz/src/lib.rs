@@ -1,11 +1,11 @@
-//! What the targets share: ways to cut a body, a count of allocations, and plain readers to compare with.
+//! Code that the targets share: ways to cut a body, an allocation counter, and simple readers to compare with.
 //!
-//! A target reads any bytes and holds the readers to four promises:
+//! A target reads any bytes and checks that the readers keep four promises:
 //!
-//! - however the bytes are cut, the same is emitted;
-//! - an event that is known from the one before it is emitted as if it had been read;
-//! - where the bytes are valid JSON, what is emitted is what `serde_json` reads;
-//! - reading allocates nothing, whatever the bytes.
+//! - they emit the same, however the bytes are cut;
+//! - they emit the same for an event that is recognised by the one before it as if they had read it;
+//! - they emit what `serde_json` reads, if the bytes are valid JSON;
+//! - they allocate nothing, for any bytes.
 
 pub mod allocations;
 pub mod answers;

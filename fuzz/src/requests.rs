@@ -1,4 +1,4 @@
-//! What a request asks for, read from a `serde_json` value in the order in which it stands.
+//! The facts of a request, read from a `serde_json` value in the order of its keys.
 
 use llm_metrics::fuzzing::ParsedRequest;
 use serde_json::{Map, Value};

@@ -1,4 +1,4 @@
-//! The framing of server-sent events, read from a whole stream line by line.
+//! The framing of server-sent events, read line by line from a whole stream.
 
 use llm_metrics::fuzzing::{LONGEST_EVENT_NAME, Line};
 
@@ -8,7 +8,7 @@ use crate::json;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
 
-/// What the lines of a stream say.
+/// The lines of a stream, parsed.
 pub fn lines(stream: &[u8]) -> Vec<Line> {
     let lines = split(stream);
     let mut found = Vec::new();
@@ -19,7 +19,7 @@ pub fn lines(stream: &[u8]) -> Vec<Line> {
             _ if line.is_empty() => found.push(Line::EventEnd),
             (b"data", Some(value)) => {
                 let data = value.strip_prefix(b" ").unwrap_or(value);
-                // The last line of all has no blank one after it, only the end.
+                // The last line is followed by the end instead of a blank line.
                 let blank_follows = lines.get(at + 1).is_some_and(|next| next.is_empty()) && at + 2 < lines.len();
                 if !data.is_empty() {
                     found.push(Line::Data(data.to_vec(), blank_follows));
@@ -29,12 +29,12 @@ pub fn lines(stream: &[u8]) -> Vec<Line> {
                 let name = name.strip_prefix(b" ").unwrap_or(name);
                 found.push(Line::Named(name[..name.len().min(LONGEST_EVENT_NAME)].to_vec()));
             }
-            // Not in the specification: how llama.cpp reported errors for long.
+            // Not in the specification: for a long time, llama.cpp reported errors like this.
             (b"error", Some([_, ..])) => found.push(Line::Error),
             _ => {}
         }
     }
-    // What comes after the last line end is a line only if there is something in it.
+    // The text after the last line end is a line only if it is not empty.
     if lines.last().is_some_and(|line| line.is_empty()) {
         found.pop();
     }
@@ -42,7 +42,7 @@ pub fn lines(stream: &[u8]) -> Vec<Line> {
     found
 }
 
-/// At `\n`, `\r` and `\r\n`; what comes after the last of them is a line, too.
+/// Splits at `\n`, `\r` and `\r\n`; the text after the last of them is a line, too.
 fn split(mut stream: &[u8]) -> Vec<&[u8]> {
     let mut lines = Vec::new();
     while let Some(end) = stream.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -54,12 +54,12 @@ fn split(mut stream: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// What a stream says, if every document in it is valid.
+/// The facts of a stream, if all documents in it are valid.
 pub fn read(stream: &[u8], body: Body) -> Option<Answer> {
     // White space at the beginning matters in no framing.
     let stream = stream.trim_ascii_start();
     let stream = stream.strip_prefix(BYTE_ORDER_MARK).unwrap_or(stream);
-    // A body that begins like a document is one, whatever its head says.
+    // A body that begins like a document is read as one, whatever the content type is.
     if matches!(stream.trim_ascii_start(), [b'{' | b'[', ..]) {
         return None;
     }
@@ -69,7 +69,7 @@ pub fn read(stream: &[u8], body: Body) -> Option<Answer> {
         match line {
             Line::Data(line, _) => data.push(line),
             Line::Error => error = true,
-            // A name counts if it comes first.
+            // A name counts only if it comes before the data.
             Line::Named(_) if data.concat().iter().any(|byte| !blank(byte)) => {}
             Line::Named(name) => {
                 error |= name == b"error";
@@ -92,8 +92,8 @@ fn blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// One event: `None` if it is nothing that this reader is sure of, and `Some(None)` if there is nothing in it. `own`: it has a name of
-/// its own, so that a text in it is a heart-beat.
+/// One event: `None` if this reader is not sure about it, and `Some(None)` if it is empty. `own`: it has an event name, so that text in it is only a
+/// heartbeat.
 fn event(data: &[Vec<u8>], body: Body, own: bool, answer: &mut Answer) -> Option<Option<Event>> {
     let joined = data.concat();
     let Some(begins) = joined.iter().position(|byte| !blank(byte)) else { return Some(None) };

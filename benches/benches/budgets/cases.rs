@@ -1,4 +1,4 @@
-//! What is measured.
+//! The cases that are measured.
 
 use std::{error::Error, hint::black_box, io, sync::Arc, time::Instant};
 
@@ -17,16 +17,16 @@ use metrics::{Key, Label, Level, Metadata, Recorder};
 
 use crate::{peers, protocols, table::Row};
 
-/// Chunks that are read in one go.
+/// The number of chunks of a stream in one measurement.
 pub(crate) const STREAM: usize = 512;
-/// Requests in one go.
+/// The number of requests in one measurement.
 pub(crate) const REQUESTS: u32 = 256;
 
 pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let free = serve::free()?;
     let checked = serve::checked()?;
     let exported = Exported::new()?;
-    // Under another prefix, so that what others record is with `metrics-exporter-prometheus` itself, as it would be without us.
+    // Another prefix, so that the peers' metrics are recorded by `metrics-exporter-prometheus` itself, as they would be without this library.
     let elsewhere = Naming::new().prefix("elsewhere")?;
     let (theirs, _upkeep) = Exporter::builder().process_metrics(false).naming(elsewhere).build()?;
     metrics::set_global_recorder(theirs)?;
@@ -48,7 +48,7 @@ pub(crate) fn all(count: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     Ok(rows)
 }
 
-/// One increment, and one sample, of a handle that is at hand.
+/// One increment, and one sample, of a cached handle.
 fn units<'a>(cases: &mut Vec<Case<'a>>, exported: &'a Exported) {
     const METADATA: Metadata<'static> = Metadata::new("benches", Level::INFO, None);
     let labels = || vec![Label::new("model", sample::MODEL), Label::new("operation", "chat")];
@@ -95,7 +95,7 @@ fn chunks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a Exp
     }
 }
 
-/// A chunk of which every check reads the text, and the same without.
+/// A chunk whose text every check reads, and the same chunk without checks.
 fn checks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, checked: &'a LlmMetrics) {
     let question = Script::whole(&sample::demanding_question(), 8192);
     let handler = Handler::streaming(&Script::stream(sample::checked_chunks(STREAM + 16), STREAM + 16));
@@ -156,7 +156,7 @@ fn requests<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a E
     cases.push(Case::repeated("other free", 4 * REQUESTS, move || serve::request(&mut service, serve::other(&empty))));
 }
 
-/// Megabytes that flow into a service.
+/// Large request bodies, per megabyte.
 fn bodies<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics) {
     let answer = Script::whole(&sample::document(), usize::MAX);
     let handler = Handler::unary(&answer);
@@ -177,7 +177,7 @@ fn rows(measured: &Measured) -> Vec<Row> {
         let times = measured.times(name);
         Row::new(what, 1.0 / times.best(), &times.map(|time| 1.0 / time), "GB/s")
     };
-    // What the two chunks of the short stream cost in the middle of a long one is theirs.
+    // The cost of the two chunks in the short stream, as measured in the middle of a long stream, is subtracted.
     let head_and_tail = |what, name, chunk| {
         Row::units(what, measured, |time| time(name) - time("stream bare") - 2.0 * (time(chunk) - time("230 B bare")))
     };
@@ -220,19 +220,19 @@ fn rows(measured: &Measured) -> Vec<Row> {
             "stream exported",
             "230 B exported",
         ),
-        beside("request that is no LLM call", "other free", "other bare"),
+        beside("request that is not an LLM call", "other free", "other bare"),
         speed("request of 1 MB with a picture in base64", "picture").at_least(2.0),
         speed("request of 1 MB with thousands of short messages", "conversation").at_least(0.5),
     ]
 }
 
-/// How much longer than the shortest question and answer the usual ones are.
+/// How much longer, in KB, the usual question and answer are than the shortest ones.
 fn more_kilobytes() -> f64 {
     let shortest: usize = sample::shortest().iter().map(Bytes::len).sum();
     (sample::question(false).len() + sample::document().len() - shortest) as f64 / 1000.0
 }
 
-/// What a server gets done with the layer, in terms of what it does without.
+/// The throughput of a server with the layer, as a share of its throughput without.
 fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Result<Vec<Row>> {
     let wall = |what, rounds: &[Rounds; 2]| ratio(what, rounds, |rounds| &rounds.wall);
     let ours = engine::rounds(free, count)?;
@@ -262,13 +262,13 @@ fn throughput(free: &LlmMetrics, exported: &LlmMetrics, count: usize) -> io::Res
     Ok(rows)
 }
 
-/// The medians in terms of each other, and the rounds.
+/// The ratio of the medians, and the rounds.
 fn ratio(what: &'static str, rounds: &[Rounds; 2], times: fn(&Rounds) -> &Vec<f64>) -> Row {
     let [without, with] = rounds.each_ref().map(|rounds| Spread::new(times(rounds).clone()).quantile(0.5));
     Row::new(what, without / with, &pairs(rounds, times), "of without")
 }
 
-/// Each round without the layer in terms of the next one with it.
+/// The ratio of each round without the layer to the next one with it.
 fn pairs(rounds: &[Rounds; 2], times: fn(&Rounds) -> &Vec<f64>) -> Spread {
     let [without, with] = rounds.each_ref().map(times);
     Spread::new(without.iter().zip(with).map(|(without, with)| without / with).collect())
@@ -281,7 +281,7 @@ fn exposition() -> Result<[Row; 2], Box<dyn Error>> {
     let lines = exported.exporter.render().lines().count() as f64;
     let times = (0..20)
         .map(|_| {
-            // By the clock on the wall: the exporter's thread does it.
+            // Wall time, because the exporter's thread does the work.
             let started = Instant::now();
             black_box(exported.exporter.render());
             started.elapsed().as_secs_f64() * 1e3

@@ -1,4 +1,4 @@
-//! Everything in units of one cached counter increment of the same run, and judged by what others take in it.
+//! All costs in units of one cached counter increment in the same run, compared with those of alternatives.
 //!
 //! `cargo bench -p llm-metrics-benches --bench budgets -- --check` fails when one is missed.
 
@@ -13,7 +13,7 @@ use std::{error::Error, process::ExitCode};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let has = |flag: &str| std::env::args().any(|argument| argument == flag);
-    // As with criterion: `cargo test --benches` only shows that it runs.
+    // As in criterion: `cargo test --benches` only checks that it runs.
     let rounds = if has("--bench") { 300 } else { 2 };
     let rows = cases::all(rounds)?;
     print!("{}", table::render(&rows));

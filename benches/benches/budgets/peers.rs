@@ -1,4 +1,4 @@
-//! What others cost, beside the same handler and in the same rounds.
+//! The costs of alternatives, with the same handler and in the same rounds.
 
 use std::{convert::Infallible, hint::black_box, io, sync::Arc};
 
@@ -30,7 +30,7 @@ const AXUM_PROMETHEUS: Names = ["230 B axum-prometheus", "unary axum-prometheus"
 const TRACE: Names = ["230 B trace", "unary trace", "stream trace"];
 const TRACE_WRITTEN: Names = ["230 B trace written", "unary trace written", "stream trace written"];
 
-/// All of them but the trace layer record with the global recorder.
+/// All of them except the trace layer record with the global recorder.
 pub(crate) fn cases(cases: &mut Vec<Case<'_>>) {
     by_hand(cases);
     behind(cases, AXUM_PROMETHEUS, peers::axum_prometheus, |work| work());
@@ -64,7 +64,7 @@ fn by_hand(cases: &mut Vec<Case<'_>>) {
     );
 }
 
-/// The cases of the handler behind another layer; `around` is what goes on while it works.
+/// The cases of the handler behind another layer; `around` runs each of them, e.g. with a subscriber.
 fn behind<'a, S, B>(
     cases: &mut Vec<Case<'a>>,
     [chunk, unary, stream]: Names,
@@ -99,7 +99,7 @@ fn behind<'a, S, B>(
 pub(crate) fn rows(measured: &Measured) -> Vec<Row> {
     let bare = BARE.map(Some);
     let peers = [
-        // No handler, no answer: there is nothing to take off.
+        // There is no handler and no answer whose cost must be subtracted.
         ("by hand, macros with owned labels: a chunk", BY_HAND, [None; 3]),
         ("axum-prometheus: a chunk", AXUM_PROMETHEUS, bare),
         ("tower-http's trace, below the level that is written: a chunk", TRACE, bare),

@@ -1,4 +1,4 @@
-//! What the other protocols cost.
+//! The cost of the other protocols.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::{
     table::Row,
 };
 
-/// How large the document of embeddings is.
+/// The size of the embeddings document.
 const EMBEDDINGS: usize = 4 << 20;
 
-/// A protocol's name for its cases, its path, its deltas, its handler, and what parses one into types.
+/// The names of a protocol's cases, its path, its deltas, its handler, and a function that parses a delta into types.
 type Protocol = ([&'static str; 3], &'static str, Vec<Bytes>, fn(&Arc<Script>) -> Handler, fn(&Bytes));
 
 pub(crate) fn cases<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics) {

@@ -1,10 +1,11 @@
-//! Figures, budgets, and whether they are kept.
+//! Figures, budgets, and whether they are met.
 
 use std::fmt::Write;
 
 use llm_metrics_benches::measure::{Measured, Spread};
 
-/// How far over its budget a cost in units may be before it counts as missed: what remains of the noise. In terms of a peer, and for throughput, there is none.
+/// The factor by which a cost in units may exceed its budget before it counts as missed, because of the remaining noise. Ratios to a peer and
+/// throughput have no tolerance.
 const TOLERANCE: f64 = 1.10;
 const UNITS: &str = "units";
 
@@ -12,7 +13,7 @@ const UNITS: &str = "units";
 pub(crate) struct Row {
     what: &'static str,
     figure: f64,
-    /// The middle half of all rounds, or the interval of the figure.
+    /// The middle half of all rounds, or the confidence interval.
     middle: [f64; 2],
     unit: &'static str,
     nanoseconds: Option<f64>,
@@ -32,7 +33,7 @@ impl Row {
         Self { what, figure, middle, unit, nanoseconds: None, budget: None }
     }
 
-    /// A thing in terms of the unit: `time` comes from the times that things took, in the best round or in each.
+    /// A cost in units: `time` chooses the best round or all rounds.
     pub(crate) fn units(what: &'static str, measured: &Measured, time: impl Fn(&dyn Fn(&str) -> f64) -> f64) -> Self {
         let best = time(&|name| measured.times(name).best());
         let unit = measured.times("unit");
@@ -41,7 +42,7 @@ impl Row {
         Self { nanoseconds: Some(best), ..Self::new(what, best / unit.best(), &Spread::new(rounds), UNITS) }
     }
 
-    /// A thing in terms of another one of the same rounds.
+    /// A cost as a share of that of another case in the same rounds.
     pub(crate) fn share(
         what: &'static str,
         measured: &Measured,
@@ -54,7 +55,7 @@ impl Row {
         Self::new(what, share(&|name| measured.times(name).best()), &Spread::new(rounds.collect()), unit)
     }
 
-    /// The median of rounds that do not depend on each other, with the interval in which it is with a confidence of 95 %.
+    /// The median of independent rounds, with its 95 % confidence interval.
     pub(crate) fn median(what: &'static str, rounds: &Spread, unit: &'static str) -> Self {
         Self { middle: rounds.interval(), ..Self::new(what, rounds.quantile(0.5), rounds, unit) }
     }
@@ -67,12 +68,12 @@ impl Row {
         Self { budget: Some(Budget::AtLeast(budget)), ..self }
     }
 
-    /// Whether it is over its budget, however little.
+    /// Whether it exceeds its budget, even slightly.
     fn over(&self) -> bool {
         matches!(self.budget, Some(Budget::AtMost(budget)) if self.figure > budget)
     }
 
-    /// Whether the budget is kept, give or take the tolerance; `None` without a budget.
+    /// Whether the budget is met within the tolerance; `None` without a budget.
     pub(crate) fn kept(&self) -> Option<bool> {
         Some(match self.budget? {
             Budget::AtMost(budget) if self.unit == UNITS => self.figure <= budget * TOLERANCE,

@@ -1,7 +1,7 @@
-//! A server as they are: axum, a task that makes the chunks, and a channel between it and the answer.
+//! A realistic server: axum, a task that produces the chunks, and a channel between it and the response.
 //!
-//! The task stands for the engine. It does not compute, so that all that a token costs is to serialise its chunk and to
-//! send it, through a bounded channel and on to the client.
+//! The task represents the engine. It computes nothing, so a token only costs the serialisation of its chunk and sending it through a bounded channel
+//! to the client.
 
 use std::{convert::Infallible, io, sync::LazyLock};
 
@@ -19,21 +19,21 @@ use tokio::{sync::mpsc, task};
 use super::{CHUNKS, CONNECTIONS, Rounds, Server};
 use crate::sample;
 
-/// Streams of each connection in a round.
+/// Streams per connection and round.
 const STREAMS: usize = 2;
-/// Chunks that wait for a slow client before the engine does.
+/// The number of chunks that may wait for a slow client before the engine waits.
 const AHEAD: usize = 32;
 
-/// Chunks with a token in a round.
+/// Chunks with a token per round.
 #[must_use]
 pub fn chunks() -> usize {
     CONNECTIONS * STREAMS * CHUNKS
 }
 
-/// Rounds without the layer, and with it.
+/// Rounds without the layer and with it.
 ///
 /// # Errors
-/// When a socket cannot be had, or a connection breaks.
+/// If a socket cannot be opened, or a connection breaks.
 pub fn rounds(metrics: &LlmMetrics, count: usize) -> io::Result<[Rounds; 2]> {
     let router = || Router::new().route("/v1/chat/completions", post(chat));
     super::rounds(&[serve(router())?, serve(router().layer(metrics.layer()))?], STREAMS, count)
@@ -42,7 +42,7 @@ pub fn rounds(metrics: &LlmMetrics, count: usize) -> io::Result<[Rounds; 2]> {
 fn serve(router: Router) -> io::Result<Server> {
     Server::start(|listener| async {
         let listener = listener.tap_io(|connection| {
-            // Without it a small chunk waits for the client to acknowledge the one before.
+            // Without it, a small chunk waits until the client acknowledges the one before.
             let _ = connection.set_nodelay(true);
         });
         axum::serve(listener, router).await
@@ -60,7 +60,7 @@ async fn chat(Json(question): Json<Question>) -> Sse<impl Stream<Item = Result<E
     Sse::new(stream::poll_fn(move |context| receiver.poll_recv(context).map(|event| event.map(Ok))))
 }
 
-/// Sends what it has until nobody listens.
+/// Sends its chunks until the receiver is dropped.
 async fn engine(model: String, sender: mpsc::Sender<Event>) {
     static TOKENS: LazyLock<Vec<String>> = LazyLock::new(sample::tokens);
     let choice = |role, content| Choice { delta: Delta { role, content }, ..Choice::default() };
@@ -82,7 +82,7 @@ async fn engine(model: String, sender: mpsc::Sender<Event>) {
         if sender.send(event).await.is_err() {
             return;
         }
-        // A step gives each stream one token; then it is another stream's turn.
+        // A step generates one token per stream; then it is another stream's turn.
         task::yield_now().await;
     }
     let _ = sender.send(Event::default().data("[DONE]")).await;

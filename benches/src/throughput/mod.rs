@@ -1,7 +1,6 @@
 //! Streams over loopback, with and without the layer.
 //!
-//! One thread serves and another reads. [`ready`] is the worst case, a server that does nothing but send; [`engine`] is a
-//! server as they are.
+//! One thread serves and another reads. [`ready`] is the worst case, a server that only sends; [`engine`] is a realistic server.
 
 pub mod engine;
 pub mod ready;
@@ -23,29 +22,29 @@ use tokio::{
 
 use crate::sample;
 
-/// Chunks with a token of each stream.
+/// Chunks with a token per stream.
 const CHUNKS: usize = 200;
-/// Connections at a time.
+/// Connections at once.
 const CONNECTIONS: usize = 8;
 
-/// What the rounds have shown of one server, in seconds.
+/// The results for one server, in seconds.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Rounds {
     /// From the first question to the end of the last answer.
     pub wall: Vec<f64>,
-    /// What the serving thread worked in that time, the kernel's share included.
+    /// Processor time of the serving thread in that time, including the kernel's.
     pub processor: Vec<f64>,
 }
 
 impl Rounds {
-    /// How busy the serving thread was, as a share of the time on the wall.
+    /// How busy the serving thread was: its processor time as a share of wall time.
     pub fn busy(&self) -> impl Iterator<Item = f64> {
         self.wall.iter().zip(&self.processor).map(|(wall, processor)| processor / wall)
     }
 }
 
-/// Two servers in turn, and whichever was second is first in the next round.
+/// Measures two servers in turn; the order alternates between rounds.
 fn rounds(servers: &[Server; 2], streams: usize, count: usize) -> io::Result<[Rounds; 2]> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut both = [Rounds::default(), Rounds::default()];
@@ -62,15 +61,15 @@ fn rounds(servers: &[Server; 2], streams: usize, count: usize) -> io::Result<[Ro
     Ok(both)
 }
 
-/// A server on a separate thread, until the process ends.
+/// A server on a separate thread that runs until the process ends.
 struct Server {
     address: SocketAddr,
-    /// Asks for the processor time of its thread so far.
+    /// Requests the processor time that its thread has used.
     clock: mpsc::UnboundedSender<oneshot::Sender<Duration>>,
 }
 
 impl Server {
-    /// A thread whose runtime does what `serve` says with a listener.
+    /// A thread whose runtime runs `serve` with a listener.
     fn start<S>(serve: impl FnOnce(TcpListener) -> S + Send + 'static) -> io::Result<Self>
     where
         S: Future<Output = io::Result<()>>,
@@ -100,7 +99,7 @@ impl Server {
     }
 }
 
-/// Reads so many streams of each connection, and says what they took on the wall and cost the server.
+/// Reads `streams` streams per connection, and returns the wall time and the server's processor time.
 async fn round_of(server: &Server, streams: usize) -> io::Result<(Duration, Duration)> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -1,7 +1,6 @@
-//! The worst case: hyper, and chunks that lie ready.
+//! The worst case: hyper, with all chunks ready.
 //!
-//! Each chunk is written on its own, as an engine that produces tokens has it: a body that is always ready would be
-//! written in large pieces.
+//! Each chunk is written separately, as by an engine that generates tokens; a body that is always ready would be written in large pieces.
 
 use std::{
     convert::Infallible,
@@ -25,13 +24,13 @@ use crate::{
     script::{Chunks, Script},
 };
 
-/// Chunks with a token of each stream, of which each connection has one: ten thousand in a round.
+/// Chunks with a token per stream; each connection has one stream: ten thousand chunks per round.
 const CHUNKS: usize = 10_000 / CONNECTIONS;
 
-/// Rounds without the layer, and with it.
+/// Rounds without the layer and with it.
 ///
 /// # Errors
-/// When a socket cannot be had, or a connection breaks.
+/// If a socket cannot be opened, or a connection breaks.
 pub fn rounds(metrics: &LlmMetrics, count: usize) -> io::Result<[Rounds; 2]> {
     super::rounds(&[serve(None)?, serve(Some(metrics.clone()))?], 1, count)
 }
@@ -67,7 +66,7 @@ where
     Ok(response)
 }
 
-/// Lets others run before each chunk.
+/// Yields to other tasks before each chunk.
 struct Paced {
     chunks: Chunks,
     waited: bool,

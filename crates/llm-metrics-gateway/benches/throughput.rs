@@ -1,17 +1,16 @@
-//! What the gateway passes, with an upstream that answers at once; client, gateway and upstream share the machine.
+//! The throughput of the gateway with an upstream that answers at once. Client, gateway and upstream run on the same machine.
 //!
 //! ```console
 //! $ cargo bench -p llm-metrics-gateway                  # two minutes
 //! $ cargo bench -p llm-metrics-gateway -- --check       # … and fail if a budget is missed
 //! ```
 //!
-//! Four ways take turns, round by round, so that what else the machine does disturbs all alike: straight to the upstream, through a
-//! gateway that measures nothing, through one that measures and does not check the text of answers, and through one that does all. Client and upstream write and read raw bytes, eight connections
-//! at a time; the gateways are separate processes, as their users run them.
+//! Four variants are measured in turn in every round, so that other load on the machine affects all of them alike: directly to the upstream, through
+//! a gateway without metrics, through one that does not check the text of answers, and through one with everything. Client and upstream write and
+//! read raw bytes on eight connections; the gateways are separate processes, as in production.
 //!
-//! A busy neighbour takes turns away from all, and more from who is in two processes. Processor time it can hardly change:
-//! so there is also what a request costs all processes together, and how many of them the two cores could do if they had
-//! nothing else to do.
+//! Other load reduces the throughput of all variants, and more so where two processes are involved. It hardly changes processor time. So the result
+//! also contains the processor time per request, over all processes, and the number of requests per second that two cores could handle with it.
 
 use std::{
     io::{BufRead, BufReader},
@@ -30,7 +29,7 @@ use tokio::{
 const CONNECTIONS: usize = 8;
 /// Events with a token in each stream.
 const EVENTS: usize = 200;
-/// How often each way has its turn, and for how long.
+/// The number of rounds, and the length of each.
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(1000);
 /// Requests one after the other, for latencies.
@@ -113,7 +112,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// What client and upstream, and a gateway, have used so far.
+    /// The processor time used so far by client and upstream, and by a gateway.
     fn so_far(gateway: Option<&Gateway>) -> Self {
         let of = |process: String| {
             let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -191,7 +190,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Requests that end within a round, over all connections, and how long the round was.
+/// The number of requests that end within a round, over all connections, and the length of the round.
 async fn requests(addr: SocketAddr, stream: bool) -> (u32, Duration) {
     let start = Instant::now();
     let asking: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(ask_until(addr, stream, start + ROUND))).collect();
@@ -212,7 +211,7 @@ async fn ask_until(addr: SocketAddr, stream: bool, end: Instant) -> u32 {
     requests
 }
 
-/// How long unary requests take, one after the other, in µs, in order.
+/// The latencies of unary requests that are sent one after the other, in µs, sorted.
 async fn times(addr: SocketAddr) -> Vec<f64> {
     let mut client = Client::connect(addr).await;
     let mut times = Vec::with_capacity(ONE_BY_ONE);
@@ -237,7 +236,7 @@ impl Client {
         Self { socket, buffer: vec![0; 256 << 10] }
     }
 
-    /// Sends a request, and reads the answer to its end.
+    /// Sends a request and reads the whole response.
     async fn ask(&mut self, stream: bool) {
         let body = format!(
             "{{\"model\":\"Qwen/Qwen3-4B-Instruct-2507\",\"messages\":[{{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}}],\"stream\":{stream},\"max_tokens\":256}}"
@@ -257,7 +256,7 @@ impl Client {
     }
 }
 
-/// Reads each request to its end, and answers at once with what lies ready.
+/// Reads each request to its end and answers at once with prepared bytes.
 async fn start_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("a bound socket");

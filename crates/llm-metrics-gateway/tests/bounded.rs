@@ -30,7 +30,7 @@ fn piece(data: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_streams_at_once_and_none_is_lost() {
-    // One socket a stream here, and two in the gateway, which asks for its own limit.
+    // One socket per stream in this process and two in the gateway, which raises its own limit.
     let files =
         rlimit::increase_nofile_limit(u64::MAX).map_or(1024, |files| usize::try_from(files).unwrap_or(usize::MAX));
     let streams = 10_000.min((files - 300) / 200 * 200);
@@ -70,7 +70,7 @@ async fn ten_thousand_streams_at_once_and_none_is_lost() {
                 answer.into_body().collect().await.unwrap().to_bytes()
             }));
         }
-        // Not all at once into a queue of accepts that holds a hundred.
+        // Not all at once: the listener's queue holds about a hundred connections.
         let begun = asking.len();
         while open.load(Ordering::SeqCst) < begun {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
@@ -110,7 +110,7 @@ async fn memory_does_not_grow_with_the_number_of_requests() {
     })
     .await;
     let gateway = Process::start(&["--upstream", &format!("http://{addr}"), "--kind", "openai"]);
-    // LLM_GATEWAY_TEST_REQUESTS=1000000 takes some minutes with an optimised gateway.
+    // LLM_GATEWAY_TEST_REQUESTS=1000000 takes a few minutes with an optimised gateway.
     let all: usize = std::env::var("LLM_GATEWAY_TEST_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
     ask(gateway.addr, all / 4).await;
     let before = gateway.resident();
@@ -121,7 +121,7 @@ async fn memory_does_not_grow_with_the_number_of_requests() {
     assert_eq!(gateway.sample("llm_requests_total{").await, all as f64);
 }
 
-/// So many requests, over eight connections, some of which end early.
+/// Sends this many requests over eight connections; some are closed before the response ends.
 async fn ask(addr: std::net::SocketAddr, requests: usize) {
     let each: Vec<_> = (0..8)
         .map(|n| {

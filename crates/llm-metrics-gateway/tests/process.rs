@@ -89,7 +89,7 @@ fn an_invalid_log_level_is_reported_once() {
 #[test]
 fn a_gateway_does_not_send_requests_to_itself() {
     for arguments in [
-        // The port of llama-server, too, where nothing else is said.
+        // The default port of llama-server, too, if no other is given.
         &["--upstream", "http://localhost:8080"][..],
         &["--upstream", "http://127.0.0.1:9464", "--listen", "127.0.0.1:0", "--metrics-listen", "0.0.0.0:9464"],
     ] {
@@ -105,7 +105,7 @@ fn a_gateway_does_not_send_requests_to_itself() {
 #[test]
 fn a_gateway_that_runs_is_healthy_with_and_without_its_file() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // As in a container: all addresses, of which the check takes the loopback one.
+    // As in a container: it listens on all addresses, and the check uses loopback.
     let own = format!("0.0.0.0:{port}");
     let settings = file(&format!("metrics_listen = \"{own}\"\n[upstreams.a]\nurl = \"http://127.0.0.1:1\"\n"));
     let settings = settings.path().to_str().unwrap();
@@ -127,7 +127,7 @@ fn a_gateway_that_runs_is_healthy_with_and_without_its_file() {
 }
 
 #[tokio::test]
-async fn who_answers_wrongly_or_not_at_all_is_not_healthy() {
+async fn a_server_with_another_answer_or_none_is_not_healthy() {
     for (answer, told) in [
         (
             Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"),
@@ -155,7 +155,7 @@ async fn who_answers_wrongly_or_not_at_all_is_not_healthy() {
     assert!(message.contains("port 0 means any free port"), "{message}");
 }
 
-/// What `--check-health` says of an address at which no gateway is.
+/// What `--check-health` prints for an address without a gateway.
 fn unhealthy(address: &str) -> String {
     let checked = output(&["--check-health", "--listen", address]);
     assert_eq!(checked.status.code(), Some(1));
@@ -223,7 +223,7 @@ async fn no_key_and_no_prompt_reaches_the_log() {
     }
 }
 
-/// Of two things that are asked of an upstream one fails, each time, and the other one does not.
+/// One of the two requests of each poll always fails, and the other one succeeds.
 #[tokio::test]
 async fn a_poll_that_keeps_failing_is_logged_once() {
     let (lists, mut asked) = tokio::sync::mpsc::unbounded_channel();

@@ -24,12 +24,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// An upstream with a certificate for `localhost` that nobody else has signed.
+/// An upstream with a self-signed certificate for `localhost`.
 struct Upstream {
     addr: SocketAddr,
     /// The certificate, as a file.
     ca: tempfile::NamedTempFile,
-    /// Which HTTP each request came with.
+    /// The HTTP version of each request.
     spoken: Arc<Mutex<Vec<Version>>>,
 }
 

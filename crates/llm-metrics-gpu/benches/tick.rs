@@ -1,6 +1,6 @@
-//! What the collector costs: a whole tick over eight GPUs, and the share of one core that its thread takes.
+//! The cost of the collector: of a whole tick over eight GPUs, and as a share of one core for its thread.
 //!
-//! Against the fake driver, whose calls take next to nothing: what is measured is the wrapper, this crate and the recorder.
+//! It runs with the fake driver, whose calls take almost no time, so it measures the wrapper, this crate and the recorder.
 //! `cargo bench -p llm-metrics-gpu`
 
 #[path = "../tests/support/mod.rs"]

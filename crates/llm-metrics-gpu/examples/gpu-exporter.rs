@@ -1,10 +1,10 @@
-//! Nothing but a GPU exporter: one process, one port, the metrics of this machine's GPUs.
+//! A program that only exports GPU metrics: one process, one port, the metrics of this machine's GPUs.
 //!
 //! ```text
 //! cargo run --release -p llm-metrics-gpu --example gpu-exporter -- --listen 0.0.0.0:9835
 //! ```
 //!
-//! `kill -USR1` makes it let go of the driver, so that a GPU can be reset or the driver upgraded; once more, and it goes on.
+//! `kill -USR1` closes the driver, so that a GPU can be reset or the driver upgraded; a second `kill -USR1` opens it again.
 
 use std::{error::Error, io, iter, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
 
@@ -16,43 +16,43 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// For as long no scrape is answered.
+/// How long a pause may wait for a running driver call. No scrape is answered meanwhile.
 const PAUSE_WITHIN: Duration = Duration::from_millis(500);
 
-/// Metrics of this machine's GPUs for Prometheus, at /metrics.
+/// Serves the metrics of this machine's GPUs to Prometheus, at /metrics.
 #[derive(Parser)]
 struct Flags {
     /// Address and port to listen on.
     #[arg(long, default_value = "127.0.0.1:9835")]
     listen: SocketAddr,
-    /// Seconds between two looks at what changes fast.
+    /// The interval, in seconds, at which values that change fast are read.
     #[arg(long, default_value_t = 1.0)]
     period: f64,
-    /// Seconds for which gpu_utilization_max_ratio holds a peak: more than the interval of scrapes.
+    /// The window, in seconds, of gpu_utilization_max_ratio: longer than the scrape interval.
     #[arg(long, default_value_t = 60.0)]
     max_window: f64,
-    /// Watch only this GPU; may be given several times.
+    /// Monitor only this GPU; may be given several times.
     #[arg(long)]
     uuid: Vec<String>,
-    /// Watch only the GPUs that CUDA_VISIBLE_DEVICES names.
+    /// Monitor only the GPUs in CUDA_VISIBLE_DEVICES.
     #[arg(long, conflicts_with = "uuid")]
     cuda_visible: bool,
-    /// Measure PCIe throughput on GPUs without GPM too (slow calls: 40 ms a GPU).
+    /// Measure PCIe throughput on GPUs without GPM too (slow calls: 40 ms per GPU).
     #[arg(long)]
     pcie_throughput: bool,
-    /// Read the memory that processes hold (slow calls: milliseconds a GPU).
+    /// Read the memory of each process (slow calls: milliseconds per GPU).
     #[arg(long)]
     process_memory: bool,
-    /// Do not look for XIDs in the kernel's log.
+    /// Do not read XIDs from the kernel log.
     #[arg(long)]
     no_kernel_log: bool,
-    /// The NVML library, or its folder; otherwise NVML_LIB_PATH or the usual places.
+    /// The NVML library, or its directory; by default NVML_LIB_PATH or the usual places.
     #[arg(long)]
     library: Option<PathBuf>,
-    /// What to write instead of `gpu` at the beginning of each name.
+    /// The prefix of all metric names, instead of `gpu`.
     #[arg(long)]
     prefix: Option<String>,
-    /// A label for every series, as name=value; may be given several times.
+    /// A label for all series, as name=value; may be given several times.
     #[arg(long, value_parser = label)]
     label: Vec<(String, String)>,
 }

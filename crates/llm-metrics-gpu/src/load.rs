@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_without_a_time_is_none() {
+    fn a_sample_without_a_time_is_ignored() {
         let (mut meter, start) = begun();
         let mut samples = vec![Sample::new(0, 1.0)];
         assert_eq!(meter.apply(start + SECOND, Some(0.0), &Ring::New(samples.clone())).mean, Some(0.0));

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_there_twice_makes_it_no_list() {
+    fn a_duplicate_makes_the_whole_list_invalid() {
         for list in ["1,1", "0,1,0", "1,01", "GPU-aabb,GPU-aabb", "GPU-aabb,GPU-aabb0000-0", "MIG-1111,MIG-11112222-a"]
         {
             assert_eq!(visible(list), [0; 0], "{list}");

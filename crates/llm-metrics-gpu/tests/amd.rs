@@ -1,4 +1,4 @@
-//! AMD's GPUs, on a made-up tree of files.
+//! AMD GPUs, on a tree of files that the test creates.
 
 #![cfg(target_os = "linux")]
 
@@ -23,7 +23,7 @@ fn write(folder: &Path, files: &[(&str, &str)]) {
     }
 }
 
-/// A tree with one discrete card, one card of another vendor, and a connector, as `/sys` has them.
+/// A tree with one discrete card, one card of another vendor, and a connector, like those in `/sys`.
 fn tree() -> tempfile::TempDir {
     let sys = tempfile::tempdir().unwrap();
     let card = sys.path().join("devices/pci0000:00").join(ADDRESS);
@@ -97,7 +97,7 @@ fn the_kernels_files_become_metrics() {
     assert_eq!(page.value("gpu_energy_joules_total", &[]), None, "this card has no such file");
 }
 
-/// A collector on this tree that ticks and looks as fast as it may.
+/// A collector on this tree that ticks and searches as often as it can.
 fn on(sys: &Path) -> (GpuCollector, Page) {
     let (recorder, page) = page();
     let quick = Duration::from_millis(100);
@@ -105,7 +105,7 @@ fn on(sys: &Path) -> (GpuCollector, Page) {
     (builder.period(quick).slow_period(quick).look_again(quick).start(), page)
 }
 
-/// Another card at this path below `devices`, beside whatever there is.
+/// Adds another card at this path below `devices`.
 fn card(sys: &Path, number: u32, path: &str, files: &[(&str, &str)]) {
     let device = sys.join("devices").join(path);
     write(&device, &[("vendor", "0x1002"), ("device", "0x74a1"), ("power/runtime_status", "active")]);
@@ -115,7 +115,7 @@ fn card(sys: &Path, number: u32, path: &str, files: &[(&str, &str)]) {
     symlink(device, folder.join("device")).unwrap();
 }
 
-/// MI300: the kernel hides its `edge` (Syllo/nvtop#514).
+/// MI300: the kernel does not show its `edge` sensor (Syllo/nvtop#514).
 #[test]
 fn a_card_without_an_edge_sensor_is_as_hot_as_its_hottest_spot() {
     let sys = tempfile::tempdir().unwrap();
@@ -136,7 +136,7 @@ fn a_card_without_an_edge_sensor_is_as_hot_as_its_hottest_spot() {
     }
 }
 
-/// LACT#334, Syllo/nvtop#138, nokyan/resources#512: the function has the link inside the card, the port that of the slot.
+/// LACT#334, Syllo/nvtop#138, nokyan/resources#512: the function reports the link inside the card, the port that of the slot.
 #[test]
 fn the_link_is_the_narrowest_between_the_slot_and_the_device() {
     let sys = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn the_link_is_the_narrowest_between_the_slot_and_the_device() {
         ];
         write(&sys.path().join("devices").join(path), &files);
     };
-    // A device above the root port is not a bridge: its link would not count.
+    // A device above the root port is not a bridge, so its link is ignored.
     write(
         &sys.path().join("devices/pci0000:00"),
         &[("current_link_width", "1"), ("current_link_speed", "2.5 GT/s PCIe")],
@@ -171,7 +171,7 @@ fn the_link_is_the_narrowest_between_the_slot_and_the_device() {
     assert_eq!(page.value("gpu_pcie_link_width", &["state=\"max\""]), Some(4.0));
 }
 
-/// Strix Halo and the like: the model is in system memory, the card's own is a carve-out of 512 MiB.
+/// Strix Halo and similar: the model is in system memory; the card's own memory is a carve-out of 512 MiB.
 #[test]
 fn memory_of_an_apu_is_more_than_its_carve_out() {
     let sys = tempfile::tempdir().unwrap();
@@ -225,7 +225,7 @@ fn it_may_freeze() {
     assert_eq!(page.value("gpu_collector_errors_total", &["kind=\"out_of_range\""]), Some(0.0));
 }
 
-/// The second die of an MI250, whose power is in the figure of the first (ml-energy/zeus#203).
+/// The second die of an MI250: its power is included in that of the first (ml-energy/zeus#203).
 #[test]
 fn a_power_of_zero_is_not_reported() {
     let sys = tempfile::tempdir().unwrap();
@@ -243,7 +243,7 @@ fn a_power_of_zero_is_not_reported() {
 fn a_card_that_comes_later_is_found_while_another_one_is_well() {
     let sys = tempfile::tempdir().unwrap();
     card(sys.path(), 1, "pci0000:00/0000:05:00.0", &[("gpu_busy_percent", "1")]);
-    // As a collector without settings has it.
+    // A collector with default settings.
     let (recorder, page) = page();
     let quick = Duration::from_millis(100);
     let source = AutoSource::new(NvmlSource::new().library_path("/nowhere"), AmdSource::at(sys.path()));
@@ -279,7 +279,7 @@ fn a_card_that_comes_goes_or_takes_the_number_of_another_is_a_change_and_nothing
     opened.unwrap();
 }
 
-/// An eGPU that is not plugged in; some drivers then refuse to be initialised at all.
+/// An eGPU that is not connected: some drivers then fail to initialise.
 #[test]
 fn a_driver_of_nvidias_without_a_gpu_does_not_hide_the_other_vendors_card() {
     for state in [machine(&[]), json!({ "init_return": 28 })] {
@@ -290,7 +290,7 @@ fn a_driver_of_nvidias_without_a_gpu_does_not_hide_the_other_vendors_card() {
         let builder = GpuCollector::builder().recorder(recorder).source(source).period(Duration::from_millis(100));
         let _collector = builder.start();
         page.until("it is up", |page| page.value("gpu_utilization_ratio", &[]) == Some(0.37));
-        // It is plugged in.
+        // It is connected.
         fake.set(&machine(&[device("GPU-a", json!({}))]));
         page.until("it is preferred", |page| page.value("gpu_up", &["GPU-a"]) == Some(1.0));
     }

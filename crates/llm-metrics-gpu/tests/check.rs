@@ -1,4 +1,4 @@
-//! The check for a real machine, on the fake driver: it runs to its end and prints its purpose.
+//! The check for real machines, run with the fake driver: it completes, and prints everything that it should.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +10,7 @@ use support::{example, fake_library};
 
 #[test]
 fn it_reports_every_getter_the_ring_gpm_and_the_output_of_nvidia_smi() {
-    // An nvidia-smi that agrees about the limit of power and differs about the memory.
+    // An nvidia-smi that agrees on the power limit and differs in memory.
     let folder = tempfile::tempdir().unwrap();
     let smi = folder.path().join("nvidia-smi");
     let answer = "GPU-5d8f3a52-7c1e-4b6d-9f20-1a2b3c4d5e6f, 143771, 1, 614, 46, 52, 431.26, 402.70, 700.00, 700.00, \

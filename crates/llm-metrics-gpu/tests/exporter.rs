@@ -1,4 +1,4 @@
-//! The example that is nothing but a GPU exporter, as a separate process.
+//! The example `gpu-exporter`, run as a separate process.
 
 #![cfg(target_os = "linux")]
 
@@ -47,7 +47,7 @@ fn it_serves_the_gpus_of_the_machine_and_stops_on_a_signal() {
     let began = Instant::now();
     let page = loop {
         let page = get(address, "/metrics");
-        // A scrape can come in the middle of the first round.
+        // A scrape may come during the first tick.
         if expected.iter().all(|expected| page.contains(expected)) || began.elapsed() > Duration::from_secs(60) {
             break page;
         }

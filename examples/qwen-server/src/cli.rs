@@ -104,7 +104,7 @@ pub(crate) enum ModelError {
     Incomplete { directory: String, file: &'static str },
     #[error("--gguf {0}: there is no such file")]
     NoSuchFile(String),
-    #[error("--gguf {0}: this is no GGUF file")]
+    #[error("--gguf {0}: this is not a GGUF file")]
     NotGguf(String),
 }
 

@@ -38,9 +38,8 @@ pub(crate) enum SpansError {
 }
 
 impl Spans {
-    /// Starts the exporter if there is an endpoint: the given one, or that of OpenTelemetry's environment variables, which also have the other
+    /// Starts the exporter if there is an endpoint: the given one, or that of OpenTelemetry's environment variables, which also contain the other
     /// settings.
-    /// say the rest.
     pub(crate) fn start(endpoint: Option<&str>) -> Result<Option<Self>, SpansError> {
         let exporter = SpanExporter::builder().with_http();
         let exporter = match endpoint {

@@ -1,4 +1,4 @@
-//! A planted regression is found, and what every run differs by is not.
+//! A real regression is found, and ordinary differences between runs are not reported.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use llm_metrics_baseline::{
 
 use crate::server::{Script, Scripted, measure};
 
-/// Runs two servers at the same time, so that what else this machine does is the same for both. All of the second one's times are so
-/// many times the first one's, and each answer's are up to 5 % longer or shorter by chance.
+/// Runs two servers at the same time, so that other load on this machine affects both. All times of the second server are those of the first
+/// multiplied by `times`, and each answer's times vary at random by up to 5 %.
 async fn regressions(times: f64) -> Vec<String> {
     let script = |times: f64| Script {
         slots: 64,

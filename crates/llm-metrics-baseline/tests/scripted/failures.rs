@@ -1,4 +1,4 @@
-//! Servers that die, answer garbage or stall, and people who stop: there is a report, and it says so.
+//! Servers that die, send garbage or stall, and a user who stops the run: each time there is a report that says so.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Against a server whose capacity, first token and gaps are known: the knee and the quantiles are found.
+//! A server with known capacity, time to first token and gaps: the knee and the quantiles are found.
 
 use crate::server::{Script, Scripted, measure};
 use llm_metrics_baseline::{Ended, Rates, StepEnded, Verdict};
@@ -14,13 +14,13 @@ async fn the_knee_is_found_within_ten_percent() {
     assert!((knee.rate / capacity - 1.0).abs() < 0.1, "the server answers {capacity} a second: {knee:?}");
     let interval = knee.interval.expect("there were answers");
     assert!(interval.low <= knee.rate && knee.rate <= interval.high, "{knee:?}");
-    // With a little room for how exactly the capacity itself is known, and for the one run in twenty.
+    // With a small margin: the capacity itself is not known exactly, and one run in twenty is outside of the interval.
     assert!(interval.low < 1.05 * capacity && capacity < 1.05 * interval.high, "{capacity}: {knee:?}");
     assert!(knee.kept_up.is_some_and(|rate| rate < 1.2 * capacity) && knee.saturated > 0.85 * capacity, "{knee:?}");
     assert!(baseline.steps.iter().any(|step| step.verdict == Verdict::Saturated));
     assert!(baseline.steps.iter().all(|step| step.verdict != Verdict::Failing), "{:?}", baseline.findings);
 
-    // An overloaded server makes its queue visible: latencies count from when requests were due.
+    // The queue of an overloaded server is visible, because latencies are measured from when requests were due.
     let steps = baseline.by_rate();
     let p99 = |index: usize| steps[index].client.duration.as_ref().unwrap().p99.value;
     assert!(p99(steps.len() - 1) > 1.5 * p99(0), "{} {}", p99(0), p99(steps.len() - 1));
@@ -41,10 +41,10 @@ async fn quantiles_are_those_of_the_script_and_of_the_server() {
         ] {
             let (seen, own) = (seen.as_ref().unwrap(), own.as_ref().unwrap());
             let near = |seconds: f64| 0.005f64.max(0.05 * seconds);
-            // Sleeps are never too short, and on a busy machine some are too long: that does not matter for the median.
+            // Sleeps are never too short, and sometimes too long on a busy machine, which does not change the median.
             let error = seen.p50.value - script;
             assert!(-1e-3 < error && error < near(script), "{} against {script}", seen.p50.value);
-            // Too long or not, both have seen the same: the server says between which bounds of its buckets.
+            // However long the sleeps were, both must have measured the same, within the bounds of the server's buckets.
             for (seen, own) in [(seen.p50, own.p50), (seen.p95, own.p95)] {
                 let (low, high) = (own.low - near(seen.value), own.high.unwrap() + near(seen.value));
                 assert!(low <= seen.value && seen.value <= high, "{seen:?} {own:?}");

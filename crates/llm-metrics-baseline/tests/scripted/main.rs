@@ -1,4 +1,4 @@
-//! Against a scripted server.
+//! Tests with a scripted server.
 
 mod compare;
 mod failures;

@@ -1,4 +1,4 @@
-//! A scripted server: a number of answers at once, the first token after a time, the others at known gaps.
+//! A scripted server: it works on a fixed number of answers at once, with a fixed time to first token and known gaps between tokens.
 
 use std::{
     convert::Infallible,
@@ -30,13 +30,13 @@ use tokio::{
 /// What the server does.
 #[derive(Clone, Copy)]
 pub(crate) struct Script {
-    /// Answers at once; the others wait.
+    /// The number of answers it works on at once; other requests wait.
     pub(crate) slots: usize,
     pub(crate) first_token: Duration,
     pub(crate) gap: Duration,
-    /// Tokens of an answer.
+    /// The number of tokens per answer.
     pub(crate) tokens: u64,
-    /// The time that each answer takes is so much longer or shorter, at random and on average not at all.
+    /// Each answer's times are longer or shorter by up to this share, at random; the average does not change.
     pub(crate) jitter: f64,
     pub(crate) answer: Answer,
 }
@@ -46,15 +46,15 @@ pub(crate) enum Answer {
     OpenAi,
     Anthropic,
     Ollama,
-    /// 200, and bytes that mean nothing.
+    /// Status 200 and meaningless bytes.
     Garbage,
-    /// Half of the tokens, and then silence.
+    /// Half of the tokens, then nothing more, with the connection open.
     StallsInTheMiddle,
-    /// The same, of answers after the first so many.
+    /// The same, for all answers after this many.
     StallsAfter(u64),
-    /// Every other answer after the first so many breaks off in its middle.
+    /// Every other answer after this many breaks off in the middle.
     BreaksOffAfter(u64),
-    /// Whoever comes while all slots are taken gets a 503.
+    /// A request that arrives while all slots are taken gets a 503.
     TurnsAway,
 }
 
@@ -66,7 +66,7 @@ impl Default for Script {
 }
 
 impl Script {
-    /// From the first byte of a request that does not wait to the last one of its answer.
+    /// The time from the first byte of a request that does not wait to the last byte of its answer.
     pub(crate) fn service(&self) -> f64 {
         (self.first_token + self.gap * (self.tokens as u32 - 1)).as_secs_f64()
     }
@@ -77,7 +77,7 @@ pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
     script: Script,
     slots: Arc<Semaphore>,
-    /// Answers, and the microseconds that their slots were taken.
+    /// The number of answers, and the microseconds for which their slots were taken.
     answers: Arc<AtomicU64>,
     taken: Arc<AtomicU64>,
     pub(crate) asked: Arc<AtomicU64>,
@@ -108,7 +108,7 @@ impl Scripted {
             .layer(metrics.layer())
             .route_service("/metrics", exporter.service())
             .with_state(server.clone());
-        // On its own runtime: with it, all its connections end at once.
+        // The server has its own runtime: all its connections end together with it.
         let dead = server.dead.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -122,14 +122,13 @@ impl Scripted {
         server
     }
 
-    /// Answers a second when there is always somebody who waits: known from how long each slot really was taken, however busy
-    /// this machine is.
+    /// Answers per second if requests are always waiting, computed from how long each slot was really taken, so it is correct on a busy machine too.
     pub(crate) fn capacity(&self) -> f64 {
         let (answers, taken) = (self.answers.load(Ordering::Relaxed), self.taken.load(Ordering::Relaxed));
         self.script.slots as f64 / (taken as f64 / 1e6 / answers as f64)
     }
 
-    /// Nobody listens any more, and all connections are gone.
+    /// Closes the listener and all connections.
     pub(crate) fn die(&self) {
         self.dead.notify_one();
     }
@@ -215,7 +214,7 @@ async fn answer(State(server): State<Scripted>, request: Bytes) -> Response<Body
     response.body(Body::from_stream(body)).unwrap()
 }
 
-/// The events of the tokens, and then the end.
+/// The events of the tokens, then the end of the stream.
 fn event(script: &Script, number: u64) -> String {
     let tokens = script.tokens;
     let first = number == 0;

@@ -1,4 +1,4 @@
-//! Servers that speak TLS, with certificates that are trusted and others.
+//! Servers with TLS, with trusted and untrusted certificates.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, sync::atomic::Ordering};
 
@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::server::{Script, Scripted};
 
-/// A server behind TLS, with a certificate for `localhost` that nobody else has signed.
+/// A server behind TLS, with a self-signed certificate for `localhost`.
 struct Encrypted {
     server: Scripted,
     address: SocketAddr,
@@ -71,7 +71,7 @@ async fn a_server_with_tls_is_measured_like_any_other() {
     assert_eq!((baseline.ended, baseline.steps.len()), (Ended::Complete, 1), "{:?}", baseline.findings);
     let step = &baseline.steps[0];
     assert_eq!((step.verdict, step.client.answered), (Verdict::KeptUp, step.client.requests));
-    // Its metrics are read from there, too.
+    // Its metrics are read over TLS, too.
     let counts: Vec<_> = step.comparison.iter().filter(|seen| seen.figure == "answered").collect();
     assert!(counts.len() == 1 && counts[0].client == counts[0].server, "{counts:?}");
     let first = step.client.time_to_first_token.as_ref().unwrap().p50.value;

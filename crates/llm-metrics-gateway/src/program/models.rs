@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_upstream_has_is_none() {
+    fn an_unknown_model_name_is_not_a_label_value() {
         let names = ModelNames::new(2);
         names.are("a", set(&["qwen3:4b", "llama3:latest"]));
         assert_eq!(names.label("made-up"), "made-up", "the other may have it");

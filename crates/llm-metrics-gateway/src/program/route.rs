@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_whole_segments_and_is_taken_off() {
+    fn a_prefix_matches_whole_segments_and_is_removed() {
         let routes = routes(
             "[upstreams.a]\nurl = \"http://x\"\npath_prefix = \"/a\"\n[upstreams.ab]\nurl = \"http://y\"\npath_prefix = \"/a/b\"",
         );

@@ -21,7 +21,7 @@ pub(crate) struct Process {
     child: Child,
 }
 
-/// The command, with nothing from the environment that would change what it does.
+/// The command, without environment variables that would change its behaviour.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-gateway"));
     command.args(arguments).stdin(Stdio::null());
@@ -38,7 +38,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end.
+/// Runs the program until it exits.
 pub(crate) fn output(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the program runs")
 }
@@ -74,7 +74,7 @@ impl Process {
         }
     }
 
-    /// Its memory that is in RAM, in bytes.
+    /// Its resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
@@ -82,7 +82,7 @@ impl Process {
     }
 
     /// The sum of the series on its page that begin with `series`, which ends with `{` or with some of the labels. Panics for a name or a label that
-    /// no catalogue has.
+    /// is in no catalogue.
     pub(crate) async fn sample(&self, series: &str) -> f64 {
         let (name, labels) = series.split_once('{').expect("a name, and a brace");
         let row = llm_metrics::catalog::all().chain(llm_metrics_gateway::catalog::all()).find(|row| row.name == name);
@@ -128,7 +128,7 @@ where
     (addr, task)
 }
 
-/// Reads one request that has a body of a known length or none; `false` where the other side has closed.
+/// Reads one request with a body of known length or without a body; `false` if the client has closed the connection.
 pub(crate) async fn read_request(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {

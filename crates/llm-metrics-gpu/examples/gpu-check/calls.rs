@@ -14,7 +14,7 @@ use nvml_wrapper::{
     structs::device::FieldId,
 };
 
-/// What the collector asks for in batches, and what might be of use.
+/// The fields that the collector requests in batches, and others that may be useful.
 pub(crate) const FIELDS: &[(u32, &str)] = &[
     (186, "power, instant (mW)"),
     (185, "power, average (mW)"),

@@ -1,11 +1,11 @@
-//! What the collector makes of it, and whether `nvidia-smi` agrees.
+//! The collector's values, and whether `nvidia-smi` agrees with them.
 
 use std::{ffi::OsStr, process::Command, thread, time::Duration};
 
 use llm_metrics::{catalog::Naming, prometheus::Exporter};
 use llm_metrics_gpu::{GpuCollector, catalog};
 
-/// What `nvidia-smi` calls it, the series, how many of its units make one of ours, and how far apart the two may be.
+/// The name in `nvidia-smi`, the series, the factor from its unit to ours, and the largest allowed difference.
 const SAME: &[(&str, &str, &str, f64, f64)] = &[
     ("memory.total", "gpu_memory_total_bytes", "", 1.0 / 1_048_576.0, 1.0),
     ("memory.used", "gpu_memory_used_bytes", "", 1.0 / 1_048_576.0, 64.0),
@@ -78,7 +78,7 @@ pub(crate) fn report(library: &OsStr) {
     }
 }
 
-/// A row a GPU: its UUID, then the answers in the order of [`SAME`].
+/// One row per GPU: its UUID, then the values in the order of [`SAME`].
 fn nvidia_smi() -> Option<Vec<Vec<String>>> {
     let mut query = String::from("--query-gpu=uuid");
     SAME.iter().for_each(|(name, ..)| {

@@ -4,9 +4,9 @@
 //! cargo run --release -p llm-metrics-gpu --example gpu-check > docs/gpu-check-h200.md
 //! ```
 //!
-//! The output is Markdown. It decides what no documentation settles: how long the ring of samples is and how far apart its
-//! entries are, the unit of the throttle counters, whether PCIe throughput is in KB or KiB, what GPM costs, how the wait for
-//! events behaves, and whether anything disagrees with `nvidia-smi`. Put some load on the GPU meanwhile.
+//! The output is Markdown. It answers the questions that no documentation answers: how many samples the driver's ring holds and how far apart they
+//! are, the unit of the throttle counters, whether PCIe throughput is in KB or KiB, how long GPM takes, how the wait for events behaves, and whether
+//! any value differs from that of `nvidia-smi`. Run some load on the GPU meanwhile.
 
 mod calls;
 mod collector;

@@ -1,4 +1,4 @@
-//! What no documentation settles.
+//! Measurements of behaviour that is not documented.
 
 use std::{
     fs, thread,

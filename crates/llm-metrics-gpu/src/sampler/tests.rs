@@ -17,18 +17,18 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One device or several, and what was asked of them.
+/// A driver with one or several devices, which counts the calls.
 #[derive(Default)]
 struct Driver {
     gpus: Vec<GpuIdentity>,
     missing: usize,
     denied: usize,
-    /// What each read of a part fails with.
+    /// The error that each read of a part returns.
     failing: HashMap<Part, ErrorKind>,
     lost: bool,
     changed: bool,
     reopening: Vec<Reopen>,
-    /// There is always one more event.
+    /// The driver always has one more event.
     storm: bool,
     slow_parts: usize,
     reads: Vec<Part>,
@@ -123,7 +123,7 @@ impl Hand {
         (0..count).for_each(|_| self.tick().unwrap());
     }
 
-    /// The seconds, counted from now, in which `what` of the driver rises.
+    /// The seconds from now in which the value of `what` grows.
     fn when(&mut self, seconds: usize, what: impl Fn(&Driver) -> usize) -> Vec<usize> {
         let mut found = Vec::new();
         for second in 0..seconds {
@@ -180,7 +180,7 @@ fn slow_parts_are_spread_over_their_period() {
         }
         assert_eq!(read, expected, "tick {tick}");
     }
-    // After a pause what was missed is not made up for.
+    // Reads that were missed during a pause are not made up for.
     hand.now += SECOND * 3600;
     hand.ticks(1);
     assert_eq!(hand.driver.reads.drain(..).count(), 6, "each once, and the fast one");
@@ -233,7 +233,7 @@ fn the_driver_is_reopened_after_ten_unsuccessful_searches_then_after_twenty_and_
         }
     }
     assert_eq!(asked, [10, 20, 40]);
-    // One that is back, and lost again, is another matter.
+    // A device that came back and is lost again: the count of searches starts from zero.
     hand.driver.missing = 0;
     hand.ticks(60);
     (hand.driver.missing, hand.driver.changed) = (1, true);
@@ -367,7 +367,7 @@ fn devices_are_counted_by_state_from_the_first_look_on() {
     hand.sampler.lose("GPU-b", &mut hand.generation, hand.now);
     hand.sampler.lose("GPU-nobody", &mut hand.generation, hand.now);
     assert_eq!(counted(&hand), [2.0, 3.0, 1.0], "once, and nobody");
-    // The next look finds one of them, by whatever number.
+    // The next search finds one of them, whichever number it has.
     hand.driver.missing = 1;
     hand.driver.gpus.retain(|gpu| gpu.uuid != "GPU-b");
     hand.driver.gpus.push(GpuIdentity::new(7, "GPU-d"));
@@ -427,7 +427,7 @@ fn a_session_that_does_not_find_a_device_of_an_earlier_session_counts_it_as_lost
     assert_eq!((hand.value("gpu_devices", "found"), hand.value("gpu_devices", "missing")), (Some(1.0), Some(2.0)));
     hand.generation = hand.sampler.begin(&mut hand.driver, hand.now).unwrap();
     assert_eq!(hand.value("gpu_collector_errors_total", "gpu_lost"), Some(2.0), "once");
-    // Its last words are its own.
+    // An XID of a lost device is still counted for that device.
     hand.sampler.event(GpuEvent::Xid { index: 2, xid: 79 }, &mut hand.generation);
     assert_eq!(hand.page.value("gpu_xid_errors_total", &["gpu_uuid=\"GPU-c\"", "xid=\"79\""]), Some(1.0));
 }
@@ -472,7 +472,7 @@ fn a_device_with_another_number_is_read_by_it() {
     assert_eq!(hand.driver.reads_of(Part::Static), 2, "everything is read again");
 }
 
-/// Fails forever, and counts how often it is opened.
+/// Always fails, and counts how often it is opened.
 struct Shut(Arc<std::sync::atomic::AtomicUsize>);
 
 impl GpuSource for Shut {
@@ -497,13 +497,13 @@ fn a_driver_that_cannot_be_opened_is_retried_with_growing_pauses() {
     control.stop();
     thread.thread().unpark();
     thread.join().unwrap();
-    // 20, 40, 80 ms and so on: each open takes as long as all before it.
+    // 20, 40, 80 ms and so on: each pause is as long as all before it together.
     let most = (began.elapsed().as_millis() / 20).ilog2() + 2;
     let opened = opened.load(std::sync::atomic::Ordering::Relaxed);
     assert!((2..=most as usize).contains(&opened), "{opened} times, and {most} at most");
 }
 
-/// Fails while the collector is stopped.
+/// Stops the collector, then fails.
 struct Stopped(Arc<Control>);
 
 impl GpuSource for Stopped {

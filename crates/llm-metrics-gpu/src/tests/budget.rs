@@ -1,4 +1,4 @@
-//! What a tick costs, and that nothing adds up.
+//! The number of calls per tick, and that memory does not grow.
 
 use std::process::Command;
 
@@ -11,18 +11,18 @@ use super::{
 
 #[test]
 fn a_tick_makes_at_most_ten_calls_a_device() {
-    // One more where something that was refused is asked for again, of GPM three.
+    // One more call if an unsupported value is tried again; three more with GPM.
     let limits = [("h200", 10), ("l40s", 9), ("old-driver", 9), ("rtx4090", 9), ("gb10", 8), ("h100-mig", 7)];
     for (profile, most) in limits {
         by_hand(&Fake::profile(profile), |hand| {
-            // The first ticks read everything, and learn what is not supported.
+            // The first ticks read everything and find out what is not supported.
             hand.ticks(1);
             println!("{profile}: {} calls up to the end of the first tick", hand.fake.calls(""));
             hand.ticks(2);
             let (mut worst, mut total) = (0, 0);
             for second in 0..60 {
                 if profile != "h100-mig" {
-                    // With something in the ring, to ask for it takes two calls.
+                    // Two calls are needed if the ring holds samples.
                     hand.fake.push_sample(0, 1_000_000 * (second + 1), 50);
                 }
                 hand.fake.reset_calls();
@@ -63,9 +63,9 @@ fn unsupported_calls_are_made_once_in_a_long_while() {
 
 /// Runs in a separate process, because the memory of the whole process is measured.
 #[test]
-fn two_thousand_ticks_leave_nothing_behind() {
+fn memory_does_not_grow_over_two_thousand_ticks() {
     if std::env::var_os("ALONE").is_none() {
-        let this = ["--exact", "tests::budget::two_thousand_ticks_leave_nothing_behind", "--nocapture"];
+        let this = ["--exact", "tests::budget::memory_does_not_grow_over_two_thousand_ticks", "--nocapture"];
         let alone = Command::new(std::env::current_exe().unwrap()).args(this).env("ALONE", "1").output().unwrap();
         assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
         return;

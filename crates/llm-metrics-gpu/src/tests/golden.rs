@@ -1,4 +1,4 @@
-//! The whole page of each profile must be equal to the reviewed one. `BLESS=1` writes it again.
+//! The whole page of each profile equals the reviewed one. `BLESS=1` writes it again.
 
 use std::{
     fs,
@@ -43,7 +43,7 @@ fn the_page_of_each_profile_is_as_it_was() {
     }
 }
 
-/// Whoever writes rules and dashboards takes the values of the catalogue for all that there are.
+/// Authors of rules and dashboards rely on the catalogue's label values.
 #[test]
 fn every_label_value_of_the_pages_is_in_the_catalogue() {
     let mut checked = 0;
@@ -64,7 +64,7 @@ fn every_label_value_of_the_pages_is_in_the_catalogue() {
 }
 
 #[test]
-fn promtool_finds_nothing_to_say_about_the_page() {
+fn promtool_accepts_the_page() {
     if Command::new("promtool").arg("--version").output().is_err() {
         let required = std::env::var("LLM_METRICS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
         assert!(!required, "promtool is required and not installed");
@@ -85,7 +85,7 @@ fn promtool_finds_nothing_to_say_about_the_page() {
     }
 }
 
-/// The page in a fixed order, with what depends on the time of day or the speed of the machine left out.
+/// The page in a fixed order, without the values that depend on the time or on the speed of the machine.
 fn without_times(page: &str) -> String {
     let vary = |line: &&str| {
         !line.starts_with("gpu_collector_tick_seconds") && !line.starts_with("gpu_collector_last_success")

@@ -1,4 +1,4 @@
-//! Differences between GPUs: GPM, processes, their own memory, the library that they come with.
+//! Differences between GPUs: GPM, processes, their own memory, and versions of the library.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ fn the_substitute_for_utilisation_expires() {
     });
 }
 
-/// What the wrapper would call when it drops a sample is not there to be called.
+/// The library lacks the function that the wrapper calls when it drops a sample.
 #[test]
 fn a_library_that_lacks_a_part_of_gpm_has_none() {
     for symbol in ["nvmlGpmSampleFree", "nvmlGpmMetricsGet"] {
@@ -91,7 +91,7 @@ fn clients_of_mps_are_processes_too() {
 #[test]
 fn an_own_process_that_is_not_listed_is_unknown_and_not_zero() {
     let mut state = machine(&[device("GPU-a", json!({ "processes": [[1, 20]], "mps_processes": [[4242, 100]] }))]);
-    // A driver that does not list the clients of MPS.
+    // A driver that cannot list the clients of MPS.
     state["force"] = json!({ "nvmlDeviceGetMPSComputeRunningProcesses_v3": 3 });
     let fake = Fake::state(&state);
     by_hand_from(fake.source().process_memory(true).host_pid(4242), &fake, |hand| {

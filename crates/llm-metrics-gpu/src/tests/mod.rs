@@ -1,4 +1,4 @@
-//! Ticks driven by hand, over the real `nvml-wrapper` and its FFI, with a clock that the test holds.
+//! Ticks that the tests trigger one by one, with the real `nvml-wrapper` and its FFI, and a simulated clock.
 
 mod budget;
 mod golden;
@@ -26,7 +26,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A sampler inside one session, and the time.
+/// A sampler within one session, and the simulated time.
 struct Hand<'a> {
     sampler: Sampler,
     generation: Generation,

@@ -1,4 +1,4 @@
-//! What NVML's answers become.
+//! How NVML's answers become metrics.
 
 use serde_json::json;
 
@@ -37,7 +37,7 @@ fn values_come_out_in_base_units() {
     });
 }
 
-/// No two values are the same, so that none can be taken for another.
+/// All values differ, so that a mix-up is noticed.
 #[test]
 fn every_fact_comes_out_under_its_own_name() {
     let seconds = |seconds: u64| seconds * 1_000_000_000;
@@ -168,7 +168,7 @@ fn a_library_that_does_not_work_does_not_end_the_search() {
     let places = ["/nowhere/libnvidia-ml.so.1".into(), broken.path().to_owned(), good.path().to_owned()];
     assert_eq!(search(&places), Ok(()));
     assert_eq!(search(&places[..2]), Err(SourceError::VersionMismatch), "rather than that there is none");
-    // The error is that of the first library that does not work, wherever it is; if none was found, that of the first place.
+    // The error is that of the first library that does not work; if none was found, it is that of the first place.
     let unloaded = Fake::state(&json!({ "init_return": 9 }));
     let [nowhere, broken, _] = places;
     let both = [nowhere.clone(), broken.clone(), unloaded.path().to_owned()];
@@ -180,7 +180,7 @@ fn a_library_that_does_not_work_does_not_end_the_search() {
     );
 }
 
-/// A ring that cannot be read once is not taken for one that is not there, in whose place the gauge would count.
+/// If the ring cannot be read once, it is not taken for missing: otherwise the gauge would be counted in addition.
 #[test]
 fn busy_time_is_not_counted_twice_when_the_ring_fails_for_a_tick() {
     let state = |failing: bool| {
@@ -233,7 +233,7 @@ fn fields_that_newer_drivers_renumbered_are_requested_by_their_new_number() {
 
 #[test]
 fn the_first_version_of_the_memory_call_stands_in_for_the_second() {
-    // By a code that says so, by one without a name (25), and by a library that has no such symbol.
+    // By a code that says so, by a code without a name (25), and by a library without this symbol.
     let coded = |code: u32| {
         let mut state = machine(&[device("GPU-a", json!({}))]);
         state["force"] = json!({ "nvmlDeviceGetMemoryInfo_v2": code });
@@ -289,7 +289,7 @@ fn the_constant_zero_of_unified_memory_is_not_published() {
 }
 
 #[test]
-fn symbols_that_an_old_library_lacks_cost_their_metrics_and_no_more() {
+fn symbols_that_an_old_library_lacks_only_remove_their_metrics() {
     let fake = Fake::without(&[
         "nvmlDeviceGetMemoryInfo_v2",
         "nvmlDeviceGetFieldValues",
@@ -512,7 +512,7 @@ fn pcie_throughput_is_measured_if_enabled_and_not_in_gpm() {
         hand.ticks(1);
         assert_eq!(hand.value("gpu_pcie_bytes_per_second", &["direction=\"rx\""]), Some(1_250_000.0));
     });
-    // GPM that says nothing of PCIe.
+    // GPM has no value for PCIe.
     let gpu = json!({ "gpm": { "1": 50 }, "pcie": { "tx_kb": 7, "rx_kb": 8 } });
     let fake = Fake::state(&machine(&[device("GPU-a", gpu)]));
     by_hand_from(fake.source().pcie_throughput(true), &fake, |hand| {

@@ -1,4 +1,4 @@
-//! What a driver gets wrong or does not support, for a while or for good; some of it as NVIDIA's own DCGM works around it
+//! Errors of drivers, and values that they do not support, for a while or permanently. NVIDIA's own DCGM works around some of these
 //! (dcgmlib/src/DcgmCacheManager.cpp).
 
 use serde_json::json;
@@ -22,7 +22,7 @@ fn integers_with_the_tag_of_a_double_are_integers() {
     });
 }
 
-/// NVML bug 2009232, where ECC is off.
+/// NVML bug 2009232, with ECC off.
 #[test]
 fn fields_that_the_driver_left_as_they_were_are_not_supported() {
     let untouched = json!({ "untouched": true });
@@ -57,7 +57,7 @@ fn values_that_were_unsupported_for_a_while_come_back() {
         );
         if on {
             gpu["mig"] = json!([]);
-            // The fabric manager is not up.
+            // The fabric manager is not running.
             gpu["nvlink_kib"] = json!(null);
         }
         machine(&[gpu])
@@ -67,7 +67,7 @@ fn values_that_were_unsupported_for_a_while_come_back() {
         assert_eq!(hand.value("gpu_utilization_ratio", &[]), None);
         assert_eq!(hand.value("gpu_nvlink_bytes_total", &["tx"]), None);
         hand.fake.set(&mig(false));
-        // It was asked after ten seconds and after thirty: again after seventy.
+        // It was tried after ten seconds and after thirty; the next time is after seventy.
         hand.ticks(60);
         assert_eq!(hand.value("gpu_utilization_ratio", &[]), Some(0.5));
         assert_eq!(hand.value("gpu_nvlink_bytes_total", &["tx"]), Some(1024.0));
@@ -82,7 +82,7 @@ fn values_that_were_unsupported_for_a_while_come_back() {
 
 #[test]
 fn power_falls_back_if_the_driver_refuses_the_fields_with_another_code() {
-    // At once for what means that a field is not known; after three times for what may pass.
+    // At once after a code for an unknown field; after three failures with a code that may be temporary.
     for (code, ticks, failures) in [(2, 1, 0.0), (999, 3, 6.0)] {
         let refused = json!({ "185": { "error": code }, "186": { "error": code } });
         let gpu = device("GPU-a", json!({ "power": { "usage": 31000 }, "fields": refused }));

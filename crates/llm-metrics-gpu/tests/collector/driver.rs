@@ -1,4 +1,4 @@
-//! A driver that is not there, cannot be used, goes away, or comes later.
+//! A driver that is missing, unusable, goes away, or is installed later.
 
 use llm_metrics_gpu::source::{GpuSession, GpuSource, SourceError};
 use serde_json::json;
@@ -19,7 +19,7 @@ fn a_machine_without_a_driver_is_not_an_error_and_a_driver_that_appears_is_used(
     page.until("it has tried twice", |page| {
         page.value("gpu_collector_errors_total", &["kind=\"no_driver\""]).is_some_and(|count| count >= 2.0)
     });
-    // A driver is installed: all at once, as a package manager does it.
+    // A driver is installed atomically, as package managers do.
     std::fs::copy(support::fake_library(), folder.path().join("new")).unwrap();
     std::fs::rename(folder.path().join("new"), folder.path().join("libnvidia-ml.so.1")).unwrap();
     page.until("it is up", |page| page.value("gpu_collector_up", &[]) == Some(1.0));

@@ -1,4 +1,4 @@
-//! GPUs that are lost: before the collector starts, while it runs, one of them or all, and how they come back.
+//! GPUs that are lost, before the collector starts or while it runs, one or all, and how they come back.
 
 use std::fs;
 
@@ -39,7 +39,7 @@ fn one_lost_gpu_leaves_the_others_alone_and_comes_back_by_itself() {
     assert_eq!(page.value("gpu_up", &["GPU-a"]), Some(1.0));
     assert_eq!(page.value("gpu_collector_up", &[]), Some(1.0));
 
-    // The driver was loaded again: its counts begin again.
+    // The driver was loaded again, so its counters start from zero.
     fake.set(&state(false, 200_000));
     page.until("it is back", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
     page.until("counters rise on", |page| page.value("gpu_energy_joules_total", &["GPU-a"]) == Some(5200.0));
@@ -82,7 +82,7 @@ fn a_gpu_that_is_late_is_picked_up() {
     let state = |late| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost": late }))]);
     let fake = Fake::state(&state(true));
     let (builder, page) = quick();
-    // The folder of the library is as good as the library.
+    // The directory of the library can be given instead of the library.
     let _collector = builder.library_path(fake.path().parent().unwrap()).start();
     page.until("the first is up", |page| page.value("gpu_up", &["GPU-a"]) == Some(1.0));
     assert_eq!(page.value("gpu_up", &["GPU-b"]), None, "nobody knows its name yet");
@@ -92,7 +92,7 @@ fn a_gpu_that_is_late_is_picked_up() {
     page.until("its events", |page| page.value("gpu_xid_errors_total", &["GPU-b", "xid=\"48\""]) == Some(1.0));
 }
 
-/// The engine died of XID 79, the supervisor started it again, and the GPU is still lost: nobody knows its name.
+/// The engine died of XID 79, the supervisor restarted it, and the GPU is still lost: its UUID cannot be read.
 #[test]
 fn the_only_gpu_is_reported_if_it_is_lost_from_the_start() {
     let state = |lost: bool| machine(&[device("GPU-a", json!({ "lost": lost }))]);
@@ -147,7 +147,7 @@ fn gpus_are_counted_by_state() {
     page.until("one is up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
     let counted = ["found", "missing", "denied"].map(|state| devices(&page, state));
     assert_eq!(counted, [Some(1.0); 3]);
-    // Without a driver nobody knows.
+    // Without a driver, no devices are known.
     fake.set(&json!({ "init_return": 9, "force": { "nvmlDeviceGetMemoryInfo_v2": 9, "nvmlDeviceGetCount_v2": 9 } }));
     page.until("it is down", |page| page.value("gpu_collector_up", &[]) == Some(0.0));
     assert!(["found", "missing", "denied"].iter().all(|state| devices(&page, state).is_some_and(f64::is_nan)));
@@ -176,7 +176,7 @@ fn only_a_gpu_that_was_selected_by_uuid_can_be_missing() {
     assert_eq!(errors(&page, "gpu_lost"), 1.0);
 }
 
-/// What opens is the library on disk, which may be another one by now, and what is opened may hang.
+/// Opening the driver loads the library on disk, which may have been replaced meanwhile, and the open call may hang.
 #[test]
 fn the_others_go_on_while_the_driver_cannot_be_reopened() {
     let state = |lost: bool| machine(&[device("GPU-a", json!({})), device("GPU-b", json!({ "lost": lost }))]);
@@ -188,7 +188,7 @@ fn the_others_go_on_while_the_driver_cannot_be_reopened() {
         let collector = builder.start();
         page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
         if case == "replaced" {
-            // As a package manager replaces a library: another file by the same name.
+            // As package managers replace a library: another file with the same name.
             let new = fake.path().with_file_name("new");
             fs::copy(fake.path(), &new).unwrap();
             fs::rename(&new, fake.path()).unwrap();
@@ -196,7 +196,7 @@ fn the_others_go_on_while_the_driver_cannot_be_reopened() {
         let inits = fake.calls("nvmlInit_v2");
         fake.set(&with(state(true), extra));
         page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
-        // The tenth look is after a second or a little more, and the twentieth after two.
+        // The tenth search is after a second or a little more, the twentieth after two.
         for_ticks(&page, 30.0, |page| {
             assert_eq!(page.value("gpu_up", &["GPU-a"]), Some(1.0), "{case}");
             assert_eq!(page.value("gpu_memory_used_bytes", &["GPU-a"]), Some(300.0), "{case}");
@@ -210,7 +210,7 @@ fn the_others_go_on_while_the_driver_cannot_be_reopened() {
     }
 }
 
-/// After a GSP time-out the handle is still there, each call takes long, and fails then.
+/// After a GSP timeout the handle still exists, but each call takes long and then fails.
 #[test]
 fn a_lost_gpu_whose_reads_take_long_to_fail_is_not_up_meanwhile() {
     let state = |lost: bool| {
@@ -246,7 +246,7 @@ fn a_gpu_is_up_when_something_was_read_of_it() {
     assert_eq!(page.value("gpu_memory_used_bytes", &[]), Some(300.0), "a page with gpu_up 1 also has its values");
 }
 
-/// GPU 0 fell off the bus and is gone when the driver is reopened: what was GPU 1 is GPU 0 now, and well.
+/// GPU 0 fell off the bus and is gone when the driver is reopened: the former GPU 1 is now GPU 0, and works.
 #[test]
 fn a_gpu_that_has_another_number_is_not_down() {
     let script = Script::new();
@@ -268,7 +268,7 @@ fn a_gpu_that_has_another_number_is_not_down() {
     });
     assert_eq!(page.value("gpu_up", &["GPU-a"]), Some(0.0));
     assert_eq!((devices(&page, "found"), devices(&page, "missing")), (Some(1.0), Some(1.0)));
-    // And when it goes, it goes by its new number.
+    // When it is lost, it is reported lost under its new number.
     script.set(vec![gpu(0, "GPU-b").lost(true)]);
     page.until("it is lost", |page| page.value("gpu_up", &["GPU-b", "gpu=\"0\""]) == Some(0.0));
     assert!(page.value("gpu_up", &["GPU-b", "gpu=\"1\""]).is_some_and(f64::is_nan));

@@ -1,4 +1,4 @@
-//! The collector as an embedder has it: its thread, over the real `nvml-wrapper`, with a driver that misbehaves.
+//! The collector as an embedder uses it: with its thread, the real `nvml-wrapper`, and a driver that misbehaves.
 
 #![cfg(target_os = "linux")]
 
@@ -17,10 +17,10 @@ use serde_json::Value;
 use support::{Fake, Page, page};
 
 const QUICK: Duration = Duration::from_millis(100);
-/// For what must not wait at all: generous, and far below what it would wait.
+/// The limit for calls that must not wait: generous, but far below the time that a wait would take.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// A collector that ticks as fast as it may, and retries at once.
+/// A collector that ticks as often as it can, and retries at once.
 fn quick() -> (GpuCollectorBuilder, Page) {
     let (recorder, page) = page();
     let builder = GpuCollector::builder().recorder(recorder).period(QUICK).slow_period(QUICK);
@@ -51,7 +51,7 @@ fn ticks(page: &Page) -> f64 {
     page.value("gpu_collector_tick_seconds_count", &[]).unwrap_or(0.0)
 }
 
-/// Waits for so many ticks more, and looks at the page in between.
+/// Waits for this many more ticks, and checks the page meanwhile.
 fn for_ticks(page: &Page, count: f64, check: impl Fn(&Page)) {
     let before = ticks(page);
     page.until("it ticks on", |page| {
@@ -60,7 +60,7 @@ fn for_ticks(page: &Page, count: f64, check: impl Fn(&Page)) {
     });
 }
 
-/// Waits for something that costs a little time and must not change anything.
+/// Checks the page for a while in which nothing may change.
 fn for_a_while(page: &Page, check: impl Fn(&Page)) {
     let began = Instant::now();
     page.until("a while", |page| {

@@ -1,4 +1,4 @@
-//! What is published, where, and under which names.
+//! What is published, to which recorder, and under which names.
 
 use std::{
     process::Command,
@@ -28,7 +28,7 @@ fn a_spike_between_two_scrapes_shows() {
     let (builder, page) = on(&fake);
     let _collector = builder.start();
     page.until("the ring was read", |page| page.value("gpu_utilization_max_ratio", &[]) == Some(0.0));
-    // 200 ms at 100 %, once each second, while the gauge says 0 whenever it is asked.
+    // 200 ms at 100 % in every second, while the gauge is 0 at every read.
     for n in 1..=50 {
         fake.push_sample(0, 1_000_000 + n * 200_000, if n % 5 == 0 { 100 } else { 0 });
     }
@@ -58,7 +58,7 @@ fn a_constant_label_that_prometheus_would_reject_is_an_error() {
     assert_eq!(once.constant_label("region", "us").unwrap_err(), InvalidLabel::Taken { name: "region".to_owned() });
 }
 
-/// In a separate process, because it is the process's environment that is read.
+/// In a separate process, because it reads the environment of the process.
 #[test]
 fn the_variables_of_cuda_choose_the_gpus() {
     if std::env::var_os("ALONE").is_none() {
@@ -201,7 +201,7 @@ fn samples_of_gpm_are_never_closer_than_they_may_be() {
     let _collector = builder.start();
     page.until("it is up", |page| page.value("gpu_sm_active_ratio", &[]) == Some(0.4));
     for _ in 0..8 {
-        // The sample of this tick is taken 80 ms late, and that of the next in time.
+        // The sample of this tick is taken 80 ms late, that of the next one on time.
         fake.set(&slow(80_000));
         thread::sleep(Duration::from_millis(130));
         fake.set(&slow(0));

@@ -1,4 +1,4 @@
-//! Starting, stopping, pausing, and letting go.
+//! Starting, stopping, pausing and dropping the collector.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ fn a_thread_that_was_left_behind_calls_no_further_device_and_publishes_nothing()
     let call = "nvmlDeviceGetMemoryInfo_v2";
     fake.set(&with(machine(&gpus), json!({ "latency_us": { call: 2_000_000 } })));
     let before = fake.calls(call);
-    // One that began before the latency did may be in between.
+    // A call that began before the latency was set may come first.
     page.until("it is stuck", |_| fake.calls(call) > before + 1);
     let calls = fake.calls(call);
     drop(collector);
@@ -67,7 +67,7 @@ fn stop_returns_whether_the_thread_has_ended() {
 }
 
 #[test]
-fn times_that_are_beyond_reckoning_are_shortened() {
+fn durations_that_are_too_large_are_shortened() {
     let most = Duration::MAX;
     let script = Script::new();
     script.set(vec![ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")), ScriptedGpu::default().lost(true)]);
@@ -86,7 +86,7 @@ fn times_that_are_beyond_reckoning_are_shortened() {
 }
 
 #[test]
-fn a_stopped_collector_leaves_nothing_that_looks_alive() {
+fn after_a_stop_no_series_says_that_the_collector_works() {
     let fake = Fake::profile("h200");
     let (builder, page) = on(&fake);
     let collector = builder.period(Duration::from_secs(600)).start();
@@ -137,7 +137,7 @@ fn a_paused_collector_closes_the_driver_and_causes_no_alert() {
 fn a_collector_can_be_paused_before_there_is_a_driver_and_stopped_while_it_is_paused() {
     let fake = Fake::state(&json!({ "init_return": 9 }));
     let (builder, page) = on(&fake);
-    // It would try again in a day.
+    // The next attempt would be in a day.
     let collector = builder.retry(Duration::MAX, Duration::MAX).start();
     page.until("it was tried", |page| errors(page, "no_driver") == 1.0);
     assert!(collector.pause(AT_ONCE));
@@ -165,7 +165,7 @@ fn a_pause_does_not_wait_for_a_call_that_does_not_return_and_takes_effect_when_i
     for_a_while(&page, |page| assert_ne!(page.value("gpu_up", &["GPU-a"]), Some(1.0)));
 }
 
-/// Whatever the moment, what `pause` says is true when it says so.
+/// After `pause` returned true, the driver is closed, whenever it was called.
 #[test]
 fn pauses_at_any_moment_leave_no_driver_open() {
     let fake = Fake::profile("h200");

@@ -1,4 +1,4 @@
-//! XIDs: from the driver's events, and from the kernel's log.
+//! XIDs from the driver's events and from the kernel log.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn the_xid_of_a_gpu_that_is_lost_is_counted() {
     page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
     fake.set(&two(json!({ "lost": true })));
     page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
-    // The driver has no events for it any more, and the log has.
+    // The driver has no more events for it, but the log does.
     page.until("it is left out of the set", |_| fake.calls("nvmlEventSetCreate") > 1);
     for_ticks(&page, 2.0, |_| {});
     fake.log_xid("0000:0b:00", 48);
@@ -96,7 +96,7 @@ fn a_failed_wait_for_events_is_counted_and_set_up_again() {
     page.until("it is counted", |page| {
         page.value("gpu_collector_errors_total", &["kind=\"call_failed\""]).is_some_and(|count| count > 0.0)
     });
-    // After one second, then after two more: not once in each slice.
+    // After one second, then after two more: not in every slice of the wait.
     let made = fake.calls("nvmlEventSetCreate");
     for_ticks(&page, 20.0, |_| {});
     assert!(fake.calls("nvmlEventSetCreate") <= made + 2);
@@ -106,7 +106,7 @@ fn a_failed_wait_for_events_is_counted_and_set_up_again() {
     assert_eq!(fake.number("fake_nvml_event_sets"), 1);
 }
 
-/// A driver that has no events at all, and one that cannot make a set of them for a while.
+/// A driver without events, and one that temporarily cannot create an event set.
 #[test]
 fn xids_come_from_the_log_until_a_set_of_events_can_be_created() {
     for (code, failed) in [(3, false), (999, true)] {
@@ -155,7 +155,7 @@ fn xids_that_nvml_does_not_deliver_are_read_from_the_kernel_log() {
     for xid in CRITICAL_XIDS {
         assert_eq!(xids(&page, "GPU-b", xid), Some(0.0), "{xid} can be seen to rise; earlier lines are not counted");
     }
-    // By the event, which no driver sends of this one, and by the log.
+    // Once as an event, which no driver sends for this XID, and once in the log.
     fake.push_xid(1, 79);
     fake.log_xid("0000:0b:00", 79);
     fake.log_xid("0000:0b:00", 79);
@@ -165,13 +165,13 @@ fn xids_that_nvml_does_not_deliver_are_read_from_the_kernel_log() {
 }
 
 #[test]
-fn a_gpu_that_fell_off_the_bus_or_is_stuck_is_left_alone_at_once() {
+fn a_gpu_that_fell_off_the_bus_or_is_stuck_is_not_read_any_more() {
     for xid in KERNEL_LOG_XIDS {
         let fake = Fake::state(&two(json!({})));
         let (builder, page) = on(&fake);
         let _collector = builder.look_again(Duration::from_secs(600)).start();
         page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
-        // Its reads would take tens of seconds to fail, and no other GPU would be read meanwhile.
+        // Reading it would take tens of seconds to fail, and no other GPU would be read meanwhile.
         fake.log_xid("0000:0b:00", xid);
         page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
         assert!(page.value("gpu_memory_used_bytes", &["GPU-b"]).unwrap().is_nan());
@@ -244,7 +244,7 @@ fn the_xid_of_the_only_gpu_that_is_lost_is_counted_after_the_session_is() {
 }
 
 #[test]
-fn a_lost_gpu_does_not_deafen_the_others() {
+fn xids_of_other_gpus_are_counted_while_one_is_lost() {
     for wait in ["says_so", "events_first", "nothing"] {
         let state = |lost: bool| with(two(json!({ "lost": lost })), json!({ "wait_while_lost": wait }));
         let fake = Fake::state(&state(false));
@@ -265,7 +265,7 @@ fn a_lost_gpu_does_not_deafen_the_others() {
     }
 }
 
-/// As one that is lost and lets itself be added to a set all the same.
+/// A lost device that can nevertheless be added to an event set.
 #[test]
 fn a_wait_that_always_reports_a_loss_is_not_a_busy_loop() {
     let lost = json!({ "force": { "nvmlEventSetWait_v2": 15 } });

@@ -1,4 +1,4 @@
-//! The fake driver, and a recorder whose series can be asked for.
+//! The fake driver, and a recorder whose series the tests can read.
 
 #![allow(
     dead_code,
@@ -27,13 +27,13 @@ use llm_metrics_gpu::{catalog, source::NvmlSource};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use serde_json::{Value, json};
 
-/// Builds the fake driver once, and says where it is. Also works where nothing was built before.
+/// Builds the fake driver once, and returns its path. Also works if nothing was built before.
 pub fn fake_library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| built(&["-p", "fake-nvml"], "fake_nvml"))
 }
 
-/// Builds an example of this crate, and says where it is.
+/// Builds an example of this crate, and returns its path.
 pub fn example(name: &str) -> PathBuf {
     built(&["-p", "llm-metrics-gpu", "--example", name], name)
 }
@@ -57,7 +57,7 @@ fn built(what: &[&str], target: &str) -> PathBuf {
 
 const KERNEL_LOG: &str = "kmsg";
 
-/// A separate driver: a copy of the library, with its own state, so that tests run side by side.
+/// A separate driver: a copy of the library with its own state, so that tests can run in parallel.
 pub struct Fake {
     library: Option<Library>,
     path: PathBuf,
@@ -76,7 +76,7 @@ impl Fake {
         fake
     }
 
-    /// A driver without these symbols, as an older one is: their names are overwritten in the copy.
+    /// A driver without these symbols, like an older one: their names are overwritten in the copy.
     pub fn without(symbols: &[&str]) -> Self {
         static COPIES: AtomicUsize = AtomicUsize::new(0);
         let copy = COPIES.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Fake {
         }
         fs::write(&path, bytes).unwrap();
         fs::write(folder.join(KERNEL_LOG), "").unwrap();
-        // SAFETY: it is our own library, whose initialisers do nothing.
+        // SAFETY: it is our own library, whose initialisers have no effect.
         let library = unsafe { Library::new(&path) }.unwrap();
         Self { library: Some(library), path }
     }
@@ -102,7 +102,7 @@ impl Fake {
         &self.path
     }
 
-    /// Reads this driver, and this machine's kernel's log only in a made-up copy.
+    /// A source that reads this driver, and a file of this test instead of the kernel log.
     pub fn source(&self) -> NvmlSource {
         NvmlSource::new().library_path(&self.path).kernel_log_path(self.kernel_log())
     }
@@ -111,7 +111,7 @@ impl Fake {
         self.path.with_file_name(KERNEL_LOG)
     }
 
-    /// The kernel module writes of an XID, as it does for each, of the GPU at that address (`0000:01:00`).
+    /// Writes the kernel module's log line for an XID of the GPU at this address (`0000:01:00`).
     pub fn log_xid(&self, address: &str, xid: u64) {
         let line = format!("4,1513,99112233,-;NVRM: Xid (PCI:{address}): {xid}, pid='<unknown>', name=<unknown>\n");
         let mut log = fs::OpenOptions::new().append(true).open(self.kernel_log()).unwrap();
@@ -140,7 +140,7 @@ impl Fake {
         }
     }
 
-    /// How often a function was called; all together for an empty name.
+    /// How often a function was called; with an empty name, all functions together.
     pub fn calls(&self, function: &str) -> u64 {
         let name = CString::new(function).unwrap();
         // SAFETY: the function has that type.
@@ -183,7 +183,7 @@ impl Fake {
 }
 
 impl Fake {
-    /// For a thread that is still inside the library.
+    /// For a thread that is still in a call to the library.
     pub fn leave_open(mut self) {
         std::mem::forget(self.library.take());
     }
@@ -195,12 +195,12 @@ impl Drop for Fake {
     }
 }
 
-/// A state with the devices that are given, on a driver of today.
+/// A state with these devices and a current driver.
 pub fn machine(devices: &[Value]) -> Value {
     json!({ "driver_version": "590.48.01", "cuda_version": 13010, "devices": devices })
 }
 
-/// A device that answers only a few questions; `extra` is merged into it.
+/// A device that supports only a few calls; `extra` is merged into it.
 pub fn device(uuid: &str, extra: Value) -> Value {
     let mut device = json!({
         "uuid": uuid, "name": "Fake", "bus_id": "00000000:01:00.0", "utilization": [50, 20],
@@ -212,7 +212,7 @@ pub fn device(uuid: &str, extra: Value) -> Value {
     device
 }
 
-/// What is on `/metrics`.
+/// The text of `/metrics`.
 pub struct Page {
     handle: PrometheusHandle,
 }
@@ -238,8 +238,8 @@ impl Page {
         lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(key, v)| (key.to_owned(), v.parse().unwrap())).collect()
     }
 
-    /// The value of the one series of that name that has all these labels, each written as `name="value"` or as the value alone. Panics for a name
-    /// or a label that neither the catalogue nor a test (`qwen_`, `region`) has.
+    /// The value of the one series with this name and all these labels, each written as `name="value"` or as the value alone. Panics for a name or a
+    /// label that neither the catalogue nor a test (`qwen_`, `region`) has.
     pub fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let ours = name.strip_prefix("qwen_").unwrap_or(name);
         let row = catalog::all().find(|row| ours.strip_prefix(row.name).is_some_and(is_suffix));
@@ -256,7 +256,7 @@ impl Page {
         found.first().map(|(_, value)| *value)
     }
 
-    /// Waits for something to become true, for as long as a busy machine may take.
+    /// Waits until `condition` is true, for as long as a busy machine may take.
     pub fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !condition(self) {
@@ -266,12 +266,12 @@ impl Page {
     }
 }
 
-/// Whether it is the end of a name of a series: nothing, or that of a part of a histogram.
+/// Whether this is a valid end of a series name: nothing, or the suffix of a histogram's series.
 fn is_suffix(end: &str) -> bool {
     ["", "_bucket", "_count", "_sum"].contains(&end)
 }
 
-/// The lines that are logged by this thread meanwhile, without their times.
+/// The lines that this thread logs during `work`, without their times.
 pub fn logged(work: impl FnOnce()) -> Vec<String> {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);

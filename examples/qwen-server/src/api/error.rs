@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_failure_is_ours_and_a_rejected_prompt_is_the_callers() {
+    fn an_engine_failure_is_a_server_error_and_a_rejected_prompt_a_client_error() {
         assert_eq!(ApiError::from(Fault::Failed("x".into())).body()["error"]["type"], "server_error");
         assert_eq!(ApiError::from(Fault::Invalid("x".into())).body()["error"]["type"], "invalid_request_error");
     }

@@ -132,7 +132,6 @@ impl Tally {
     }
 
     /// Tokens between the think tags. The last token is never seen in a context: if the limit cut the reasoning, it belongs to the reasoning.
-    /// it belongs to the thought.
     pub(super) fn reasoning(&self, cut_short: bool) -> u64 {
         let unseen = u64::from(cut_short && self.thinking.load(Ordering::Relaxed));
         self.reasoning.load(Ordering::Relaxed) + unseen

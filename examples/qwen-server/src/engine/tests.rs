@@ -26,14 +26,14 @@ fn chat(max_tokens: usize) -> Job {
 }
 
 impl Engine {
-    /// A request that goes on for `max_tokens`, unless it is cancelled.
+    /// A request that generates `max_tokens` tokens unless it is cancelled.
     async fn start_long(&self, max_tokens: usize) -> Generation {
         let steering = Steering { min_tokens: u64::MAX, ends: self.facts.ends.clone(), ..Steering::default() };
         let job = Job { steering, ..chat(max_tokens) };
         self.start(job, self.admit(1).unwrap(), &Handle::default()).await.unwrap()
     }
 
-    /// Waits until the engine has forgotten every request.
+    /// Waits until the engine holds no request.
     async fn settled(&self) {
         while self.load.counts() != (0, 0) || self.slots.available_permits() < self.capacity {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -130,7 +130,7 @@ async fn no_more_is_admitted_than_there_is_room_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_run_than_there_are_seats_and_who_leaves_while_waiting_costs_nothing() {
+async fn no_more_requests_run_than_there_are_seats_and_waiting_requests_can_be_cancelled() {
     let (engine, _cache) = engine().await;
     let mut running = Vec::new();
     for _ in 0..4 {
@@ -138,7 +138,7 @@ async fn no_more_run_than_there_are_seats_and_who_leaves_while_waiting_costs_not
         generation.next().await.unwrap().unwrap();
         running.push(generation);
     }
-    // Two more wait here, not in the engine: neither can have started, however long one looks.
+    // Two more requests wait in this server, not in the engine, so they cannot start at all.
     let waiting = async { tokio::join!(engine.start_long(1), engine.start_long(1)) };
     assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
     assert_eq!(engine.load.counts(), (0, 4), "those that left are gone at once");
@@ -148,7 +148,7 @@ async fn no_more_run_than_there_are_seats_and_who_leaves_while_waiting_costs_not
     assert_eq!(engine.seats.available_permits(), 4);
 }
 
-/// What 0.8.1 does on its own when a receiver goes away at the wrong moment.
+/// Panics where mistral.rs 0.8.1 panics when a receiver is dropped at the wrong moment.
 struct Bomb;
 
 impl CustomLogitsProcessor for Bomb {

@@ -65,8 +65,7 @@ impl Server {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await.0
     }
 
-    /// The sum of the series that have this name and all of these labels.
-    /// The sum of the series that have these labels. Panics for a name or a label that the catalogue does not have.
+    /// The sum of the series that have this name and all of these labels. Panics for a name or a label that the catalogue does not have.
     fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let row = llm_metrics::catalog::all().find(|row| name.strip_suffix("_count").unwrap_or(name) == row.name);
         let row = row.unwrap_or_else(|| panic!("the catalogue has no {name}"));

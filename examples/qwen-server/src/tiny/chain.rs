@@ -7,10 +7,10 @@ use super::{
     tokenizer::Vocabulary,
 };
 
-/// Sentences an answer has on average when it is sampled at temperature 1.
+/// The average number of sentences of an answer at temperature 1.
 const SENTENCES: f32 = 5.0;
 
-/// Follower weights by token; a token without followers only ever ends a text.
+/// The weights of the tokens that can follow each token. A token that has none is always the last one of a text.
 pub(super) struct Chain {
     followers: BTreeMap<usize, BTreeMap<usize, f32>>,
     end: usize,
@@ -50,7 +50,7 @@ impl Chain {
         }
     }
 
-    /// Makes every step of `path` a little likelier than its rivals, so that greedy decoding takes it.
+    /// Makes every step of `path` slightly more likely than the other steps, so that greedy decoding takes it.
     fn prefer(&mut self, path: &[usize]) {
         for step in path.windows(2) {
             let rivals = self.followers.entry(step[0]).or_default();
@@ -59,12 +59,12 @@ impl Chain {
         }
     }
 
-    /// The tokens that the model must distinguish: each needs its own direction in the hidden state.
+    /// The tokens that the model must distinguish: each has its own direction in the hidden state.
     pub(super) fn states(&self) -> Vec<usize> {
         self.followers.keys().copied().chain([self.end]).collect()
     }
 
-    /// `(token, natural log of its probability)` for what may follow `state`; the end follows the end.
+    /// `(token, natural log of its probability)` for each token that can follow `state`. After the end token comes the end token.
     pub(super) fn log_probabilities(&self, state: usize) -> Vec<(usize, f32)> {
         let Some(followers) = self.followers.get(&state) else {
             return vec![(self.end, 0.0)];
@@ -78,7 +78,7 @@ fn tokens(vocabulary: &Vocabulary, line: &str) -> Option<Vec<usize>> {
     words(line).iter().map(|word| vocabulary.id(word)).collect()
 }
 
-/// `<think>`, the words, and `</think>` in the place of the full stop.
+/// `<think>`, the words, and `</think>` instead of the full stop.
 fn thought(vocabulary: &Vocabulary, line: &str, think: usize, unthink: usize) -> Option<Vec<usize>> {
     let words = tokens(vocabulary, line.trim_end_matches('.'))?;
     Some([&[think], &words[..], &[unthink]].concat())

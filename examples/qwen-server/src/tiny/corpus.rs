@@ -1,10 +1,9 @@
-//! Everything the tiny model can say.
+//! All text that the tiny model can generate.
 //!
-//! A word leads only to the words that follow it somewhere below, so thoughts and answers must not share a word:
-//! the chain has no other memory of which of the two it is in. (A word at the start of a line and the same word
-//! after a space are different tokens.)
+//! A word is only ever followed by words that follow it below. The chain remembers nothing but the last token, so thoughts and answers must have no
+//! word in common. (A word at the start of a line and the same word after a space are different tokens.)
 
-/// One sentence a line; each ends with a full stop, after which comes another sentence or the end.
+/// One sentence per line; each ends with a full stop, after which the next sentence or the end follows.
 pub(super) const ANSWERS: &str = "\
 A request waits in line until the engine has room for it.
 The prompt is read in one pass and its keys and values are kept.
@@ -27,7 +26,7 @@ If two numbers disagree, trust neither until you know why.
 Rust keeps the server honest about who owns each byte.
 Numbers are cheap and trust is not.";
 
-/// One thought a line; its full stop stands for `</think>`.
+/// One thought per line; its full stop becomes `</think>`.
 pub(super) const THOUGHTS: &str = "\
 Okay this seems simple enough.
 Hmm somebody wants my opinion; I shall be brief.
@@ -35,13 +34,13 @@ Right my reply should stay plain.
 Perhaps some background helps; I shall mention both sides.
 Okay somebody seems curious; my reply should help.";
 
-/// What greedy decoding thinks: the chain's weights make this line the likeliest.
+/// The thought that greedy decoding generates: the chain's weights make this line the most likely one.
 pub(super) const GREEDY_THOUGHT: &str = "Okay this seems simple enough.";
 
-/// What greedy decoding answers, and then stops.
+/// The whole answer that greedy decoding generates.
 pub(super) const GREEDY_ANSWER: &str = "Measure at the edge where users wait.";
 
-/// Splits a line as Qwen's pre-tokeniser does: a word takes the space before it along, punctuation stands alone.
+/// Splits a line as Qwen's pre-tokeniser does: a word includes the space before it, punctuation is separate.
 pub(super) fn words(line: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for c in line.chars() {

@@ -1,9 +1,8 @@
-//! A tiny but complete Qwen3, generated in a moment, so that the server runs without a download.
+//! A tiny but complete Qwen3, generated at the start, so that the server runs without a download.
 //!
-//! It is a real `Qwen3ForCausalLM` directory in the Hugging Face layout (two layers, 256 wide, 2 MB) that mistral.rs
-//! loads like any other: tokenizer, chat template with thinking and tools, KV cache, stop tokens. It is neither
-//! trained nor random: its weights hold the word statistics of [`corpus`], so it thinks and answers in legible
-//! English, and greedy decoding has a known answer.
+//! It is a real `Qwen3ForCausalLM` directory in the Hugging Face layout (two layers, hidden size 256, 2 MB) that mistral.rs loads like any other:
+//! tokenizer, chat template with thinking and tools, KV cache, stop tokens. Its weights are neither trained nor random: they contain the word
+//! statistics of [`corpus`], so it generates readable English, and the answer of greedy decoding is known.
 
 mod chain;
 mod corpus;
@@ -40,10 +39,9 @@ struct File {
     contents: Vec<u8>,
 }
 
-/// Makes sure that the model lies in its own directory under `cache`, and returns that directory.
+/// Makes sure that the model exists in its own directory under `cache`, and returns that directory.
 ///
-/// The directory is named after its contents, and each file appears whole or not at all, so any number of processes
-/// may do this at the same time.
+/// The directory's name contains a hash of its contents, and each file is written atomically, so several processes may do this at the same time.
 pub(crate) fn ensure_in(cache: &Path) -> io::Result<PathBuf> {
     let files = files();
     let directory = cache.join(format!("qwen3-tiny-{:016x}", fingerprint(&files)));
@@ -63,7 +61,7 @@ pub(crate) fn default_cache() -> PathBuf {
     user.unwrap_or_else(std::env::temp_dir).join("qwen-server")
 }
 
-/// Writes beside the target and renames: a reader sees no file or the whole file.
+/// Writes to a temporary file and renames it: a reader sees the whole file or none.
 fn ensure_file(path: &Path, contents: &[u8]) -> io::Result<()> {
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == contents.len() as u64) {
         return Ok(());
@@ -123,7 +121,7 @@ fn fingerprint(files: &[File]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// What greedy decoding says: the reasoning, and the answer.
+/// What greedy decoding generates: the reasoning, and the answer.
 #[cfg(test)]
 pub(crate) fn greedy() -> (String, String) {
     (corpus::GREEDY_THOUGHT.trim_end_matches('.').to_owned(), format!("\n\n{}", corpus::GREEDY_ANSWER))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::corpus::words;
 
-/// The special tokens behind the byte pieces and merges; `true` marks those that never show in text.
+/// The special tokens after the bytes and merges; `true` marks those that never appear in text.
 const SPECIAL: [(&str, bool); 7] = [
     ("<|endoftext|>", true),
     ("<|im_start|>", true),
@@ -21,7 +21,7 @@ const SPECIAL: [(&str, bool); 7] = [
 const SPLIT: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*\
                      |\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/// Pieces by id, and the merges that lead to them.
+/// The pieces by id, and the merges that produce them.
 pub(super) struct Vocabulary {
     pieces: Vec<String>,
     ids: HashMap<String, usize>,
@@ -30,7 +30,7 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Merges the commonest pair until every word of `lines`, and each of `whole`, is one token.
+    /// Merges the most common pair until every word of `lines`, and each of `whole`, is one token.
     pub(super) fn train<'a>(lines: impl Iterator<Item = &'a str>, whole: &[&str]) -> Self {
         let alphabet = byte_alphabet();
         let pieces: Vec<String> = alphabet.iter().map(char::to_string).collect();
@@ -41,7 +41,7 @@ impl Vocabulary {
         let mut count = |word: &str| *corpus.entry(word.bytes().map(usize::from).collect()).or_default() += 1;
         whole.iter().copied().for_each(&mut count);
         for line in lines {
-            // A sentence starts a reply (`The`) or follows another one (` The`).
+            // A sentence starts an answer (`The`) or follows another sentence (` The`).
             let after_another = words(&format!(" {line}"));
             words(line).iter().chain(after_another.first()).for_each(|word| count(word));
         }
@@ -70,7 +70,7 @@ impl Vocabulary {
         self.ids.get(&piece).copied()
     }
 
-    /// Rows of the embedding: all tokens, rounded up as real models do.
+    /// Rows of the embedding: the number of tokens, rounded up as in real models.
     pub(super) fn rows(&self) -> usize {
         (self.pieces.len() + SPECIAL.len()).div_ceil(64) * 64
     }
@@ -103,14 +103,14 @@ impl Vocabulary {
     }
 }
 
-/// The printable character that stands for each byte (GPT-2's `bytes_to_unicode`).
+/// The printable character that represents each byte (GPT-2's `bytes_to_unicode`).
 fn byte_alphabet() -> Vec<char> {
     let printable = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut substitutes = '\u{100}'..;
     (0..=255u8).map(|b| if printable(b) { char::from(b) } else { substitutes.next().unwrap_or_default() }).collect()
 }
 
-/// The pair with the highest count; among equals the one with the smallest ids, so that the result is always the same.
+/// The pair with the highest count; of several, the one with the smallest ids, so that the result is always the same.
 fn commonest_pair(corpus: &BTreeMap<Vec<usize>, usize>) -> Option<(usize, usize)> {
     let mut pairs: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for (word, count) in corpus {

@@ -1,12 +1,12 @@
-//! Weights that speak: the chain's log-probabilities, in the shape of a Qwen3.
+//! Weights that generate text: the chain's log-probabilities, in the shape of a Qwen3.
 //!
-//! An embedding row is a one-hot vector, the final norm scales it to √hidden, and the output head holds, in the
-//! column of that direction, the log-probabilities of what follows. Attention and MLP run on random weights and fill
-//! the KV cache, but their output projections are zero, so nothing disturbs the one direction that matters.
+//! Each row of the embedding is a one-hot vector, and the final norm scales it to √hidden. The column of the output head for that direction holds the
+//! log-probabilities of the next token. Attention and MLP have random weights and fill the KV cache, but their output projections are zero, so they
+//! do not change the result.
 
 use super::{chain::Chain, safetensors::Tensor, shape};
 
-/// The logit of what never follows.
+/// The logit of a token that never follows.
 const NEVER: f32 = -24.0;
 
 pub(super) fn tensors(chain: &Chain, rows: usize) -> Vec<Tensor> {
@@ -25,7 +25,7 @@ fn tensor(name: &str, shape: Vec<usize>, values: Vec<f32>) -> Tensor {
     Tensor { name: format!("{name}.weight"), shape, values }
 }
 
-/// Tokens outside the corpus borrow a state, so that the model has an answer to every prompt.
+/// A token outside the corpus shares the state of another token, so that the model can answer every prompt.
 fn embedding(states: &[usize], rows: usize) -> Tensor {
     let mut values = vec![0.0; rows * shape::HIDDEN];
     for token in 0..rows {
@@ -68,7 +68,7 @@ fn block(layer: usize, noise: &mut Noise) -> Vec<Tensor> {
     ]
 }
 
-/// xorshift64: the same "random" weights on every machine.
+/// xorshift64: the same pseudo-random weights on every machine.
 struct Noise(u64);
 
 impl Noise {
