@@ -43,18 +43,6 @@ fn every_metric_has_a_row_among_the_names_and_no_row_is_made_up() {
 }
 
 #[test]
-fn the_names_of_opentelemetry_are_those_of_the_catalogue() {
-    let (_, text) = page("gpu-names.md");
-    for row in catalog::all() {
-        let line = text.lines().find(|line| line.starts_with(&format!("| `{}`", row.name))).unwrap();
-        if let Some(otel) = row.otel {
-            let cell = line.split('|').nth(3).unwrap();
-            assert!(cell.contains(&format!("`{otel}`")), "{}: {cell}", row.name);
-        }
-    }
-}
-
-#[test]
 fn every_kind_of_error_is_described() {
     let (_, text) = page("gpu.md");
     let (_, labels) = text.split_once("## Labels").unwrap();

@@ -32,9 +32,11 @@ use llm_metrics::{
 };
 
 fn metrics() -> Result<(LlmMetrics, Registrar, Exporter), Box<dyn Error>> {
-    let (recorder, exporter) = Exporter::builder().catalogue(tickets::SECTIONS, Naming::new()).build()?;
+    let naming = Naming::new();
+    let (recorder, exporter) = Exporter::builder().catalogue(tickets::SECTIONS, naming.clone()).build()?;
     let metrics = LlmMetrics::builder().exporter(&exporter).build()?;
-    let registrar = Registrar::new(tickets::SECTIONS).recorder(recorder); // not with `install`, which makes it the global one
+    // With `install` instead of `build`, the recorder is the global one, and is not given here.
+    let registrar = Registrar::new(tickets::SECTIONS).naming(naming).recorder(recorder);
     registrar.describe();
     Ok((metrics, registrar, exporter))
 }
@@ -75,6 +77,8 @@ fn a_catalogue_of_the_service_has_buckets_documentation_and_checked_promql() {
         assert!(page.lines().any(|found| found == line), "{line} is not on\n{page}");
     }
     assert!(page.contains("llm_requests_total{"), "{page}");
+
+    assert_eq!(llm_metrics::catalog::lint(tickets::SECTIONS), []);
 
     let documentation = llm_metrics::catalog::document::markdown(tickets::SECTIONS);
     assert!(documentation.contains("| `result` | How the ticket was closed. | `solved`, `given_up` |"));

@@ -252,10 +252,8 @@ impl Sampler {
     fn renew(&mut self, now: Instant) {
         if self.renew_at.is_none_or(|at| at <= now) {
             if self.renew_at.is_some() {
-                if !self.registrar.has_recorder() {
-                    // The global recorder may have been installed since.
-                    self.registrar.describe();
-                }
+                // A global recorder may have been installed since.
+                self.registrar.describe();
                 self.metrics.renew(&self.registrar);
                 self.devices.values_mut().for_each(|device| device.renew(&self.registrar));
             }

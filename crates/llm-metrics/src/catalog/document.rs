@@ -61,7 +61,7 @@ const OTHERS: [OtherNames; 2] = [("OpenTelemetry", opentelemetry), ("vLLM", |row
 
 /// The names of the registry, for servers and for clients.
 fn opentelemetry(row: &MetricDef) -> Vec<&'static str> {
-    let mut names: Vec<_> = row.otel.into_iter().collect();
+    let mut names = Vec::new();
     for name in
         [Otel::new(""), Otel::new("").client()].iter().flat_map(|otel| Dialect::Otel(otel.clone()).names_of(row))
     {

@@ -34,6 +34,7 @@ pub use labels::InvalidLabel;
 pub use naming::{InvalidPrefix, Naming};
 pub use registrar::Registrar;
 pub use table::*;
+pub use valid::{InvalidRow, lint};
 
 use metrics::{Recorder, SharedString};
 
@@ -74,12 +75,12 @@ use metrics::{Recorder, SharedString};
 ///
 /// A row is `NAME = kind("name", Unit)[labels];`. The kind is one of [`Kind`](crate::catalog::Kind) in lower case, and the unit a variant of
 /// [`Unit`](crate::catalog::Unit). A histogram has its buckets as a third argument. Each label is a [`LabelDef`](crate::catalog::LabelDef), which
-/// [`labels!`](crate::labels) declares. `.otel("…")` after the labels adds OpenTelemetry's name of the metric.
+/// [`labels!`](crate::labels) declares.
 #[macro_export]
 macro_rules! catalogue {
     ($($title:literal {
         $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:expr)?)
-            [$($label:expr),*] $(.otel($otel:literal))?;)+
+            [$($label:expr),*];)+
     })+) => {
         $($($(#[doc = $help])+
         pub const $row: $crate::catalog::MetricDef = $crate::catalog::MetricDef::$kind(
@@ -88,7 +89,7 @@ macro_rules! catalogue {
             concat!($($help),+).trim_ascii()
             $(, $buckets)?
         )
-        .with_labels(&[$($label),*])$(.otel($otel))?;)+)+
+        .with_labels(&[$($label),*]);)+)+
 
         /// The rows in their sections.
         pub const SECTIONS: &[$crate::catalog::Section] = &[$($crate::catalog::Section::new($title, &[$($row),+])),+];
@@ -197,8 +198,6 @@ pub struct MetricDef {
     pub labels: &'static [LabelDef],
     /// The upper bounds of its buckets; empty unless it is a histogram.
     pub buckets: &'static [f64],
-    /// Its name in OpenTelemetry's semantic conventions, for the documentation of catalogues without [`Dialect`]s.
-    pub otel: Option<&'static str>,
 }
 
 impl MetricDef {
@@ -223,20 +222,13 @@ impl MetricDef {
     }
 
     const fn new(name: &'static str, kind: Kind, unit: Unit, help: &'static str) -> Self {
-        Self { name, kind, unit, help, labels: &[], buckets: &[], otel: None }
+        Self { name, kind, unit, help, labels: &[], buckets: &[] }
     }
 
     /// Sets the labels.
     #[must_use]
     pub const fn with_labels(mut self, labels: &'static [LabelDef]) -> Self {
         self.labels = labels;
-        self
-    }
-
-    /// Sets its OpenTelemetry name.
-    #[must_use]
-    pub const fn otel(mut self, name: &'static str) -> Self {
-        self.otel = Some(name);
         self
     }
 

@@ -145,8 +145,7 @@ impl Registrar {
     }
 
     /// Whether a recorder was given, so that the global one is not used.
-    #[must_use]
-    pub fn has_recorder(&self) -> bool {
+    pub(crate) fn has_recorder(&self) -> bool {
         self.recorder.is_some()
     }
 

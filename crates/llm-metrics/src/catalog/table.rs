@@ -136,35 +136,3 @@ crate::catalogue! {
         BUILD_INFO = gauge("llm_metrics_build_info", Count)[VERSION];
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::{Kind, Unit, buckets::validate};
-
-    #[test]
-    fn every_row_keeps_the_rules() {
-        for row in all() {
-            let suffixes: &[&str] = match row.unit {
-                Unit::Seconds => &["_seconds"],
-                Unit::Tokens => &["_tokens", "_tokens_total"],
-                Unit::Ratio => &["_ratio"],
-                _ => &[""],
-            };
-            assert!(suffixes.iter().any(|suffix| row.name.ends_with(suffix)), "{} lacks its unit", row.name);
-            assert_eq!(row.kind == Kind::Counter, row.name.ends_with("_total"), "{}", row.name);
-            assert_eq!(row.kind == Kind::Histogram, validate(row.buckets).is_ok(), "{}", row.name);
-            assert!(!["_count", "_sum", "_bucket"].iter().any(|bad| row.name.ends_with(bad)), "{}", row.name);
-            assert!(row.name.starts_with("llm_") && row.help.ends_with('.'), "{}", row.name);
-        }
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let mut names: Vec<_> = all().map(|row| row.name).collect();
-        let rows = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), rows);
-    }
-}

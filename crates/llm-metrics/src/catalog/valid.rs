@@ -1,11 +1,71 @@
-//! The rules of Prometheus for rows and labels.
+//! Rules for rows and labels: those of Prometheus, which the exporter enforces, and the naming conventions, which a test can check.
 
-use super::{Kind, MetricDef};
+use std::collections::HashSet;
+
+use super::{Kind, MetricDef, Section, Unit, buckets};
+
+/// A row of a catalogue that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the metric {metric:?} is invalid: {reason}")]
+#[non_exhaustive]
+pub struct InvalidRow {
+    /// The name of the metric. In an error of the exporter, its full name.
+    pub metric: String,
+    /// The rule that it breaks.
+    pub reason: String,
+}
+
+impl InvalidRow {
+    pub(crate) fn new(metric: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { metric: metric.into(), reason: reason.into() }
+    }
+}
+
+/// Checks a catalogue in a test: whether each row can be exported, and follows the [naming conventions of Prometheus][1]. Returns each rule that a row
+/// breaks.
+///
+/// - The name consists of letters, digits and underscores, and no other row has it.
+/// - It ends with the unit, such as `_seconds`, and on a counter with `_total` after that; no other name ends in `_total`.
+/// - A histogram has valid [bucket bounds](buckets::validate), and its name does not end in `_count`, `_sum` or `_bucket`.
+/// - There is a HELP text.
+/// - The names of the labels are valid, differ from each other, and are neither `le` nor `quantile`.
+///
+/// ```
+/// llm_metrics::catalogue! {
+///     "Tickets" {
+///         /// Time that a ticket waited for its first answer.
+///         WAIT = gauge("desk_wait", Seconds)[];
+///     }
+/// }
+///
+/// # fn main() {
+/// let invalid = llm_metrics::catalog::lint(SECTIONS);
+/// assert_eq!(invalid[0].to_string(), "the metric \"desk_wait\" is invalid: the name of a metric in seconds ends in `_seconds`");
+/// # }
+/// ```
+///
+/// [1]: https://prometheus.io/docs/practices/naming/
+#[must_use]
+pub fn lint(sections: &[Section]) -> Vec<InvalidRow> {
+    let mut names = HashSet::new();
+    let mut invalid = Vec::new();
+    for row in sections.iter().flat_map(|section| section.metrics) {
+        let taken = (!names.insert(row.name)).then(|| "another row has this name".to_owned());
+        let fault = fault(row).map(str::to_owned);
+        let reasons = [taken, fault, breach_of_convention(row)].into_iter().flatten();
+        invalid.extend(reasons.map(|reason| InvalidRow::new(row.name, reason)));
+    }
+    invalid
+}
 
 /// Whether Prometheus accepts this name of a label.
 pub(crate) fn is_label_name(name: &str) -> bool {
-    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !name.starts_with("__");
-    begins && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    is_name(name) && !name.starts_with("__")
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Whether the exporter or Prometheus itself adds a label of this name.
@@ -14,11 +74,9 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 }
 
 /// Why the row cannot be exported. Characters that Prometheus rejects are not a reason, because exporters replace them.
-#[cfg_attr(not(feature = "prometheus"), allow(dead_code, reason = "only the exporter asks"))]
 pub(crate) fn fault(row: &MetricDef) -> Option<&'static str> {
-    let name = row.name;
     let is_duplicate = |at: usize| row.labels[..at].iter().any(|before| before.name == row.labels[at].name);
-    if row.kind == Kind::Histogram && ["_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end)) {
+    if row.kind == Kind::Histogram && ["_count", "_sum", "_bucket"].iter().any(|end| row.name.ends_with(end)) {
         Some("the name of a histogram must not end in `_count`, `_sum` or `_bucket`")
     } else if row.labels.iter().any(|label| is_reserved(label.name)) {
         Some("the labels `le` and `quantile` are those of buckets and summaries")
@@ -29,32 +87,107 @@ pub(crate) fn fault(row: &MetricDef) -> Option<&'static str> {
     }
 }
 
+/// Why the row can be exported, but not as users expect it.
+fn breach_of_convention(row: &MetricDef) -> Option<String> {
+    let is_counter = row.kind == Kind::Counter;
+    let stem = if is_counter { row.name.strip_suffix("_total").unwrap_or(row.name) } else { row.name };
+    let unit = suffix(row.unit);
+    if !is_name(row.name) || row.labels.iter().any(|label| !is_label_name(label.name)) {
+        Some("names of metrics and labels consist of letters, digits and underscores".into())
+    } else if is_counter != row.name.ends_with("_total") {
+        Some("names of counters end in `_total`, and no others".into())
+    } else if !stem.ends_with(unit) {
+        Some(format!("the name of a metric in {} ends in `{unit}`", row.unit.as_str()))
+    } else if row.help.is_empty() {
+        Some("it has no HELP text".into())
+    } else if row.kind == Kind::Histogram {
+        buckets::validate(row.buckets).err().map(|error| error.to_string())
+    } else {
+        None
+    }
+}
+
+const fn suffix(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Count => "",
+        Unit::Seconds => "_seconds",
+        Unit::Tokens => "_tokens",
+        Unit::Bytes => "_bytes",
+        Unit::BytesPerSecond => "_bytes_per_second",
+        Unit::Ratio => "_ratio",
+        Unit::Watts => "_watts",
+        Unit::Joules => "_joules",
+        Unit::Hertz => "_hertz",
+        Unit::Celsius => "_celsius",
+        Unit::UnixSeconds => "_timestamp_seconds",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{LabelDef, Unit, all};
+    use crate::catalog::{LabelDef, SECTIONS};
 
     const A: LabelDef = LabelDef::new("a", "");
 
+    fn reasons(rows: &'static [MetricDef]) -> Vec<String> {
+        lint(&[Section::new("", rows)]).into_iter().map(|invalid| invalid.reason).collect()
+    }
+
     #[test]
-    fn every_row_of_ours_is_valid() {
-        for row in all() {
-            assert_eq!(fault(row), None, "{}", row.name);
+    fn every_row_of_this_crate_follows_the_rules() {
+        assert_eq!(lint(SECTIONS), []);
+        for row in crate::catalog::all() {
+            assert!(row.name.starts_with("llm_") && row.help.ends_with('.'), "{}", row.name);
         }
     }
 
     #[test]
-    fn a_row_that_prometheus_would_reject_or_misread_has_a_fault() {
-        const LE: &[LabelDef] = &[LabelDef::new("le", "")];
-        let gauge = |name| MetricDef::gauge(name, Unit::Count, "");
-        let cases = [
-            (MetricDef::histogram("desk_x_count", Unit::Count, "", &[1.0]), "the name of a histogram"),
-            (gauge("desk_x").with_labels(LE), "the labels `le`"),
-            (gauge("desk_x").with_labels(&[A, A]), "it has a label twice"),
-        ];
-        for (row, reason) in cases {
-            assert!(fault(&row).is_some_and(|fault| fault.starts_with(reason)), "{} {:?}", row.name, fault(&row));
+    fn a_row_that_breaks_a_rule_is_reported_with_the_rule() {
+        const fn gauge(name: &'static str, unit: Unit) -> MetricDef {
+            MetricDef::gauge(name, unit, "x")
         }
-        assert_eq!(fault(&gauge("desk_x").with_labels(&[A])), None);
+        const fn counter(name: &'static str, unit: Unit) -> MetricDef {
+            MetricDef::counter(name, unit, "x")
+        }
+        const fn histogram(name: &'static str, buckets: &'static [f64]) -> MetricDef {
+            MetricDef::histogram(name, Unit::Count, "x", buckets)
+        }
+        const LE: LabelDef = LabelDef::new("le", "");
+        const INVALID: LabelDef = LabelDef::new("a-b", "");
+        const VALID: &[MetricDef] = &[
+            gauge("a", Unit::Count).with_labels(&[A]),
+            counter("a_total", Unit::Count),
+            counter("a_watts_total", Unit::Watts),
+            histogram("_a", &[1.0]),
+        ];
+        const CASES: &[(MetricDef, &str)] = &[
+            (histogram("a_count", &[1.0]), "the name of a histogram must not end in"),
+            (histogram("a_sum", &[1.0]), "the name of a histogram must not end in"),
+            (histogram("a_bucket", &[1.0]), "the name of a histogram must not end in"),
+            (histogram("a", &[]), "a histogram needs at least one bucket bound"),
+            (gauge("a", Unit::Count).with_labels(&[LE]), "the labels `le` and `quantile`"),
+            (gauge("a", Unit::Count).with_labels(&[A, A]), "it has a label twice"),
+            (gauge("a", Unit::Count).with_labels(&[INVALID]), "names of metrics and labels consist of"),
+            (gauge("a-b", Unit::Count), "names of metrics and labels consist of"),
+            (gauge("1a", Unit::Count), "names of metrics and labels consist of"),
+            (gauge("", Unit::Count), "names of metrics and labels consist of"),
+            (gauge("a_total", Unit::Count), "names of counters end in `_total`, and no others"),
+            (counter("a", Unit::Count), "names of counters end in `_total`, and no others"),
+            (gauge("a", Unit::Seconds), "the name of a metric in seconds ends in `_seconds`"),
+            (counter("a_total", Unit::Bytes), "the name of a metric in bytes ends in `_bytes`"),
+            (
+                gauge("a_seconds", Unit::UnixSeconds),
+                "the name of a metric in Unix seconds ends in `_timestamp_seconds`",
+            ),
+            (MetricDef::gauge("a", Unit::Count, ""), "it has no HELP text"),
+        ];
+        assert_eq!(reasons(VALID), [""; 0]);
+        for (row, reason) in CASES {
+            let found = reasons(std::slice::from_ref(row));
+            assert!(matches!(&found[..], [one] if one.starts_with(reason)), "{}: {found:?}", row.name);
+        }
+        const TWICE: &[MetricDef] = &[VALID[0], VALID[0]];
+        assert_eq!(reasons(TWICE), ["another row has this name"]);
     }
 }

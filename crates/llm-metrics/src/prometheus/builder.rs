@@ -14,7 +14,7 @@ use super::{
 use crate::{
     LlmMetrics,
     catalog::{
-        self, Dialect, InvalidLabel, Kind, MetricDef, Naming, Registrar, Section,
+        self, Dialect, InvalidLabel, InvalidRow, Kind, MetricDef, Naming, Registrar, Section,
         buckets::{self, InvalidBuckets},
         valid,
     },
@@ -148,73 +148,17 @@ impl ExporterBuilder {
     ///
     /// # Errors
     /// If bucket bounds, labels or rows of a catalogue are invalid, a setting of `configure` would be lost, or the exporter's thread cannot be spawned.
-    pub fn build(self) -> Result<(Arc<ExporterRecorder>, Exporter), ExporterError> {
-        if let Some(unused) = self.unused {
+    pub fn build(mut self) -> Result<(Arc<ExporterRecorder>, Exporter), ExporterError> {
+        if let Some(unused) = self.unused.take() {
             return Err(unused);
         }
-        for (sections, _) in iter::once(&(catalog::SECTIONS, Naming::new())).chain(&self.catalogues) {
-            let add = |registrar: Registrar, label: &Label| registrar.constant_label(label.key(), label.value());
-            let _checked = self.labels.iter().try_fold(Registrar::new(sections), add).map_err(ExporterError::Label)?;
-        }
+        self.check_labels()?;
         check_dialects(&self.dialects)?;
-        let exporter = self.exporter;
-        let (settings, mut histograms) = (Settings::of(&exporter), Vec::new());
-        let mut counted = Counted::default();
-        let families: Vec<_> = self.dialects.iter().flat_map(Dialect::families).collect();
-        // Bounds that only other dialects show.
-        let others = |row: &MetricDef| -> Vec<f64> {
-            let of_row = families.iter().filter(|family| family.sources.iter().any(|source| source.row == *row));
-            of_row.flat_map(|family| family.buckets).copied().collect()
-        };
-        // Incremented last, so read first: a request that is on the page as ended is there with all its values.
-        counted.counters.bind(self.naming.name(&catalog::REQUESTS).into_owned(), ());
-        let naming = self.naming.clone();
-        let own = (catalog::SECTIONS, self.naming);
-        let known = |metric: &str| {
-            let all = iter::once(&own).chain(&self.catalogues).flat_map(|(sections, _)| *sections);
-            all.flat_map(|section| section.metrics).any(|row| row.kind == Kind::Histogram && row.name == metric)
-        };
-        if let Some((metric, _)) = self.overrides.iter().find(|(metric, _)| !known(metric)) {
-            return Err(ExporterError::UnknownHistogram { metric: metric.clone() });
-        }
-        let mut names = HashSet::new();
-        for (sections, naming) in iter::once(&own).chain(&self.catalogues) {
-            for row in sections.iter().flat_map(|section| section.metrics) {
-                let name = naming.name(row).into_owned();
-                let taken = (!names.insert(name.clone())).then_some("another metric has this name");
-                if let Some(reason) = taken.or_else(|| valid::fault(row)) {
-                    return Err(ExporterError::InvalidRow { metric: name, reason });
-                }
-                match row.kind {
-                    Kind::Counter => counted.counters.bind(name.clone(), ()),
-                    Kind::Gauge => counted.gauges.bind(name.clone(), ()),
-                    Kind::Histogram => {}
-                }
-                if row.kind != Kind::Histogram {
-                    continue;
-                }
-                // The catalogue's histograms are counted here, with the buckets of the catalogue.
-                if settings.bind(&name) {
-                    return Err(ExporterError::Bound { metric: row.name.into() });
-                }
-                let own = self.overrides.iter().rfind(|(metric, _)| metric == row.name);
-                let bounds = own.map_or(row.buckets, |(_, bounds)| bounds);
-                let invalid = |source| ExporterError::InvalidBuckets { metric: row.name.into(), source };
-                buckets::validate(bounds).map_err(invalid)?;
-                counted.histograms.bind(name, Buckets::new(bounds, &others(row)));
-                histograms.push(row);
-            }
-        }
-        if !self.dialects.contains(&Dialect::Llm) {
-            for name in catalog::all().map(|row| naming.name(row)) {
-                counted.counters.hide(&name);
-                counted.gauges.hide(&name);
-                counted.histograms.hide(&name);
-            }
-        }
-        families.into_iter().for_each(|family| counted.views.add(family, &naming));
+        self.check_overrides()?;
+        let settings = Settings::of(&self.exporter);
+        let (counted, histograms) = self.counted(&settings)?;
         let recorder = ExporterRecorder::new(
-            exporter.build_recorder(),
+            self.exporter.build_recorder(),
             counted,
             self.labels,
             UnknownPrefix::new(settings, histograms),
@@ -223,7 +167,88 @@ impl ExporterBuilder {
         let refreshed = Refreshed::default();
         let worker = Worker::start(Arc::clone(&recorder), refreshed.clone(), self.process_metrics);
         let worker = Arc::new(worker.map_err(ExporterError::Thread)?);
-        Ok((Arc::clone(&recorder), Exporter { worker, recorder, naming, refreshed }))
+        Ok((Arc::clone(&recorder), Exporter { worker, recorder, naming: self.naming, refreshed }))
+    }
+
+    /// The catalogue of llm-metrics, and the others.
+    fn catalogues(&self) -> impl Iterator<Item = (&'static [Section], &Naming)> {
+        let others = self.catalogues.iter().map(|(sections, naming)| (*sections, naming));
+        iter::once((catalog::SECTIONS, &self.naming)).chain(others)
+    }
+
+    /// The rows of all catalogues, each with its full name.
+    fn rows(&self) -> impl Iterator<Item = (&'static MetricDef, String)> {
+        self.catalogues().flat_map(|(sections, naming)| {
+            let rows = sections.iter().flat_map(|section| section.metrics);
+            rows.map(|row| (row, naming.name(row).into_owned()))
+        })
+    }
+
+    fn check_labels(&self) -> Result<(), ExporterError> {
+        for (sections, _) in self.catalogues() {
+            let add = |registrar: Registrar, label: &Label| registrar.constant_label(label.key(), label.value());
+            let _checked = self.labels.iter().try_fold(Registrar::new(sections), add).map_err(ExporterError::Label)?;
+        }
+        Ok(())
+    }
+
+    fn check_overrides(&self) -> Result<(), ExporterError> {
+        let is_known = |metric: &str| self.rows().any(|(row, _)| row.kind == Kind::Histogram && row.name == metric);
+        match self.overrides.iter().find(|(metric, _)| !is_known(metric)) {
+            Some((metric, _)) => Err(ExporterError::UnknownHistogram { metric: metric.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// What this exporter counts itself, and the histograms among it.
+    fn counted(&self, settings: &Settings) -> Result<(Counted, Vec<&'static MetricDef>), ExporterError> {
+        let (mut counted, mut histograms) = (Counted::default(), Vec::new());
+        let families: Vec<_> = self.dialects.iter().flat_map(Dialect::families).collect();
+        // Bounds that only other dialects show.
+        let others = |row: &MetricDef| -> Vec<f64> {
+            let of_row = families.iter().filter(|family| family.sources.iter().any(|source| source.row == *row));
+            of_row.flat_map(|family| family.buckets).copied().collect()
+        };
+        // Incremented last, so read first: a request that is on the page as ended is there with all its values.
+        counted.counters.bind(self.naming.name(&catalog::REQUESTS).into_owned(), ());
+        let mut names = HashSet::new();
+        for (row, name) in self.rows() {
+            let taken = (!names.insert(name.clone())).then_some("another metric has this name");
+            if let Some(reason) = taken.or_else(|| valid::fault(row)) {
+                return Err(ExporterError::Row(InvalidRow::new(name, reason)));
+            }
+            match row.kind {
+                Kind::Counter => counted.counters.bind(name, ()),
+                Kind::Gauge => counted.gauges.bind(name, ()),
+                Kind::Histogram => {
+                    counted
+                        .histograms
+                        .bind(name.clone(), Buckets::new(self.bounds(row, &name, settings)?, &others(row)));
+                    histograms.push(row);
+                }
+            }
+        }
+        if !self.dialects.contains(&Dialect::Llm) {
+            for name in catalog::all().map(|row| self.naming.name(row)) {
+                counted.counters.hide(&name);
+                counted.gauges.hide(&name);
+                counted.histograms.hide(&name);
+            }
+        }
+        families.into_iter().for_each(|family| counted.views.add(family, &self.naming));
+        Ok((counted, histograms))
+    }
+
+    /// The bucket bounds of a histogram.
+    fn bounds(&self, row: &'static MetricDef, name: &str, settings: &Settings) -> Result<&[f64], ExporterError> {
+        if settings.bind(name) {
+            return Err(ExporterError::Bound { metric: row.name.into() });
+        }
+        let replaced = self.overrides.iter().rfind(|(metric, _)| metric == row.name);
+        let bounds = replaced.map_or(row.buckets, |(_, bounds)| bounds);
+        let invalid = |source| ExporterError::InvalidBuckets { metric: row.name.into(), source };
+        buckets::validate(bounds).map_err(invalid)?;
+        Ok(bounds)
     }
 }
 
@@ -316,13 +341,8 @@ pub enum ExporterError {
         metric: String,
     },
     /// A row of a catalogue cannot be exported.
-    #[error("the metric {metric:?} cannot be exported: {reason}")]
-    InvalidRow {
-        /// The full name of the metric.
-        metric: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Row(InvalidRow),
     /// A setting of the underlying exporter would be lost.
     #[error("`configure` has set {setting}, which would be lost: {remedy}")]
     Unused {
