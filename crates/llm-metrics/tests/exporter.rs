@@ -14,7 +14,7 @@ use std::{
 use http::Request;
 use llm_metrics::{
     LlmMetrics, Operation,
-    catalog::{self, MetricDef, Naming, Section, Unit},
+    catalog::{self, Dialect, LabelDef, MetricDef, Naming, Section, Unit},
     prometheus::{CONTENT_TYPE, Exporter, ExporterError},
 };
 use metrics_exporter_prometheus::{Matcher, NativeHistogramConfig, PrometheusBuilder};
@@ -139,18 +139,18 @@ fn labels_are_rendered_as_the_underlying_exporter_renders_them() {
     const THEIRS: &[Section] = &[Section::new(
         "Theirs",
         &[
-            MetricDef::histogram("my.own-seconds", Unit::Seconds, "Mine.", &[1.0]),
-            MetricDef::counter("my.own-total", Unit::Count, "Mine."),
+            MetricDef::histogram("my_own_seconds", Unit::Seconds, "Mine.", &[1.0]),
+            MetricDef::counter("my_own_total", Unit::Count, "Mine."),
         ],
     )];
     let builder = Exporter::builder().process_metrics(false).catalogue(THEIRS, Naming::new());
     let (recorder, exporter) = builder.constant_label("path", r#"\\host\a"b"#).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         metrics::counter!("my.own-count", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
-        metrics::counter!("my.own-total", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
-        metrics::histogram!("my.own-seconds", "user-id" => "\\", "n" => "1", "n" => "2").record(0.5);
+        metrics::counter!("my_own_total", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
+        metrics::histogram!("my_own_seconds", "user-id" => "\\", "n" => "1", "n" => "2").record(0.5);
         // The same set, with other spellings.
-        metrics::histogram!("my.own-seconds", "n" => "2", "user-id" => "\\", "path" => r#"\\host\a"b"#).record(0.5);
+        metrics::histogram!("my_own_seconds", "n" => "2", "user-id" => "\\", "path" => r#"\\host\a"b"#).record(0.5);
     });
     let page = exporter.render();
     assert_eq!(labels(&page, "my_own_seconds_count"), labels(&page, "my_own_count"), "{page}");
@@ -369,4 +369,37 @@ fn a_textfile_has_the_page_and_is_never_half_written() {
     left.sort();
     assert_eq!(left, ["job.prom", "taken.prom"]);
     fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_catalogue_that_prometheus_would_reject_or_misread_is_rejected() {
+    const fn section(rows: &'static [MetricDef]) -> Section {
+        Section::new("", rows)
+    }
+    const fn gauge(name: &'static str) -> MetricDef {
+        MetricDef::gauge(name, Unit::Count, "x")
+    }
+    const AB: LabelDef = LabelDef::new("a-b", "");
+    const OK: MetricDef = gauge("desk_open");
+    const WAIT: MetricDef = MetricDef::histogram("desk_wait", Unit::Count, "x", &[1.0]);
+    const CASES: &[(&[Section], &str)] = &[
+        (&[section(&[gauge("")])], "the name of a metric"),
+        (&[section(&[gauge("1desk")])], "the name of a metric"),
+        (&[section(&[OK.with_labels(&[AB])])], "the name of a label"),
+        (&[section(&[OK, OK])], "another metric has series of this name"),
+        (&[section(&[gauge("llm_requests_total")])], "another metric has series of this name"),
+        (&[section(&[WAIT, gauge("desk_wait_count")])], "another metric has series of this name"),
+        (&[section(&[gauge("desk_wait_sum"), WAIT])], "another metric has series of this name"),
+        (&[section(&[gauge("http_requests_total")])], "another metric has series of this name"),
+        (&[section(&[gauge("process_open_fds")])], "names that begin with `process_`"),
+    ];
+    for (sections, reason) in CASES {
+        let builder = Exporter::builder().dialects([Dialect::Llm, Dialect::Vllm]);
+        let error = builder.catalogue(sections, Naming::new()).build().unwrap_err().to_string();
+        assert!(error.contains(&format!("is invalid: {reason}")), "{error}");
+    }
+    const VALID: &[Section] =
+        &[section(&[WAIT, gauge("http_requests_total"), gauge("process_open_fds"), gauge("desk:open")])];
+    let builder = Exporter::builder().process_metrics(false);
+    let _exporter = builder.catalogue(VALID, Naming::new()).build().unwrap();
 }

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -194,6 +194,33 @@ fn a_map_decides_the_model_even_if_it_uses_the_handle_of_the_request() {
     assert_in_flight(&recording, &[("a", 0), ("b", 1)]);
     drop(response);
     assert_in_flight(&recording, &[("a", 0), ("b", 0)]);
+}
+
+#[test]
+fn map_is_called_once_for_the_name_and_once_more_when_it_is_learnt_or_has_no_room() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let policy = LabelPolicy::first_accepted(1).map(move |name| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        name.into()
+    });
+    let Recording { metrics, .. } = Recording::with(|builder| builder.model_labels(policy));
+    let by_layer = |name: &str| {
+        let request = asked(&metrics, name);
+        let named = calls.swap(0, Ordering::SeqCst);
+        drop(answered(request));
+        (named, calls.swap(0, Ordering::SeqCst))
+    };
+    let by_hand = |name: &str| {
+        let request = metrics.start(Operation::Chat, name);
+        let named = calls.swap(0, Ordering::SeqCst);
+        request.finish(FinishReason::Stop);
+        (named, calls.swap(0, Ordering::SeqCst))
+    };
+    for (name, recorded) in [("new", 1), ("new", 0), ("no room", 1)] {
+        assert_eq!(by_layer(name), (1, recorded), "{name}");
+        assert_eq!(by_hand(name), (1, if name == "new" { 0 } else { 1 }), "{name}, by hand");
+    }
 }
 
 #[test]

@@ -25,6 +25,14 @@ macro_rules! labels {
         pub const $label: $crate::catalog::LabelDef =
             $crate::catalog::LabelDef::new($name, concat!($($help),+).trim_ascii())$(.with_values($values))?;)+
     };
+    ($($labels:tt)*) => {
+        compile_error!(
+            "labels are declared as\n\
+             /// The help text.\n\
+             QUEUE = \"queue\";\n\
+             or with all values, `RESULT = \"result\": &[\"solved\", \"given_up\"];` with a help text, too"
+        );
+    };
 }
 
 /// A label of a row: its name, and its values if they are a closed set.

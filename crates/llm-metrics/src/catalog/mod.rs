@@ -75,12 +75,12 @@ use metrics::{Recorder, SharedString};
 ///
 /// A row is `NAME = kind("name", Unit)[labels];`. The kind is one of [`Kind`](crate::catalog::Kind) in lower case, and the unit a variant of
 /// [`Unit`](crate::catalog::Unit). A histogram has its buckets as a third argument. Each label is a [`LabelDef`](crate::catalog::LabelDef), which
-/// [`labels!`](crate::labels) declares.
+/// [`labels!`](crate::labels) declares. A module has one catalogue, because `SECTIONS` and `all` are items of it.
 #[macro_export]
 macro_rules! catalogue {
     ($($title:literal {
         $($(#[doc = $help:literal])+ $row:ident = $kind:ident($name:literal, $unit:ident $(, $buckets:expr)?)
-            [$($label:expr),*];)+
+            [$($label:expr),* $(,)?];)+
     })+) => {
         $($($(#[doc = $help])+
         pub const $row: $crate::catalog::MetricDef = $crate::catalog::MetricDef::$kind(
@@ -98,6 +98,14 @@ macro_rules! catalogue {
         pub fn all() -> impl Iterator<Item = &'static $crate::catalog::MetricDef> {
             SECTIONS.iter().flat_map(|section| section.metrics)
         }
+    };
+    ($($rows:tt)*) => {
+        compile_error!(
+            "a catalogue consists of sections, `\"Title\" { … }`, with rows such as\n\
+             /// The HELP text.\n\
+             TICKETS_CLOSED = counter(\"desk_tickets_closed_total\", Count)[QUEUE, RESULT];\n\
+             WAIT = histogram(\"desk_wait_seconds\", Seconds, BUCKETS)[]; // with a HELP text, too"
+        );
     };
 }
 

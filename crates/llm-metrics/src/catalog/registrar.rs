@@ -41,7 +41,8 @@ static METADATA: Metadata<'static> = Metadata::new("llm_metrics", Level::INFO, S
 ///
 /// # Panics
 /// In builds with debug assertions, [`counter`](Self::counter), [`gauge`](Self::gauge) and [`histogram`](Self::histogram) panic if the row is of
-/// another kind or of another catalogue, if the labels are not those of the row, or if one of them has a value that its closed set does not have.
+/// another kind or of another catalogue, if the labels are not those of the row, each once, or if one of them has a value that its closed set does not
+/// have. In other builds, a handle of another kind records nothing.
 #[derive(Clone)]
 #[must_use]
 pub struct Registrar {
@@ -122,7 +123,9 @@ impl Registrar {
 
     /// A handle of the series of this row that has these labels.
     pub fn counter(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Counter {
-        debug_assert_eq!(row.kind, Kind::Counter, "{} is not a counter", row.name);
+        if !is_of_kind(row, Kind::Counter) {
+            return Counter::noop();
+        }
         let key = self.key(row, labels.into_iter().collect());
         let counter = self.with_recorder(|recorder| recorder.register_counter(&key, &METADATA));
         counter.map_or_else(Counter::noop, |counter| Counter::from_arc(Arc::new(Caught(counter))))
@@ -130,7 +133,9 @@ impl Registrar {
 
     /// A handle of the series of this row that has these labels.
     pub fn gauge(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Gauge {
-        debug_assert_eq!(row.kind, Kind::Gauge, "{} is not a gauge", row.name);
+        if !is_of_kind(row, Kind::Gauge) {
+            return Gauge::noop();
+        }
         let key = self.key(row, labels.into_iter().collect());
         let gauge = self.with_recorder(|recorder| recorder.register_gauge(&key, &METADATA));
         gauge.map_or_else(Gauge::noop, |gauge| Gauge::from_arc(Arc::new(Caught(gauge))))
@@ -138,7 +143,9 @@ impl Registrar {
 
     /// A handle of the series of this row that has these labels.
     pub fn histogram(&self, row: &MetricDef, labels: impl IntoIterator<Item = Label>) -> Histogram {
-        debug_assert_eq!(row.kind, Kind::Histogram, "{} is not a histogram", row.name);
+        if !is_of_kind(row, Kind::Histogram) {
+            return Histogram::noop();
+        }
         let key = self.key(row, labels.into_iter().collect());
         let histogram = self.with_recorder(|recorder| recorder.register_histogram(&key, &METADATA));
         histogram.map_or_else(Histogram::noop, |histogram| Histogram::from_arc(Arc::new(Caught(histogram))))
@@ -178,8 +185,10 @@ impl Registrar {
             let is_given = labels.iter().any(|label| label.key() == declared.name);
             assert!(is_given, "the series of {} needs the label {declared}", row.name);
         }
-        for label in labels {
+        for (at, label) in labels.iter().enumerate() {
             let (name, value) = (label.key(), label.value());
+            let is_repeated = labels[..at].iter().any(|before| before.key() == name);
+            assert!(!is_repeated, "a series of {} was given the label {name} twice", row.name);
             match row.label(name) {
                 Some(declared) => {
                     assert!(declared.allows(value), "the label {name} of {} is never {value:?}", row.name)
@@ -191,6 +200,12 @@ impl Registrar {
             }
         }
     }
+}
+
+/// A row of another kind would be on the page twice, with two types.
+fn is_of_kind(row: &MetricDef, kind: Kind) -> bool {
+    debug_assert!(row.kind == kind, "{} is not a {}", row.name, kind.as_str());
+    row.kind == kind
 }
 
 impl fmt::Debug for Registrar {
@@ -319,6 +334,13 @@ mod tests {
     #[should_panic(expected = "the series of desk_tickets_closed_total needs the label queue")]
     fn a_label_that_is_missing_is_found_in_tests() {
         let _ = registrar().counter(&TICKETS_CLOSED, [RESULT.label("solved")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a series of desk_tickets_closed_total was given the label queue twice")]
+    fn a_label_that_is_given_twice_is_found_in_tests() {
+        let labels = [QUEUE.label("any"), QUEUE.label("other"), RESULT.label("solved")];
+        let _ = registrar().counter(&TICKETS_CLOSED, labels);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl InvalidRow {
 /// Checks a catalogue in a test: whether each row can be exported, and follows the [naming conventions of Prometheus][1]. Returns each rule that a row
 /// breaks.
 ///
-/// - The name consists of letters, digits and underscores, and no other row has it.
+/// - The name consists of letters, digits, underscores and colons, and no other row has it.
 /// - It ends with the unit, such as `_seconds`, and on a counter with `_total` after that; no other name ends in `_total`.
 /// - A histogram has valid [bucket bounds](buckets::validate), and its name does not end in `_count`, `_sum` or `_bucket`.
 /// - There is a HELP text.
@@ -60,10 +60,10 @@ pub fn lint(sections: &[Section]) -> Vec<InvalidRow> {
 
 /// Whether Prometheus accepts this name of a label.
 pub(crate) fn is_label_name(name: &str) -> bool {
-    is_name(name) && !name.starts_with("__")
+    is_word(name) && !name.starts_with("__")
 }
 
-fn is_name(name: &str) -> bool {
+fn is_word(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
@@ -73,10 +73,18 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     ["le", "quantile"].contains(&name)
 }
 
-/// Why the row cannot be exported. Characters that Prometheus rejects are not a reason, because exporters replace them.
+/// Why the row cannot be exported.
 pub(crate) fn fault(row: &MetricDef) -> Option<&'static str> {
     let is_duplicate = |at: usize| row.labels[..at].iter().any(|before| before.name == row.labels[at].name);
-    if row.kind == Kind::Histogram && ["_count", "_sum", "_bucket"].iter().any(|end| row.name.ends_with(end)) {
+    if !is_word(&row.name.replace(':', "_")) {
+        Some(
+            "the name of a metric consists of letters, digits, underscores and colons, and does not begin with a digit",
+        )
+    } else if row.labels.iter().any(|label| !is_label_name(label.name)) {
+        Some(
+            "the name of a label consists of letters, digits and underscores, and begins with a letter or one underscore",
+        )
+    } else if row.kind == Kind::Histogram && ["_count", "_sum", "_bucket"].iter().any(|end| row.name.ends_with(end)) {
         Some("the name of a histogram must not end in `_count`, `_sum` or `_bucket`")
     } else if row.labels.iter().any(|label| is_reserved(label.name)) {
         Some("the labels `le` and `quantile` are those of buckets and summaries")
@@ -92,9 +100,7 @@ fn breach_of_convention(row: &MetricDef) -> Option<String> {
     let is_counter = row.kind == Kind::Counter;
     let stem = if is_counter { row.name.strip_suffix("_total").unwrap_or(row.name) } else { row.name };
     let unit = suffix(row.unit);
-    if !is_name(row.name) || row.labels.iter().any(|label| !is_label_name(label.name)) {
-        Some("names of metrics and labels consist of letters, digits and underscores".into())
-    } else if is_counter != row.name.ends_with("_total") {
+    if is_counter != row.name.ends_with("_total") {
         Some("names of counters end in `_total`, and no others".into())
     } else if !stem.ends_with(unit) {
         Some(format!("the name of a metric in {} ends in `{unit}`", row.unit.as_str()))
@@ -168,10 +174,10 @@ mod tests {
             (histogram("a", &[]), "a histogram needs at least one bucket bound"),
             (gauge("a", Unit::Count).with_labels(&[LE]), "the labels `le` and `quantile`"),
             (gauge("a", Unit::Count).with_labels(&[A, A]), "it has a label twice"),
-            (gauge("a", Unit::Count).with_labels(&[INVALID]), "names of metrics and labels consist of"),
-            (gauge("a-b", Unit::Count), "names of metrics and labels consist of"),
-            (gauge("1a", Unit::Count), "names of metrics and labels consist of"),
-            (gauge("", Unit::Count), "names of metrics and labels consist of"),
+            (gauge("a", Unit::Count).with_labels(&[INVALID]), "the name of a label consists of"),
+            (gauge("a-b", Unit::Count), "the name of a metric consists of"),
+            (gauge("1a", Unit::Count), "the name of a metric consists of"),
+            (gauge("", Unit::Count), "the name of a metric consists of"),
             (gauge("a_total", Unit::Count), "names of counters end in `_total`, and no others"),
             (counter("a", Unit::Count), "names of counters end in `_total`, and no others"),
             (gauge("a", Unit::Seconds), "the name of a metric in seconds ends in `_seconds`"),

@@ -120,8 +120,8 @@ impl InferenceBuilder<'_> {
         let mut tracker = RequestTracker::start(self.metrics, self.route, self.labels, self.role);
         tracker.handle().model(self.model);
         tracker.set_manual(self.streamed);
-        if let Some(label) = self.metrics.0.known_model(self.model) {
-            tracker.span().name(self.route.operation, &label);
+        if let Some((_, Some(model))) = tracker.shared().named() {
+            tracker.span().name(self.route.operation, &model);
         }
         Inference(Arc::new(ManualRequest {
             shared: Arc::clone(tracker.shared()),

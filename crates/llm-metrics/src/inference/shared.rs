@@ -119,8 +119,9 @@ impl SharedRequest {
     ) {
         let checks = self.metrics.0.options.quality;
         let name = facts.model.as_ref().map(|name| name.as_str());
-        // Usually the name is new and its model is known: then the lock is taken only once.
-        let model = name.filter(|_| !self.named.load(Ordering::Relaxed)).and_then(|name| self.enter_model(name));
+        // The first name is looked up here, so that the lock is taken only once.
+        let first = name.filter(|_| !self.named.load(Ordering::Relaxed));
+        let model = first.and_then(|name| self.enter_model(name));
         let mut reports = self.reports();
         let params = &mut reports.params;
         let renamed = params.model.as_deref() != name;
@@ -147,7 +148,7 @@ impl SharedRequest {
                 let is_right = renamed && self.series.get().is_none() && reports.handlers_model().is_none();
                 self.settle_model(model, reports, is_right);
             }
-            None if renamed => self.renamed(reports),
+            None if renamed && first.is_none() => self.renamed(reports),
             None => {}
         }
     }
@@ -310,7 +311,7 @@ impl SharedRequest {
     }
 
     /// The present name of the model, and its entry, if the name is a label value already.
-    fn named(&self) -> Option<(Arc<str>, Option<Model>)> {
+    pub(super) fn named(&self) -> Option<(Arc<str>, Option<Model>)> {
         let reports = self.reports();
         let model = reports.counted.clone().filter(|model| !self.metrics.0.is_other(model));
         Some((Arc::clone(reports.model()?), model))

@@ -90,7 +90,8 @@ impl ExporterBuilder {
     }
 
     /// Exports the metrics of another catalogue, too, such as `llm-metrics-gpu`'s or your service's: with its buckets, and counted by this exporter as the
-    /// metrics of llm-metrics are. Building fails if a row is invalid, if two rows have the same full name, or if a row has a constant label.
+    /// metrics of llm-metrics are. Building fails if a row is invalid, if its series have
+    /// the name of other series (of a dialect and of the process metrics, too), or if a row has a constant label.
     pub fn catalogue(mut self, sections: &'static [Section], naming: Naming) -> Self {
         self.catalogues.push((sections, naming));
         self
@@ -211,12 +212,21 @@ impl ExporterBuilder {
         };
         // Incremented last, so read first: a request that is on the page as ended is there with all its values.
         counted.counters.bind(self.naming.name(&catalog::REQUESTS).into_owned(), ());
-        let mut names = HashSet::new();
+        let of_dialects = families.iter().flat_map(|family| series_names(family.kind, &family.name.replace('.', "_")));
+        let mut taken: HashSet<_> = of_dialects.collect();
         for (row, name) in self.rows() {
-            let taken = (!names.insert(name.clone())).then_some("another metric has this name");
-            if let Some(reason) = taken.or_else(|| valid::fault(row)) {
+            let series = series_names(row.kind, &name);
+            let reason = if series.iter().any(|name| taken.contains(name)) {
+                Some("another metric has series of this name")
+            } else if self.process_metrics && name.starts_with("process_") {
+                Some("names that begin with `process_` are those of the process metrics")
+            } else {
+                valid::fault(row)
+            };
+            if let Some(reason) = reason {
                 return Err(ExporterError::Row(InvalidRow::new(name, reason)));
             }
+            taken.extend(series);
             match row.kind {
                 Kind::Counter => counted.counters.bind(name, ()),
                 Kind::Gauge => counted.gauges.bind(name, ()),
@@ -249,6 +259,14 @@ impl ExporterBuilder {
         let invalid = |source| ExporterError::InvalidBuckets { metric: row.name.into(), source };
         buckets::validate(bounds).map_err(invalid)?;
         Ok(bounds)
+    }
+}
+
+/// The names of the series of a metric.
+fn series_names(kind: Kind, name: &str) -> Vec<String> {
+    match kind {
+        Kind::Histogram => ["", "_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")).into(),
+        Kind::Counter | Kind::Gauge => vec![name.to_owned()],
     }
 }
 

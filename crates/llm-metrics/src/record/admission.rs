@@ -193,11 +193,6 @@ impl Inner {
         *model == self.other
     }
 
-    /// The label value of a model that is already known.
-    pub(crate) fn known_model(&self, name: &str) -> Option<Arc<str>> {
-        self.models.admit(name, false).map(|model| Arc::clone(model.name()))
-    }
-
     /// Adds a request to the gauge of this model.
     pub(crate) fn entered(&self, model: &Model) {
         model.in_flight(&self.registrar).increment(1.0);
