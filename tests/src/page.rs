@@ -293,20 +293,17 @@ impl Sample {
     }
 }
 
-/// The row of a catalogue that has series with this name, whatever its prefix.
+/// The row of a catalogue that has series with this name, also with the prefix `qwen`, which tests use instead of `llm`.
 fn row_of(name: &str) -> Option<&'static MetricDef> {
-    let stem = |name: &'static str| name.split_once('_').map_or(name, |(_, stem)| stem);
-    let (prefix, rest) = name.split_once('_')?;
-    let has_line = |row: &&'static MetricDef| match rest.strip_prefix(stem(row.name)) {
+    let renamed = name.strip_prefix("qwen_").map(|stem| format!("llm_{stem}"));
+    let name = renamed.as_deref().unwrap_or(name);
+    let has_line = |row: &&'static MetricDef| match name.strip_prefix(row.name) {
         Some("") => row.kind != Kind::Histogram,
         Some("_bucket" | "_count" | "_sum") => row.kind == Kind::Histogram,
         _ => false,
     };
-    if prefix == "gpu" {
-        llm_metrics_gpu::catalog::all().find(has_line)
-    } else {
-        catalog::all().chain(llm_metrics_gateway::catalog::all()).find(has_line)
-    }
+    let mut rows = catalog::all().chain(llm_metrics_gateway::catalog::all()).chain(llm_metrics_gpu::catalog::all());
+    rows.find(has_line)
 }
 
 /// The value of a label, and the text after its closing quote.
@@ -369,7 +366,9 @@ mod tests {
             assert_eq!(page.value(absent, &[]), 0.0);
         }
         assert_eq!(page.count("llm_request_duration_seconds", &[]), 0.0);
-        for nothing in ["llm_request_total", "requests_total", "llm_request_duration_seconds", "h", "up"] {
+        for nothing in
+            ["llm_request_total", "lln_requests_total", "requests_total", "llm_request_duration_seconds", "h", "up"]
+        {
             assert!(std::panic::catch_unwind(|| page.value(nothing, &[])).is_err(), "{nothing}");
         }
         assert!(std::panic::catch_unwind(|| page.count("llm_requests_total", &[])).is_err());

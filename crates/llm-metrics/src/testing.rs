@@ -36,7 +36,7 @@
 
 use crate::{
     Builder, LlmMetrics,
-    catalog::{Kind, MetricDef, Naming},
+    catalog::{self, Kind, MetricDef, Naming},
     prometheus::Exporter,
 };
 
@@ -76,10 +76,11 @@ impl Page {
     /// such series.
     ///
     /// # Panics
-    /// If the metric has no such label, or if the label never has this value, because the result would always be `None`.
+    /// If the metric is not one of llm-metrics, has no such label, or if the label never has this value, because the result would always be `None`.
     #[must_use]
     #[track_caller]
     pub fn value(&self, metric: &MetricDef, labels: &[(&str, &str)]) -> Option<f64> {
+        assert!(catalog::all().any(|row| row == metric), "{} is not a metric of llm-metrics: read `text`", metric.name);
         let name = self.naming.name(metric);
         let name = if metric.kind == Kind::Histogram { format!("{name}_count") } else { name.into_owned() };
         let text = self.text();
@@ -158,7 +159,7 @@ fn unescape(text: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FinishReason, LabelPolicy, Operation, catalog};
+    use crate::{FinishReason, LabelPolicy, Operation, catalog::Unit};
 
     fn ask(metrics: &LlmMetrics, model: &str) {
         let mut inference = metrics.start(Operation::Chat, model);
@@ -186,6 +187,13 @@ mod tests {
     fn a_label_that_the_row_does_not_have_panics() {
         let (_metrics, page) = metrics();
         let _ = page.value(&catalog::REQUESTS, &[("kind", "a")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "desk_open is not a metric of llm-metrics")]
+    fn a_row_of_another_catalogue_panics() {
+        let (_metrics, page) = metrics();
+        let _ = page.value(&MetricDef::gauge("desk_open", Unit::Count, ""), &[]);
     }
 
     #[test]
