@@ -1,7 +1,7 @@
 //! Other projects' names for the metrics of the catalogue.
 //!
-//! A request is recorded once, under the rows of the catalogue. A [`Dialect`] defines the names, labels, units and buckets under which an exporter
-//! shows these rows: our own, OpenTelemetry's, or vLLM's. In a dialect of another project, each row has a [`Family`], or is in
+//! A request is recorded once, under the rows of the catalogue. A [`Dialect`] defines the names, labels and buckets under which an exporter shows
+//! these rows: our own, OpenTelemetry's, or vLLM's. In a dialect of another project, each row has a [`Family`], or is in
 //! [`Dialect::absent`] with the reason.
 //!
 //! ```

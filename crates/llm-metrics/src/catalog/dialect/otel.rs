@@ -59,7 +59,7 @@ fn server() -> [Family; 3] {
 }
 
 fn registry_0_1_0(client: bool) -> Vec<Family> {
-    // Usage on the wire does not separate text from images and audio.
+    // Counts of text, image and audio tokens are not read from the usage.
     let usage = |name, row| Family::of(name, row, REQUEST).constant("gen_ai.token.modality", "unknown");
     let mut families = vec![
         usage("gen_ai.client.inference.usage.input_tokens_total", rows::INPUT_TOKENS),
@@ -158,8 +158,9 @@ const IN_DURATION: (&str, &[rows::MetricDef]) = (
     "Requests are the count of the duration histogram, and errors are those of its series with an `error.type`.",
     &[rows::REQUESTS, rows::REQUEST_ERRORS],
 );
-const NO_GAPS: (&str, &[rows::MetricDef]) =
-    ("The conventions have it for clients only, or not yet.", &[rows::INTER_TOKEN_LATENCY]);
+const GAPS_OF_CLIENTS: (&str, &[rows::MetricDef]) =
+    ("The conventions have it for clients only.", &[rows::INTER_TOKEN_LATENCY]);
+const NO_GAPS: (&str, &[rows::MetricDef]) = ("Conventions 1.36 do not have it.", &[rows::INTER_TOKEN_LATENCY]);
 const NO_TIME_PER_TOKEN: (&str, &[rows::MetricDef]) =
     ("The conventions have it for servers only.", &[rows::TIME_PER_OUTPUT_TOKEN]);
 const NO_FIRST_CHUNK: (&str, &[rows::MetricDef]) =
@@ -177,7 +178,7 @@ const NO_TOKEN_COUNTERS: (&str, &[rows::MetricDef]) = (
 
 pub(super) fn absent(otel: &Otel) -> Absent {
     match (otel.semconv_1_36, otel.client) {
-        (false, false) => &[NOT_THERE, IN_DURATION, ABOUT_THIS_LIBRARY, NO_GAPS],
+        (false, false) => &[NOT_THERE, IN_DURATION, ABOUT_THIS_LIBRARY, GAPS_OF_CLIENTS],
         (false, true) => &[NOT_THERE, IN_DURATION, ABOUT_THIS_LIBRARY, NO_TIME_PER_TOKEN],
         (true, false) => &[NOT_THERE, IN_DURATION, ABOUT_THIS_LIBRARY, NO_GAPS, NO_TOKEN_COUNTERS],
         (true, true) => {

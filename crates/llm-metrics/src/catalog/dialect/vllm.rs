@@ -101,7 +101,7 @@ pub(super) const ABSENT: Absent = &[
         &[rows::STREAM_MAX_GAP, rows::STREAM_STALLS, rows::DISCARDED_TOKENS],
     ),
     (
-        "vLLM always knows its token counts, and callers cannot write to its cache.",
+        "vLLM always knows its token counts, and does not report tokens written to a cache.",
         &[rows::USAGE_REPORTS, rows::INPUT_CACHE_WRITE_TOKENS],
     ),
     ("vLLM does not count the inputs of an embedding.", &[rows::REQUEST_INPUTS]),
@@ -123,7 +123,7 @@ pub(super) const ABSENT: Absent = &[
     ("A vLLM process serves one model for its whole life.", &[rows::MODEL_LOAD, rows::MODEL_INFO]),
     ("vLLM has no objectives for single requests; its dashboards compute shares from buckets.", &[rows::SLO_REQUESTS]),
     (
-        "vLLM has histograms only.",
+        "vLLM has no gauges of recent latency.",
         &[rows::RECENT_REQUEST_DURATION, rows::RECENT_TIME_TO_FIRST_TOKEN, rows::RECENT_TIME_PER_OUTPUT_TOKEN],
     ),
     ABOUT_THIS_LIBRARY,
