@@ -6,7 +6,7 @@
 use http::Request;
 use http_body_util::BodyExt;
 use llm_metrics::{
-    ErrorType, FinishReason, LlmMetrics, Operation,
+    ErrorType, FinishReason, LabelPolicy, LlmMetrics, Operation,
     catalog::{self, Dialect, Naming, Otel},
     prometheus::{CONTENT_TYPE, Exporter, ExporterError},
 };
@@ -205,6 +205,37 @@ fn a_custom_prefix_does_not_change_other_dialects() {
     let _metrics = with_requests(&exporter);
     let page = exporter.render();
     assert!(names(&page).contains(&"vllm:generation_tokens_total") && !page.contains("qwen_"), "{page}");
+}
+
+/// Such a label would be on the page in one dialect and not in the other.
+#[test]
+fn a_label_of_a_dialect_is_rejected_as_a_constant_or_request_label() {
+    let otel = || Dialect::from(Otel::new("p"));
+    let cases = [
+        (Dialect::Vllm, "model_name"),
+        (Dialect::Vllm, "engine"),
+        (Dialect::Vllm, "handler"),
+        (Dialect::Vllm, "method"),
+        (otel(), "gen_ai_operation_name"),
+        (otel(), "gen_ai_provider_name"),
+        (otel(), "gen_ai_token_modality"),
+        (otel(), "error_type"),
+    ];
+    for (dialect, name) in cases {
+        let taken = format!("the label {name:?} is already in use: choose another name");
+        let constant = Exporter::builder().dialects([Dialect::Llm, dialect.clone()]).constant_label(name, "x").build();
+        assert_eq!(constant.map(drop).unwrap_err().to_string(), taken);
+        let with = |dialect| LlmMetrics::builder().exporter(&exporter([Dialect::Llm, dialect]));
+        let constant = with(dialect.clone()).constant_label(name, "x").build();
+        assert_eq!(constant.map(drop).unwrap_err().to_string(), taken);
+        let request = with(dialect).request_label(name, LabelPolicy::first_accepted(1), |_| None).build();
+        assert_eq!(request.map(drop).unwrap_err().to_string(), taken);
+        // The catalogue has labels of these two names itself.
+        if !["engine", "error_type"].contains(&name) {
+            Exporter::builder().constant_label(name, "x").build().map(drop).unwrap();
+            with(Dialect::Llm).constant_label(name, "x").build().map(drop).unwrap();
+        }
+    }
 }
 
 #[test]

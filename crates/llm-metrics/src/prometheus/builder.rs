@@ -104,7 +104,8 @@ impl ExporterBuilder {
         self
     }
 
-    /// Adds a label with the same value to every series, process metrics included.
+    /// Adds a label with the same value to every series, process metrics included. Building fails if a metric has a label of that name, in the catalogue
+    /// or in one of the [dialects](Self::dialects).
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), value.into());
         self.labels.push(Label::new(name.clone(), value.clone()));
@@ -154,7 +155,7 @@ impl ExporterBuilder {
             return Err(unused);
         }
         self.check_labels()?;
-        check_dialects(&self.dialects)?;
+        check_dialects(&self.dialects, &self.labels)?;
         self.check_overrides()?;
         let settings = Settings::of(&self.exporter);
         let (counted, histograms) = self.counted(&settings)?;
@@ -270,7 +271,7 @@ fn series_names(kind: Kind, name: &str) -> Vec<String> {
     }
 }
 
-fn check_dialects(dialects: &[Dialect]) -> Result<(), ExporterError> {
+fn check_dialects(dialects: &[Dialect], constant: &[Label]) -> Result<(), ExporterError> {
     if dialects.is_empty() {
         return Err(ExporterError::NoDialect);
     }
@@ -280,6 +281,10 @@ fn check_dialects(dialects: &[Dialect]) -> Result<(), ExporterError> {
     };
     if dialects.iter().any(provider) {
         return Err(ExporterError::InvalidProvider);
+    }
+    let mut taken = dialects.iter().flat_map(Dialect::families).flat_map(|family| family.labels().collect::<Vec<_>>());
+    if let Some(name) = taken.find(|name| constant.iter().any(|label| label.key() == name)) {
+        return Err(ExporterError::Label(InvalidLabel::Taken { name }));
     }
     Ok(())
 }

@@ -120,11 +120,14 @@ impl Builder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// Building fails if a constant label or a request label has the name of a label in a dialect of the exporter, such as `model_name` in vLLM's.
+    ///
     /// Metrics that share an exporter share their series, and their recent windows are added up. To keep them separate, give each a [constant
     /// label](Self::constant_label).
     pub fn exporter(self, exporter: &Exporter) -> Self {
         self.recorder(Arc::clone(&exporter.recorder))
             .naming(exporter.naming.clone())
             .refreshed(exporter.refreshed.clone())
+            .labels_of_dialects(exporter.recorder.labels_of_dialects().collect())
     }
 }

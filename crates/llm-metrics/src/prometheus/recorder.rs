@@ -44,6 +44,11 @@ impl ExporterRecorder {
         self.handle.run_upkeep();
     }
 
+    /// The names of the labels that dialects give to their series.
+    pub(super) fn labels_of_dialects(&self) -> impl Iterator<Item = String> + '_ {
+        self.counted.views.labels()
+    }
+
     /// Whether a page with UTF-8 names differs from a page without.
     pub(super) fn has_dots(&self) -> bool {
         self.counted.views.have_dots()

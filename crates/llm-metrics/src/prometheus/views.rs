@@ -56,6 +56,11 @@ impl Views {
         self.0.push(View { family, counted });
     }
 
+    /// The names of the labels of these families.
+    pub(super) fn labels(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().flat_map(|view| view.family.labels())
+    }
+
     /// Whether a page for scrapers that ask for UTF-8 names differs from a page for others.
     pub(super) fn have_dots(&self) -> bool {
         self.0.iter().any(|view| view.family.name.contains('.'))
@@ -148,7 +153,8 @@ impl View {
 
 /// The labels of a series in a dialect; `None` if the series is absent there.
 ///
-/// A label that is not one of the row (a constant label, a request label) is kept, unless the dialect has a label of that name.
+/// A label that is not one of the row (a constant label, a request label) is kept. Its name is none of the dialect's: exporter and metrics reject such
+/// names. Only code that records with the exporter's recorder and without `Builder::exporter` can use one, and the dialect's label wins.
 fn labels(source: &Source, key: &Key, spelling: Spelling) -> Option<String> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     let mut add = |to: &str, value: &str| {

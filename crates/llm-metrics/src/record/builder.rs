@@ -50,6 +50,7 @@ pub struct Builder {
     objectives: Vec<Objective>,
     recent_window: Duration,
     refreshed: Refreshed,
+    labels_of_dialects: Vec<String>,
     on_finding: FindingListener,
     options: Options,
 }
@@ -65,6 +66,7 @@ impl Default for Builder {
             objectives: Vec::new(),
             recent_window: Duration::from_secs(60),
             refreshed: Refreshed::default(),
+            labels_of_dialects: Vec::new(),
             on_finding: FindingListener::default(),
             options: Options {
                 live_tokens: false,
@@ -231,6 +233,13 @@ impl Builder {
         self
     }
 
+    /// Rejects labels with these names, which the dialects of the exporter use.
+    #[cfg(feature = "prometheus")]
+    pub(crate) fn labels_of_dialects(mut self, names: Vec<String>) -> Self {
+        self.labels_of_dialects = names;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -262,6 +271,11 @@ impl Builder {
         let mut registrar = Registrar::new(catalog::SECTIONS).naming(self.naming.clone());
         if let Some(recorder) = &self.recorder {
             registrar = registrar.recorder(Arc::clone(recorder));
+        }
+        let constant = self.constant.iter().map(|(name, _)| name.as_str());
+        let mut names = constant.chain(self.extra.iter().map(|label| label.name.as_ref()));
+        if let Some(name) = names.find(|name| self.labels_of_dialects.iter().any(|taken| taken == name)) {
+            return Err(InvalidLabel::Taken { name: name.to_owned() });
         }
         for (name, value) in &self.constant {
             registrar = registrar.constant_label(name, value)?;

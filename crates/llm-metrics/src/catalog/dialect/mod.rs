@@ -236,6 +236,15 @@ impl Family {
         self
     }
 
+    /// The names of all labels of its series, with underscores.
+    #[cfg(feature = "prometheus")]
+    pub(crate) fn labels(&self) -> impl Iterator<Item = String> + '_ {
+        self.sources.iter().flat_map(|source| {
+            let mapped = source.labels.iter().map(|mapping| mapping.to);
+            mapped.chain(source.constant.iter().map(|(name, _)| *name)).map(|name| name.replace('.', "_"))
+        })
+    }
+
     fn helped(mut self, help: &'static str) -> Self {
         self.help = help;
         self
