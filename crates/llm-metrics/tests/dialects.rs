@@ -245,4 +245,9 @@ fn invalid_dialects_are_rejected() {
     for provider in ["", "a\\b", "a\nb"] {
         assert!(matches!(build(vec![Otel::new(provider).into()]), Err(ExporterError::InvalidProvider)), "{provider:?}");
     }
+    for other in [Otel::new("b"), Otel::new("b").semconv_1_36(), Otel::new("b").client()] {
+        let dialects = vec![Otel::new("a").into(), Dialect::Llm, Otel::new("a").client().into(), other.into()];
+        let error = build(dialects).unwrap_err().to_string();
+        assert!(error.contains("\"a\" and \"b\"") && error.contains("an exporter for each provider"), "{error}");
+    }
 }

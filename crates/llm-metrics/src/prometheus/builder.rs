@@ -275,12 +275,15 @@ fn check_dialects(dialects: &[Dialect], constant: &[Label]) -> Result<(), Export
     if dialects.is_empty() {
         return Err(ExporterError::NoDialect);
     }
-    let provider = |dialect: &Dialect| match dialect {
-        Dialect::Otel(otel) => otel.provider().is_empty() || otel.provider().contains(['\\', '\n']),
-        _ => false,
-    };
-    if dialects.iter().any(provider) {
+    let providers = dialects.iter().filter_map(|dialect| match dialect {
+        Dialect::Otel(otel) => Some(otel.provider()),
+        _ => None,
+    });
+    if providers.clone().any(|provider| provider.is_empty() || provider.contains(['\\', '\n'])) {
         return Err(ExporterError::InvalidProvider);
+    }
+    if let Some((first, second)) = providers.clone().zip(providers.skip(1)).find(|(first, second)| first != second) {
+        return Err(ExporterError::Providers { first: first.to_owned(), second: second.to_owned() });
     }
     let mut taken = dialects.iter().flat_map(Dialect::families).flat_map(|family| family.labels().collect::<Vec<_>>());
     if let Some(name) = taken.find(|name| constant.iter().any(|label| label.key() == name)) {
@@ -390,6 +393,17 @@ pub enum ExporterError {
         "the provider given to `Otel::new` is not a valid label value: it must not be empty or contain a backslash or a line break"
     )]
     InvalidProvider,
+    /// Dialects of OpenTelemetry have different providers.
+    #[error(
+        "`Otel::new` was given the providers {first:?} and {second:?}, but a series can have only one: use the same provider in all dialects, or \
+         build an exporter for each provider"
+    )]
+    Providers {
+        /// The provider of a dialect.
+        first: String,
+        /// That of the next.
+        second: String,
+    },
     /// A global recorder is already installed.
     #[error(
         "a global recorder is already installed. To export through it, apply `prometheus::bind_buckets` to its builder and use \

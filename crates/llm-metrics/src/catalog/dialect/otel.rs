@@ -188,7 +188,7 @@ pub(super) fn absent(otel: &Otel) -> Absent {
 }
 
 impl Otel {
-    /// The labels of every series.
+    /// The value of the provider's label, which every series has.
     #[cfg(feature = "prometheus")]
     pub(crate) fn provider(&self) -> &str {
         &self.provider
