@@ -207,6 +207,72 @@ fn a_custom_prefix_does_not_change_other_dialects() {
     assert!(names(&page).contains(&"vllm:generation_tokens_total") && !page.contains("qwen_"), "{page}");
 }
 
+/// The bounds of each histogram in each dialect, with the document that gives them.
+#[test]
+fn histograms_have_the_bounds_of_the_other_projects() {
+    // vLLM: `vllm/v1/metrics/loggers.py` and, for the HTTP metric, `latency_lowr_buckets` of prometheus-fastapi-instrumentator.
+    let time_to_first_token =
+        "0.001 0.005 0.01 0.02 0.04 0.06 0.08 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10 20 40 80 160 640 2560";
+    let time_per_token = "0.01 0.025 0.05 0.075 0.1 0.15 0.2 0.3 0.4 0.5 0.75 1 2.5 5 7.5 10 20 40 80";
+    let request = "0.3 0.5 0.8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680";
+    // `build_1_2_5_buckets(1_000_000)`.
+    let tokens = "1 2 5 10 20 50 100 200 500 1000 2000 5000 10000 20000 50000 100000 200000 500000 1000000";
+    let vllm = [
+        ("http_request_duration_seconds", "0.1 0.5 1"),
+        ("vllm:e2e_request_latency_seconds", request),
+        ("vllm:inter_token_latency_seconds", time_per_token),
+        ("vllm:iteration_tokens_total", "1 8 16 32 64 128 256 512 1024 2048 4096 8192 16384"),
+        ("vllm:request_decode_time_seconds", request),
+        ("vllm:request_generation_tokens", tokens),
+        ("vllm:request_params_max_tokens", tokens),
+        ("vllm:request_prefill_time_seconds", request),
+        ("vllm:request_prompt_tokens", tokens),
+        ("vllm:request_queue_time_seconds", request),
+        ("vllm:request_time_per_output_token_seconds", time_per_token),
+        ("vllm:time_to_first_token_seconds", time_to_first_token),
+    ];
+
+    // OpenTelemetry: `docs/gen-ai/gen-ai-metrics.md` in semantic conventions 1.36 (`client.token`, `client.operation.duration`, `server`), and
+    // `docs/gen-ai/{client-inference,gen-ai-token-metrics}.md` in the GenAI registry.
+    let duration = "0.01 0.02 0.04 0.08 0.16 0.32 0.64 1.28 2.56 5.12 10.24 20.48 40.96 81.92";
+    let tokens = "1 4 16 64 256 1024 4096 16384 65536 262144 1048576 4194304 16777216 67108864";
+    let server = [
+        ("gen_ai.server.request.duration_seconds", duration),
+        ("gen_ai.server.time_per_output_token_seconds", "0.01 0.025 0.05 0.075 0.1 0.15 0.2 0.3 0.4 0.5 0.75 1 2.5"),
+        (
+            "gen_ai.server.time_to_first_token_seconds",
+            "0.001 0.005 0.01 0.02 0.04 0.06 0.08 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10",
+        ),
+    ];
+    let operation = [
+        ("gen_ai.client.inference.operation.input_tokens", tokens),
+        ("gen_ai.client.inference.operation.output_tokens", tokens),
+    ];
+    let client = [
+        ("gen_ai.client.inference.duration_seconds", duration),
+        ("gen_ai.client.inference.time_per_output_chunk_seconds", duration),
+        ("gen_ai.client.inference.time_to_first_chunk_seconds", duration),
+    ];
+    let usage = ("gen_ai.client.token.usage", tokens);
+
+    let otel = || Otel::new("p");
+    let expected: [(Dialect, Vec<(&str, &str)>); 5] = [
+        (Dialect::Vllm, vllm.into()),
+        (otel().into(), [&operation[..], &server].concat()),
+        (otel().client().into(), [&operation[..], &client].concat()),
+        (otel().semconv_1_36().into(), [&[usage][..], &server].concat()),
+        (otel().client().semconv_1_36().into(), vec![("gen_ai.client.operation.duration_seconds", duration), usage]),
+    ];
+    for (dialect, mut expected) in expected {
+        let histograms = dialect.families().into_iter().filter(|family| family.kind == catalog::Kind::Histogram);
+        let spelled = |bounds: &[f64]| bounds.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
+        let mut bounds: Vec<_> = histograms.map(|family| (family.name, spelled(family.buckets))).collect();
+        bounds.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(bounds, expected.iter().map(|(name, bounds)| (*name, (*bounds).to_owned())).collect::<Vec<_>>());
+    }
+}
+
 /// Such a label would be on the page in one dialect and not in the other.
 #[test]
 fn a_label_of_a_dialect_is_rejected_as_a_constant_or_request_label() {

@@ -77,7 +77,7 @@ fn registry_0_1_0(client: bool) -> Vec<Family> {
             Family::of("gen_ai.client.inference.duration_seconds", rows::REQUEST_DURATION, ENDED)
                 .with_buckets(DURATION),
             Family::of("gen_ai.client.inference.time_to_first_chunk_seconds", rows::TIME_TO_FIRST_TOKEN, REQUEST)
-                .with_buckets(FIRST_TOKEN),
+                .with_buckets(DURATION),
             Family::of("gen_ai.client.inference.time_per_output_chunk_seconds", rows::INTER_TOKEN_LATENCY, REQUEST)
                 .with_buckets(DURATION),
         ]);
