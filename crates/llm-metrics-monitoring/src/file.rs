@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, io, path::PathBuf};
 
+use crate::slo::InvalidSlo;
+
 /// A generated file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,6 +24,9 @@ impl File {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GenerateError {
+    /// A value of the settings is invalid.
+    #[error(transparent)]
+    Settings(InvalidSlo),
     /// An expression is invalid with these settings.
     #[error("{place}: {}", reasons.join("; "))]
     Expression {

@@ -21,8 +21,9 @@ use crate::{
 /// All files for these settings.
 ///
 /// # Errors
-/// If an expression is invalid with these settings.
+/// If a value of the settings or an expression is invalid.
 pub fn files(slo: &Slo, names: &Names) -> Result<Vec<File>, GenerateError> {
+    slo.validate().map_err(GenerateError::Settings)?;
     let names = &names.clone().by(slo.service.by.iter().cloned());
     let recording = Recording::new(slo);
     let mut rules = Vec::new();

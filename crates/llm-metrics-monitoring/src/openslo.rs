@@ -35,8 +35,9 @@ const RATIO: &str = "-ratio";
 /// Queries are counters, as OpenSLO's `counter: true` means: the platform computes the rate.
 ///
 /// # Errors
-/// If an expression is invalid with these settings.
+/// If a value of the settings or an expression is invalid.
 pub fn documents(slo: &Slo, names: &Names) -> Result<String, GenerateError> {
+    slo.validate().map_err(GenerateError::Settings)?;
     let service = &slo.service.name;
     let mut all = vec![
         json!({

@@ -1,6 +1,10 @@
 //! `slo.yaml`: problems are reported with the line and the field.
 
-use llm_metrics_monitoring::{generate, promql::Names, slo::Slo};
+use llm_metrics_monitoring::{
+    generate, openslo,
+    promql::Names,
+    slo::{Override, Slo},
+};
 
 fn refused(text: &str) -> String {
     Slo::parse(text).unwrap_err().to_string()
@@ -60,6 +64,37 @@ fn a_value_of_another_type_is_reported_with_its_line_and_field() {
     ] {
         let message = refused(text);
         assert!(message.starts_with(&format!("{field}: ")) && message.contains(line), "{text}: {message}");
+    }
+}
+
+#[test]
+fn values_that_were_changed_after_reading_are_checked_before_generating() {
+    type Change = fn(&mut Slo);
+    let cases: [(Change, &str); 9] = [
+        (|slo| slo.objectives.availability = 2.0, "objectives.availability: 2 is not a valid objective"),
+        (|slo| slo.objectives.time_to_first_token.seconds = 3.5, "objectives.time_to_first_token.seconds: 3.5 is not"),
+        (|slo| slo.service.jobs.clear(), "service.jobs: name at least one job"),
+        (|slo| slo.service.jobs = vec!["a".into(), "a".into()], "service.jobs: \"a\" is listed twice"),
+        (|slo| slo.service.jobs.push("a\"\nb".into()), "service.jobs[1]: \"a\\\"\\nb\" is not a valid job"),
+        (|slo| slo.disable.push("LlmNothing".into()), "disable: \"LlmNothing\" is not an alert"),
+        (|slo| slo.alerts.error_ratio = f64::NAN, "alerts.error_ratio: NaN is not a ratio"),
+        (|slo| slo.overrides.push(Override::default()), "overrides: [0]: set `models` or `jobs`"),
+        (
+            |slo| {
+                let mut canary = Override::of_jobs(["canary"]);
+                canary.alerts.duration_p99_seconds = Some(1.0);
+                slo.overrides.push(canary);
+            },
+            "overrides[0].alerts.duration_p99_seconds: ",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut slo = Slo::default();
+        change(&mut slo);
+        let files = generate::files(&slo, &Names::new()).err().expect(expected).to_string();
+        let documents = openslo::documents(&slo, &Names::new()).err().expect(expected).to_string();
+        assert!(files.starts_with(expected), "{expected}: {files}");
+        assert_eq!(files, documents);
     }
 }
 

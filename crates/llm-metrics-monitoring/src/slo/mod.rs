@@ -151,7 +151,7 @@ impl Bounds {
     }
 }
 
-/// Why a `slo.yaml` is invalid: all problems, each with its field and, where the YAML parser knows it, its line.
+/// Why settings are invalid: all problems, each with its field and, where the YAML parser knows it, its line.
 ///
 /// It has no [`source`](std::error::Error::source). The message contains everything that the error of the YAML parser says, and whoever prints a chain
 /// of errors would print it twice. A message of several problems has no single source either.
@@ -160,6 +160,14 @@ impl Bounds {
 #[non_exhaustive]
 pub struct InvalidSlo {
     message: String,
+}
+
+impl InvalidSlo {
+    /// All problems of a report, with a prefix of their fields. `Ok` if there are none.
+    fn of(prefix: &str, report: &garde::Report) -> Result<(), Self> {
+        let lines: Vec<_> = report.iter().map(|(path, error)| format!("{prefix}{path}: {error}")).collect();
+        if lines.is_empty() { Ok(()) } else { Err(Self { message: lines.join("\n") }) }
+    }
 }
 
 impl Slo {
@@ -175,7 +183,7 @@ impl Slo {
         match serde_saphyr::from_str_with_options_context_valid::<Option<CheckedSlo>>(text, options(), &bounds) {
             Ok(slo) => {
                 let slo = slo.map(|checked| checked.0).unwrap_or_default();
-                slo.check_overrides().map_err(|message| InvalidSlo { message })?;
+                slo.validate_overrides()?;
                 Ok(slo)
             }
             Err(error) => {
@@ -216,16 +224,18 @@ impl Slo {
         Bounds(self.buckets.clone())
     }
 
-    /// The resulting settings of each override, to check fields that depend on each other.
-    fn check_overrides(&self) -> Result<(), String> {
+    /// Checks values that may have been changed after reading.
+    pub(crate) fn validate(&self) -> Result<(), InvalidSlo> {
+        InvalidSlo::of("", &self.findings(&self.bounds()))?;
+        self.validate_overrides()
+    }
+
+    /// Checks the resulting settings of each override, for fields that depend on each other.
+    fn validate_overrides(&self) -> Result<(), InvalidSlo> {
         for (index, one) in self.overrides.iter().enumerate() {
             let mut slo = Self { overrides: Vec::new(), ..self.clone() };
             one.apply(&mut slo);
-            let report = slo.findings(&self.bounds());
-            if !report.is_empty() {
-                let lines = report.iter().map(|(path, error)| format!("overrides[{index}].{path}: {error}"));
-                return Err(lines.collect::<Vec<_>>().join("\n"));
-            }
+            InvalidSlo::of(&format!("overrides[{index}]."), &slo.findings(&self.bounds()))?;
         }
         Ok(())
     }
