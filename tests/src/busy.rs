@@ -11,7 +11,7 @@ use llm_metrics::{
 use serde_json::json;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
-use crate::{Asked, Client, Gate, MODEL, Script, Server, Step, Watched, post, serve, stream::*};
+use crate::{Client, Gate, MODEL, MeasuredRequest, Script, Server, Step, Watched, post, serve, stream::*};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub struct Busy {
 impl Busy {
     /// Starts it behind the layer.
     pub async fn start(watched: &Watched) -> Self {
-        let service = service_fn(|request: Asked| async move {
+        let service = service_fn(|request: MeasuredRequest| async move {
             let (parts, body) = request.into_parts();
             body.collect().await?;
             Ok::<_, BoxError>(answer(&parts))

@@ -31,5 +31,5 @@ pub use prometheus::{Prometheus, start_prometheus};
 pub use script::{Gate, Script, Step};
 pub use serve::{Server, serve, serve_raw};
 pub use tools::{Tool, node_with_packages, python_with, python_with_client, tool};
-pub use watched::{Asked, MODEL, Watched};
+pub use watched::{MODEL, MeasuredRequest, Watched};
 pub use webhook::Webhook;

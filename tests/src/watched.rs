@@ -20,7 +20,7 @@ use crate::{Client, Page, Script, Server, serve};
 pub const MODEL: &str = "Qwen3-4B";
 
 /// A request as a handler inside the layer receives it.
-pub type Asked = Request<RequestBody<Incoming>>;
+pub type MeasuredRequest = Request<RequestBody<Incoming>>;
 
 /// Metrics with their own exporter, scraped over HTTP.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Watched {
         layer: LlmMetricsLayer,
         answer: impl Fn(&Parts, &Bytes) -> Response<Script> + Clone + Send + 'static,
     ) -> Server {
-        let service = ServiceBuilder::new().layer(layer).service(service_fn(move |request: Asked| {
+        let service = ServiceBuilder::new().layer(layer).service(service_fn(move |request: MeasuredRequest| {
             let answer = answer.clone();
             async move {
                 let (parts, body) = request.into_parts();

@@ -330,7 +330,7 @@ async fn found_at(path: &str, request: Value, content_type: &'static str, answer
     let watched = Watched::start().await;
     let server = {
         let service = tower::ServiceBuilder::new().layer(watched.metrics.layer().ollama()).service(tower::service_fn(
-            move |request: llm_metrics_tests::Asked| async move {
+            move |request: llm_metrics_tests::MeasuredRequest| async move {
                 http_body_util::BodyExt::collect(request.into_body()).await?;
                 Ok::<_, hyper::Error>(Script::new([answer]).respond(content_type))
             },

@@ -12,7 +12,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use llm_metrics_tests::{
-    Asked, Client, Gate, Http, MODEL, Page, Script, Server, Step, Watched, assert_ended,
+    Client, Gate, Http, MODEL, MeasuredRequest, Page, Script, Server, Step, Watched, assert_ended,
     memory::{Counting, LIVE, PEAK, alone},
     post, serve,
     stream::*,
@@ -176,7 +176,7 @@ fn a_million_frames_of_one_byte_are_counted_and_not_stored() {
             let watched = Watched::start().await;
             let service = {
                 let stream = stream.clone();
-                service_fn(move |request: Asked| {
+                service_fn(move |request: MeasuredRequest| {
                     let body = Crumbs(stream.clone());
                     async move {
                         request.into_body().collect().await?;

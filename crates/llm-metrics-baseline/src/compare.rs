@@ -122,7 +122,7 @@ pub fn compare(old: &Baseline, new: &Baseline, sensitivity: &Sensitivity) -> Res
     if tests.is_empty() && !server_failed {
         return Err(NothingInCommon);
     }
-    Ok(Report { changes: judge(tests, sensitivity.significance), notes: notes(old, new), server_failed })
+    Ok(Report { changes: with_holm_correction(tests, sensitivity.significance), notes: notes(old, new), server_failed })
 }
 
 /// The steps in ascending order of rates. If a rate was repeated, the last one counts.
@@ -251,8 +251,8 @@ fn steps(old: &Step, new: &Step, sensitivity: &Sensitivity, tests: &mut Vec<Test
     for new_kept in &new.attainment {
         if let Some(old_kept) = old.attainment.iter().find(|kept| kept.objective == new_kept.objective) {
             let count = |attainment: &Attainment, step: &Step| {
-                let judged = attainment.requests.unwrap_or_else(|| requests(step));
-                ((attainment.kept.value * judged as f64).round() as u64, judged)
+                let evaluated = attainment.requests.unwrap_or_else(|| requests(step));
+                ((attainment.kept.value * evaluated as f64).round() as u64, evaluated)
             };
             tests.extend(Test::share(
                 format!("share of {}", new_kept.objective),
@@ -321,7 +321,7 @@ fn answer_error(step: &Step) -> f64 {
 }
 
 /// Holm's correction: the smallest of m probabilities counts m times, the next one m − 1 times …
-fn judge(mut tests: Vec<Test>, significance: f64) -> Vec<Change> {
+fn with_holm_correction(mut tests: Vec<Test>, significance: f64) -> Vec<Change> {
     let mut order: Vec<_> = (0..tests.len()).collect();
     order.sort_by(|a, b| tests[*a].change.p_value.total_cmp(&tests[*b].change.p_value));
     let (mut left, mut largest) = (tests.len(), 0.0f64);
@@ -330,7 +330,7 @@ fn judge(mut tests: Vec<Test>, significance: f64) -> Vec<Change> {
         tests[index].change.p_value = largest;
         left -= 1;
     }
-    let judged = tests.into_iter().map(|Test { mut change, worse, matters }| {
+    let changes = tests.into_iter().map(|Test { mut change, worse, matters }| {
         change.kind = match change.p_value < significance && matters {
             true if worse => ChangeKind::Regression,
             true => ChangeKind::Improvement,
@@ -338,7 +338,7 @@ fn judge(mut tests: Vec<Test>, significance: f64) -> Vec<Change> {
         };
         change
     });
-    judged.collect()
+    changes.collect()
 }
 
 fn notes(old: &Baseline, new: &Baseline) -> Vec<String> {

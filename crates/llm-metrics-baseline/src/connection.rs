@@ -35,7 +35,7 @@ use crate::target::Target;
 
 pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than servers keep idle connections, so that few requests use one that is being closed. (llama-server: 5 s.)
 const IDLE: Duration = Duration::from_secs(4);
 
@@ -95,7 +95,7 @@ pub(crate) struct Connector {
 pub(crate) enum ConnectError {
     #[error("{0}")]
     Refused(io::Error),
-    #[error("no connection within {} s", CONNECT_PATIENCE.as_secs())]
+    #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
     #[error("no TLS connection: {0}")]
     Tls(io::Error),
@@ -117,7 +117,7 @@ impl Connector {
             let socket = tls.connect(name.clone(), socket).await.map_err(ConnectError::Tls)?;
             Ok(Stream::Tls(Box::new(socket)))
         };
-        tokio::time::timeout(CONNECT_PATIENCE, connecting).await.map_err(|_| ConnectError::TimedOut)?
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ConnectError::TimedOut)?
     }
 }
 

@@ -93,16 +93,16 @@ impl Objective {
     }
 
     /// `None` if no request can be evaluated.
-    pub(crate) fn judge<'a>(&self, seen: impl IntoIterator<Item = &'a Observation>) -> Option<Attainment> {
-        let (mut kept, mut judged) = (0, 0);
+    pub(crate) fn attainment<'a>(&self, seen: impl IntoIterator<Item = &'a Observation>) -> Option<Attainment> {
+        let (mut kept, mut evaluated) = (0, 0);
         for seen in seen {
             if let Some(keeps) = self.keeps(seen) {
-                judged += 1;
+                evaluated += 1;
                 kept += u64::from(keeps);
             }
         }
-        let kept = Share::of(kept, judged)?;
-        Some(Attainment { objective: *self, requests: Some(judged), kept, held: kept.value >= self.share })
+        let kept = Share::of(kept, evaluated)?;
+        Some(Attainment { objective: *self, requests: Some(evaluated), kept, held: kept.value >= self.share })
     }
 
     fn keeps(&self, seen: &Observation) -> Option<bool> {
@@ -227,7 +227,8 @@ mod tests {
     fn a_stream_without_tokens_misses_time_to_first_token() {
         let mut seen = Observation::new(Duration::ZERO);
         (seen.end, seen.ended) = (End::Answered, Duration::from_millis(1));
-        let kept = |seen: &Observation| "ttft=1s".parse::<Objective>().unwrap().judge([seen]).map(|kept| kept.held);
+        let kept =
+            |seen: &Observation| "ttft=1s".parse::<Objective>().unwrap().attainment([seen]).map(|kept| kept.held);
         seen.streamed = true;
         assert_eq!(kept(&seen), Some(false));
         seen.streamed = false;
@@ -249,12 +250,17 @@ mod tests {
             seen(End::Failed(ErrorKind::StreamError), 100),
             seen(End::Unfinished, 100),
         ];
-        let kept = |text: &str| text.parse::<Objective>().unwrap().judge(&all).map(|attainment| attainment.kept.value);
+        let kept =
+            |text: &str| text.parse::<Objective>().unwrap().attainment(&all).map(|attainment| attainment.kept.value);
         assert_eq!(kept("ttft=500ms"), Some(2.0 / 5.0));
         assert_eq!(kept("duration=500ms"), Some(1.0 / 4.0));
         assert_eq!(kept("availability@99%"), Some(2.0 / 4.0));
-        assert_eq!("tpot=1s".parse::<Objective>().unwrap().judge(&all[..3]), None, "one token each: nothing to judge");
-        assert!("ttft=500ms@40%".parse::<Objective>().unwrap().judge(&all).unwrap().held);
-        assert!(!"ttft=500ms@41%".parse::<Objective>().unwrap().judge(&all).unwrap().held);
+        assert_eq!(
+            "tpot=1s".parse::<Objective>().unwrap().attainment(&all[..3]),
+            None,
+            "one token each: nothing to evaluate"
+        );
+        assert!("ttft=500ms@40%".parse::<Objective>().unwrap().attainment(&all).unwrap().held);
+        assert!(!"ttft=500ms@41%".parse::<Objective>().unwrap().attainment(&all).unwrap().held);
     }
 }

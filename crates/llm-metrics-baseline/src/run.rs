@@ -32,7 +32,7 @@ use crate::{
 /// Requests without other load; the first one does not count, because it may have to load the model.
 const ALONE: usize = 4;
 const MOST_MEMORY_POINTS: usize = 1000;
-const LIST_PATIENCE: Duration = Duration::from_secs(10);
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of consecutive failed requests after which the server counts as gone: one may fail by chance.
 const LAST_TRIES: usize = 3;
 /// The maximum number of names in an error message.
@@ -362,7 +362,7 @@ impl Run {
                 .settings
                 .objectives
                 .iter()
-                .filter_map(|objective| objective.judge(seen.measured()))
+                .filter_map(|objective| objective.attainment(seen.measured()))
                 .collect(),
             by_thinking: views::by_thinking(&seen),
             samples: views::samples(&seen),
@@ -421,8 +421,8 @@ async fn only_model(
             }
         }
     };
-    let listed = tokio::time::timeout(LIST_PATIENCE, listing).await;
-    listed.unwrap_or_else(|_| Err(no_list(&format!("no answer in {} s", LIST_PATIENCE.as_secs()))))
+    let listed = tokio::time::timeout(LIST_TIMEOUT, listing).await;
+    listed.unwrap_or_else(|_| Err(no_list(&format!("no answer in {} s", LIST_TIMEOUT.as_secs()))))
 }
 
 #[cfg(test)]

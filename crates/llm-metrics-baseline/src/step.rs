@@ -197,14 +197,14 @@ impl StepRun<'_> {
     /// Waits for the last responses, for a limited time. Requests without a complete response then count as unfinished.
     async fn drain(&mut self, state: &mut State, report: &mut dyn FnMut(Progress<'_>)) {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let patience = if self.stop.is_set() { Duration::ZERO } else { left };
-        let patience = tokio::time::sleep(patience.min(Duration::from_secs_f64(self.limits.drain_seconds)));
-        tokio::pin!(patience);
+        let timeout = if self.stop.is_set() { Duration::ZERO } else { left };
+        let timeout = tokio::time::sleep(timeout.min(Duration::from_secs_f64(self.limits.drain_seconds)));
+        tokio::pin!(timeout);
         let mut ticks = tokio::time::interval(TICK);
         while !state.tasks.is_empty() {
             tokio::select! {
                 Some(done) = state.tasks.join_next_with_id() => state.done(done),
-                () = &mut patience => break,
+                () = &mut timeout => break,
                 () = self.stop.set() => break,
                 _ = ticks.tick() => report(Progress::Running(state.figures(self.length))),
             }

@@ -60,8 +60,8 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     if let Some(path) = file {
         let unreadable = |source| TlsError::CaFile { path: path.to_owned(), source };
         for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-            let unfit = |source| TlsError::Certificate { path: path.to_owned(), source };
-            roots.add(certificate.map_err(unreadable)?).map_err(unfit)?;
+            let invalid = |source| TlsError::Certificate { path: path.to_owned(), source };
+            roots.add(certificate.map_err(unreadable)?).map_err(invalid)?;
         }
         if roots.is_empty() {
             return Err(TlsError::Empty(path.to_owned()));

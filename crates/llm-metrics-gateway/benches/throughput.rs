@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let gateways = ["measure = false", "check_outputs = false", ""].map(|settings| Gateway::start(upstream, settings));
     let addresses = [upstream, gateways[0].addr, gateways[1].addr, gateways[2].addr];
     let mut missed = false;
-    let mut judge = |what: &str, figure: f64, unit: &str, budget: Option<(bool, f64)>| {
+    let mut report = |what: &str, figure: f64, unit: &str, budget: Option<(bool, f64)>| {
         let verdict = budget.map(|(at_least, budget)| {
             let kept = if at_least { figure >= budget } else { figure <= budget };
             missed |= !kept;
@@ -69,28 +69,28 @@ fn main() -> ExitCode {
             }
         }
         for (way, rates) in WAYS.iter().zip(rates) {
-            judge(&format!("{name}: {way}"), median(rates), "a second", None);
+            report(&format!("{name}: {way}"), median(rates), "a second", None);
         }
         for (way, cost) in WAYS.iter().zip(&costs) {
             let budget = (*way == "gateway").then_some((true, budget));
-            judge(&format!("{name}: {way}, two separate cores"), 2e6 / cost.all(), "a second", budget);
+            report(&format!("{name}: {way}, two separate cores"), 2e6 / cost.all(), "a second", budget);
         }
         for (way, cost) in WAYS.iter().zip(&costs).skip(1) {
-            judge(&format!("{name}: processor time of the {way}"), cost.gateway(), "µs", None);
+            report(&format!("{name}: processor time of the {way}"), cost.gateway(), "µs", None);
         }
         let ratio = |way: usize| costs[1].all() / costs[way].all();
-        judge(&format!("{name}: measuring, no checks of the text, in terms of not measuring"), ratio(2), "", None);
-        judge(&format!("{name}: measuring in terms of not measuring"), ratio(3), "", Some((true, 0.97)));
+        report(&format!("{name}: measuring, no checks of the text, in terms of not measuring"), ratio(2), "", None);
+        report(&format!("{name}: measuring in terms of not measuring"), ratio(3), "", Some((true, 0.97)));
     }
     let times = addresses.map(|addr| runtime.block_on(times(addr)));
     for (way, times) in WAYS.iter().zip(&times) {
-        judge(&format!("one request after the other, p50: {way}"), quantile(times, 0.5), "µs", None);
-        judge(&format!("one request after the other, p99: {way}"), quantile(times, 0.99), "µs", None);
+        report(&format!("one request after the other, p50: {way}"), quantile(times, 0.5), "µs", None);
+        report(&format!("one request after the other, p99: {way}"), quantile(times, 0.99), "µs", None);
     }
     let added = |q| quantile(&times[3], q) - quantile(&times[0], q);
-    judge("… which adds, p50", added(0.5), "µs", None);
-    judge("… which adds, p99", added(0.99), "µs", None);
-    judge("resident memory after all that", gateways[2].resident() / 1e6, "MB", Some((false, 40.0)));
+    report("… which adds, p50", added(0.5), "µs", None);
+    report("… which adds, p99", added(0.99), "µs", None);
+    report("resident memory after all that", gateways[2].resident() / 1e6, "MB", Some((false, 40.0)));
     ExitCode::from(u8::from(missed && std::env::args().any(|argument| argument == "--check")))
 }
 

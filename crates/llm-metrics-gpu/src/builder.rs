@@ -163,8 +163,8 @@ impl GpuCollectorBuilder {
     }
 
     /// The interval of looking for a lost device: 30 s by default.
-    pub fn look_again(mut self, after: Duration) -> Self {
-        self.intervals.look_again = after.clamp(SHORTEST_PAUSE, LONGEST);
+    pub fn rediscovery_interval(mut self, after: Duration) -> Self {
+        self.intervals.rediscovery = after.clamp(SHORTEST_PAUSE, LONGEST);
         self
     }
 

@@ -102,7 +102,7 @@ fn on(sys: &Path) -> (GpuCollector, Page) {
     let (recorder, page) = page();
     let quick = Duration::from_millis(100);
     let builder = GpuCollector::builder().recorder(recorder).source(AmdSource::at(sys));
-    (builder.period(quick).slow_period(quick).look_again(quick).start(), page)
+    (builder.period(quick).slow_period(quick).rediscovery_interval(quick).start(), page)
 }
 
 /// Adds another card at this path below `devices`.
@@ -248,7 +248,7 @@ fn a_card_that_comes_later_is_found_while_another_one_is_well() {
     let quick = Duration::from_millis(100);
     let source = AutoSource::new(NvmlSource::new().library_path("/nowhere"), AmdSource::at(sys.path()));
     let builder = GpuCollector::builder().recorder(recorder).source(source);
-    let _collector = builder.period(quick).slow_period(quick).look_again(quick).start();
+    let _collector = builder.period(quick).slow_period(quick).rediscovery_interval(quick).start();
     page.until("it is up", |page| page.value("gpu_up", &["gpu=\"1\""]) == Some(1.0));
     card(sys.path(), 2, "pci0000:00/0000:06:00.0", &[("gpu_busy_percent", "2")]);
     page.until("the other is too", |page| page.value("gpu_utilization_ratio", &["gpu=\"2\""]) == Some(0.02));
@@ -352,7 +352,7 @@ fn a_card_keeps_its_number_when_another_one_leaves() {
     let (recorder, page) = page();
     let builder = GpuCollector::builder().recorder(recorder).source(AmdSource::at(sys.path()));
     let again = Duration::from_millis(100);
-    let _collector = builder.period(again).look_again(again).start();
+    let _collector = builder.period(again).rediscovery_interval(again).start();
     page.until("both are up", |page| page.value("gpu_utilization_ratio", &["AMD-b", "gpu=\"2\""]) == Some(0.1));
     fs::remove_dir_all(sys.path().join("devices/pci0000:00").join(ADDRESS)).unwrap();
     page.until("one is gone", |page| page.value("gpu_up", &["gpu=\"1\""]) == Some(0.0));

@@ -91,8 +91,8 @@ fn values_that_were_changed_after_reading_are_checked_before_generating() {
     for (change, expected) in cases {
         let mut slo = Slo::default();
         change(&mut slo);
-        let files = generate::files(&slo, &Names::new()).err().expect(expected).to_string();
-        let documents = openslo::documents(&slo, &Names::new()).err().expect(expected).to_string();
+        let files = generate::files(&slo, &Names::new()).map(drop).expect_err(expected).to_string();
+        let documents = openslo::documents(&slo, &Names::new()).map(drop).expect_err(expected).to_string();
         assert!(files.starts_with(expected), "{expected}: {files}");
         assert_eq!(files, documents);
     }

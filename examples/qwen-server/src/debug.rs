@@ -18,13 +18,13 @@ use crate::api::ApiError;
 const DEFAULT_LIMIT: usize = 100;
 
 #[derive(Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct RequestsQuery {
     limit: Option<String>,
 }
 
 /// The newest request is first. It contains nothing from a prompt or a response, because the metrics keep none.
-pub(crate) async fn requests(State(metrics): State<LlmMetrics>, Query(asked): Query<Asked>) -> Response {
-    let limit = match asked.limit.as_deref().map_or(Ok(DEFAULT_LIMIT), str::parse) {
+pub(crate) async fn requests(State(metrics): State<LlmMetrics>, Query(query): Query<RequestsQuery>) -> Response {
+    let limit = match query.limit.as_deref().map_or(Ok(DEFAULT_LIMIT), str::parse) {
         Ok(limit) => limit,
         Err(_) => return ApiError::invalid("limit", "limit must be a number, like ?limit=20").into_response(),
     };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
-use llm_metrics_tests::{Asked, Client, Http, MODEL, Script, Server, Step, Watched, post, serve, stream::*};
+use llm_metrics_tests::{Client, Http, MODEL, MeasuredRequest, Script, Server, Step, Watched, post, serve, stream::*};
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 
 use crate::short;
@@ -86,7 +86,7 @@ async fn servers(watched: &Watched) -> [Server; 2] {
     let layer = watched.metrics.layer();
     [
         serve(service_fn(read::<hyper::body::Incoming>)).await,
-        serve(ServiceBuilder::new().layer(layer).service(service_fn(|request: Asked| read(request)))).await,
+        serve(ServiceBuilder::new().layer(layer).service(service_fn(|request: MeasuredRequest| read(request)))).await,
     ]
 }
 

@@ -12,7 +12,8 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use llm_metrics::ErrorType;
 use llm_metrics_tests::{
-    Asked, Client, Gate, Http, MODEL, Script, Server, Step, Watched, assert_ended, assert_error, post, serve, stream::*,
+    Client, Gate, Http, MODEL, MeasuredRequest, Script, Server, Step, Watched, assert_ended, assert_error, post, serve,
+    stream::*,
 };
 use tower::{BoxError, Service, ServiceBuilder, service_fn, timeout::TimeoutLayer};
 
@@ -51,7 +52,7 @@ impl Body for Panicking {
 }
 
 async fn serve_panicking(watched: &Watched, place: Where) -> Server {
-    let service = service_fn(move |request: Asked| {
+    let service = service_fn(move |request: MeasuredRequest| {
         if matches!(place, Where::Call) {
             panic();
         }
@@ -147,7 +148,8 @@ async fn an_error_of_the_service_has_the_type_of_the_hook_and_passes_unchanged()
         let layer = watched.metrics.layer().classify_error(|error: &BoxError| {
             if error.to_string() == "the queue is full" { ErrorType::Overloaded } else { ErrorType::Internal }
         });
-        let service = service_fn(|_: Asked| async { Err::<Response<Script>, BoxError>("the queue is full".into()) });
+        let service =
+            service_fn(|_: MeasuredRequest| async { Err::<Response<Script>, BoxError>("the queue is full".into()) });
         let server = serve(ServiceBuilder::new().layer(layer).service(service)).await;
         let mut client = Client::open(http, server.addr).await;
         assert!(client.try_send(post(server.addr, CHAT, ask(MODEL))).await.is_err());
@@ -161,7 +163,7 @@ async fn an_error_of_the_service_has_the_type_of_the_hook_and_passes_unchanged()
 async fn a_service_that_never_answers_ends_when_the_client_leaves() {
     for http in Http::BOTH {
         let watched = Watched::start().await;
-        let service = service_fn(|_: Asked| std::future::pending::<Result<Response<Script>, BoxError>>());
+        let service = service_fn(|_: MeasuredRequest| std::future::pending::<Result<Response<Script>, BoxError>>());
         let server = serve(ServiceBuilder::new().layer(watched.metrics.layer()).service(service)).await;
         let mut client = Client::open(http, server.addr).await;
         let request = post(server.addr, CHAT, ask(MODEL));
@@ -179,7 +181,7 @@ async fn a_service_that_never_answers_ends_by_a_timeout_inside_the_layer() {
         let layer = watched.metrics.layer().classify_error(|error: &BoxError| {
             if error.is::<tower::timeout::error::Elapsed>() { ErrorType::Timeout } else { ErrorType::Internal }
         });
-        let service = service_fn(|_: Asked| std::future::pending::<Result<Response<Script>, BoxError>>());
+        let service = service_fn(|_: MeasuredRequest| std::future::pending::<Result<Response<Script>, BoxError>>());
         let inside = ServiceBuilder::new().layer(TimeoutLayer::new(Duration::from_millis(10))).service(service);
         let server = serve(ServiceBuilder::new().layer(layer).service(inside)).await;
         let mut client = Client::open(http, server.addr).await;
@@ -198,7 +200,7 @@ struct Readiness {
     asked: Gate,
 }
 
-impl Service<Asked> for Readiness {
+impl Service<MeasuredRequest> for Readiness {
     type Response = Response<Script>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -208,7 +210,7 @@ impl Service<Asked> for Readiness {
         self.ready.map_or(Poll::Pending, |ready| Poll::Ready(ready.map_err(Into::into)))
     }
 
-    fn call(&mut self, request: Asked) -> Self::Future {
+    fn call(&mut self, request: MeasuredRequest) -> Self::Future {
         assert_eq!(self.ready, Some(Ok(())), "only a service that is ready is called");
         Box::pin(async move {
             request.into_body().collect().await?;

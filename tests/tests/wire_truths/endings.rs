@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use llm_metrics::ErrorType;
-use llm_metrics_tests::{Asked, Client, Gate, MODEL, Script, Step, Watched, post, serve, stream::*};
+use llm_metrics_tests::{Client, Gate, MODEL, MeasuredRequest, Script, Step, Watched, post, serve, stream::*};
 use tower::{BoxError, ServiceBuilder, service_fn, timeout::TimeoutLayer};
 
 use crate::{assert_ended, assert_error};
@@ -75,7 +75,7 @@ async fn a_client_that_leaves_before_the_head_is_cancelled_and_was_never_streami
     let arrived = Gate::new();
     let service = {
         let arrived = arrived.clone();
-        service_fn(move |request: Asked| {
+        service_fn(move |request: MeasuredRequest| {
             let arrived = arrived.clone();
             async move {
                 request.into_body().collect().await?;
@@ -176,7 +176,7 @@ async fn a_time_out_inside_the_layer_is_an_error_of_that_kind() {
     let service = ServiceBuilder::new()
         .layer(layer)
         .layer(TimeoutLayer::new(Duration::from_millis(20)))
-        .service(service_fn(|_: Asked| std::future::pending::<Result<http::Response<Script>, BoxError>>()));
+        .service(service_fn(|_: MeasuredRequest| std::future::pending::<Result<http::Response<Script>, BoxError>>()));
     let server = serve(service).await;
     let mut client = Client::connect(server.addr).await;
     assert!(client.try_send(post(server.addr, CHAT, ask(MODEL))).await.is_err());

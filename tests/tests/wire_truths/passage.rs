@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody, channel::Channel};
-use llm_metrics_tests::{Asked, Client, Gate, MODEL, Script, Step, Watched, post, serve, stream::*};
+use llm_metrics_tests::{Client, Gate, MODEL, MeasuredRequest, Script, Step, Watched, post, serve, stream::*};
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 use crate::assert_ended;
@@ -103,7 +103,7 @@ async fn an_exact_length_stays_exact() {
     let document = completion("Hi", 9, 2);
     let service = {
         let document = document.clone();
-        service_fn(move |request: Asked| {
+        service_fn(move |request: MeasuredRequest| {
             let document = document.clone();
             async move {
                 assert_eq!(http_body::Body::size_hint(request.body()).exact(), Some(ask_whole(MODEL).len() as u64));
@@ -153,7 +153,7 @@ async fn every_event_is_delivered_before_the_next_one_exists() {
 async fn an_upload_flows_while_the_answer_streams() {
     let watched = Watched::start().await;
     // Echoes each frame of the request when it arrives.
-    let service = service_fn(|request: Asked| async move {
+    let service = service_fn(|request: MeasuredRequest| async move {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
         tokio::spawn(async move {
             let mut upload = request.into_body();
@@ -198,7 +198,7 @@ fn stream_of(
 async fn requests_that_are_not_model_calls_pass_without_being_recorded() {
     let watched = Watched::start().await;
     watched.metrics.register();
-    let service = service_fn(|request: Asked| async move {
+    let service = service_fn(|request: MeasuredRequest| async move {
         assert!(request.extensions().get::<llm_metrics::InferenceHandle>().is_none());
         let body = request.into_body().collect().await?.to_bytes();
         Ok::<_, BoxError>(Response::new(http_body_util::Full::new(body)))

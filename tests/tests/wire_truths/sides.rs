@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use llm_metrics::layer::RequestBody;
-use llm_metrics_tests::{Asked, Client, MODEL, Script, Watched, post, serve, serve_raw, stream::*};
+use llm_metrics_tests::{Client, MODEL, MeasuredRequest, Script, Watched, post, serve, serve_raw, stream::*};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{assert_ended, assert_error};
@@ -91,7 +91,7 @@ async fn a_gateway_that_forwards_both_bodies_is_measured_and_changes_nothing() {
     .await;
     let to = upstream.addr;
     let client = legacy::Client::builder(TokioExecutor::new()).build_http::<RequestBody<Incoming>>();
-    let gateway = service_fn(move |mut request: Asked| {
+    let gateway = service_fn(move |mut request: MeasuredRequest| {
         let client = client.clone();
         async move {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::channel::Channel;
 use llm_metrics::{InferenceHandle, Usage};
-use llm_metrics_tests::{Asked, Client, Gate, MODEL, Page, Script, Step, Watched, post, serve, stream::*};
+use llm_metrics_tests::{Client, Gate, MODEL, MeasuredRequest, Page, Script, Step, Watched, post, serve, stream::*};
 use serde_json::{Value, json};
 use tower::{BoxError, ServiceBuilder, service_fn};
 
@@ -75,7 +75,7 @@ async fn tokens_that_the_handle_reports_are_counted_immediately_and_once() {
     let gate = Gate::new();
     let service = {
         let gate = gate.clone();
-        service_fn(move |request: Asked| {
+        service_fn(move |request: MeasuredRequest| {
             let gate = gate.clone();
             async move {
                 let handle = request.extensions().get::<InferenceHandle>().expect("the layer's handle").clone();
@@ -108,7 +108,7 @@ async fn tokens_that_the_handle_reports_are_counted_immediately_and_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_tokens_that_the_handle_reports_for_one_event_are_five_samples() {
     let watched = Watched::start().await;
-    let service = service_fn(|request: Asked| async move {
+    let service = service_fn(|request: MeasuredRequest| async move {
         let handle = request.extensions().get::<InferenceHandle>().expect("the layer's handle").clone();
         let (mut body, answer) = Channel::<Bytes, BoxError>::new(1);
         tokio::spawn(async move {

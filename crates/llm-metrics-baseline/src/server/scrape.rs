@@ -21,7 +21,7 @@ use crate::{
     target::Target,
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 const PERIOD: Duration = Duration::from_secs(1);
 const MOST_BYTES: usize = 64 << 20;
 
@@ -81,8 +81,8 @@ impl Scraper {
         let mut all = Page::default();
         for (client, target) in &self.targets {
             let address = target.uri(if target.has_path() { "" } else { "/metrics" });
-            let one = tokio::time::timeout(PATIENCE, one(client, target, address.clone())).await;
-            let one = one.unwrap_or_else(|_| Err(format!("no answer in {} s", PATIENCE.as_secs())));
+            let one = tokio::time::timeout(SCRAPE_TIMEOUT, one(client, target, address.clone())).await;
+            let one = one.unwrap_or_else(|_| Err(format!("no answer in {} s", SCRAPE_TIMEOUT.as_secs())));
             all.extend(one.map_err(|why| NoPage { address, why })?);
         }
         Ok(all)

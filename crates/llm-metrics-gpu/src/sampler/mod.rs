@@ -43,7 +43,7 @@ pub(crate) struct Intervals {
     pub(crate) window: Duration,
     /// The first and the longest pause between two attempts to open the driver.
     pub(crate) retry: (Duration, Duration),
-    pub(crate) look_again: Duration,
+    pub(crate) rediscovery: Duration,
 }
 
 impl Default for Intervals {
@@ -53,7 +53,7 @@ impl Default for Intervals {
             slow: Duration::from_secs(10),
             window: Duration::from_secs(60),
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
-            look_again: Duration::from_secs(30),
+            rediscovery: Duration::from_secs(30),
         }
     }
 }

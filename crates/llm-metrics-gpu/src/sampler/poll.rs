@@ -25,7 +25,7 @@ impl Sampler {
         let began = Instant::now();
         self.readings.begin_tick(now);
         self.renew(now);
-        self.look_again(generation, session, now)?;
+        self.rediscover(generation, session, now)?;
         let parts = session.slow_parts().max(1);
         let mut answered = false;
         for at in 0..generation.watched.len() {

@@ -62,7 +62,7 @@ impl Generation {
 impl Sampler {
     /// Searches for devices for the first time in a session.
     pub(crate) fn begin(&mut self, session: &mut dyn GpuSession, now: Instant) -> Result<Generation, SourceError> {
-        let mut generation = Generation::new(now + self.intervals.look_again);
+        let mut generation = Generation::new(now + self.intervals.rediscovery);
         let found = session.enumerate()?;
         if self.control.ends_session() {
             return Ok(generation);
@@ -100,7 +100,7 @@ impl Sampler {
     }
 
     /// Searches for missing devices from time to time, and for new ones if that costs nothing.
-    pub(super) fn look_again(
+    pub(super) fn rediscover(
         &mut self,
         generation: &mut Generation,
         session: &mut dyn GpuSession,
@@ -113,7 +113,7 @@ impl Sampler {
         if now < generation.look_at {
             return Ok(());
         }
-        generation.look_at = now + self.intervals.look_again;
+        generation.look_at = now + self.intervals.rediscovery;
         if none_missing && !session.has_changed() {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Sampler {
         };
         watched.lost = true;
         generation.lost_since += 1;
-        generation.look_at = generation.look_at.max(now + self.intervals.look_again);
+        generation.look_at = generation.look_at.max(now + self.intervals.rediscovery);
         if let Some(device) = self.devices.get_mut(uuid) {
             device.lost(&self.registrar);
             if device.is_newly_lost() {

@@ -24,7 +24,7 @@ const AT_ONCE: Duration = Duration::from_secs(4);
 fn quick() -> (GpuCollectorBuilder, Page) {
     let (recorder, page) = page();
     let builder = GpuCollector::builder().recorder(recorder).period(QUICK).slow_period(QUICK);
-    (builder.retry(QUICK / 10, QUICK).look_again(QUICK), page)
+    (builder.retry(QUICK / 10, QUICK).rediscovery_interval(QUICK), page)
 }
 
 fn on(fake: &Fake) -> (GpuCollectorBuilder, Page) {

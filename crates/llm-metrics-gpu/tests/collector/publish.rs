@@ -139,7 +139,7 @@ fn series_that_a_recorder_threw_out_come_back_with_the_device() {
     };
     script.set(gpu(false));
     let builder = GpuCollector::builder().recorder(recorder).source(script.source());
-    let _collector = builder.period(QUICK).slow_period(QUICK).retry(QUICK, QUICK).look_again(QUICK).start();
+    let _collector = builder.period(QUICK).slow_period(QUICK).retry(QUICK, QUICK).rediscovery_interval(QUICK).start();
     let until = |text: &str, there: bool| {
         let began = Instant::now();
         while handle.render().contains(text) != there {

@@ -72,7 +72,7 @@ fn durations_that_are_too_large_are_shortened() {
     let script = Script::new();
     script.set(vec![ScriptedGpu::new(GpuIdentity::new(0, "GPU-a")), ScriptedGpu::default().lost(true)]);
     let (builder, page) = quick();
-    let builder = builder.period(most).slow_period(most).max_window(most).look_again(most).retry(most, most);
+    let builder = builder.period(most).slow_period(most).max_window(most).rediscovery_interval(most).retry(most, most);
     let collector = builder.source(script.source()).start();
     page.until("it is up", |page| page.value("gpu_collector_tick_seconds_count", &[]) == Some(1.0));
     assert!(collector.stop(most));

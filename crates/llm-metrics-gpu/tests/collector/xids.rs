@@ -43,7 +43,7 @@ fn xids_are_counted_as_they_happen_not_when_the_tick_comes() {
 fn the_xid_of_a_gpu_that_is_lost_is_counted() {
     let fake = Fake::state(&two(json!({})));
     let (builder, page) = on(&fake);
-    let _collector = builder.look_again(Duration::from_secs(600)).start();
+    let _collector = builder.rediscovery_interval(Duration::from_secs(600)).start();
     page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
     fake.set(&two(json!({ "lost": true })));
     page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
@@ -150,7 +150,7 @@ fn xids_that_nvml_does_not_deliver_are_read_from_the_kernel_log() {
     let fake = Fake::state(&two(json!({})));
     fake.log_xid("0000:0b:00", 119);
     let (builder, page) = on(&fake);
-    let _collector = builder.look_again(Duration::from_secs(600)).period(Duration::from_secs(600)).start();
+    let _collector = builder.rediscovery_interval(Duration::from_secs(600)).period(Duration::from_secs(600)).start();
     page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
     for xid in CRITICAL_XIDS {
         assert_eq!(xids(&page, "GPU-b", xid), Some(0.0), "{xid} can be seen to rise; earlier lines are not counted");
@@ -169,7 +169,7 @@ fn a_gpu_that_fell_off_the_bus_or_is_stuck_is_not_read_any_more() {
     for xid in KERNEL_LOG_XIDS {
         let fake = Fake::state(&two(json!({})));
         let (builder, page) = on(&fake);
-        let _collector = builder.look_again(Duration::from_secs(600)).start();
+        let _collector = builder.rediscovery_interval(Duration::from_secs(600)).start();
         page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
         // Reading it would take tens of seconds to fail, and no other GPU would be read meanwhile.
         fake.log_xid("0000:0b:00", xid);
@@ -187,7 +187,7 @@ fn a_gpu_that_fell_off_the_bus_or_is_stuck_is_not_read_any_more() {
 fn a_gpu_that_was_wrongly_reported_as_stuck_comes_back() {
     let fake = Fake::state(&two(json!({})));
     let (builder, page) = on(&fake);
-    let _collector = builder.look_again(Duration::from_secs(1)).start();
+    let _collector = builder.rediscovery_interval(Duration::from_secs(1)).start();
     page.until("both are up", |page| page.value("gpu_up", &["GPU-b"]) == Some(1.0));
     fake.log_xid("0000:0b:00", 119);
     page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));
@@ -249,7 +249,7 @@ fn xids_of_other_gpus_are_counted_while_one_is_lost() {
         let state = |lost: bool| with(two(json!({ "lost": lost })), json!({ "wait_while_lost": wait }));
         let fake = Fake::state(&state(false));
         let (builder, page) = on(&fake);
-        let collector = builder.look_again(Duration::from_secs(600)).start();
+        let collector = builder.rediscovery_interval(Duration::from_secs(600)).start();
         page.until("both are up", |page| page.value("gpu_memory_used_bytes", &["GPU-b"]) == Some(300.0));
         fake.set(&state(true));
         page.until("one is down", |page| page.value("gpu_up", &["GPU-b"]) == Some(0.0));

@@ -129,7 +129,7 @@ impl Flow {
 
 /// A series of a case. Labels that are not set have their usual value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub struct TestSeries {
     select: Select,
     le: Option<String>,
     values: Values,
@@ -147,7 +147,7 @@ const APART: [(&str, &str); 6] = [
     ("model", "qwen3-4b"),
 ];
 
-impl Series {
+impl TestSeries {
     pub(crate) fn name(&self, names: &Names, context: &Context) -> String {
         let mut labels = self.select.labels();
         names.extend_by(&mut labels);
@@ -194,30 +194,30 @@ impl Series {
 impl Counter {
     /// One of its series in a case: with the labels of [`Counter::with`], and usual values for the others.
     #[must_use]
-    pub fn series(self, values: Values) -> Series {
-        Series { select: self.0, le: None, values, counts: true }
+    pub fn series(self, values: Values) -> TestSeries {
+        TestSeries { select: self.0, le: None, values, counts: true }
     }
 }
 
 impl Gauge {
     /// One of its series in a case: with the labels of [`Gauge::with`], and usual values for the others.
     #[must_use]
-    pub fn series(self, values: Values) -> Series {
-        Series { select: self.0, le: None, values, counts: false }
+    pub fn series(self, values: Values) -> TestSeries {
+        TestSeries { select: self.0, le: None, values, counts: false }
     }
 }
 
 impl Histogram {
     /// One of its buckets in a case, with this spelling of `le`.
     #[must_use]
-    pub fn bucket_series(self, le: &str, values: Values) -> Series {
+    pub fn bucket_series(self, le: &str, values: Values) -> TestSeries {
         let select = Select { part: Part::Bucket(None), ..self.0 };
-        Series { select, le: Some(le.to_owned()), values, counts: true }
+        TestSeries { select, le: Some(le.to_owned()), values, counts: true }
     }
 
     /// Its series in a case: observations per minute at or below each bound (spelled as in `le`), and in total.
     #[must_use]
-    pub fn series(self, buckets: &[(&str, f64)], all: f64) -> Vec<Series> {
+    pub fn series(self, buckets: &[(&str, f64)], all: f64) -> Vec<TestSeries> {
         let bucket = |(le, by): &(&str, f64)| self.clone().bucket_series(le, Values::rising(*by));
         let mut series: Vec<_> = buckets.iter().chain([&("+Inf", all)]).map(bucket).collect();
         series.push(self.count().series(Values::rising(all)));
@@ -246,7 +246,7 @@ pub struct Case {
     /// The minute of evaluation.
     pub at: u32,
     /// The series.
-    pub series: Vec<Series>,
+    pub series: Vec<TestSeries>,
     /// The alerts that fire; empty if none does.
     pub firings: Vec<Firing>,
     /// The only variant that is checked, and whether it fires.
@@ -272,12 +272,12 @@ impl Context {
 
 impl Case {
     /// The first variant fires, with this value in the texts.
-    pub(crate) fn fires(name: impl Into<String>, at: u32, value: impl Into<String>, series: Vec<Series>) -> Self {
+    pub(crate) fn fires(name: impl Into<String>, at: u32, value: impl Into<String>, series: Vec<TestSeries>) -> Self {
         Self::quiet(name, at, series).firing(0, value, &[])
     }
 
     /// Nothing fires.
-    pub(crate) fn quiet(name: impl Into<String>, at: u32, series: Vec<Series>) -> Self {
+    pub(crate) fn quiet(name: impl Into<String>, at: u32, series: Vec<TestSeries>) -> Self {
         Self { name: name.into(), at, series, firings: Vec::new(), alone: None, context: None }
     }
 

@@ -2,7 +2,7 @@
 
 use llm_metrics::catalog;
 
-use super::{Alert, Case, Series, Severity, Values, Variant};
+use super::{Alert, Case, Severity, TestSeries, Values, Variant};
 use crate::{
     counter, gauge,
     promql::{Expr, Gauge, Window},
@@ -146,7 +146,7 @@ fn no_traffic(slo: &Slo, rules: &Recording) -> Alert {
     .case(Case::quiet("hardly any in the last minutes", day + 132, hardly_any_at_last).surely(0))
 }
 
-fn ended(values: Values) -> Series {
+fn ended(values: Values) -> TestSeries {
     counter!(catalog::REQUESTS).series(values)
 }
 

@@ -2,7 +2,7 @@
 
 use llm_metrics_gateway::catalog as gateway;
 
-use super::{Alert, Case, Series, Severity, Values, Variant};
+use super::{Alert, Case, Severity, TestSeries, Values, Variant};
 use crate::{
     counter, gauge,
     promql::{Counter, Expr, Window},
@@ -60,12 +60,12 @@ fn failing() -> Alert {
     let judged = || attempts().without("result", "cancelled");
     let share = in_vain().increase(SHORT).sum_by(EACH) / judged().increase(SHORT).sum_by(EACH);
     let enough: Expr = judged().increase(SHORT).sum_by(EACH).ge(LEAST_ATTEMPTS);
-    let series = |failed: f64, answered: f64| -> Vec<Series> {
+    let series = |failed: f64, answered: f64| -> Vec<TestSeries> {
         let of = |result, by| attempts().with("result", result).series(Values::rising(by));
         let failed = FAILED.map(|result| of(result, failed / 3.0));
         failed.into_iter().chain([of("answered", answered), of("cancelled", 500.0)]).collect()
     };
-    let recovers = || -> Vec<Series> {
+    let recovers = || -> Vec<TestSeries> {
         let of = |result, before, after| {
             attempts().with("result", result).series(Values::rising(before).until(20, Values::rising(after)))
         };

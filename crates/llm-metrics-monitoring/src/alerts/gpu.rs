@@ -2,7 +2,7 @@
 
 use llm_metrics_gpu::catalog as gpu;
 
-use super::{Alert, Case, Series, Severity, Values, Variant, case::percent};
+use super::{Alert, Case, Severity, TestSeries, Values, Variant, case::percent};
 use crate::{
     counter, gauge,
     promql::{Expr, Gauge, Window},
@@ -35,12 +35,12 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
     all
 }
 
-fn up(value: f64) -> Series {
+fn up(value: f64) -> TestSeries {
     gauge!(gpu::UP).series(Values::flat(value))
 }
 
 /// A GPU with 100 bytes, so that bytes are percent.
-fn used(values: Values) -> Vec<Series> {
+fn used(values: Values) -> Vec<TestSeries> {
     let total = gauge!(gpu::MEMORY_TOTAL).series(Values::flat(100.0));
     vec![gauge!(gpu::MEMORY_USED).series(values), total, up(1.0)]
 }

@@ -19,7 +19,7 @@ pub(crate) mod yaml;
 
 use std::borrow::Cow;
 
-pub use case::{Case, Firing, Series, Values};
+pub use case::{Case, Firing, TestSeries, Values};
 
 use crate::{
     promql::{Expr, InvalidExpression, Names, Reader, Window},

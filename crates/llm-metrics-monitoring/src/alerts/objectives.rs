@@ -3,7 +3,7 @@
 use llm_metrics::catalog::{self};
 
 use super::{
-    Alert, Case, Series, Severity, Values, Variant,
+    Alert, Case, Severity, TestSeries, Values, Variant,
     case::{Flow, percent},
 };
 use crate::vocabulary::{OUTCOME, RESULT, SOURCE, STREAM};
@@ -138,7 +138,7 @@ fn longest() -> Histogram {
 }
 
 /// The bucket of the streams' longest gaps that is used: no long gap is shorter.
-fn short_gaps(slo: &Slo, limit: f64) -> Vec<Series> {
+fn short_gaps(slo: &Slo, limit: f64) -> Vec<TestSeries> {
     let bounds = slo.bounds_of(&catalog::STREAM_MAX_GAP);
     let bound = bounds.iter().rev().find(|bound| **bound <= limit);
     let spelled = bound.into_iter().flat_map(|bound| select::spellings(*bound).into_iter().take(1));
@@ -156,7 +156,7 @@ struct Burn<'a> {
     gravest: Severity,
 }
 
-type Make<'a> = &'a dyn Fn(&Flow) -> Vec<Series>;
+type Make<'a> = &'a dyn Fn(&Flow) -> Vec<TestSeries>;
 
 impl Burn<'_> {
     /// `ways` are different kinds of such events.
@@ -299,14 +299,14 @@ fn minutes(window: Window) -> u32 {
     window.as_seconds().unwrap_or(0) / 60
 }
 
-type Owned<'a> = Box<dyn Fn(&Flow) -> Vec<Series> + 'a>;
+type Owned<'a> = Box<dyn Fn(&Flow) -> Vec<TestSeries> + 'a>;
 
 fn by_spelling<'a>(ways: &'a [Owned<'_>]) -> Vec<Make<'a>> {
     ways.iter().map(|way| &**way as Make<'a>).collect()
 }
 
 /// A histogram whose bad observations are above `bound`, in the spelling of Prometheus 2 and 3.
-fn slow<'a>(histogram: &'a Histogram, bound: f64, beside: &'a dyn Fn(&Flow) -> Vec<Series>) -> Vec<Owned<'a>> {
+fn slow<'a>(histogram: &'a Histogram, bound: f64, beside: &'a dyn Fn(&Flow) -> Vec<TestSeries>) -> Vec<Owned<'a>> {
     let ways = select::spellings(bound).into_iter().map(|le| {
         Box::new(move |flow: &Flow| {
             let mut series = vec![

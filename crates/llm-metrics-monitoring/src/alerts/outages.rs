@@ -4,7 +4,7 @@
 use llm_metrics::catalog::{self};
 
 use super::{
-    Alert, Case, Series, Severity, Values, Variant,
+    Alert, Case, Severity, TestSeries, Values, Variant,
     case::{just_above, percent},
     targets::of_jobs,
 };
@@ -44,7 +44,7 @@ fn requests() -> Counter {
     counter!(catalog::REQUESTS)
 }
 
-fn ended(outcome: &str, values: Values) -> Series {
+fn ended(outcome: &str, values: Values) -> TestSeries {
     requests().with(OUTCOME, outcome).series(values)
 }
 
@@ -319,7 +319,7 @@ struct Collapse {
 
 impl Collapse {
     /// The series of a case. Requests with other outcomes must not change the result.
-    fn seen(&self, success: Values, rejected: Values) -> Vec<Series> {
+    fn seen(&self, success: Values, rejected: Values) -> Vec<TestSeries> {
         let beside = ["error", "cancelled"].map(|outcome| ended(outcome, Values::rising(self.least * 5.0)));
         [ended("success", success), ended("rejected", rejected)].into_iter().chain(beside).collect()
     }

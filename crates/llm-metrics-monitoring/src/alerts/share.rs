@@ -1,7 +1,7 @@
 //! Alerts on a share of events, each in one entry, from which expression, guard, texts and cases are built.
 
 use super::{
-    Alert, Case, Series, Severity, Values, Variant,
+    Alert, Case, Severity, TestSeries, Values, Variant,
     case::{just_above, percent},
 };
 use crate::{
@@ -85,7 +85,7 @@ impl Share<'_> {
     }
 
     /// This many events per minute, with this share of bad ones.
-    fn series(&self, share: f64, events: f64) -> Vec<Series> {
+    fn series(&self, share: f64, events: f64) -> Vec<TestSeries> {
         let bad = self.bad.clone().series(Values::rising(share * events));
         let neither = self.neither.clone().map(|neither| neither.series(Values::rising(1000.0)));
         let rest = match &self.good {

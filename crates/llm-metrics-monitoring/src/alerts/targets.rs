@@ -2,7 +2,7 @@
 
 use llm_metrics::catalog;
 
-use super::{Alert, Case, Series, Severity, Values, Variant};
+use super::{Alert, Case, Severity, TestSeries, Values, Variant};
 use crate::{
     counter, external, gauge,
     promql::{Counter, Expr, Gauge, Window},
@@ -26,7 +26,7 @@ pub(super) fn of_jobs(gauge: Gauge, slo: &Slo) -> Gauge {
     }
 }
 
-fn up(values: Values) -> Series {
+fn up(values: Values) -> TestSeries {
     gauge!(external::UP).series(values)
 }
 
@@ -52,7 +52,7 @@ fn absent(slo: &Slo) -> Alert {
         "The scrape configuration or service discovery no longer has it. Without targets no other alert can fire.",
     )
     .settings(&["service.jobs"]);
-    let all_but = |missing: Option<&String>| -> Vec<Series> {
+    let all_but = |missing: Option<&String>| -> Vec<TestSeries> {
         let others = jobs.iter().filter(|job| Some(*job) != missing);
         let of = |job: &String| gauge!(external::UP).with(JOB, job.as_str()).series(Values::flat(1.0));
         others.map(of).chain([gauge!(external::UP).with(JOB, "other").series(Values::flat(1.0))]).collect()

@@ -3,7 +3,7 @@
 use llm_metrics::catalog::{self};
 
 use super::{
-    Alert, Case, Series, Severity, Values, Variant,
+    Alert, Case, Severity, TestSeries, Values, Variant,
     case::{Flow, just_above, percent},
 };
 use crate::vocabulary::{OUTCOME, PHASE};
@@ -35,7 +35,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording) -> Vec<Alert> {
 }
 
 /// This many successful requests per minute.
-pub(super) fn busy(by: f64) -> Vec<Series> {
+pub(super) fn busy(by: f64) -> Vec<TestSeries> {
     vec![counter!(catalog::REQUESTS).series(Values::rising(by))]
 }
 

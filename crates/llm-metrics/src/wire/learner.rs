@@ -33,7 +33,7 @@ pub(super) struct ValueSpan {
 
 #[derive(Debug)]
 pub(super) struct Learner {
-    phase: Phase,
+    state: LearnState,
     /// Only envelope so far.
     only_envelope: bool,
     /// The first list, if only envelope came before it.
@@ -51,7 +51,7 @@ pub(super) struct Learner {
 
 /// The scanner's position relative to the first non-empty text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum LearnState {
     Before,
     Inside,
     After,
@@ -60,7 +60,7 @@ enum Phase {
 impl Learner {
     pub(super) fn new() -> Self {
         Self {
-            phase: Phase::Before,
+            state: LearnState::Before,
             only_envelope: true,
             list_prefix: None,
             candidate: None,
@@ -73,18 +73,18 @@ impl Learner {
 
     /// Continues after the first text.
     pub(super) fn after_text() -> Self {
-        Self { phase: Phase::After, ..Self::new() }
+        Self { state: LearnState::After, ..Self::new() }
     }
 
     /// A value that is not envelope.
     pub(super) fn not_envelope(&mut self) {
         self.only_envelope = false;
-        self.only_envelope_after &= self.phase == Phase::Before;
+        self.only_envelope_after &= self.state == LearnState::Before;
     }
 
     /// The kind of the document is known only now: a text before it was interpreted differently.
     pub(super) fn tagged(&mut self) {
-        if self.phase != Phase::Before {
+        if self.state != LearnState::Before {
             self.text_span = None;
             self.not_envelope();
         }
@@ -93,14 +93,14 @@ impl Learner {
 
     /// A list begins. `has_facts`: the event has facts other than its texts.
     pub(super) fn list_begins(&mut self, ends: usize, place: Place, choice: &Choice, has_facts: bool) {
-        let is_first = self.phase == Phase::Before && self.list_prefix.is_none() && !choice.is_open();
+        let is_first = self.state == LearnState::Before && self.list_prefix.is_none() && !choice.is_open();
         if is_first && self.only_envelope && !has_facts {
             self.list_prefix = Some(ListPrefix { ends, place });
         }
     }
 
     pub(super) fn text_begins(&mut self, begins: usize, place: Place, choice: &Choice, has_facts: bool) {
-        if self.phase == Phase::Before {
+        if self.state == LearnState::Before {
             let only_envelope = self.only_envelope && !has_facts;
             let (kind, choice, varying) = (TextKind::Answer, *choice, self.varying_before);
             self.candidate = only_envelope.then_some(TextSpan { kind, begins, place, choice, ends: 0, varying });
@@ -109,19 +109,19 @@ impl Learner {
 
     #[inline]
     pub(super) fn text(&mut self, kind: TextKind) {
-        match self.phase {
-            Phase::Before => {
+        match self.state {
+            LearnState::Before => {
                 self.text_span = self.candidate.map(|text_span| TextSpan { kind, ..text_span });
-                self.phase = Phase::Inside;
+                self.state = LearnState::Inside;
             }
-            Phase::Inside => {}
-            Phase::After => self.only_envelope_after = false,
+            LearnState::Inside => {}
+            LearnState::After => self.only_envelope_after = false,
         }
     }
 
     pub(super) fn text_ends(&mut self, offset: usize) {
-        if self.phase == Phase::Inside {
-            self.phase = Phase::After;
+        if self.state == LearnState::Inside {
+            self.state = LearnState::After;
             if let Some(text_span) = &mut self.text_span {
                 text_span.ends = offset;
             }
@@ -130,12 +130,12 @@ impl Learner {
 
     pub(super) fn skips(&mut self, from: usize, what: Skipped) {
         let span = ValueSpan { from, to: from, what };
-        match (self.phase, what) {
+        match (self.state, what) {
             // One value may differ; those after it must be equal.
-            (Phase::Before, Skipped::Padding | Skipped::Number) => {
+            (LearnState::Before, Skipped::Padding | Skipped::Number) => {
                 self.varying_before.get_or_insert(span);
             }
-            (Phase::After, Skipped::Object | Skipped::Padding | Skipped::Number) if self.varying.is_none() => {
+            (LearnState::After, Skipped::Object | Skipped::Padding | Skipped::Number) if self.varying.is_none() => {
                 self.varying = Some(span);
             }
             _ => self.not_envelope(),
@@ -143,7 +143,7 @@ impl Learner {
     }
 
     pub(super) fn skipped(&mut self, to: usize) {
-        let varying = if self.phase == Phase::Before { &mut self.varying_before } else { &mut self.varying };
+        let varying = if self.state == LearnState::Before { &mut self.varying_before } else { &mut self.varying };
         if let Some(varying) = varying.as_mut().filter(|varying| varying.to == varying.from) {
             varying.to = to;
         }

@@ -9,7 +9,7 @@ use std::{
 use mistralrs::{ChatCompletionChunkResponse, Request, Response, core::CompletionChunkResponse};
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::{Fault, probe::Tally};
+use super::{Fault, probe::TokenCounts};
 
 /// Why a choice ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Generation {
 
 pub(super) struct Choice {
     pub(super) responses: Receiver<Response>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) token_counts: Arc<TokenCounts>,
     pub(super) max_tokens: usize,
     pub(super) finish: Option<Finish>,
     begun: bool,
@@ -61,11 +61,11 @@ impl Generation {
     }
 
     pub(crate) fn output_tokens(&self) -> u64 {
-        self.choices.iter().map(|choice| choice.tally.sampled()).sum()
+        self.choices.iter().map(|choice| choice.token_counts.sampled()).sum()
     }
 
     pub(crate) fn reasoning_tokens(&self) -> u64 {
-        self.choices.iter().map(|choice| choice.tally.reasoning(choice.finish == Some(Finish::Length))).sum()
+        self.choices.iter().map(|choice| choice.token_counts.reasoning(choice.finish == Some(Finish::Length))).sum()
     }
 
     /// Polls the choices in turn, so that none starves.
@@ -86,8 +86,8 @@ impl Generation {
 }
 
 impl Choice {
-    pub(super) fn new(responses: Receiver<Response>, tally: Arc<Tally>, max_tokens: usize) -> Self {
-        Self { responses, tally, max_tokens, finish: None, begun: false }
+    pub(super) fn new(responses: Receiver<Response>, token_counts: Arc<TokenCounts>, max_tokens: usize) -> Self {
+        Self { responses, token_counts, max_tokens, finish: None, begun: false }
     }
 
     fn poll_piece(&mut self, engine: &Sender<Request>, cx: &mut Context<'_>) -> Poll<Result<Piece, Fault>> {
@@ -114,7 +114,7 @@ impl Choice {
     }
 
     fn unannounced_finish(&self) -> Finish {
-        if self.tally.sampled() >= self.max_tokens as u64 { Finish::Length } else { Finish::Stop }
+        if self.token_counts.sampled() >= self.max_tokens as u64 { Finish::Length } else { Finish::Stop }
     }
 }
 

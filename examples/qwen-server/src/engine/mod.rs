@@ -25,7 +25,7 @@ use mistralrs::{
     ToolChoice,
     core::{MistralRs, TokenizationRequest},
 };
-use probe::{Load, Presence, Probe, Tally, ThinkTags};
+use probe::{Load, Presence, Probe, ThinkTags, TokenCounts};
 use tokio::sync::{
     OwnedSemaphorePermit, Semaphore,
     mpsc::{self, Sender},
@@ -212,9 +212,9 @@ impl Engine {
         for _ in 0..job.choices {
             // One chunk per token, and at most one error.
             let (response, responses) = mpsc::channel(job.max_tokens + 1);
-            let tally = Arc::new(Tally::default());
+            let token_counts = Arc::new(TokenCounts::default());
             let probe = Probe {
-                tally: Arc::clone(&tally),
+                token_counts: Arc::clone(&token_counts),
                 presence: Arc::clone(&presence),
                 steering: Arc::clone(&steering),
                 tags: self.facts.think_tags,
@@ -239,7 +239,7 @@ impl Engine {
                 )
             };
             engine = Some(self.send(Request::Normal(Box::new(request))).await?);
-            choices.push(generation::Choice::new(responses, tally, job.max_tokens));
+            choices.push(generation::Choice::new(responses, token_counts, job.max_tokens));
         }
         let engine = engine.ok_or_else(|| Fault::Invalid("no choices were asked for".into()))?;
         Ok(Generation { choices, engine, next: 0 })

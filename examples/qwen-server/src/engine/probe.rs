@@ -99,14 +99,14 @@ pub(super) struct ThinkTags {
 
 /// The tokens of one choice, counted as they are sampled.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct TokenCounts {
     sampled: AtomicU64,
     reasoning: AtomicU64,
     thinking: AtomicBool,
     seen: AtomicUsize,
 }
 
-impl Tally {
+impl TokenCounts {
     /// Called before each sampling with the tokens so far; `true` if a new token is about to be sampled.
     ///
     /// A grammar makes the engine sample twice for one token, with the same context.
@@ -146,7 +146,7 @@ fn opens_thinking(prompt: &[u32], tags: ThinkTags) -> bool {
 
 /// The logits processor that counts.
 pub(super) struct Probe {
-    pub(super) tally: Arc<Tally>,
+    pub(super) token_counts: Arc<TokenCounts>,
     pub(super) presence: Arc<Presence>,
     pub(super) steering: Arc<Steering>,
     pub(super) tags: Option<ThinkTags>,
@@ -155,11 +155,11 @@ pub(super) struct Probe {
 
 impl CustomLogitsProcessor for Probe {
     fn apply(&self, logits: &Tensor, context: &[u32]) -> mistralrs::Result<Tensor> {
-        if self.tally.observe(context, self.tags) {
+        if self.token_counts.observe(context, self.tags) {
             self.presence.start();
             self.handle.tokens(1);
         }
-        Ok(self.steering.apply(logits, self.tally.sampled() - 1))
+        Ok(self.steering.apply(logits, self.token_counts.sampled() - 1))
     }
 }
 
@@ -169,39 +169,39 @@ mod tests {
 
     const TAGS: Option<ThinkTags> = Some(ThinkTags { open: 100, close: 101 });
 
-    fn tally(prompt: &[u32], sampled: &[u32]) -> Tally {
-        let tally = Tally::default();
+    fn token_counts(prompt: &[u32], sampled: &[u32]) -> TokenCounts {
+        let token_counts = TokenCounts::default();
         let mut context = prompt.to_vec();
         for token in sampled {
-            tally.observe(&context, TAGS);
+            token_counts.observe(&context, TAGS);
             context.push(*token);
         }
-        tally
+        token_counts
     }
 
     #[test]
     fn a_token_that_is_sampled_twice_counts_once() {
-        let tally = Tally::default();
-        assert!(tally.observe(&[1, 2], None));
-        assert!(!tally.observe(&[1, 2], None));
-        assert!(tally.observe(&[1, 2, 3], None));
-        assert_eq!(tally.sampled(), 2);
+        let token_counts = TokenCounts::default();
+        assert!(token_counts.observe(&[1, 2], None));
+        assert!(!token_counts.observe(&[1, 2], None));
+        assert!(token_counts.observe(&[1, 2, 3], None));
+        assert_eq!(token_counts.sampled(), 2);
     }
 
     #[test]
     fn tags_are_not_reasoning_and_words_between_them_are() {
-        let tally = tally(&[1, 2], &[100, 7, 8, 9, 101, 3, 4]);
-        assert_eq!((tally.sampled(), tally.reasoning(false)), (7, 3));
+        let token_counts = token_counts(&[1, 2], &[100, 7, 8, 9, 101, 3, 4]);
+        assert_eq!((token_counts.sampled(), token_counts.reasoning(false)), (7, 3));
     }
 
     #[test]
     fn a_thought_that_the_prompt_opened_counts() {
-        assert_eq!(tally(&[1, 100, 2], &[7, 8, 101, 3]).reasoning(false), 2);
-        assert_eq!(tally(&[1, 100, 2, 101, 2], &[7, 8, 3]).reasoning(false), 0, "thinking was switched off");
+        assert_eq!(token_counts(&[1, 100, 2], &[7, 8, 101, 3]).reasoning(false), 2);
+        assert_eq!(token_counts(&[1, 100, 2, 101, 2], &[7, 8, 3]).reasoning(false), 0, "thinking was switched off");
     }
 
     #[test]
     fn a_thought_cut_short_includes_its_last_token() {
-        assert_eq!(tally(&[1], &[100, 7, 8]).reasoning(true), 2);
+        assert_eq!(token_counts(&[1], &[100, 7, 8]).reasoning(true), 2);
     }
 }

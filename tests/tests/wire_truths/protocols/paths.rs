@@ -5,7 +5,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
 use hyper_util::rt::TokioIo;
 use llm_metrics::Endpoint;
-use llm_metrics_tests::{Asked, Client, Script, Watched, post, serve};
+use llm_metrics_tests::{Client, MeasuredRequest, Script, Watched, post, serve};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -145,7 +145,7 @@ async fn ollamas_paths_are_not_measured_unless_enabled() {
 }
 
 /// A server that accepts upgrades to a protocol that echoes every byte.
-async fn upgrades(request: Asked) -> Result<Response<Empty<Bytes>>, BoxError> {
+async fn upgrades(request: MeasuredRequest) -> Result<Response<Empty<Bytes>>, BoxError> {
     tokio::spawn(async move {
         let mut socket = TokioIo::new(hyper::upgrade::on(request).await.expect("an upgrade"));
         let mut bytes = [0; 4];

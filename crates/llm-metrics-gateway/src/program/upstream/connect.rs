@@ -149,8 +149,8 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     if let Some(path) = file {
         let unreadable = |source| TlsError::CaFile { path: path.to_owned(), source };
         for certificate in certificates(path).map_err(unreadable)? {
-            let unfit = |source| TlsError::Certificate { path: path.to_owned(), source };
-            roots.add(certificate).map_err(unfit)?;
+            let invalid = |source| TlsError::Certificate { path: path.to_owned(), source };
+            roots.add(certificate).map_err(invalid)?;
         }
     }
     let mut native = rustls_native_certs::load_native_certs();
