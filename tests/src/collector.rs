@@ -91,7 +91,7 @@ impl Collector {
     /// # Panics
     /// If they do not arrive in time.
     pub async fn until_spans(&self, at_least: usize) -> Vec<ExportedSpan> {
-        let deadline = Instant::now() + crate::qwen_server::PATIENCE;
+        let deadline = Instant::now() + crate::qwen_server::TIMEOUT;
         loop {
             let spans = self.spans();
             if spans.len() >= at_least {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     Tool,
-    qwen_server::{PATIENCE, fetch},
+    qwen_server::{TIMEOUT, fetch},
 };
 
 /// A running program that serves HTTP on the loopback address, with a separate folder. Dropping it ends the process.
@@ -37,7 +37,7 @@ impl Daemon {
         // One core is enough for the work in a test, and leaves the others to the test.
         let process = command.env("GOMAXPROCS", "1").spawn().expect("the program starts");
         let mut daemon = Self { addr, process, folder };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while daemon.get(ready).await.is_none() {
             if let Ok(Some(status)) = daemon.process.try_wait() {
                 panic!("{tool:?} ended with {status}:\n{}", daemon.log());

@@ -30,7 +30,7 @@ pub use talk::{Reading, Seen, Usage};
 pub const TINY: &str = "Qwen3-tiny";
 
 /// The limit for all waits. It only matters if something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A command line for the server.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Launch {
     /// If it does not become ready.
     pub async fn start(self) -> QwenServer {
         let mut server = self.spawn();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let lines = server.output();
             let address = |start: &str, end: &str| {
@@ -189,7 +189,7 @@ impl QwenServer {
     /// # Panics
     /// If it never does.
     pub async fn when(&self, is: impl Fn(&Page) -> bool) -> Page {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let page = self.scrape().await;
             if is(&page) {
@@ -215,7 +215,7 @@ impl QwenServer {
     /// # Panics
     /// If it does not exit.
     pub async fn exited(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.exit_status() {
                 return status;
@@ -291,7 +291,7 @@ pub async fn fetch(addr: SocketAddr, method: &str, path: &str) -> Option<Fetched
         let (body, _) = answer.finish().await.ok()?;
         Some(Fetched { status, headers, text: String::from_utf8_lossy(&body).into_owned() })
     };
-    tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+    tokio::time::timeout(TIMEOUT, exchange).await.expect("an answer in time")
 }
 
 /// The requests in the engine, running or waiting.

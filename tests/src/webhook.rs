@@ -9,7 +9,7 @@ use axum::{Json, Router, extract::State, routing::post};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::qwen_server::PATIENCE;
+use crate::qwen_server::TIMEOUT;
 
 type Notices = Arc<Mutex<Vec<Value>>>;
 
@@ -59,7 +59,7 @@ impl Webhook {
     /// # Panics
     /// If it does not arrive in time.
     pub async fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let alerts = self.alerts();
             if let Some(alert) = alerts.iter().find(|alert| is(alert)) {

@@ -10,7 +10,7 @@ use std::{
 use llm_metrics_gateway::{Config, Gateway};
 use llm_metrics_tests::{
     Client, Page, free_address, post,
-    qwen_server::{PATIENCE, fetch},
+    qwen_server::{TIMEOUT, fetch},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -44,7 +44,7 @@ impl LlamaServer {
             .spawn()
             .expect("llama-server starts");
         let server = Self { addr, child };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while fetch(addr, "GET", "/health").await.is_none_or(|health| health.status != 200) {
             assert!(Instant::now() < deadline, "llama-server does not get ready");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -89,7 +89,7 @@ impl Gate {
     }
 
     async fn when(&self, is: impl Fn(&Page) -> bool) -> Page {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let page = self.page().await;
             if is(&page) {
@@ -221,7 +221,7 @@ async fn the_counts_match_what_a_client_of_llama_server_sees() {
     drop((answer, leaver));
     let page = gate.when(|page| page.value("llm_requests_total", &[("outcome", "cancelled")]) == 1.0).await;
     assert!(page.value("llm_discarded_tokens_total", &[("reason", "client_disconnect")]) >= 1.0);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let own = fetch(llama.addr, "GET", "/metrics").await.expect("an answer").text;
         if own.lines().any(|line| line == "llamacpp:requests_processing 0") {

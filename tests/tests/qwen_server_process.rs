@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, path::Path, time::Duration};
 
 use llm_metrics_tests::{
     Page,
-    qwen_server::{Launch, PATIENCE, QwenServer, TINY, fetch, made_up_driver},
+    qwen_server::{Launch, QwenServer, TIMEOUT, TINY, fetch, made_up_driver},
     stream::{CHAT, COMPLETIONS},
 };
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ async fn closed(addr: std::net::SocketAddr) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, closing).await.expect("the server stops listening");
+    tokio::time::timeout(TIMEOUT, closing).await.expect("the server stops listening");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// The timeout of a check. The caller usually has a longer one (Docker: 30 s), with a less precise message.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a gateway is not alive, or cannot be checked.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub(crate) enum HealthError {
     Answer { address: SocketAddr, source: hyper::Error },
     #[error("http://{address}/health answered with status {status}")]
     Status { address: SocketAddr, status: StatusCode },
-    #[error("http://{address}/health did not answer within {PATIENCE:?}")]
+    #[error("http://{address}/health did not answer within {TIMEOUT:?}")]
     TimedOut { address: SocketAddr },
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn check(listen: SocketAddr) -> Result<SocketAddr, HealthError>
         return Err(HealthError::AnyPort);
     }
     let address = reachable(listen);
-    match tokio::time::timeout(PATIENCE, ask(address)).await {
+    match tokio::time::timeout(TIMEOUT, ask(address)).await {
         Ok(Ok(StatusCode::OK)) => Ok(address),
         Ok(Ok(status)) => Err(HealthError::Status { address, status }),
         Ok(Err(error)) => Err(error),

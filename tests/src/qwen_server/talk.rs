@@ -12,7 +12,7 @@ use http_body_util::Full;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use crate::{Answer, Client};
 
 /// The parts of an answer.
@@ -132,7 +132,7 @@ impl Reading {
             let answer = client.send(request).await;
             (client, answer)
         };
-        let (client, answer) = timeout(PATIENCE, opened).await.expect("a head in time");
+        let (client, answer) = timeout(TIMEOUT, opened).await.expect("a head in time");
         let kind = answer.head.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let seen = Seen {
             status: answer.status().as_u16(),
@@ -179,7 +179,7 @@ impl Reading {
     /// `false` at the end.
     async fn frame(&mut self) -> bool {
         // Measured from the beginning, because a server that hangs still sends comments to keep the connection open.
-        let left = PATIENCE.saturating_sub(self.began.elapsed());
+        let left = TIMEOUT.saturating_sub(self.began.elapsed());
         let frame = timeout(left, self.answer.frame()).await.expect("the whole answer in time");
         self.seen.took = self.began.elapsed();
         match frame {

@@ -23,7 +23,7 @@ pub(crate) enum PeekError {
 pub(crate) async fn model(
     body: &mut ClientBody,
     limit: usize,
-    patience: Option<Duration>,
+    time_limit: Option<Duration>,
 ) -> Result<Option<String>, PeekError> {
     let mut read: Vec<u8> = Vec::new();
     // A long body is not parsed again for each of its pieces.
@@ -39,7 +39,7 @@ pub(crate) async fn model(
             }
         }
         let frame = std::future::poll_fn(|cx| body.poll_rest(cx));
-        let frame = match patience {
+        let frame = match time_limit {
             Some(limit) => timeout(limit, frame).await.map_err(|_| PeekError::Timeout)?,
             None => frame.await,
         };

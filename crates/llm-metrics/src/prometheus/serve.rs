@@ -18,7 +18,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CONNECTIONS: usize = 32;
 
 /// How long a peer may take to send the request head, and again to read the response: three times the default scrape timeout of Prometheus.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Exporter {
     /// Serves `/metrics` on a separate port, for as long as the future is polled: spawn it. Dropping it closes the connections.
@@ -62,9 +62,9 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, metrics: Metric
             })
         }
     });
-    let stream = WriteDeadline::new(TokioIo::new(stream), PATIENCE);
+    let stream = WriteDeadline::new(TokioIo::new(stream), TIMEOUT);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.timer(TokioTimer::new()).header_read_timeout(TIMEOUT);
     // If a scraper disconnects, that is not an error of the server.
     let _ = http.serve_connection(stream, answer).await;
 }
@@ -123,10 +123,10 @@ mod tests {
         let (mut peer, server) = connect(&exporter);
         peer.write_all(&GET[..20]).await.unwrap();
         let began = Instant::now();
-        let end = tokio::time::timeout(2 * PATIENCE, peer.read_u8()).await.expect("it is closed");
+        let end = tokio::time::timeout(2 * TIMEOUT, peer.read_u8()).await.expect("it is closed");
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         server.await.unwrap();
-        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+        assert_eq!(began.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
@@ -139,13 +139,13 @@ mod tests {
             peer.read_u8().await.unwrap();
             let (began, mut sips) = (Instant::now(), vec![0; sip]);
             loop {
-                assert!(began.elapsed() < 2 * PATIENCE, "it is not closed");
+                assert!(began.elapsed() < 2 * TIMEOUT, "it is not closed");
                 tokio::select! {
                     ended = &mut server => break ended.unwrap(),
                     () = sleep(Duration::from_secs(1)) => peer.read_exact(&mut sips).await.map(drop).unwrap(),
                 }
             }
-            assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs(), "{sip} bytes a second");
+            assert_eq!(began.elapsed().as_secs(), TIMEOUT.as_secs(), "{sip} bytes a second");
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
         for _ in 0..3 {
             peer.write_all(GET).await.unwrap();
             peer.read_u8().await.unwrap();
-            sleep(PATIENCE * 2 / 3).await;
+            sleep(TIMEOUT * 2 / 3).await;
             assert!(page(&mut peer).await.contains("process_"));
         }
         assert!(!server.is_finished());

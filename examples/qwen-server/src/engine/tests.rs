@@ -105,9 +105,9 @@ async fn an_unread_generation_does_not_block_the_engine() {
 async fn a_client_that_disconnects_while_its_prompt_is_counted_affects_no_other() {
     let (engine, _cache) = engine().await;
     let before = engine.runner.get_sender(None).unwrap();
-    for patience in 0..50 {
+    for limit in 0..50 {
         let counting = engine.prompt_tokens(chat(1).prompt);
-        let _ = tokio::time::timeout(Duration::from_micros(patience * 20), counting).await;
+        let _ = tokio::time::timeout(Duration::from_micros(limit * 20), counting).await;
     }
     assert!(engine.prompt_tokens(chat(1).prompt).await.unwrap() > 0);
     assert!(engine.runner.get_sender(None).unwrap().same_channel(&before), "the engine was restarted");
