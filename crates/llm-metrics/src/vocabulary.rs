@@ -45,16 +45,17 @@ macro_rules! words {
 
             fn from_str(word: &str) -> Result<Self, Self::Err> {
                 let known = Self::ALL.iter().find(|value| value.as_str() == word);
-                known.copied().ok_or($crate::vocabulary::InvalidWord { words: Self::WORDS })
+                known.copied().ok_or_else(|| $crate::vocabulary::InvalidWord { word: word.to_owned(), words: Self::WORDS })
             }
         }
     };
 }
 
 /// A text that is not one of the words of [`Operation`], [`Endpoint`], [`Outcome`], [`ErrorType`], [`FinishReason`] or [`Thinking`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown word: use one of {}", .words.join(", "))]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{word:?} is not one of {}", .words.join(", "))]
 pub struct InvalidWord {
+    word: String,
     words: &'static [&'static str],
 }
 
@@ -415,6 +416,6 @@ mod tests {
         }
         assert_eq!(format!("{:>9}|", Outcome::Error), "    error|");
         let error = "Chat".parse::<Operation>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown word: use one of chat, text_completion, embeddings, rerank, other");
+        assert_eq!(error.to_string(), "\"Chat\" is not one of chat, text_completion, embeddings, rerank, other");
     }
 }
