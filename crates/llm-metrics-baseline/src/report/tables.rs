@@ -80,7 +80,7 @@ pub(super) fn objectives(baseline: &Baseline) -> String {
         "<h2>Objectives at {} requests/s</h2>\n<div class=\"wide\"><table>\n<thead><tr><th>Indicator</th><th>Normal range</th>\
          <th>Warning threshold</th><th>Measured</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n\
          <p class=\"soft\">The normal range is from the median to the named quantile, at this rate. Thresholds are what <code>llm-metrics baseline apply</code> \
-         proposes; in brackets what the true value lies between with 95 %.</p>\n",
+         proposes; in brackets is the 95 % confidence interval.</p>\n",
         figure(step.rate)
     )
 }
