@@ -259,7 +259,7 @@ async fn a_model_that_is_not_there_is_a_clear_failure() {
     for (options, says) in [
         (["--model", &path("nothing/here/at-all")], "there is no such directory"),
         (["--model", &path("empty")], "there is no config.json in it"),
-        (["--gguf", &path("text.gguf")], "this is no GGUF file"),
+        (["--gguf", &path("text.gguf")], "this is not a GGUF file"),
         (["--gguf", &path("nothing.gguf")], "there is no such file"),
     ] {
         let (status, log) = Launch::new(&options).fails().await;
