@@ -145,6 +145,7 @@ mod tests {
         assert_eq!(lint(SECTIONS), []);
         for row in crate::catalog::all() {
             assert!(row.name.starts_with("llm_") && row.help.ends_with('.'), "{}", row.name);
+            assert!(!["_count", "_sum", "_bucket"].iter().any(|end| row.name.ends_with(end)), "{}", row.name);
         }
     }
 
