@@ -52,13 +52,17 @@ pub struct Histogram {
 }
 
 impl Page {
-    /// Scrapes every 10 ms until the page satisfies a condition, at most `tries` times.
+    /// Scrapes every 10 ms until the page satisfies a condition, at most `tries` times. The page is rendered while values are being set, so the first
+    /// page that satisfies the condition may lack values that are set together with it: the next one is returned, if it satisfies the condition too.
     pub(crate) async fn when(scrape: impl AsyncFn() -> Self, tries: u32, is: impl Fn(&Self) -> bool) -> Self {
+        let mut was = false;
         for _ in 0..tries {
             let page = scrape().await;
-            if is(&page) {
+            let is = is(&page);
+            if was && is {
                 return page;
             }
+            was = is;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let page = scrape().await;

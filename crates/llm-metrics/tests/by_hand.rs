@@ -376,12 +376,49 @@ fn engine_gauges_show_only_reported_values() {
     let recording = Recording::new();
     let engine = recording.metrics.engine("m");
     engine.running(3);
-    engine.kv_cache_usage(0.25);
-    engine.kv_cache_usage(f64::NAN);
+    engine.waiting(None);
+    engine.kv_cache_usage(1.5);
     let recorded = recording.take();
     assert_eq!(recorded.gauge("llm_engine_requests_running", &[("model", "m")]), 3.0);
-    assert_eq!(recorded.gauge("llm_engine_kv_cache_usage_ratio", &[("model", "m")]), 0.25);
-    assert!(recorded.series().all(|(name, ..)| name != "llm_engine_requests_waiting"));
+    for never_known in ["llm_engine_requests_waiting", "llm_engine_kv_cache_usage_ratio"] {
+        assert!(recorded.series().all(|(name, ..)| name != never_known), "{never_known}");
+    }
+}
+
+#[test]
+fn a_gauge_of_an_engine_is_nan_when_its_value_is_not_known_any_more() {
+    let recording = Recording::new();
+    let engine = recording.metrics.engine("m");
+    let gauges = || {
+        let recorded = recording.take();
+        ["llm_engine_requests_running", "llm_engine_requests_waiting", "llm_engine_kv_cache_usage_ratio"]
+            .map(|name| recorded.gauge(name, &[("model", "m")]))
+    };
+    let known = || {
+        engine.running(3);
+        engine.waiting(12);
+        engine.kv_cache_usage(0.25);
+    };
+    for unknown in 0..3 {
+        known();
+        match unknown {
+            0 => engine.running(None),
+            1 => engine.waiting(None),
+            _ => engine.kv_cache_usage(None),
+        }
+        let shown = gauges();
+        for (gauge, value) in [3.0, 12.0, 0.25].into_iter().enumerate() {
+            assert!(
+                if gauge == unknown { shown[gauge].is_nan() } else { shown[gauge] == value },
+                "{unknown}: {shown:?}"
+            );
+        }
+    }
+    for impossible in [-0.1, 1.5, f64::NAN] {
+        known();
+        engine.kv_cache_usage(impossible);
+        assert!(gauges()[2].is_nan(), "{impossible}");
+    }
 }
 
 #[test]

@@ -275,8 +275,12 @@ async fn vllms_metrics_are_read_and_are_nan_if_the_engine_is_gone() {
     assert_eq!(page.value("llm_engine_kv_cache_usage_ratio", &[("model", "q")]), 0.5);
     assert_eq!(page.series("llm_engine_requests_waiting", &[]), 0, "it was not said");
     drop(upstream);
-    let page = gateway.when(|page| page.value("llm_engine_requests_running", &[]).is_nan()).await;
-    assert_eq!(page.value("llm_gateway_upstream_up", &[]), 0.0);
+    let page = gateway
+        .when(|page| {
+            page.value("llm_engine_requests_running", &[]).is_nan()
+                && page.value("llm_gateway_upstream_up", &[("upstream", "up")]) == 0.0
+        })
+        .await;
     assert!(page.value("llm_gateway_poll_failures_total", &[("upstream", "up")]) > 0.0);
 }
 

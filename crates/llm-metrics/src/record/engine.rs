@@ -94,21 +94,22 @@ struct EngineSeries {
 }
 
 impl EngineMetrics {
-    /// Sets the number of requests for which the engine is generating tokens.
-    pub fn running(&self, requests: u64) {
-        self.0.set(&self.0.series.running, &catalog::ENGINE_REQUESTS_RUNNING, requests as f64);
+    /// Sets the number of requests for which the engine is generating tokens. `None`, if it is not known any more, is NaN.
+    pub fn running(&self, requests: impl Into<Option<u64>>) {
+        let requests = requests.into().map(|requests| requests as f64);
+        self.0.set(&self.0.series.running, &catalog::ENGINE_REQUESTS_RUNNING, requests);
     }
 
-    /// Sets the number of requests in the engine that have no token yet.
-    pub fn waiting(&self, requests: u64) {
-        self.0.set(&self.0.series.waiting, &catalog::ENGINE_REQUESTS_WAITING, requests as f64);
+    /// Sets the number of requests in the engine that have no token yet. `None`, if it is not known any more, is NaN.
+    pub fn waiting(&self, requests: impl Into<Option<u64>>) {
+        let requests = requests.into().map(|requests| requests as f64);
+        self.0.set(&self.0.series.waiting, &catalog::ENGINE_REQUESTS_WAITING, requests);
     }
 
-    /// Sets the share of the KV cache that is in use. A value outside of 0 to 1 is not recorded.
-    pub fn kv_cache_usage(&self, ratio: f64) {
-        if (0.0..=1.0).contains(&ratio) {
-            self.0.set(&self.0.series.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE, ratio);
-        }
+    /// Sets the share of the KV cache that is in use. `None`, if it is not known any more, is NaN, and so is a value outside of 0 to 1.
+    pub fn kv_cache_usage(&self, ratio: impl Into<Option<f64>>) {
+        let ratio = ratio.into().filter(|ratio| (0.0..=1.0).contains(ratio));
+        self.0.set(&self.0.series.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE, ratio);
     }
 
     /// Records the number of requests in the batch of one step. Call it once per step.
@@ -155,12 +156,14 @@ impl EngineMetrics {
 impl Engine {
     fn gone(&self) {
         let EngineSeries { running, waiting, kv_cache_usage, .. } = &self.series;
-        let reported = [running, waiting, kv_cache_usage].into_iter().filter_map(OnceLock::get);
-        reported.for_each(|gauge| gauge.set(f64::NAN));
+        [running, waiting, kv_cache_usage].into_iter().for_each(unknown);
     }
 
-    fn set(&self, cell: &OnceLock<Gauge>, row: &MetricDef, value: f64) {
-        cell.get_or_init(|| self.registrar.gauge(row, self.labels())).set(value);
+    fn set(&self, cell: &OnceLock<Gauge>, row: &MetricDef, value: Option<f64>) {
+        match value {
+            Some(value) => cell.get_or_init(|| self.registrar.gauge(row, self.labels())).set(value),
+            None => unknown(cell),
+        }
     }
 
     /// Ignores a count that no engine can reach in one step: a counter that wraps would be wrong from then on.
@@ -178,6 +181,13 @@ impl Engine {
 
     fn labels(&self) -> Vec<Label> {
         vec![self.model.clone()]
+    }
+}
+
+/// A value that was never known stays absent.
+fn unknown(gauge: &OnceLock<Gauge>) {
+    if let Some(gauge) = gauge.get() {
+        gauge.set(f64::NAN);
     }
 }
 

@@ -75,17 +75,9 @@ impl State {
         }
         let gauges = self.gauges.entry(model.to_owned()).or_insert_with(|| self.metrics.engine(model));
         let total = self.said.values().filter_map(|said| said.get(model)).fold(Figures::default(), Figures::and);
-        // Values without a source become NaN; the others are set again below.
-        gauges.gone();
-        if let Some(running) = total.running {
-            gauges.running(running);
-        }
-        if let Some(waiting) = total.waiting {
-            gauges.waiting(waiting);
-        }
-        if let Some(usage) = total.kv_cache_usage {
-            gauges.kv_cache_usage(usage);
-        }
+        gauges.running(total.running);
+        gauges.waiting(total.waiting);
+        gauges.kv_cache_usage(total.kv_cache_usage);
     }
 
     /// Adds the counts since the last poll. The counts of the first poll are from before this process, and are not added.
@@ -148,7 +140,25 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use llm_metrics::prometheus::Exporter;
+
     use super::*;
+
+    #[test]
+    fn a_known_value_is_on_every_page_while_its_engine_is_polled() {
+        let (_recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+        let engines = Engines::new(LlmMetrics::builder().exporter(&exporter).build().unwrap());
+        let three = Figures { running: Some(3), ..Figures::default() };
+        let poll = || engines.publish("up", ByModel::from([("m".to_owned(), three)]));
+        poll();
+        std::thread::scope(|scope| {
+            let polls = scope.spawn(|| (0..50_000).for_each(|_| poll()));
+            while !polls.is_finished() {
+                let page = exporter.render();
+                assert!(page.contains("llm_engine_requests_running{model=\"m\"} 3\n"), "{page}");
+            }
+        });
+    }
 
     #[test]
     fn engines_of_one_model_add_up_and_the_fullest_cache_counts() {

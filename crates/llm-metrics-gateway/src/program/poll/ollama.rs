@@ -60,15 +60,15 @@ impl LoadedModels {
             Err(error) => Err(error),
         };
         let Ok(Processes { models }) = &outcome else {
-            self.upstream.metrics.loaded_models(f64::NAN);
             self.unloaded(|_| true);
+            self.upstream.metrics.loaded_models(f64::NAN);
             return outcome.map(drop);
         };
-        self.upstream.metrics.loaded_models(models.len() as f64);
         self.unloaded(|name| !models.iter().any(|model| model.name == name));
         for model in models {
             self.loaded(model);
         }
+        self.upstream.metrics.loaded_models(models.len() as f64);
         Ok(())
     }
 
