@@ -19,7 +19,7 @@ use crate::{
     observation::{End, Failure, Observation},
     progress::Progress,
     search,
-    server::{self, Names, Scraper, ServerView, Watch},
+    server::{self, GpuReader, Names, Scraper, ServerView, Watch},
     settings::{Rates, Settings},
     step::{StepRun, StepSeen},
     stop::Stop,
@@ -121,6 +121,7 @@ pub async fn run(
     settings.check()?;
     let prompts = settings.workload.prompts.load()?;
     let names = Names::ours(&settings.metrics_prefix)?;
+    let gpu = GpuReader::new(&settings.gpu_metrics_prefix)?;
     let root = api_root(&settings.target);
     let target = Target::resolve(root, access.anywhere)?;
     let metrics = if settings.metrics.is_empty() {
@@ -153,7 +154,7 @@ pub async fn run(
         timeout: Duration::from_secs_f64(settings.limits.request_seconds),
         silence: Duration::from_secs_f64(settings.limits.silence_seconds),
     };
-    let scraper = Scraper::new(metrics, &settings.model);
+    let scraper = Scraper::new(metrics, &settings.model, gpu);
     let (stop, _waiting) = Stop::when(stop);
     let epoch = Instant::now();
     let run = Run {
@@ -231,7 +232,7 @@ impl Run {
                             .to_owned(),
                     );
                 }
-                server::describe(&mut self.server, &page, self.scraper.names());
+                self.scraper.describe(&mut self.server, &page);
                 self.watch = Some(self.scraper.watch(self.epoch));
             }
             Err(error) => {
@@ -374,7 +375,8 @@ impl Run {
         let readings = self.watch.as_ref().map(|watch| watch.between(started + seen.from, started + seen.to));
         let tokens = seen.seen.iter().map(views::output_tokens).sum();
         let model = self.scraper.model_label(pages[1]);
-        Some(ServerView::new(names, model, pages, &readings.unwrap_or_default(), tokens))
+        let joules = self.scraper.energy(pages);
+        Some(ServerView::new(names, model, pages, &readings.unwrap_or_default(), joules, tokens))
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Settings {
     pub metrics: Vec<String>,
     /// The prefix of the server's metrics, if it is not `llm`.
     pub metrics_prefix: String,
+    /// The prefix of the GPU metrics, if it is not `gpu`. DCGM exporter's names have none.
+    #[serde(default = "default_gpu_metrics_prefix")]
+    pub gpu_metrics_prefix: String,
     /// The rates.
     pub rates: Rates,
     /// The requests.
@@ -41,6 +44,7 @@ impl Default for Settings {
             model: String::new(),
             metrics: Vec::new(),
             metrics_prefix: "llm".to_owned(),
+            gpu_metrics_prefix: default_gpu_metrics_prefix(),
             rates: Rates::default(),
             workload: Workload::default(),
             objectives: Objective::defaults(),
@@ -49,6 +53,11 @@ impl Default for Settings {
             seed: 1,
         }
     }
+}
+
+/// That of a baseline from before this setting, too.
+fn default_gpu_metrics_prefix() -> String {
+    "gpu".to_owned()
 }
 
 /// The rates in requests per second.

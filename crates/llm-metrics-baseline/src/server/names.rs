@@ -1,8 +1,14 @@
 //! The names of servers' metrics.
 
-use llm_metrics::catalog::{self, InvalidPrefix, MetricDef, Naming};
+use llm_metrics::{
+    Outcome,
+    catalog::{self, InvalidPrefix, MetricDef, Naming, labels},
+};
 
 use super::exposition::Page;
+
+/// The label of successful requests in our metrics.
+const SUCCESS: &[(&str, &str)] = &[(labels::OUTCOME.name, Outcome::Success.as_str())];
 
 /// The names of one kind of server.
 #[derive(Clone, Debug)]
@@ -38,16 +44,16 @@ impl Names {
         Ok(Self {
             dialect: "llm",
             info: name(&catalog::MODEL_INFO),
-            model: "model",
+            model: labels::MODEL.name,
             time_to_first_token: name(&catalog::TIME_TO_FIRST_TOKEN),
             time_per_output_token: name(&catalog::TIME_PER_OUTPUT_TOKEN),
             inter_token_latency: name(&catalog::INTER_TOKEN_LATENCY),
             duration: name(&catalog::REQUEST_DURATION),
-            answered: &[("outcome", "success")],
+            answered: SUCCESS,
             requests: name(&catalog::REQUESTS),
             input_tokens: name(&catalog::INPUT_TOKENS),
             output_tokens: name(&catalog::OUTPUT_TOKENS),
-            errors: Some((name(&catalog::REQUEST_ERRORS), "error_type")),
+            errors: Some((name(&catalog::REQUEST_ERRORS), labels::ERROR_TYPE.name)),
             queue: name(&catalog::REQUEST_QUEUE),
             in_flight: vec![name(&catalog::REQUESTS_IN_FLIGHT)],
             waiting: name(&catalog::ENGINE_REQUESTS_WAITING),
@@ -86,14 +92,38 @@ impl Names {
     }
 }
 
-/// Metrics per GPU of llm-metrics and of DCGM exporter, each with the factor that converts its unit to the base unit.
-pub(super) const GPU_MEMORY_USED: [(&str, f64); 2] =
-    [("gpu_memory_used_bytes", 1.0), ("DCGM_FI_DEV_FB_USED", 1_048_576.0)];
-pub(super) const GPU_MEMORY_TOTAL: [(&str, f64); 2] =
-    [("gpu_memory_total_bytes", 1.0), ("DCGM_FI_DEV_FB_TOTAL", 1_048_576.0)];
-/// DCGM exporter does not export the total memory by default; it is the sum of used, free and reserved memory.
-pub(super) const GPU_MEMORY_FREE: (&str, f64) = ("DCGM_FI_DEV_FB_FREE", 1_048_576.0);
-pub(super) const GPU_MEMORY_RESERVED: (&str, f64) = ("DCGM_FI_DEV_FB_RESERVED", 1_048_576.0);
-pub(super) const GPU_UTILIZATION: [(&str, f64); 2] = [("gpu_utilization_ratio", 1.0), ("DCGM_FI_DEV_GPU_UTIL", 0.01)];
-pub(super) const GPU_ENERGY: [(&str, f64); 2] =
-    [("gpu_energy_joules_total", 1.0), ("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", 0.001)];
+#[cfg(test)]
+mod tests {
+    use llm_metrics::catalog::dialect::Dialect;
+
+    use super::*;
+
+    #[test]
+    fn vllms_names_are_those_of_the_dialect() {
+        let families = Dialect::Vllm.families();
+        let of = |row: &MetricDef| {
+            let is_of_row = |name: &&str| name.starts_with("vllm:");
+            let families = families.iter().filter(|family| family.sources.iter().any(|source| source.row == *row));
+            families.map(|family| family.name).filter(is_of_row).collect::<Vec<_>>()
+        };
+        let names = Names::vllm();
+        for (name, row) in [
+            (&names.time_to_first_token, &catalog::TIME_TO_FIRST_TOKEN),
+            (&names.time_per_output_token, &catalog::TIME_PER_OUTPUT_TOKEN),
+            (&names.inter_token_latency, &catalog::INTER_TOKEN_LATENCY),
+            (&names.duration, &catalog::REQUEST_DURATION),
+            (&names.requests, &catalog::FINISH_REASONS),
+            (&names.input_tokens, &catalog::INPUT_TOKENS),
+            (&names.output_tokens, &catalog::OUTPUT_TOKENS),
+            (&names.queue, &catalog::REQUEST_QUEUE),
+            (&names.in_flight[0], &catalog::ENGINE_REQUESTS_RUNNING),
+            (&names.in_flight[1], &catalog::ENGINE_REQUESTS_WAITING),
+            (&names.waiting, &catalog::ENGINE_REQUESTS_WAITING),
+            (&names.kv_cache, &catalog::ENGINE_KV_CACHE_USAGE),
+        ] {
+            assert_eq!(of(row), [name.as_str()]);
+        }
+        let labels = families.iter().flat_map(|family| &family.sources).flat_map(|source| source.labels);
+        assert!(labels.filter(|label| label.from == labels::MODEL).all(|label| label.to == names.model));
+    }
+}

@@ -9,12 +9,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 
-use super::{
-    exposition::Page,
-    names::{
-        GPU_ENERGY, GPU_MEMORY_FREE, GPU_MEMORY_RESERVED, GPU_MEMORY_TOTAL, GPU_MEMORY_USED, GPU_UTILIZATION, Names,
-    },
-};
+use super::{exposition::Page, gpu::GpuReader, names::Names};
 use crate::{
     baseline::{MemoryPoint, Server},
     connection::{HttpClient, cause},
@@ -38,6 +33,7 @@ pub(crate) struct NoPage {
 pub(crate) struct Scraper {
     targets: Vec<(HttpClient, Target)>,
     names: Option<Names>,
+    gpu: GpuReader,
     model: String,
 }
 
@@ -54,8 +50,8 @@ pub(crate) struct Reading {
 }
 
 impl Scraper {
-    pub(crate) fn new(targets: Vec<(HttpClient, Target)>, model: &str) -> Self {
-        Self { targets, names: None, model: model.to_owned() }
+    pub(crate) fn new(targets: Vec<(HttpClient, Target)>, model: &str, gpu: GpuReader) -> Self {
+        Self { targets, names: None, gpu, model: model.to_owned() }
     }
 
     /// Detects which known names the page has. Returns false if it has none of them.
@@ -88,6 +84,21 @@ impl Scraper {
         Ok(all)
     }
 
+    /// Stores what the server reports about itself: its model and its GPUs.
+    pub(crate) fn describe(&self, server: &mut Server, page: &Page) {
+        server.metrics = self.names.as_ref().map(|names| names.dialect.to_owned());
+        server.gpu_info = self.gpu.info(page);
+        server.gpu_memory_bytes = self.gpu.memory_total(page);
+        if let Some(names) = &self.names {
+            server.model_info = page.info(&names.info).unwrap_or_default().into_iter().collect();
+        }
+    }
+
+    /// The energy that all GPUs used between two pages, in joules.
+    pub(crate) fn energy(&self, [before, after]: [&Page; 2]) -> Option<f64> {
+        Some(self.gpu.energy(after)? - self.gpu.energy(before)?)
+    }
+
     fn reading(&self, page: &Page, at: Duration) -> Reading {
         let names = self.names.as_ref();
         let sum = |name: &String| page.sum(name, &[]);
@@ -96,8 +107,8 @@ impl Scraper {
             in_flight: names.and_then(|names| names.in_flight.iter().filter_map(sum).reduce(|a, b| a + b)),
             waiting: names.and_then(|names| sum(&names.waiting)),
             kv_cache: names.and_then(|names| page.mean(&names.kv_cache)),
-            gpu_bytes: gpu_memory(page),
-            gpu_utilization: first(page, &GPU_UTILIZATION, |page, name| page.mean(name)),
+            gpu_bytes: self.gpu.memory_used(page),
+            gpu_utilization: self.gpu.utilization(page),
             resident_bytes: page.sum("process_resident_memory_bytes", &[]),
         }
     }
@@ -167,53 +178,4 @@ async fn one(client: &HttpClient, target: &Target, address: http::Uri) -> Result
     }
     let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.map_err(|error| error.to_string())?;
     Ok(Page::parse(&String::from_utf8_lossy(&body.to_bytes())))
-}
-
-/// The value of the first of these names that is on the page, in base units.
-pub(super) fn first(page: &Page, names: &[(&str, f64)], read: impl Fn(&Page, &str) -> Option<f64>) -> Option<f64> {
-    names.iter().find_map(|(name, unit)| Some(read(page, name)? * unit))
-}
-
-pub(super) fn gpu_memory(page: &Page) -> Option<f64> {
-    first(page, &GPU_MEMORY_USED, |page, name| page.sum(name, &[]))
-}
-
-fn gpu_memory_total(page: &Page) -> Option<f64> {
-    let sum = |(name, unit): (&str, f64)| Some(page.sum(name, &[])? * unit);
-    first(page, &GPU_MEMORY_TOTAL, |page, name| page.sum(name, &[]))
-        .or_else(|| Some(gpu_memory(page)? + sum(GPU_MEMORY_FREE)? + sum(GPU_MEMORY_RESERVED).unwrap_or(0.0)))
-}
-
-pub(super) fn gpu_energy(page: &Page) -> Option<f64> {
-    first(page, &GPU_ENERGY, |page, name| page.sum(name, &[]))
-}
-
-/// Stores what the server reports about itself: its model and its GPUs.
-pub(crate) fn describe(server: &mut Server, page: &Page, names: Option<&Names>) {
-    let labels = |name: &str| page.info(name).unwrap_or_default().into_iter().collect();
-    server.metrics = names.map(|names| names.dialect.to_owned());
-    server.gpu_info = labels("gpu_info");
-    server.gpu_memory_bytes = gpu_memory_total(page);
-    if let Some(names) = names {
-        server.model_info = labels(&names.info);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_memory_of_gpus_is_from_llm_metrics_or_dcgm_exporter() {
-        let total = |text: &str| {
-            let mut server = Server::default();
-            describe(&mut server, &Page::parse(text), None);
-            server.gpu_memory_bytes
-        };
-        assert_eq!(total("gpu_memory_total_bytes{gpu=\"0\"} 5\ngpu_memory_total_bytes{gpu=\"1\"} 7\n"), Some(12.0));
-        let dcgm = "DCGM_FI_DEV_FB_USED{gpu=\"0\"} 6\nDCGM_FI_DEV_FB_FREE{gpu=\"0\"} 3\n";
-        assert_eq!(total(dcgm), Some(9.0 * 1_048_576.0));
-        assert_eq!(total(&format!("{dcgm}DCGM_FI_DEV_FB_RESERVED{{gpu=\"0\"}} 1\n")), Some(10.0 * 1_048_576.0));
-        assert_eq!(total("DCGM_FI_DEV_FB_USED{gpu=\"0\"} 6\n"), None);
-    }
 }

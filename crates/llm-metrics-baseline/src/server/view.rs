@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     exposition::{Buckets, Page},
     names::Names,
-    scrape::{Reading, gpu_energy},
+    scrape::Reading,
 };
 
 /// The server's measurements of a step, including warm-up, from its `/metrics` before and after.
@@ -102,12 +102,14 @@ impl ServerLatency {
 }
 
 impl ServerView {
-    /// Computes the view from the pages before and after a step, the readings during it, and the number of tokens that clients received.
+    /// Computes the view from the pages before and after a step, the readings during it, the energy of the GPUs in joules, and the number of tokens
+    /// that clients received.
     pub(crate) fn new(
         names: &Names,
         model: Option<(&str, &str)>,
         [before, after]: [&Page; 2],
         readings: &[Reading],
+        joules: Option<f64>,
         output_tokens: u64,
     ) -> Self {
         let model: Vec<_> = model.into_iter().collect();
@@ -125,7 +127,6 @@ impl ServerView {
             let values: Vec<_> = readings.iter().filter_map(read).collect();
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
-        let joules = gpu_energy(after).zip(gpu_energy(before)).map(|(after, before)| after - before);
         let gpu = GpuView {
             memory_max_bytes: most(|reading| reading.gpu_bytes),
             utilization: mean(|reading| reading.gpu_utilization),

@@ -197,6 +197,7 @@ async fn an_impossible_request_is_an_error_at_once() {
     assert!(matches!(error(|s| s.target = "http://192.0.2.1".to_owned()).await, RunError::Target(_)));
     assert!(matches!(error(|s| s.metrics = vec!["http://192.0.2.1".to_owned()]).await, RunError::Target(_)));
     assert!(matches!(error(|s| s.metrics_prefix = "A B".to_owned()).await, RunError::Prefix(_)));
+    assert!(matches!(error(|s| s.gpu_metrics_prefix = "A B".to_owned()).await, RunError::Prefix(_)));
     assert!(matches!(error(|s| s.workload.prompts = Prompts::File("/no/such".into())).await, RunError::Prompts(_)));
     assert!(matches!(error(|s| s.limits.in_flight = 0).await, RunError::Settings(_)));
     assert!(matches!(error(|s| s.model = String::new()).await, RunError::NoModel { .. }));

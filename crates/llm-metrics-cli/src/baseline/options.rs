@@ -85,6 +85,9 @@ pub(super) struct Options {
     /// The prefix of the names of the server's metrics
     #[arg(long, default_value = "llm", value_parser = prefix, help_heading = "Metrics")]
     metrics_prefix: String,
+    /// The prefix of the names of the GPU metrics
+    #[arg(long, default_value = "gpu", value_parser = prefix, help_heading = "Metrics")]
+    gpu_metrics_prefix: String,
 
     /// Discard at least this much of the start of each rate
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Limits")]
@@ -184,6 +187,7 @@ impl Options {
         settings.model.clone_from(&self.model);
         settings.metrics.clone_from(&self.metrics);
         settings.metrics_prefix.clone_from(&self.metrics_prefix);
+        settings.gpu_metrics_prefix.clone_from(&self.gpu_metrics_prefix);
         settings.seed = self.seed;
         settings.rates = if self.rates.is_empty() {
             Rates::Search { start: self.start, factor: self.factor, precision: self.precision, most: self.max_rate }
