@@ -93,7 +93,7 @@ fn quota() -> Alert {
     Alert::new(
         "LlmGatewayQuotaLow",
         "{{ $labels.upstream }}: {{ $value | humanizePercentage }} of the {{ $labels.kind }} quota is left",
-        "For ten minutes it was never more than 10 %. Requests above the quota are rejected with a 429.",
+        "For ten minutes it was always less than 10 %. Requests above the quota are rejected with a 429.",
     )
     .variant(
         Variant::new(

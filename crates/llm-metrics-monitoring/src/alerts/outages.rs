@@ -446,7 +446,7 @@ fn model_gone(rules: &Recording) -> Alert {
     ))
     .case(Case::quiet("long ago", 140, vec![gone(), used_by(60.0)]))
     .case(Case::fires("almost an hour ago", 115, "", vec![gone(), lately.clone()]))
-    .case(Case::fires("used for the last of the hour alone", 84, "", vec![gone(), lately]))
+    .case(Case::fires("used only in the twenty minutes before it was gone", 84, "", vec![gone(), lately]))
     .case(Case::quiet("it was gone long ago, and is asked for", 140, vec![gone(), used_until(141)]))
     .case(Case::quiet(
         "it is gone now, and was used long ago",

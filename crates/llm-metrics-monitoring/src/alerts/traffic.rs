@@ -233,7 +233,7 @@ fn queue(slo: &Slo, rules: &Recording) -> Alert {
     Alert::new(
         QUEUE_GROWING,
         "{{ $labels.instance }}: the queue is {{ $labels.why }} ({{ printf \"%.0f\" $value }})",
-        format!("`growing`: more requests arrive than are finished, by this number per minute. `long`: for ten minutes at least {most} requests were always waiting."),
+        format!("`growing`: more requests arrive than are finished, by this number per minute. `long`: for ten minutes, more than {most} requests were always waiting."),
     )
     .settings(&["alerts.queue_requests"])
     .variant(warning(growing(rules.waiting.gauge()), "server", "growing"))
@@ -262,7 +262,7 @@ fn queue(slo: &Slo, rules: &Recording) -> Alert {
             grows("eleven more in ten minutes", 30, Values::rising(1.1)).surely(variant),
             grows("nine more in ten minutes", 30, Values::rising(0.9)).not(variant),
             grows("one more in two minutes", 30, Values::rising(0.5)).not(variant),
-            grows("growing since a quarter of an hour, not yet for long enough", 13, Values::rising(2.0)).not(variant),
+            grows("growing for thirteen minutes, not yet for long enough", 13, Values::rising(2.0)).not(variant),
             grows("empty again and again", 30, in_bursts()).not(variant),
             grows("it grew until eight minutes ago", 28, Values::rising(2.0).until(20, Values::rising(0.0)))
                 .surely(variant),

@@ -118,7 +118,7 @@ crate::catalogue! {
     "Recent window" {
         /// Duration of the requests that succeeded or failed within the recent window (60 s by default). Only the maximum can be aggregated over instances. NaN if there were none.
         RECENT_REQUEST_DURATION = gauge("llm_recent_request_duration_seconds", Seconds)[MODEL, STAT];
-        /// Time to first token of the streams that had theirs within the recent window (60 s by default). Only the maximum can be aggregated over instances. NaN if there were none.
+        /// Time to first token of the streams whose first token came within the recent window (60 s by default). Only the maximum can be aggregated over instances. NaN if there were none.
         RECENT_TIME_TO_FIRST_TOKEN = gauge("llm_recent_time_to_first_token_seconds", Seconds)[MODEL, STAT];
         /// Time per output token of the requests that ended within the recent window (60 s by default). Only the maximum can be aggregated over instances. NaN if there were none.
         RECENT_TIME_PER_OUTPUT_TOKEN = gauge("llm_recent_time_per_output_token_seconds", Seconds)[MODEL, STAT];
