@@ -23,7 +23,7 @@ async fn exactly_the_described_metrics_are_emitted_with_their_type_help_and_labe
             continue;
         };
         if family.kind != row.kind.as_str() {
-            faults.push(format!("{} is a {} and declared a {}", row.name, family.kind, row.kind.as_str()));
+            faults.push(format!("{} is a {} and declared a {}", row.name, family.kind, row.kind));
         }
         if family.help.as_deref() != Some(row.help) {
             faults.push(format!("{} says of itself {:?}, and the catalogue {:?}", row.name, family.help, row.help));

@@ -45,8 +45,8 @@ fn write_section(page: &mut String, section: &Section, others: &[OtherNames]) {
             page,
             "| `{}` | {} | {} | {} | {} |{names}",
             row.name,
-            row.kind.as_str(),
-            row.unit.as_str(),
+            row.kind,
+            row.unit,
             listed(&labels),
             row.help,
         );

@@ -36,6 +36,8 @@ pub use registrar::Registrar;
 pub use table::*;
 pub use valid::{InvalidRow, lint};
 
+use std::fmt;
+
 use metrics::{Recorder, SharedString};
 
 /// Declares the rows of a catalogue, its `SECTIONS`, and `all()`, which iterates over the rows. The documentation of a row is its HELP text.
@@ -133,6 +135,12 @@ impl Kind {
     }
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// The unit of a metric's values. All are base units: seconds, not milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -187,6 +195,12 @@ impl Unit {
             Self::Bytes => Some(metrics::Unit::Bytes),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

@@ -204,7 +204,7 @@ impl Registrar {
 
 /// A row of another kind would be on the page twice, with two types.
 fn is_of_kind(row: &MetricDef, kind: Kind) -> bool {
-    debug_assert!(row.kind == kind, "{} is not a {}", row.name, kind.as_str());
+    debug_assert!(row.kind == kind, "{} is not a {kind}", row.name);
     row.kind == kind
 }
 

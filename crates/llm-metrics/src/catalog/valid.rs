@@ -103,7 +103,7 @@ fn breach_of_convention(row: &MetricDef) -> Option<String> {
     if is_counter != row.name.ends_with("_total") {
         Some("names of counters end in `_total`, and no others".into())
     } else if !stem.ends_with(unit) {
-        Some(format!("the name of a metric in {} ends in `{unit}`", row.unit.as_str()))
+        Some(format!("the name of a metric in {} ends in `{unit}`", row.unit))
     } else if row.help.is_empty() {
         Some("it has no HELP text".into())
     } else if row.kind == Kind::Histogram {
