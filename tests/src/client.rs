@@ -59,8 +59,10 @@ impl Client {
 
     /// Opens an HTTP/2 connection without TLS, with prior knowledge.
     pub async fn connect_http2(addr: SocketAddr) -> Self {
-        let (sender, connection) =
-            conn::http2::handshake(TokioExecutor::new(), socket(addr).await).await.expect("a connection");
+        // hyper closes a connection on which about 10,000 frames of one byte wait to be read. So fewer bytes may be on their way.
+        let mut builder = conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(8 << 10);
+        let (sender, connection) = builder.handshake(socket(addr).await).await.expect("a connection");
         let connection = tokio::spawn(async move {
             let _ = connection.await;
         });
