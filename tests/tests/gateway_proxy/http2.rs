@@ -1,5 +1,8 @@
 //! HTTP/2 on either side, and on both.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use http::HeaderMap;
 use llm_metrics_tests::{
     Client, Gate, Http, Script, Step,
@@ -92,6 +95,42 @@ async fn many_requests_share_few_connections_and_none_is_lost() {
     }
     let page = gateway.ended(REQUESTS as u32).await;
     assert_eq!(page.value("llm_requests_total", &[("outcome", "success")]), REQUESTS as f64);
+}
+
+/// All requests share one connection to the upstream.
+#[tokio::test]
+async fn clients_that_do_not_read_do_not_stop_the_streams_of_others() {
+    // More bytes than hyper's window of a connection by default, and more small frames than hyper accepts with this window.
+    for (clients, frames, frame) in
+        [(4, 48, token(&"word".repeat(16 << 10))), (2, 12_000, ": keep-alive\n\n".to_owned())]
+    {
+        let long = frame.clone();
+        let upstream = RecordingUpstream::start(move |_, request| {
+            if request.windows(4).any(|word| word == b"long") {
+                Script::stream(std::iter::repeat_n(Bytes::from(long.clone()), frames))
+            } else {
+                Script::stream(well(3))
+            }
+        })
+        .await;
+        let gateway = Running::before(upstream.server.addr, "http2 = true").await;
+        let mut slow = Vec::new();
+        for _ in 0..clients {
+            let mut client = Client::open(Http::Two, gateway.addr).await;
+            let answer = client.send(post(gateway.addr, CHAT, ask("long"))).await;
+            slow.push((client, answer));
+        }
+        // Until the gateway holds as much of the answers as it accepts.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut client = Client::open(Http::Two, gateway.addr).await;
+        let answer = client.send(post(gateway.addr, CHAT, ask("short"))).await;
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer.text()).await;
+        assert_eq!(answer.expect("an answer, although others do not read"), well(3).concat());
+        for (_client, answer) in slow {
+            assert_eq!(answer.text().await.len(), frames * frame.len());
+        }
+        gateway.ended(clients + 1).await;
+    }
 }
 
 #[tokio::test]
