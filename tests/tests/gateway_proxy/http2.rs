@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use llm_metrics_tests::{
     Client, Gate, Http, Script, Step,
     gateway::{Running, attempts},
     post,
     stream::{CHAT, ask, token, well},
 };
+
+use tokio::net::TcpStream;
 
 use crate::recording_upstream::RecordingUpstream;
 
@@ -131,6 +134,35 @@ async fn clients_that_do_not_read_do_not_stop_the_streams_of_others() {
         }
         gateway.ended(clients + 1).await;
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_the_upstream_does_not_read_does_not_stop_the_others_of_its_connection() {
+    const MORE_THAN_SOCKETS_HOLD: usize = 16 << 20;
+    let upstream = crate::raw::Upstream::start(|mut peer| async move {
+        let mut first = [0; 10];
+        tokio::io::AsyncReadExt::read_exact(&mut peer.socket, &mut first).await.unwrap();
+        if first.ends_with(b"/slow") {
+            std::future::pending::<()>().await;
+        }
+        peer.request().await;
+        peer.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+    })
+    .await;
+    let gateway = Running::before(upstream.addr, "").await;
+    let socket = TcpStream::connect(gateway.addr).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let send = |path: &str, bytes| sender.clone().send_request(post(gateway.addr, path, vec![b'x'; bytes]));
+    let slow = tokio::spawn(send("/slow", MORE_THAN_SOCKETS_HOLD));
+    // Until the gateway holds as much of the upload as it accepts.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), send("/fast", 64 << 10)).await;
+    assert_eq!(answer.expect("an answer, although another upload is not read").unwrap().status(), 204);
+    assert!(!slow.is_finished());
+    slow.abort();
+    connection.abort();
 }
 
 #[tokio::test]

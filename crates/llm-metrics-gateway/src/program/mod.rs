@@ -15,6 +15,7 @@ mod record;
 mod route;
 mod serve;
 mod upstream;
+mod windows;
 
 pub use config::{
     AcceptEncoding, CaFileError, ClientPattern, Config, DEFAULT_LISTEN, InvalidConfig, InvalidUrl, Kind, Limits,

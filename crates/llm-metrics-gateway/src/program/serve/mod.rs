@@ -31,6 +31,7 @@ use crate::program::{
     endpoints::Endpoints,
     proxy::Proxy,
     upstream::Tunnel,
+    windows,
 };
 
 /// How long to wait if a connection cannot be accepted, for example because there are no file descriptors.
@@ -167,7 +168,13 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
         // Pieces that arrive together are written together: copying some hundred bytes costs less than several writes.
         .writev(false)
         .auto_date_header(false);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(largest).auto_date_header(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(largest)
+        .initial_stream_window_size(windows::STREAM)
+        .initial_connection_window_size(windows::CONNECTION)
+        .auto_date_header(false);
     builder
 }
 

@@ -13,16 +13,10 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::{stream::Stream, upload::Upload};
+use crate::program::windows;
 
 /// A connection without data is pinged after this time.
 const PING: Duration = Duration::from_secs(20);
-
-/// The bytes of a response that the gateway holds while its client does not read.
-const STREAM_WINDOW: u32 = 256 << 10;
-
-/// The same for all responses of a connection. With hyper's 5 MiB, three clients that do not read would stop the responses of all others, and many
-/// small frames would close the connection: hyper allows a frame overhead of half this window.
-const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// The connections to one upstream.
 #[derive(Default)]
@@ -70,8 +64,8 @@ impl Multiplexed {
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(windows::STREAM)
+            .initial_connection_window_size(windows::CONNECTION)
             .handshake(TokioIo::new(stream))
             .await?;
         let uses = Uses::new(AtomicUsize::new(connection.current_max_send_streams()));
