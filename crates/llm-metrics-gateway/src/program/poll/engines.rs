@@ -161,6 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn above_the_limit_no_model_gets_gauges_and_those_that_have_them_keep_them() {
+        let (_recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+        let engines = Engines::new(LlmMetrics::builder().exporter(&exporter).build().unwrap());
+        let running = |count| Figures { running: Some(count), ..Figures::default() };
+        let poll = |models: usize, count| {
+            engines.publish("up", (0..models).map(|n| (format!("m{n}"), running(count))).collect());
+            let page = exporter.render();
+            page.lines()
+                .filter(|line| line.starts_with("llm_engine_requests_running{") && line.ends_with(&format!(" {count}")))
+                .count()
+        };
+        assert_eq!(poll(MAX_MODELS, 1), MAX_MODELS);
+        assert_eq!(poll(MAX_MODELS + 1, 2), MAX_MODELS);
+    }
+
+    #[test]
     fn engines_of_one_model_add_up_and_the_fullest_cache_counts() {
         let figures = |running, usage| Figures { running, kv_cache_usage: usage, ..Figures::default() };
         let total = figures(Some(2), Some(0.25)).and(&figures(Some(3), Some(0.75)));
