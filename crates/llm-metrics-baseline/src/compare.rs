@@ -355,8 +355,8 @@ fn notes(old: &Baseline, new: &Baseline) -> Vec<String> {
     differ("the model's name", a.model != b.model);
     differ("the protocol", a.protocol != b.protocol);
     differ("the machine that the load came from", old.machine != new.machine);
-    let gpu = |baseline: &Baseline| baseline.server.gpu_info.get(labels::NAME.name).cloned();
-    differ("the GPU", gpu(old) != gpu(new));
+    let gpu = labels::NAME.name;
+    differ("the GPU", old.server.gpu_info.get(gpu) != new.server.gpu_info.get(gpu));
     let has_rate = |baseline: &Baseline, rate: f64| {
         let mut steps = last_tries(baseline).into_iter().filter(|step| step.verdict != Verdict::Unknown);
         steps.any(|step| (step.rate / rate - 1.0).abs() < SAME_RATE)

@@ -11,7 +11,6 @@ use llm_metrics_tests::{
     post,
     stream::{CHAT, ask, token, well},
 };
-
 use tokio::net::TcpStream;
 
 use crate::recording_upstream::RecordingUpstream;

@@ -94,7 +94,9 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use llm_metrics::catalog::dialect::Dialect;
+    use std::collections::BTreeSet;
+
+    use llm_metrics::catalog::dialect::{Dialect, Family};
 
     use super::*;
 
@@ -102,9 +104,9 @@ mod tests {
     fn vllms_names_are_those_of_the_dialect() {
         let families = Dialect::Vllm.families();
         let of = |row: &MetricDef| {
-            let is_of_row = |name: &&str| name.starts_with("vllm:");
-            let families = families.iter().filter(|family| family.sources.iter().any(|source| source.row == *row));
-            families.map(|family| family.name).filter(is_of_row).collect::<Vec<_>>()
+            let shows = |family: &&Family| family.sources.iter().any(|source| source.row == *row);
+            let names = families.iter().filter(shows).map(|family| family.name);
+            names.filter(|name| name.starts_with("vllm:")).collect::<Vec<_>>()
         };
         let names = Names::vllm();
         for (name, row) in [
@@ -124,6 +126,7 @@ mod tests {
             assert_eq!(of(row), [name.as_str()]);
         }
         let labels = families.iter().flat_map(|family| &family.sources).flat_map(|source| source.labels);
-        assert!(labels.filter(|label| label.from == labels::MODEL).all(|label| label.to == names.model));
+        let of_models: BTreeSet<_> = labels.filter(|label| label.from == labels::MODEL).map(|label| label.to).collect();
+        assert_eq!(of_models, BTreeSet::from([names.model]));
     }
 }

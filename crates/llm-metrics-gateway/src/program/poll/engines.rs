@@ -7,8 +7,7 @@ use std::{
 
 use llm_metrics::{EngineMetrics, LlmMetrics};
 
-/// The maximum number of models with engine metrics.
-const MAX_MODELS: usize = 256;
+use super::MAX_MODELS;
 
 /// The values of one model. A value that the engine does not report is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -144,12 +143,19 @@ mod tests {
 
     use super::*;
 
+    fn engines() -> (Engines, Exporter) {
+        let (_, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
+        (Engines::new(LlmMetrics::builder().exporter(&exporter).build().unwrap()), exporter)
+    }
+
+    fn running(requests: u64) -> Figures {
+        Figures { running: Some(requests), ..Figures::default() }
+    }
+
     #[test]
     fn a_known_value_is_on_every_page_while_its_engine_is_polled() {
-        let (_recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
-        let engines = Engines::new(LlmMetrics::builder().exporter(&exporter).build().unwrap());
-        let three = Figures { running: Some(3), ..Figures::default() };
-        let poll = || engines.publish("up", ByModel::from([("m".to_owned(), three)]));
+        let (engines, exporter) = engines();
+        let poll = || engines.publish("up", ByModel::from([("m".to_owned(), running(3))]));
         poll();
         std::thread::scope(|scope| {
             let polls = scope.spawn(|| (0..50_000).for_each(|_| poll()));
@@ -162,9 +168,7 @@ mod tests {
 
     #[test]
     fn above_the_limit_no_model_gets_gauges_and_those_that_have_them_keep_them() {
-        let (_recorder, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
-        let engines = Engines::new(LlmMetrics::builder().exporter(&exporter).build().unwrap());
-        let running = |count| Figures { running: Some(count), ..Figures::default() };
+        let (engines, exporter) = engines();
         let poll = |models: usize, count| {
             engines.publish("up", (0..models).map(|n| (format!("m{n}"), running(count))).collect());
             let page = exporter.render();

@@ -30,6 +30,9 @@ use crate::program::{
     upstream::{FetchError, Upstream},
 };
 
+/// The maximum number of models for which engines have metrics, and the same for the models that an Ollama has loaded.
+const MAX_MODELS: usize = 256;
+
 /// The interval of closing idle connections.
 const SWEEP: Duration = Duration::from_secs(1);
 

@@ -5,10 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::MAX_MODELS;
 use crate::program::upstream::{FetchError, Upstream};
-
-/// The maximum number of models with their own metrics.
-const MAX_MODELS: usize = 256;
 
 #[derive(Deserialize)]
 struct Tags {
