@@ -567,10 +567,36 @@ mod tests {
     }
 
     #[test]
-    fn runs_without_common_values_are_an_error_and_different_settings_are_noted() {
+    fn what_differs_between_the_runs_is_noted() {
+        let (old, same) = (run(1.0, 0.1, 1), run(1.0, 0.1, 2));
+        let notes = |new: &Baseline| compare(&old, new, &Sensitivity::default()).unwrap().notes;
+        assert_eq!(notes(&same), [""; 0]);
+        let differ = |what: &str, change: fn(&mut Baseline)| {
+            let mut new = same.clone();
+            change(&mut new);
+            assert_eq!(notes(&new), [format!("The two runs differ in {what}: a change may come from that.")]);
+        };
+        differ("what was asked (workload)", |new| new.settings.workload.hang_ups = 0.5);
+        differ("the model's name", |new| new.settings.model = "another".to_owned());
+        differ("the protocol", |new| new.settings.protocol = crate::Protocol::Anthropic);
+        differ("the machine that the load came from", |new| new.machine.cpus += 1);
+        differ("the GPU", |new| {
+            new.server.gpu_info.insert(labels::NAME.name.to_owned(), "NVIDIA L4".to_owned());
+        });
+    }
+
+    #[test]
+    fn findings_of_both_runs_are_noted() {
+        let (mut old, mut new) = (run(1.0, 0.1, 1), run(1.0, 0.1, 2));
+        old.findings.push("The client was late.".to_owned());
+        new.findings.push("The server was restarted.".to_owned());
+        let notes = compare(&old, &new, &Sensitivity::default()).unwrap().notes;
+        assert_eq!(notes, ["The old run says: The client was late.", "The new run says: The server was restarted."]);
+    }
+
+    #[test]
+    fn runs_without_common_values_are_an_error() {
         let (old, mut new) = (run(1.0, 0.1, 1), run(1.0, 0.1, 2));
-        new.settings.workload.hang_ups = 0.5;
-        assert!(compare(&old, &new, &Sensitivity::default()).unwrap().notes[0].contains("workload"));
         for step in &mut new.steps {
             step.rate *= 1.1;
         }
