@@ -18,7 +18,7 @@ use crate::{
         buckets::{self, InvalidBuckets},
         valid,
     },
-    record::Refreshed,
+    record::RecentGauges,
 };
 
 /// Settings for an [`Exporter`].
@@ -166,10 +166,10 @@ impl ExporterBuilder {
             UnknownPrefix::new(settings, histograms),
         );
         let recorder = Arc::new(recorder);
-        let refreshed = Refreshed::default();
-        let worker = Worker::start(Arc::clone(&recorder), refreshed.clone(), self.process_metrics);
+        let recent_gauges = RecentGauges::default();
+        let worker = Worker::start(Arc::clone(&recorder), recent_gauges.clone(), self.process_metrics);
         let worker = Arc::new(worker.map_err(ExporterError::Thread)?);
-        Ok((Arc::clone(&recorder), Exporter { worker, recorder, naming: self.naming, refreshed }))
+        Ok((Arc::clone(&recorder), Exporter { worker, recorder, naming: self.naming, recent_gauges }))
     }
 
     /// The catalogue of llm-metrics, and the others.

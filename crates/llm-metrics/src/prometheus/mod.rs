@@ -57,7 +57,7 @@ pub use service::MetricsService;
 
 use crate::{
     catalog::Naming,
-    record::{Builder, Refreshed},
+    record::{Builder, RecentGauges},
 };
 use views::Spelling;
 use worker::Worker;
@@ -75,7 +75,7 @@ pub struct Exporter {
     worker: Arc<Worker>,
     recorder: Arc<ExporterRecorder>,
     naming: Naming,
-    refreshed: Refreshed,
+    recent_gauges: RecentGauges,
 }
 
 impl Exporter {
@@ -127,7 +127,7 @@ impl Builder {
     pub fn exporter(self, exporter: &Exporter) -> Self {
         self.recorder(Arc::clone(&exporter.recorder))
             .naming(exporter.naming.clone())
-            .refreshed(exporter.refreshed.clone())
+            .recent_gauges(exporter.recent_gauges.clone())
             .labels_of_dialects(exporter.recorder.labels_of_dialects().collect())
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{recorder::ExporterRecorder, views::Spelling};
-use crate::record::Refreshed;
+use crate::record::RecentGauges;
 
 /// How often stored samples are moved into buckets. So at most one second of samples is in memory.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -43,13 +43,13 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn start(
         recorder: Arc<ExporterRecorder>,
-        refreshed: Refreshed,
+        recent_gauges: RecentGauges,
         process_metrics: bool,
     ) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel();
         let process = process_metrics.then(metrics_process::Collector::default);
         let has_dots = recorder.has_dots();
-        let exposition = Exposition { recorder, refreshed, process };
+        let exposition = Exposition { recorder, recent_gauges, process };
         let thread = thread::Builder::new().name("llm-metrics".to_owned()).spawn(move || exposition.run(&inbox))?;
         Ok(Self { has_dots, jobs, thread: Some(thread) })
     }
@@ -89,7 +89,7 @@ impl Drop for Worker {
 
 struct Exposition {
     recorder: Arc<ExporterRecorder>,
-    refreshed: Refreshed,
+    recent_gauges: RecentGauges,
     process: Option<metrics_process::Collector>,
 }
 
@@ -122,7 +122,7 @@ impl Exposition {
                 Job::Stop => then = ControlFlow::Break(()),
             }
         }
-        self.refreshed.page_read(Instant::now());
+        self.recent_gauges.page_read(Instant::now());
         self.with_process(metrics_process::Collector::collect);
         let (dots, underscores): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|scraper| scraper.spelling == Spelling::Dots);
@@ -158,7 +158,11 @@ mod tests {
             Vec::new(),
             UnknownPrefix::new(Settings::of(&PrometheusBuilder::new()), Vec::new()),
         ));
-        Exposition { recorder, refreshed: Refreshed::default(), process: Some(metrics_process::Collector::default()) }
+        Exposition {
+            recorder,
+            recent_gauges: RecentGauges::default(),
+            process: Some(metrics_process::Collector::default()),
+        }
     }
 
     #[test]
@@ -182,8 +186,8 @@ mod tests {
 
     #[test]
     fn the_thread_has_ended_when_the_worker_is_dropped() {
-        let Exposition { recorder, refreshed, .. } = exposition();
-        let worker = Worker::start(Arc::clone(&recorder), refreshed, true).unwrap();
+        let Exposition { recorder, recent_gauges, .. } = exposition();
+        let worker = Worker::start(Arc::clone(&recorder), recent_gauges, true).unwrap();
         for _ in 0..100 {
             worker.call_back(Spelling::Underscores, drop).unwrap();
         }

@@ -9,7 +9,7 @@ use http::request::Parts;
 use metrics::{Recorder, SharedString};
 
 use super::{
-    Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, Refreshed,
+    Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, RecentGauges,
     admission::ExtraLabel,
     hints::Hints,
     model::Model,
@@ -49,7 +49,7 @@ pub struct Builder {
     extra: Vec<ExtraLabel>,
     objectives: Vec<Objective>,
     recent_window: Duration,
-    refreshed: Refreshed,
+    recent_gauges: RecentGauges,
     labels_of_dialects: Vec<String>,
     on_finding: FindingListener,
     options: Options,
@@ -65,7 +65,7 @@ impl Default for Builder {
             extra: Vec::new(),
             objectives: Vec::new(),
             recent_window: Duration::from_secs(60),
-            refreshed: Refreshed::default(),
+            recent_gauges: RecentGauges::default(),
             labels_of_dialects: Vec::new(),
             on_finding: FindingListener::default(),
             options: Options {
@@ -228,8 +228,8 @@ impl Builder {
 
     /// Shows recent windows together with those of other metrics.
     #[cfg(any(test, feature = "prometheus"))]
-    pub(crate) fn refreshed(mut self, by: Refreshed) -> Self {
-        self.refreshed = by;
+    pub(crate) fn recent_gauges(mut self, gauges: RecentGauges) -> Self {
+        self.recent_gauges = gauges;
         self
     }
 
@@ -284,7 +284,7 @@ impl Builder {
     }
 
     pub(super) fn into_inner(self, registrar: Registrar) -> Arc<Inner> {
-        let refreshed = self.refreshed.clone();
+        let recent_gauges = self.recent_gauges.clone();
         let inner = Arc::new(Inner {
             options: self.options,
             registrar: Arc::new(registrar),
@@ -296,13 +296,13 @@ impl Builder {
             objectives: self.objectives,
             on_finding: self.on_finding,
             recent: Recent::new(Instant::now(), self.recent_window),
-            refreshed: self.refreshed,
+            recent_gauges: self.recent_gauges,
             engines: Mutex::default(),
             global: OnceLock::new(),
             hints: Hints::default(),
             series: RwLock::default(),
         });
-        refreshed.add(&inner);
+        recent_gauges.add(&inner);
         inner
     }
 }

@@ -14,6 +14,7 @@ mod page;
 mod policy;
 mod quality;
 mod recent;
+mod recent_gauges;
 mod request_handles;
 
 use std::{
@@ -40,7 +41,7 @@ pub(crate) use policy::inside_map;
 pub(crate) use policy::is_label_value;
 pub use quality::QualityFinding;
 pub use recent::RecentModel;
-pub(crate) use recent::Refreshed;
+pub(crate) use recent_gauges::RecentGauges;
 pub(crate) use request_handles::{LabelSet, RequestHandles};
 
 use self::{
@@ -94,7 +95,7 @@ pub(crate) struct Inner {
     objectives: Vec<Objective>,
     pub(crate) on_finding: quality::FindingListener,
     pub(crate) recent: Recent,
-    refreshed: Refreshed,
+    recent_gauges: RecentGauges,
     engines: Mutex<HashMap<String, Weak<Engine>>>,
     global: OnceLock<GlobalHandles>,
     hints: Hints,
