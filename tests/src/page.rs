@@ -129,7 +129,7 @@ impl Page {
     #[track_caller]
     pub fn samples<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
         let on_page = || self.families.values().flat_map(|family| &family.samples).filter(|sample| sample.name == name);
-        let row = row_of(name);
+        let row = self.row_of(name);
         assert!(row.is_some() || on_page().next().is_some(), "{name} is neither on this page nor in a catalogue");
         for (label, value) in labels {
             match row.and_then(|row| row.label(label)) {
@@ -201,6 +201,19 @@ impl Page {
         let mut lines: Vec<&str> = self.text.lines().filter(about_us).collect();
         lines.sort_unstable();
         lines
+    }
+
+    /// The row of a catalogue that has series with this name. Tests use the prefix `qwen` instead of `llm`.
+    fn row_of(&self, name: &str) -> Option<&'static MetricDef> {
+        let has_prefix = self.families.keys().any(|name| name.starts_with("qwen_"));
+        let renamed = if has_prefix { format!("llm_{}", name.strip_prefix("qwen_")?) } else { name.to_owned() };
+        let has_line = |row: &&'static MetricDef| match renamed.strip_prefix(row.name) {
+            Some("") => row.kind != Kind::Histogram,
+            Some("_bucket" | "_count" | "_sum") => row.kind == Kind::Histogram,
+            _ => false,
+        };
+        let mut rows = catalog::all().chain(llm_metrics_gateway::catalog::all()).chain(llm_metrics_gpu::catalog::all());
+        rows.find(has_line)
     }
 
     fn check(&self) {
@@ -297,19 +310,6 @@ impl Sample {
     }
 }
 
-/// The row of a catalogue that has series with this name, also with the prefix `qwen`, which tests use instead of `llm`.
-fn row_of(name: &str) -> Option<&'static MetricDef> {
-    let renamed = name.strip_prefix("qwen_").map(|stem| format!("llm_{stem}"));
-    let name = renamed.as_deref().unwrap_or(name);
-    let has_line = |row: &&'static MetricDef| match name.strip_prefix(row.name) {
-        Some("") => row.kind != Kind::Histogram,
-        Some("_bucket" | "_count" | "_sum") => row.kind == Kind::Histogram,
-        _ => false,
-    };
-    let mut rows = catalog::all().chain(llm_metrics_gateway::catalog::all()).chain(llm_metrics_gpu::catalog::all());
-    rows.find(has_line)
-}
-
 /// The value of a label, and the text after its closing quote.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut value = String::new();
@@ -366,15 +366,19 @@ mod tests {
     #[test]
     fn a_family_without_a_description_cannot_be_read() {
         let page = Page::parse(PAGE);
-        for absent in ["llm_requests_total", "qwen_requests_total", "llm_request_duration_seconds_count"] {
+        let fails = |page: &Page, name: &str| std::panic::catch_unwind(|| page.value(name, &[])).is_err();
+        for absent in ["llm_requests_total", "llm_request_duration_seconds_count"] {
             assert_eq!(page.value(absent, &[]), 0.0);
         }
         assert_eq!(page.count("llm_request_duration_seconds", &[]), 0.0);
         for nothing in
-            ["llm_request_total", "lln_requests_total", "requests_total", "llm_request_duration_seconds", "h", "up"]
+            ["llm_request_total", "qwen_requests_total", "requests_total", "llm_request_duration_seconds", "h", "up"]
         {
-            assert!(std::panic::catch_unwind(|| page.value(nothing, &[])).is_err(), "{nothing}");
+            assert!(fails(&page, nothing), "{nothing}");
         }
+        let renamed = Page::parse("# TYPE qwen_requests_started_total counter\nqwen_requests_started_total 1\n");
+        assert_eq!(renamed.value("qwen_requests_total", &[]), 0.0);
+        assert!(fails(&renamed, "llm_requests_total"), "this page has another prefix");
         assert!(std::panic::catch_unwind(|| page.count("llm_requests_total", &[])).is_err());
     }
 }

@@ -5,8 +5,12 @@ use std::{
     process::{Command, Stdio},
 };
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use llm_metrics::catalog::{Dialect, Otel};
 use llm_metrics_tests::{
-    MODEL, Watched, everything, everything_can_happen, python_with_client, start_prometheus, tool,
+    Client, MODEL, Watched, everything, everything_can_happen, python_with_client, start_prometheus, tool,
 };
 
 /// Runs a command with this input, and returns whether it succeeded and its output.
@@ -83,6 +87,37 @@ async fn prometheus_client_reads_every_sample_as_we_do() {
             theirs == kind && *name == sample.name && *labels == sample.labels && value == sample.value
         });
         assert!(same, "{sample:?}");
+    }
+}
+
+/// Reads a page with UTF-8 names, and prints the names of the samples.
+const PARSE_UTF8: &str = r##"
+import sys, io
+from prometheus_client import parser as text
+for family in text.text_fd_to_metric_families(io.StringIO(sys.stdin.read())):
+    for sample in family.samples:
+        print(sample.name, *sorted(sample.labels))
+"##;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_client_reads_names_with_dots() {
+    let Some(python) = python_with_client() else { return };
+    let dialects = [Dialect::Llm, Dialect::Vllm, Otel::new("a \"provider\"").into()];
+    let watched = Watched::with(everything_can_happen, |exporter| exporter.dialects(dialects)).await;
+    let _running = everything(&watched).await;
+    let request = Request::get(format!("http://{}/metrics", watched.addr))
+        .header("host", watched.addr.to_string())
+        .header("accept", "text/plain;version=1.0.0;escaping=allow-utf-8");
+    let mut client = Client::connect(watched.addr).await;
+    let page = client.send(request.body(Empty::<Bytes>::new()).expect("a request")).await.text().await;
+    let (passed, said) = run(python.command().args(["-c", PARSE_UTF8]), &page);
+    assert!(passed, "{said}");
+    let series = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    assert_eq!(said.lines().count(), series);
+    let duration =
+        "gen_ai.server.request.duration_seconds_count gen_ai.operation.name gen_ai.provider.name gen_ai.request.model";
+    for line in [duration, "llm_requests_started_total endpoint operation"] {
+        assert!(said.lines().any(|found| found == line), "{line}");
     }
 }
 

@@ -6,7 +6,7 @@
 use http::Request;
 use http_body_util::BodyExt;
 use llm_metrics::{
-    ErrorType, FinishReason, LabelPolicy, LlmMetrics, Operation,
+    ErrorType, FinishReason, LabelPolicy, LlmMetrics, Operation, Usage,
     catalog::{self, Dialect, Naming, Otel},
     prometheus::{CONTENT_TYPE, Exporter, ExporterError},
 };
@@ -53,7 +53,7 @@ fn the_vllm_dialect_has_vllms_labels_bounds_and_number_format() {
     };
     assert_eq!(value(&page, &finished("stop")), 2.0, "a call of a tool is a stop");
     assert!(!page.contains("tool_calls"), "{page}");
-    assert_eq!(value(&page, &format!("vllm:e2e_request_latency_seconds_count{{{m}}}")), 3.0, "whatever the outcome");
+    assert_eq!(value(&page, &format!("vllm:e2e_request_latency_seconds_count{{{m}}}")), 3.0, "failed ones, too");
     let bound = |le: &str| format!("vllm:inter_token_latency_seconds_bucket{{{m},le=\"{le}\"}}");
     assert_eq!(value(&page, &bound("1.0")), 2.0);
     assert_eq!(value(&page, &bound("80.0")), value(&page, &bound("+Inf")));
@@ -75,6 +75,25 @@ fn requests_are_counted_by_class_of_status() {
     };
     assert_eq!((value(&page, &series("2xx")), value(&page, &series("5xx"))), (2.0, 1.0));
     assert_eq!(value(&page, "http_request_duration_seconds_count{method=\"POST\",region=\"eu\"}"), 3.0);
+}
+
+/// vLLM's engine never sees such a request, and a caller's mistake is not a failure of the server.
+#[test]
+fn rejected_requests_without_a_response_head_are_4xx_and_not_in_the_latency_of_the_engine() {
+    let exporter = exporter([Dialect::Vllm]);
+    let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
+    for error in [ErrorType::InvalidRequest, ErrorType::Unauthorized, ErrorType::NotFound, ErrorType::RateLimited] {
+        metrics.start(Operation::Chat, "m").fail(error);
+    }
+    metrics.start(Operation::Chat, "m").fail(ErrorType::Timeout);
+    metrics.start(Operation::Chat, "m").finish(FinishReason::Stop);
+    let page = exporter.render();
+    let requests = |class: &str| {
+        value(&page, &format!("http_requests_total{{handler=\"other\",status=\"{class}\",method=\"POST\"}}"))
+    };
+    assert_eq!((requests("2xx"), requests("4xx"), requests("5xx")), (1.0, 4.0, 1.0));
+    assert_eq!(value(&page, "vllm:e2e_request_latency_seconds_count{model_name=\"m\",engine=\"0\"}"), 2.0);
+    assert_eq!(value(&page, "http_request_duration_seconds_count{method=\"POST\"}"), 6.0);
 }
 
 #[test]
@@ -145,6 +164,41 @@ fn a_client_and_the_older_conventions_have_other_names() {
     };
     assert_eq!(value(&pages[1], &usage("output")), 4.0);
     assert!(!pages[1].contains("usage_output_tokens_total"));
+}
+
+#[test]
+fn embeddings_have_metrics_of_their_own_at_opentelemetry() {
+    let exporter = exporter([Otel::new("p").client().into()]);
+    let metrics = LlmMetrics::builder().exporter(&exporter).build().unwrap();
+    for operation in [Operation::Embeddings, Operation::Embeddings, Operation::Chat, Operation::Rerank] {
+        let mut inference = metrics.start(operation, "m");
+        inference.usage(Usage::new().input(5));
+        inference.finish(FinishReason::Stop);
+    }
+    let page = exporter.render();
+    let series = |name: &str, operation: &str| {
+        let line = format!("{name}{{gen_ai_operation_name=\"{operation}\",gen_ai_request_model=\"m\",");
+        page.lines().find_map(|found| found.strip_prefix(&line)?.split_once("} ")?.1.parse::<f64>().ok())
+    };
+    for (operation, inference, embeddings) in
+        [("embeddings", None, Some(2.0)), ("chat", Some(1.0), None), ("rerank", Some(1.0), None)]
+    {
+        for metric in ["duration_seconds_count", "operation_input_tokens_count"] {
+            assert_eq!(
+                series(&format!("gen_ai_client_inference_{metric}"), operation),
+                inference,
+                "{operation} {metric}"
+            );
+            assert_eq!(
+                series(&format!("gen_ai_client_embeddings_{metric}"), operation),
+                embeddings,
+                "{operation} {metric}"
+            );
+        }
+        let counted = series("gen_ai_client_inference_usage_input_tokens_total", operation);
+        assert_eq!(counted, inference.map(|requests| 5.0 * requests), "{operation}");
+    }
+    assert_eq!(series("gen_ai_client_embeddings_operation_input_tokens_sum", "embeddings"), Some(10.0));
 }
 
 #[test]
@@ -233,7 +287,7 @@ fn histograms_have_the_bounds_of_the_other_projects() {
     ];
 
     // OpenTelemetry: `docs/gen-ai/gen-ai-metrics.md` in semantic conventions 1.36 (`client.token`, `client.operation.duration`, `server`), and
-    // `docs/gen-ai/{client-inference,gen-ai-token-metrics}.md` in the GenAI registry.
+    // `docs/gen-ai/{client-embeddings,client-inference,gen-ai-token-metrics}.md` in the GenAI registry.
     let duration = "0.01 0.02 0.04 0.08 0.16 0.32 0.64 1.28 2.56 5.12 10.24 20.48 40.96 81.92";
     let tokens = "1 4 16 64 256 1024 4096 16384 65536 262144 1048576 4194304 16777216 67108864";
     let server = [
@@ -245,10 +299,12 @@ fn histograms_have_the_bounds_of_the_other_projects() {
         ),
     ];
     let operation = [
+        ("gen_ai.client.embeddings.operation.input_tokens", tokens),
         ("gen_ai.client.inference.operation.input_tokens", tokens),
         ("gen_ai.client.inference.operation.output_tokens", tokens),
     ];
     let client = [
+        ("gen_ai.client.embeddings.duration_seconds", duration),
         ("gen_ai.client.inference.duration_seconds", duration),
         ("gen_ai.client.inference.time_per_output_chunk_seconds", duration),
         ("gen_ai.client.inference.time_to_first_chunk_seconds", duration),

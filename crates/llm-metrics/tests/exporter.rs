@@ -15,7 +15,7 @@ use http::Request;
 use llm_metrics::{
     LlmMetrics, Operation,
     catalog::{self, Dialect, LabelDef, MetricDef, Naming, Section, Unit},
-    prometheus::{CONTENT_TYPE, Exporter, ExporterError},
+    prometheus::{CONTENT_TYPE, Exporter, ExporterError, bind_buckets},
 };
 use metrics_exporter_prometheus::{Matcher, NativeHistogramConfig, PrometheusBuilder};
 use tower::ServiceExt;
@@ -402,4 +402,24 @@ fn a_catalogue_that_prometheus_would_reject_or_misread_is_rejected() {
         &[section(&[WAIT, gauge("http_requests_total"), gauge("process_open_fds"), gauge("desk:open")])];
     let builder = Exporter::builder().process_metrics(false);
     let _exporter = builder.catalogue(VALID, Naming::new()).build().unwrap();
+}
+
+#[test]
+fn bind_buckets_rejects_what_the_exporter_rejects() {
+    const fn waits(name: &'static str, bounds: &'static [f64]) -> MetricDef {
+        MetricDef::histogram(name, Unit::Count, "x", bounds)
+    }
+    const CASES: &[(&[Section], &str)] = &[
+        (&[Section::new("", &[waits("desk_wait_count", &[1.0])])], "the name of a histogram must not end in"),
+        (&[Section::new("", &[MetricDef::gauge("1desk", Unit::Count, "x")])], "the name of a metric consists of"),
+        (&[Section::new("", &[waits("desk_wait", &[10.0, 1.0])])], "the buckets of desk_wait are invalid"),
+        (&[Section::new("", &[waits("desk_wait", &[])])], "the buckets of desk_wait are invalid"),
+    ];
+    for (sections, reason) in CASES {
+        let bound = bind_buckets(PrometheusBuilder::new(), sections, &Naming::new());
+        let error = bound.map(drop).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        let built = Exporter::builder().catalogue(sections, Naming::new()).build();
+        assert_eq!(built.map(drop).unwrap_err().to_string(), error);
+    }
 }

@@ -48,7 +48,7 @@ fn write_section(page: &mut String, section: &Section, others: &[OtherNames]) {
             row.kind,
             row.unit,
             listed(&labels),
-            row.help,
+            cell(row.help),
         );
     }
     page.push('\n');
@@ -57,19 +57,26 @@ fn write_section(page: &mut String, section: &Section, others: &[OtherNames]) {
 /// A project, and its names for a row.
 type OtherNames = (&'static str, fn(&MetricDef) -> Vec<&'static str>);
 
-const OTHERS: [OtherNames; 2] = [("OpenTelemetry", opentelemetry), ("vLLM", |row| Dialect::Vllm.names_of(row))];
+const OTHERS: [OtherNames; 3] = [
+    ("OpenTelemetry", |row| opentelemetry(row, Otel::new(""))),
+    ("OpenTelemetry 1.36", |row| opentelemetry(row, Otel::new("").semconv_1_36())),
+    ("vLLM", |row| Dialect::Vllm.names_of(row)),
+];
 
-/// The names of the registry, for servers and for clients.
-fn opentelemetry(row: &MetricDef) -> Vec<&'static str> {
+/// The names for servers and for clients.
+fn opentelemetry(row: &MetricDef, otel: Otel) -> Vec<&'static str> {
     let mut names = Vec::new();
-    for name in
-        [Otel::new(""), Otel::new("").client()].iter().flat_map(|otel| Dialect::Otel(otel.clone()).names_of(row))
-    {
+    for name in [otel.clone(), otel.client()].into_iter().flat_map(|otel| Dialect::Otel(otel).names_of(row)) {
         if !names.contains(&name) {
             names.push(name);
         }
     }
     names
+}
+
+/// A text in a table.
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 fn listed(names: &[&str]) -> String {
@@ -91,7 +98,7 @@ fn write_labels(page: &mut String, sections: &[Section]) {
     for (label, metrics) in &labels {
         let is_ambiguous = labels.iter().any(|(other, _)| other.name == label.name && other != label);
         let on = if is_ambiguous { format!("On {}: ", listed(metrics)) } else { String::new() };
-        let _ = writeln!(page, "| `{}` | {on}{} | {} |", label.name, label.help, listed(label.values));
+        let _ = writeln!(page, "| `{}` | {on}{} | {} |", label.name, cell(label.help), listed(label.values));
     }
     page.push('\n');
 }
@@ -102,5 +109,21 @@ fn write_buckets(page: &mut String, sections: &[Section]) {
     for row in histograms {
         let bounds = row.buckets.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
         let _ = writeln!(page, "| `{}` | {bounds} |", row.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Unit;
+
+    #[test]
+    fn texts_do_not_break_a_table() {
+        const QUEUE: LabelDef = LabelDef::new("queue", "One of `a|b`.");
+        const ROWS: &[MetricDef] =
+            &[MetricDef::gauge("desk_open", Unit::Count, "Open, in\n    `a|b`.").with_labels(&[QUEUE])];
+        let page = markdown(&[Section::new("Tickets", ROWS)]);
+        assert!(page.contains("\n| `desk_open` | gauge | count | `queue` | Open, in `a\\|b`. |\n"), "{page}");
+        assert!(page.contains("\n| `queue` | One of `a\\|b`. |  |\n"), "{page}");
     }
 }

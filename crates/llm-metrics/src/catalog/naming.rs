@@ -30,7 +30,8 @@ impl Naming {
         Self { prefix: None }
     }
 
-    /// Replaces the first word of every name: with `qwen`, `llm_requests_total` becomes `qwen_requests_total`.
+    /// Replaces the first word of every name: with `qwen`, `llm_requests_total` becomes `qwen_requests_total`. A name without an underscore, such as
+    /// `tickets`, has no prefix, and stays as it is.
     ///
     /// # Errors
     /// If the prefix is not made of lower-case ASCII letters, digits and single underscores, or does not begin with a letter.

@@ -27,7 +27,7 @@ impl InvalidRow {
 /// - The name consists of letters, digits, underscores and colons, and no other row has it.
 /// - It ends with the unit, such as `_seconds`, and on a counter with `_total` after that; no other name ends in `_total`.
 /// - A histogram has valid [bucket bounds](buckets::validate), and its name does not end in `_count`, `_sum` or `_bucket`.
-/// - There is a HELP text.
+/// - There is a HELP text, on one line.
 /// - The names of the labels are valid, differ from each other, and are neither `le` nor `quantile`.
 ///
 /// ```
@@ -90,6 +90,8 @@ pub(crate) fn fault(row: &MetricDef) -> Option<&'static str> {
         Some("the labels `le` and `quantile` are those of buckets and summaries")
     } else if (0..row.labels.len()).any(is_duplicate) {
         Some("it has a label twice")
+    } else if row.help.contains('\n') {
+        Some("its HELP text has a line break: write it with `///`, not with `/** */`")
     } else {
         None
     }
@@ -188,6 +190,7 @@ mod tests {
                 "the name of a metric in Unix seconds ends in `_timestamp_seconds`",
             ),
             (MetricDef::gauge("a", Unit::Count, ""), "it has no HELP text"),
+            (MetricDef::gauge("a", Unit::Count, "Two\nlines."), "its HELP text has a line break"),
         ];
         assert_eq!(reasons(VALID), [""; 0]);
         for (row, reason) in CASES {

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, io, iter, sync::Arc};
 
 use metrics::Label;
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::{
     Exporter,
@@ -311,15 +311,26 @@ fn check_dialects(dialects: &[Dialect], constant: &[Label]) -> Result<(), Export
 /// ```
 ///
 /// # Errors
-/// If a histogram of the catalogue has no buckets. All histograms of this crate have them.
+/// If a row of the catalogue cannot be exported, or the buckets of a histogram are invalid.
 pub fn bind_buckets(
     builder: PrometheusBuilder,
     sections: &[Section],
     naming: &Naming,
-) -> Result<PrometheusBuilder, BuildError> {
-    let histograms = sections.iter().flat_map(|section| section.metrics).filter(|row| row.kind == Kind::Histogram);
-    let mut histograms = histograms.map(|row| (Matcher::Full(naming.name(row).into_owned()), row.buckets));
-    histograms.try_fold(builder, |builder, (name, buckets)| builder.set_buckets_for_metric(name, buckets))
+) -> Result<PrometheusBuilder, ExporterError> {
+    sections.iter().flat_map(|section| section.metrics).try_fold(builder, |builder, row| {
+        let name = naming.name(row).into_owned();
+        if let Some(reason) = valid::fault(row) {
+            return Err(ExporterError::Row(InvalidRow::new(name, reason)));
+        }
+        if row.kind != Kind::Histogram {
+            return Ok(builder);
+        }
+        let invalid = |source| ExporterError::InvalidBuckets { metric: row.name.into(), source };
+        buckets::validate(row.buckets).map_err(invalid)?;
+        // Its only error is an empty list.
+        let bound = builder.set_buckets_for_metric(Matcher::Full(name), row.buckets);
+        bound.map_err(|_| invalid(InvalidBuckets::Empty))
+    })
 }
 
 /// Renders the page of the exporter that the service already has, after updating the recent window of these metrics. The first page with a request on

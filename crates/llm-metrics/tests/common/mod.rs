@@ -14,7 +14,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use llm_metrics::{LlmMetrics, catalog};
+use llm_metrics::{
+    LlmMetrics,
+    catalog::{self, Kind},
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 pub const MODEL: &str = "Qwen3-4B";
@@ -59,12 +62,22 @@ impl Recording {
 }
 
 impl Recorded {
+    /// The series of this metric with at least these labels.
+    ///
+    /// # Panics
+    /// If there can be no such series, because a test would then always get 0: no row of this kind has the name, or never such a label.
     #[track_caller]
-    fn matching<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a DebugValue> {
+    fn matching<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a str,
+        labels: &'a [(&'a str, &'a str)],
+    ) -> impl Iterator<Item = &'a DebugValue> {
         // Tests use the prefix `qwen` instead of `llm`.
-        let renamed = name.strip_prefix("qwen_").map(|stem| format!("llm_{stem}"));
-        let row = catalog::all().find(|row| row.name == renamed.as_deref().unwrap_or(name));
-        let row = row.unwrap_or_else(|| panic!("{name} is in no catalogue: it would be 0 whatever happens"));
+        let prefix = if self.0.iter().any(|(name, _, _)| name.starts_with("qwen_")) { "qwen_" } else { "llm_" };
+        let renamed = name.strip_prefix(prefix).map(|stem| format!("llm_{stem}"));
+        let row = catalog::all().find(|row| row.kind == kind && Some(row.name) == renamed.as_deref());
+        let row = row.unwrap_or_else(|| panic!("no {kind} of a catalogue with the prefix {prefix} is called {name}"));
         for (label, value) in labels {
             let recorded = || self.0.iter().any(|(n, l, _)| n == name && l.iter().any(|(key, _)| key == label));
             match row.label(label) {
@@ -83,7 +96,7 @@ impl Recorded {
     /// The sum of a counter over all series that have these labels.
     #[track_caller]
     pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
-        self.matching(name, labels)
+        self.matching(Kind::Counter, name, labels)
             .map(|value| match value {
                 DebugValue::Counter(count) => *count,
                 other => panic!("{name} is not a counter: {other:?}"),
@@ -93,7 +106,7 @@ impl Recorded {
 
     #[track_caller]
     pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.matching(name, labels)
+        self.matching(Kind::Gauge, name, labels)
             .map(|value| match value {
                 DebugValue::Gauge(value) => value.into_inner(),
                 other => panic!("{name} is not a gauge: {other:?}"),
@@ -104,7 +117,7 @@ impl Recorded {
     /// Every sample of a histogram over all series that have these labels.
     #[track_caller]
     pub fn samples(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
-        self.matching(name, labels)
+        self.matching(Kind::Histogram, name, labels)
             .flat_map(|value| match value {
                 DebugValue::Histogram(samples) => samples.iter().map(|sample| sample.into_inner()).collect::<Vec<_>>(),
                 other => panic!("{name} is not a histogram: {other:?}"),

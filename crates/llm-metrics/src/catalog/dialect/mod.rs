@@ -21,8 +21,8 @@ use std::{borrow::Cow, fmt};
 
 use crate::catalog::{self as rows, Kind, LabelDef, MetricDef};
 
-/// The names under which metrics are shown. Pass dialects to `ExporterBuilder::dialects`. `docs/dialects.md` in the repository lists the metrics of
-/// each.
+/// The names under which metrics are shown. Pass dialects to `ExporterBuilder::dialects`. `METRICS.md` in the repository
+/// lists the names of each, and `docs/dialects.md` describes the differences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -123,7 +123,7 @@ pub struct Source {
     pub constant: Vec<(&'static str, Cow<'static, str>)>,
 }
 
-/// How a label of the catalogue appears in a dialect.
+/// How a label of the catalogue appears in a dialect. If several mappings of a source lead to one label, the first that gives it a value decides.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LabelMapping {
@@ -290,6 +290,7 @@ mod tests {
                     assert!(source.row.labels.contains(&mapping.from), "{}: {}", family.name, mapping.from);
                 }
                 let mut names: Vec<_> = source.labels.iter().map(|mapping| mapping.to).collect();
+                names.dedup();
                 names.extend(source.constant.iter().map(|(name, _)| *name));
                 names.sort_unstable();
                 assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{}: {names:?}", family.name);

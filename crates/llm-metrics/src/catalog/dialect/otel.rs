@@ -3,15 +3,19 @@
 //! Units are suffixes as in OpenTelemetry's mapping to Prometheus: `_seconds` for `s`, nothing for `{token}`, `_total` for counters.
 
 use super::{ABOUT_THIS_LIBRARY, Absent, Family, LabelMapping, Otel, Value, label};
-use crate::catalog::{self as rows, labels as ours};
+use crate::{
+    catalog::{self as rows, labels as ours},
+    vocabulary::Operation,
+};
 
-const REQUEST: &[LabelMapping] =
-    &[label(ours::OPERATION, "gen_ai.operation.name"), label(ours::MODEL, "gen_ai.request.model")];
-const ENDED: &[LabelMapping] = &[
-    label(ours::OPERATION, "gen_ai.operation.name"),
-    label(ours::MODEL, "gen_ai.request.model"),
-    LabelMapping { from: ours::OUTCOME, to: "error.type", value: error_type },
-];
+const OPERATION: LabelMapping = label(ours::OPERATION, "gen_ai.operation.name");
+const INFERENCE: LabelMapping = LabelMapping { value: unless_embeddings, ..OPERATION };
+const EMBEDDINGS: LabelMapping = LabelMapping { value: only_embeddings, ..OPERATION };
+const MODEL: LabelMapping = label(ours::MODEL, "gen_ai.request.model");
+const ERROR_TYPE: LabelMapping = LabelMapping { from: ours::OUTCOME, to: "error.type", value: error_type };
+
+const REQUEST: &[LabelMapping] = &[OPERATION, MODEL];
+const ENDED: &[LabelMapping] = &[OPERATION, MODEL, ERROR_TYPE];
 
 const DURATION: &[f64] = &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 const FIRST_TOKEN: &[f64] =
@@ -58,27 +62,30 @@ fn server() -> [Family; 3] {
     ]
 }
 
+/// Embeddings have metrics of their own.
 fn registry_0_1_0(client: bool) -> Vec<Family> {
+    let inference = |name, row| Family::of(name, row, &[INFERENCE, MODEL]);
     // Counts of text, image and audio tokens are not read from the usage.
-    let usage = |name, row| Family::of(name, row, REQUEST).constant("gen_ai.token.modality", "unknown");
+    let usage = |name, row| inference(name, row).constant("gen_ai.token.modality", "unknown");
     let mut families = vec![
         usage("gen_ai.client.inference.usage.input_tokens_total", rows::INPUT_TOKENS),
         usage("gen_ai.client.inference.usage.output_tokens_total", rows::OUTPUT_TOKENS),
         usage("gen_ai.client.inference.usage.cache_read.input_tokens_total", rows::INPUT_CACHED_TOKENS),
         usage("gen_ai.client.inference.usage.cache_write.input_tokens_total", rows::INPUT_CACHE_WRITE_TOKENS),
         usage("gen_ai.client.inference.usage.reasoning.output_tokens_total", rows::OUTPUT_REASONING_TOKENS),
-        Family::of("gen_ai.client.inference.operation.input_tokens", rows::REQUEST_INPUT_TOKENS, REQUEST)
-            .with_buckets(TOKENS),
-        Family::of("gen_ai.client.inference.operation.output_tokens", rows::REQUEST_OUTPUT_TOKENS, REQUEST)
+        inference("gen_ai.client.inference.operation.input_tokens", rows::REQUEST_INPUT_TOKENS).with_buckets(TOKENS),
+        inference("gen_ai.client.inference.operation.output_tokens", rows::REQUEST_OUTPUT_TOKENS).with_buckets(TOKENS),
+        Family::of("gen_ai.client.embeddings.operation.input_tokens", rows::REQUEST_INPUT_TOKENS, &[EMBEDDINGS, MODEL])
             .with_buckets(TOKENS),
     ];
     if client {
+        let duration = |name, labels| Family::of(name, rows::REQUEST_DURATION, labels).with_buckets(DURATION);
         families.extend([
-            Family::of("gen_ai.client.inference.duration_seconds", rows::REQUEST_DURATION, ENDED)
+            duration("gen_ai.client.inference.duration_seconds", &[INFERENCE, MODEL, ERROR_TYPE]),
+            duration("gen_ai.client.embeddings.duration_seconds", &[EMBEDDINGS, MODEL, ERROR_TYPE]),
+            inference("gen_ai.client.inference.time_to_first_chunk_seconds", rows::TIME_TO_FIRST_TOKEN)
                 .with_buckets(DURATION),
-            Family::of("gen_ai.client.inference.time_to_first_chunk_seconds", rows::TIME_TO_FIRST_TOKEN, REQUEST)
-                .with_buckets(DURATION),
-            Family::of("gen_ai.client.inference.time_per_output_chunk_seconds", rows::INTER_TOKEN_LATENCY, REQUEST)
+            inference("gen_ai.client.inference.time_per_output_chunk_seconds", rows::INTER_TOKEN_LATENCY)
                 .with_buckets(DURATION),
         ]);
     }
@@ -101,6 +108,14 @@ fn semconv_1_36(client: bool) -> Vec<Family> {
         );
     }
     families
+}
+
+fn unless_embeddings(operation: &str) -> Value<'_> {
+    if operation == Operation::Embeddings.as_str() { Value::NoSeries } else { Value::Is(operation) }
+}
+
+fn only_embeddings(operation: &str) -> Value<'_> {
+    if operation == Operation::Embeddings.as_str() { Value::Is(operation) } else { Value::NoSeries }
 }
 
 /// A successful request has no `error.type`. For the others, it is our outcome: the histogram has no finer label, and the conventions allow custom

@@ -1,7 +1,10 @@
 //! vLLM's names: those in `vllm/v1/metrics/loggers.py` and of the HTTP instrumentation in its API server, as its Grafana dashboards query them.
 
 use super::{ABOUT_THIS_LIBRARY, Absent, Family, LabelMapping, Value, label};
-use crate::catalog::{self as rows, labels as ours};
+use crate::{
+    catalog::{self as rows, labels as ours},
+    vocabulary::{ErrorType, Outcome},
+};
 
 const MODEL: &[LabelMapping] = &[label(ours::MODEL, "model_name")];
 const FINISHED: &[LabelMapping] = &[
@@ -10,8 +13,14 @@ const FINISHED: &[LabelMapping] = &[
 ];
 const ENDED: &[LabelMapping] =
     &[label(ours::ENDPOINT, "handler"), LabelMapping { from: ours::OUTCOME, to: "status", value: status_of_outcome }];
-const FAILED: &[LabelMapping] =
-    &[label(ours::ENDPOINT, "handler"), LabelMapping { from: ours::STATUS, to: "status", value: status_class }];
+const FAILED: &[LabelMapping] = &[
+    label(ours::ENDPOINT, "handler"),
+    LabelMapping { from: ours::STATUS, to: "status", value: status_class },
+    LabelMapping { from: ours::ERROR_TYPE, to: "status", value: status_class_of_error },
+];
+/// A request that was rejected never reaches vLLM's engine, which measures this.
+const REACHED_ENGINE: &[LabelMapping] =
+    &[label(ours::MODEL, "model_name"), LabelMapping { from: ours::OUTCOME, to: "outcome", value: unless_rejected }];
 
 const FIRST_TOKEN: &[f64] = &[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
@@ -73,7 +82,10 @@ pub(super) fn families() -> Vec<Family> {
         other("vllm:prefix_cache_hits_total", rows::ENGINE_PREFIX_CACHE_HIT_TOKENS),
         other("vllm:spec_decode_num_draft_tokens_total", rows::ENGINE_DRAFT_TOKENS),
         other("vllm:spec_decode_num_accepted_tokens_total", rows::ENGINE_ACCEPTED_DRAFT_TOKENS),
-        histogram("vllm:e2e_request_latency_seconds", rows::REQUEST_DURATION, REQUEST),
+        engine(
+            Family::of("vllm:e2e_request_latency_seconds", rows::REQUEST_DURATION, REACHED_ENGINE)
+                .with_buckets(REQUEST),
+        ),
         histogram("vllm:time_to_first_token_seconds", rows::TIME_TO_FIRST_TOKEN, FIRST_TOKEN),
         histogram("vllm:request_time_per_output_token_seconds", rows::TIME_PER_OUTPUT_TOKEN, PER_TOKEN),
         histogram("vllm:inter_token_latency_seconds", rows::INTER_TOKEN_LATENCY, PER_TOKEN),
@@ -144,30 +156,45 @@ fn status_of_outcome(outcome: &str) -> Value<'_> {
     }
 }
 
-/// Without a response head there was an exception, which vLLM's instrumentation counts as a 500.
+fn unless_rejected(outcome: &str) -> Value<'_> {
+    if outcome == Outcome::Rejected.as_str() { Value::NoSeries } else { Value::NoLabel }
+}
+
 fn status_class(status: &str) -> Value<'_> {
     Value::Is(match status.as_bytes().first() {
         Some(b'2') => "2xx",
         Some(b'3') => "3xx",
         Some(b'4') => "4xx",
         Some(b'5') => "5xx",
-        _ if status == "none" => "5xx",
+        _ if status == "none" => return Value::NoLabel,
         _ => status,
     })
+}
+
+/// The class of a request without a response head: a mistake of the caller is a 4xx. Anything else was an exception, which vLLM's instrumentation
+/// counts as a 500.
+fn status_class_of_error(error: &str) -> Value<'_> {
+    let is_rejected = |error: &ErrorType| error.outcome() == Outcome::Rejected;
+    Value::Is(if error.parse().as_ref().is_ok_and(is_rejected) { "4xx" } else { "5xx" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocabulary::Outcome;
 
     #[test]
     fn each_request_is_in_one_class_of_status() {
         let expected = [Value::Is("2xx"), Value::NoSeries, Value::NoSeries, Value::Is("2xx")];
         assert_eq!(Outcome::WORDS, ["success", "rejected", "error", "cancelled"]);
         assert_eq!(Outcome::WORDS.iter().map(|word| status_of_outcome(word)).collect::<Vec<_>>(), expected);
-        let classes = ["200", "307", "429", "503", "none", "other"].map(status_class);
-        assert_eq!(classes, ["2xx", "3xx", "4xx", "5xx", "5xx", "other"].map(Value::Is));
+        let classes = ["200", "307", "429", "503", "other"].map(status_class);
+        assert_eq!(classes, ["2xx", "3xx", "4xx", "5xx", "other"].map(Value::Is));
+        assert_eq!(status_class("none"), Value::NoLabel, "the type of the error decides");
+        let rejected = ["invalid_request", "unauthorized", "not_found", "rate_limited"];
+        for error in ErrorType::WORDS {
+            let class = if rejected.contains(error) { "4xx" } else { "5xx" };
+            assert_eq!(status_class_of_error(error), Value::Is(class), "{error}");
+        }
     }
 
     #[test]
