@@ -12,6 +12,7 @@ use std::{
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use llm_metrics::MAX_NAME_BYTES;
 use llm_metrics_gateway::Config;
 use llm_metrics_tests::{
     Client, Page, Script, Server, Step,
@@ -227,6 +228,31 @@ async fn loading_and_unloading_of_ollamas_models_is_seen_and_no_model_is_kept_lo
 }
 
 #[tokio::test]
+async fn what_ollama_does_not_report_of_a_model_is_absent_and_what_it_reports_no_more_is_nan() {
+    let engine = Engine::new();
+    let polls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&polls);
+    let long = "m".repeat(MAX_NAME_BYTES + 1);
+    let unnamed = long.clone();
+    let upstream = engine
+        .serve(move |_, _, path| {
+            (path == "/api/ps").then(|| {
+                let known = json!({"name": "known", "size": 4_000, "expires_at": "2026-11-28T12:00:00Z"});
+                let forgotten = json!({"name": "known", "expires_at": "soon"});
+                let model = if counted.fetch_add(1, Ordering::Relaxed) < 3 { known } else { forgotten };
+                Script::json(json!({"models": [model, {"name": unnamed, "size": 1}]}).to_string())
+            })
+        })
+        .await;
+    let gateway = eager(&upstream, "ollama").await;
+    let page = gateway.when(|page| page.value("llm_gateway_model_memory_bytes", &[("model", "known")]).is_nan()).await;
+    assert!(page.value("llm_gateway_model_expiry_timestamp_seconds", &[("model", "known")]).is_nan());
+    assert_eq!(page.series("llm_gateway_model_memory_bytes", &[]), 1, "the part on GPUs was never reported");
+    assert_eq!(page.value("llm_gateway_loaded_models", &[("upstream", "up")]), 2.0, "a long name counts");
+    assert!(!page.text.contains(&long));
+}
+
+#[tokio::test]
 async fn only_existing_models_become_label_values() {
     let engine = Engine::new();
     let upstream = engine.serve(ollama).await;
@@ -282,6 +308,25 @@ async fn vllms_metrics_are_read_and_are_nan_if_the_engine_is_gone() {
         })
         .await;
     assert!(page.value("llm_gateway_poll_failures_total", &[("upstream", "up")]) > 0.0);
+}
+
+#[tokio::test]
+async fn a_value_that_vllms_page_does_not_know_is_nan_and_not_0() {
+    let engine = Engine::new();
+    let polls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&polls);
+    let upstream = engine
+        .serve(move |_, _, path| {
+            (path == "/metrics").then(|| {
+                let value = if counted.fetch_add(1, Ordering::Relaxed) < 3 { "4" } else { "NaN" };
+                Script::json(format!("vllm:num_requests_running{{model_name=\"q\"}} {value}\n"))
+            })
+        })
+        .await;
+    let gateway = eager(&upstream, "vllm").await;
+    gateway.when(|page| page.value("llm_engine_requests_running", &[("model", "q")]) == 4.0).await;
+    let page = gateway.when(|page| page.value("llm_engine_requests_running", &[("model", "q")]) != 4.0).await;
+    assert!(page.value("llm_engine_requests_running", &[("model", "q")]).is_nan());
 }
 
 #[tokio::test]

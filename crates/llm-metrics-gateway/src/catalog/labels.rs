@@ -3,7 +3,7 @@
 llm_metrics::labels! {
     /// The name of the upstream in the configuration.
     UPSTREAM = "upstream";
-    /// At most 256 of the models that Ollama has loaded.
+    /// The first 256 models that this Ollama has loaded since the gateway started.
     MODEL = "model";
     /// `answered`: a response head arrived. `refused`: no connection. `reset`: the connection ended before the head. `timeout`: no head within the time limit. `cancelled`: the client disconnected before the head.
     ATTEMPT_RESULT = "result": &["answered", "refused", "reset", "timeout", "cancelled"];

@@ -6,7 +6,7 @@ use llm_metrics::{
     catalog::{LabelDef, MetricDef, Registrar},
     prometheus::ExporterRecorder,
 };
-use metrics::{Counter, Histogram, Label};
+use metrics::{Counter, Gauge, Histogram, Label};
 
 use crate::catalog::{
     self,
@@ -105,19 +105,59 @@ impl UpstreamMetrics {
         self.registrar.gauge(&catalog::UPSTREAM_UP, [self.upstream.clone()]).set(if up { 1.0 } else { 0.0 });
     }
 
-    pub(crate) fn loaded_models(&self, count: f64) {
+    /// `None` if it is not known.
+    pub(crate) fn loaded_models(&self, count: Option<usize>) {
+        let count = count.map_or(f64::NAN, |count| count as f64);
         self.registrar.gauge(&catalog::LOADED_MODELS, [self.upstream.clone()]).set(count);
     }
 
+    pub(crate) fn loaded_model(&self, model: &str) -> LoadedModelMetrics {
+        LoadedModelMetrics {
+            registrar: self.registrar.clone(),
+            upstream: self.upstream.clone(),
+            model: MODEL.label(model.to_owned()),
+            memory: [const { None }; MEMORY_KIND.values.len()],
+            expiry: None,
+        }
+    }
+}
+
+/// The gauges of a loaded model. Each exists from its first value on, and is NaN while its value is not known any more.
+#[derive(Debug)]
+pub(crate) struct LoadedModelMetrics {
+    registrar: Registrar,
+    upstream: Label,
+    model: Label,
+    /// In the order of [`MEMORY_KIND`].
+    memory: [Option<Gauge>; MEMORY_KIND.values.len()],
+    expiry: Option<Gauge>,
+}
+
+impl LoadedModelMetrics {
     /// All memory, and the part on GPUs.
-    pub(crate) fn model_memory(&self, model: &str, bytes: [f64; MEMORY_KIND.values.len()]) {
-        for (kind, bytes) in MEMORY_KIND.values.iter().zip(bytes) {
-            let labels = [self.upstream.clone(), MODEL.label(model.to_owned()), MEMORY_KIND.label(*kind)];
-            self.registrar.gauge(&catalog::MODEL_MEMORY, labels).set(bytes);
+    pub(crate) fn memory(&mut self, bytes: [Option<u64>; MEMORY_KIND.values.len()]) {
+        for ((gauge, bytes), kind) in self.memory.iter_mut().zip(bytes).zip(MEMORY_KIND.values) {
+            let labels = || [self.upstream.clone(), self.model.clone(), MEMORY_KIND.label(*kind)];
+            set(gauge, bytes.map(|bytes| bytes as f64), || self.registrar.gauge(&catalog::MODEL_MEMORY, labels()));
         }
     }
 
-    pub(crate) fn model_expiry(&self, model: &str, at: f64) {
-        self.registrar.gauge(&catalog::MODEL_EXPIRY, [self.upstream.clone(), MODEL.label(model.to_owned())]).set(at);
+    /// In Unix seconds.
+    pub(crate) fn expiry(&mut self, at: Option<f64>) {
+        let labels = || [self.upstream.clone(), self.model.clone()];
+        set(&mut self.expiry, at, || self.registrar.gauge(&catalog::MODEL_EXPIRY, labels()));
+    }
+
+    pub(crate) fn unloaded(&mut self) {
+        self.memory([None; MEMORY_KIND.values.len()]);
+        self.expiry(None);
+    }
+}
+
+fn set(gauge: &mut Option<Gauge>, value: Option<f64>, new: impl FnOnce() -> Gauge) {
+    match (value, gauge) {
+        (Some(value), gauge) => gauge.get_or_insert_with(new).set(value),
+        (None, Some(gauge)) => gauge.set(f64::NAN),
+        (None, None) => {}
     }
 }

@@ -8,7 +8,7 @@ use tracing::{Span, field::Empty, span::Entered};
 use super::{EndedSpan, Role, verdict::Verdict};
 use crate::{
     catalog::labels,
-    record::{QualityFinding, is_label_value},
+    record::{LabelPolicy, QualityFinding},
     vocabulary::{FinishReason, Operation, Outcome},
 };
 
@@ -140,7 +140,7 @@ const fn kind_of(role: Role) -> &'static str {
 
 /// A name that a caller chose, under the rules for label values.
 fn fit(name: &str) -> &str {
-    if is_label_value(name) { name } else { labels::OTHER }
+    if LabelPolicy::is_label_value(name) { name } else { labels::OTHER }
 }
 
 /// A list as JSON, because `tracing` has no list fields.

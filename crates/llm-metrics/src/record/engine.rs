@@ -30,7 +30,8 @@ impl LlmMetrics {
     /// A handle for the metrics of the engine that runs `model`: its queue, its batch, its caches. Each series appears when its first value is
     /// reported. Values that the engine cannot report stay absent.
     ///
-    /// The embedder chooses the name, so no policy bounds it. A scrape reads the reported values and does not call the engine.
+    /// The embedder chooses the name, so no policy bounds it; check a name that another program reports with
+    /// [`LabelPolicy::is_label_value`](crate::LabelPolicy::is_label_value). A scrape reads the reported values and does not call the engine.
     ///
     /// Keep the returned handle for as long as the engine runs. When the last handle for this model is dropped, including clones, the gauges of the
     /// engine become NaN.

@@ -37,8 +37,6 @@ pub use objective::{InvalidObjective, Objective};
 pub use page::InvalidPage;
 pub use policy::LabelPolicy;
 pub(crate) use policy::inside_map;
-#[cfg(feature = "tracing")]
-pub(crate) use policy::is_label_value;
 pub use quality::QualityFinding;
 pub use recent::RecentModel;
 pub(crate) use recent_gauges::RecentGauges;

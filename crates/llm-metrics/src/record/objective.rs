@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::policy::{LabelPolicy, LabelValueRule, is_label_value};
+use super::policy::{LabelPolicy, LabelValueRule};
 
 /// No request takes longer: a longer limit is a mistake.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -84,7 +84,7 @@ impl Objective {
 
     /// Validates the objective, and maps the names of its models to label values.
     pub(super) fn checked(mut self, models: &LabelPolicy) -> Result<Self, InvalidObjective> {
-        if !is_label_value(&self.name) {
+        if !LabelPolicy::is_label_value(&self.name) {
             return Err(InvalidObjective::Name);
         }
         let limits = [self.time_to_first_token, self.time_per_output_token, self.duration];

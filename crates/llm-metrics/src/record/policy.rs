@@ -81,9 +81,17 @@ impl LabelPolicy {
         self
     }
 
+    /// Whether a name can be a value at all: it has 1 to [`MAX_NAME_BYTES`] bytes, and no control characters or backslashes. Use it for names that no
+    /// policy bounds, such as that of [`LlmMetrics::engine`](crate::LlmMetrics::engine), if they come from another program.
+    #[must_use]
+    pub fn is_label_value(name: &str) -> bool {
+        // The exporter escapes an escaped character only once, so names that differ in a backslash could become the same on the page.
+        !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
+    }
+
     /// A declared name that is not a valid label value.
     pub(crate) fn first_invalid(&self) -> Option<&str> {
-        let is_invalid = |name: &&str| self.mapped(name).is_none_or(|value| !is_label_value(&value));
+        let is_invalid = |name: &&str| self.mapped(name).is_none_or(|value| !Self::is_label_value(&value));
         self.declared.iter().map(AsRef::as_ref).find(is_invalid)
     }
 
@@ -91,7 +99,7 @@ impl LabelPolicy {
     pub(crate) fn possible(&self, name: &str) -> Option<String> {
         let value = self.mapped(name)?;
         let declared = || self.declared.iter().any(|declared| self.mapped(declared).as_ref() == Some(&value));
-        (is_label_value(&value) && (self.learn > 0 || declared())).then(|| value.into_owned())
+        (Self::is_label_value(&value) && (self.learn > 0 || declared())).then(|| value.into_owned())
     }
 
     /// The name after `map`; `None` if `map` panics or calls back into this policy.
@@ -188,7 +196,7 @@ impl<V: LabelValue> LabelValues<V> {
         let name = self.policy.mapped(name)?;
         match self.look_up(&name) {
             Known::As(value) => Some(value),
-            Known::New if accepted && is_label_value(&name) => self.learn(&name),
+            Known::New if accepted && LabelPolicy::is_label_value(&name) => self.learn(&name),
             Known::New | Known::Full => None,
         }
     }
@@ -197,7 +205,7 @@ impl<V: LabelValue> LabelValues<V> {
     pub(crate) fn find(&self, name: &str) -> Known<V> {
         let Some(name) = self.policy.mapped(name) else { return Known::Full };
         match self.look_up(&name) {
-            Known::New if !is_label_value(&name) => Known::Full,
+            Known::New if !LabelPolicy::is_label_value(&name) => Known::Full,
             known => known,
         }
     }
@@ -238,12 +246,7 @@ pub(crate) enum Known<V> {
     Full,
 }
 
-/// The exporter escapes an escaped character only once, so names that differ in a backslash could become the same on the page.
-pub(crate) fn is_label_value(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
-}
-
-/// The rule of [`is_label_value`], for error messages.
+/// The rule of [`LabelPolicy::is_label_value`], for error messages.
 pub(super) struct LabelValueRule;
 
 impl fmt::Display for LabelValueRule {

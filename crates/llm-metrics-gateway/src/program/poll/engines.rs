@@ -1,13 +1,14 @@
 //! Values that engines report about themselves, in the terms of the core.
 
 use std::{
+    array,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use llm_metrics::{EngineMetrics, LlmMetrics};
 
-use super::MAX_MODELS;
+use super::measured_models::MeasuredModels;
 
 /// The values of one model. A value that the engine does not report is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -18,14 +19,14 @@ pub(crate) struct Figures {
     pub(crate) totals: Totals,
 }
 
-/// The counts of an engine since its start.
+/// The counts of an engine since its start. Two that belong together are only known together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
-    pub(crate) preemptions: Option<u64>,
-    pub(crate) queried_tokens: Option<u64>,
-    pub(crate) hit_tokens: Option<u64>,
-    pub(crate) draft_tokens: Option<u64>,
-    pub(crate) accepted_tokens: Option<u64>,
+    pub(crate) preemptions: Option<[u64; 1]>,
+    /// Tokens that were looked up in the prefix cache, and those that were found.
+    pub(crate) prefix_cache: Option<[u64; 2]>,
+    /// Draft tokens, and those that the model accepted.
+    pub(crate) drafts: Option<[u64; 2]>,
 }
 
 /// By model.
@@ -37,7 +38,7 @@ pub(crate) struct Engines(Arc<Mutex<State>>);
 
 struct State {
     metrics: LlmMetrics,
-    gauges: HashMap<String, EngineMetrics>,
+    models: MeasuredModels<EngineMetrics>,
     /// By upstream.
     said: HashMap<String, ByModel>,
     /// The last counts of each engine, by model and upstream, even if it does not answer any more.
@@ -48,7 +49,7 @@ impl Engines {
     pub(crate) fn new(metrics: LlmMetrics) -> Self {
         Self(Arc::new(Mutex::new(State {
             metrics,
-            gauges: HashMap::new(),
+            models: MeasuredModels::new(),
             said: HashMap::new(),
             counted: HashMap::new(),
         })))
@@ -69,72 +70,36 @@ impl Engines {
 
 impl State {
     fn publish(&mut self, model: &str) {
-        if self.gauges.len() >= MAX_MODELS && !self.gauges.contains_key(model) {
-            return;
-        }
-        let gauges = self.gauges.entry(model.to_owned()).or_insert_with(|| self.metrics.engine(model));
-        let total = self.said.values().filter_map(|said| said.get(model)).fold(Figures::default(), Figures::and);
-        gauges.running(total.running);
-        gauges.waiting(total.waiting);
-        gauges.kv_cache_usage(total.kv_cache_usage);
+        let Some(engine) = self.models.get_or_insert_with(model, || self.metrics.engine(model)) else { return };
+        let all = || self.said.values().filter_map(|said| said.get(model));
+        engine.running(all().filter_map(|figures| figures.running).reduce(u64::saturating_add));
+        engine.waiting(all().filter_map(|figures| figures.waiting).reduce(u64::saturating_add));
+        engine.kv_cache_usage(all().filter_map(|figures| figures.kv_cache_usage).reduce(f64::max));
     }
 
-    /// Adds the counts since the last poll. The counts of the first poll are from before this process, and are not added.
     fn count(&mut self, model: String, upstream: &str, totals: Totals) {
-        let Some(engine) = self.gauges.get(&model) else { return };
-        let last = self.counted.entry((model, upstream.to_owned())).or_insert(totals);
-        let more = totals.since(last);
-        *last = totals.or(last);
-        if let Some(preemptions) = more.preemptions {
+        let Some(engine) = self.models.get(&model) else { return };
+        let last = self.counted.entry((model, upstream.to_owned())).or_default();
+        if let Some([preemptions]) = increase(&mut last.preemptions, totals.preemptions) {
             engine.preempted(preemptions);
         }
         // Two counters that are read one after the other may be one step apart.
-        if let (Some(queried), Some(hit)) = (more.queried_tokens, more.hit_tokens) {
+        if let Some([queried, hit]) = increase(&mut last.prefix_cache, totals.prefix_cache) {
             engine.prefix_cache(queried, hit.min(queried));
         }
-        if let (Some(drafted), Some(accepted)) = (more.draft_tokens, more.accepted_tokens) {
+        if let Some([drafted, accepted]) = increase(&mut last.drafts, totals.drafts) {
             engine.drafted(drafted, accepted.min(drafted));
         }
     }
 }
 
-fn sum(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    a.map_or(b, |a| Some(a.saturating_add(b.unwrap_or(0))))
-}
-
-impl Figures {
-    pub(crate) fn and(self, other: &Self) -> Self {
-        let max = |a: Option<f64>, b: Option<f64>| a.map_or(b, |a| Some(a.max(b.unwrap_or(a))));
-        Self {
-            running: sum(self.running, other.running),
-            waiting: sum(self.waiting, other.waiting),
-            kv_cache_usage: max(self.kv_cache_usage, other.kv_cache_usage),
-            totals: self.totals.with(&other.totals, sum),
-        }
-    }
-}
-
-impl Totals {
-    /// The increase since the last poll. If a total decreased, the engine was restarted.
-    fn since(&self, before: &Self) -> Self {
-        self.with(before, |now, before| {
-            now.map(|now| before.map_or(0, |before| if now < before { now } else { now - before }))
-        })
-    }
-
-    fn or(&self, other: &Self) -> Self {
-        self.with(other, Option::or)
-    }
-
-    fn with(&self, other: &Self, join: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Self {
-        Self {
-            preemptions: join(self.preemptions, other.preemptions),
-            queried_tokens: join(self.queried_tokens, other.queried_tokens),
-            hit_tokens: join(self.hit_tokens, other.hit_tokens),
-            draft_tokens: join(self.draft_tokens, other.draft_tokens),
-            accepted_tokens: join(self.accepted_tokens, other.accepted_tokens),
-        }
-    }
+/// The increase since the last poll that knew these counts. At the first poll they are from before this process, so they increase by 0. If one
+/// decreased, the engine was restarted.
+fn increase<const N: usize>(last: &mut Option<[u64; N]>, now: Option<[u64; N]>) -> Option<[u64; N]> {
+    let now = now?;
+    let before = last.replace(now).unwrap_or(now);
+    let restarted = now.iter().zip(&before).any(|(now, before)| now < before);
+    Some(if restarted { now } else { array::from_fn(|n| now[n] - before[n]) })
 }
 
 #[cfg(test)]
@@ -167,38 +132,52 @@ mod tests {
     }
 
     #[test]
-    fn above_the_limit_no_model_gets_gauges_and_those_that_have_them_keep_them() {
-        let (engines, exporter) = engines();
-        let poll = |models: usize, count| {
-            engines.publish("up", (0..models).map(|n| (format!("m{n}"), running(count))).collect());
-            let page = exporter.render();
-            page.lines()
-                .filter(|line| line.starts_with("llm_engine_requests_running{") && line.ends_with(&format!(" {count}")))
-                .count()
-        };
-        assert_eq!(poll(MAX_MODELS, 1), MAX_MODELS);
-        assert_eq!(poll(MAX_MODELS + 1, 2), MAX_MODELS);
-    }
-
-    #[test]
     fn engines_of_one_model_add_up_and_the_fullest_cache_counts() {
-        let figures = |running, usage| Figures { running, kv_cache_usage: usage, ..Figures::default() };
-        let total = figures(Some(2), Some(0.25)).and(&figures(Some(3), Some(0.75)));
-        assert_eq!(total, figures(Some(5), Some(0.75)));
-        assert_eq!(figures(None, None).and(&figures(Some(1), None)), figures(Some(1), None));
-        assert_eq!(figures(Some(1), Some(0.5)).and(&figures(None, None)), figures(Some(1), Some(0.5)));
+        let (engines, exporter) = engines();
+        let publish = |upstream: &str, running, kv_cache_usage| {
+            let figures = Figures { running, kv_cache_usage, ..Figures::default() };
+            engines.publish(upstream, ByModel::from([("m".to_owned(), figures)]));
+            exporter.render()
+        };
+        publish("a", Some(2), Some(0.75));
+        let page = publish("b", Some(3), Some(0.25));
+        assert!(page.contains("llm_engine_requests_running{model=\"m\"} 5\n"), "{page}");
+        assert!(page.contains("llm_engine_kv_cache_usage_ratio{model=\"m\"} 0.75\n"), "{page}");
+        assert!(!page.contains("llm_engine_requests_waiting"), "no engine reports it: {page}");
+        let page = publish("a", None, None);
+        assert!(page.contains("llm_engine_requests_running{model=\"m\"} 3\n"), "{page}");
+        assert!(page.contains("llm_engine_kv_cache_usage_ratio{model=\"m\"} 0.25\n"), "{page}");
     }
 
     #[test]
     fn counts_are_added_from_the_first_poll_on_and_after_a_restart() {
-        let total = |preemptions| Totals { preemptions, ..Totals::default() };
-        let more = |now, before| total(now).since(&total(before)).preemptions;
-        assert_eq!(more(Some(7), None), Some(0), "earlier counts are not counted, and the series exists");
-        assert_eq!(more(Some(9), Some(7)), Some(2));
-        assert_eq!(more(Some(3), Some(9)), Some(3));
-        assert_eq!(more(None, Some(9)), None);
-        let two = Figures { totals: total(Some(2)), ..Figures::default() };
-        assert_eq!(two.and(&two).totals, total(Some(4)));
-        assert_eq!(total(None).or(&total(Some(9))), total(Some(9)));
+        let mut last = None;
+        let mut poll = |now| increase(&mut last, now);
+        assert_eq!(poll(None), None);
+        assert_eq!(poll(Some([7, 3])), Some([0, 0]), "earlier counts are not counted, and the series exists");
+        assert_eq!(poll(Some([9, 3])), Some([2, 0]));
+        assert_eq!(poll(None), None);
+        assert_eq!(poll(Some([12, 5])), Some([3, 2]), "a poll that did not know the counts loses nothing");
+        assert_eq!(poll(Some([4, 5])), Some([4, 5]), "after a restart, both start at 0");
+    }
+
+    #[test]
+    fn of_two_counts_that_are_a_step_apart_the_part_is_at_most_the_whole() {
+        let (engines, exporter) = engines();
+        let publish = |prefix_cache, drafts| {
+            let totals = Totals { prefix_cache: Some(prefix_cache), drafts: Some(drafts), ..Totals::default() };
+            engines.publish("up", ByModel::from([("m".to_owned(), Figures { totals, ..Figures::default() })]));
+            exporter.render()
+        };
+        publish([0, 0], [0, 0]);
+        let page = publish([4, 6], [8, 9]);
+        for (name, value) in [
+            ("prefix_cache_queried_tokens", 4),
+            ("prefix_cache_hit_tokens", 4),
+            ("draft_tokens", 8),
+            ("accepted_draft_tokens", 8),
+        ] {
+            assert!(page.contains(&format!("llm_engine_{name}_total{{model=\"m\"}} {value}\n")), "{name}: {page}");
+        }
     }
 }

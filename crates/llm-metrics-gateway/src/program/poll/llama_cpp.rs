@@ -51,16 +51,17 @@ pub(super) async fn figures(upstream: &Arc<Upstream>) -> Result<ByModel, FetchEr
 }
 
 fn read(page: &str) -> Figures {
-    let value = |name: &str| samples(page).find(|sample| sample.name == name).map(|sample| sample.value);
-    let count = |name: &str| value(name).map(|value| value as u64);
+    let sample = |name: &str| samples(page).find(|sample| sample.name == name);
+    let count = |name: &str| sample(name)?.count();
+    let drafts = count("llamacpp:spec_decode_num_draft_tokens_total");
+    let accepted = count("llamacpp:spec_decode_num_accepted_tokens_total");
     Figures {
         running: count("llamacpp:requests_processing"),
         waiting: count("llamacpp:requests_deferred"),
         // Absent since 2025.
-        kv_cache_usage: value("llamacpp:kv_cache_usage_ratio"),
+        kv_cache_usage: sample("llamacpp:kv_cache_usage_ratio").and_then(|sample| sample.ratio()),
         totals: Totals {
-            draft_tokens: count("llamacpp:spec_decode_num_draft_tokens_total"),
-            accepted_tokens: count("llamacpp:spec_decode_num_accepted_tokens_total"),
+            drafts: drafts.zip(accepted).map(|(drafts, accepted)| [drafts, accepted]),
             ..Totals::default()
         },
     }
@@ -77,8 +78,11 @@ mod tests {
         assert_eq!(read(page), Figures { running: Some(2), waiting: Some(5), ..Figures::default() });
         let drafts =
             "llamacpp:spec_decode_num_draft_tokens_total 8\nllamacpp:spec_decode_num_accepted_tokens_total 5\n";
-        let totals = Totals { draft_tokens: Some(8), accepted_tokens: Some(5), ..Totals::default() };
+        let totals = Totals { drafts: Some([8, 5]), ..Totals::default() };
         assert_eq!(read(drafts), Figures { totals, ..Figures::default() });
+        let usage = Figures { kv_cache_usage: Some(0.25), ..Figures::default() };
+        assert_eq!(read("llamacpp:kv_cache_usage_ratio 0.25\n"), usage);
         assert_eq!(read(""), Figures::default());
+        assert_eq!(read("llamacpp:requests_processing NaN\nllamacpp:kv_cache_usage_ratio NaN\n"), Figures::default());
     }
 }

@@ -12,6 +12,7 @@
 
 mod engines;
 mod llama_cpp;
+mod measured_models;
 mod ollama;
 mod text_format;
 mod vllm;
@@ -29,9 +30,6 @@ use crate::program::{
     models::ModelNames,
     upstream::{FetchError, Upstream},
 };
-
-/// The maximum number of models for which engines have metrics, and the same for the models that an Ollama has loaded.
-const MAX_MODELS: usize = 256;
 
 /// The interval of closing idle connections.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -5,8 +5,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::MAX_MODELS;
-use crate::program::upstream::{FetchError, Upstream};
+use super::measured_models::MeasuredModels;
+use crate::program::{
+    record::LoadedModelMetrics,
+    upstream::{FetchError, Upstream},
+};
 
 #[derive(Deserialize)]
 struct Tags {
@@ -28,10 +31,8 @@ struct Processes {
 #[derive(Deserialize)]
 struct Process {
     name: String,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    size_vram: u64,
+    size: Option<u64>,
+    size_vram: Option<u64>,
     expires_at: Option<String>,
 }
 
@@ -44,52 +45,37 @@ pub(super) async fn models(upstream: &Arc<Upstream>) -> Result<BTreeSet<String>,
 /// The loaded models, and those that were loaded before.
 pub(super) struct LoadedModels {
     upstream: Arc<Upstream>,
-    known: BTreeSet<String>,
+    models: MeasuredModels<LoadedModelMetrics>,
 }
 
 impl LoadedModels {
     pub(super) fn new(upstream: Arc<Upstream>) -> Self {
-        Self { upstream, known: BTreeSet::new() }
+        Self { upstream, models: MeasuredModels::new() }
     }
 
     pub(super) async fn poll(&mut self) -> Result<(), FetchError> {
-        let outcome = match self.upstream.fetch_ok("/api/ps").await {
-            Ok(body) => serde_json::from_slice::<Processes>(&body).map_err(FetchError::from),
-            Err(error) => Err(error),
-        };
-        let Ok(Processes { models }) = &outcome else {
-            self.unloaded(|_| true);
-            self.upstream.metrics.loaded_models(f64::NAN);
-            return outcome.map(drop);
-        };
-        self.unloaded(|name| !models.iter().any(|model| model.name == name));
-        for model in models {
-            self.loaded(model);
-        }
-        self.upstream.metrics.loaded_models(models.len() as f64);
-        Ok(())
-    }
-
-    fn loaded(&mut self, model: &Process) {
-        if !self.known.contains(&model.name) {
-            if self.known.len() >= MAX_MODELS || model.name.len() > llm_metrics::MAX_NAME_BYTES {
-                return;
-            }
-            self.known.insert(model.name.clone());
-        }
+        let loaded = loaded(&self.upstream).await;
+        let processes = loaded.as_deref().unwrap_or_default();
         let metrics = &self.upstream.metrics;
-        metrics.model_memory(&model.name, [model.size as f64, model.size_vram as f64]);
-        if let Some(expiry) = model.expires_at.as_deref().and_then(unix_seconds) {
-            metrics.model_expiry(&model.name, expiry);
+        metrics.loaded_models(loaded.as_ref().ok().map(Vec::len));
+        for (name, model) in self.models.iter_mut() {
+            if !processes.iter().any(|process| process.name == name) {
+                model.unloaded();
+            }
         }
+        for process in processes {
+            if let Some(model) = self.models.get_or_insert_with(&process.name, || metrics.loaded_model(&process.name)) {
+                model.memory([process.size, process.size_vram]);
+                model.expiry(process.expires_at.as_deref().and_then(unix_seconds));
+            }
+        }
+        loaded.map(drop)
     }
+}
 
-    fn unloaded(&self, is_gone: impl Fn(&str) -> bool) {
-        for name in self.known.iter().filter(|name| is_gone(name)) {
-            self.upstream.metrics.model_memory(name, [f64::NAN; 2]);
-            self.upstream.metrics.model_expiry(name, f64::NAN);
-        }
-    }
+async fn loaded(upstream: &Arc<Upstream>) -> Result<Vec<Process>, FetchError> {
+    let Processes { models } = serde_json::from_slice(&upstream.fetch_ok("/api/ps").await?)?;
+    Ok(models)
 }
 
 /// `None` for an invalid time, and for Go's zero time.

@@ -5,7 +5,7 @@
 pub(super) struct Sample<'a> {
     pub(super) name: &'a str,
     labels: &'a str,
-    pub(super) value: f64,
+    value: f64,
 }
 
 /// The samples of a page. A line that cannot be parsed is skipped.
@@ -44,6 +44,17 @@ fn end_of_labels(labels: &str) -> Option<usize> {
 }
 
 impl Sample<'_> {
+    /// The value as a count. `None` for NaN, a negative value, and one that is too large to be exact.
+    pub(super) fn count(&self) -> Option<u64> {
+        const LARGEST_EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+        (0.0..=LARGEST_EXACT).contains(&self.value).then_some(self.value as u64)
+    }
+
+    /// The value as a share. `None` if it is not from 0 to 1.
+    pub(super) fn ratio(&self) -> Option<f64> {
+        (0.0..=1.0).contains(&self.value).then_some(self.value)
+    }
+
     /// A label's value.
     pub(super) fn label(&self, name: &str) -> Option<String> {
         let mut rest = self.labels;
@@ -89,5 +100,21 @@ mod tests {
         assert_eq!(all[2].label("model_name").as_deref(), Some("a}\"b\\"));
         assert_eq!(all[2].label("engine").as_deref(), Some("0"));
         assert_eq!((all[2].label("name"), all[0].label("x")), (None, None));
+    }
+
+    #[test]
+    fn a_value_that_no_count_or_share_can_have_is_not_known() {
+        let value = |value: &str| {
+            let page = format!("a {value}\n");
+            let sample = samples(&page).next().unwrap();
+            (sample.count(), sample.ratio())
+        };
+        assert_eq!(value("0"), (Some(0), Some(0.0)));
+        assert_eq!(value("1"), (Some(1), Some(1.0)));
+        assert_eq!(value("1.5"), (Some(1), None));
+        assert_eq!(value("9007199254740992"), (Some(1 << 53), None));
+        for unknown in ["9007199254740994", "-1", "NaN", "+Inf", "-Inf"] {
+            assert_eq!(value(unknown), (None, None), "{unknown}");
+        }
     }
 }
