@@ -290,6 +290,15 @@ mod tests {
                     assert!(source.row.labels.contains(&mapping.from), "{}: {}", family.name, mapping.from);
                 }
                 let mut names: Vec<_> = source.labels.iter().map(|mapping| mapping.to).collect();
+                for pair in source.labels.windows(2).filter(|pair| pair[0].to == pair[1].to) {
+                    let leaves_it_out = |value: &&str| (pair[0].value)(value) == Value::NoLabel;
+                    assert!(
+                        pair[0].from.values.iter().any(leaves_it_out),
+                        "{}: {} decides alone",
+                        family.name,
+                        pair[0].from
+                    );
+                }
                 names.dedup();
                 names.extend(source.constant.iter().map(|(name, _)| *name));
                 names.sort_unstable();

@@ -56,11 +56,9 @@ fn usage_takes_precedence_over_the_engines_counts_and_the_handle_over_both() {
 #[test]
 fn the_engines_counts_of_one_choice_are_not_those_of_two() {
     let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
-    let own = |frame: &mut FrameSink<'_>| {
-        frame.timings(Timings { usage: Usage::new().output(2), ..MEASURED });
-        frame.event_end();
-    };
-    let recorded = Request::streamed(TWO).each(&[&token, &second, &token, &second, &done, &own]).end(End::Complete);
+    let of_one_choice = Timings { usage: Usage::new().output(2), ..MEASURED };
+    let frames: [Emit<'_>; 6] = [&token, &second, &token, &second, &done, &|frame| measured(frame, of_one_choice)];
+    let recorded = Request::streamed(TWO).each(&frames).end(End::Complete);
     source(&recorded, "estimated");
     assert_eq!(output(&recorded), 0);
     recorded.assert_milliseconds(TPOT, &[90.0]);
@@ -71,8 +69,7 @@ fn the_engines_counts_are_used_unless_they_are_known_to_be_incomplete() {
     let second = |frame: &mut FrameSink<'_>| text_of(frame, 1);
     let of = |tokens| {
         move |frame: &mut FrameSink<'_>| {
-            frame.timings(Timings { usage: Usage::new().input(0).output(tokens), ..MEASURED });
-            frame.event_end();
+            measured(frame, Timings { usage: Usage::new().input(0).output(tokens), ..MEASURED });
         }
     };
     // One choice, whose text a proxy may have split differently; and two choices, with as many tokens as were seen of both.
