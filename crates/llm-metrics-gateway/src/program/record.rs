@@ -161,3 +161,39 @@ fn set(gauge: &mut Option<Gauge>, value: Option<f64>, new: impl FnOnce() -> Gaug
         (None, None) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use llm_metrics::{catalog::Naming, prometheus::Exporter};
+
+    use super::*;
+
+    #[test]
+    fn a_value_of_a_loaded_model_is_absent_until_it_is_known_and_nan_after_that() {
+        let (recorder, exporter) = Exporter::builder().catalogue(catalog::SECTIONS, Naming::new()).build().unwrap();
+        let upstream = UpstreamMetrics::new(&registrar(recorder), "up");
+        let mut model = upstream.loaded_model("m");
+        let values = |name: &str| {
+            let page = exporter.render();
+            let lines = page.lines().filter(|line| line.starts_with(&format!("llm_gateway_{name}{{")));
+            let mut values: Vec<_> = lines.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+            values.sort();
+            values
+        };
+        model.unloaded();
+        assert_eq!((values("model_memory_bytes"), values("model_expiry_timestamp_seconds")), (vec![], vec![]));
+        model.memory([Some(4000), None]);
+        assert_eq!(values("model_memory_bytes"), ["4000"]);
+        model.memory([Some(4000), Some(3000)]);
+        model.expiry(Some(1_795_867_200.5));
+        assert_eq!(values("model_memory_bytes"), ["3000", "4000"]);
+        assert_eq!(values("model_expiry_timestamp_seconds"), ["1795867200.5"]);
+        model.unloaded();
+        assert_eq!(values("model_memory_bytes"), ["NaN", "NaN"]);
+        assert_eq!(values("model_expiry_timestamp_seconds"), ["NaN"]);
+        upstream.loaded_models(Some(2));
+        assert_eq!(values("loaded_models"), ["2"]);
+        upstream.loaded_models(None);
+        assert_eq!(values("loaded_models"), ["NaN"]);
+    }
+}
