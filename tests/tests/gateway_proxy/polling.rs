@@ -88,6 +88,21 @@ impl Engine {
     }
 }
 
+/// An upstream that only has this path, with an answer that depends on the number of earlier requests; and this number.
+async fn serve_polls(
+    path: &'static str,
+    answer: impl Fn(u64) -> String + Clone + Send + Sync + 'static,
+) -> (Server, Arc<AtomicU64>) {
+    let polls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&polls);
+    let upstream = Engine::new()
+        .serve(move |_, _, asked| {
+            (asked == path).then(|| Script::json(answer(counted.fetch_add(1, Ordering::Relaxed))))
+        })
+        .await;
+    (upstream, polls)
+}
+
 /// A gateway that polls much more often than a file could configure.
 async fn eager(upstream: &Server, kind: &str) -> Running {
     let text = format!("[upstreams.up]\nurl = \"{}\"\nkind = \"{kind}\"", upstream.url(""));
@@ -229,21 +244,15 @@ async fn loading_and_unloading_of_ollamas_models_is_seen_and_no_model_is_kept_lo
 
 #[tokio::test]
 async fn what_ollama_does_not_report_of_a_model_is_absent_and_what_it_reports_no_more_is_nan() {
-    let engine = Engine::new();
-    let polls = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&polls);
     let long = "m".repeat(MAX_NAME_BYTES + 1);
     let unnamed = long.clone();
-    let upstream = engine
-        .serve(move |_, _, path| {
-            (path == "/api/ps").then(|| {
-                let known = json!({"name": "known", "size": 4_000, "expires_at": "2026-11-28T12:00:00Z"});
-                let forgotten = json!({"name": "known", "expires_at": "soon"});
-                let model = if counted.fetch_add(1, Ordering::Relaxed) < 3 { known } else { forgotten };
-                Script::json(json!({"models": [model, {"name": unnamed, "size": 1}]}).to_string())
-            })
-        })
-        .await;
+    let (upstream, _) = serve_polls("/api/ps", move |n| {
+        let known = json!({"name": "known", "size": 4_000, "expires_at": "2026-11-28T12:00:00Z"});
+        let forgotten = json!({"name": "known", "expires_at": "soon"});
+        let model = if n < 3 { known } else { forgotten };
+        json!({"models": [model, {"name": unnamed, "size": 1}]}).to_string()
+    })
+    .await;
     let gateway = eager(&upstream, "ollama").await;
     let page = gateway.when(|page| page.value("llm_gateway_model_memory_bytes", &[("model", "known")]).is_nan()).await;
     assert!(page.value("llm_gateway_model_expiry_timestamp_seconds", &[("model", "known")]).is_nan());
@@ -312,17 +321,10 @@ async fn vllms_metrics_are_read_and_are_nan_if_the_engine_is_gone() {
 
 #[tokio::test]
 async fn a_value_that_vllms_page_does_not_know_is_nan_and_not_0() {
-    let engine = Engine::new();
-    let polls = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&polls);
-    let upstream = engine
-        .serve(move |_, _, path| {
-            (path == "/metrics").then(|| {
-                let value = if counted.fetch_add(1, Ordering::Relaxed) < 3 { "4" } else { "NaN" };
-                Script::json(format!("vllm:num_requests_running{{model_name=\"q\"}} {value}\n"))
-            })
-        })
-        .await;
+    let (upstream, _) = serve_polls("/metrics", |n| {
+        format!("vllm:num_requests_running{{model_name=\"q\"}} {}\n", if n < 3 { "4" } else { "NaN" })
+    })
+    .await;
     let gateway = eager(&upstream, "vllm").await;
     gateway.when(|page| page.value("llm_engine_requests_running", &[("model", "q")]) == 4.0).await;
     let page = gateway.when(|page| page.value("llm_engine_requests_running", &[("model", "q")]) != 4.0).await;
@@ -331,28 +333,19 @@ async fn a_value_that_vllms_page_does_not_know_is_nan_and_not_0() {
 
 #[tokio::test]
 async fn vllms_counts_since_the_first_poll_are_counted() {
-    let engine = Engine::new();
-    let asked = Arc::new(AtomicU64::new(0));
-    let times = Arc::clone(&asked);
-    let upstream = engine
-        .serve(move |_, _, path| {
-            (path == "/metrics").then(|| {
-                // It has been running for long, and is restarted once.
-                let n = times.fetch_add(1, Ordering::Relaxed);
-                let total = if n < 3 { 1000 + 10 * n } else { 7 };
-                let series = |name, value| format!("vllm:{name}_total{{model_name=\"q\"}} {value}\n");
-                Script::json(
-                    series("num_preemptions", total)
-                        + &series("prefix_cache_queries", 2 * total)
-                        + &series("prefix_cache_hits", total),
-                )
-            })
-        })
-        .await;
+    let (upstream, polls) = serve_polls("/metrics", |n| {
+        // It has been running for long, and is restarted once.
+        let total = if n < 3 { 1000 + 10 * n } else { 7 };
+        let series = |name, value| format!("vllm:{name}_total{{model_name=\"q\"}} {value}\n");
+        series("num_preemptions", total)
+            + &series("prefix_cache_queries", 2 * total)
+            + &series("prefix_cache_hits", total)
+    })
+    .await;
     let gateway = eager(&upstream, "vllm").await;
     let value = |page: &Page, name: &str| page.value(name, &[("model", "q")]);
     let page = gateway.when(|page| value(page, "llm_engine_preemptions_total") == 27.0).await;
-    assert!(asked.load(Ordering::Relaxed) > 3);
+    assert!(polls.load(Ordering::Relaxed) > 3);
     assert_eq!(value(&page, "llm_engine_prefix_cache_queried_tokens_total"), 54.0);
     assert_eq!(value(&page, "llm_engine_prefix_cache_hit_tokens_total"), 27.0);
     assert_eq!(page.series("llm_engine_draft_tokens_total", &[]), 0, "it was not said");

@@ -106,7 +106,7 @@ fn increase<const N: usize>(last: &mut Option<[u64; N]>, now: Option<[u64; N]>) 
 mod tests {
     use llm_metrics::prometheus::Exporter;
 
-    use super::*;
+    use super::{super::measured_models::MAX_MODELS, *};
 
     fn engines() -> (Engines, Exporter) {
         let (_, exporter) = Exporter::builder().process_metrics(false).build().unwrap();
@@ -129,6 +129,20 @@ mod tests {
                 assert!(page.contains("llm_engine_requests_running{model=\"m\"} 3\n"), "{page}");
             }
         });
+    }
+
+    #[test]
+    fn above_the_limit_no_model_gets_gauges_and_those_that_have_them_keep_them() {
+        let (engines, exporter) = engines();
+        let poll = |models: usize, count| {
+            engines.publish("up", (0..models).map(|n| (format!("m{n}"), running(count))).collect());
+            let page = exporter.render();
+            page.lines()
+                .filter(|line| line.starts_with("llm_engine_requests_running{") && line.ends_with(&format!(" {count}")))
+                .count()
+        };
+        assert_eq!(poll(MAX_MODELS, 1), MAX_MODELS);
+        assert_eq!(poll(MAX_MODELS + 1, 2), MAX_MODELS);
     }
 
     #[test]
