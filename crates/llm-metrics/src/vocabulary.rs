@@ -10,7 +10,7 @@ pub const MAX_NAME_BYTES: usize = 128;
 /// would make a counter wrap.
 pub(crate) const MAX_PLAUSIBLE_TOKENS: u64 = 1 << 30;
 
-/// Declares a closed set of label values: the enum, its spelling on `/metrics`, and the list of all of them.
+/// Declares a closed set of words: the enum, the word of each value, and the list of all of them. The words of label values are those on `/metrics`.
 macro_rules! words {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -22,24 +22,24 @@ macro_rules! words {
         impl $name {
             /// Every value, in the order of declaration.
             $vis const ALL: &'static [Self] = &[$(Self::$variant,)+];
-            /// The spelling of each value on `/metrics`, in the order of [`Self::ALL`].
+            /// The word of each value, in the order of [`Self::ALL`].
             $vis const WORDS: &'static [&'static str] = &[$($word,)+];
 
-            /// The spelling of the value on `/metrics`.
+            /// The word of the value, as it is on `/metrics`.
             #[must_use]
             $vis const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
         }
 
-        /// Formats the value as on `/metrics`.
+        /// Formats the value as its [word](Self::as_str).
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        /// Parses the spelling that `/metrics` uses.
+        /// Parses a [word](Self::as_str).
         impl std::str::FromStr for $name {
             type Err = $crate::vocabulary::InvalidWord;
 
@@ -51,13 +51,15 @@ macro_rules! words {
     };
 }
 
-/// A text that is not one of the words of [`Operation`], [`Endpoint`], [`Outcome`], [`ErrorType`], [`FinishReason`] or [`Thinking`].
+/// A text that is not one of the values of [`Operation`], [`Endpoint`], [`Outcome`], [`ErrorType`], [`FinishReason`] or [`Thinking`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{word:?} is not one of {}", .words.join(", "))]
+#[error("{word:?} is not one of the values {}", .words.join(", "))]
 pub struct InvalidWord {
-    word: String,
-    words: &'static [&'static str],
+    pub(crate) word: String,
+    pub(crate) words: &'static [&'static str],
 }
+
+pub(crate) use words;
 
 mod error_words;
 mod quality;
@@ -70,7 +72,8 @@ pub(crate) use quality::{
 };
 
 words! {
-    /// The kind of work that a request asks for: those values of OpenTelemetry's [`gen_ai.operation.name`][otel] that occur at a server or proxy.
+    /// The kind of work that a request asks for: those values of OpenTelemetry's [`gen_ai.operation.name`][otel] that occur at a server or proxy, and
+    /// two that OpenTelemetry does not have.
     ///
     /// [otel]: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
     pub enum Operation {
@@ -80,9 +83,9 @@ words! {
         TextCompletion = "text_completion",
         /// Embedding vectors for texts.
         Embeddings = "embeddings",
-        /// Ranking of texts by relevance to a query.
+        /// Ranking of texts by relevance to a query. Not a value of OpenTelemetry.
         Rerank = "rerank",
-        /// Any other work, started through the API of this crate.
+        /// Any other work, started through the API of this crate. Not a value of OpenTelemetry.
         Other = "other",
     }
 }
@@ -416,6 +419,9 @@ mod tests {
         }
         assert_eq!(format!("{:>9}|", Outcome::Error), "    error|");
         let error = "Chat".parse::<Operation>().unwrap_err();
-        assert_eq!(error.to_string(), "\"Chat\" is not one of chat, text_completion, embeddings, rerank, other");
+        assert_eq!(
+            error.to_string(),
+            "\"Chat\" is not one of the values chat, text_completion, embeddings, rerank, other"
+        );
     }
 }

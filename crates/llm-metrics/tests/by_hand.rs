@@ -471,7 +471,11 @@ fn impossible_values_of_an_engine_are_not_recorded() {
     let recording = Recording::new();
     let engine = recording.metrics.engine("m");
     engine.prefix_cache(5, 6);
+    engine.prefix_cache((1 << 30) + 1, 1);
     engine.drafted(0, 1);
+    engine.drafted((1 << 30) + 1, 1);
+    engine.running((1 << 30) + 1);
+    engine.waiting(u64::MAX);
     engine.preempted(u64::MAX);
     engine.step_tokens((1 << 30) + 1);
     engine.batch_size(u64::MAX);
@@ -479,7 +483,12 @@ fn impossible_values_of_an_engine_are_not_recorded() {
     engine.step_tokens(1 << 30);
     engine.drafted(1 << 30, 1 << 30);
     engine.prefix_cache(6, 6);
+    engine.waiting(1 << 30);
+    engine.running(3);
+    engine.running(u64::MAX);
     let recorded = recording.take();
+    assert_eq!(recorded.gauge("llm_engine_requests_waiting", &[]), f64::from(1 << 30));
+    assert!(recorded.gauge("llm_engine_requests_running", &[]).is_nan(), "the last value is not true any more");
     assert_eq!(recorded.samples("llm_engine_step_tokens", &[]).len(), 1);
     assert_eq!(recorded.counter("llm_engine_accepted_draft_tokens_total", &[]), 1 << 30);
     assert_eq!(recorded.counter("llm_engine_prefix_cache_hit_tokens_total", &[]), 6);

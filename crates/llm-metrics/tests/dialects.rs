@@ -364,8 +364,12 @@ fn a_label_of_a_dialect_is_rejected_as_a_constant_or_request_label() {
 fn invalid_dialects_are_rejected() {
     let build = |dialects: Vec<Dialect>| Exporter::builder().dialects(dialects).build().map(drop);
     assert!(matches!(build(vec![]), Err(ExporterError::NoDialect)));
-    for provider in ["", "a\\b", "a\nb"] {
-        assert!(matches!(build(vec![Otel::new(provider).into()]), Err(ExporterError::InvalidProvider)), "{provider:?}");
+    for provider in ["", "a\\b", "a\tb", &"x".repeat(129)] {
+        let provider = provider.to_owned();
+        assert!(
+            matches!(build(vec![Otel::new(provider.clone()).into()]), Err(ExporterError::InvalidProvider)),
+            "{provider:?}"
+        );
     }
     for other in [Otel::new("b"), Otel::new("b").semconv_1_36(), Otel::new("b").client()] {
         let dialects = vec![Otel::new("a").into(), Dialect::Llm, Otel::new("a").client().into(), other.into()];

@@ -77,6 +77,11 @@ fn invalid_settings_are_rejected() {
             "{name}"
         );
     }
+    for value in ["", "a\\b", "a\nb"] {
+        let error = Exporter::builder().constant_label("region", value).build().map(drop).unwrap_err();
+        let expected = catalog::InvalidLabel::Value { name: "region".into(), value: value.into() };
+        assert!(matches!(&error, ExporterError::Label(invalid) if *invalid == expected), "{error}");
+    }
     let twice = Exporter::builder().constant_label("region", "a").constant_label("region", "b").build().map(drop);
     assert!(matches!(twice, Err(ExporterError::Label(_))));
 }
@@ -144,13 +149,13 @@ fn labels_are_rendered_as_the_underlying_exporter_renders_them() {
         ],
     )];
     let builder = Exporter::builder().process_metrics(false).catalogue(THEIRS, Naming::new());
-    let (recorder, exporter) = builder.constant_label("path", r#"\\host\a"b"#).build().unwrap();
+    let (recorder, exporter) = builder.constant_label("path", r#"/host/a"b"#).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         metrics::counter!("my.own-count", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
         metrics::counter!("my_own_total", "user-id" => "\\", "n" => "1", "n" => "2").increment(1);
         metrics::histogram!("my_own_seconds", "user-id" => "\\", "n" => "1", "n" => "2").record(0.5);
         // The same set, with other spellings.
-        metrics::histogram!("my_own_seconds", "n" => "2", "user-id" => "\\", "path" => r#"\\host\a"b"#).record(0.5);
+        metrics::histogram!("my_own_seconds", "n" => "2", "user-id" => "\\", "path" => r#"/host/a"b"#).record(0.5);
     });
     let page = exporter.render();
     assert_eq!(labels(&page, "my_own_seconds_count"), labels(&page, "my_own_count"), "{page}");
@@ -386,11 +391,14 @@ fn a_catalogue_that_prometheus_would_reject_or_misread_is_rejected() {
         (&[section(&[gauge("")])], "the name of a metric"),
         (&[section(&[gauge("1desk")])], "the name of a metric"),
         (&[section(&[OK.with_labels(&[AB])])], "the name of a label"),
-        (&[section(&[OK, OK])], "another metric has series of this name"),
-        (&[section(&[gauge("llm_requests_total")])], "another metric has series of this name"),
-        (&[section(&[WAIT, gauge("desk_wait_count")])], "another metric has series of this name"),
-        (&[section(&[gauge("desk_wait_sum"), WAIT])], "another metric has series of this name"),
-        (&[section(&[gauge("http_requests_total")])], "another metric has series of this name"),
+        (&[section(&[OK, OK])], r#"the metric "desk_open" of a catalogue has a series "desk_open", too"#),
+        (&[section(&[gauge("llm_requests_total")])], r#"the metric "llm_requests_total" of a catalogue"#),
+        (
+            &[section(&[WAIT, gauge("desk_wait_count")])],
+            r#"the metric "desk_wait" of a catalogue has a series "desk_wait_count""#,
+        ),
+        (&[section(&[gauge("desk_wait_sum"), WAIT])], r#"the metric "desk_wait_sum" of a catalogue"#),
+        (&[section(&[gauge("http_requests_total")])], r#"the dialect vllm has a series "http_requests_total", too"#),
         (&[section(&[gauge("process_open_fds")])], "names that begin with `process_`"),
     ];
     for (sections, reason) in CASES {

@@ -55,8 +55,12 @@ impl LabelDef {
     }
 
     /// Sets all possible values.
+    ///
+    /// # Panics
+    /// If there are none. In the definition of a constant, that is an error of the compiler.
     #[must_use]
     pub const fn with_values(mut self, values: &'static [&'static str]) -> Self {
+        assert!(!values.is_empty(), "a label needs at least one value; leave out the list if any value is possible");
         self.values = values;
         self
     }

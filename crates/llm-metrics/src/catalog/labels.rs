@@ -1,5 +1,6 @@
 //! The labels of this crate's catalogue, each with its values. A name has several constants where its values depend on the metric.
 
+use super::LabelValueRule;
 use crate::vocabulary::{
     AnomalyKind, DiscardReason, EmptyKind, Endpoint, ErrorType, FinishReason, Flag, InputTruncation, InspectionFailure,
     Operation, Outcome, PassReason, Phase, Protocol, RefusalKind, RepetitionKind, SkipReason, SloResult, Stat,
@@ -29,7 +30,7 @@ status_codes! {
 crate::labels! {
     /// The requested model, bounded by the label policy: `other` beyond the cap, `unknown` if no name was seen.
     MODEL = "model";
-    /// The operation, with the values of OpenTelemetry's `gen_ai.operation.name`.
+    /// The operation: a value of OpenTelemetry's `gen_ai.operation.name`, or `rerank` or `other`, which OpenTelemetry does not have.
     OPERATION = "operation": Operation::WORDS;
     /// The route template, never the raw path.
     ENDPOINT = "endpoint": Endpoint::WORDS;
@@ -108,6 +109,14 @@ pub enum InvalidLabel {
     Name {
         /// The name.
         name: String,
+    },
+    /// The value is not valid.
+    #[error("{value:?} is not a valid value of the label {name:?}: {LabelValueRule}")]
+    Value {
+        /// The name.
+        name: String,
+        /// The value.
+        value: String,
     },
     /// The catalogue, Prometheus itself or another setting has a label of that name.
     #[error("the label {name:?} is already in use: choose another name")]

@@ -34,11 +34,12 @@ pub use labels::InvalidLabel;
 pub use naming::{InvalidPrefix, Naming};
 pub use registrar::Registrar;
 pub use table::*;
+pub(crate) use valid::LabelValueRule;
 pub use valid::{InvalidRow, lint};
 
-use std::fmt;
-
 use metrics::{Recorder, SharedString};
+
+use crate::vocabulary::words;
 
 /// Declares the rows of a catalogue, its `SECTIONS`, and `all()`, which iterates over the rows. The documentation of a row is its HELP text.
 ///
@@ -111,83 +112,47 @@ macro_rules! catalogue {
     };
 }
 
-/// The kind of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// Only rises, until the process restarts.
-    Counter,
-    /// Rises and falls.
-    Gauge,
-    /// Counts observations in buckets.
-    Histogram,
-}
-
-impl Kind {
-    /// The name of the kind in `# TYPE` lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
+words! {
+    /// The kind of a metric, with the names of `# TYPE` lines.
+    pub enum Kind {
+        /// Only rises, until the process restarts.
+        Counter = "counter",
+        /// Rises and falls.
+        Gauge = "gauge",
+        /// Counts observations in buckets.
+        Histogram = "histogram",
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+words! {
+    /// The unit of a metric's values, in words. All are base units: seconds, not milliseconds.
+    pub enum Unit {
+        /// Counted items: requests, errors, choices.
+        Count = "count",
+        /// Seconds.
+        Seconds = "seconds",
+        /// Tokens, counted by the model's own tokenizer.
+        Tokens = "tokens",
+        /// Bytes.
+        Bytes = "bytes",
+        /// Bytes per second.
+        BytesPerSecond = "bytes per second",
+        /// A ratio, from 0 to 1.
+        Ratio = "ratio",
+        /// Watts.
+        Watts = "watts",
+        /// Joules.
+        Joules = "joules",
+        /// Hertz.
+        Hertz = "hertz",
+        /// Degrees Celsius.
+        Celsius = "degrees Celsius",
+        /// Seconds since 1970-01-01 UTC.
+        UnixSeconds = "Unix seconds",
     }
-}
-
-/// The unit of a metric's values. All are base units: seconds, not milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Unit {
-    /// Counted items: requests, errors, choices.
-    Count,
-    /// Seconds.
-    Seconds,
-    /// Tokens, counted by the model's own tokenizer.
-    Tokens,
-    /// Bytes.
-    Bytes,
-    /// Bytes per second.
-    BytesPerSecond,
-    /// A ratio, from 0 to 1.
-    Ratio,
-    /// Watts.
-    Watts,
-    /// Joules.
-    Joules,
-    /// Hertz.
-    Hertz,
-    /// Degrees Celsius.
-    Celsius,
-    /// Seconds since 1970-01-01 UTC.
-    UnixSeconds,
 }
 
 impl Unit {
-    /// The unit in words, for documentation.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::Seconds => "seconds",
-            Self::Tokens => "tokens",
-            Self::Bytes => "bytes",
-            Self::BytesPerSecond => "bytes per second",
-            Self::Ratio => "ratio",
-            Self::Watts => "watts",
-            Self::Joules => "joules",
-            Self::Hertz => "hertz",
-            Self::Celsius => "degrees Celsius",
-            Self::UnixSeconds => "Unix seconds",
-        }
-    }
-
     const fn facade(self) -> Option<metrics::Unit> {
         match self {
             Self::Count | Self::Tokens => Some(metrics::Unit::Count),
@@ -195,12 +160,6 @@ impl Unit {
             Self::Bytes => Some(metrics::Unit::Bytes),
             _ => None,
         }
-    }
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 

@@ -75,18 +75,19 @@ impl Registrar {
     /// Adds a label with the same value to every series.
     ///
     /// # Errors
-    /// If the name is invalid in Prometheus, if a row of the catalogue has a label of that name, or if it was added before.
+    /// If the name is invalid in Prometheus, if a row of the catalogue has a label of that name, if it was added before, or if the value is not a
+    /// [label value](crate::LabelPolicy::is_label_value).
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Result<Self, InvalidLabel> {
-        let name = name.into();
+        let (name, value) = (name.into(), value.into());
         self.check_name(&name)?;
-        self.constant.push(Label::new(name, value.into()));
+        if !valid::is_label_value(&value) {
+            return Err(InvalidLabel::Value { name, value });
+        }
+        self.constant.push(Label::new(name, value));
         Ok(self)
     }
 
-    /// Allows series to have a label in addition to those of their rows.
-    ///
-    /// # Errors
-    /// As [`Self::constant_label`].
+    /// Allows series to have a label in addition to those of their rows. Its name is checked as that of a [constant label](Self::constant_label).
     pub(crate) fn additional_label(mut self, name: &str) -> Result<Self, InvalidLabel> {
         self.check_name(name)?;
         self.additional.push(name.to_owned());
@@ -299,11 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn a_label_of_a_row_or_of_another_setting_cannot_be_a_constant_label() {
+    fn constant_labels_have_names_that_are_not_in_use_and_valid_values() {
         let taken = |name: &str| Err(InvalidLabel::Taken { name: name.to_owned() });
         let add = |name: &str| registrar().constant_label("region", "eu")?.constant_label(name, "x").map(drop);
         for name in ["queue", "result", "le", "quantile", "region"] {
             assert_eq!(add(name), taken(name));
+        }
+        for value in ["", "a\nb", "a\\b", &"x".repeat(129)] {
+            let invalid = InvalidLabel::Value { name: "region".to_owned(), value: value.to_owned() };
+            assert_eq!(registrar().constant_label("region", value).map(drop), Err(invalid));
         }
         let tenant = registrar().additional_label("tenant").unwrap();
         assert_eq!(tenant.clone().constant_label("tenant", "x").map(drop), taken("tenant"));

@@ -6,15 +6,15 @@ crate::catalogue! {
     "Request lifecycle" {
         /// Requests that reached the layer, counted before the body is read.
         REQUESTS_STARTED = counter("llm_requests_started_total", Count)[OPERATION, ENDPOINT];
-        /// Requests that ended, each counted once: when the response body has ended, or when the client has gone.
+        /// Requests that ended, each counted once: when the response body has ended, or when the client has disconnected.
         REQUESTS = counter("llm_requests_total", Count)[MODEL, OPERATION, ENDPOINT, STREAM, THINKING, OUTCOME];
         /// Requests that were rejected or failed, by cause, including failures inside a stream whose status was 200.
         REQUEST_ERRORS = counter("llm_request_errors_total", Count)[MODEL, OPERATION, ENDPOINT, ERROR_TYPE, STATUS];
         /// Requests in flight: waiting for the first token, or streaming. A request that is not streamed is waiting until it ends.
         REQUESTS_IN_FLIGHT = gauge("llm_requests_in_flight", Count)[OPERATION, PHASE];
-        /// Requests in flight, by model. A request is counted from when it or its handler has named the model. If the name is not a label value yet, the request is counted from when it is accepted. If it names no model, it is counted as `unknown`, from its first token on.
+        /// Requests in flight, by model. A request is counted from when it or its handler has named the model. If the label policy has not admitted the name yet, the request is counted from when it is accepted. If it names no model, it is counted as `unknown`, from its first token on.
         MODEL_REQUESTS_IN_FLIGHT = gauge("llm_model_requests_in_flight", Count)[MODEL];
-        /// Time from the arrival of a request to the end of its response, or until the client has gone.
+        /// Time from the arrival of a request to the end of its response, or until the client disconnects.
         REQUEST_DURATION = histogram("llm_request_duration_seconds", Seconds, buckets::DURATION)[MODEL, OPERATION, THINKING, OUTCOME];
         /// Choices that finished, by the reason why the model stopped.
         FINISH_REASONS = counter("llm_finish_reasons_total", Count)[MODEL, OPERATION, FINISH_REASON];
@@ -42,7 +42,7 @@ crate::catalogue! {
         INPUT_CACHED_TOKENS = counter("llm_input_cached_tokens_total", Tokens)[MODEL, OPERATION];
         /// Prompt tokens that were written to a cache: a subset of the input tokens, for protocols that report it.
         INPUT_CACHE_WRITE_TOKENS = counter("llm_input_cache_write_tokens_total", Tokens)[MODEL, OPERATION];
-        /// Tokens that models generated, including reasoning, as reported.
+        /// Tokens that models generated, including reasoning, as reported. With `live_tokens`, the number of events with tokens until a count is reported.
         OUTPUT_TOKENS = counter("llm_output_tokens_total", Tokens)[MODEL, OPERATION];
         /// Tokens that models generated for reasoning: a subset of the output tokens.
         OUTPUT_REASONING_TOKENS = counter("llm_output_reasoning_tokens_total", Tokens)[MODEL, OPERATION];
@@ -54,7 +54,7 @@ crate::catalogue! {
         REQUEST_MAX_TOKENS = histogram("llm_request_max_tokens", Tokens, buckets::TOKENS)[MODEL, OPERATION];
         /// Texts per request to embed or rerank.
         REQUEST_INPUTS = histogram("llm_request_inputs", Count, buckets::TOKENS)[MODEL, OPERATION];
-        /// Accepted requests by the source of their output token count. `missing` requests are in no token metric.
+        /// Accepted requests by the source of their output token count. The output tokens of `missing` requests are in no metric.
         USAGE_REPORTS = counter("llm_usage_reports_total", Count)[MODEL, STREAM, SOURCE];
         /// Output tokens of responses that were not delivered to the end: wasted work.
         DISCARDED_TOKENS = counter("llm_discarded_tokens_total", Tokens)[MODEL, DISCARD_REASON];
@@ -128,7 +128,7 @@ crate::catalogue! {
         LABEL_OVERFLOW = counter("llm_metrics_label_overflow_total", Count)[LABEL];
         /// Bodies, or values in them, that could not be parsed. The body itself was passed on unchanged.
         INSPECTION_FAILURES = counter("llm_metrics_inspection_failures_total", Count)[PROTOCOL, FAILURE_KIND];
-        /// Bodies that were not inspected, so that their requests are judged by status and a clean end alone.
+        /// Bodies that were not inspected, so that the outcome of their requests only depends on the status, and on whether the body ended without an error.
         BODIES_SKIPPED = counter("llm_metrics_bodies_skipped_total", Count)[SKIP_REASON];
         /// Successful POST requests that look like calls of a model but were not measured because the layer does not know the path: it ends like a path of an LLM API (`unknown_path`), or the response is an event stream (`event_stream`).
         REQUESTS_PASSED = counter("llm_metrics_requests_passed_total", Count)[PASS_REASON];

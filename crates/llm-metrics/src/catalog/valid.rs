@@ -1,8 +1,9 @@
 //! Rules for rows and labels: those of Prometheus, which the exporter enforces, and the naming conventions, which a test can check.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
-use super::{Kind, MetricDef, Section, Unit, buckets};
+use super::{Kind, LabelDef, MetricDef, Section, Unit, buckets};
+use crate::vocabulary::MAX_NAME_BYTES;
 
 /// A row of a catalogue that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +29,8 @@ impl InvalidRow {
 /// - It ends with the unit, such as `_seconds`, and on a counter with `_total` after that; no other name ends in `_total`.
 /// - A histogram has valid [bucket bounds](buckets::validate), and its name does not end in `_count`, `_sum` or `_bucket`.
 /// - There is a HELP text, on one line.
-/// - The names of the labels are valid, differ from each other, and are neither `le` nor `quantile`.
+/// - The names of the labels are valid, differ from each other, and are neither `le` nor `quantile`. Each label has a help text, and the values of a
+///   closed set are [label values](crate::LabelPolicy::is_label_value) that differ from each other.
 ///
 /// ```
 /// llm_metrics::catalogue! {
@@ -66,6 +68,21 @@ pub(crate) fn is_label_name(name: &str) -> bool {
 fn is_word(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Whether a text can be the value of a label.
+pub(crate) fn is_label_value(text: &str) -> bool {
+    // The exporter escapes an escaped character only once, so values that differ in a backslash could become the same on the page.
+    !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(|c| c.is_control() || c == '\\')
+}
+
+/// The rule of [`is_label_value`], for error messages.
+pub(crate) struct LabelValueRule;
+
+impl fmt::Display for LabelValueRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "use 1 to {MAX_NAME_BYTES} bytes, without control characters and backslashes")
+    }
 }
 
 /// Whether the exporter or Prometheus itself adds a label of this name.
@@ -111,7 +128,19 @@ fn breach_of_convention(row: &MetricDef) -> Option<String> {
     } else if row.kind == Kind::Histogram {
         buckets::validate(row.buckets).err().map(|error| error.to_string())
     } else {
-        None
+        row.labels.iter().find_map(fault_of_label)
+    }
+}
+
+fn fault_of_label(label: &LabelDef) -> Option<String> {
+    let is_duplicate = |at: &usize| label.values[..*at].contains(&label.values[*at]);
+    if label.help.is_empty() {
+        Some(format!("its label `{label}` has no help text"))
+    } else if let Some(value) = label.values.iter().find(|value| !is_label_value(value)) {
+        Some(format!("its label `{label}` has the value {value:?}: {LabelValueRule}"))
+    } else {
+        let duplicate = (0..label.values.len()).find(is_duplicate)?;
+        Some(format!("its label `{label}` has the value {:?} twice", label.values[duplicate]))
     }
 }
 
@@ -136,7 +165,7 @@ mod tests {
     use super::*;
     use crate::catalog::{LabelDef, SECTIONS};
 
-    const A: LabelDef = LabelDef::new("a", "");
+    const A: LabelDef = LabelDef::new("a", "x");
 
     fn reasons(rows: &'static [MetricDef]) -> Vec<String> {
         lint(&[Section::new("", rows)]).into_iter().map(|invalid| invalid.reason).collect()
@@ -162,10 +191,12 @@ mod tests {
         const fn histogram(name: &'static str, buckets: &'static [f64]) -> MetricDef {
             MetricDef::histogram(name, Unit::Count, "x", buckets)
         }
-        const LE: LabelDef = LabelDef::new("le", "");
-        const INVALID: LabelDef = LabelDef::new("a-b", "");
+        const LE: LabelDef = LabelDef::new("le", "x");
+        const INVALID: LabelDef = LabelDef::new("a-b", "x");
+        const NO_HELP: LabelDef = LabelDef::new("a", "");
         const VALID: &[MetricDef] = &[
             gauge("a", Unit::Count).with_labels(&[A]),
+            gauge("b", Unit::Count).with_labels(&[A.with_values(&["a", "b"])]),
             counter("a_total", Unit::Count),
             counter("a_watts_total", Unit::Watts),
             histogram("_a", &[1.0]),
@@ -188,6 +219,16 @@ mod tests {
             (
                 gauge("a_seconds", Unit::UnixSeconds),
                 "the name of a metric in Unix seconds ends in `_timestamp_seconds`",
+            ),
+            (gauge("a", Unit::Count).with_labels(&[NO_HELP]), "its label `a` has no help text"),
+            (
+                gauge("a", Unit::Count).with_labels(&[A.with_values(&["b", ""])]),
+                "its label `a` has the value \"\": use 1",
+            ),
+            (gauge("a", Unit::Count).with_labels(&[A.with_values(&["b", "c\\"])]), "its label `a` has the value \"c"),
+            (
+                gauge("a", Unit::Count).with_labels(&[A.with_values(&["b", "c", "b"])]),
+                "its label `a` has the value \"b\" twice",
             ),
             (MetricDef::gauge("a", Unit::Count, ""), "it has no HELP text"),
             (MetricDef::gauge("a", Unit::Count, "Two\nlines."), "its HELP text has a line break"),

@@ -39,13 +39,13 @@ use crate::{
 /// memory for each request that it does not measure.
 ///
 /// It does not keep the request open: the request is recorded when its body ends or is dropped, whatever clones exist, and later calls do nothing.
-/// Token times are measured on the wire, and the handle does not override them. Only an [`Inference`](crate::Inference) has no wire, so its times
-/// come from the handle. Calls of the default handle do nothing.
+/// The times of tokens are those at which the response body has them, and the handle does not override them. Only an [`Inference`](crate::Inference) has
+/// no response body, so its times come from the handle. Calls of the default handle do nothing.
 #[derive(Clone, Default)]
 pub struct InferenceHandle {
     /// `None` if the request is not measured.
     shared: Option<Arc<SharedRequest>>,
-    /// The handle of a request without a wire, whose tokens arrive when they are reported.
+    /// The handle of a request without a response body, whose tokens arrive when they are reported.
     manual: Option<Weak<ManualRequest>>,
 }
 
@@ -74,7 +74,7 @@ impl InferenceHandle {
     }
 
     /// Reports that one step of the engine has just generated `count` more output tokens, over all choices. They are counted immediately; from then
-    /// on, events on the wire are not counted.
+    /// on, events of the response body are not counted.
     pub fn tokens(&self, count: u64) {
         self.step(Part::Answer, count);
     }
@@ -120,7 +120,7 @@ impl InferenceHandle {
     }
 
     /// Sets the time that the engine spent on the output after its first token. Together with the number of tokens, it gives the time per output
-    /// token, instead of the times on the wire.
+    /// token, instead of the arrival times of the events.
     pub fn decode_time(&self, time: Duration) {
         self.time(time, |engine| &mut engine.decode);
     }

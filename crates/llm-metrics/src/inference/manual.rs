@@ -151,7 +151,7 @@ impl fmt::Debug for InferenceBuilder<'_> {
 pub struct Inference(Arc<ManualRequest>);
 
 impl Inference {
-    /// A handle for the engine, which can be sent to another thread. Because there is no wire, tokens that it reports are counted *and* timed, like
+    /// A handle for the engine, which can be sent to another thread. Because there is no response body, tokens that it reports are counted *and* timed, like
     /// those of [`tokens`](Self::tokens). Report each token once, with one of the two.
     ///
     /// ```
@@ -275,7 +275,7 @@ impl fmt::Debug for Inference {
     }
 }
 
-/// A request without a wire, whose steps may be reported by several threads.
+/// A request without a response body, whose steps may be reported by several threads.
 pub(super) struct ManualRequest {
     pub(super) shared: Arc<SharedRequest>,
     tracker: Mutex<RequestTracker>,

@@ -53,7 +53,8 @@
 //!
 //! # Requests that are not measured
 //! Requests other than a `POST` to a known endpoint are not measured: they have no clock and no state. Compressed bodies and bodies of an unknown
-//! type are not inspected. Such requests are judged by the status and a clean end, and counted in `llm_metrics_bodies_skipped_total`.
+//! type are not inspected: the outcome of such a request only depends on the status, and on whether the body ended without an error. They are counted in
+//! `llm_metrics_bodies_skipped_total`.
 //!
 //! A successful `POST` to an unknown path may look like a call of a model: its path ends like one of an LLM API, or the response is an event stream.
 //! Such requests are counted in `llm_metrics_requests_passed_total`: check that counter if `/metrics` stays empty.

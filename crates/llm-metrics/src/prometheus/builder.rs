@@ -1,4 +1,4 @@
-use std::{collections::HashSet, io, iter, sync::Arc};
+use std::{io, iter, sync::Arc};
 
 use metrics::Label;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -8,13 +8,14 @@ use super::{
     configured::{self, Settings},
     histogram::Buckets,
     recorder::{Counted, ExporterRecorder},
+    series_names::SeriesNames,
     unknown_prefix::UnknownPrefix,
     worker::Worker,
 };
 use crate::{
     LlmMetrics,
     catalog::{
-        self, Dialect, InvalidLabel, InvalidRow, Kind, MetricDef, Naming, Registrar, Section,
+        self, Dialect, InvalidLabel, InvalidRow, Kind, LabelValueRule, MetricDef, Naming, Registrar, Section,
         buckets::{self, InvalidBuckets},
         valid,
     },
@@ -213,21 +214,9 @@ impl ExporterBuilder {
         };
         // Incremented last, so read first: a request that is on the page as ended is there with all its values.
         counted.counters.bind(self.naming.name(&catalog::REQUESTS).into_owned(), ());
-        let of_dialects = families.iter().flat_map(|family| series_names(family.kind, &family.name.replace('.', "_")));
-        let mut taken: HashSet<_> = of_dialects.collect();
+        let mut series_names = SeriesNames::new(&self.dialects, self.process_metrics);
         for (row, name) in self.rows() {
-            let series = series_names(row.kind, &name);
-            let reason = if series.iter().any(|name| taken.contains(name)) {
-                Some("another metric has series of this name")
-            } else if self.process_metrics && name.starts_with("process_") {
-                Some("names that begin with `process_` are those of the process metrics")
-            } else {
-                valid::fault(row)
-            };
-            if let Some(reason) = reason {
-                return Err(ExporterError::Row(InvalidRow::new(name, reason)));
-            }
-            taken.extend(series);
+            series_names.add(row, &name).map_err(ExporterError::Row)?;
             match row.kind {
                 Kind::Counter => counted.counters.bind(name, ()),
                 Kind::Gauge => counted.gauges.bind(name, ()),
@@ -263,14 +252,6 @@ impl ExporterBuilder {
     }
 }
 
-/// The names of the series of a metric.
-fn series_names(kind: Kind, name: &str) -> Vec<String> {
-    match kind {
-        Kind::Histogram => ["", "_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")).into(),
-        Kind::Counter | Kind::Gauge => vec![name.to_owned()],
-    }
-}
-
 fn check_dialects(dialects: &[Dialect], constant: &[Label]) -> Result<(), ExporterError> {
     if dialects.is_empty() {
         return Err(ExporterError::NoDialect);
@@ -279,7 +260,7 @@ fn check_dialects(dialects: &[Dialect], constant: &[Label]) -> Result<(), Export
         Dialect::Otel(otel) => Some(otel.provider()),
         _ => None,
     });
-    if providers.clone().any(|provider| provider.is_empty() || provider.contains(['\\', '\n'])) {
+    if !providers.clone().all(valid::is_label_value) {
         return Err(ExporterError::InvalidProvider);
     }
     if let Some((first, second)) = providers.clone().zip(providers.skip(1)).find(|(first, second)| first != second) {
@@ -366,12 +347,13 @@ pub enum ExporterError {
         /// Why they are invalid.
         source: InvalidBuckets,
     },
-    /// A constant label has an invalid name, or a name that is in use.
+    /// A constant label has an invalid name or value, or a name that is in use.
     #[error(transparent)]
     Label(InvalidLabel),
     /// Buckets were given for a name that is not a histogram of the catalogue.
     #[error(
-        "{metric:?} is not a histogram of the catalogues: see docs/METRICS.md for the names, give other catalogues to `catalogue`, or use `configure` for metrics without a catalogue"
+        "{metric:?} is not a histogram of the catalogues. Use its name in the catalogue, without the prefix of a `Naming` (docs/METRICS.md has the names of \
+         llm-metrics); give other catalogues to `catalogue`, or use `configure` for metrics without a catalogue"
     )]
     UnknownHistogram {
         /// The name.
@@ -400,9 +382,7 @@ pub enum ExporterError {
     #[error("the list of dialects is empty: name at least one, or leave out `dialects` for `Dialect::Llm`")]
     NoDialect,
     /// The provider is not a valid label value.
-    #[error(
-        "the provider given to `Otel::new` is not a valid label value: it must not be empty or contain a backslash or a line break"
-    )]
+    #[error("the provider given to `Otel::new` is not a valid label value: {LabelValueRule}")]
     InvalidProvider,
     /// Dialects of OpenTelemetry have different providers.
     #[error(

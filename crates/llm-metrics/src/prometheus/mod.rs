@@ -42,6 +42,7 @@ mod families;
 mod gauge;
 mod histogram;
 mod recorder;
+mod series_names;
 mod serve;
 mod service;
 mod textfile;

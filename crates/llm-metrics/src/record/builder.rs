@@ -1,7 +1,7 @@
 //! Settings, checked before anything runs.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, RwLock},
+    sync::{Arc, OnceLock, RwLock},
     time::{Duration, Instant},
 };
 
@@ -11,13 +11,14 @@ use metrics::{Recorder, SharedString};
 use super::{
     Inner, InvalidObjective, LabelPolicy, LlmMetrics, Objective, Options, QualityFinding, RecentGauges,
     admission::ExtraLabel,
+    engine::Engines,
     hints::Hints,
     model::Model,
-    policy::{LabelValue, LabelValueRule, LabelValues},
+    policy::{LabelValue, LabelValues},
     quality::FindingListener,
 };
 use crate::{
-    catalog::{self, InvalidLabel, Naming, Registrar, labels},
+    catalog::{self, InvalidLabel, LabelValueRule, Naming, Registrar, labels},
     quality::QualityChecks,
     recent::Recent,
 };
@@ -243,7 +244,7 @@ impl Builder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// If a label name of the embedder is invalid or in use, if the name of a declared model or a declared value of a request label is not a valid
+    /// If the name of a label is invalid or in use, if the value of a constant label, the name of a declared model or a declared value of a request label is not a valid
     /// label value, if an objective is invalid, or if the recent window is too short or too long.
     pub fn build(mut self) -> Result<LlmMetrics, BuildError> {
         let registrar = self.registrar()?;
@@ -297,7 +298,7 @@ impl Builder {
             on_finding: self.on_finding,
             recent: Recent::new(Instant::now(), self.recent_window),
             recent_gauges: self.recent_gauges,
-            engines: Mutex::default(),
+            engines: Engines::default(),
             global: OnceLock::new(),
             hints: Hints::default(),
             series: RwLock::default(),

@@ -1,8 +1,9 @@
 //! Metrics of an engine itself, reported by the embedder.
 
 use std::{
+    collections::HashMap,
     fmt,
-    sync::{Arc, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use metrics::{Counter, Gauge, Histogram, Label};
@@ -50,30 +51,55 @@ impl LlmMetrics {
     /// drop(engine);
     /// ```
     pub fn engine(&self, model: impl Into<String>) -> EngineMetrics {
-        let model = model.into();
-        let mut engines = self.0.engines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = engines.get(&model).and_then(Weak::upgrade) {
-            return EngineMetrics(engine);
-        }
-        engines.retain(|_, engine| engine.strong_count() > 0);
-        self.0.registrar.describe_rows(&ROWS);
-        let engine = Arc::new(Engine {
-            registrar: Arc::clone(&self.0.registrar),
-            model: labels::MODEL.label(model.clone()),
-            series: EngineSeries::default(),
+        EngineMetrics(self.0.engines.handle(model.into(), &self.0.registrar))
+    }
+}
+
+/// The engines that have a handle, by the names of their models.
+#[derive(Clone, Default)]
+pub(super) struct Engines(Arc<Mutex<HashMap<String, (Arc<Engine>, Weak<Handle>)>>>);
+
+impl Engines {
+    fn handle(&self, model: String, registrar: &Arc<Registrar>) -> Arc<Handle> {
+        let mut engines = self.lock();
+        let (engine, handle) = engines.entry(model).or_insert_with_key(|model| {
+            registrar.describe_rows(&ROWS);
+            (Arc::new(Engine::new(model, registrar)), Weak::new())
         });
-        engines.insert(model, Arc::downgrade(&engine));
-        EngineMetrics(engine)
+        handle.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Handle { engine: Arc::clone(engine), engines: self.clone() });
+            *handle = Arc::downgrade(&new);
+            new
+        })
+    }
+
+    /// The engine is gone, unless it has got another handle while its last one was dropped.
+    fn release(&self, engine: &Engine) {
+        let mut engines = self.lock();
+        let model = engine.model.value();
+        if engines.get(model).is_some_and(|(_, handle)| handle.strong_count() == 0) {
+            engine.gone();
+            engines.remove(model);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Arc<Engine>, Weak<Handle>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reports metrics of an engine; see [`LlmMetrics::engine`]. Cheap to clone, and to call from the engine's own thread. When the last clone is
-/// dropped, the engine is [gone](Self::gone). A count above 2³⁰ in one call is not recorded.
+/// dropped, the engine is [gone](Self::gone). No engine has counts above 2³⁰: a call that passes one records nothing, and a gauge becomes NaN.
 #[derive(Clone)]
 #[must_use = "dropping it reports that the engine is gone"]
-pub struct EngineMetrics(Arc<Engine>);
+pub struct EngineMetrics(Arc<Handle>);
 
-pub(super) struct Engine {
+struct Handle {
+    engine: Arc<Engine>,
+    engines: Engines,
+}
+
+struct Engine {
     registrar: Arc<Registrar>,
     model: Label,
     series: EngineSeries,
@@ -97,64 +123,80 @@ struct EngineSeries {
 impl EngineMetrics {
     /// Sets the number of requests for which the engine is generating tokens. `None`, if it is not known any more, is NaN.
     pub fn running(&self, requests: impl Into<Option<u64>>) {
-        let requests = requests.into().map(|requests| requests as f64);
-        self.0.set(&self.0.series.running, &catalog::ENGINE_REQUESTS_RUNNING, requests);
+        let engine = &self.0.engine;
+        engine.set(&engine.series.running, &catalog::ENGINE_REQUESTS_RUNNING, count(requests.into()));
     }
 
     /// Sets the number of requests in the engine that have no token yet. `None`, if it is not known any more, is NaN.
     pub fn waiting(&self, requests: impl Into<Option<u64>>) {
-        let requests = requests.into().map(|requests| requests as f64);
-        self.0.set(&self.0.series.waiting, &catalog::ENGINE_REQUESTS_WAITING, requests);
+        let engine = &self.0.engine;
+        engine.set(&engine.series.waiting, &catalog::ENGINE_REQUESTS_WAITING, count(requests.into()));
     }
 
     /// Sets the share of the KV cache that is in use. `None`, if it is not known any more, is NaN, and so is a value outside of 0 to 1.
     pub fn kv_cache_usage(&self, ratio: impl Into<Option<f64>>) {
+        let engine = &self.0.engine;
         let ratio = ratio.into().filter(|ratio| (0.0..=1.0).contains(ratio));
-        self.0.set(&self.0.series.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE, ratio);
+        engine.set(&engine.series.kv_cache_usage, &catalog::ENGINE_KV_CACHE_USAGE, ratio);
     }
 
     /// Records the number of requests in the batch of one step. Call it once per step.
     pub fn batch_size(&self, requests: u64) {
-        self.0.record(&self.0.series.batch_size, &catalog::ENGINE_BATCH_SIZE, requests);
+        let engine = &self.0.engine;
+        engine.record(&engine.series.batch_size, &catalog::ENGINE_BATCH_SIZE, requests);
     }
 
     /// Records the number of prompt and output tokens that the engine processed in one step. Call it once per step. The equivalent in vLLM is
     /// `vllm:iteration_tokens_total`.
     pub fn step_tokens(&self, tokens: u64) {
-        self.0.record(&self.0.series.step_tokens, &catalog::ENGINE_STEP_TOKENS, tokens);
+        let engine = &self.0.engine;
+        engine.record(&engine.series.step_tokens, &catalog::ENGINE_STEP_TOKENS, tokens);
     }
 
     /// Counts requests that the engine removed from its batch before they had ended, to free their space in the KV cache. Call it with 0 to report
     /// that there were none so far.
     pub fn preempted(&self, requests: u64) {
-        self.0.count(&self.0.series.preemptions, &catalog::ENGINE_PREEMPTIONS, requests);
+        let engine = &self.0.engine;
+        if is_plausible(requests) {
+            engine.count(&engine.series.preemptions, &catalog::ENGINE_PREEMPTIONS, requests);
+        }
     }
 
     /// Counts prompt tokens that the engine looked up in its prefix cache, and the tokens that it found. If more are found than were looked up,
     /// nothing is recorded.
     pub fn prefix_cache(&self, queried_tokens: u64, hit_tokens: u64) {
-        if hit_tokens <= queried_tokens {
-            self.0.count(&self.0.series.queried_tokens, &catalog::ENGINE_PREFIX_CACHE_QUERIED_TOKENS, queried_tokens);
-            self.0.count(&self.0.series.hit_tokens, &catalog::ENGINE_PREFIX_CACHE_HIT_TOKENS, hit_tokens);
+        let engine = &self.0.engine;
+        if hit_tokens <= queried_tokens && is_plausible(queried_tokens) {
+            engine.count(&engine.series.queried_tokens, &catalog::ENGINE_PREFIX_CACHE_QUERIED_TOKENS, queried_tokens);
+            engine.count(&engine.series.hit_tokens, &catalog::ENGINE_PREFIX_CACHE_HIT_TOKENS, hit_tokens);
         }
     }
 
     /// Counts draft tokens of speculative decoding, and the tokens that the model accepted. If more are accepted than drafted, nothing is recorded.
     pub fn drafted(&self, tokens: u64, accepted_tokens: u64) {
-        if accepted_tokens <= tokens {
-            self.0.count(&self.0.series.draft_tokens, &catalog::ENGINE_DRAFT_TOKENS, tokens);
-            self.0.count(&self.0.series.accepted_tokens, &catalog::ENGINE_ACCEPTED_DRAFT_TOKENS, accepted_tokens);
+        let engine = &self.0.engine;
+        if accepted_tokens <= tokens && is_plausible(tokens) {
+            engine.count(&engine.series.draft_tokens, &catalog::ENGINE_DRAFT_TOKENS, tokens);
+            engine.count(&engine.series.accepted_tokens, &catalog::ENGINE_ACCEPTED_DRAFT_TOKENS, accepted_tokens);
         }
     }
 
     /// Reports that the engine is gone: its gauges become NaN, until they are set again. Dropping the last clone does the same. Counters keep their
     /// values.
     pub fn gone(&self) {
-        self.0.gone();
+        self.0.engine.gone();
     }
 }
 
 impl Engine {
+    fn new(model: &str, registrar: &Arc<Registrar>) -> Self {
+        Self {
+            registrar: Arc::clone(registrar),
+            model: labels::MODEL.label(model.to_owned()),
+            series: EngineSeries::default(),
+        }
+    }
+
     fn gone(&self) {
         let EngineSeries { running, waiting, kv_cache_usage, .. } = &self.series;
         [running, waiting, kv_cache_usage].into_iter().for_each(unknown);
@@ -167,15 +209,12 @@ impl Engine {
         }
     }
 
-    /// Ignores a count that no engine can reach in one step: a counter that wraps would be wrong from then on.
     fn count(&self, cell: &OnceLock<Counter>, row: &MetricDef, more: u64) {
-        if more <= MAX_PLAUSIBLE_TOKENS {
-            cell.get_or_init(|| self.registrar.counter(row, self.labels())).increment(more);
-        }
+        cell.get_or_init(|| self.registrar.counter(row, self.labels())).increment(more);
     }
 
     fn record(&self, cell: &OnceLock<Histogram>, row: &MetricDef, value: u64) {
-        if value <= MAX_PLAUSIBLE_TOKENS {
+        if is_plausible(value) {
             cell.get_or_init(|| self.registrar.histogram(row, self.labels())).record(value as f64);
         }
     }
@@ -185,6 +224,15 @@ impl Engine {
     }
 }
 
+/// Whether an engine can have this many requests or tokens in one step. A counter that wraps would be wrong from then on.
+fn is_plausible(count: u64) -> bool {
+    count <= MAX_PLAUSIBLE_TOKENS
+}
+
+fn count(requests: Option<u64>) -> Option<f64> {
+    requests.filter(|count| is_plausible(*count)).map(|count| count as f64)
+}
+
 /// A value that was never known stays absent.
 fn unknown(gauge: &OnceLock<Gauge>) {
     if let Some(gauge) = gauge.get() {
@@ -192,20 +240,22 @@ fn unknown(gauge: &OnceLock<Gauge>) {
     }
 }
 
-impl Drop for Engine {
+impl Drop for Handle {
     fn drop(&mut self) {
-        self.gone();
+        self.engines.release(&self.engine);
     }
 }
 
 impl fmt::Debug for EngineMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EngineMetrics").field("model", &self.0.model.value()).finish()
+        f.debug_struct("EngineMetrics").field("model", &self.0.engine.model.value()).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
     use super::*;
 
     #[test]
@@ -217,10 +267,29 @@ mod tests {
         }
         let same = metrics.engine("kept");
         assert!(Arc::ptr_eq(&kept.0, &same.0));
-        assert_eq!(
-            metrics.0.engines.lock().unwrap().len(),
-            2,
-            "the handle that is kept, and the last one that is gone"
-        );
+        assert_eq!(metrics.0.engines.lock().len(), 1);
+    }
+
+    #[test]
+    fn an_engine_that_gets_a_handle_while_its_last_one_is_dropped_is_not_gone() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let metrics = LlmMetrics::builder().recorder(recorder).build().unwrap();
+        let first = metrics.engine("m");
+        first.running(3);
+        let engine = Arc::clone(&first.0.engine);
+        // The last handle, as it is before its `drop` gets the lock.
+        let Some(dropped) = Arc::into_inner(first.0) else { panic!("it is the only one") };
+        let second = metrics.engine("m");
+        assert!(Arc::ptr_eq(&second.0.engine, &engine));
+        drop(dropped);
+        let running = || {
+            let series = snapshotter.snapshot().into_vec().into_iter();
+            let of_row = series.filter(|(key, ..)| key.key().name() == catalog::ENGINE_REQUESTS_RUNNING.name);
+            of_row.map(|(.., value)| value).collect::<Vec<_>>()
+        };
+        assert_eq!(running(), [DebugValue::Gauge(3.0.into())]);
+        drop(second);
+        assert_eq!(running(), [DebugValue::Gauge(f64::NAN.into())]);
     }
 }

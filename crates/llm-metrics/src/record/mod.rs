@@ -18,9 +18,8 @@ mod recent_gauges;
 mod request_handles;
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, RwLock, Weak},
+    sync::{Arc, OnceLock, RwLock},
     time::Duration,
 };
 
@@ -44,7 +43,7 @@ pub(crate) use request_handles::{LabelSet, RequestHandles};
 
 use self::{
     admission::{ExtraLabel, LabelSets},
-    engine::Engine,
+    engine::Engines,
     global::GlobalHandles,
     hints::Hints,
     policy::LabelValues,
@@ -94,7 +93,7 @@ pub(crate) struct Inner {
     pub(crate) on_finding: quality::FindingListener,
     pub(crate) recent: Recent,
     recent_gauges: RecentGauges,
-    engines: Mutex<HashMap<String, Weak<Engine>>>,
+    engines: Engines,
     global: OnceLock<GlobalHandles>,
     hints: Hints,
     series: RwLock<LabelSets>,

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::policy::{LabelPolicy, LabelValueRule};
+use super::policy::LabelPolicy;
+use crate::catalog::LabelValueRule;
 
 /// No request takes longer: a longer limit is a mistake.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);

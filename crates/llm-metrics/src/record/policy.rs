@@ -10,8 +10,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use crate::catch::catch_panic;
-use crate::vocabulary::MAX_NAME_BYTES;
+use crate::{catalog::valid, catch::catch_panic};
 
 /// The default number of names that are learnt.
 pub(crate) const DEFAULT_CAP: usize = 64;
@@ -32,7 +31,7 @@ pub(crate) const DEFAULT_CAP: usize = 64;
 ///
 /// Names are learnt from *accepted* requests (a response with a status of 2xx) and from requests that failed without the caller's fault (5xx,
 /// timeouts, a refused connection), never from rejected ones: callers who invent names cannot fill the table. Names that are longer than
-/// [`MAX_NAME_BYTES`], or contain control characters or backslashes, never become values.
+/// [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES), or contain control characters or backslashes, never become values.
 #[derive(Clone)]
 pub struct LabelPolicy {
     declared: Arc<[Arc<str>]>,
@@ -81,12 +80,11 @@ impl LabelPolicy {
         self
     }
 
-    /// Whether a name can be a value at all: it has 1 to [`MAX_NAME_BYTES`] bytes, and no control characters or backslashes. Use it for names that no
+    /// Whether a name can be a value at all: it has 1 to [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES) bytes, and no control characters or backslashes. Use it for names that no
     /// policy bounds, such as that of [`LlmMetrics::engine`](crate::LlmMetrics::engine), if they come from another program.
     #[must_use]
     pub fn is_label_value(name: &str) -> bool {
-        // The exporter escapes an escaped character only once, so names that differ in a backslash could become the same on the page.
-        !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(|c| c.is_control() || c == '\\')
+        valid::is_label_value(name)
     }
 
     /// A declared name that is not a valid label value.
@@ -246,18 +244,10 @@ pub(crate) enum Known<V> {
     Full,
 }
 
-/// The rule of [`LabelPolicy::is_label_value`], for error messages.
-pub(super) struct LabelValueRule;
-
-impl fmt::Display for LabelValueRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "use 1 to {MAX_NAME_BYTES} bytes, without control characters and backslashes")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::MAX_NAME_BYTES;
 
     fn values(policy: LabelPolicy) -> LabelValues {
         LabelValues::new(policy)

@@ -23,7 +23,7 @@ use crate::catalog::{self as rows, Kind, LabelDef, MetricDef};
 
 /// The names under which metrics are shown. Pass dialects to `ExporterBuilder::dialects`. `METRICS.md` in the repository
 /// lists the names of each, and `docs/dialects.md` describes the differences.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
     /// The names of the catalogue. The default.
@@ -44,7 +44,7 @@ pub enum Dialect {
 /// let calling = Otel::new("openai").client();
 /// # let _ = (serving, calling);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Otel {
     provider: Cow<'static, str>,
     client: bool,
@@ -82,12 +82,15 @@ impl From<Otel> for Dialect {
     }
 }
 
+/// Formats the name of the dialect. It does not have the provider, so it cannot be parsed.
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Llm => "llm",
-            Self::Otel(otel) if otel.semconv_1_36 => "otel-1.36",
-            Self::Otel(_) => "otel",
+            Self::Otel(Otel { client: false, semconv_1_36: false, .. }) => "otel",
+            Self::Otel(Otel { client: true, semconv_1_36: false, .. }) => "otel-client",
+            Self::Otel(Otel { client: false, semconv_1_36: true, .. }) => "otel-1.36",
+            Self::Otel(Otel { client: true, semconv_1_36: true, .. }) => "otel-client-1.36",
             Self::Vllm => "vllm",
         })
     }
@@ -265,6 +268,13 @@ mod tests {
             otel().client().semconv_1_36().into(),
             Dialect::Vllm,
         ]
+    }
+
+    #[test]
+    fn each_dialect_has_its_own_name() {
+        let names: Vec<_> = dialects().iter().map(Dialect::to_string).collect();
+        assert_eq!(names, ["otel", "otel-client", "otel-1.36", "otel-client-1.36", "vllm"]);
+        assert_eq!(format!("{:>5}", Dialect::Llm), "  llm");
     }
 
     #[test]

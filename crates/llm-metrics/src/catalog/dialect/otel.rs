@@ -62,7 +62,7 @@ fn server() -> [Family; 3] {
     ]
 }
 
-/// Embeddings have metrics of their own.
+/// The conventions have separate metrics for embeddings.
 fn registry_0_1_0(client: bool) -> Vec<Family> {
     let inference = |name, row| Family::of(name, row, &[INFERENCE, MODEL]);
     // Counts of text, image and audio tokens are not read from the usage.
@@ -170,7 +170,7 @@ const NOT_THERE: (&str, &[rows::MetricDef]) = (
     ],
 );
 const IN_DURATION: (&str, &[rows::MetricDef]) = (
-    "Requests are the count of the duration histogram, and errors are those of its series with an `error.type`.",
+    "Requests are the count of the duration histogram. Its series with an `error.type` are the requests that failed, were rejected or were cancelled.",
     &[rows::REQUESTS, rows::REQUEST_ERRORS],
 );
 const GAPS_OF_CLIENTS: (&str, &[rows::MetricDef]) =
