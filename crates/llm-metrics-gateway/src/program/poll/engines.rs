@@ -39,8 +39,8 @@ pub(crate) struct Engines(Arc<Mutex<State>>);
 struct State {
     metrics: LlmMetrics,
     models: MeasuredModels<EngineMetrics>,
-    /// By upstream.
-    said: HashMap<String, ByModel>,
+    /// The latest values, by upstream.
+    latest: HashMap<String, ByModel>,
     /// The last counts of each engine, by model and upstream, even if it does not answer any more.
     counted: HashMap<(String, String), Totals>,
 }
@@ -50,7 +50,7 @@ impl Engines {
         Self(Arc::new(Mutex::new(State {
             metrics,
             models: MeasuredModels::new(),
-            said: HashMap::new(),
+            latest: HashMap::new(),
             counted: HashMap::new(),
         })))
     }
@@ -58,7 +58,7 @@ impl Engines {
     /// Replaces the values of an upstream.
     pub(crate) fn publish(&self, upstream: &str, figures: ByModel) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.said.insert(upstream.to_owned(), figures.clone()).unwrap_or_default();
+        let before = state.latest.insert(upstream.to_owned(), figures.clone()).unwrap_or_default();
         for model in before.keys().chain(figures.keys()) {
             state.publish(model);
         }
@@ -71,7 +71,7 @@ impl Engines {
 impl State {
     fn publish(&mut self, model: &str) {
         let Some(engine) = self.models.get_or_insert_with(model, || self.metrics.engine(model)) else { return };
-        let all = || self.said.values().filter_map(|said| said.get(model));
+        let all = || self.latest.values().filter_map(|by_model| by_model.get(model));
         engine.running(all().filter_map(|figures| figures.running).reduce(u64::saturating_add));
         engine.waiting(all().filter_map(|figures| figures.waiting).reduce(u64::saturating_add));
         engine.kv_cache_usage(all().filter_map(|figures| figures.kv_cache_usage).reduce(f64::max));

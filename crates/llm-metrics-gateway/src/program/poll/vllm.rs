@@ -67,6 +67,7 @@ mod tests {
         let expected = Figures { running: Some(5), waiting: Some(7), kv_cache_usage: Some(0.5), totals };
         assert_eq!(models, ByModel::from([("m".to_owned(), expected)]));
     }
+
     #[test]
     fn a_value_that_one_engine_of_a_server_does_not_know_is_not_known() {
         let page = |name: &str, value: &str| {
