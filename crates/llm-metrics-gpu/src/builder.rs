@@ -228,7 +228,8 @@ impl GpuCollectorBuilder {
     /// Adds a label with the same value to every series.
     ///
     /// # Errors
-    /// If the name is invalid in Prometheus, if a GPU metric has a label of that name, or if it was added before.
+    /// If the name is invalid in Prometheus, if a GPU metric has a label of that name, if it was added before, or if the value is not a
+    /// [label value](llm_metrics::LabelPolicy::is_label_value).
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Result<Self, InvalidLabel> {
         self.registrar = self.registrar.constant_label(name, value)?;
         Ok(self)

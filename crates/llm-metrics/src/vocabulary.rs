@@ -51,7 +51,8 @@ macro_rules! words {
     };
 }
 
-/// A text that is not one of the values of [`Operation`], [`Endpoint`], [`Outcome`], [`ErrorType`], [`FinishReason`] or [`Thinking`].
+/// A text that is not one of the values of [`Operation`], [`Endpoint`], [`Outcome`], [`ErrorType`], [`FinishReason`], [`Thinking`],
+/// [`Kind`](crate::catalog::Kind) or [`Unit`](crate::catalog::Unit).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{word:?} is not one of the values {}", .words.join(", "))]
 pub struct InvalidWord {

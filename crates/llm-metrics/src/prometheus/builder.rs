@@ -105,8 +105,9 @@ impl ExporterBuilder {
         self
     }
 
-    /// Adds a label with the same value to every series, process metrics included. Building fails if a metric has a label of that name, in the catalogue
-    /// or in one of the [dialects](Self::dialects). A series that is recorded with a label of that name keeps its own value.
+    /// Adds a label with the same value to every series, process metrics included. Building fails if the value is not a
+    /// [label value](crate::LabelPolicy::is_label_value), or if a metric has a label of that name, in the catalogue or in one of the
+    /// [dialects](Self::dialects). A series that is recorded with a label of that name keeps its own value.
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), value.into());
         self.labels.push(Label::new(name.clone(), value.clone()));

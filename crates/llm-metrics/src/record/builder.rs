@@ -113,7 +113,8 @@ impl Builder {
         self
     }
 
-    /// Adds a label with the same value to every series, such as service or region.
+    /// Adds a label with the same value to every series, such as service or region. The value must be a
+    /// [label value](LabelPolicy::is_label_value).
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.constant.push((name.into(), value.into()));
         self
