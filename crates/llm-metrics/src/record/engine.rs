@@ -55,9 +55,11 @@ impl LlmMetrics {
     }
 }
 
-/// The engines that have a handle, by the names of their models.
+/// The engines that have a handle.
 #[derive(Clone, Default)]
-pub(super) struct Engines(Arc<Mutex<HashMap<String, (Arc<Engine>, Weak<Handle>)>>>);
+pub(super) struct Engines(Arc<Mutex<ByModel>>);
+
+type ByModel = HashMap<String, (Arc<Engine>, Weak<Handle>)>;
 
 impl Engines {
     fn handle(&self, model: String, registrar: &Arc<Registrar>) -> Arc<Handle> {
@@ -83,7 +85,7 @@ impl Engines {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Arc<Engine>, Weak<Handle>)>> {
+    fn lock(&self) -> MutexGuard<'_, ByModel> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
