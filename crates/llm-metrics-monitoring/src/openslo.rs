@@ -19,7 +19,7 @@ use crate::{
     histogram,
     promql::{Counter, Expr, Names, Reader},
     rule_file::{HEADER, yaml},
-    slo::{OverrideScope, Region, Slo},
+    slo::{Cell, OverrideScope, Region, Slo},
     vocabulary::{JOB, OUTCOME, RESULT, SOURCE, STREAM},
 };
 
@@ -77,7 +77,9 @@ struct Scope {
 
 fn scopes(slo: &Slo) -> Vec<Scope> {
     let mut scopes: Vec<Scope> = Vec::new();
-    for cell in slo.cells(OverrideScope::ByModel) {
+    // The queries select the jobs of the service.
+    let is_ours = |cell: &Cell| slo.service.jobs.iter().any(|job| cell.region.jobs.contains(job));
+    for cell in slo.cells(OverrideScope::ByModel).into_iter().filter(is_ours) {
         match scopes.iter_mut().find(|scope| scope.name == cell.name && scope.slo == cell.slo) {
             Some(scope) => scope.regions.push(cell.region),
             None => scopes.push(Scope { name: cell.name, regions: vec![cell.region], slo: cell.slo }),
@@ -231,6 +233,21 @@ mod tests {
     fn query(slo: &Value, which: &str) -> String {
         let path = format!("/spec/indicator/spec/ratioMetric/{which}/metricSource/spec/query");
         slo.pointer(&path).unwrap().as_str().unwrap().to_owned()
+    }
+
+    /// The queries select the jobs of the service, so one of another job would select nothing.
+    #[test]
+    fn an_override_of_all_jobs_or_of_another_job_has_no_objective_without_series() {
+        let with = |jobs: &str| {
+            let text = "service: {jobs: [llm, batch]}\noverrides:\n  - {jobs: JOBS, objectives: {availability: 0.9}}\n";
+            let slos = slos(&text.replace("JOBS", jobs));
+            slos.iter().map(|slo| slo["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(with("[llm, batch]").len(), 4, "one set of objectives");
+        assert!(with("[llm, batch]").contains(&"llm-availability-llm-batch".to_owned()));
+        assert_eq!(with("[elsewhere]"), with("[elsewhere, nowhere]"), "only those of the service");
+        assert_eq!(with("[elsewhere]")[0], "llm-availability");
+        assert_eq!(with("[batch]").len(), 8);
     }
 
     /// All series except those of a model of one job: one objective for both parts, not two with the same name.

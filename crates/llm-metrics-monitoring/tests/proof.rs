@@ -145,6 +145,44 @@ overrides:
     assert!(output.status.success(), "several jobs and overrides are not duplicates: {}", said(&output));
 }
 
+/// An override for each job of the service, for all of them, or for another job leaves out what would match nothing.
+#[test]
+fn the_tests_pass_with_overrides_for_all_jobs_for_the_first_one_and_for_another_one() {
+    let all = "\
+service: {jobs: [llm]}
+overrides:
+  - {jobs: [llm], alerts: {queue_requests: 20}, labels: {team: serving}}
+";
+    let first = "\
+service: {jobs: [llm, canary]}
+overrides:
+  - {jobs: [llm], alerts: {scrape_seconds: 1, queue_requests: 20}}
+  - {jobs: [elsewhere], labels: {team: research}, gpu: {memory_ratio: 0.95}}
+";
+    let each = first.replace("elsewhere", "canary");
+    for (settings, conditions) in [
+        (all, [r#"up{job="llm"} == 0"#, r#"scrape_duration_seconds{job="llm"} > 2"#]),
+        (
+            first,
+            [r#"up{job=~"llm|canary"} == 0"#, r#"scrape_duration_seconds{job=~"llm|canary",job!~"elsewhere|llm"} > 2"#],
+        ),
+        (
+            &each,
+            [
+                r#"up{job=~"llm|canary",job="canary"} == 0"#,
+                r#"scrape_duration_seconds{job=~"llm|canary",job="llm"} > 1"#,
+            ],
+        ),
+    ] {
+        let folder = generated(settings, &Names::new());
+        let rules = fs::read_to_string(folder.path().join("rules/targets.alerts.yml")).unwrap();
+        for condition in conditions {
+            assert!(rules.contains(condition), "{condition}: {rules}");
+        }
+        all_hold(&folder, "targets.test.yml");
+    }
+}
+
 /// Many events are needed before an alert fires, and limits are just below everything.
 #[test]
 fn the_cases_pass_with_the_lowest_and_highest_value_of_each_setting() {

@@ -198,8 +198,14 @@ overrides:
 fn an_invalid_override_is_rejected() {
     for (text, told) in [
         ("overrides: [{alerts: {error_ratio: 0.1}}]", "set `models` or `jobs`"),
-        ("overrides: [{models: [a], gpu: {memory_ratio: 0.99}}]", "gpu cannot be set for models"),
-        ("overrides: [{models: [a], alerts: {scrape_seconds: 1}}]", "scrape_seconds cannot be set for models"),
+        (
+            "overrides: [{models: [a], gpu: {memory_ratio: 0.99}}]",
+            "gpu.memory_ratio applies to a whole job, not to a model",
+        ),
+        (
+            "overrides: [{models: [a], alerts: {scrape_seconds: 1}}]",
+            "scrape_seconds applies to a whole job, not to a model",
+        ),
         ("overrides: [{models: [a]}, {models: [a]}]", "choose another `name`"),
         ("overrides: [{models: [a, a]}]", "is listed twice"),
         ("overrides: [{models: [a], alerts: {duration_p99_seconds: 5}}]", "below duration_p95_seconds"),
@@ -218,5 +224,108 @@ fn an_invalid_override_is_rejected() {
     ] {
         let message = refused(&format!("{text}\n"));
         assert!(message.contains(told), "{text}: {message}");
+    }
+}
+
+/// A label of the catalogues, of buckets, or of rules and alerts would be replaced.
+#[test]
+fn a_label_that_series_or_alerts_already_have_cannot_be_added() {
+    let taken = "job instance model gpu_uuid pci_bus_id upstream mountpoint Hostname alertname le quantile severity override window burn \
+                 queue seen why slo";
+    for label in taken.split_whitespace() {
+        for text in [
+            format!("service: {{by: [cluster, {label}]}}\n"),
+            format!("labels: {{{label}: x}}\n"),
+            format!("overrides: [{{models: [a], labels: {{{label}: x}}}}]\n"),
+        ] {
+            let message = refused(&text);
+            assert!(
+                message.contains(&format!("\"{label}\" is already a label of series or alerts; choose")),
+                "{message}"
+            );
+        }
+    }
+    assert!(Slo::parse("service: {by: [cluster, namespace]}\nlabels: {team: serving, node: x}\n").is_ok());
+}
+
+#[test]
+fn servers_and_gpus_are_joined_by_a_label_of_targets() {
+    for label in ["model", "gpu", "upstream", "le"] {
+        let message = refused(&format!("gpu: {{join_label: {label}}}\n"));
+        assert!(message.contains("gpu.join_label") && message.contains("use `instance`, or a label that"), "{message}");
+    }
+    for label in ["instance", "node", "Hostname"] {
+        assert!(Slo::parse(&format!("gpu: {{join_label: {label}}}\n")).is_ok(), "{label}");
+    }
+}
+
+#[test]
+fn a_setting_of_an_override_that_has_no_effect_is_rejected() {
+    for (one, told) in [
+        ("{models: [a], alerts: {queue_requests: 5}}", "alerts.queue_requests applies to a whole job, not to a model"),
+        ("{models: [a], jobs: [llm], scaling: {replicas_max: 5}}", "not to a model: set `jobs` only"),
+        ("{models: [a], disable: [LlmTargetDown]}", "disabling LlmTargetDown applies to a whole job, not to a model"),
+        ("{models: [a], disable: [LlmGpuHot]}", "disabling LlmGpuHot applies to a whole job, not to a model"),
+        ("{jobs: [llm], gpu: {join_label: node}}", "gpu.join_label is the same for all models and jobs"),
+        ("{jobs: [llm], disable: [LlmWatchdog]}", "disabling LlmWatchdog is the same for all models and jobs"),
+        ("{models: [a], disable: [LlmTargetAbsent]}", "it belongs at the top of the file"),
+        ("{jobs: [x], scaling: {deployment: x}}", "\"x\", which is not in `service.jobs`: add it there, or remove"),
+        ("{jobs: [x], scaling: {replicas_min: 2}}", "scaling.replicas_min has no effect on \"x\""),
+        ("{jobs: [llm, x], alerts: {scrape_seconds: 1}}", "alerts.scrape_seconds has no effect on \"x\""),
+        ("{jobs: [llm, x], disable: [LlmCrashLoop]}", "disabling LlmCrashLoop has no effect on \"x\""),
+        ("{jobs: [x], disable: [LlmTargetDown]}", "disabling LlmTargetDown has no effect on \"x\""),
+        (
+            "{jobs: [batch, llm], alerts: {scrape_seconds: 1}}",
+            "these are all of them: it belongs at the top of the file",
+        ),
+        ("{jobs: [batch, llm], disable: [LlmScrapeSlow]}", "disabling LlmScrapeSlow only has an effect on the jobs in"),
+        ("{jobs: [batch, llm], scaling: {deployment: x}}", "scaling.deployment only has an effect on the jobs in"),
+    ] {
+        let message = refused(&format!("service: {{jobs: [llm, batch]}}\noverrides: [{one}]\n"));
+        assert!(message.contains(told) && message.contains("[0]: "), "{one}: {message}");
+    }
+    for one in [
+        "{models: [a]}",
+        "{models: [a], jobs: [x], alerts: {kv_cache_ratio: 0.5, rejected_ratio: 0.4}}",
+        "{models: [a], disable: [LlmKvCacheFull]}",
+        "{jobs: [x], scaling: {requests_per_replica: 3}}",
+        "{jobs: [x], alerts: {queue_requests: 5}, gpu: {memory_ratio: 0.95}}",
+        "{jobs: [x], disable: [LlmGpuHot, LlmRulesNotEvaluated]}",
+        "{jobs: [llm], disable: [LlmTargetDown, LlmCrashLoop], scaling: {deployment: x}}",
+        "{jobs: [llm, batch], gpu: {memory_ratio: 0.95}, labels: {team: x}}",
+    ] {
+        Slo::parse(&format!("service: {{jobs: [llm, batch]}}\noverrides: [{one}]\n")).expect(one);
+    }
+    let message = refused("overrides: [{jobs: [llm], disable: [LlmHot]}]\n");
+    assert!(message.contains("is not an alert") && !message.contains("belongs"), "{message}");
+}
+
+/// The limits are those of the first job.
+#[test]
+fn limits_of_a_deployment_that_another_job_sets_are_rejected() {
+    let with = |overrides: &str| format!("service: {{jobs: [a, b, c]}}\noverrides: [{overrides}]\n");
+    for (limit, setting) in [("replicas_min: 2", "scaling.replicas_min"), ("replicas_max: 20", "scaling.replicas_max")]
+    {
+        let message = refused(&with(&format!("{{jobs: [b], scaling: {{{limit}}}}}")));
+        for told in
+            ["[0]: ", setting, "\"b\", which shares the Deployment \"llm-server\" with \"a\": name both jobs in one"]
+        {
+            assert!(message.contains(told), "{message}");
+        }
+        for one in [
+            format!("{{jobs: [a], scaling: {{{limit}}}}}"),
+            format!("{{jobs: [a, b], scaling: {{{limit}}}}}"),
+            format!("{{jobs: [b], scaling: {{{limit}, deployment: b}}}}"),
+        ] {
+            Slo::parse(&with(&one)).expect(&one);
+        }
+    }
+    let others = [
+        "{jobs: [b], scaling: {requests_per_replica: 2}}",
+        "{jobs: [a], scaling: {replicas_max: 20}}, {jobs: [b], alerts: {queue_requests: 5}}",
+        "{jobs: [a], scaling: {replicas_max: 20}}, {jobs: [b], scaling: {replicas_min: 1}}",
+    ];
+    for others in others {
+        Slo::parse(&with(others)).expect(others);
     }
 }

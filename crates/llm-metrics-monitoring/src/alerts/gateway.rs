@@ -8,7 +8,7 @@ use crate::{
     promql::{Counter, Expr, Window},
     recording::{Recording, SHORT},
     slo::Slo,
-    vocabulary::{INSTANCE, JOB, UPSTREAM},
+    vocabulary::{INSTANCE, JOB, SEEN, UPSTREAM},
 };
 
 /// The share of failed attempts that is too high.
@@ -33,7 +33,7 @@ fn down() -> Alert {
     let state = |n: u32| Values::flat(f64::from(n % 2));
     let flapping = |period: u32| up((1..40).fold(state(0), |values, n| values.until(n * period, state(n))));
     let flaps = gauge!(gateway::UPSTREAM_UP).changes(Window::minutes(15)).gt(4.0);
-    let variant = |hold, expr, seen: &str| Variant::new(Severity::Critical, hold, expr).label("seen", seen);
+    let variant = |hold, expr, seen: &str| Variant::new(Severity::Critical, hold, expr).label(SEEN, seen);
     Alert::new(
         "LlmGatewayUpstreamDown",
         "{{ $labels.upstream }} does not answer the gateway {{ $labels.instance }}",

@@ -10,7 +10,7 @@ pub(crate) mod gpu;
 pub(crate) mod objectives;
 pub(crate) mod outages;
 mod quality;
-mod scoped;
+pub(crate) mod scoped;
 mod share;
 pub(crate) mod targets;
 pub(crate) mod traffic;
@@ -25,6 +25,7 @@ use crate::{
     promql::{Expr, InvalidExpression, Names, Reader, Window},
     recording::{INTERVAL, Recording},
     slo::Slo,
+    vocabulary::SEVERITY,
 };
 
 /// The severity: a closed set, by which Alertmanager routes.
@@ -120,7 +121,7 @@ impl Variant {
     /// All labels that it adds.
     pub(crate) fn all_labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let own = self.labels.iter().map(|(name, value)| (&**name, value.as_str()));
-        std::iter::once(("severity", self.severity.as_str())).chain(own)
+        std::iter::once((SEVERITY, self.severity.as_str())).chain(own)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Alert, Case, Severity, TestSeries, Values, Variant,
     case::{Flow, percent},
 };
-use crate::vocabulary::{OUTCOME, RESULT, SOURCE, STREAM};
+use crate::vocabulary::{BURN, OUTCOME, RESULT, SOURCE, STREAM, WINDOW};
 use crate::{
     counter, histogram,
     promql::{Expr, Histogram, Window, select},
@@ -43,7 +43,7 @@ pub(super) fn availability(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         indicator: &rules.errors,
         guard: &|window| rules.errors.bad_over(window).clone(),
         settings: &["objectives.availability", "objectives.window_days", "alerts.least_failures"],
-        gravest: Severity::Critical,
+        highest_severity: Severity::Critical,
     };
     let requests = |flow: &Flow| {
         let of = |outcome: &str, values| counter!(catalog::REQUESTS).with(OUTCOME, outcome).series(values);
@@ -65,7 +65,7 @@ pub(super) fn first_token(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         indicator: &rules.slow_first_token,
         guard: &|window| rules.slow_first_token.bad_over(window).clone(),
         settings: &["objectives.time_to_first_token", "objectives.window_days", "alerts.least_failures"],
-        gravest: Severity::Critical,
+        highest_severity: Severity::Critical,
     };
     let first = histogram!(catalog::TIME_TO_FIRST_TOKEN).with_bounds(slo.bounds_of(&catalog::TIME_TO_FIRST_TOKEN));
     let slow = slow(&first, seconds, &|_| Vec::new());
@@ -97,7 +97,7 @@ pub(super) fn gaps(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         // A stream has many gaps, so the events are the streams with long gaps.
         guard: &|window| rules.gapped_over(window).clone(),
         settings: &["objectives.inter_token_latency", "objectives.window_days", "alerts.least_failures"],
-        gravest: Severity::Critical,
+        highest_severity: Severity::Critical,
     };
     let gaps = histogram!(catalog::INTER_TOKEN_LATENCY).with_bounds(slo.bounds_of(&catalog::INTER_TOKEN_LATENCY));
     // Each stream has ten gaps. If some gaps are bad, every stream has a bad one.
@@ -124,7 +124,7 @@ pub(super) fn attainment(slo: &Slo, rules: &Recording) -> Vec<Alert> {
         indicator: &rules.misses,
         guard: &|window| rules.misses.bad_over(window).clone(),
         settings: &["objectives.attainment", "objectives.window_days", "alerts.least_failures"],
-        gravest: Severity::Warning,
+        highest_severity: Severity::Warning,
     };
     let judged = |flow: &Flow| {
         let of = |result, values| counter!(catalog::SLO_REQUESTS).with(RESULT, result).series(values);
@@ -153,7 +153,7 @@ struct Burn<'a> {
     /// The counter of the events of which a few are needed.
     guard: &'a dyn Fn(Window) -> Rule,
     settings: &'static [&'static str],
-    gravest: Severity,
+    highest_severity: Severity,
 }
 
 type Make<'a> = &'a dyn Fn(&Flow) -> Vec<TestSeries>;
@@ -186,7 +186,7 @@ impl Burn<'_> {
         let apart = burns.into_iter().enumerate().filter(|(index, (.., times, _))| !alike(*index, *times));
         let possible = apart.map(|(_, burn)| burn).filter(|(.., times, _)| times * budget * 1.01 < 1.0);
         for (index, (severity, long, short, times, hold)) in possible.enumerate() {
-            let severity = if self.gravest == Severity::Warning { Severity::Warning } else { severity };
+            let severity = if self.highest_severity == Severity::Warning { Severity::Warning } else { severity };
             let limit = || Expr::from(times) * budget;
             let burning = |window| self.indicator.over(window).now().gt(limit());
             let mut expr = burning(long).and(burning(short));
@@ -197,8 +197,8 @@ impl Burn<'_> {
             let expr = expr.and((self.guard)(long).now().ge(least));
             alert = alert.variant(
                 Variant::new(severity, Window::minutes(hold), expr)
-                    .label("window", long.to_string())
-                    .label("burn", times.to_string()),
+                    .label(WINDOW, long.to_string())
+                    .label(BURN, times.to_string()),
             );
             let (above, below) = (times * budget * 1.01, times * budget * 0.99);
             for make in ways {

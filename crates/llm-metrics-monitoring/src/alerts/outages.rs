@@ -8,7 +8,7 @@ use super::{
     case::{just_above, percent},
     targets::of_jobs,
 };
-use crate::vocabulary::OUTCOME;
+use crate::vocabulary::{OUTCOME, SEEN};
 use crate::{
     counter, external, gauge, histogram,
     promql::{Counter, Expr, Window},
@@ -146,7 +146,7 @@ fn model_stalled(slo: &Slo) -> Alert {
     let gives_up = |by: f64| ended("cancelled", Values::rising(0.0).until(10, Values::rising(by)));
     let others = || tokens("another-model", Values::rising(600.0));
     let variant = |expr, seen: &str| {
-        Variant::new(Severity::Critical, Window::minutes(2), unless_it_works(expr, &level)).label("seen", seen)
+        Variant::new(Severity::Critical, Window::minutes(2), unless_it_works(expr, &level)).label(SEEN, seen)
     };
     Alert::new(
         MODEL_STALLED,
@@ -476,7 +476,7 @@ fn crash_loop(slo: &Slo) -> Alert {
     let flapping = |period: u32| (1..40).fold(state(0), |values, n| values.until(n * period, state(n)));
     let up = |period| gauge!(external::UP).series(flapping(period));
     let other_up = gauge!(external::UP).with("job", "other").series(flapping(3));
-    let variant = |expr, seen: &str| Variant::new(Severity::Critical, Window::seconds(0), expr).label("seen", seen);
+    let variant = |expr, seen: &str| Variant::new(Severity::Critical, Window::seconds(0), expr).label(SEEN, seen);
     Alert::new(
         CRASH_LOOP,
         "{{ $labels.instance }} of {{ $labels.job }} restarts again and again: {{ $value }} changes in 15 minutes",

@@ -1,17 +1,14 @@
 //! Alerts for settings that differ by model or job: one expression per set of settings, restricted to its series.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use super::{Alert, Case, Variant, case::Context};
 use crate::{
     promql::Expr,
     recording::Recording,
-    slo::{Cell, OverrideScope, Region, Slo},
-    vocabulary::{JOB, MODEL},
+    slo::{Cell, OverrideScope, Region, Slo, Values},
+    vocabulary::{JOB, MODEL, OVERRIDE},
 };
-
-/// The label with the name of the override in `slo.yaml` that set a threshold.
-pub(super) const OVERRIDE: &str = "override";
 
 /// The alerts that `make` builds, for all settings that apply somewhere.
 pub(super) fn alerts(slo: &Slo, rules: &Recording, make: impl Fn(&Slo, &Recording) -> Vec<Alert>) -> Vec<Alert> {
@@ -33,7 +30,7 @@ pub(super) fn alerts(slo: &Slo, rules: &Recording, make: impl Fn(&Slo, &Recordin
             OverrideScope::ByJob => &by_job,
             OverrideScope::Alike => &alike,
         };
-        merge(slo, cells.iter().map(|(alerts, cell)| (named(alerts, name), cell)))
+        merge(slo, example, cells.iter().map(|(alerts, cell)| (named(alerts, name), cell)))
     });
     merged.collect()
 }
@@ -55,6 +52,55 @@ fn scope_of(alert: &Alert) -> OverrideScope {
     }
 }
 
+/// Whether it selects series of the region.
+fn can_fire_in(alert: &Alert, region: &Region) -> bool {
+    alert.variants.iter().any(|variant| !variant.expr.clone().within(region).selects_nothing())
+}
+
+/// Where settings of an override have an effect, from nowhere to everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// Nowhere: there is one value for all models and jobs.
+    Nowhere,
+    /// On the jobs in `service.jobs`, not by model.
+    ServiceJobs,
+    /// On any job, not by model.
+    Jobs,
+    /// On any model and job.
+    Models,
+}
+
+/// The reach of each alert.
+static REACH: LazyLock<Vec<(Alert, Reach)>> = LazyLock::new(|| {
+    let slo = Slo::default();
+    let foreign = slo.service.jobs.concat() + "-elsewhere";
+    let elsewhere = Region { jobs: Values::Of([foreign].into()), models: Region::all().models };
+    let alerts = super::topics(&slo, &Recording::new(&slo)).into_iter().flat_map(|topic| topic.alerts);
+    let reach = |alert: &Alert| match scope_of(alert) {
+        OverrideScope::Alike => Reach::Nowhere,
+        OverrideScope::ByModel | OverrideScope::ByJob if !can_fire_in(alert, &elsewhere) => Reach::ServiceJobs,
+        OverrideScope::ByModel => Reach::Models,
+        OverrideScope::ByJob => Reach::Jobs,
+    };
+    alerts.map(|alert| (alert.clone(), reach(&alert))).collect()
+});
+
+impl Reach {
+    /// The reach of an alert, if there is one of that name.
+    pub(crate) fn of_alert(name: &str) -> Option<Self> {
+        Self::widest(|alert| alert.name == name)
+    }
+
+    /// The reach of a threshold, such as `alerts.queue_requests`: that of the alerts that depend on it.
+    pub(crate) fn of_threshold(setting: &str) -> Self {
+        Self::widest(|alert| alert.settings.contains(&setting)).unwrap_or(Self::Nowhere)
+    }
+
+    fn widest(is_it: impl Fn(&Alert) -> bool) -> Option<Self> {
+        REACH.iter().filter(|(alert, _)| is_it(alert)).map(|(_, reach)| *reach).max()
+    }
+}
+
 /// A set of regions for which an alert is the same.
 struct Group {
     alert: Alert,
@@ -62,9 +108,15 @@ struct Group {
     names: Vec<String>,
 }
 
-fn merge<'a>(slo: &Slo, cells: impl Iterator<Item = (Option<&'a Alert>, &'a Cell)>) -> Option<Alert> {
+fn merge<'a>(slo: &Slo, example: &Alert, cells: impl Iterator<Item = (Option<&'a Alert>, &'a Cell)>) -> Option<Alert> {
     let (mut groups, mut everywhere): (Vec<Group>, bool) = (Vec::new(), true);
     for (alert, cell) in cells {
+        // An alert for the jobs of the service is not generated for other jobs. The settings without overrides are kept even without a region of their
+        // own: an override that does not change them gets no label.
+        let region = can_fire_in(example, &cell.region).then(|| cell.region.clone());
+        if region.is_none() && !cell.name.is_empty() {
+            continue;
+        }
         let disabled = |alert: &&Alert| cell.slo.disable.iter().any(|name| name == alert.name);
         let Some(alert) = alert.filter(|alert| !disabled(alert)) else {
             everywhere = false;
@@ -77,12 +129,16 @@ fn merge<'a>(slo: &Slo, cells: impl Iterator<Item = (Option<&'a Alert>, &'a Cell
         }
         match groups.iter_mut().find(|group| group.alert.says_the_same(&alert)) {
             Some(group) => {
-                group.regions.push(cell.region.clone());
+                group.regions.extend(region);
                 group.names.push(cell.name.clone());
             }
-            None => groups.push(Group { alert, regions: vec![cell.region.clone()], names: vec![cell.name.clone()] }),
+            None => {
+                let regions = region.into_iter().collect();
+                groups.push(Group { alert, regions, names: vec![cell.name.clone()] });
+            }
         }
     }
+    groups.retain(|group| !group.regions.is_empty());
     let alone = groups.len() == 1 && everywhere;
     let mut groups = groups.into_iter().map(|group| scope(slo, group, alone));
     let first = groups.next()?;
@@ -107,7 +163,10 @@ fn scope(slo: &Slo, group: Group, alone: bool) -> Alert {
     }
     let region = regions.first().cloned().unwrap_or_else(Region::all);
     let usual = Context::new(slo);
-    let context = Context { job: region.jobs.one(&usual.job), model: region.models.one(&usual.model) };
+    // An alert for the jobs of the service only fires for one of these.
+    let ours = slo.service.jobs.iter().find(|job| region.jobs.contains(job));
+    let job = region.jobs.one(ours.unwrap_or(&usual.job));
+    let context = Context { job, model: region.models.one(&usual.model) };
     for case in &mut alert.cases {
         if !name.is_empty() {
             case.name += &format!(" ({name})");
@@ -131,4 +190,40 @@ fn join(mut all: Alert, more: Alert) -> Alert {
         ..variant
     }));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::targets::TARGET_DOWN;
+
+    fn down(settings: &str) -> Alert {
+        let slo = Slo::parse(settings).unwrap();
+        let alerts = crate::alerts::topics(&slo, &Recording::new(&slo)).into_iter().flat_map(|topic| topic.alerts);
+        alerts.into_iter().find(|alert| alert.name == TARGET_DOWN).unwrap()
+    }
+
+    #[test]
+    fn an_alert_for_the_jobs_of_the_service_is_unchanged_by_overrides_without_a_setting_for_it() {
+        let plain = down("service: {jobs: [llm, canary]}");
+        for one in [
+            "{jobs: [llm, canary], gpu: {memory_ratio: 0.95}}",
+            "{jobs: [canary], gpu: {memory_ratio: 0.95}}",
+            "{jobs: [elsewhere], labels: {team: research}}",
+        ] {
+            let alert = down(&format!("service: {{jobs: [llm, canary]}}\noverrides: [{one}]"));
+            assert_eq!(alert.variants, plain.variants, "{one}");
+        }
+    }
+
+    #[test]
+    fn cases_are_about_a_job_of_the_service_in_each_region() {
+        let alert = down("service: {jobs: [llm, canary]}\noverrides: [{jobs: [llm], labels: {team: x}}]");
+        let jobs = |name: &str| {
+            let cases = alert.cases.iter().filter(|case| case.name.starts_with(name));
+            cases.map(|case| case.context.as_ref().unwrap().job.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(jobs("down for two minutes"), ["canary", "llm"]);
+        assert_eq!(alert.check(), Ok(()));
+    }
 }

@@ -66,13 +66,14 @@ impl Share<'_> {
         let nearly_all = just_above(self.levels[0].1).max(0.99);
         let events = |part: f64| self.series(nearly_all, LEAST_EVENTS * part / f64::from(minutes));
         // In parts of 1024, a counter is exact: no rounding error makes it decrease.
-        let gravest = (just_above(self.levels[0].1) * 1024.0).ceil() / 1024.0;
+        let highest_severity_share = (just_above(self.levels[0].1) * 1024.0).ceil() / 1024.0;
         let over_at = self.hold + 6;
-        let over = self.series(gravest, 1024.0).into_iter().map(|series| series.ends_at(over_at)).collect();
+        let over =
+            self.series(highest_severity_share, 1024.0).into_iter().map(|series| series.ends_at(over_at)).collect();
         alert
             .case(Case::quiet("too few events", at, events(0.95)))
             .case(all(Case::quiet("just enough events", at, events(1.05)), nearly_all))
-            .case(all(Case::quiet("over for a moment", over_at + minutes + 2, over), gravest))
+            .case(all(Case::quiet("over for a moment", over_at + minutes + 2, over), highest_severity_share))
     }
 
     fn above(&self, limit: f64) -> Expr {

@@ -8,7 +8,7 @@ use crate::{
     promql::{Counter, Expr, Gauge, Window},
     recording::{Recording, SHORT},
     slo::Slo,
-    vocabulary::{INSTANCE, JOB},
+    vocabulary::{INSTANCE, JOB, WHY},
 };
 
 pub(crate) const TARGET_DOWN: &str = "LlmTargetDown";
@@ -146,7 +146,7 @@ fn rules_not_evaluated() -> Alert {
     let missed = || counter!(external::RULE_GROUPS_MISSED);
     let reload = || gauge!(external::CONFIG_RELOAD_SUCCESSFUL);
     let increase = |counter: Counter| counter.increase(Window::minutes(15)).sum_by([JOB, INSTANCE]).gt(0.0);
-    let warning = |expr, why: &str| Variant::new(Severity::Warning, SHORT, expr).label("why", why);
+    let warning = |expr, why: &str| Variant::new(Severity::Warning, SHORT, expr).label(WHY, why);
     let once = || Values::flat(3.0).until(10, Values::flat(5.0));
     Alert::new(
         "LlmRulesNotEvaluated",

@@ -6,7 +6,7 @@ use super::{
     Alert, Case, Severity, TestSeries, Values, Variant,
     case::{Flow, just_above, percent},
 };
-use crate::vocabulary::{OUTCOME, PHASE};
+use crate::vocabulary::{OUTCOME, PHASE, QUEUE, WHY};
 use crate::{
     counter, gauge, histogram,
     promql::{Expr, Gauge, Window},
@@ -214,7 +214,7 @@ fn queue(slo: &Slo, rules: &Recording) -> Alert {
     let front = |values| vec![gauge!(catalog::REQUESTS_IN_FLIGHT).with(PHASE, "waiting").series(values)];
     let engine = |values| vec![gauge!(catalog::ENGINE_REQUESTS_WAITING).series(values)];
     let warning = |expr, queue: &str, why: &str| {
-        Variant::new(Severity::Warning, ten, expr).keep_firing_for(SHORT).label("queue", queue).label("why", why)
+        Variant::new(Severity::Warning, ten, expr).keep_firing_for(SHORT).label(QUEUE, queue).label(WHY, why)
     };
     let to = |flow: Values| [front(flow.clone()), engine(flow)].concat();
     let (above, few) = (Values::flat(most + 1.0), Values::flat(most));

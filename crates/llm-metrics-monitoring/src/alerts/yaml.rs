@@ -14,6 +14,7 @@ use crate::{
     recording::{INTERVAL, Recording},
     rule_file::{Group, RuleEntry, RuleFile, spell, yaml},
     slo::Slo,
+    vocabulary::BURN,
 };
 
 /// The name of a file of recording rules.
@@ -150,7 +151,7 @@ fn test(alert: &Alert, case: &Case, slo: &Slo, names: &Names) -> Result<Test, Ge
     }
     let context = case.context.clone().unwrap_or_else(|| Context::new(slo));
     // Budgets have many cases over hours and days, so their series are in one piece.
-    let of_budget = alert.variants.iter().any(|variant| variant.all_labels().any(|(label, _)| label == "burn"));
+    let of_budget = alert.variants.iter().any(|variant| variant.all_labels().any(|(label, _)| label == BURN));
     let is_used = |label: &str| alert.variants.iter().any(|variant| variant.expr.labels().contains(label));
     let series = case
         .series

@@ -39,6 +39,14 @@ pub enum InvalidExpression {
         /// The selected series.
         of: String,
     },
+    /// No value of the label fits all its matchers, so they select nothing.
+    #[error("the matchers of `{label}` on {of} select nothing: no value of the label fits all of them; remove one")]
+    NoValueLeft {
+        /// The label.
+        label: Label,
+        /// The selected series.
+        of: String,
+    },
     /// The histogram has no bucket with that bound.
     #[error("{of} has no bucket with the bound {bound}")]
     NoSuchBucket {
@@ -56,6 +64,18 @@ pub enum InvalidExpression {
         left: BTreeSet<Label>,
         /// The labels on the right.
         right: BTreeSet<Label>,
+    },
+    /// A label by which series are matched never has the same value on both sides.
+    #[error(
+        "nothing would match: `{label}` is {left:?} on the left side and {right:?} on the right side; aggregate without it first"
+    )]
+    NeverEqual {
+        /// The label.
+        label: Label,
+        /// Its values on the left.
+        left: BTreeSet<String>,
+        /// Its values on the right.
+        right: BTreeSet<String>,
     },
     /// A comparison, `and`, `or` or `unless` between numbers.
     #[error("{op} needs series on both sides")]
@@ -82,6 +102,14 @@ pub enum InvalidExpression {
     VariableInRule {
         /// The window.
         window: Window,
+    },
+    /// A matcher with a dashboard variable in a rule.
+    #[error("`{label}` is matched with {variable}, a dashboard's variable; a rule needs fixed values")]
+    VariableMatcherInRule {
+        /// The label.
+        label: Label,
+        /// The variable.
+        variable: String,
     },
     /// A window or offset is empty.
     #[error("the window or offset is empty")]
@@ -130,17 +158,31 @@ impl Expr {
         self.0.has_condition()
     }
 
+    /// Whether a selector of it selects nothing.
+    pub(crate) fn selects_nothing(&self) -> bool {
+        let mut nothing = false;
+        self.0.each_select(&mut |select, _| nothing |= !select.without_a_value().is_empty());
+        nothing
+    }
+
     /// Whether it uses `absent`.
     pub(crate) fn is_absence(&self) -> bool {
         self.0.is_absence()
     }
 
-    /// The dashboard variables among its windows.
-    pub(crate) fn variable_windows(&self) -> Vec<Window> {
-        let mut windows = Vec::new();
-        self.0.each_select(&mut |select, window| windows.extend(window.into_iter().chain(select.offset)));
-        windows.retain(|window| window.is_variable());
-        windows
+    /// The dashboard variables in its windows and matchers, none of which a rule can have.
+    pub(crate) fn variables(&self) -> Vec<InvalidExpression> {
+        let mut variables = Vec::new();
+        self.0.each_select(&mut |select, window| {
+            let windows = window.into_iter().chain(select.offset).filter(|window| window.is_variable());
+            variables.extend(windows.map(|window| InvalidExpression::VariableInRule { window }));
+            let matchers = select.matchers.iter().filter(|matcher| matcher.compare == Compare::Variable);
+            variables.extend(matchers.map(|matcher| InvalidExpression::VariableMatcherInRule {
+                label: matcher.label.clone(),
+                variable: format!("${}", matcher.values.concat()),
+            }));
+        });
+        variables
     }
 }
 
@@ -153,7 +195,7 @@ impl Node {
         }
     }
 
-    fn is_number(&self) -> bool {
+    pub(crate) fn is_number(&self) -> bool {
         match self {
             Self::Number(_) | Self::Call { function: Function::Time, .. } => true,
             Self::Binary { left, right, .. } => left.is_number() && right.is_number(),
@@ -297,11 +339,14 @@ fn check_join(op: Op, left: &Node, right: &Node, join: &Join, faults: &mut Vec<I
     }
     let (left_labels, right_labels) = (left.labels(), right.labels());
     let Some(on) = &join.on else {
-        if left_labels != right_labels {
+        if left_labels == right_labels {
+            check_values(op, left, right, left_labels.iter(), faults);
+        } else {
             faults.push(InvalidExpression::NeverMatches { left: left_labels, right: right_labels });
         }
         return;
     };
+    check_values(op, left, right, on.iter(), faults);
     for (side, labels, wanted) in [(left, &left_labels, &on[..]), (right, &right_labels, &on[..])] {
         let missing = wanted.iter().filter(|label| !labels.contains(*label));
         faults
@@ -309,6 +354,22 @@ fn check_join(op: Op, left: &Node, right: &Node, join: &Join, faults: &mut Vec<I
     }
     let taken = join.group_left.iter().flatten().filter(|label| !right_labels.contains(*label));
     faults.extend(taken.map(|label| InvalidExpression::NoSuchLabel { label: label.clone(), of: right.rendered() }));
+}
+
+/// `or` does not need a match.
+fn check_values<'a>(
+    op: Op,
+    left: &Node,
+    right: &Node,
+    on: impl Iterator<Item = &'a Label>,
+    faults: &mut Vec<InvalidExpression>,
+) {
+    faults.extend(on.filter(|_| op != Op::Or).filter_map(|label| {
+        let (left, right) = (left.values(label)?, right.values(label)?);
+        // A side that is empty has its own fault.
+        let differ = left.is_disjoint(&right) && !left.is_empty() && !right.is_empty();
+        differ.then(|| InvalidExpression::NeverEqual { label: label.clone(), left, right })
+    }));
 }
 
 fn check_quantile(quantile: f64, faults: &mut Vec<InvalidExpression>) {

@@ -1,8 +1,9 @@
 //! PromQL that is built instead of written.
 //!
 //! An expression starts with a row of a catalogue, not with a string. Some mistakes do not compile: the rate of a gauge, the quantile of a counter.
-//! [`Expr::render`], which every use calls, finds the others: a label that the row does not have, a value that the label never has, a bound that is
-//! not a bucket bound, or sides of an operation without common labels.
+//! [`Expr::render`], which every use calls, finds others: a label that the row does not have, a value that the label never has, matchers of a label
+//! that no value fits, a bound that is not a bucket bound, or sides of an operation that no label set has in common. [`InvalidExpression`] lists them.
+//! It does not compute with numbers: that `x > 2 and x < 1` is always empty is not found.
 //!
 //! # For rules
 //! ```
@@ -53,6 +54,7 @@ mod expr;
 mod metric;
 mod render;
 pub(crate) mod select;
+mod values;
 mod window;
 
 #[cfg(test)]

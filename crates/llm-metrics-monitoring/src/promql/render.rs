@@ -168,8 +168,7 @@ impl Expr {
     fn checked(&self, reader: Reader<'_>) -> Result<(), Vec<InvalidExpression>> {
         let mut faults = self.faults();
         if reader == Reader::Rules {
-            faults
-                .extend(self.variable_windows().into_iter().map(|window| InvalidExpression::VariableInRule { window }));
+            faults.extend(self.variables());
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }

@@ -123,12 +123,14 @@ impl Select {
     }
 
     pub(crate) fn check(&self, faults: &mut Vec<InvalidExpression>) {
-        let labels = self.labels();
+        let (labels, before) = (self.labels(), faults.len());
         for Matcher { label, values, compare } in &self.matchers {
             if !labels.contains(label) {
                 faults.push(InvalidExpression::NoSuchLabel { label: label.clone(), of: self.rendered() });
             }
-            let unknown = values.iter().filter(|value| !self.can_be(label, value));
+            // A variable is a name, and Grafana fills in its values.
+            let known = self.values(label).filter(|_| *compare != Compare::Variable);
+            let unknown = values.iter().filter(|value| known.as_ref().is_some_and(|known| !known.contains(*value)));
             faults.extend(unknown.map(|value| InvalidExpression::NoSuchValue {
                 label: label.clone(),
                 value: value.clone(),
@@ -137,6 +139,13 @@ impl Select {
             if values.is_empty() && matches!(compare, Compare::OneOf | Compare::NoneOf) {
                 faults.push(InvalidExpression::NoValues { label: label.clone(), of: self.rendered() });
             }
+        }
+        // Of matchers that are valid on their own.
+        if faults.len() == before {
+            let emptied = self.without_a_value().into_iter();
+            faults.extend(
+                emptied.map(|label| InvalidExpression::NoValueLeft { label: label.clone(), of: self.rendered() }),
+            );
         }
         match (self.part, &self.what) {
             (Part::Bucket(Some(bound)), What::Row(row))
@@ -149,12 +158,6 @@ impl Select {
         if let What::Rule(rule) = &self.what {
             faults.extend(rule.faults());
         }
-    }
-
-    /// Whether the label can have that value here. Open sets allow any value.
-    fn can_be(&self, label: &str, value: &str) -> bool {
-        let What::Row(row) = &self.what else { return true };
-        row.label(label).is_none_or(|label| label.allows(value))
     }
 
     fn rendered(&self) -> String {

@@ -42,6 +42,116 @@ fn a_value_that_is_not_in_a_closed_set_is_rejected_and_any_value_of_an_open_set_
     assert!(matches!(rejected(&expr), InvalidExpression::NoSuchValue { value, .. } if value == "failed"));
 }
 
+/// The label of which no value is left.
+fn emptied(expr: &Expr) -> String {
+    match rejected(expr) {
+        InvalidExpression::NoValueLeft { label, .. } => label.into_owned(),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn matchers_of_a_label_that_no_value_fits_are_rejected() {
+    let up = || gauge!(external::UP);
+    assert_eq!(emptied(&up().with("job", "x").with("job", "y").now()), "job");
+    assert_eq!(emptied(&up().with("job", "x").without("job", "x").now()), "job");
+    assert_eq!(emptied(&up().with_any("job", ["x", "y"]).with_any("job", ["z"]).now()), "job");
+    assert_eq!(emptied(&up().without_any("job", ["x", "y"]).with_any("job", ["y", "x"]).now()), "job");
+    assert_eq!(emptied(&up().with("job", "x").with("job", "y").absent()), "job");
+    let told = up().with("job", "x").with("job", "y").now().faults()[0].to_string();
+    assert!(told.contains("`job` on up") && told.contains("remove one"), "{told}");
+
+    for fits in [
+        up().with("job", "x").with("job", "x"),
+        up().with_any("job", ["x", "y"]).without("job", "x"),
+        up().with("job", "x").with("instance", "y"),
+        up().without("job", "x").without("job", "y"),
+    ] {
+        assert_eq!(fits.now().faults(), []);
+    }
+}
+
+#[test]
+fn excluding_every_value_of_a_closed_set_is_rejected() {
+    let events = || counter!(catalog::SLO_REQUESTS);
+    assert_eq!(emptied(&events().without_any("result", ["met", "missed"]).total()), "result");
+    assert_eq!(emptied(&events().without("result", "met").without("result", "missed").total()), "result");
+    assert_eq!(events().without_any("result", ["met"]).total().faults(), []);
+    // Of an open set, there are always others.
+    assert_eq!(events().without_any("slo", ["a", "b"]).total().faults(), []);
+}
+
+#[test]
+fn the_variable_of_a_dashboard_is_not_a_value() {
+    let reader = Reader::Dashboard(&[]);
+    let chosen = || counter!(catalog::REQUESTS).of_variable(OUTCOME, "outcome");
+    let text = |expr: Expr| expr.render(&Names::new(), reader);
+    assert_eq!(text(chosen().total()).unwrap(), r#"llm_requests_total{outcome=~"$outcome"}"#);
+    assert!(text(chosen().without(OUTCOME, "error").total()).is_ok(), "its values are not known");
+    assert!(text(chosen().with(OUTCOME, "error").without(OUTCOME, "error").total()).is_err());
+    assert!(text(counter!(catalog::REQUESTS_STARTED).of_variable(MODEL, "model").total()).is_err(), "no such label");
+    assert_eq!(
+        rejected(&chosen().total()),
+        InvalidExpression::VariableMatcherInRule { label: OUTCOME.into(), variable: "$outcome".to_owned() }
+    );
+}
+
+#[test]
+fn the_values_of_a_label_are_known_for_buckets_and_recorded_rules_too() {
+    let buckets = |le: &str| histogram!(catalog::TIME_TO_FIRST_TOKEN).buckets().with("le", le).rate(M5);
+    assert!(matches!(rejected(&buckets("3.5")), InvalidExpression::NoSuchValue { value, .. } if value == "3.5"));
+    assert!(["5", "5.0", "+Inf"].iter().all(|le| buckets(le).faults().is_empty()));
+    let within = histogram!(catalog::TIME_TO_FIRST_TOKEN).within(2.5);
+    assert_eq!(within.clone().with("le", "2.5").total().faults(), []);
+    assert!(matches!(rejected(&within.with("le", "5").total()), InvalidExpression::NoSuchValue { .. }));
+
+    let by_outcome = |expr| Rule::new(Level::JobModelOutcome, RuleMetric::Core("requests"), "r", Unit::Count, expr);
+    let rate = || counter!(catalog::REQUESTS).rate(M5).sum_by(Level::JobModelOutcome.labels());
+    let failed = || counter!(catalog::REQUESTS).with(OUTCOME, "error").rate(M5).sum_by(Level::JobModelOutcome.labels());
+    let has = |rule: &Rule, outcome: &str| rule.gauge().with(OUTCOME, outcome).now().faults().is_empty();
+    assert!(has(&by_outcome(rate()), "success") && !has(&by_outcome(rate()), "failed"));
+    assert!(has(&by_outcome(failed()), "error") && !has(&by_outcome(failed()), "success"), "it only has errors");
+    assert!(has(&by_outcome(failed().or(rate())), "success"), "one side has it");
+    assert!(has(&by_outcome(rate().and(rate().gt(1.0)) * 2.0), "success"));
+    assert!(!has(&by_outcome(2.0 * failed()), "success"), "the number has no labels");
+    let slo = Rule::labelled(
+        Level::Slo,
+        RuleMetric::Plain("objective"),
+        "ratio",
+        Unit::Ratio,
+        counter!(catalog::REQUESTS).rate(M5).sum_by(Level::JobModel.labels()),
+        ("slo", "availability"),
+    );
+    assert!(slo.gauge().with("slo", "availability").now().faults().is_empty());
+    assert!(matches!(rejected(&slo.gauge().with("slo", "latency").now()), InvalidExpression::NoSuchValue { .. }));
+}
+
+#[test]
+fn sides_whose_label_is_never_equal_are_rejected() {
+    let of = |outcome: &str| counter!(catalog::REQUESTS).with(OUTCOME, outcome).rate(M5);
+    let told = rejected(&(of("error") / of("success"))).to_string();
+    assert!(told.contains(r#"`outcome` is {"error"} on the left side and {"success"} on the right"#), "{told}");
+    assert!(matches!(rejected(&of("error").and_on([OUTCOME], of("success"))), InvalidExpression::NeverEqual { .. }));
+    assert!(matches!(rejected(&of("error").unless(of("success"))), InvalidExpression::NeverEqual { .. }));
+    let first = |bound| histogram!(catalog::TIME_TO_FIRST_TOKEN).within(bound).rate(M5);
+    assert!(matches!(rejected(&(first(1.0) / first(2.5))), InvalidExpression::NeverEqual { .. }));
+
+    assert_eq!((of("error").sum_by([MODEL]) / of("success").sum_by([MODEL])).faults(), []);
+    assert_eq!(of("error").or(of("success")).faults(), []);
+    assert_eq!((of("error") / counter!(catalog::REQUESTS).rate(M5)).faults(), []);
+    assert_eq!((of("error") / 2.0).faults(), []);
+    assert_eq!(of("error").and_on([MODEL], of("success")).faults(), []);
+    let named = |gauge| gauge!(gpu::UP).now().copy_label("kind", "gpu").with_labels_of(gauge, ["gpu"], ["kind"]);
+    let limits = |kind: &str| gauge!(gpu::POWER_LIMIT).with("kind", kind);
+    let both = named(limits("max")).and_on(["kind"], limits("default").now());
+    assert!(matches!(rejected(&both), InvalidExpression::NeverEqual { .. }), "a label that is taken from the right");
+    let copied = |kind| limits(kind).now().copy_label("gpu", "kind");
+    assert!(matches!(
+        rejected(&copied("max").and_on(["gpu"], copied("default"))),
+        InvalidExpression::NeverEqual { .. }
+    ));
+}
+
 #[test]
 fn a_bound_that_is_not_a_bucket_bound_is_rejected() {
     let expr = histogram!(catalog::TIME_TO_FIRST_TOKEN).share_within(3.5, M5, [MODEL]);

@@ -9,6 +9,7 @@ use llm_metrics::{
 };
 
 use super::{Bounds, Slo, histogram_of};
+use crate::vocabulary;
 
 pub(super) type Checked = garde::Result;
 
@@ -182,12 +183,10 @@ pub(super) fn distinct(jobs: &[String], _: &Bounds) -> Checked {
 /// Additional labels, which must not exist already.
 pub(super) fn by_labels(labels: &[String], bounds: &Bounds) -> Checked {
     distinct(labels, bounds)?;
-    let own = crate::vocabulary::TARGET_LABELS
-        .into_iter()
-        .chain(llm_metrics::catalog::all().flat_map(|row| row.labels).map(|label| label.name));
-    let own: Vec<_> = own.chain(["gpu", "gpu_uuid", "severity", "override", "window", "burn", "queue", "by"]).collect();
-    match labels.iter().find(|label| own.contains(&label.as_str())) {
-        Some(label) => Err(Error::new(format!("{label:?} is already a label of series or alerts"))),
+    match labels.iter().find(|label| vocabulary::is_taken(label)) {
+        Some(label) => {
+            Err(Error::new(format!("{label:?} is already a label of series or alerts; choose another name")))
+        }
         None => Ok(()),
     }
 }
@@ -294,6 +293,18 @@ pub(super) fn label(value: &str, _: &Bounds) -> Checked {
     Err(Error::new(format!(
         "{value:?} is not a valid label name: use letters, digits and underscores, and begin with a letter"
     )))
+}
+
+/// A label by which servers and GPUs are joined: one of their targets, because a label of some series joins nothing.
+pub(super) fn join_label(value: &str, bounds: &Bounds) -> Checked {
+    label(value, bounds)?;
+    if vocabulary::is_of_our_series(value) {
+        return Err(Error::new(format!(
+            "{value:?} is a label of series, not of their targets; use `instance`, or a label that the scrape \
+             configuration sets on both"
+        )));
+    }
+    Ok(())
 }
 
 /// Not lower than another field.

@@ -22,6 +22,7 @@
 //! ```
 
 mod check;
+mod effect;
 mod overrides;
 mod settings;
 
@@ -33,7 +34,7 @@ use serde_saphyr::UserMessageFormatter;
 
 use check::{CheckedSlo, Findings, Section, distinct, job, label};
 pub use overrides::Override;
-pub(crate) use overrides::{Cell, OverrideScope, Region};
+pub(crate) use overrides::{Cell, OverrideScope, Region, Values};
 pub use settings::{
     Alerts, Gpu, InterTokenLatency, Objectives, PartialAlerts, PartialGpu, PartialInterTokenLatency, PartialObjectives,
     PartialScaling, PartialTimeToFirstToken, Scaling, TimeToFirstToken,
@@ -75,7 +76,7 @@ impl Section for Slo {
         findings.field("buckets", check::buckets(buckets, findings.bounds));
         findings.field("labels", check::alert_labels(labels, findings.bounds));
         findings.field("disable", check::alert_names(disable, findings.bounds));
-        findings.field("overrides", overrides::check_all(overrides, findings.bounds));
+        findings.field("overrides", overrides::check_all(self, findings.bounds));
         findings.sections("overrides", overrides);
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Bounds, PartialAlerts, PartialGpu, PartialObjectives, PartialScaling, Slo,
     check::{self, Checked, Findings, Section, distinct, job},
+    effect,
 };
 use crate::promql::select::{Compare, Matcher};
 
@@ -99,23 +100,15 @@ impl Override {
 }
 
 /// Checks that need the other overrides.
-pub(super) fn check_all(overrides: &[Override], _: &Bounds) -> Checked {
+pub(super) fn check_all(slo: &Slo, _: &Bounds) -> Checked {
+    let overrides = &slo.overrides;
     for (index, one) in overrides.iter().enumerate() {
         let wrong = |message: String| Err(Error::new(format!("[{index}]: {message}")));
         if one.models.is_empty() && one.jobs.is_empty() {
             return wrong("set `models` or `jobs`; settings for everything belong at the top of the file".to_owned());
         }
-        let sections = [("gpu", one.gpu.is_empty()), ("scaling", one.scaling.is_empty())];
-        if let Some((section, _)) = sections.iter().find(|(_, empty)| !empty && !one.models.is_empty()) {
-            return wrong(format!(
-                "{section} cannot be set for models, since GPUs and replicas are not per model; set `jobs` only"
-            ));
-        }
-        if one.alerts.scrape_seconds.is_some() && !one.models.is_empty() {
-            return wrong(
-                "scrape_seconds cannot be set for models, since a scrape is of a whole target; set `jobs` only"
-                    .to_owned(),
-            );
+        if let Some(message) = effect::missing(one, slo) {
+            return wrong(message);
         }
         if overrides[..index].iter().any(|other| other.label() == one.label()) {
             return wrong(format!("the name {:?} is already in use; choose another `name`", one.label()));
@@ -168,6 +161,13 @@ impl Values {
         if list.is_empty() { Self::all() } else { Self::Of(list.iter().cloned().collect()) }
     }
 
+    pub(crate) fn contains(&self, value: &str) -> bool {
+        match self {
+            Self::Of(values) => values.contains(value),
+            Self::AllBut(values) => !values.contains(value),
+        }
+    }
+
     /// The intersection, unless it is empty.
     fn and(&self, other: &Self) -> Option<Self> {
         let both = match (self, other) {
@@ -198,13 +198,12 @@ impl Values {
     /// One of its values: `usual`, if it contains that.
     pub(crate) fn one(&self, usual: &str) -> String {
         match self {
-            Self::Of(values) if values.contains(usual) => usual.to_owned(),
+            _ if self.contains(usual) => usual.to_owned(),
             Self::Of(values) => values.first().cloned().unwrap_or_default(),
-            Self::AllBut(values) if values.contains(usual) => {
+            Self::AllBut(values) => {
                 let other = |n: u32| format!("{usual}-{n}");
                 (2..).map(other).find(|name| !values.contains(name)).unwrap_or_default()
             }
-            Self::AllBut(_) => usual.to_owned(),
         }
     }
 }
@@ -267,11 +266,7 @@ mod tests {
     }
 
     fn holds(region: &Region, job: &str, model: &str) -> bool {
-        let among = |values: &Values, value: &str| match values {
-            Values::Of(list) => list.contains(value),
-            Values::AllBut(list) => !list.contains(value),
-        };
-        among(&region.jobs, job) && among(&region.models, model)
+        region.jobs.contains(job) && region.models.contains(model)
     }
 
     #[test]

@@ -5,8 +5,8 @@ use llm_metrics::catalog;
 use serde::{Deserialize, Serialize};
 
 use super::check::{
-    self, Findings, Section, above_zero, at_least, bound, bound_below_last, label, not_negative, number_within, ratio,
-    whole_within,
+    self, Findings, Section, above_zero, at_least, bound, bound_below_last, join_label, not_negative, number_within,
+    ratio, whole_within,
 };
 
 /// Declares a section and its partial form. A field's check is a function of its value.
@@ -64,7 +64,12 @@ macro_rules! section {
 
         impl $partial {
             pub(crate) fn is_empty(&self) -> bool {
-                $(self.$field.is_none() &&)+ true
+                self.fields().next().is_none()
+            }
+
+            /// The names of the fields that are set.
+            pub(crate) fn fields(&self) -> impl Iterator<Item = &'static str> + use<> {
+                [$(self.$field.is_some().then_some(stringify!($field))),+].into_iter().flatten()
             }
 
             pub(crate) fn apply(&self, to: &mut $section) {
@@ -232,7 +237,7 @@ section! {
         stale_seconds: f64 = 60.0, number_within(5.0, 3600.0);
         /// The label that joins a server and its GPUs, for joules per token: `instance` if one process exports both; otherwise a label that the
         /// scrape configuration sets on both, such as `node`.
-        join_label: String = "instance".to_owned(), label;
+        join_label: String = "instance".to_owned(), join_label;
     }
 }
 
