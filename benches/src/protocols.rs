@@ -54,6 +54,24 @@ pub fn embeddings(bytes: usize) -> Bytes {
     body.into()
 }
 
+/// The relevant part of a delta of Messages.
+#[derive(Debug, Deserialize)]
+struct BlockDelta<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    index: u32,
+    #[serde(borrow, default)]
+    delta: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Text<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+}
+
 /// The relevant part of a delta of Responses.
 #[derive(Debug, Deserialize)]
 struct Delta<'a> {
@@ -77,6 +95,12 @@ struct Line<'a> {
 struct Message<'a> {
     #[serde(borrow)]
     content: Cow<'a, str>,
+}
+
+/// Parses a delta of Messages into types for it.
+pub fn typed_block_delta(event: &Bytes) {
+    let data = data_of(event).and_then(|data| serde_json::from_slice::<BlockDelta<'_>>(data).ok());
+    black_box(data.as_ref().map(|block| (&block.kind, block.index, &block.delta)));
 }
 
 /// Parses a delta of Responses into types for it.
@@ -105,6 +129,11 @@ mod tests {
 
     #[test]
     fn every_sample_is_json_and_is_parsed() {
+        for event in messages() {
+            let block: BlockDelta<'_> = serde_json::from_slice(data_of(&event).unwrap()).unwrap();
+            let delta = block.delta.expect("a delta");
+            assert!(delta.text.is_some() && delta.kind == "text_delta" && block.kind == "content_block_delta");
+        }
         for event in responses() {
             let delta: Delta<'_> = serde_json::from_slice(data_of(&event).unwrap()).unwrap();
             assert!(delta.delta.is_some() && delta.kind == "response.output_text.delta");
@@ -113,8 +142,6 @@ mod tests {
             let line: Line<'_> = serde_json::from_slice(&line).unwrap();
             assert!(line.message.is_some() && !line.done && line.eval_count.is_none());
         }
-        for document in messages().iter().map(|event| data_of(event).unwrap()).chain([&embeddings(5000)[..]]) {
-            serde_json::from_slice::<serde_json::Value>(document).unwrap();
-        }
+        serde_json::from_slice::<serde_json::Value>(&embeddings(5000)).unwrap();
     }
 }

@@ -115,13 +115,13 @@ pub(crate) fn rows(measured: &Measured) -> Vec<Row> {
         ]
     });
     let judged = [
-        ("ours, with the exporter, in terms of by hand: a chunk", 0.45),
+        ("ours, with the exporter, relative to macros by hand: a chunk", 0.45),
         ("… a unary request of 1.1 KB", 0.7),
         ("… a streamed request with two chunks", 0.6),
     ];
     let judged = judged.into_iter().enumerate().map(|(kind, (what, budget))| {
         let ours = |time: &dyn Fn(&str) -> f64| time(OURS[kind]) - time(BARE[kind]);
-        Row::share(what, measured, ours, |time| time(BY_HAND[kind]), "of by hand").at_most(budget)
+        Row::share(what, measured, ours, |time| time(BY_HAND[kind]), "of macros").at_most(budget)
     });
     shown.chain(judged).collect()
 }

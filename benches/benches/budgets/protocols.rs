@@ -6,7 +6,7 @@ use bytes::Bytes;
 use llm_metrics::LlmMetrics;
 use llm_metrics_benches::{
     measure::{Case, Measured, nanoseconds},
-    protocols::{self, typed_delta, typed_line},
+    protocols::{self, typed_block_delta, typed_delta, typed_line},
     script::Script,
     serve::{self, Handler, call, layered_for_ollama},
 };
@@ -24,7 +24,13 @@ type Protocol = ([&'static str; 3], &'static str, Vec<Bytes>, fn(&Arc<Script>) -
 
 pub(crate) fn cases<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics) {
     let kinds: [Protocol; 3] = [
-        (["messages bare", "messages free", ""], "/v1/messages", protocols::messages(), Handler::streaming, pass),
+        (
+            ["messages bare", "messages free", "messages typed"],
+            "/v1/messages",
+            protocols::messages(),
+            Handler::streaming,
+            typed_block_delta,
+        ),
         (
             ["responses bare", "responses free", "responses typed"],
             "/v1/responses",
@@ -37,8 +43,7 @@ pub(crate) fn cases<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics) {
     let question = Script::whole(&Bytes::from_static(br#"{"model":"m","stream":true}"#), 8192);
     for ([bare, ours, typed], path, deltas, handler, parse) in kinds {
         let handler = handler(&Script::repeated(deltas, STREAM + 16));
-        let shows = [(bare, pass as fn(&Bytes)), (typed, parse)];
-        for (name, show) in shows.into_iter().filter(|(name, _)| !name.is_empty()) {
+        for (name, show) in [(bare, pass as fn(&Bytes)), (typed, parse)] {
             let (mut service, asked) = (handler.clone(), Arc::clone(&question));
             cases.push(Case::new(name, move || {
                 a_chunk(call(&mut service, serve::post(path, &asked)).into_body(), show)
@@ -60,11 +65,13 @@ pub(crate) fn rows(measured: &Measured) -> Vec<Row> {
     let beside = |what, name, bare| Row::units(what, measured, |time| time(name) - time(bare));
     let share = |ours, typed, bare| {
         let beside = |name| move |time: &dyn Fn(&str) -> f64| time(name) - time(bare);
-        Row::share("… ours in terms of it", measured, beside(ours), beside(typed), "of typed").at_most(0.5)
+        Row::share("… ours relative to it", measured, beside(ours), beside(typed), "of typed").at_most(0.5)
     };
     let speed = measured.times("embeddings");
     vec![
-        beside("delta of Anthropic's Messages: ours", "messages free", "messages bare").at_most(10.0),
+        beside("delta of Anthropic's Messages: ours", "messages free", "messages bare"),
+        beside("delta of Anthropic's Messages: `serde_json`, typed", "messages typed", "messages bare"),
+        share("messages free", "messages typed", "messages bare"),
         beside("delta of OpenAI's Responses: ours", "responses free", "responses bare"),
         beside("delta of OpenAI's Responses: `serde_json`, typed", "responses typed", "responses bare"),
         share("responses free", "responses typed", "responses bare"),

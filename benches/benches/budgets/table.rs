@@ -4,9 +4,6 @@ use std::fmt::Write;
 
 use llm_metrics_benches::measure::{Measured, Spread};
 
-/// The factor by which a cost in units may exceed its budget before it counts as missed, because of the remaining noise. Ratios to a peer and
-/// throughput have no tolerance.
-const TOLERANCE: f64 = 1.10;
 const UNITS: &str = "units";
 
 /// A line of the table.
@@ -68,15 +65,9 @@ impl Row {
         Self { budget: Some(Budget::AtLeast(budget)), ..self }
     }
 
-    /// Whether it exceeds its budget, even slightly.
-    fn over(&self) -> bool {
-        matches!(self.budget, Some(Budget::AtMost(budget)) if self.figure > budget)
-    }
-
-    /// Whether the budget is met within the tolerance; `None` without a budget.
+    /// Whether the budget is met; `None` without a budget.
     pub(crate) fn kept(&self) -> Option<bool> {
         Some(match self.budget? {
-            Budget::AtMost(budget) if self.unit == UNITS => self.figure <= budget * TOLERANCE,
             Budget::AtMost(budget) => self.figure <= budget,
             Budget::AtLeast(budget) => self.figure >= budget,
         })
@@ -96,7 +87,6 @@ pub(crate) fn render(rows: &[Row]) -> String {
             None => String::new(),
         };
         let kept = match row.kept() {
-            Some(true) if row.over() => "within 10 %",
             Some(true) => "ok",
             Some(false) => "**missed**",
             None => "",
