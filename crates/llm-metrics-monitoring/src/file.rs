@@ -1,8 +1,6 @@
-//! Generated files, and errors of generating them.
+//! Generated files, and errors of the settings and of generating.
 
 use std::{fmt::Display, io, path::PathBuf};
-
-use crate::slo::InvalidSlo;
 
 /// A generated file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +15,29 @@ pub struct File {
 impl File {
     pub(crate) fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
         Self { path: path.into(), text: text.into() }
+    }
+}
+
+/// Why settings are invalid: all problems, each with its field and, where the YAML parser knows it, its line.
+///
+/// It has no [`source`](std::error::Error::source). The message contains everything that the error of the YAML parser says, and whoever prints a chain
+/// of errors would print it twice. A message of several problems has no single source either.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct InvalidSlo {
+    message: String,
+}
+
+impl InvalidSlo {
+    pub(crate) fn new(message: String) -> Self {
+        Self { message }
+    }
+
+    /// All problems of a report, with a prefix of their fields. `Ok` if there are none.
+    pub(crate) fn of(prefix: &str, report: &garde::Report) -> Result<(), Self> {
+        let lines: Vec<_> = report.iter().map(|(path, error)| format!("{prefix}{path}: {error}")).collect();
+        if lines.is_empty() { Ok(()) } else { Err(Self { message: lines.join("\n") }) }
     }
 }
 

@@ -29,6 +29,7 @@
 mod alertmanager;
 mod file;
 pub mod generate;
+mod instructions;
 mod kubernetes;
 pub mod openslo;
 mod rule;

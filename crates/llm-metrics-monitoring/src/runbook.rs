@@ -1,89 +1,17 @@
-//! Runbooks. The facts about an alert are generated from the alert; the instructions are written by hand, in this crate's folder `runbooks`.
+//! Runbooks. The facts about an alert are generated from the alert; the instructions are written by hand.
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use crate::{alerts::Alert, file::GenerateError, promql::Names, rule_file::spell};
-
-macro_rules! by_hand {
-    ($($alert:literal),+ $(,)?) => {
-        &[$(($alert, include_str!(concat!("../runbooks/", $alert, ".md")))),+]
-    };
-}
-
-/// The hand-written part. `{llm}` and `{gpu}` stand for the prefixes of metrics and rules.
-const BY_HAND: &[(&str, &str)] = by_hand![
-    "LlmAnswersCut",
-    "LlmAttainmentLow",
-    "LlmCrashLoop",
-    "LlmErrorBudgetBurn",
-    "LlmErrorRatioHigh",
-    "LlmGatewayAttemptsFail",
-    "LlmGatewayQuotaLow",
-    "LlmGatewayUpstreamDown",
-    "LlmGpuCollectorStale",
-    "LlmGpuHot",
-    "LlmGpuLost",
-    "LlmGpuMemoryErrors",
-    "LlmGpuMemoryFillsUp",
-    "LlmGpuMemoryHeadroomLow",
-    "LlmGpuMemoryHigh",
-    "LlmGpuMissing",
-    "LlmGpuNeedsRecovery",
-    "LlmGpuThrottled",
-    "LlmGpuXid",
-    "LlmInstanceFailing",
-    "LlmInterTokenLatencyBudgetBurn",
-    "LlmKvCacheFull",
-    "LlmMetricsMissing",
-    "LlmModelGone",
-    "LlmModelRejected",
-    "LlmModelStalled",
-    "LlmMostlyCancelled",
-    "LlmMostlyRejected",
-    "LlmNoTraffic",
-    "LlmOutputEmpty",
-    "LlmOutputRepeats",
-    "LlmQueueGrowing",
-    "LlmRequestDurationP95High",
-    "LlmRequestDurationP99High",
-    "LlmRequestRateHigh",
-    "LlmRequestRateLow",
-    "LlmRulesNotEvaluated",
-    "LlmScrapeSlow",
-    "LlmSeriesOverflow",
-    "LlmSpecialTokensLeak",
-    "LlmStalled",
-    "LlmStructuredOutputInvalid",
-    "LlmTargetAbsent",
-    "LlmTargetDown",
-    "LlmTimeToFirstTokenBudgetBurn",
-    "LlmTimeToFirstTokenUnusual",
-    "LlmTokenThroughputLow",
-    "LlmToolCallsInvalid",
-    "LlmWatchdog",
-];
-
-/// The names of all alerts.
-pub(crate) fn alerts() -> impl Iterator<Item = &'static str> + Clone {
-    BY_HAND.iter().map(|(name, _)| *name)
-}
-
-/// The meaning of each alert: the first sentence of its hand-written part.
-pub(crate) fn meanings() -> impl Iterator<Item = (&'static str, String)> {
-    BY_HAND.iter().map(|(name, text)| {
-        let text = text.split_once("## What it means\n").map_or("", |(_, rest)| rest).replace('\n', " ");
-        let end = text.find(". ").map_or(text.len(), |at| at + 1);
-        (*name, text[..end].trim().replace('`', ""))
-    })
-}
+use crate::{alerts::Alert, file::GenerateError, instructions, promql::Names, rule_file::spell};
 
 /// The runbook of an alert: its facts, then its meaning, what to look at and what to do.
 ///
 /// # Errors
-/// If an expression is invalid.
+/// If an expression is invalid, or the alert has no instructions.
 pub fn page(alert: &Alert, names: &Names) -> Result<String, GenerateError> {
-    let by_hand = BY_HAND.iter().find(|(name, _)| *name == alert.name).map_or("", |(_, text)| text);
-    Ok(head(alert, names)? + &names.with_prefixes(by_hand))
+    let instructions = instructions::of(alert.name)
+        .ok_or_else(|| GenerateError::alert(alert.name, ["it has no file in the folder `runbooks`"]))?;
+    Ok(head(alert, names)? + &names.with_prefixes(instructions))
 }
 
 /// The same, with links only to the runbooks of `others`. An alert that the settings turn off has no runbook.
@@ -92,7 +20,7 @@ pub(crate) fn page_among(
     others: &BTreeSet<&'static str>,
     names: &Names,
 ) -> Result<String, GenerateError> {
-    let missing = alerts().filter(|name| !others.contains(name));
+    let missing = instructions::alerts().filter(|name| !others.contains(name));
     Ok(missing.fold(page(alert, names)?, |page, name| without_links_to(&page, name)))
 }
 
@@ -132,17 +60,4 @@ fn head(alert: &Alert, names: &Names) -> Result<String, GenerateError> {
         let _ = writeln!(page, "```promql\n{}\n```\n", spell(alert.name, &variant.expr, names)?);
     }
     Ok(page)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// In a list, the text is cut after one line.
-    #[test]
-    fn the_meaning_of_an_alert_fits_into_two_lines() {
-        for (alert, meaning) in meanings() {
-            assert!((10..=150).contains(&meaning.len()) && meaning.ends_with('.'), "{alert}: {meaning}");
-        }
-    }
 }

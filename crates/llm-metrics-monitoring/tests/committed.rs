@@ -42,9 +42,10 @@ fn the_committed_files_are_those_that_are_generated() {
 }
 
 #[test]
-fn the_slo_yaml_of_the_example_has_every_field_with_its_default_except_the_deployment() {
+fn the_slo_yaml_of_the_example_has_every_field_with_its_default_except_the_deployment_and_the_runbooks() {
     let mut expected = Slo::default();
     expected.scaling.deployment = "qwen-server".to_owned();
+    expected.service.runbooks = "docs/runbooks".to_owned();
     assert_eq!(example(), expected);
     let example = fs::read_to_string(repository().join("examples/monitoring/slo.yaml")).unwrap();
     let all = Slo::default().to_yaml();

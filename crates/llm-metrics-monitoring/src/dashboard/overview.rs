@@ -9,10 +9,9 @@ use super::{
     parts::{self, ALL, NOTHING, SERVER, SERVER_VARIABLES, in_percent, judged, kept, quantiles, requests},
 };
 use crate::{
-    counter, external, gauge, histogram,
+    counter, external, gauge, histogram, instructions,
     promql::{Expr, Window},
     recording::{Recording, alive},
-    runbook,
     slo::{Slo, TimeToFirstToken},
     vocabulary::{GPU, INSTANCE, JOB, MODEL, OUTCOME, PHASE, SOURCE, STREAM, UPSTREAM},
 };
@@ -70,7 +69,7 @@ fn firing(slo: &Slo) -> Vec<Panel> {
             let instance = columns.iter().position(|(label, _)| *label == INSTANCE).unwrap_or(columns.len());
             columns.insert(instance, (JOB, "Job"));
         }
-        let meaning = Column { texts: runbook::meanings().collect(), ..Column::new("Meaning", units::NONE) };
+        let meaning = Column { texts: instructions::meanings().collect(), ..Column::new("Meaning", units::NONE) };
         let table = Panel::table(title, description, &columns)
             .instant(expr, "")
             .column(Column { links: alert_links(slo), width: Some(250), ..Column::new("Alert", units::NONE) })

@@ -207,7 +207,7 @@ pub(super) fn alert_labels(labels: &BTreeMap<String, String>, bounds: &Bounds) -
 
 pub(super) fn alert_names(names: &[String], bounds: &Bounds) -> Checked {
     distinct(names, bounds)?;
-    let known = crate::runbook::alerts();
+    let known = crate::instructions::alerts();
     match names.iter().find(|name| !known.clone().any(|known| known == name.as_str())) {
         Some(name) => {
             let known: Vec<_> = known.collect();

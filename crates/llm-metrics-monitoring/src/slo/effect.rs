@@ -3,7 +3,7 @@
 use super::{Override, Slo};
 use crate::alerts::scoped::Reach;
 
-/// Why a setting of the override has no effect of its own, and what to do.
+/// Why a setting of the override has no effect, and what to do.
 pub(super) fn missing(one: &Override, slo: &Slo) -> Option<String> {
     let jobs = &slo.service.jobs;
     let foreign = one.jobs.iter().find(|job| !jobs.contains(job));
@@ -43,7 +43,7 @@ fn settings(one: &Override) -> impl Iterator<Item = (String, Reach)> {
         let reach = if field == "requests_per_replica" { Reach::Jobs } else { Reach::ServiceJobs };
         (format!("scaling.{field}"), reach)
     });
-    // A name that is not an alert is an error of its own.
+    // A name that is not an alert is reported elsewhere.
     let disable = one.disable.iter().filter_map(|alert| Some((format!("disabling {alert}"), Reach::of_alert(alert)?)));
     thresholds.chain(scaling).chain(disable)
 }
@@ -75,11 +75,10 @@ mod tests {
     use super::*;
     use crate::{
         alerts::{self, Alert, Variant},
-        kubernetes,
+        instructions, kubernetes,
         promql::Names,
         recording::Recording,
         rule::Rule,
-        runbook,
         slo::{Alerts, Gpu, Scaling},
         vocabulary::OVERRIDE,
     };
@@ -149,7 +148,7 @@ mod tests {
             json!({ "inter_token_latency": { "objective": 0.9 } }),
         ];
         let objectives = objectives.into_iter().map(|objective| json!({ "objectives": objective }));
-        let disable = runbook::alerts().map(|alert| json!({ "disable": [alert] }));
+        let disable = instructions::alerts().map(|alert| json!({ "disable": [alert] }));
         fields.chain(objectives).chain([json!({ "labels": { "team": "x" } })]).chain(disable).collect()
     }
 

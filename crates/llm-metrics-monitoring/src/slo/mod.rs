@@ -32,6 +32,7 @@ use llm_metrics::catalog::{self, Kind, MetricDef};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::UserMessageFormatter;
 
+pub use crate::file::InvalidSlo;
 use check::{CheckedSlo, Findings, Section, distinct, job, label};
 pub use overrides::Override;
 pub(crate) use overrides::{Cell, OverrideScope, Region, Values};
@@ -135,7 +136,7 @@ impl Default for Service {
             name: "llm".to_owned(),
             jobs: vec!["llm".to_owned()],
             by: Vec::new(),
-            runbooks: "docs/runbooks".to_owned(),
+            runbooks: "runbooks".to_owned(),
             alertmanager: "http://127.0.0.1:9093".to_owned(),
             prometheus: "http://prometheus-operated.monitoring.svc:9090".to_owned(),
         }
@@ -149,25 +150,6 @@ pub(crate) struct Bounds(BTreeMap<String, Vec<f64>>);
 impl Bounds {
     pub(crate) fn of<'a>(&'a self, row: &'a MetricDef) -> &'a [f64] {
         self.0.get(row.name).map_or(row.buckets, Vec::as_slice)
-    }
-}
-
-/// Why settings are invalid: all problems, each with its field and, where the YAML parser knows it, its line.
-///
-/// It has no [`source`](std::error::Error::source). The message contains everything that the error of the YAML parser says, and whoever prints a chain
-/// of errors would print it twice. A message of several problems has no single source either.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-#[non_exhaustive]
-pub struct InvalidSlo {
-    message: String,
-}
-
-impl InvalidSlo {
-    /// All problems of a report, with a prefix of their fields. `Ok` if there are none.
-    fn of(prefix: &str, report: &garde::Report) -> Result<(), Self> {
-        let lines: Vec<_> = report.iter().map(|(path, error)| format!("{prefix}{path}: {error}")).collect();
-        if lines.is_empty() { Ok(()) } else { Err(Self { message: lines.join("\n") }) }
     }
 }
 
@@ -190,7 +172,7 @@ impl Slo {
             Err(error) => {
                 let message = error.render_with_formatter(&UserMessageFormatter);
                 let field = stopped_at(text).map(|field| format!("{field}: "));
-                Err(InvalidSlo { message: field.unwrap_or_default() + &message })
+                Err(InvalidSlo::new(field.unwrap_or_default() + &message))
             }
         }
     }
