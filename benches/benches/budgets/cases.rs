@@ -99,7 +99,7 @@ fn chunks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, exported: &'a Exp
 fn checks<'a>(cases: &mut Vec<Case<'a>>, free: &'a LlmMetrics, checked: &'a LlmMetrics) {
     let question = Script::whole(&sample::demanding_question(), 8192);
     let handler = Handler::streaming(&Script::stream(sample::checked_chunks(STREAM + 16), STREAM + 16));
-    for (name, show) in [("JSON bare", pass as fn(&Bytes)), ("JSON typed", typed)] {
+    for (name, show) in [("JSON bare", pass as fn(&Bytes)), ("JSON typed", typed::typed)] {
         let (mut service, asked) = (handler.clone(), Arc::clone(&question));
         cases.push(Case::new(name, move || a_chunk(call(&mut service, serve::chat(&asked)).into_body(), show)));
     }
