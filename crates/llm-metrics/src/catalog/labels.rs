@@ -34,9 +34,9 @@ crate::labels! {
     OPERATION = "operation": Operation::WORDS;
     /// The route template, never the raw path.
     ENDPOINT = "endpoint": Endpoint::WORDS;
-    /// Whether the response was streamed: by its content type if it succeeded, otherwise by what the request asked for.
+    /// Whether the response was streamed: by its content type if it succeeded, otherwise by the field `stream` of the request.
     STREAM = "stream": Flag::WORDS;
-    /// Whether the output has reasoning; without output, what the request asked for, otherwise `unknown`.
+    /// Whether the output has reasoning. Without output: whether the request asked for reasoning, or `unknown`.
     THINKING = "thinking": Thinking::WORDS;
     /// How the request ended. The error ratio is `error / (success + error)`, and availability is one minus that.
     OUTCOME = "outcome": Outcome::WORDS;

@@ -26,7 +26,7 @@ crate::catalogue! {
         TIME_TO_FIRST_ANSWER_TOKEN = histogram("llm_time_to_first_answer_token_seconds", Seconds, buckets::FIRST_TOKEN)[MODEL, OPERATION];
         /// Time from the first token to the first token that is not reasoning, for requests with reasoning. Streams only.
         REASONING_DURATION = histogram("llm_reasoning_duration_seconds", Seconds, buckets::DURATION)[MODEL, OPERATION];
-        /// Mean time per output token after the first, one sample per request with one choice and at least two tokens: the engine's own decode time per token where it reports one, otherwise (time of the finish reason - time of the first event with a token) / tokens after that event. No sample where many more tokens were counted than events were seen and no timing is reported. Streams, and single-document responses whose engine reports its timing.
+        /// Mean time per output token after the first, one sample per request with one choice and at least two tokens: the decode time that the engine reports, otherwise (time of the finish reason - time of the first event with a token) / tokens after that event. Not recorded if there were far fewer events than tokens and the engine reports no time. Streams, and single-document responses whose engine reports its timing.
         TIME_PER_OUTPUT_TOKEN = histogram("llm_time_per_output_token_seconds", Seconds, buckets::PER_TOKEN)[MODEL, OPERATION, THINKING];
         /// Time between consecutive tokens of a choice, sampled as they arrive; an event with k tokens counts as k samples of its gap / k. Streams only.
         INTER_TOKEN_LATENCY = histogram("llm_inter_token_latency_seconds", Seconds, buckets::PER_TOKEN)[MODEL, OPERATION];
@@ -124,7 +124,7 @@ crate::catalogue! {
         RECENT_TIME_PER_OUTPUT_TOKEN = gauge("llm_recent_time_per_output_token_seconds", Seconds)[MODEL, STAT];
     }
     "Instrumentation" {
-        /// Requests (accepted, or failed through no fault of the caller) with a label value that was replaced by `other` because the cap was reached or the value is not valid.
+        /// Requests (accepted, or failed with a server error) with a label value that was replaced by `other` because the cap was reached or the value is not valid.
         LABEL_OVERFLOW = counter("llm_metrics_label_overflow_total", Count)[LABEL];
         /// Bodies, or values in them, that could not be parsed. The body itself was passed on unchanged.
         INSPECTION_FAILURES = counter("llm_metrics_inspection_failures_total", Count)[PROTOCOL, FAILURE_KIND];

@@ -21,9 +21,9 @@ pub trait ClassifyError<E> {
 /// The default: every error is a failure of the server, like a 5xx.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct ServerError;
+pub struct ServerErrors;
 
-impl<E> ClassifyError<E> for ServerError {
+impl<E> ClassifyError<E> for ServerErrors {
     fn classify(&self, _error: &E, proxy: bool) -> ErrorType {
         server_error(proxy)
     }

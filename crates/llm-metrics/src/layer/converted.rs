@@ -9,11 +9,11 @@ use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{LlmMetricsLayer, LlmMetricsService, RequestBody, ServerError};
+use super::{LlmMetricsLayer, LlmMetricsService, RequestBody, ServerErrors};
 
 /// A layer around a service that needs its own body type; see [`LlmMetricsLayer::request_body`].
 #[must_use = "a layer does nothing until it is put around a service"]
-pub struct ConvertedLayer<B, B2, C = ServerError> {
+pub struct ConvertedLayer<B, B2, C = ServerErrors> {
     pub(super) layer: LlmMetricsLayer<C>,
     pub(super) convert: fn(RequestBody<B>) -> B2,
 }

@@ -98,7 +98,7 @@ use tower_layer::Layer;
 
 #[cfg(feature = "tower")]
 pub use classify::TowerErrors;
-pub use classify::{ClassifyError, ServerError};
+pub use classify::{ClassifyError, ServerErrors};
 pub use converted::{ConvertedLayer, ConvertedService};
 pub use future::ResponseFuture;
 pub use request_body::RequestBody;
@@ -110,7 +110,7 @@ use crate::{observe::Observer, record::LlmMetrics, vocabulary::Endpoint};
 impl LlmMetrics {
     /// A layer that measures the requests of a service, or of a client.
     pub fn layer(&self) -> LlmMetricsLayer {
-        LlmMetricsLayer { observer: self.observer(), classify: ServerError }
+        LlmMetricsLayer { observer: self.observer(), classify: ServerErrors }
     }
 }
 
@@ -131,7 +131,7 @@ impl LlmMetrics {
 /// [`request_body`](Self::request_body).
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put around a service"]
-pub struct LlmMetricsLayer<C = ServerError> {
+pub struct LlmMetricsLayer<C = ServerErrors> {
     observer: Observer,
     classify: C,
 }
@@ -260,7 +260,7 @@ impl<S, C: Clone> Layer<S> for LlmMetricsLayer<C> {
 /// The layer that leaves requests unchanged; see [`LlmMetricsLayer::without_request_body`].
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put around a service"]
-pub struct ResponseOnlyLayer<C = ServerError>(LlmMetricsLayer<C>);
+pub struct ResponseOnlyLayer<C = ServerErrors>(LlmMetricsLayer<C>);
 
 impl<S, C: Clone> Layer<S> for ResponseOnlyLayer<C> {
     type Service = ResponseOnlyService<S, C>;

@@ -3,19 +3,19 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{ClassifyError, LlmMetricsLayer, RequestBody, ResponseBody, ResponseFuture, ServerError};
+use super::{ClassifyError, LlmMetricsLayer, RequestBody, ResponseBody, ResponseFuture, ServerErrors};
 use crate::observe::ObservedRequest;
 
 /// A service whose requests are measured; see [`LlmMetricsLayer`].
 #[derive(Clone, Debug)]
-pub struct LlmMetricsService<S, C = ServerError> {
+pub struct LlmMetricsService<S, C = ServerErrors> {
     pub(super) inner: S,
     pub(super) layer: LlmMetricsLayer<C>,
 }
 
 /// A service whose requests are measured and left unchanged; see [`LlmMetricsLayer::without_request_body`].
 #[derive(Clone, Debug)]
-pub struct ResponseOnlyService<S, C = ServerError> {
+pub struct ResponseOnlyService<S, C = ServerErrors> {
     pub(super) inner: S,
     pub(super) layer: LlmMetricsLayer<C>,
 }
