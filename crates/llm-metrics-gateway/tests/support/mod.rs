@@ -87,8 +87,14 @@ impl Process {
         let (name, labels) = series.split_once('{').expect("a name, and a brace");
         let row = llm_metrics::catalog::all().chain(llm_metrics_gateway::catalog::all()).find(|row| row.name == name);
         let row = row.unwrap_or_else(|| panic!("no catalogue has {name}"));
-        for label in labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label) {
-            assert!(row.label(label).is_some(), "{name} has no label {label}");
+        for (label, value) in labels.split(',').filter_map(|label| label.split_once('=')) {
+            let declared = row.label(label).unwrap_or_else(|| panic!("{name} has no label {label}"));
+            // The last value may be incomplete.
+            let Some(value) = value.strip_prefix('"').and_then(|value| value.trim_end_matches('}').strip_suffix('"'))
+            else {
+                continue;
+            };
+            assert!(declared.allows(value), "{value} is never a value of {declared:?}");
         }
         let page = exchange(self.addr, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         let values = page.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());

@@ -244,8 +244,13 @@ impl Page {
         let ours = name.strip_prefix("qwen_").unwrap_or(name);
         let row = catalog::all().find(|row| ours.strip_prefix(row.name).is_some_and(is_suffix));
         let row = row.unwrap_or_else(|| panic!("the catalogue has no {name}"));
-        for (label, _) in labels.iter().filter_map(|label| label.split_once('=')) {
-            assert!(row.label(label).is_some() || label == "region", "{name} has no label {label}");
+        for (label, value) in labels.iter().filter_map(|label| label.split_once('=')) {
+            match row.label(label) {
+                Some(declared) => {
+                    assert!(declared.allows(value.trim_matches('"')), "{value} is never a value of {declared:?}");
+                }
+                None => assert_eq!(label, "region", "{name} has no such label"),
+            }
         }
         let matches = |key: &str| {
             let (found, rest) = key.split_once('{').unwrap_or((key, ""));
